@@ -1,0 +1,241 @@
+/* The catalog: meters, price books by version, fees, contracts. Read once, checked whole, immutable afterwards, shared
+ * by all threads without a lock. Everything here is owned by the catalog and lives until weir_catalog_free().
+ *
+ * The shapes below are design section 4 after checking: references are resolved to pointers, lists are sorted the way
+ * the pipeline looks them up, defaults are filled in.
+ */
+#ifndef WEIR_COMMON_MODEL_CATALOG_H
+#define WEIR_COMMON_MODEL_CATALOG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/calendar.h"
+#include "common/decimal.h"
+#include "common/model/window.h"
+#include "common/status.h"
+
+enum {
+    WEIR_METERS_MAX = 256,
+    WEIR_WHERE_MAX = 8,         /* where paths of one meter */
+    WEIR_WHERE_VALUES_MAX = 64, /* values of one where path */
+    WEIR_TIERS_MAX = 64,
+    WEIR_PRICES_MAX = 1024,     /* prices of one price book version */
+    WEIR_FEES_MAX = 64,         /* fees of one price book version */
+    WEIR_OVERRIDES_MAX = 256,   /* of one contract */
+    WEIR_COMMITMENTS_MAX = 16,  /* of one contract */
+    WEIR_CONTRACTS_MAX = 1000000,
+};
+
+/* 1. meters ------------------------------------------------------------------------------------------------------ */
+#define WEIR_AGGREGATIONS(X) \
+    X(COUNT, count) X(SUM, sum) X(MIN, min) X(MAX, max) X(LATEST, latest) X(AVG, avg) X(UNIQUE, unique)
+enum weir_aggregation {
+#define WEIR_X(upper, lower) WEIR_AGGREGATION_##upper,
+    WEIR_AGGREGATIONS(WEIR_X)
+#undef WEIR_X
+        WEIR_AGGREGATION_COUNT_OF
+};
+extern const char *const weir_aggregation_name[WEIR_AGGREGATION_COUNT_OF];
+
+/* A place in an event, e.g. data.usage.tokens; the slot indexes weir_event.values. */
+struct weir_path {
+    struct weir_slice text;         /* "data.usage.tokens" */
+    uint32_t step_count;            /* 1..8 */
+    struct weir_slice steps[8];     /* "data", "usage", "tokens" */
+};
+
+struct weir_where {
+    uint32_t slot;
+    uint32_t value_count;
+    struct weir_slice *values;
+};
+
+struct weir_group {
+    struct weir_slice name; /* as in the catalog: "model"; the path is data.model */
+    uint32_t slot;
+};
+
+struct weir_meter {
+    struct weir_slice key;
+    struct weir_slice event_type;
+    enum weir_aggregation aggregation;
+    bool rollup_sum; /* min, max, latest, avg: a period adds the windows' values up */
+    enum weir_window_length window;
+    uint32_t value_slot; /* UINT32_MAX for count */
+    uint32_t where_count;
+    struct weir_where where[WEIR_WHERE_MAX];
+    uint32_t group_count;
+    struct weir_group groups[WEIR_DIMENSIONS_MAX];
+    uint32_t index; /* of this meter in catalog->meters */
+};
+
+/* 2. price books --------------------------------------------------------------------------------------------------- */
+#define WEIR_PRICE_MODELS(X) \
+    X(PER_UNIT, per_unit) X(GRADUATED, graduated) X(VOLUME, volume) X(PACKAGE, package) X(PERCENTAGE, percentage) X(FLAT, flat)
+enum weir_price_model {
+#define WEIR_X(upper, lower) WEIR_MODEL_##upper,
+    WEIR_PRICE_MODELS(WEIR_X)
+#undef WEIR_X
+        WEIR_PRICE_MODEL_COUNT
+};
+extern const char *const weir_price_model_name[WEIR_PRICE_MODEL_COUNT];
+
+struct weir_tier {
+    bool has_up_to;            /* false exactly for the last tier */
+    struct weir_decimal up_to; /* inclusive */
+    struct weir_decimal unit_price;
+    struct weir_decimal flat_fee; /* 0 when not given */
+};
+
+struct weir_when {
+    uint32_t group; /* index into meter->groups */
+    struct weir_slice text;
+};
+
+struct weir_price {
+    const struct weir_meter *meter;
+    uint32_t when_count;
+    struct weir_when when[WEIR_DIMENSIONS_MAX]; /* sorted by dimension name */
+    struct weir_slice key; /* identity within its version: "tokens" or "tokens[model=large,region=eu]" (names sorted; in
+                              a text '\\', ',', '=', ']' are escaped by '\\') */
+    enum weir_price_model model;
+    struct weir_decimal unit_price;    /* per_unit */
+    uint32_t tier_count;               /* graduated, volume */
+    struct weir_tier *tiers;
+    bool flat_fee_at_zero;
+    struct weir_decimal package_size;  /* package, > 0 */
+    struct weir_decimal package_price;
+    struct weir_decimal rate;          /* percentage; "0.029" is 2.9 % */
+    struct weir_decimal fixed_fee;     /* percentage, per event */
+    struct weir_decimal amount;        /* flat */
+    struct weir_decimal free_units;    /* 0 when not given */
+    bool has_minimum;
+    struct weir_decimal minimum_amount;
+    bool has_maximum;
+    struct weir_decimal maximum_amount;
+};
+
+enum weir_fee_charged { WEIR_FEE_IN_ADVANCE, WEIR_FEE_IN_ARREARS };
+
+struct weir_fee {
+    struct weir_slice key;
+    struct weir_decimal amount; /* per period */
+    enum weir_fee_charged charged;
+};
+
+struct weir_price_book_version {
+    const struct weir_price_book *book;
+    uint32_t version;       /* >= 1 */
+    int64_t effective_from; /* ns */
+    uint32_t price_count;
+    struct weir_price *prices; /* by meter index, then most `when` keys first, then key */
+    uint32_t fee_count;
+    struct weir_fee *fees;
+};
+
+struct weir_price_book {
+    struct weir_slice key;
+    struct weir_slice currency;  /* ISO 4217, the same in every version */
+    int currency_places;         /* minor unit: 0 for JPY, 2 for USD, 3 for KWD */
+    enum weir_rounding rounding; /* of invoice amounts, the same in every version */
+    uint32_t version_count;
+    struct weir_price_book_version *versions; /* by effective_from, ascending, all different */
+};
+
+/* 3. contracts ------------------------------------------------------------------------------------------------------ */
+struct weir_override {
+    const struct weir_meter *meter;
+    struct weir_decimal multiplier; /* >= 0 */
+};
+
+#define WEIR_COMMITMENT_TYPES(X) \
+    X(MINIMUM_SPEND, minimum_spend) X(PREPAID, prepaid) X(MINIMUM_QUANTITY, minimum_quantity)
+enum weir_commitment_type {
+#define WEIR_X(upper, lower) WEIR_COMMITMENT_##upper,
+    WEIR_COMMITMENT_TYPES(WEIR_X)
+#undef WEIR_X
+        WEIR_COMMITMENT_TYPE_COUNT
+};
+extern const char *const weir_commitment_type_name[WEIR_COMMITMENT_TYPE_COUNT];
+
+struct weir_commitment {
+    struct weir_slice key;
+    enum weir_commitment_type type;
+    struct weir_decimal amount;             /* minimum_spend, prepaid; > 0 */
+    const struct weir_meter *meter;         /* minimum_quantity */
+    struct weir_decimal quantity;           /* minimum_quantity; > 0 */
+    int64_t priority;                       /* prepaid; lower first, 0 when not given */
+    int64_t expires_at;                     /* prepaid; WEIR_TIME_NEVER when not given */
+    struct weir_decimal overage_multiplier; /* prepaid; 1 when not given */
+};
+
+struct weir_contract {
+    struct weir_slice key;      /* empty for the default contract */
+    struct weir_slice customer; /* empty for the default contract */
+    const struct weir_price_book *book;
+    int64_t starts_at; /* 0 for the default contract */
+    int64_t ends_at;   /* WEIR_TIME_NEVER: open */
+    enum weir_billing_period billing_period;
+    struct weir_slice timezone;
+    const struct weir_zone *zone;
+    uint32_t override_count;
+    struct weir_override *overrides;
+    uint32_t commitment_count;
+    struct weir_commitment *commitments; /* at most one minimum_spend */
+};
+
+/* 4. the whole --------------------------------------------------------------------------------------------------------- */
+struct weir_catalog {
+    uint32_t path_count;
+    struct weir_path *paths; /* slot -> path, all different */
+    uint32_t meter_count;
+    struct weir_meter *meters; /* by key */
+    uint32_t book_count;
+    struct weir_price_book *books; /* by key */
+    uint32_t contract_count;
+    struct weir_contract *contracts; /* by customer, then starts_at; terms of one customer do not overlap */
+    struct weir_contract *default_contract; /* NULL: customers without a contract are unpriced */
+    void *owned; /* the arena and zones; catalog.c's business */
+};
+
+/* One mistake in a catalog. Views live as long as the list. */
+struct weir_mistake {
+    const char *file; /* as given or found in the folder */
+    const char *path; /* JSON path: "$.price_books[0].prices[1].tiers" */
+    const char *text; /* what was found and what is allowed */
+};
+
+struct weir_mistake_list {
+    size_t count;
+    struct weir_mistake *mistakes; /* in order of file, then place */
+    void *owned;
+};
+
+/* Reads a file, or every *.json of a folder (sorted by name, not recursive), merged; a missing list is an empty one.
+ * WEIR_OK: *ret_catalog is the caller's. WEIR_REJECT: *reterr_mistakes holds every mistake found, at least one (an
+ * unreadable file counts as one). Both are to be freed by their functions. */
+enum weir_status weir_catalog_load(const char *path, struct weir_catalog **ret_catalog,
+                                   struct weir_mistake_list *reterr_mistakes);
+/* The same from one JSON text in memory; `name` stands for the file in mistakes. For tests, fuzzing and PostgreSQL. */
+enum weir_status weir_catalog_parse(const char *name, const char *json, size_t length,
+                                    struct weir_catalog **ret_catalog, struct weir_mistake_list *reterr_mistakes);
+struct weir_catalog *weir_catalog_free(struct weir_catalog *catalog); /* NULL in, NULL out */
+void weir_mistake_list_free(struct weir_mistake_list *mistakes);
+
+/* Look-ups; NULL when there is none. Each is O(log n). */
+const struct weir_meter *weir_catalog_meter(const struct weir_catalog *catalog, struct weir_slice key);
+const struct weir_price_book *weir_catalog_book(const struct weir_catalog *catalog, struct weir_slice key);
+/* The customer's contract at a time, or the default contract, or NULL (docs/rating.md 3.1). */
+const struct weir_contract *weir_catalog_contract_at(const struct weir_catalog *catalog, struct weir_slice customer,
+                                                     int64_t time);
+/* The version in force at a time (docs/rating.md 3.3). */
+const struct weir_price_book_version *weir_price_book_at(const struct weir_price_book *book, int64_t time);
+/* The price for one split (docs/rating.md 3.4); texts are in the meter's group order. */
+const struct weir_price *weir_price_for(const struct weir_price_book_version *version, const struct weir_meter *meter,
+                                        const struct weir_slice texts[]);
+/* The contract's billing period that holds time, cut to its term (docs/rating.md 3.2). */
+void weir_contract_period_at(const struct weir_contract *contract, int64_t time, int64_t *ret_start, int64_t *ret_end);
+
+#endif
