@@ -1,0 +1,140 @@
+/* Where a lane's state is kept between crashes, and where the rater reads it: memory, or Redis.
+ *
+ * The writing side (lanes): one consistent cut per lane, replaced atomically: the next offset, the owner's epoch, the
+ * watermark, window totals, ids seen. The reading side (raters, reconcile): closed windows waiting to be rated.
+ * A handle belongs to one thread; open as many as there are threads.
+ *
+ * A lane's name is "<topic>:<partition>"; "<topic>" may hold ':' (the last one separates).
+ */
+#ifndef WEIR_AGGREGATOR_WINDOW_STORE_H
+#define WEIR_AGGREGATOR_WINDOW_STORE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/model/window.h"
+#include "common/slice.h"
+#include "common/status.h"
+
+enum {
+    WEIR_ID_BYTES = 12,          /* 8 bytes fingerprint of (source, id) | 4 bytes of the content's, as the lane made them */
+    WEIR_LANE_SECRET_BYTES = 32, /* keys the lane's fingerprints; made once, by the first owner */
+    WEIR_LANE_NAME_MAX = 249 + 1 + 10,
+};
+
+/* Events by what became of them, since the lane began. read = all the others added up except unpriced, which the rater knows. */
+struct weir_lane_counts {
+    uint64_t read;
+    uint64_t counted;
+    uint64_t duplicate;
+    uint64_t unmatched;
+    uint64_t quarantined;
+};
+
+/* The scalars of a lane's cut. */
+struct weir_lane_state {
+    uint64_t epoch;         /* the owner's; 0: never owned */
+    int64_t next_offset;    /* everything below is in the cut; -1: nothing yet */
+    int64_t high;           /* highest accepted event time; 0: none yet */
+    int64_t watermark;      /* windows that end at or before it are closed; 0: none yet */
+    int64_t first_time;     /* lowest and highest time of all counted events; first > last: none counted yet */
+    int64_t last_time;
+    struct weir_lane_counts counts;
+    unsigned char secret[WEIR_LANE_SECRET_BYTES];
+};
+
+/* One window of a cut. */
+struct weir_cut_window {
+    struct weir_window window; /* absolute total */
+    bool is_closed;            /* puts it on the lane's list of work for the rater */
+    struct weir_slice unique;  /* `unique` meters: fingerprints (WEIR_UNIQUE_BYTES each) new since the last cut */
+};
+
+/* Ids counted since the last cut, by bucket (lane.h says what a bucket is). */
+struct weir_cut_ids {
+    int64_t bucket;
+    struct weir_slice ids; /* WEIR_ID_BYTES each */
+};
+
+/* All there or not there. Everything is a view owned by the lane until write_cut returns. */
+struct weir_cut {
+    struct weir_slice lane;
+    int64_t expected_offset;      /* the stored next_offset must be this one, the stored epoch state.epoch */
+    struct weir_lane_state state; /* after this cut */
+    size_t window_count;
+    const struct weir_cut_window *windows; /* changed or newly closed since the last cut */
+    size_t ids_count;
+    const struct weir_cut_ids *ids;
+    int64_t forget_ids_below;     /* id buckets below this one are dropped */
+    int64_t forget_windows_below; /* windows with end <= this that are not on the list of work are dropped */
+};
+
+/* Receives a lane's stored windows and ids while it is taken. Views live for the call. */
+struct weir_lane_loader {
+    void *context;
+    void (*window)(void *context, const struct weir_window *window, bool is_closed, struct weir_slice unique);
+    void (*ids)(void *context, int64_t bucket, struct weir_slice ids);
+};
+
+/* A closed window that changed since it was last rated. */
+struct weir_work {
+    struct weir_window window;
+    uint64_t token; /* which change this is; a later change has another one */
+};
+
+struct weir_window_store;
+
+struct weir_window_store_ops {
+    const char *name; /* "memory", "redis" */
+
+    /* 1. Lanes. Statuses: WEIR_OK, WEIR_RETRY (not reached or busy: same call again), WEIR_FENCED, WEIR_FATAL. */
+
+    /* Become the owner: epoch + 1, which fences every earlier owner, then the whole cut through the loader (which may be NULL).
+     * A lane never seen gets `secret`, next_offset -1. The load is one consistent cut. */
+    enum weir_status (*take_lane)(struct weir_window_store *store, struct weir_slice lane,
+                                  const unsigned char secret[WEIR_LANE_SECRET_BYTES],
+                                  const struct weir_lane_loader *loader, struct weir_lane_state *ret_state,
+                                  struct weir_error *reterr);
+    /* WEIR_FENCED: the epoch or the expected offset is not the stored one; nothing was written. After WEIR_RETRY it may
+     * or may not have been written; the same cut again is harmless (a stored next_offset and cut number equal to this cut's is WEIR_OK). */
+    enum weir_status (*write_cut)(struct weir_window_store *store, const struct weir_cut *cut, struct weir_error *reterr);
+
+    /* 2. Raters and reconcile. */
+
+    /* Calls visit for each known lane of the topic (NULL: every topic) with its state. */
+    enum weir_status (*list_lanes)(struct weir_window_store *store, const char *topic,
+                                   void (*visit)(void *context, struct weir_slice lane,
+                                                 const struct weir_lane_state *state),
+                                   void *context, struct weir_error *reterr);
+    /* Up to max windows of the lane's list of work, any order; views live until the next call on this handle. */
+    enum weir_status (*read_work)(struct weir_window_store *store, struct weir_slice lane, size_t max,
+                                  struct weir_work *ret_work, size_t *ret_count, struct weir_error *reterr);
+    /* These are rated: off the list, unless changed since (another token). Safe to repeat. */
+    enum weir_status (*finish_work)(struct weir_window_store *store, struct weir_slice lane,
+                                    const struct weir_work *work, size_t count, struct weir_error *reterr);
+    /* Every stored window of the lane, closed or not: for reconcile. */
+    enum weir_status (*scan_windows)(struct weir_window_store *store, struct weir_slice lane,
+                                     void (*visit)(void *context, const struct weir_window *window, bool is_closed,
+                                                   bool has_work),
+                                     void *context, struct weir_error *reterr);
+    void (*free)(struct weir_window_store *store);
+};
+
+struct weir_window_store {
+    const struct weir_window_store_ops *ops; /* implementations put this first in their own struct */
+};
+
+/* In memory, for `weir rate` and tests. One handle shared by all users on one thread. Never forgets a window. */
+struct weir_window_store *weir_store_memory_new(void);
+
+/* redis://[user:password@]host:port[/database] or unix:/path. Connects at first use; reconnects by itself (WEIR_RETRY meanwhile). */
+enum weir_status weir_store_redis_open(const char *url, struct weir_window_store **ret_store, struct weir_error *reterr);
+
+static inline void weir_window_store_free(struct weir_window_store *store)
+{
+    if (store)
+        store->ops->free(store);
+}
+
+#endif
