@@ -1,0 +1,53 @@
+/* Windows to line items: finds contract, version and price, takes the difference to what was rated before, and settles
+ * billing periods (fees, true-ups). All rules are in docs/rating.md. One thread.
+ */
+#ifndef WEIR_RATER_RATE_H
+#define WEIR_RATER_RATE_H
+
+#include "common/model/catalog.h"
+#include "common/model/line_item.h"
+#include "common/status.h"
+#include "rater/ledger.h"
+#include "rater/state.h"
+
+struct weir_rater;
+
+struct weir_rater_counts {
+    uint64_t windows;          /* looked at */
+    uint64_t unchanged;        /* difference of zero */
+    uint64_t stale;            /* older than what was rated already: an older cut came back; left alone */
+    uint64_t unpriced_windows;
+    uint64_t unpriced_events;  /* events in them (of one with two such windows, both count) */
+    uint64_t line_items;
+};
+
+/* catalog and ledger must outlive the rater. WEIR_REJECT: the catalog holds commitments that cannot be billed yet. */
+enum weir_status weir_rater_new(const struct weir_catalog *catalog, struct weir_ledger *ledger,
+                                struct weir_rater **ret_rater, struct weir_error *reterr);
+struct weir_rater *weir_rater_free(struct weir_rater *rater);
+
+/* One closed window's absolute total in one lane. */
+struct weir_lane_window {
+    struct weir_slice lane;
+    struct weir_window window;
+};
+
+/* Rates a batch in one transaction of the ledger. keep_state: the embedded way, nothing is forgotten between batches.
+ * WEIR_RETRY: nothing is known to be done; the same batch again is right. WEIR_FATAL/REJECT: *reterr (an overflow names customer, meter and window). */
+enum weir_status weir_rater_rate(struct weir_rater *rater, const struct weir_lane_window *windows, size_t count,
+                                 struct weir_error *reterr);
+
+/* What is known of time: the span of counted events (first > last: none) and through when periods are ended. */
+struct weir_horizon {
+    int64_t first_time;
+    int64_t last_time;
+    int64_t ended; /* periods with end <= this are ended */
+};
+
+/* Settles every period that the horizon says began (fees in advance) or ended (the rest) and that is not settled yet. */
+enum weir_status weir_rater_settle(struct weir_rater *rater, const struct weir_horizon *horizon,
+                                   struct weir_error *reterr);
+
+struct weir_rater_counts weir_rater_counts(const struct weir_rater *rater);
+
+#endif

@@ -1,0 +1,128 @@
+/* What has been rated so far: last totals of windows, running totals of prices and splits, billing periods.
+ *
+ * The rater works on these tables and nothing else; a ledger fills the entries it does not know yet (load) and keeps the
+ * ones that changed (write), together with the line items, in one transaction. An embedded ledger keeps nothing: there
+ * the state simply lives as long as the run.
+ *
+ * Entries are made by the rater's find-or-make calls with is_loaded false. Protocol for a ledger:
+ *   load:  for each entry with !is_loaded: fill it from storage if a row exists (exists = true), then is_loaded = true.
+ *   write: store each entry with is_dirty, then is_dirty = false, exists = true.
+ * Entries never move; keys are owned by the state. One thread.
+ */
+#ifndef WEIR_RATER_STATE_H
+#define WEIR_RATER_STATE_H
+
+#include "common/model/catalog.h"
+#include "common/model/window.h"
+
+/* Why a window has no price. The word stands in PostgreSQL and in reports. */
+#define WEIR_UNPRICED(X) X(PRICED, priced) X(NO_METER, no_meter) X(NO_CONTRACT, no_contract) X(NO_PRICE, no_price)
+enum weir_unpriced {
+#define WEIR_X(upper, lower) WEIR_UNPRICED_##upper,
+    WEIR_UNPRICED(WEIR_X)
+#undef WEIR_X
+        WEIR_UNPRICED_COUNT
+};
+extern const char *const weir_unpriced_name[WEIR_UNPRICED_COUNT]; /* "" for PRICED */
+
+struct weir_entry {
+    bool is_loaded;
+    bool exists; /* a row stands in storage (or the entry was written before, in this run) */
+    bool is_dirty;
+};
+
+/* One lane's share of a window: the last total that was rated. */
+struct weir_rated_lane {
+    struct weir_slice lane; /* "events:3" */
+    bool is_dirty;
+    struct weir_window_total total;
+    uint32_t revision; /* of the last rating; 0: never rated */
+};
+
+/* Key: (series_key, start). All lanes that hold a share of it. */
+struct weir_rated_window {
+    struct weir_entry entry;
+    struct weir_slice series_key; /* weir_series_parse() gives meter, customer, dimensions */
+    int64_t start, end;
+    enum weir_unpriced unpriced;  /* as of the last rating */
+    struct weir_slice contract;   /* what it was rated under; empty: the default contract or unpriced */
+    int64_t period_start, period_end; /* 0, 0: no contract */
+    struct weir_slice price_book; /* empty: unpriced */
+    uint32_t price_book_version;
+    struct weir_slice price_key;
+    uint32_t lane_count;
+    uint32_t lane_room;
+    struct weir_rated_lane *lanes; /* ledger's load adds with weir_rated_window_lane() */
+};
+
+/* The running total of one price of one version in one billing period. Key: all slices, period_start and version. */
+struct weir_price_running {
+    struct weir_entry entry;
+    struct weir_slice customer;
+    struct weir_slice contract;
+    int64_t period_start, period_end;
+    struct weir_slice price_book;
+    uint32_t price_book_version;
+    struct weir_slice price_key;
+    struct weir_decimal quantity; /* Q */
+    uint64_t events;              /* N */
+    struct weir_decimal amount;   /* price(Q, N): derived, kept for finance and reconcile */
+};
+
+/* The period's merged total of one split, for aggregations that do not simply add up (min, max, latest, avg without
+ * rollup). Key: the price's key and series_key. */
+struct weir_split_running {
+    struct weir_entry entry;
+    const struct weir_price_running *price; /* carries the first part of the key */
+    struct weir_slice series_key;
+    struct weir_window_total total;
+};
+
+/* One billing period of one contract (or of one customer under the default contract). Key: customer, contract, start. */
+struct weir_period_running {
+    struct weir_entry entry;
+    struct weir_slice customer;
+    struct weir_slice contract;
+    int64_t start, end;
+    struct weir_decimal usage_amount; /* sum of usage line items */
+    struct weir_decimal true_up;      /* charged so far for minimum_spend */
+    uint32_t true_up_revision;
+    bool is_advance_charged; /* fees in advance are in the ledger */
+    bool is_closed;          /* fees in arrears, flat fees at zero and the true-up are in the ledger */
+};
+
+struct weir_state;
+
+struct weir_state *weir_state_new(void);
+struct weir_state *weir_state_free(struct weir_state *state); /* NULL in, NULL out */
+/* Forgets all entries; memory is kept for the next batch. */
+void weir_state_clear(struct weir_state *state);
+
+/* Find or make; never NULL. Slices are copied. */
+struct weir_rated_window *weir_state_window(struct weir_state *state, struct weir_slice series_key, int64_t start,
+                                            int64_t end);
+struct weir_price_running *weir_state_price(struct weir_state *state, struct weir_slice customer,
+                                            struct weir_slice contract, int64_t period_start, int64_t period_end,
+                                            struct weir_slice price_book, uint32_t price_book_version,
+                                            struct weir_slice price_key);
+struct weir_split_running *weir_state_split(struct weir_state *state, const struct weir_price_running *price,
+                                            struct weir_slice series_key);
+struct weir_period_running *weir_state_period(struct weir_state *state, struct weir_slice customer,
+                                              struct weir_slice contract, int64_t start, int64_t end);
+/* The lane's share, made with zeros if it is not there. The pointer lives until the next lane is added to this window. */
+struct weir_rated_lane *weir_rated_window_lane(struct weir_state *state, struct weir_rated_window *window,
+                                               struct weir_slice lane);
+/* A copy that lives as long as the state's entries. */
+struct weir_slice weir_state_copy(struct weir_state *state, struct weir_slice text);
+
+/* All entries in the order they were made, for load and write. */
+struct weir_state_view {
+    size_t window_count, price_count, split_count, period_count;
+    struct weir_rated_window **windows;
+    struct weir_price_running **prices;
+    struct weir_split_running **splits;
+    struct weir_period_running **periods;
+};
+struct weir_state_view weir_state_all(struct weir_state *state); /* valid until an entry is made */
+
+#endif
