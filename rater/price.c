@@ -1,0 +1,254 @@
+#include "rater/price.h"
+
+/* Multiplies one decimal in place; false: overflow. */
+static bool scale_by(struct weir_decimal *value, struct weir_decimal multiplier)
+{
+    return weir_decimal_multiply(*value, multiplier, value);
+}
+
+bool weir_price_override(const struct weir_price *price, struct weir_decimal multiplier, struct weir_tier *tiers,
+                         struct weir_price *ret_price)
+{
+    struct weir_price scaled = *price;
+
+    for (uint32_t i = 0; i < price->tier_count; i++) {
+        tiers[i] = price->tiers[i];
+        if (!scale_by(&tiers[i].unit_price, multiplier) || !scale_by(&tiers[i].flat_fee, multiplier))
+            return false;
+    }
+    scaled.tiers = tiers;
+    if (!scale_by(&scaled.unit_price, multiplier) || !scale_by(&scaled.package_price, multiplier)
+        || !scale_by(&scaled.rate, multiplier) || !scale_by(&scaled.fixed_fee, multiplier)
+        || !scale_by(&scaled.amount, multiplier))
+        return false;
+    *ret_price = scaled;
+    return true;
+}
+
+/* What the model functions share: the price, and how its quantity divides. */
+struct pricing {
+    const struct weir_price *price;
+    struct weir_decimal billable;  /* B: what is priced, never negative */
+    struct weir_decimal remainder; /* Q - free units used: what the quantities of the components must add up to */
+    uint64_t events;
+    struct weir_charge_list *list;
+};
+
+static void add_charge(struct weir_charge_list *list, struct weir_charge charge)
+{
+    weir_check(list->count < WEIR_CHARGES_MAX);
+    list->charges[list->count++] = charge;
+}
+
+/* units x price as one charge; the quantity shown may differ from the units priced only below zero. */
+static bool add_units(struct weir_charge_list *list, enum weir_component component, uint32_t tier,
+                      struct weir_decimal quantity, struct weir_decimal units, struct weir_decimal unit_price)
+{
+    struct weir_charge charge = {.component = component,
+                                 .tier = tier,
+                                 .quantity = quantity,
+                                 .has_unit_price = true,
+                                 .unit_price = unit_price};
+
+    if (!weir_decimal_multiply(units, unit_price, &charge.amount))
+        return false;
+    add_charge(list, charge);
+    return true;
+}
+
+static void add_amount(struct weir_charge_list *list, enum weir_component component, uint32_t tier,
+                       struct weir_decimal amount)
+{
+    if (!weir_decimal_is_zero(amount))
+        add_charge(list, (struct weir_charge){.component = component, .tier = tier, .amount = amount});
+}
+
+static bool charge_per_unit(struct pricing *p)
+{
+    return add_units(p->list, WEIR_COMPONENT_UNITS, 1, p->remainder, p->billable, p->price->unit_price);
+}
+
+static bool charge_graduated(struct pricing *p)
+{
+    struct weir_decimal lower = {0};
+
+    for (uint32_t i = 0; i < p->price->tier_count; i++) {
+        const struct weir_tier *tier = &p->price->tiers[i];
+        bool holds = weir_decimal_compare(p->billable, lower) > 0;
+        bool is_last = !tier->has_up_to || weir_decimal_compare(p->billable, tier->up_to) <= 0;
+        struct weir_decimal units;
+        if (!weir_decimal_subtract(is_last ? p->billable : tier->up_to, lower, &units))
+            return false;
+        if (i == 0 || holds) {
+            /* A total below zero stands in tier 1, priced as zero. */
+            struct weir_decimal shown = weir_decimal_is_zero(p->billable) ? p->remainder : units;
+            if (!add_units(p->list, WEIR_COMPONENT_UNITS, i + 1, shown, units, tier->unit_price))
+                return false;
+        }
+        if (is_last)
+            break;
+        lower = tier->up_to;
+    }
+    lower = (struct weir_decimal){0};
+    for (uint32_t i = 0; i < p->price->tier_count; i++) {
+        const struct weir_tier *tier = &p->price->tiers[i];
+        if (weir_decimal_compare(p->billable, lower) > 0 || (i == 0 && p->price->flat_fee_at_zero))
+            add_amount(p->list, WEIR_COMPONENT_FLAT_FEE, i + 1, tier->flat_fee);
+        lower = tier->up_to;
+        if (!tier->has_up_to)
+            break;
+    }
+    return true;
+}
+
+static bool charge_volume(struct pricing *p)
+{
+    uint32_t i = 0;
+
+    while (p->price->tiers[i].has_up_to && weir_decimal_compare(p->billable, p->price->tiers[i].up_to) > 0)
+        i++;
+    weir_check(i < p->price->tier_count);
+    const struct weir_tier *tier = &p->price->tiers[i];
+    if (!add_units(p->list, WEIR_COMPONENT_UNITS, i + 1, p->remainder, p->billable, tier->unit_price))
+        return false;
+    if (p->billable.e12 > 0 || p->price->flat_fee_at_zero)
+        add_amount(p->list, WEIR_COMPONENT_FLAT_FEE, i + 1, tier->flat_fee);
+    return true;
+}
+
+static bool charge_package(struct pricing *p)
+{
+    struct weir_charge charge = {.component = WEIR_COMPONENT_PACKAGE,
+                                 .tier = 1,
+                                 .quantity = p->remainder,
+                                 .has_unit_price = true,
+                                 .unit_price = p->price->package_price};
+    struct weir_decimal blocks;
+
+    if (!weir_decimal_blocks(p->billable, p->price->package_size, &blocks)
+        || !weir_decimal_multiply(blocks, p->price->package_price, &charge.amount))
+        return false;
+    add_charge(p->list, charge);
+    return true;
+}
+
+static bool charge_percentage(struct pricing *p)
+{
+    struct weir_decimal fees;
+
+    if (!add_units(p->list, WEIR_COMPONENT_UNITS, 1, p->remainder, p->billable, p->price->rate)
+        || !weir_decimal_scale(p->price->fixed_fee, p->events, &fees))
+        return false;
+    add_amount(p->list, WEIR_COMPONENT_FIXED_FEE, 1, fees);
+    return true;
+}
+
+static bool charge_flat(struct pricing *p)
+{
+    struct weir_charge charge = {.component = WEIR_COMPONENT_FLAT, .tier = 1, .quantity = p->remainder};
+
+    if (p->billable.e12 > 0)
+        charge.amount = p->price->amount;
+    add_charge(p->list, charge);
+    return true;
+}
+
+static bool sum_amounts(const struct weir_charge_list *list, struct weir_decimal *ret_sum)
+{
+    struct weir_decimal sum = {0};
+
+    for (uint32_t i = 0; i < list->count; i++)
+        if (!weir_decimal_add(sum, list->charges[i].amount, &sum))
+            return false;
+    *ret_sum = sum;
+    return true;
+}
+
+/* Lifts or lowers the period's charge to its limits, as components of their own, so that tiers stay explainable. */
+static bool charge_limits(const struct weir_price *price, struct weir_decimal quantity, struct weir_charge_list *list)
+{
+    struct weir_decimal base, change;
+
+    if (!sum_amounts(list, &base))
+        return false;
+    if (quantity.e12 <= 0 && base.e12 <= 0)
+        return true; /* no usage: price(0) is 0 */
+    if (price->has_minimum && weir_decimal_compare(base, price->minimum_amount) < 0) {
+        if (!weir_decimal_subtract(price->minimum_amount, base, &change))
+            return false;
+        add_amount(list, WEIR_COMPONENT_MINIMUM, 0, change);
+    } else if (price->has_maximum && weir_decimal_compare(base, price->maximum_amount) > 0) {
+        if (!weir_decimal_subtract(price->maximum_amount, base, &change))
+            return false;
+        add_amount(list, WEIR_COMPONENT_MAXIMUM, 0, change);
+    }
+    return true;
+}
+
+bool weir_price_charges(const struct weir_price *price, struct weir_decimal quantity, uint64_t events,
+                        struct weir_charge_list *ret_list)
+{
+    static bool (*const charge_model[WEIR_PRICE_MODEL_COUNT])(struct pricing *) = {
+        [WEIR_MODEL_PER_UNIT] = charge_per_unit,     [WEIR_MODEL_GRADUATED] = charge_graduated,
+        [WEIR_MODEL_VOLUME] = charge_volume,         [WEIR_MODEL_PACKAGE] = charge_package,
+        [WEIR_MODEL_PERCENTAGE] = charge_percentage, [WEIR_MODEL_FLAT] = charge_flat,
+    };
+    struct pricing p = {.price = price, .remainder = quantity, .events = events, .list = ret_list};
+
+    ret_list->count = 0;
+    if (price->free_units.e12 > 0) {
+        struct weir_decimal used = weir_decimal_compare(quantity, price->free_units) < 0 ? quantity : price->free_units;
+        if (!weir_decimal_subtract(quantity, used, &p.remainder))
+            return false;
+        if (!weir_decimal_is_zero(used))
+            add_charge(ret_list, (struct weir_charge){.component = WEIR_COMPONENT_FREE_UNITS, .quantity = used});
+    }
+    p.billable = p.remainder.e12 > 0 ? p.remainder : (struct weir_decimal){0};
+    return charge_model[price->model](&p) && charge_limits(price, quantity, ret_list);
+}
+
+bool weir_price_total(const struct weir_price *price, struct weir_decimal quantity, uint64_t events,
+                      struct weir_decimal *ret_amount)
+{
+    struct weir_charge_list list;
+
+    return weir_price_charges(price, quantity, events, &list) && sum_amounts(&list, ret_amount);
+}
+
+/* Order of components, then tiers: the order in which lists are made. */
+static int compare_place(const struct weir_charge *a, const struct weir_charge *b)
+{
+    if (a->component != b->component)
+        return a->component < b->component ? -1 : 1;
+    return (a->tier > b->tier) - (a->tier < b->tier);
+}
+
+bool weir_charges_difference(const struct weir_charge_list *before, const struct weir_charge_list *after,
+                             bool (*emit)(void *context, const struct weir_charge *difference), void *context)
+{
+    static const struct weir_charge_list nothing;
+    uint32_t b = 0, a = 0;
+
+    before = before ? before : &nothing;
+    after = after ? after : &nothing;
+    while (b < before->count || a < after->count) {
+        const struct weir_charge *old = b < before->count ? &before->charges[b] : NULL;
+        const struct weir_charge *new = a < after->count ? &after->charges[a] : NULL;
+        int order = !old ? 1 : !new ? -1 : compare_place(old, new);
+        struct weir_charge difference = order < 0 ? *old : *new;
+        struct weir_charge zero = {0};
+        const struct weir_charge *from = order <= 0 ? old : &zero;
+        const struct weir_charge *to = order >= 0 ? new : &zero;
+
+        b += order <= 0;
+        a += order >= 0;
+        if (!weir_decimal_subtract(to->quantity, from->quantity, &difference.quantity)
+            || !weir_decimal_subtract(to->amount, from->amount, &difference.amount))
+            return false;
+        if (weir_decimal_is_zero(difference.quantity) && weir_decimal_is_zero(difference.amount))
+            continue;
+        if (!emit(context, &difference))
+            return false;
+    }
+    return true;
+}
