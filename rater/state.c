@@ -1,0 +1,283 @@
+#include "rater/state.h"
+
+#include <stdlib.h>
+
+#include "common/arena.h"
+#include "common/hash.h"
+
+#define WEIR_X(upper, lower) [WEIR_UNPRICED_##upper] = #lower,
+const char *const weir_unpriced_name[WEIR_UNPRICED_COUNT] = {WEIR_UNPRICED(WEIR_X)};
+#undef WEIR_X
+
+/* An open-addressing set of entries of one kind, and the entries in the order they were made. The index holds the full
+ * hash beside the position, so that a probe touches an entry only when it is most likely the right one. */
+struct slot {
+    uint64_t hash;
+    uint32_t position; /* into entries, plus 1; 0: free */
+};
+
+struct table {
+    struct slot *slots;
+    uint32_t slot_count; /* a power of two, or 0 */
+    uint32_t count;
+    uint32_t room;
+    void **entries;
+};
+
+struct weir_state {
+    struct weir_arena *arena;
+    struct table windows, prices, splits, periods;
+};
+
+enum { FIRST_SLOTS = 1024 };
+
+static void table_free(struct table *table)
+{
+    free(table->slots);
+    free(table->entries);
+    *table = (struct table){0};
+}
+
+/* Empty, with its memory kept: a batch is followed by another one of the same size. */
+static void table_clear(struct table *table)
+{
+    if (table->slots)
+        memset(table->slots, 0, table->slot_count * sizeof *table->slots);
+    table->count = 0;
+}
+
+static void table_place(struct table *table, uint64_t hash, uint32_t position)
+{
+    uint32_t mask = table->slot_count - 1, at = (uint32_t)hash & mask;
+
+    while (table->slots[at].position)
+        at = (at + 1) & mask;
+    table->slots[at] = (struct slot){hash, position + 1};
+}
+
+static void table_grow(struct table *table)
+{
+    struct slot *old = table->slots;
+    uint32_t old_count = table->slot_count;
+
+    weir_check(old_count < UINT32_MAX / 2);
+    table->slot_count = old_count ? old_count * 2 : FIRST_SLOTS;
+    table->slots = weir_new_array(table->slot_count, sizeof *table->slots);
+    for (uint32_t i = 0; i < old_count; i++)
+        if (old[i].position)
+            table_place(table, old[i].hash, old[i].position - 1);
+    free(old);
+}
+
+/* Whether the entry has the probe's key; both are of the table's kind. */
+typedef bool same_key(const void *entry, const void *probe);
+
+static void *table_find(const struct table *table, uint64_t hash, same_key *same, const void *probe)
+{
+    if (!table->slot_count)
+        return NULL;
+    uint32_t mask = table->slot_count - 1;
+    for (uint32_t at = (uint32_t)hash & mask; table->slots[at].position; at = (at + 1) & mask) {
+        void *entry = table->entries[table->slots[at].position - 1];
+        if (table->slots[at].hash == hash && same(entry, probe))
+            return entry;
+    }
+    return NULL;
+}
+
+static void table_add(struct table *table, uint64_t hash, void *entry)
+{
+    if ((uint64_t)(table->count + 1) * 4 > (uint64_t)table->slot_count * 3)
+        table_grow(table);
+    if (table->count == table->room) {
+        table->room = table->room ? table->room * 2 : FIRST_SLOTS;
+        table->entries = weir_resize(table->entries, table->room, sizeof *table->entries);
+    }
+    table->entries[table->count] = entry;
+    table_place(table, hash, table->count++);
+}
+
+struct weir_state *weir_state_new(void)
+{
+    struct weir_state *state = weir_new(sizeof *state);
+    state->arena = weir_arena_new();
+    return state;
+}
+
+struct weir_state *weir_state_free(struct weir_state *state)
+{
+    if (!state)
+        return NULL;
+    table_free(&state->windows);
+    table_free(&state->prices);
+    table_free(&state->splits);
+    table_free(&state->periods);
+    weir_arena_free(state->arena);
+    free(state);
+    return NULL;
+}
+
+void weir_state_clear(struct weir_state *state)
+{
+    table_clear(&state->windows);
+    table_clear(&state->prices);
+    table_clear(&state->splits);
+    table_clear(&state->periods);
+    weir_arena_free(state->arena);
+    state->arena = weir_arena_new();
+}
+
+struct weir_slice weir_state_copy(struct weir_state *state, struct weir_slice text)
+{
+    return weir_arena_copy(state->arena, text.data, text.length);
+}
+
+static uint64_t hash_slice(struct weir_slice slice, uint64_t seed)
+{
+    return weir_hash64(slice.data, slice.length, seed);
+}
+
+/* 1. windows ------------------------------------------------------------------------------------------------------ */
+static bool same_window(const void *entry, const void *probe)
+{
+    const struct weir_rated_window *a = entry, *b = probe;
+    return a->start == b->start && weir_slice_equal(a->series_key, b->series_key);
+}
+
+struct weir_rated_window *weir_state_window(struct weir_state *state, struct weir_slice series_key, int64_t start,
+                                            int64_t end)
+{
+    struct weir_rated_window probe = {.series_key = series_key, .start = start, .end = end};
+    uint64_t hash = hash_slice(series_key, (uint64_t)start);
+    struct weir_rated_window *window = table_find(&state->windows, hash, same_window, &probe);
+
+    if (window) {
+        weir_check(window->end == end);
+        return window;
+    }
+    window = weir_arena_take(state->arena, sizeof *window);
+    *window = probe;
+    window->series_key = weir_state_copy(state, series_key);
+    table_add(&state->windows, hash, window);
+    return window;
+}
+
+struct weir_rated_lane *weir_rated_window_lane(struct weir_state *state, struct weir_rated_window *window,
+                                               struct weir_slice lane)
+{
+    for (uint32_t i = 0; i < window->lane_count; i++)
+        if (weir_slice_equal(window->lanes[i].lane, lane))
+            return &window->lanes[i];
+    if (window->lane_count == window->lane_room) {
+        /* Nearly always one lane; the old array stays in the arena, doubling keeps that waste below the array itself. */
+        uint32_t room = window->lane_room ? window->lane_room * 2 : 1;
+        struct weir_rated_lane *lanes = weir_arena_take_array(state->arena, room, sizeof *lanes);
+        if (window->lane_count)
+            memcpy(lanes, window->lanes, window->lane_count * sizeof *lanes);
+        window->lanes = lanes;
+        window->lane_room = room;
+    }
+    struct weir_rated_lane *added = &window->lanes[window->lane_count++];
+    *added = (struct weir_rated_lane){.lane = weir_state_copy(state, lane)};
+    return added;
+}
+
+/* 2. prices ------------------------------------------------------------------------------------------------------- */
+static bool same_price(const void *entry, const void *probe)
+{
+    const struct weir_price_running *a = entry, *b = probe;
+    return a->period_start == b->period_start && a->price_book_version == b->price_book_version
+           && weir_slice_equal(a->customer, b->customer) && weir_slice_equal(a->contract, b->contract)
+           && weir_slice_equal(a->price_key, b->price_key) && weir_slice_equal(a->price_book, b->price_book);
+}
+
+struct weir_price_running *weir_state_price(struct weir_state *state, struct weir_slice customer,
+                                            struct weir_slice contract, int64_t period_start, int64_t period_end,
+                                            struct weir_slice price_book, uint32_t price_book_version,
+                                            struct weir_slice price_key)
+{
+    struct weir_price_running probe = {.customer = customer,
+                                       .contract = contract,
+                                       .period_start = period_start,
+                                       .period_end = period_end,
+                                       .price_book = price_book,
+                                       .price_book_version = price_book_version,
+                                       .price_key = price_key};
+    uint64_t hash = hash_slice(customer, (uint64_t)period_start + price_book_version);
+    hash = hash_slice(price_key, hash_slice(contract, hash_slice(price_book, hash)));
+    struct weir_price_running *price = table_find(&state->prices, hash, same_price, &probe);
+
+    if (price)
+        return price;
+    price = weir_arena_take(state->arena, sizeof *price);
+    *price = probe;
+    price->customer = weir_state_copy(state, customer);
+    price->contract = weir_state_copy(state, contract);
+    price->price_book = weir_state_copy(state, price_book);
+    price->price_key = weir_state_copy(state, price_key);
+    table_add(&state->prices, hash, price);
+    return price;
+}
+
+/* 3. splits ------------------------------------------------------------------------------------------------------- */
+static bool same_split(const void *entry, const void *probe)
+{
+    const struct weir_split_running *a = entry, *b = probe;
+    return a->price == b->price && weir_slice_equal(a->series_key, b->series_key);
+}
+
+struct weir_split_running *weir_state_split(struct weir_state *state, const struct weir_price_running *price,
+                                            struct weir_slice series_key)
+{
+    struct weir_split_running probe = {.price = price, .series_key = series_key};
+    /* A price's entry is unique and never moves, so that its address stands for its key. */
+    uint64_t hash = hash_slice(series_key, (uint64_t)(uintptr_t)price);
+    struct weir_split_running *split = table_find(&state->splits, hash, same_split, &probe);
+
+    if (split)
+        return split;
+    split = weir_arena_take(state->arena, sizeof *split);
+    *split = probe;
+    split->series_key = weir_state_copy(state, series_key);
+    table_add(&state->splits, hash, split);
+    return split;
+}
+
+/* 4. periods ------------------------------------------------------------------------------------------------------ */
+static bool same_period(const void *entry, const void *probe)
+{
+    const struct weir_period_running *a = entry, *b = probe;
+    return a->start == b->start && weir_slice_equal(a->customer, b->customer)
+           && weir_slice_equal(a->contract, b->contract);
+}
+
+struct weir_period_running *weir_state_period(struct weir_state *state, struct weir_slice customer,
+                                              struct weir_slice contract, int64_t start, int64_t end)
+{
+    struct weir_period_running probe = {.customer = customer, .contract = contract, .start = start, .end = end};
+    uint64_t hash = hash_slice(contract, hash_slice(customer, (uint64_t)start));
+    struct weir_period_running *period = table_find(&state->periods, hash, same_period, &probe);
+
+    if (period)
+        return period;
+    period = weir_arena_take(state->arena, sizeof *period);
+    *period = probe;
+    period->customer = weir_state_copy(state, customer);
+    period->contract = weir_state_copy(state, contract);
+    table_add(&state->periods, hash, period);
+    return period;
+}
+
+struct weir_state_view weir_state_all(struct weir_state *state)
+{
+    return (struct weir_state_view){
+        .window_count = state->windows.count,
+        .price_count = state->prices.count,
+        .split_count = state->splits.count,
+        .period_count = state->periods.count,
+        .windows = (struct weir_rated_window **)state->windows.entries,
+        .prices = (struct weir_price_running **)state->prices.entries,
+        .splits = (struct weir_split_running **)state->splits.entries,
+        .periods = (struct weir_period_running **)state->periods.entries,
+    };
+}
