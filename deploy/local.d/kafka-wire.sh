@@ -1,5 +1,5 @@
 # Three Kafka requests spoken from bash, so that asking a broker something takes milliseconds and not the
-# two seconds that a JVM needs to start. Sourced by deploy/local; needs only bash, head, od and sed.
+# two seconds that a JVM needs to start. Sourced by deploy/local; needs only bash and coreutils with sed.
 #
 # Bytes are handled as hex text. A request is: int32 size, int16 api key, int16 api version,
 # int32 correlation id, int16 -1 (no client id), body. An answer is: int32 size, int32 correlation id, body.
@@ -9,24 +9,24 @@ wire_int16() { printf '%04x' $(($1 & 0xffff)); }
 wire_int32() { printf '%08x' $(($1 & 0xffffffff)); }
 wire_string() { wire_int16 "${#1}"; printf '%s' "$1" | od -An -v -tx1 | tr -d ' \n'; }
 
-# wire_ask PORT KEY VERSION BODY_HEX: prints the answer's body as hex; fails when nobody answers in 10 s.
+# wire_ask PORT KEY VERSION BODY_HEX [SECONDS]: prints the answer's body as hex; fails without one in 20 s.
 wire_ask() (
     exec 2>/dev/null
     exec 3<>"/dev/tcp/127.0.0.1/$1" || exit 1
     request="$(wire_int16 "$2")$(wire_int16 "$3")00000007ffff$4"
     request="$(wire_int32 $((${#request} / 2)))$request"
     printf "$(printf '%s' "$request" | sed 's/../\\x&/g')" >&3
-    size=$(timeout 10 head -c 4 <&3 | od -An -v -tx1 | tr -d ' \n')
+    size=$(timeout "${5:-20}" head -c 4 <&3 | od -An -v -tx1 | tr -d ' \n')
     [[ ${#size} -eq 8 ]] || exit 1
-    answer=$(timeout 10 head -c $((16#$size)) <&3 | od -An -v -tx1 | tr -d ' \n')
+    answer=$(timeout "${5:-20}" head -c $((16#$size)) <&3 | od -An -v -tx1 | tr -d ' \n')
     [[ ${#answer} -eq $((2 * 16#$size)) && ${answer:0:8} == 00000007 ]] || exit 1
     printf '%s\n' "${answer:8}"
 )
 
-# Does a broker answer on this port? (ApiVersions, error code 0)
+# wire_answers PORT SECONDS: does a broker answer? (ApiVersions, error code 0)
 wire_answers() {
     local body
-    body=$(wire_ask "$1" 18 0 "") && [[ ${body:0:4} == 0000 ]]
+    body=$(wire_ask "$1" 18 0 "" "$2") && [[ ${body:0:4} == 0000 ]]
 }
 
 # wire_create_topic PORT NAME PARTITIONS: 0 created, 3 it stands already, 1 refused (reason on stderr).
