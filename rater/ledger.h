@@ -15,6 +15,7 @@ struct weir_ledger;
 
 struct weir_ledger_ops {
     const char *name; /* "table", "csv", "ndjson", "postgres" */
+    bool keeps_state; /* true: load and write keep the state, the rater forgets it after each batch. false: the rater's is the only one */
     /* Fills the entries of state that are not loaded. PostgreSQL: begins the transaction if none is open and locks the
      * customers concerned, so that two raters never rate one customer at the same time. May be called again in one transaction after more entries
      * were made (of the same customers, or further ones). WEIR_RETRY: the transaction is gone; clear the state and start over. */

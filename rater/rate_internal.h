@@ -1,0 +1,74 @@
+/* Shared by rate.c (windows) and settle.c (billing periods); nobody else's. */
+#ifndef WEIR_RATER_RATE_INTERNAL_H
+#define WEIR_RATER_RATE_INTERNAL_H
+
+#include "common/arena.h"
+#include "rater/price.h"
+#include "rater/rate.h"
+
+/* One price with one contract's override applied; scaled NULL: it overflows. */
+struct overridden {
+    const struct weir_contract *contract;
+    const struct weir_price *price;
+    const struct weir_price *scaled;
+};
+
+/* Through when a contract's periods are known to be settled, so that a daemon does not ask again every time. */
+struct settled {
+    int64_t closed;   /* periods with end <= this are closed */
+    int64_t advanced; /* periods with end <= this have their fees in advance */
+};
+
+/* Everything that rating one window touches. */
+struct target {
+    const struct weir_lane_window *from;
+    struct weir_rated_window *window; /* NULL: a charge without a window (flat fee at zero) */
+    enum weir_unpriced unpriced;
+    const struct weir_meter *meter;
+    const struct weir_contract *contract; /* NULL: no_meter, no_contract */
+    int64_t period_start, period_end;
+    struct weir_period_running *period;
+    const struct weir_price_book_version *version;
+    const struct weir_price *price;      /* identity */
+    const struct weir_price *effective;  /* after the override */
+    struct weir_price_running *running;
+    struct weir_split_running *split;    /* only where a period folds */
+};
+
+struct weir_rater {
+    const struct weir_catalog *catalog;
+    struct weir_ledger *ledger;
+    struct weir_state *state;
+    struct weir_rater_counts counts;
+
+    struct weir_arena *overrides;
+    struct overridden *overridden;
+    uint32_t overridden_count, overridden_room;
+
+    struct settled *settled; /* by contract index */
+    int64_t settled_from;    /* the span's start when that was found */
+
+    struct target *targets;
+    size_t target_room;
+    struct weir_line_item *items;
+    size_t item_count, item_room;
+};
+
+/* The price as this contract pays it; NULL: the override overflows. */
+const struct weir_price *weir_rater_effective_price(struct weir_rater *rater, const struct weir_contract *contract,
+                                                    const struct weir_price *price);
+void weir_rater_add_item(struct weir_rater *rater, const struct weir_line_item *item);
+/* Adds to the period's usage. false: overflow. */
+bool weir_add_usage(struct weir_period_running *period, struct weir_decimal amount);
+enum weir_status weir_rater_overflow(const struct weir_rated_window *window, struct weir_error *reterr);
+/* Brings the running total of target's price to (quantity, events) and makes the line items of the difference. false: overflow. */
+bool weir_rater_charge(struct weir_rater *rater, struct target *target, struct weir_decimal quantity, uint64_t events,
+                       uint32_t revision);
+/* Brings the true-up of a closed period to what its usage leaves short. false: overflow. */
+bool weir_rater_true_up(struct weir_rater *rater, const struct weir_contract *contract,
+                        struct weir_period_running *period);
+enum weir_status weir_rater_write(struct weir_rater *rater, struct weir_error *reterr);
+/* Ends a batch: line items go, and the state where the ledger keeps it. */
+void weir_rater_forget(struct weir_rater *rater);
+
+#endif

@@ -1,0 +1,287 @@
+/* Billing periods: fees in advance when they begin; when they end, fees in arrears, flat fees at zero usage and the true-up
+ * to a minimum spend (docs/rating.md 6). Everything is a running total or a flag in the period's entry, so that settling
+ * twice changes nothing. */
+#include <stdlib.h>
+
+#include "rater/rate_internal.h"
+
+enum { PERIODS_PER_BATCH = 2000 };
+
+/* 1. what a period charges ------------------------------------------------------------------------------------------ */
+
+/* A line item of a fee or a true-up: no window, no dimensions; `version` is the one in force at the period's start. */
+static struct weir_line_item period_item(const struct weir_contract *contract, const struct weir_period_running *period,
+                                         const struct weir_price_book_version *version)
+{
+    return (struct weir_line_item){
+        .customer = period->customer,
+        .contract = period->contract,
+        .period_start = period->start,
+        .period_end = period->end,
+        .window_start = period->start,
+        .window_end = period->end,
+        .price_book = contract->book->key,
+        .price_book_version = version ? version->version : 0,
+        .model = "",
+        .quantity = weir_decimal_of(1),
+        .has_unit_price = true,
+        .currency = contract->book->currency,
+        .currency_places = contract->book->currency_places,
+        .rounding = contract->book->rounding,
+        .revision = 1,
+    };
+}
+
+static void charge_fees(struct weir_rater *rater, const struct weir_contract *contract,
+                        const struct weir_period_running *period, enum weir_fee_charged charged)
+{
+    const struct weir_price_book_version *version = weir_price_book_at(contract->book, period->start);
+
+    for (uint32_t i = 0; version && i < version->fee_count; i++) {
+        const struct weir_fee *fee = &version->fees[i];
+        if (fee->charged != charged)
+            continue;
+        struct weir_line_item item = period_item(contract, period, version);
+        item.item = fee->key;
+        item.kind = WEIR_KIND_FEE;
+        item.component = WEIR_COMPONENT_FEE;
+        item.unit_price = item.amount = fee->amount;
+        weir_rater_add_item(rater, &item);
+    }
+}
+
+static const struct weir_commitment *minimum_spend(const struct weir_contract *contract)
+{
+    for (uint32_t i = 0; i < contract->commitment_count; i++)
+        if (contract->commitments[i].type == WEIR_COMMITMENT_MINIMUM_SPEND)
+            return &contract->commitments[i];
+    return NULL;
+}
+
+bool weir_rater_true_up(struct weir_rater *rater, const struct weir_contract *contract,
+                        struct weir_period_running *period)
+{
+    const struct weir_commitment *commitment = minimum_spend(contract);
+    struct weir_decimal shortfall, change;
+
+    if (!commitment)
+        return true;
+    if (!weir_decimal_subtract(commitment->amount, period->usage_amount, &shortfall))
+        return false;
+    if (shortfall.e12 < 0)
+        shortfall.e12 = 0;
+    if (!weir_decimal_subtract(shortfall, period->true_up, &change))
+        return false;
+    if (weir_decimal_is_zero(change))
+        return true;
+    struct weir_line_item item =
+        period_item(contract, period, weir_price_book_at(contract->book, period->start));
+    item.item = commitment->key;
+    item.kind = WEIR_KIND_TRUE_UP;
+    item.component = WEIR_COMPONENT_TRUE_UP;
+    item.unit_price = item.amount = change;
+    item.revision = ++period->true_up_revision;
+    weir_rater_add_item(rater, &item);
+    period->true_up = shortfall;
+    period->entry.is_dirty = true;
+    return true;
+}
+
+/* The running total of a price that charges its first flat fee even without usage. */
+static struct weir_price_running *price_at_zero(struct weir_rater *rater, const struct weir_period_running *period,
+                                                const struct weir_price_book_version *version,
+                                                const struct weir_price *price)
+{
+    return weir_state_price(rater->state, period->customer, period->contract, period->start, period->end,
+                            version->book->key, version->version, price->key);
+}
+
+/* Makes the entries that closing will touch. The default contract charges a flat fee at zero only where a window of
+ * that price exists, and then rating the window did it. */
+static void aim_at_zero(struct weir_rater *rater, const struct weir_contract *contract,
+                        const struct weir_period_running *period)
+{
+    const struct weir_price_book_version *version = weir_price_book_at(contract->book, period->start);
+
+    for (uint32_t i = 0; contract->key.length && version && i < version->price_count; i++)
+        if (version->prices[i].flat_fee_at_zero)
+            price_at_zero(rater, period, version, &version->prices[i]);
+}
+
+static bool charge_at_zero(struct weir_rater *rater, const struct weir_contract *contract,
+                           struct weir_period_running *period)
+{
+    const struct weir_price_book_version *version = weir_price_book_at(contract->book, period->start);
+
+    for (uint32_t i = 0; contract->key.length && version && i < version->price_count; i++) {
+        const struct weir_price *price = &version->prices[i];
+        if (!price->flat_fee_at_zero)
+            continue;
+        struct target target = {
+            .meter = price->meter,
+            .contract = contract,
+            .period_start = period->start,
+            .period_end = period->end,
+            .period = period,
+            .version = version,
+            .price = price,
+            .effective = weir_rater_effective_price(rater, contract, price),
+            .running = price_at_zero(rater, period, version, price),
+        };
+        if (target.running->entry.exists || target.running->entry.is_dirty)
+            continue;
+        if (!target.effective || !weir_rater_charge(rater, &target, (struct weir_decimal){0}, 0, 1))
+            return false;
+    }
+    return true;
+}
+
+static enum weir_status settle_period(struct weir_rater *rater, const struct weir_contract *contract,
+                                      struct weir_period_running *period, bool is_ended, struct weir_error *reterr)
+{
+    if (!period->is_advance_charged) {
+        charge_fees(rater, contract, period, WEIR_FEE_IN_ADVANCE);
+        period->is_advance_charged = true;
+        period->entry.is_dirty = true;
+    }
+    if (!is_ended || period->is_closed)
+        return WEIR_OK;
+    charge_fees(rater, contract, period, WEIR_FEE_IN_ARREARS);
+    if (!charge_at_zero(rater, contract, period) || !weir_rater_true_up(rater, contract, period))
+        return weir_fail(reterr, WEIR_REJECT, "customer '%.*s', contract '%.*s': the period's amounts do not fit (limit "
+                                              "about 1.7e26). Check its prices and commitments",
+                         (int)period->customer.length, period->customer.data, (int)period->contract.length,
+                         period->contract.data);
+    period->is_closed = true;
+    period->entry.is_dirty = true;
+    return WEIR_OK;
+}
+
+/* 2. which periods, in batches -------------------------------------------------------------------------------------- */
+struct due {
+    const struct weir_contract *contract;
+    struct weir_period_running *period;
+    bool is_ended;
+};
+
+struct due_list {
+    size_t count;
+    struct due due[PERIODS_PER_BATCH];
+};
+
+static enum weir_status settle_list(struct weir_rater *rater, struct due_list *list, struct weir_error *reterr)
+{
+    enum weir_status status = WEIR_OK;
+
+    if (list->count == 0)
+        return WEIR_OK;
+    for (size_t i = 0; i < list->count; i++)
+        if (list->due[i].is_ended)
+            aim_at_zero(rater, list->due[i].contract, list->due[i].period);
+    status = rater->ledger->ops->load(rater->ledger, rater->state, reterr);
+    for (size_t i = 0; i < list->count && status == WEIR_OK; i++)
+        status = settle_period(rater, list->due[i].contract, list->due[i].period, list->due[i].is_ended, reterr);
+    if (status == WEIR_OK)
+        status = weir_rater_write(rater, reterr);
+    if (status != WEIR_OK)
+        rater->ledger->ops->abandon(rater->ledger);
+    list->count = 0;
+    weir_rater_forget(rater);
+    return status;
+}
+
+static enum weir_status add_due(struct weir_rater *rater, struct due_list *list, const struct weir_contract *contract,
+                                struct weir_slice customer, int64_t start, int64_t end, bool is_ended,
+                                struct weir_error *reterr)
+{
+    struct weir_period_running *period = weir_state_period(rater->state, customer, contract->key, start, end);
+
+    if (period->is_closed || (period->is_advance_charged && !is_ended))
+        return WEIR_OK;
+    list->due[list->count++] = (struct due){contract, period, is_ended};
+    return list->count == PERIODS_PER_BATCH ? settle_list(rater, list, reterr) : WEIR_OK;
+}
+
+/* All periods of one contract with a key that overlap the span and are not known to be settled. */
+static enum weir_status settle_contract(struct weir_rater *rater, struct due_list *list, uint32_t index,
+                                        const struct weir_horizon *horizon, struct settled *reached,
+                                        struct weir_error *reterr)
+{
+    const struct weir_contract *contract = &rater->catalog->contracts[index];
+    enum weir_status status = WEIR_OK;
+    int64_t at = horizon->first_time > contract->starts_at ? horizon->first_time : contract->starts_at;
+
+    if (at < rater->settled[index].closed)
+        at = rater->settled[index].closed;
+    *reached = rater->settled[index];
+    while (status == WEIR_OK && at < contract->ends_at && at <= horizon->last_time) {
+        int64_t start, end;
+        weir_contract_period_at(contract, at, &start, &end);
+        bool is_ended = end <= horizon->ended;
+        if (is_ended || end > rater->settled[index].advanced)
+            status = add_due(rater, list, contract, contract->customer, start, end, is_ended, reterr);
+        if (is_ended && reached->closed <= start)
+            reached->closed = end;
+        reached->advanced = end;
+        at = end;
+    }
+    return status;
+}
+
+/* Under the default contract a customer has a period where there is usage: the ledger (or, embedded, the state) knows them. */
+static enum weir_status settle_default(struct weir_rater *rater, struct due_list *list,
+                                       const struct weir_horizon *horizon, struct weir_error *reterr)
+{
+    static _Thread_local struct weir_period_running found[PERIODS_PER_BATCH];
+    const struct weir_contract *contract = rater->catalog->default_contract;
+    enum weir_status status = WEIR_OK;
+    size_t count = 0;
+
+    if (!contract)
+        return WEIR_OK;
+    if (!rater->ledger->ops->keeps_state) {
+        struct weir_state_view all = weir_state_all(rater->state);
+        for (size_t i = 0; i < all.period_count && status == WEIR_OK; i++) {
+            struct weir_period_running *period = all.periods[i];
+            if (period->contract.length == 0)
+                status = add_due(rater, list, contract, period->customer, period->start, period->end,
+                                 period->end <= horizon->ended, reterr);
+        }
+        return status == WEIR_OK ? settle_list(rater, list, reterr) : status;
+    }
+    do {
+        status = rater->ledger->ops->unsettled(rater->ledger, horizon->ended, PERIODS_PER_BATCH, found, &count, reterr);
+        for (size_t i = 0; i < count && status == WEIR_OK; i++)
+            status = add_due(rater, list, contract, found[i].customer, found[i].start, found[i].end,
+                             found[i].end <= horizon->ended, reterr);
+        if (status == WEIR_OK)
+            status = settle_list(rater, list, reterr);
+    } while (status == WEIR_OK && count == PERIODS_PER_BATCH);
+    return status;
+}
+
+enum weir_status weir_rater_settle(struct weir_rater *rater, const struct weir_horizon *horizon,
+                                   struct weir_error *reterr)
+{
+    struct due_list *list = weir_new(sizeof *list);
+    struct settled *reached = weir_new_array(rater->catalog->contract_count + 1, sizeof *reached);
+    enum weir_status status = WEIR_OK;
+    uint32_t contracts = horizon->first_time <= horizon->last_time ? rater->catalog->contract_count : 0;
+
+    if (horizon->first_time < rater->settled_from) /* a late event: earlier periods are in the span now */
+        memset(rater->settled, 0, rater->catalog->contract_count * sizeof *rater->settled);
+    rater->settled_from = horizon->first_time;
+
+    for (uint32_t i = 0; i < contracts && status == WEIR_OK; i++)
+        status = settle_contract(rater, list, i, horizon, &reached[i], reterr);
+    if (status == WEIR_OK)
+        status = settle_list(rater, list, reterr);
+    if (status == WEIR_OK)
+        status = settle_default(rater, list, horizon, reterr);
+    /* Only now is it known that everything on the way was written. */
+    if (status == WEIR_OK && contracts)
+        memcpy(rater->settled, reached, contracts * sizeof *reached);
+    free(reached);
+    free(list);
+    return status;
+}
