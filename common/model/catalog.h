@@ -204,6 +204,7 @@ struct weir_catalog {
 struct weir_mistake {
     const char *file; /* as given or found in the folder */
     const char *path; /* JSON path: "$.price_books[0].prices[1].tiers" */
+    const char *kind; /* one word for programs: "unknown_key", "missing_key", "overlap", ... (catalog_internal.h) */
     const char *text; /* what was found and what is allowed */
 };
 

@@ -1,0 +1,325 @@
+/* From files to a catalog, and the look-ups in it. */
+#include "common/model/catalog.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+
+#include "common/model/catalog_internal.h"
+
+#define WEIR_X(upper, lower) #lower,
+const char *const weir_aggregation_name[] = {WEIR_AGGREGATIONS(WEIR_X)};
+const char *const weir_price_model_name[] = {WEIR_PRICE_MODELS(WEIR_X)};
+const char *const weir_commitment_type_name[] = {WEIR_COMMITMENT_TYPES(WEIR_X)};
+#undef WEIR_X
+
+/* 1. a load --------------------------------------------------------------------------------------------------------- */
+
+static struct weir_catalog_load load_begin(void)
+{
+    struct weir_catalog_load load = {0};
+    struct weir_arena *arena = weir_arena_new();
+    load.arena = arena;
+    load.scratch = weir_arena_new();
+    load.catalog = weir_arena_take(arena, sizeof *load.catalog);
+    load.owned = weir_arena_take(arena, sizeof *load.owned);
+    load.owned->arena = arena;
+    load.catalog->owned = load.owned;
+    return load;
+}
+
+static void load_add_file(struct weir_catalog_load *load, const char *name)
+{
+    load->file_names = weir_resize(load->file_names, load->file_count + 1, sizeof *load->file_names);
+    load->roots = weir_resize(load->roots, load->file_count + 1, sizeof(json_t *));
+    load->file_names[load->file_count] = weir_arena_copy(load->scratch, name, strlen(name)).data;
+    load->roots[load->file_count] = NULL;
+    load->file_count++;
+}
+
+/* Parses the text of the file that was added last. */
+static void load_parse(struct weir_catalog_load *load, const char *json, size_t length)
+{
+    static const struct weir_field fields[] = {
+        {"$schema", WEIR_IN_ALL, 0},     {"meters", WEIR_IN_ALL, 0},           {"price_books", WEIR_IN_ALL, 0},
+        {"contracts", WEIR_IN_ALL, 0},   {"default_contract", WEIR_IN_ALL, 0},
+    };
+    uint32_t file = load->file_count - 1;
+    json_error_t error;
+    json_t *root = json_loadb(json, length, JSON_REJECT_DUPLICATES, &error);
+    if (!root) {
+        const char *place = weir_arena_print(load->scratch, "%s:%d:%d", load->file_names[file], error.line,
+                                             error.column);
+        weir_mistake_add_file(load, file, place, WEIR_MISTAKE_SYNTAX,
+                              weir_arena_print(load->scratch, "not valid JSON: %s", error.text));
+        return;
+    }
+    struct weir_node node = {NULL, NULL, file, root};
+    struct weir_slice schema;
+    if (!weir_read_object(load, &node, fields, sizeof fields / sizeof *fields, WEIR_IN_ALL, "")) {
+        json_decref(root);
+        return;
+    }
+    (void)weir_read_text(load, &node, "$schema", 0, 1024, &schema); /* tells editors which schema; nothing to us */
+    load->roots[file] = root;
+}
+
+bool weir_catalog_list(struct weir_catalog_load *load, uint32_t file, const char *list, struct weir_node *ret_root,
+                       struct weir_node *ret_list)
+{
+    if (!load->roots[file])
+        return false;
+    *ret_root = (struct weir_node){NULL, NULL, file, load->roots[file]};
+    return weir_read_list(load, ret_root, list, 0, WEIR_CONTRACTS_MAX, ret_list);
+}
+
+size_t weir_catalog_list_total(struct weir_catalog_load *load, const char *list)
+{
+    size_t total = 0;
+    for (uint32_t file = 0; file < load->file_count; file++)
+        if (load->roots[file])
+            total += json_array_size(json_object_get(load->roots[file], list));
+    return total;
+}
+
+static enum weir_status load_end(struct weir_catalog_load *load, struct weir_catalog **ret_catalog,
+                                 struct weir_mistake_list *reterr_mistakes)
+{
+    weir_catalog_read_meters(load);
+    weir_catalog_read_price_books(load);
+    weir_catalog_read_contracts(load);
+    weir_catalog_check(load);
+    for (uint32_t file = 0; file < load->file_count; file++)
+        json_decref(load->roots[file]);
+    enum weir_status status = load->mistakes.found ? WEIR_REJECT : WEIR_OK;
+    if (status == WEIR_OK) {
+        *ret_catalog = load->catalog;
+    } else {
+        weir_mistakes_take(&load->mistakes, reterr_mistakes);
+        weir_catalog_free(load->catalog);
+    }
+    weir_arena_free(load->scratch);
+    free(load->file_names);
+    free(load->roots);
+    return status;
+}
+
+enum weir_status weir_catalog_parse(const char *name, const char *json, size_t length,
+                                    struct weir_catalog **ret_catalog, struct weir_mistake_list *reterr_mistakes)
+{
+    struct weir_catalog_load load = load_begin();
+    load_add_file(&load, name);
+    load_parse(&load, json, length);
+    return load_end(&load, ret_catalog, reterr_mistakes);
+}
+
+struct weir_catalog *weir_catalog_free(struct weir_catalog *catalog)
+{
+    if (!catalog)
+        return NULL;
+    struct weir_catalog_owned *owned = catalog->owned;
+    for (uint32_t i = 0; i < owned->zone_count; i++)
+        weir_zone_close(owned->zones[i].zone);
+    free(owned->zones);
+    weir_arena_free(owned->arena); /* the catalog itself goes with it */
+    return NULL;
+}
+
+/* 2. files and folders ---------------------------------------------------------------------------------------------- */
+
+static void report_unreadable(struct weir_catalog_load *load, const char *text)
+{
+    uint32_t file = load->file_count - 1;
+    weir_mistake_add_file(load, file, load->file_names[file], WEIR_MISTAKE_UNREADABLE, text);
+}
+
+/* The whole file; NULL with errno. Also from a pipe, whose size nobody knows before. */
+static char *read_all(FILE *stream, size_t *ret_length)
+{
+    enum { BYTES_MAX = 1 << 30 };
+    size_t length = 0, room = 0;
+    char *text = NULL;
+    for (;;) {
+        if (length == room) {
+            room = room ? 2 * room : 64 * 1024;
+            text = weir_resize(text, room, 1);
+        }
+        size_t got = fread(text + length, 1, room - length, stream);
+        length += got;
+        if (got == 0 || length > BYTES_MAX)
+            break;
+    }
+    if (ferror(stream) || length > BYTES_MAX) {
+        errno = length > BYTES_MAX ? EFBIG : EIO;
+        free(text);
+        return NULL;
+    }
+    *ret_length = length;
+    return text;
+}
+
+static void load_file(struct weir_catalog_load *load, const char *path)
+{
+    load_add_file(load, path);
+    struct stat status;
+    FILE *stream = NULL;
+    char *text = NULL;
+    size_t length = 0;
+    if (stat(path, &status) == 0 && S_ISDIR(status.st_mode))
+        errno = EISDIR;
+    else if ((stream = fopen(path, "re")))
+        text = read_all(stream, &length);
+    if (text)
+        load_parse(load, text, length);
+    else
+        report_unreadable(load, weir_arena_print(load->scratch, "cannot be read: %s", strerror(errno)));
+    free(text);
+    if (stream)
+        (void)fclose(stream);
+}
+
+static int is_json_name(const struct dirent *entry)
+{
+    size_t length = strlen(entry->d_name);
+    /* a name with a point in front is an editor's swap or lock file */
+    return entry->d_name[0] != '.' && length > 5 && strcmp(entry->d_name + length - 5, ".json") == 0;
+}
+
+static int by_bytes(const struct dirent **a, const struct dirent **b) { return strcmp((*a)->d_name, (*b)->d_name); }
+
+static void load_folder(struct weir_catalog_load *load, const char *path)
+{
+    struct dirent **entries = NULL;
+    int count = scandir(path, &entries, is_json_name, by_bytes);
+    if (count <= 0) {
+        int error = errno;
+        load_add_file(load, path);
+        report_unreadable(load, count == 0 ? "this folder holds no *.json file"
+                                           : weir_arena_print(load->scratch, "cannot be read: %s", strerror(error)));
+    }
+    bool slash = path[0] && path[strlen(path) - 1] == '/';
+    for (int i = 0; i < count; i++) {
+        load_file(load, weir_arena_print(load->scratch, "%s%s%s", path, slash ? "" : "/", entries[i]->d_name));
+        free(entries[i]);
+    }
+    free(entries);
+}
+
+enum weir_status weir_catalog_load(const char *path, struct weir_catalog **ret_catalog,
+                                   struct weir_mistake_list *reterr_mistakes)
+{
+    struct weir_catalog_load load = load_begin();
+    struct stat status;
+    if (stat(path, &status) == 0 && S_ISDIR(status.st_mode))
+        load_folder(&load, path);
+    else
+        load_file(&load, path);
+    return load_end(&load, ret_catalog, reterr_mistakes);
+}
+
+/* 3. look-ups ------------------------------------------------------------------------------------------------------- */
+
+const struct weir_meter *weir_catalog_meter(const struct weir_catalog *catalog, struct weir_slice key)
+{
+    uint32_t low = 0, high = catalog->meter_count;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        int order = weir_slice_compare(catalog->meters[middle].key, key);
+        if (order == 0)
+            return &catalog->meters[middle];
+        if (order < 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return NULL;
+}
+
+const struct weir_price_book *weir_catalog_book(const struct weir_catalog *catalog, struct weir_slice key)
+{
+    uint32_t low = 0, high = catalog->book_count;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        int order = weir_slice_compare(catalog->books[middle].key, key);
+        if (order == 0)
+            return &catalog->books[middle];
+        if (order < 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return NULL;
+}
+
+const struct weir_contract *weir_catalog_contract_at(const struct weir_catalog *catalog, struct weir_slice customer,
+                                                     int64_t time)
+{
+    uint32_t low = 0, high = catalog->contract_count; /* the first that is beyond (customer, time) */
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        const struct weir_contract *contract = &catalog->contracts[middle];
+        int order = weir_slice_compare(contract->customer, customer);
+        if (order < 0 || (order == 0 && contract->starts_at <= time))
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    const struct weir_contract *last = low ? &catalog->contracts[low - 1] : NULL;
+    if (last && weir_slice_equal(last->customer, customer) && time < last->ends_at)
+        return last;
+    return catalog->default_contract;
+}
+
+const struct weir_price_book_version *weir_price_book_at(const struct weir_price_book *book, int64_t time)
+{
+    uint32_t low = 0, high = book->version_count;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if (book->versions[middle].effective_from <= time)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low ? &book->versions[low - 1] : NULL;
+}
+
+static bool price_holds(const struct weir_price *price, const struct weir_slice texts[])
+{
+    for (uint32_t i = 0; i < price->when_count; i++)
+        if (!weir_slice_equal(price->when[i].text, texts[price->when[i].group]))
+            return false;
+    return true;
+}
+
+const struct weir_price *weir_price_for(const struct weir_price_book_version *version, const struct weir_meter *meter,
+                                        const struct weir_slice texts[])
+{
+    uint32_t low = 0, high = version->price_count;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if (version->prices[middle].meter->index < meter->index)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    /* the most specific come first, so the first that holds wins */
+    for (; low < version->price_count && version->prices[low].meter == meter; low++)
+        if (price_holds(&version->prices[low], texts))
+            return &version->prices[low];
+    return NULL;
+}
+
+void weir_contract_period_at(const struct weir_contract *contract, int64_t time, int64_t *ret_start, int64_t *ret_end)
+{
+    int64_t start, end;
+    weir_period_of(contract->billing_period, contract->zone, time, &start, &end);
+    if (contract->key.length) { /* the default contract has no term to cut to */
+        start = start < contract->starts_at ? contract->starts_at : start;
+        end = end > contract->ends_at ? contract->ends_at : end;
+    }
+    *ret_start = start;
+    *ret_end = end;
+}

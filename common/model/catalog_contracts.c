@@ -1,0 +1,333 @@
+/* $.contracts and $.default_contract. */
+#include <stdlib.h>
+
+#include "common/model/catalog_internal.h"
+
+/* 1. zones: each is opened once and belongs to the catalog ---------------------------------------------------------- */
+
+/* Letters, digits, '_', '+', '-', in parts with '/' between: names in the zone data, no paths out of it. */
+static bool is_zone_name(struct weir_slice name)
+{
+    char before = '/';
+    for (uint32_t i = 0; i < name.length; i++) {
+        char c = name.data[i];
+        bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '+'
+                      || c == '-';
+        if (!letter && (c != '/' || before == '/'))
+            return false;
+        before = c;
+    }
+    return before != '/';
+}
+
+static const struct weir_zone *zone_of(struct weir_catalog_load *load, struct weir_slice name)
+{
+    struct weir_catalog_owned *owned = load->owned;
+    uint32_t low = 0, high = owned->zone_count;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if (weir_slice_compare(owned->zones[middle].name, name) < 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    if (low < owned->zone_count && weir_slice_equal(owned->zones[low].name, name))
+        return owned->zones[low].zone;
+    if (owned->zone_count == owned->zone_room) {
+        owned->zone_room = owned->zone_room ? 2 * owned->zone_room : 8;
+        owned->zones = weir_resize(owned->zones, owned->zone_room, sizeof *owned->zones);
+    }
+    memmove(&owned->zones[low + 1], &owned->zones[low], (owned->zone_count - low) * sizeof *owned->zones);
+    owned->zone_count++;
+    owned->zones[low] = (struct weir_zone_entry){name, weir_zone_open(name.data)};
+    return owned->zones[low].zone;
+}
+
+static bool read_zone(struct weir_catalog_load *load, const struct weir_node *object, struct weir_contract *contract)
+{
+    struct weir_slice name;
+    if (!weir_read_text(load, object, "timezone", 1, WEIR_KEY_MAX, &name))
+        return false;
+    struct weir_node node = weir_node_member(object, "timezone");
+    if (!is_zone_name(name)) {
+        weir_mistake_add(load, &node, WEIR_MISTAKE_BAD_VALUE,
+                         "found %s; must be the name of an IANA time zone, such as \"UTC\" or \"Europe/Berlin\"",
+                         weir_found(load, node.json));
+        return false;
+    }
+    contract->timezone = name;
+    contract->zone = zone_of(load, name);
+    if (!contract->zone)
+        weir_mistake_add(load, &node, WEIR_MISTAKE_UNKNOWN_REFERENCE,
+                         "the system knows no time zone %s; must be an IANA name, such as \"UTC\" or \"Europe/Berlin\"",
+                         weir_found(load, node.json));
+    return contract->zone;
+}
+
+/* 2. overrides and commitments -------------------------------------------------------------------------------------- */
+
+static void read_overrides(struct weir_catalog_load *load, const struct weir_node *object,
+                           struct weir_contract *contract)
+{
+    static const struct weir_field fields[] = {
+        {"meter", WEIR_IN_ALL, WEIR_IN_ALL},
+        {"multiplier", WEIR_IN_ALL, WEIR_IN_ALL},
+    };
+    struct weir_node list;
+    if (!weir_read_list(load, object, "overrides", 0, WEIR_OVERRIDES_MAX, &list))
+        return;
+    size_t count = json_array_size(list.json);
+    contract->overrides = weir_arena_take_array(load->arena, count, sizeof *contract->overrides);
+    contract->override_count = (uint32_t)count;
+    for (size_t i = 0; i < count; i++) {
+        struct weir_node node = weir_node_element(&list, i);
+        struct weir_override *override = &contract->overrides[i];
+        if (!weir_read_object(load, &node, fields, sizeof fields / sizeof *fields, WEIR_IN_ALL, ""))
+            continue;
+        (void)weir_read_decimal(load, &node, "multiplier", WEIR_NOT_NEGATIVE, &override->multiplier);
+        const struct weir_meter_draft *meter = weir_read_meter(load, &node, "meter");
+        if (!meter)
+            continue;
+        override->meter = &load->catalog->meters[meter->meter.index];
+        for (size_t other = 0; other < i; other++) {
+            if (contract->overrides[other].meter != override->meter)
+                continue;
+            struct weir_node key = weir_node_member(&node, "meter");
+            weir_mistake_add(load, &key, WEIR_MISTAKE_DUPLICATE,
+                             "overrides[%zu] is for meter \"%s\" already; a contract has one for each meter", other,
+                             override->meter->key.data);
+            break;
+        }
+    }
+}
+
+static void read_commitment(struct weir_catalog_load *load, const struct weir_node *node,
+                            struct weir_commitment *commitment)
+{
+    enum {
+        SPEND = 1 << WEIR_COMMITMENT_MINIMUM_SPEND,
+        PREPAID = 1 << WEIR_COMMITMENT_PREPAID,
+        QUANTITY = 1 << WEIR_COMMITMENT_MINIMUM_QUANTITY,
+        PRIORITY_MAX = 1000000000,
+    };
+    static const struct weir_field fields[] = {
+        {"key", WEIR_IN_ALL, WEIR_IN_ALL},
+        {"type", WEIR_IN_ALL, WEIR_IN_ALL},
+        {"amount", SPEND | PREPAID, SPEND | PREPAID},
+        {"per", SPEND | QUANTITY, SPEND | QUANTITY},
+        {"meter", QUANTITY, QUANTITY},
+        {"quantity", QUANTITY, QUANTITY},
+        {"priority", PREPAID, 0},
+        {"expires_at", PREPAID, 0},
+        {"overage_multiplier", PREPAID, 0},
+    };
+    static const char *const pers[] = {"period"};
+    unsigned variant = WEIR_IN_ALL, choice;
+    const char *variant_text = "";
+    *commitment = (struct weir_commitment){
+        .type = WEIR_COMMITMENT_TYPE_COUNT,
+        .expires_at = WEIR_TIME_NEVER,
+        .overage_multiplier = weir_decimal_of(1),
+    };
+    if (json_is_object(node->json)
+        && weir_read_choice(load, node, "type", weir_commitment_type_name, WEIR_COMMITMENT_TYPE_COUNT, &choice)) {
+        commitment->type = choice;
+        variant = 1u << choice;
+        variant_text = weir_arena_print(load->scratch, "with type \"%s\"", weir_commitment_type_name[choice]);
+    }
+    if (!weir_read_object(load, node, fields, sizeof fields / sizeof *fields, variant, variant_text))
+        return;
+    (void)weir_read_key(load, node, "key", &commitment->key);
+    if (variant & (SPEND | PREPAID))
+        (void)weir_read_decimal(load, node, "amount", WEIR_POSITIVE, &commitment->amount);
+    if (variant & (SPEND | QUANTITY))
+        (void)weir_read_choice(load, node, "per", pers, 1, &choice);
+    if (variant & QUANTITY) {
+        const struct weir_meter_draft *meter = weir_read_meter(load, node, "meter");
+        if (meter)
+            commitment->meter = &load->catalog->meters[meter->meter.index];
+        (void)weir_read_decimal(load, node, "quantity", WEIR_POSITIVE, &commitment->quantity);
+    }
+    if (variant & PREPAID) {
+        (void)weir_read_integer(load, node, "priority", -PRIORITY_MAX, PRIORITY_MAX, &commitment->priority);
+        (void)weir_read_time(load, node, "expires_at", WEIR_ANY_TIME, &commitment->expires_at);
+        (void)weir_read_decimal(load, node, "overage_multiplier", WEIR_NOT_NEGATIVE, &commitment->overage_multiplier);
+    }
+}
+
+static void read_commitments(struct weir_catalog_load *load, const struct weir_node *object,
+                             struct weir_contract *contract)
+{
+    struct weir_node list;
+    if (!weir_read_list(load, object, "commitments", 0, WEIR_COMMITMENTS_MAX, &list))
+        return;
+    size_t count = json_array_size(list.json);
+    bool has_minimum_spend = false;
+    contract->commitments = weir_arena_take_array(load->arena, count, sizeof *contract->commitments);
+    contract->commitment_count = (uint32_t)count;
+    for (size_t i = 0; i < count; i++) {
+        struct weir_node node = weir_node_element(&list, i);
+        struct weir_commitment *commitment = &contract->commitments[i];
+        read_commitment(load, &node, commitment);
+        if (commitment->type == WEIR_COMMITMENT_MINIMUM_SPEND) {
+            if (has_minimum_spend)
+                weir_mistake_add(load, &node, WEIR_MISTAKE_DUPLICATE,
+                                 "is a second minimum_spend; a contract has at most one");
+            has_minimum_spend = true;
+        }
+        for (size_t other = 0; other < i && commitment->key.length; other++) {
+            if (!weir_slice_equal(contract->commitments[other].key, commitment->key))
+                continue;
+            weir_mistake_add(load, &node, WEIR_MISTAKE_DUPLICATE,
+                             "\"%s\" is already the key of commitments[%zu]; each needs its own", commitment->key.data,
+                             other);
+            break;
+        }
+    }
+}
+
+/* 3. contracts ------------------------------------------------------------------------------------------------------ */
+
+static void read_book(struct weir_catalog_load *load, const struct weir_node *object, struct weir_contract *contract)
+{
+    struct weir_slice key;
+    if (!weir_read_key(load, object, "price_book", &key))
+        return;
+    contract->book = weir_catalog_book(load->catalog, key);
+    if (contract->book)
+        return;
+    enum { WORDS_MAX = 256 };
+    const char *words[WORDS_MAX];
+    size_t count = 0;
+    for (; count < load->catalog->book_count && count < WORDS_MAX; count++)
+        words[count] = load->catalog->books[count].key.data;
+    struct weir_node node = weir_node_member(object, "price_book");
+    weir_mistake_add(load, &node, WEIR_MISTAKE_UNKNOWN_REFERENCE, "there is no price book \"%s\"%s", key.data,
+                     weir_nearest(load, key, words, count));
+}
+
+static bool read_term(struct weir_catalog_load *load, const struct weir_node *object, struct weir_contract *contract)
+{
+    bool has_start = weir_read_time(load, object, "starts_at", WEIR_WHOLE_SECONDS, &contract->starts_at);
+    struct weir_node ends_at = weir_node_member(object, "ends_at");
+    contract->ends_at = WEIR_TIME_NEVER;
+    if (!ends_at.json || json_is_null(ends_at.json))
+        return has_start;
+    if (!weir_read_time(load, object, "ends_at", WEIR_WHOLE_SECONDS, &contract->ends_at) || !has_start)
+        return false;
+    if (contract->ends_at > contract->starts_at)
+        return true;
+    weir_mistake_add(load, &ends_at, WEIR_MISTAKE_OUT_OF_ORDER,
+                     "found %s, which is not after starts_at; must be later, or null for an open end",
+                     weir_found(load, ends_at.json));
+    return false;
+}
+
+/* What a contract and the default contract have in common. */
+static void read_terms(struct weir_catalog_load *load, const struct weir_node *object,
+                       struct weir_contract_draft *draft)
+{
+    unsigned choice;
+    read_book(load, object, &draft->contract);
+    bool has_period = weir_read_choice(load, object, "billing_period", weir_billing_period_name,
+                                       WEIR_BILLING_PERIOD_COUNT, &choice);
+    if (has_period)
+        draft->contract.billing_period = choice;
+    draft->has_period = read_zone(load, object, &draft->contract) && has_period;
+    read_overrides(load, object, &draft->contract);
+    read_commitments(load, object, &draft->contract);
+}
+
+static void read_contract(struct weir_catalog_load *load, const struct weir_node *node,
+                          struct weir_contract_draft *draft)
+{
+    static const struct weir_field fields[] = {
+        {"key", WEIR_IN_ALL, WEIR_IN_ALL},
+        {"customer", WEIR_IN_ALL, WEIR_IN_ALL},
+        {"price_book", WEIR_IN_ALL, WEIR_IN_ALL},
+        {"starts_at", WEIR_IN_ALL, WEIR_IN_ALL},
+        {"ends_at", WEIR_IN_ALL, 0},
+        {"billing_period", WEIR_IN_ALL, WEIR_IN_ALL},
+        {"timezone", WEIR_IN_ALL, WEIR_IN_ALL},
+        {"overrides", WEIR_IN_ALL, 0},
+        {"commitments", WEIR_IN_ALL, 0},
+    };
+    if (!weir_read_object(load, node, fields, sizeof fields / sizeof *fields, WEIR_IN_ALL, ""))
+        return;
+    (void)weir_read_key(load, node, "key", &draft->contract.key);
+    (void)weir_read_text(load, node, "customer", 1, WEIR_IDENTIFIER_MAX, &draft->contract.customer);
+    draft->has_term = read_term(load, node, &draft->contract);
+    read_terms(load, node, draft);
+}
+
+static void read_default_contract(struct weir_catalog_load *load, uint32_t file)
+{
+    static const struct weir_field fields[] = {
+        {"price_book", WEIR_IN_ALL, WEIR_IN_ALL},
+        {"billing_period", WEIR_IN_ALL, WEIR_IN_ALL},
+        {"timezone", WEIR_IN_ALL, WEIR_IN_ALL},
+        {"overrides", WEIR_IN_ALL, 0},
+        {"commitments", WEIR_IN_ALL, 0},
+    };
+    struct weir_node root = {NULL, NULL, file, load->roots[file]};
+    struct weir_node node = weir_node_member(&root, "default_contract");
+    if (!node.json)
+        return;
+    if (load->default_contract)
+        weir_mistake_add(load, &node, WEIR_MISTAKE_DUPLICATE,
+                         "is a second default contract; the first is %s, and there can be one only",
+                         weir_origin_text(load, load->default_contract->origin, "default_contract"));
+    struct weir_contract_draft *draft = weir_arena_take(load->scratch, sizeof *draft);
+    draft->origin = (struct weir_origin){file, UINT32_MAX};
+    draft->contract.ends_at = WEIR_TIME_NEVER;
+    draft->has_term = true;
+    if (!load->default_contract)
+        load->default_contract = draft;
+    if (weir_read_object(load, &node, fields, sizeof fields / sizeof *fields, WEIR_IN_ALL, ""))
+        read_terms(load, &node, draft);
+}
+
+static int draft_compare(const void *left, const void *right)
+{
+    const struct weir_contract_draft *a = left, *b = right;
+    int order = weir_slice_compare(a->contract.customer, b->contract.customer);
+    if (order)
+        return order;
+    if (a->contract.starts_at != b->contract.starts_at)
+        return a->contract.starts_at < b->contract.starts_at ? -1 : 1;
+    return weir_origin_compare(a->origin, b->origin);
+}
+
+void weir_catalog_read_contracts(struct weir_catalog_load *load)
+{
+    struct weir_catalog *catalog = load->catalog;
+    size_t total = weir_catalog_list_total(load, "contracts"), next = 0;
+    load->contracts = weir_arena_take_array(load->scratch, total, sizeof *load->contracts);
+    for (uint32_t file = 0; file < load->file_count; file++) {
+        struct weir_node root, list;
+        if (load->roots[file])
+            read_default_contract(load, file);
+        if (!weir_catalog_list(load, file, "contracts", &root, &list))
+            continue;
+        for (size_t i = 0; i < json_array_size(list.json); i++) {
+            struct weir_node node = weir_node_element(&list, i);
+            struct weir_contract_draft *draft = &load->contracts[next++];
+            draft->origin = (struct weir_origin){file, (uint32_t)i};
+            read_contract(load, &node, draft);
+            if (next == WEIR_CONTRACTS_MAX + 1)
+                weir_mistake_add(load, &node, WEIR_MISTAKE_TOO_MANY,
+                                 "is contract number %zu; a catalog has at most %d", next, WEIR_CONTRACTS_MAX);
+        }
+    }
+    load->contract_count = next;
+    if (next > 1)
+        qsort(load->contracts, next, sizeof *load->contracts, draft_compare);
+    catalog->contracts = weir_arena_take_array(load->arena, next, sizeof *catalog->contracts);
+    catalog->contract_count = (uint32_t)next;
+    for (size_t i = 0; i < next; i++)
+        catalog->contracts[i] = load->contracts[i].contract;
+    if (load->default_contract) {
+        catalog->default_contract = weir_arena_take(load->arena, sizeof *catalog->default_contract);
+        *catalog->default_contract = load->default_contract->contract;
+    }
+}
