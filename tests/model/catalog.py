@@ -1,0 +1,172 @@
+"""The catalog, and which contract, period, version and price a window finds (docs/rating.md section 3)."""
+import dataclasses
+import json
+import pathlib
+
+from . import exact, instants
+
+MINOR_DIGITS = {"JPY": 0, "KRW": 0, "CLP": 0, "USD": 2, "EUR": 2, "GBP": 2, "CHF": 2, "INR": 2,
+                "KWD": 3, "BHD": 3, "TND": 3}
+
+
+@dataclasses.dataclass(frozen=True)
+class Meter:
+    key: str
+    event_type: str
+    aggregation: str
+    value: str
+    window: str
+    group_by: tuple
+    where: tuple  # of (path, frozenset of texts)
+    rollup_sum: bool
+
+
+@dataclasses.dataclass(eq=False)
+class Price:
+    meter: str
+    when: dict
+    body: dict  # the JSON object
+
+
+@dataclasses.dataclass(eq=False)
+class Version:
+    version: int
+    effective_ns: int
+    currency: str
+    half_up: bool
+    prices: dict  # meter key -> [Price]
+    fees: list
+
+
+@dataclasses.dataclass(eq=False)
+class Contract:
+    key: str
+    customer: object  # None for the default contract
+    book: str
+    starts: object  # seconds; None for the default contract
+    ends: object  # seconds or None
+    billing: str
+    timezone: str
+    multipliers: dict  # meter key -> scaled integer
+    commitments: list
+
+    def period(self, seconds):
+        start, end = instants.period(self.billing, self.timezone, seconds)
+        if self.starts is not None:
+            start = max(start, self.starts)
+            end = end if self.ends is None else min(end, self.ends)
+        return start, end
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where a window's usage is charged: one running total of sections 4 and 5."""
+    contract: Contract
+    customer: str
+    start: int
+    end: int
+    version: Version
+    price: Price
+
+
+@dataclasses.dataclass(frozen=True)
+class Unpriced:
+    reason: str
+    contract: object  # None without a contract
+    start: int
+    end: int
+
+
+def _seconds(text):
+    if text is None:
+        return None
+    nanoseconds = instants.parse_rfc3339(text)
+    if nanoseconds is None or nanoseconds % instants.NS:
+        raise ValueError(f"the model takes whole seconds only, not {text!r}")
+    return nanoseconds // instants.NS
+
+
+def _contract(entry, default=False):
+    for commitment in entry.get("commitments", []):
+        if commitment["type"] != "minimum_spend":
+            raise ValueError("the model bills minimum_spend only")
+    return Contract(
+        key="" if default else entry["key"], customer=None if default else entry["customer"],
+        book=entry["price_book"], starts=None if default else _seconds(entry["starts_at"]),
+        ends=_seconds(entry.get("ends_at")), billing=entry["billing_period"], timezone=entry["timezone"],
+        multipliers={o["meter"]: exact.parse(o["multiplier"]) for o in entry.get("overrides", [])},
+        commitments=entry.get("commitments", []))
+
+
+class Catalog:
+    def __init__(self, document):
+        self.meters = [
+            Meter(m["key"], m["event_type"], m["aggregation"], m.get("value"), m["window"],
+                  tuple(m.get("group_by", [])),
+                  tuple((path, frozenset(texts)) for path, texts in m.get("where", {}).items()),
+                  m.get("rollup") == "sum")
+            for m in document.get("meters", [])]
+        self.meter_of_key = {meter.key: meter for meter in self.meters}
+        self.books = {}
+        for book in document.get("price_books", []):
+            prices = {}
+            for price in book.get("prices", []):
+                prices.setdefault(price["meter"], []).append(Price(price["meter"], price.get("when", {}), price))
+            self.books.setdefault(book["key"], []).append(Version(
+                book["version"], instants.parse_rfc3339(book["effective_from"]), book["currency"],
+                book.get("rounding") == "half_up", prices, book.get("fees", [])))
+        for versions in self.books.values():
+            versions.sort(key=lambda version: version.effective_ns)
+        self.contracts = [_contract(entry) for entry in document.get("contracts", [])]
+        self.of_customer = {}
+        for contract in self.contracts:
+            self.of_customer.setdefault(contract.customer, []).append(contract)
+        default = document.get("default_contract")
+        self.default = _contract(default, default=True) if default else None
+
+    def contract_at(self, customer, seconds):
+        for contract in self.of_customer.get(customer, ()):
+            if contract.starts <= seconds and (contract.ends is None or seconds < contract.ends):
+                return contract
+        return self.default
+
+    def version_at(self, book, seconds):
+        found = None
+        for version in self.books[book]:
+            if version.effective_ns <= seconds * instants.NS:
+                found = version
+        return found
+
+    def place(self, customer, meter, texts, start):
+        """Place of the window that begins at `start`, or why it has none."""
+        contract = self.contract_at(customer, start)
+        if contract is None:
+            return Unpriced("no_contract", None, 0, 0)
+        begin, end = contract.period(start)
+        version = self.version_at(contract.book, start)
+        best = None
+        if version is not None:
+            dimensions = dict(zip(meter.group_by, texts))
+            for price in version.prices.get(meter.key, ()):
+                if all(dimensions.get(name) == text for name, text in price.when.items()):
+                    if best is None or len(price.when) > len(best.when):
+                        best = price
+        if best is None:
+            return Unpriced("no_price", contract, begin, end)
+        return Place(contract, customer, begin, end, version, best)
+
+
+def load(path):
+    """A file, or every .json file of a folder, merged."""
+    path = pathlib.Path(path)
+    files = sorted(path.glob("*.json")) if path.is_dir() else [path]
+    merged = {}
+    for file in files:
+        for name, value in json.loads(file.read_text(encoding="utf-8")).items():
+            if isinstance(value, list):
+                merged.setdefault(name, []).extend(value)
+            elif name in merged:
+                raise ValueError(f"{file}: a second {name}")
+            else:
+                merged[name] = value
+    return Catalog(merged)

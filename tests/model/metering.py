@@ -1,0 +1,132 @@
+"""Events into windows: duplicates, conflicts, matching, and the seven aggregations (docs/rating.md sections 1 and 2)."""
+import collections
+import dataclasses
+
+from . import events, instants
+from .catalog import Unpriced
+
+
+@dataclasses.dataclass
+class Quarantined:
+    index: int  # of the line, blank lines not counted
+    line: bytes
+    reason: str
+    field: object
+
+
+class Metering:
+    """Windows of one lane. `windows` maps (customer, meter key, texts, start) to [place, events, value…]:
+    sum and avg: total; min and max: value; latest: (time, index), value; unique: set of texts."""
+
+    def __init__(self, catalog, line_at=None):
+        """`line_at(index)` gives a line again; without it all lines of counted events are kept in memory."""
+        self.catalog = catalog
+        self.meters_of_type = collections.defaultdict(list)
+        for meter in catalog.meters:
+            self.meters_of_type[meter.event_type].append((meter, _READERS[meter.aggregation], _FOLDS[meter.aggregation]))
+        self.windows = {}
+        self.seen = {}
+        self.kept = {}
+        self.line_at = line_at or self.kept.__getitem__
+        self.keep = line_at is None
+        self.counts = collections.Counter()
+        self.bad = []
+        self.earliest = None
+        self.latest = None
+
+    def add(self, index, line):
+        counts = self.counts
+        counts["read"] += 1
+        try:
+            event, identity, source, kind, subject, time = events.decode(line)
+            found = [(meter, fold,
+                      tuple([events.dimension(event, name) for name in meter.group_by]) if meter.group_by else (),
+                      read(event, meter.value) if read else None)
+                     for meter, read, fold in self.meters_of_type.get(kind, ())
+                     if not meter.where or events.passes(event, meter.where)]
+            if not found:
+                counts["unmatched"] += 1
+                return
+            first = self.seen.setdefault((source, identity), index)
+            if first != index:
+                if not self._same_content(self.line_at(first), line, kind, subject):
+                    raise events.Bad("conflict")
+                counts["duplicate"] += 1
+                return
+        except events.Bad as bad:
+            counts["quarantined"] += 1
+            self.bad.append(Quarantined(index, line, bad.reason, bad.field))
+            return
+        if self.keep:
+            self.kept[index] = line
+        counts["counted"] += 1
+        if self.earliest is None or time < self.earliest:
+            self.earliest = time
+        if self.latest is None or time > self.latest:
+            self.latest = time
+        seconds = time // instants.NS
+        unpriced = False
+        for meter, fold, texts, value in found:
+            start = instants.window_start(meter.window, seconds)
+            key = (subject, meter.key, texts, start)
+            window = self.windows.get(key)
+            if window is None:
+                window = [self.catalog.place(subject, meter, texts, start), 1]
+                self.windows[key] = window
+            else:
+                window[1] += 1
+            fold(window, value, time, index)
+            if type(window[0]) is Unpriced:
+                unpriced = True
+        if unpriced:
+            counts["unpriced"] += 1
+
+    @staticmethod
+    def _same_content(first, line, kind, subject):
+        _event, _id, _source, first_kind, first_subject, _time = events.decode(first)
+        return (first_kind, first_subject) == (kind, subject) and events.data_text(first) == events.data_text(line)
+
+
+def _count(window, value, time, index):
+    pass
+
+
+def _sum(window, value, time, index):
+    if len(window) == 2:
+        window.append(value)
+    else:
+        window[2] += value
+
+
+def _min(window, value, time, index):
+    if len(window) == 2:
+        window.append(value)
+    elif value < window[2]:
+        window[2] = value
+
+
+def _max(window, value, time, index):
+    if len(window) == 2:
+        window.append(value)
+    elif value > window[2]:
+        window[2] = value
+
+
+def _latest(window, value, time, index):
+    if len(window) == 2:
+        window += ((time, index), value)
+    elif (time, index) > window[2]:
+        window[2] = (time, index)
+        window[3] = value
+
+
+def _unique(window, value, time, index):
+    if len(window) == 2:
+        window.append({value})
+    else:
+        window[2].add(value)
+
+
+_FOLDS = {"count": _count, "sum": _sum, "avg": _sum, "min": _min, "max": _max, "latest": _latest, "unique": _unique}
+_READERS = {"count": None, "sum": events.number, "avg": events.number, "min": events.number, "max": events.number,
+            "latest": events.number, "unique": events.distinct}
