@@ -1,6 +1,7 @@
 /* Source: ISO 4217, "List one: current currency & funds code list", as kept by SIX Group for the ISO maintenance agency
- * (https://www.six-group.com/en/products-services/financial-information/data-standards.html), state of 2026. Codes
- * without a minor unit (gold, SDR, testing, no currency: XAU, XDR, XTS, XXX, ...) are left out: nobody invoices in them.
+ * (https://www.six-group.com/en/products-services/financial-information/data-standards.html), state of 2026. What was
+ * withdrawn since 2025 (ANG, BGN) is still here: a catalog also holds last year. Codes without a minor unit (gold, SDR,
+ * testing, no currency: XAU, XDR, XTS, XXX, ...) are left out: nobody invoices in them.
  */
 #include "common/model/currency.h"
 
@@ -9,7 +10,7 @@ static const char zero_places[] = "BIFCLPDJFGNFISKJPYKMFKRWPYGRWFUGXUYIVNDVUVXAF
 static const char three_places[] = "BHDIQDJODKWDLYDOMRTND";
 static const char four_places[] = "CLFUYW";
 static const char two_places[] =
-    "AEDAFNALLAMDAOAARSAUDAWGAZNBAMBBDBDTBGNBMDBNDBOBBOVBRLBSDBTNBWPBYNBZDCADCDFCHECHFCHWCNYCOPCOUCRCCUPCVECZKDKKDOPDZD"
+    "AEDAFNALLAMDANGAOAARSAUDAWGAZNBAMBBDBDTBGNBMDBNDBOBBOVBRLBSDBTNBWPBYNBZDCADCDFCHECHFCHWCNYCOPCOUCRCCUPCVECZKDKKDOPDZD"
     "EGPERNETBEURFJDFKPGBPGELGHSGIPGMDGTQGYDHKDHNLHTGHUFIDRILSINRIRRJMDKESKGSKHRKPWKYDKZTLAKLBPLKRLRDLSLMADMDLMGAMKDMMK"
     "MNTMOPMRUMURMVRMWKMXNMXVMYRMZNNADNGNNIONOKNPRNZDPABPENPGKPHPPKRPLNQARRONRSDRUBSARSBDSCRSDGSEKSGDSHPSLESOSSRDSSPSTN"
     "SVCSYPSZLTHBTJSTMTTOPTRYTTDTWDTZSUAHUSDUSNUYUUZSVEDVESWSTXCDXCGYERZARZMWZWG";
