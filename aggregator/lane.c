@@ -1,0 +1,444 @@
+#include "aggregator/lane.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "aggregator/seen.h"
+#include "common/calendar.h"
+
+enum {
+    ID_BUCKETS = 16,       /* the retention is cut into so many: ids are kept at most a sixteenth longer than asked */
+    READINGS_MAX = WEIR_METERS_MAX,
+};
+
+/* Ids counted since the last seal, as they will be stored: WEIR_ID_BYTES each, grouped by bucket. */
+struct fresh_ids {
+    int64_t bucket;
+    size_t count;
+};
+
+struct weir_lane {
+    const struct weir_catalog *catalog;
+    struct weir_lane_settings settings;
+    char name[WEIR_LANE_NAME_MAX + 1];
+    uint32_t name_length;
+    struct weir_lane_state state;
+    struct weir_hash_key secret;
+    struct weir_window_table *windows;
+    struct weir_seen *seen;
+    bool is_loading_full; /* the stored lane is larger than the limits */
+
+    /* Since the last seal. high only rises, so the ids of one bucket stand together. */
+    char *ids;
+    size_t ids_count, ids_room;
+    struct fresh_ids *runs;
+    size_t run_count, run_room;
+    int64_t sealed_offset; /* next_offset of the last seal */
+    int64_t sealed_watermark;
+
+    struct weir_window_change changes[READINGS_MAX];
+};
+
+/* 1. life ---------------------------------------------------------------------------------------------------------- */
+struct weir_lane *weir_lane_new(const struct weir_catalog *catalog, struct weir_slice name,
+                                const struct weir_lane_settings *settings)
+{
+    struct weir_lane *lane = weir_new(sizeof *lane);
+
+    weir_check(name.length <= WEIR_LANE_NAME_MAX);
+    weir_check(settings->is_bounded || settings->retention >= settings->lateness);
+    lane->catalog = catalog;
+    lane->settings = *settings;
+    memcpy(lane->name, name.data, name.length);
+    lane->name_length = name.length;
+    lane->windows = weir_window_table_new(catalog, settings->windows_max, settings->is_bounded, &settings->unpriced);
+    lane->seen = weir_seen_new(settings->ids_max);
+    return lane;
+}
+
+struct weir_lane *weir_lane_free(struct weir_lane *lane)
+{
+    if (!lane)
+        return NULL;
+    weir_window_table_free(lane->windows);
+    weir_seen_free(lane->seen);
+    free(lane->ids);
+    free(lane->runs);
+    free(lane);
+    return NULL;
+}
+
+static void load_window(void *context, const struct weir_window *window, bool is_closed, struct weir_slice unique)
+{
+    struct weir_lane *lane = context;
+
+    if (weir_window_table_restore(lane->windows, window, is_closed, unique) != WEIR_OK)
+        lane->is_loading_full = true;
+}
+
+static void load_ids(void *context, int64_t bucket, struct weir_slice ids)
+{
+    struct weir_lane *lane = context;
+
+    weir_check(ids.length % WEIR_ID_BYTES == 0);
+    for (uint32_t at = 0; at < ids.length && !lane->is_loading_full; at += WEIR_ID_BYTES) {
+        uint64_t id;
+        uint32_t content;
+        memcpy(&id, ids.data + at, sizeof id);
+        memcpy(&content, ids.data + at + sizeof id, sizeof content);
+        if (weir_seen_look(lane->seen, id, content) == WEIR_SEEN_NEW
+            && weir_seen_add(lane->seen, id, content, (uint32_t)bucket) != WEIR_OK)
+            lane->is_loading_full = true;
+    }
+}
+
+struct weir_lane_loader weir_lane_loader(struct weir_lane *lane)
+{
+    return (struct weir_lane_loader){.context = lane, .window = load_window, .ids = load_ids};
+}
+
+enum weir_status weir_lane_start(struct weir_lane *lane, const struct weir_lane_state *state,
+                                 struct weir_error *reterr)
+{
+    if (lane->is_loading_full)
+        return weir_fail(reterr, WEIR_REJECT, "lane %s: its stored windows or ids do not fit: raise lane_windows_max "
+                                              "(now %llu) or lane_ids_max (now %llu)",
+                         lane->name, (unsigned long long)lane->settings.windows_max,
+                         (unsigned long long)lane->settings.ids_max);
+    lane->state = *state;
+    if (state->first_time == 0 && state->last_time == 0 && state->counts.counted == 0)
+        lane->state.first_time = WEIR_TIME_NEVER; /* nothing counted: an empty span */
+    weir_hash_key_init(&lane->secret, state->secret);
+    weir_window_table_set_secret(lane->windows, state->secret);
+    weir_window_table_close(lane->windows, state->watermark);
+    lane->sealed_offset = state->next_offset;
+    lane->sealed_watermark = state->watermark;
+    return WEIR_OK;
+}
+
+/* 2. events --------------------------------------------------------------------------------------------------------- */
+enum weir_status weir_lane_check_time(const struct weir_lane *lane, int64_t time, int64_t now,
+                                      struct weir_rejection *reterr)
+{
+    char found[WEIR_TIME_TEXT_MAX], limit[WEIR_TIME_TEXT_MAX];
+
+    if (lane->settings.is_bounded)
+        return WEIR_OK;
+    bool is_early = time - now > lane->settings.max_future;
+    if (!is_early && time >= lane->state.watermark - lane->settings.lateness)
+        return WEIR_OK;
+    weir_time_format(time, found);
+    weir_time_format(is_early ? now + lane->settings.max_future : lane->state.watermark - lane->settings.lateness, limit);
+    reterr->reason = is_early ? WEIR_REASON_TOO_EARLY : WEIR_REASON_TOO_LATE;
+    snprintf(reterr->field, sizeof reterr->field, "time");
+    snprintf(reterr->detail, sizeof reterr->detail,
+             is_early ? "%s is further in the future than allowed; accepted up to %s (max_future)"
+                      : "%s is later than accepted; accepted from %s (lateness)",
+             found, limit);
+    return WEIR_REJECT;
+}
+
+static int64_t bucket_of(const struct weir_lane *lane)
+{
+    int64_t length = lane->settings.retention / ID_BUCKETS / WEIR_MINUTE;
+
+    if (lane->settings.is_bounded)
+        return 0;
+    if (length < 1)
+        length = 1;
+    return lane->state.high / WEIR_MINUTE / length * length;
+}
+
+static void remember_id(struct weir_lane *lane, uint64_t id, uint32_t content, int64_t bucket)
+{
+    if (lane->settings.is_bounded)
+        return; /* nothing will be resumed */
+    if (lane->ids_count == lane->ids_room) {
+        lane->ids_room = lane->ids_room ? lane->ids_room * 2 : 4096;
+        lane->ids = weir_resize(lane->ids, lane->ids_room, WEIR_ID_BYTES);
+    }
+    char *at = lane->ids + lane->ids_count++ * WEIR_ID_BYTES;
+    memcpy(at, &id, sizeof id);
+    memcpy(at + sizeof id, &content, sizeof content);
+    if (lane->run_count == 0 || lane->runs[lane->run_count - 1].bucket != bucket) {
+        if (lane->run_count == lane->run_room) {
+            lane->run_room = lane->run_room ? lane->run_room * 2 : 16;
+            lane->runs = weir_resize(lane->runs, lane->run_room, sizeof *lane->runs);
+        }
+        lane->runs[lane->run_count++] = (struct fresh_ids){.bucket = bucket};
+    }
+    lane->runs[lane->run_count - 1].count++;
+}
+
+static uint32_t content_of(const struct weir_lane *lane, const struct weir_event *event)
+{
+    uint64_t hash = weir_hash64(event->type.data, event->type.length, weir_hash_key_seed(&lane->secret));
+
+    hash = weir_hash64(event->subject.data, event->subject.length, hash);
+    return (uint32_t)weir_hash64(event->data.data, event->data.length, hash);
+}
+
+/* Both passes of counting: first everything that can fail, then everything that changes. */
+static enum weir_outcome count_readings(struct weir_lane *lane, const struct weir_event *event,
+                                        const struct weir_reading *readings, uint32_t count, int64_t sequence,
+                                        struct weir_rejection *reterr)
+{
+    uint64_t customer = weir_hash64(event->subject.data, event->subject.length, 0);
+    bool is_unpriced = false;
+
+    for (uint32_t i = 0; i < count; i++) {
+        enum weir_status status = weir_window_table_prepare(lane->windows, &readings[i], event->subject, customer,
+                                                            event->time, sequence, &lane->changes[i]);
+        if (status == WEIR_AGAIN)
+            return WEIR_OUTCOME_FULL;
+        if (status != WEIR_OK) {
+            const struct weir_meter *meter = &lane->catalog->meters[readings[i].meter];
+            reterr->reason = WEIR_REASON_NUMBER_RANGE;
+            snprintf(reterr->field, sizeof reterr->field, "%.*s",
+                     (int)lane->catalog->paths[meter->value_slot].text.length,
+                     lane->catalog->paths[meter->value_slot].text.data);
+            snprintf(reterr->detail, sizeof reterr->detail,
+                     "with this value the window's total of meter '%.*s' would pass the limit (about 1.7e26)",
+                     (int)meter->key.length, meter->key.data);
+            return WEIR_OUTCOME_REJECTED;
+        }
+        is_unpriced = is_unpriced || lane->changes[i].is_unpriced;
+    }
+    for (uint32_t i = 0; i < count; i++)
+        weir_window_table_apply(lane->windows, &lane->changes[i]);
+    return is_unpriced ? WEIR_OUTCOME_UNPRICED : WEIR_OUTCOME_COUNTED;
+}
+
+static enum weir_outcome judge(struct weir_lane *lane, const struct weir_event *event,
+                               const struct weir_reading *readings, uint32_t count, int64_t sequence,
+                               struct weir_rejection *reterr)
+{
+    if (count == 0)
+        return WEIR_OUTCOME_UNMATCHED;
+    uint64_t id = weir_fingerprint64(&lane->secret, event->source, event->id);
+    uint32_t content = content_of(lane, event);
+    switch (weir_seen_look(lane->seen, id, content)) {
+    case WEIR_SEEN_DUPLICATE:
+        return WEIR_OUTCOME_DUPLICATE;
+    case WEIR_SEEN_CONFLICT:
+        reterr->reason = WEIR_REASON_CONFLICT;
+        snprintf(reterr->field, sizeof reterr->field, "id");
+        snprintf(reterr->detail, sizeof reterr->detail,
+                 "an event with this source and id, but another type, subject or data, was counted before");
+        return WEIR_OUTCOME_REJECTED;
+    case WEIR_SEEN_NEW:
+        break;
+    }
+    if (weir_seen_count(lane->seen) == lane->settings.ids_max)
+        return WEIR_OUTCOME_FULL;
+    enum weir_outcome outcome = count_readings(lane, event, readings, count, sequence, reterr);
+    if (outcome != WEIR_OUTCOME_COUNTED && outcome != WEIR_OUTCOME_UNPRICED)
+        return outcome;
+    /* The bucket is of the highest time so far, this event's included: a resend of it is refused as too late before
+     * the bucket is forgotten. */
+    if (event->time > lane->state.high)
+        lane->state.high = event->time;
+    int64_t bucket = bucket_of(lane);
+    weir_check(weir_seen_add(lane->seen, id, content, (uint32_t)bucket) == WEIR_OK);
+    remember_id(lane, id, content, bucket);
+    if (event->time < lane->state.first_time)
+        lane->state.first_time = event->time;
+    if (event->time > lane->state.last_time)
+        lane->state.last_time = event->time;
+    return outcome;
+}
+
+static void pass(struct weir_lane *lane, int64_t sequence)
+{
+    weir_check(sequence >= lane->state.next_offset);
+    lane->state.next_offset = sequence + 1;
+    lane->state.counts.read++;
+}
+
+static void raise_watermark(struct weir_lane *lane, int64_t watermark)
+{
+    if (watermark <= lane->state.watermark || lane->settings.is_bounded)
+        return;
+    lane->state.watermark = watermark;
+    weir_window_table_close(lane->windows, watermark);
+}
+
+enum weir_outcome weir_lane_take(struct weir_lane *lane, const struct weir_event *event,
+                                 const struct weir_reading *readings, uint32_t count, int64_t sequence,
+                                 struct weir_rejection *reterr)
+{
+    enum weir_outcome outcome = judge(lane, event, readings, count, sequence, reterr);
+
+    switch (outcome) {
+    case WEIR_OUTCOME_FULL:
+        return outcome;
+    case WEIR_OUTCOME_COUNTED:
+    case WEIR_OUTCOME_UNPRICED:
+        lane->state.counts.counted++;
+        break;
+    case WEIR_OUTCOME_DUPLICATE:
+        lane->state.counts.duplicate++;
+        break;
+    case WEIR_OUTCOME_UNMATCHED:
+        lane->state.counts.unmatched++;
+        break;
+    case WEIR_OUTCOME_REJECTED:
+        lane->state.counts.quarantined++;
+        break;
+    }
+    pass(lane, sequence);
+    if (outcome != WEIR_OUTCOME_REJECTED && event->time > lane->state.high)
+        lane->state.high = event->time;
+    raise_watermark(lane, lane->state.high - lane->settings.disorder);
+    return outcome;
+}
+
+void weir_lane_reject(struct weir_lane *lane, int64_t sequence)
+{
+    pass(lane, sequence);
+    lane->state.counts.quarantined++;
+}
+
+void weir_lane_skip_to(struct weir_lane *lane, int64_t next_offset)
+{
+    if (next_offset > lane->state.next_offset)
+        lane->state.next_offset = next_offset;
+}
+
+void weir_lane_idle(struct weir_lane *lane, int64_t now) { raise_watermark(lane, now - lane->settings.disorder); }
+
+void weir_lane_finish(struct weir_lane *lane)
+{
+    weir_check(lane->settings.is_bounded);
+    lane->state.watermark = WEIR_TIME_NEVER;
+    weir_window_table_close(lane->windows, WEIR_TIME_NEVER);
+}
+
+/* 3. cuts ------------------------------------------------------------------------------------------------------------ */
+struct weir_sealed_cut *weir_sealed_cut_new(void) { return weir_new(sizeof(struct weir_sealed_cut)); }
+
+struct weir_sealed_cut *weir_sealed_cut_free(struct weir_sealed_cut *sealed)
+{
+    if (!sealed)
+        return NULL;
+    free(sealed->windows);
+    free(sealed->ids);
+    free(sealed->bytes);
+    free(sealed);
+    return NULL;
+}
+
+bool weir_lane_has_changes(const struct weir_lane *lane)
+{
+    return lane->state.next_offset != lane->sealed_offset || lane->state.watermark != lane->sealed_watermark
+           || weir_window_table_changed(lane->windows) > 0;
+}
+
+size_t weir_lane_unsealed(const struct weir_lane *lane)
+{
+    return weir_window_table_changed(lane->windows) + lane->ids_count;
+}
+
+/* While bytes grows, views into it are kept as offsets from a null pointer; seal turns them into pointers at the end. */
+static struct weir_slice add_bytes(struct weir_sealed_cut *sealed, struct weir_slice from)
+{
+    if (sealed->bytes_room - sealed->bytes_used < from.length) {
+        sealed->bytes_room = (sealed->bytes_used + from.length) * 2;
+        sealed->bytes = weir_resize(sealed->bytes, sealed->bytes_room, 1);
+    }
+    if (from.length)
+        memcpy(sealed->bytes + sealed->bytes_used, from.data, from.length);
+    struct weir_slice copy = {(const char *)(uintptr_t)sealed->bytes_used, from.length};
+    sealed->bytes_used += from.length;
+    return copy;
+}
+
+static void place_bytes(const struct weir_sealed_cut *sealed, struct weir_slice *slice)
+{
+    slice->data = sealed->bytes + (uintptr_t)slice->data;
+}
+
+static void seal_window(void *context, const struct weir_cut_window *window)
+{
+    struct weir_sealed_cut *sealed = context;
+    struct weir_cut_window *copy = &sealed->windows[sealed->cut.window_count++];
+
+    *copy = *window;
+    copy->window.series_key = add_bytes(sealed, window->window.series_key);
+    copy->unique = add_bytes(sealed, window->unique);
+}
+
+static void seal_ids(struct weir_lane *lane, struct weir_sealed_cut *sealed)
+{
+    const char *from = lane->ids;
+
+    if (sealed->ids_room < lane->run_count) {
+        sealed->ids_room = lane->run_count;
+        sealed->ids = weir_resize(sealed->ids, sealed->ids_room, sizeof *sealed->ids);
+    }
+    for (size_t i = 0; i < lane->run_count; i++) {
+        size_t bytes = lane->runs[i].count * WEIR_ID_BYTES;
+        sealed->ids[i] =
+            (struct weir_cut_ids){.bucket = lane->runs[i].bucket, .ids = add_bytes(sealed, weir_slice_of(from, bytes))};
+        from += bytes;
+    }
+    sealed->cut.ids_count = lane->run_count;
+    lane->ids_count = lane->run_count = 0;
+}
+
+/* A bucket may go when the retention has passed its end; a window, when no event for it can be accepted any more. */
+static void forget(struct weir_lane *lane, struct weir_cut *cut)
+{
+    int64_t length = lane->settings.retention / ID_BUCKETS / WEIR_MINUTE;
+    int64_t bucket = (lane->state.watermark - lane->settings.retention) / WEIR_MINUTE - (length < 1 ? 1 : length);
+
+    if (lane->settings.is_bounded)
+        return;
+    cut->forget_windows_below = lane->state.watermark - lane->settings.lateness;
+    if (cut->forget_windows_below < 0)
+        cut->forget_windows_below = 0;
+    weir_window_table_forget(lane->windows, cut->forget_windows_below);
+    if (bucket <= 0)
+        return;
+    cut->forget_ids_below = bucket;
+    weir_seen_forget(lane->seen, (uint32_t)bucket);
+}
+
+void weir_lane_seal(struct weir_lane *lane, struct weir_sealed_cut *sealed)
+{
+    size_t changed = weir_window_table_changed(lane->windows);
+
+    sealed->cut = (struct weir_cut){.lane = weir_lane_name(lane), .expected_offset = lane->sealed_offset};
+    sealed->bytes_used = 0;
+    if (sealed->window_room < changed) {
+        sealed->window_room = changed + changed / 2;
+        sealed->windows = weir_resize(sealed->windows, sealed->window_room, sizeof *sealed->windows);
+    }
+    weir_window_table_take_changed(lane->windows, seal_window, sealed);
+    seal_ids(lane, sealed);
+    for (size_t i = 0; i < sealed->cut.window_count; i++) {
+        place_bytes(sealed, &sealed->windows[i].window.series_key);
+        place_bytes(sealed, &sealed->windows[i].unique);
+    }
+    for (size_t i = 0; i < sealed->cut.ids_count; i++)
+        place_bytes(sealed, &sealed->ids[i].ids);
+    sealed->cut.windows = sealed->windows;
+    sealed->cut.ids = sealed->ids;
+    forget(lane, &sealed->cut);
+    sealed->cut.state = lane->state;
+    lane->sealed_offset = lane->state.next_offset;
+    lane->sealed_watermark = lane->state.watermark;
+}
+
+const struct weir_lane_state *weir_lane_state(const struct weir_lane *lane) { return &lane->state; }
+
+struct weir_slice weir_lane_name(const struct weir_lane *lane) { return weir_slice_of(lane->name, lane->name_length); }
+
+uint64_t weir_lane_windows(const struct weir_lane *lane) { return weir_window_table_count(lane->windows); }
+
+uint64_t weir_lane_ids(const struct weir_lane *lane) { return weir_seen_count(lane->seen); }
+
+size_t weir_lane_bytes(const struct weir_lane *lane)
+{
+    return weir_window_table_bytes(lane->windows) + weir_seen_bytes(lane->seen);
+}

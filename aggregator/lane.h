@@ -1,0 +1,100 @@
+/* A lane: one partition's share of the work, from events to sealed cuts. Knows nothing of Kafka, files or Redis.
+ *
+ * One owner thread, so nothing in it needs a lock. It counts events into windows and ids, and from time to time seals
+ * what changed into a cut: a self-contained copy that another thread can write while the lane goes on.
+ *
+ * Time. `high` is the highest time of an event that the lane took (counted, duplicate or unmatched). The watermark is
+ * high less the allowed disorder, or the wall clock less it for a lane that is idle; it never goes back. Windows that
+ * end at or before it are closed. An event older than watermark - lateness is too late: its id may be forgotten
+ * already. An id is forgotten when watermark - retention has passed its bucket, and retention >= lateness, so an id is
+ * always known for as long as a resend of its event can be accepted.
+ */
+#ifndef WEIR_AGGREGATOR_LANE_H
+#define WEIR_AGGREGATOR_LANE_H
+
+#include "aggregator/window_store.h"
+#include "aggregator/window_table.h"
+#include "common/model/catalog.h"
+#include "common/model/event.h"
+#include "common/model/reading.h"
+
+struct weir_lane_settings {
+    bool is_bounded;      /* files: nothing is too late or too early, nothing is forgotten, windows close at finish */
+    int64_t disorder;     /* ns, >= 0 */
+    int64_t lateness;     /* ns, >= 0 */
+    int64_t retention;    /* ns, >= lateness */
+    int64_t max_future;   /* ns, >= 0: an event may be this far ahead of the wall clock */
+    uint64_t windows_max; /* windows in memory, >= 1 */
+    uint64_t ids_max;     /* ids in memory, >= 1 */
+    struct weir_unpriced_check unpriced; /* .is_unpriced NULL: unpriced events are not told apart */
+};
+
+enum weir_outcome {
+    WEIR_OUTCOME_COUNTED,
+    WEIR_OUTCOME_UNPRICED,  /* counted, and at least one of its windows has no price */
+    WEIR_OUTCOME_DUPLICATE,
+    WEIR_OUTCOME_UNMATCHED,
+    WEIR_OUTCOME_REJECTED,  /* to quarantine; why is in *reterr */
+    WEIR_OUTCOME_FULL,      /* windows_max or ids_max is reached: nothing changed, the lane cannot go on */
+};
+
+struct weir_lane;
+
+/* name: "<topic>:<partition>", copied. The catalog must outlive the lane. */
+struct weir_lane *weir_lane_new(const struct weir_catalog *catalog, struct weir_slice name,
+                                const struct weir_lane_settings *settings);
+struct weir_lane *weir_lane_free(struct weir_lane *lane); /* NULL in, NULL out */
+
+/* Taking: give the store this loader, then start with the state it answered. WEIR_REJECT: the stored lane does not fit
+ * into windows_max or ids_max; *reterr names the setting. */
+struct weir_lane_loader weir_lane_loader(struct weir_lane *lane);
+enum weir_status weir_lane_start(struct weir_lane *lane, const struct weir_lane_state *state,
+                                 struct weir_error *reterr);
+
+/* The lane's own view of a time: WEIR_OK, or WEIR_REJECT with too_late or too_early. now: wall clock, ns. */
+enum weir_status weir_lane_check_time(const struct weir_lane *lane, int64_t time, int64_t now,
+                                      struct weir_rejection *reterr);
+
+/* Takes one event that decoded and passed check_time. sequence: its offset, not below the lane's next_offset. With
+ * count 0 the event is unmatched. Whatever the outcome but FULL, the lane's next offset is now sequence + 1. */
+enum weir_outcome weir_lane_take(struct weir_lane *lane, const struct weir_event *event,
+                                 const struct weir_reading *readings, uint32_t count, int64_t sequence,
+                                 struct weir_rejection *reterr);
+/* Passes over a message that went to quarantine before it reached take. */
+void weir_lane_reject(struct weir_lane *lane, int64_t sequence);
+/* Passes over offsets that hold nothing for us (transaction markers, compacted messages). */
+void weir_lane_skip_to(struct weir_lane *lane, int64_t next_offset);
+
+/* Brings the watermark to the wall clock less the allowed disorder: for a lane without events that is caught up. */
+void weir_lane_idle(struct weir_lane *lane, int64_t now);
+/* The end of bounded input: closes every window. */
+void weir_lane_finish(struct weir_lane *lane);
+
+/* A sealed cut: owns copies of everything in `cut`. Reusable; its memory grows to the largest cut it held. */
+struct weir_sealed_cut {
+    struct weir_cut cut;
+    struct weir_cut_window *windows;
+    size_t window_room;
+    struct weir_cut_ids *ids;
+    size_t ids_room;
+    char *bytes; /* series keys, unique texts, ids */
+    size_t bytes_used, bytes_room;
+};
+
+struct weir_sealed_cut *weir_sealed_cut_new(void);
+struct weir_sealed_cut *weir_sealed_cut_free(struct weir_sealed_cut *sealed); /* NULL in, NULL out */
+
+/* True when there is anything that the last sealed cut does not hold. */
+bool weir_lane_has_changes(const struct weir_lane *lane);
+/* Changed windows and new ids since the last seal: for sealing early when a cut would grow large. */
+size_t weir_lane_unsealed(const struct weir_lane *lane);
+/* Copies what changed since the last seal; the next cut expects this one to be stored. Then forgets what is too old. */
+void weir_lane_seal(struct weir_lane *lane, struct weir_sealed_cut *sealed);
+
+const struct weir_lane_state *weir_lane_state(const struct weir_lane *lane);
+struct weir_slice weir_lane_name(const struct weir_lane *lane);
+uint64_t weir_lane_windows(const struct weir_lane *lane);
+uint64_t weir_lane_ids(const struct weir_lane *lane);
+size_t weir_lane_bytes(const struct weir_lane *lane); /* memory held by windows and ids */
+
+#endif

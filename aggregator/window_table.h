@@ -1,0 +1,67 @@
+/* A lane's windows in memory: totals by (series, start), what changed since the last cut, and which are due to close.
+ *
+ * A series (meter, customer, dimensions) is interned while it has windows; a window is 64 bytes beside its index slot. Both tables are open
+ * addressing with growth; nothing is allocated for an event that hits a known window. One owner thread.
+ */
+#ifndef WEIR_AGGREGATOR_WINDOW_TABLE_H
+#define WEIR_AGGREGATOR_WINDOW_TABLE_H
+
+#include "aggregator/window_store.h"
+#include "common/hash.h"
+#include "common/model/catalog.h"
+#include "common/model/reading.h"
+
+struct weir_window_table;
+
+/* One place where an event adds up: what find returned, and what the window would be after the event. */
+struct weir_window_change {
+    uint32_t window;
+    bool is_unpriced;
+    struct weir_window_total after;
+    struct weir_hash128 unique; /* `unique` meters only */
+    bool is_new_unique;
+};
+
+/* Says whether a new window finds no price. Asked once per window; NULL: never asked. */
+struct weir_unpriced_check {
+    void *context;
+    bool (*is_unpriced)(void *context, struct weir_slice series_key, int64_t start);
+};
+
+/* limit: windows at most, >= 1. closes_at_once: windows are only ever closed all together (bounded input in any
+ * disorder). The catalog must outlive the table. */
+struct weir_window_table *weir_window_table_new(const struct weir_catalog *catalog, uint64_t limit, bool closes_at_once,
+                                                const struct weir_unpriced_check *check);
+struct weir_window_table *weir_window_table_free(struct weir_window_table *table); /* NULL in, NULL out */
+/* Keys the fingerprints of unique texts; before the first event or restored window. */
+void weir_window_table_set_secret(struct weir_window_table *table,
+                                  const unsigned char secret[WEIR_LANE_SECRET_BYTES]);
+
+/* Finds or makes the window and works out its total after the reading, changing nothing that counts. WEIR_AGAIN: the
+ * limit is reached. WEIR_REJECT: the total does not fit. Several changes of one event (its meters differ, so their windows do) are
+ * prepared first and applied together, so that an event counts whole or not at all. `hash` is of the customer, seeded
+ * by the caller as it likes but always the same. */
+enum weir_status weir_window_table_prepare(struct weir_window_table *table, const struct weir_reading *reading,
+                                           struct weir_slice customer, uint64_t hash, int64_t time, int64_t offset,
+                                           struct weir_window_change *ret_change);
+void weir_window_table_apply(struct weir_window_table *table, const struct weir_window_change *change);
+
+/* Puts a stored window back (a lane is taken). */
+enum weir_status weir_window_table_restore(struct weir_window_table *table, const struct weir_window *window,
+                                           bool is_closed, struct weir_slice unique);
+
+/* Closes every window that ends at or before the watermark; they count as changed. */
+void weir_window_table_close(struct weir_window_table *table, int64_t watermark);
+/* Drops the closed windows that end at or before `end`. None may be changed (seal first; checked). */
+void weir_window_table_forget(struct weir_window_table *table, int64_t end);
+
+/* The windows changed since the last call, and marks them unchanged. Calls visit for each; the slices in it are views
+ * into the table that live until the next change. */
+size_t weir_window_table_changed(const struct weir_window_table *table);
+void weir_window_table_take_changed(struct weir_window_table *table,
+                                    void (*visit)(void *context, const struct weir_cut_window *window), void *context);
+
+uint64_t weir_window_table_count(const struct weir_window_table *table);
+size_t weir_window_table_bytes(const struct weir_window_table *table); /* memory held */
+
+#endif

@@ -1,0 +1,69 @@
+#include "common/status.h"
+
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum weir_status weir_fail(struct weir_error *reterr, enum weir_status status, const char *format, ...)
+{
+    if (reterr) {
+        va_list arguments;
+        va_start(arguments, format);
+        (void)vsnprintf(reterr->text, sizeof reterr->text, format, arguments);
+        va_end(arguments);
+    }
+    return status;
+}
+
+_Noreturn void weir_check_failed(const char *expression, const char *file, int line)
+{
+    fprintf(stderr, "weir: invariant broken at %s:%d: %s. This is a defect of weir, please report it; nothing after the "
+                    "last durable cut or commit was written\n",
+            file, line, expression);
+    abort();
+}
+
+static _Noreturn void out_of_memory(size_t size)
+{
+    fprintf(stderr, "weir: out of memory asking for %zu bytes: lower lane_windows_max, lane_ids_max or rater.batch, or "
+                    "give the process more\n",
+            size);
+    exit(EXIT_FAILURE);
+}
+
+void *weir_new(size_t size)
+{
+    void *memory = calloc(1, size);
+    if (!memory)
+        out_of_memory(size);
+    return memory;
+}
+
+void *weir_new_array(size_t count, size_t size)
+{
+    void *memory = calloc(count ? count : 1, size);
+    if (!memory)
+        out_of_memory(count * size);
+    return memory;
+}
+
+void *weir_resize(void *memory, size_t count, size_t size)
+{
+    size_t bytes;
+    if (__builtin_mul_overflow(count, size, &bytes))
+        out_of_memory(SIZE_MAX);
+    void *resized = realloc(memory, bytes ? bytes : 1);
+    if (!resized)
+        out_of_memory(bytes);
+    return resized;
+}
+
+char *weir_copy_text(const char *text, size_t length)
+{
+    char *copy = weir_new(length + 1);
+    if (length)
+        memcpy(copy, text, length);
+    return copy;
+}
