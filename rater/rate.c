@@ -142,15 +142,15 @@ const struct weir_price *weir_rater_effective_price(struct weir_rater *rater, co
     return slot->scaled;
 }
 
-static enum weir_unpriced resolve(struct weir_rater *rater, const struct weir_series *series, int64_t start,
+static enum weir_unpriced resolve(const struct weir_catalog *catalog, const struct weir_series *series, int64_t start,
                                   struct target *target)
 {
     struct weir_slice texts[WEIR_DIMENSIONS_MAX];
 
-    target->meter = weir_catalog_meter(rater->catalog, series->meter);
+    target->meter = weir_catalog_meter(catalog, series->meter);
     if (!target->meter || target->meter->group_count != series->dimension_count)
         return WEIR_UNPRICED_NO_METER;
-    target->contract = weir_catalog_contract_at(rater->catalog, series->customer, start);
+    target->contract = weir_catalog_contract_at(catalog, series->customer, start);
     if (!target->contract)
         return WEIR_UNPRICED_NO_CONTRACT;
     weir_contract_period_at(target->contract, start, &target->period_start, &target->period_end);
@@ -161,6 +161,14 @@ static enum weir_unpriced resolve(struct weir_rater *rater, const struct weir_se
         texts[i] = series->dimensions[i].text;
     target->price = weir_price_for(target->version, target->meter, texts);
     return target->price ? WEIR_UNPRICED_PRICED : WEIR_UNPRICED_NO_PRICE;
+}
+
+enum weir_unpriced weir_find_unpriced(const struct weir_catalog *catalog, struct weir_slice series_key, int64_t start)
+{
+    struct weir_series series;
+    struct target target = {0};
+
+    return weir_series_parse(series_key, &series) ? resolve(catalog, &series, start, &target) : WEIR_UNPRICED_NO_METER;
 }
 
 /* min, max, latest and avg of a period are not sums of their windows, unless rolled up. */
@@ -190,7 +198,7 @@ static enum weir_status aim(struct weir_rater *rater, const struct weir_lane_win
                                              "written by something else, or is damaged",
                          (int)from->lane.length, from->lane.data);
     target->window = weir_state_window(rater->state, window->series_key, window->start, window->end);
-    target->unpriced = resolve(rater, &series, window->start, target);
+    target->unpriced = resolve(rater->catalog, &series, window->start, target);
     if (!target->contract)
         return WEIR_OK;
     target->period = weir_state_period(rater->state, series.customer, target->contract->key, target->period_start,

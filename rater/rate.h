@@ -48,6 +48,9 @@ struct weir_horizon {
 enum weir_status weir_rater_settle(struct weir_rater *rater, const struct weir_horizon *horizon,
                                    struct weir_error *reterr);
 
+/* Why a window that starts at start would have no price; WEIR_UNPRICED_PRICED: it has one. For telling unpriced usage early. */
+enum weir_unpriced weir_find_unpriced(const struct weir_catalog *catalog, struct weir_slice series_key, int64_t start);
+
 struct weir_rater_counts weir_rater_counts(const struct weir_rater *rater);
 
 #endif

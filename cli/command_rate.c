@@ -1,0 +1,265 @@
+/* `weir rate`: the whole way in one process, file -> memory -> line items. */
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "aggregator/window_store.h"
+#include "cli/catalog_option.h"
+#include "cli/commands.h"
+#include "cli/intake.h"
+#include "common/calendar.h"
+#include "common/daemon.h"
+#include "rater/rate.h"
+
+enum { WINDOWS_PER_BATCH = 65536 };
+
+static const char help[] =
+    "usage: weir rate --catalog DIR [OPTIONS] FILE...\n\n"
+    "Meters and rates the events in FILEs (NDJSON CloudEvents; - is standard input; .gz and .zst are read as they are)\n"
+    "and writes the line items. Nothing but this binary is needed. Every billing period that the events span counts as ended.\n\n"
+    "  --catalog DIR        folder of JSON files, or one file (required)\n"
+    "  --format FORMAT      table (default), csv or ndjson\n"
+    "  --summary            one row per customer, contract, period, item and kind instead of line items\n"
+    "  --output FILE        write there instead of to standard output\n"
+    "  --quarantine FILE    keep events that cannot be counted there, with their reasons (NDJSON)\n"
+    "  --keep-open          leave periods open that the events do not reach the end of: no fees in arrears, no true-ups\n"
+    "  --help               this text\n\n"
+    "The last line on stderr counts the events. Exit status: 0 done, 1 failed, 2 bad usage or bad catalog.\n\n"
+    "example: weir rate --catalog deploy/example/catalog --summary deploy/example/events.ndjson\n";
+
+struct request {
+    const char *catalog, *output, *quarantine;
+    enum weir_ledger_format format;
+    bool is_summary, is_open;
+    const char *const *files;
+    size_t file_count;
+};
+
+/* Everything that lives for the run. */
+struct run {
+    struct weir_catalog *catalog;
+    struct weir_source *source;
+    struct weir_quarantine *quarantine;
+    struct weir_intake *intake;
+    struct weir_lane *lane;
+    struct weir_sealed_cut *sealed;
+    struct weir_window_store *store;
+    FILE *output;
+    struct weir_ledger *ledger;
+    struct weir_rater *rater;
+};
+
+/* 1. the command line ------------------------------------------------------------------------------------------------ */
+static int bad_usage(const char *what, const char *found)
+{
+    fprintf(stderr, "weir rate: %s%s; `weir rate --help` shows how\n", what, found);
+    return WEIR_EXIT_USAGE;
+}
+
+/* -1: go on; else the exit status. */
+static int parse(int argc, char **argv, struct request *ret_request)
+{
+    static const struct option options[] = {
+        {"catalog", required_argument, NULL, 'c'}, {"format", required_argument, NULL, 'f'},
+        {"summary", no_argument, NULL, 's'},       {"output", required_argument, NULL, 'o'},
+        {"quarantine", required_argument, NULL, 'q'}, {"keep-open", no_argument, NULL, 'k'},
+        {"help", no_argument, NULL, 'h'},          {0},
+    };
+    static const char *const formats[] = {"table", "csv", "ndjson"};
+    struct request request = {.format = WEIR_LEDGER_TABLE};
+    int option;
+
+    optind = 1;
+    while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
+        size_t format = 0;
+        switch (option) {
+        case 'c': request.catalog = optarg; break;
+        case 'f':
+            while (format < 3 && strcmp(optarg, formats[format]) != 0)
+                format++;
+            if (format == 3)
+                return bad_usage("--format is table, csv or ndjson, not ", optarg);
+            request.format = (enum weir_ledger_format)format;
+            break;
+        case 's': request.is_summary = true; break;
+        case 'o': request.output = optarg; break;
+        case 'q': request.quarantine = optarg; break;
+        case 'k': request.is_open = true; break;
+        case 'h': fputs(help, stdout); return WEIR_EXIT_DONE;
+        default: return WEIR_EXIT_USAGE; /* getopt has said which option */
+        }
+    }
+    if (!request.catalog)
+        return bad_usage("--catalog is missing", "");
+    if (optind == argc)
+        return bad_usage("no FILE given (- is standard input)", "");
+    request.files = (const char *const *)argv + optind;
+    request.file_count = (size_t)(argc - optind);
+    *ret_request = request;
+    return -1;
+}
+
+/* 2. setting up ------------------------------------------------------------------------------------------------------- */
+static bool find_unpriced(void *context, struct weir_slice series_key, int64_t start)
+{
+    return weir_find_unpriced(context, series_key, start) != WEIR_UNPRICED_PRICED;
+}
+
+static enum weir_status open_output(const struct request *request, struct run *run, struct weir_error *reterr)
+{
+    run->output = request->output ? fopen(request->output, "w") : stdout;
+    if (!run->output)
+        return weir_fail(reterr, WEIR_FATAL, "%s: cannot be written: %s", request->output, strerror(errno));
+    return weir_ledger_text_open(request->format, request->is_summary, run->output, &run->ledger, reterr);
+}
+
+static enum weir_status set_up(const struct request *request, struct run *run, struct weir_error *reterr)
+{
+    struct weir_lane_settings settings = {
+        .is_bounded = true,
+        .windows_max = UINT32_MAX - 1,
+        .ids_max = UINT64_MAX,
+        .unpriced = {.context = run->catalog, .is_unpriced = find_unpriced},
+    };
+    unsigned char secret[WEIR_LANE_SECRET_BYTES];
+    struct weir_lane_state state;
+    enum weir_status status = weir_source_file_open(request->files, request->file_count, &run->source, reterr);
+
+    if (status == WEIR_OK)
+        status = weir_quarantine_file_open(request->quarantine, &run->quarantine, reterr);
+    if (status == WEIR_OK)
+        status = open_output(request, run, reterr);
+    if (status == WEIR_OK)
+        status = weir_rater_new(run->catalog, run->ledger, &run->rater, reterr);
+    if (status != WEIR_OK)
+        return status;
+    weir_hash_make_secret(secret);
+    run->intake = weir_intake_new(run->catalog, run->quarantine);
+    run->lane = weir_lane_new(run->catalog, weir_slice_text("file:0"), &settings);
+    run->sealed = weir_sealed_cut_new();
+    run->store = weir_store_memory_new();
+    struct weir_lane_loader loader = weir_lane_loader(run->lane);
+    status = run->store->ops->take_lane(run->store, weir_lane_name(run->lane), secret, &loader, &state, reterr);
+    return status == WEIR_OK ? weir_lane_start(run->lane, &state, reterr) : status;
+}
+
+static void tear_down(const struct request *request, struct run *run)
+{
+    weir_rater_free(run->rater);
+    weir_ledger_free(run->ledger);
+    if (request->output && run->output)
+        fclose(run->output);
+    weir_window_store_free(run->store);
+    weir_sealed_cut_free(run->sealed);
+    weir_lane_free(run->lane);
+    weir_intake_free(run->intake);
+    weir_quarantine_free(run->quarantine);
+    weir_source_free(run->source);
+    weir_catalog_free(run->catalog);
+}
+
+/* 3. the way ------------------------------------------------------------------------------------------------------------ */
+static enum weir_status meter(struct run *run, struct weir_error *reterr)
+{
+    static struct weir_message messages[WEIR_POLL_MESSAGES_MAX];
+    struct weir_progress progress = weir_progress_start("weir rate");
+    enum weir_status status = WEIR_OK;
+
+    while (status == WEIR_OK) {
+        size_t count = 0;
+        status = run->source->ops->poll(run->source, -1, messages, WEIR_POLL_MESSAGES_MAX, &count, reterr);
+        for (size_t i = 0; i < count && status == WEIR_OK; i++)
+            status = weir_intake_take(run->intake, run->lane, &messages[i], 0, NULL, reterr);
+        weir_progress_show(&progress, "%llu events", (unsigned long long)weir_lane_state(run->lane)->counts.read);
+    }
+    weir_progress_end(&progress);
+    if (status != WEIR_AGAIN)
+        return status;
+    weir_lane_finish(run->lane);
+    weir_lane_seal(run->lane, run->sealed);
+    status = run->quarantine->ops->flush(run->quarantine, reterr);
+    return status == WEIR_OK ? run->store->ops->write_cut(run->store, &run->sealed->cut, reterr) : status;
+}
+
+static enum weir_status rate(struct run *run, bool is_open, struct weir_error *reterr)
+{
+    struct weir_work *work = weir_new_array(WINDOWS_PER_BATCH, sizeof *work);
+    struct weir_lane_window *windows = weir_new_array(WINDOWS_PER_BATCH, sizeof *windows);
+    struct weir_slice lane = weir_lane_name(run->lane);
+    const struct weir_lane_state *state = weir_lane_state(run->lane);
+    struct weir_horizon horizon = {
+        .first_time = state->first_time,
+        .last_time = state->last_time,
+        .ended = is_open ? state->last_time : WEIR_TIME_NEVER,
+    };
+    enum weir_status status;
+    size_t count;
+
+    do {
+        status = run->store->ops->read_work(run->store, lane, WINDOWS_PER_BATCH, work, &count, reterr);
+        for (size_t i = 0; i < count && status == WEIR_OK; i++)
+            windows[i] = (struct weir_lane_window){.lane = lane, .window = work[i].window};
+        if (status == WEIR_OK)
+            status = weir_rater_rate(run->rater, windows, count, reterr);
+        if (status == WEIR_OK)
+            status = run->store->ops->finish_work(run->store, lane, work, count, reterr);
+    } while (status == WEIR_OK && count > 0);
+    if (status == WEIR_OK)
+        status = weir_rater_settle(run->rater, &horizon, reterr);
+    if (status == WEIR_OK)
+        status = run->ledger->ops->finish(run->ledger, reterr);
+    free(work);
+    free(windows);
+    return status;
+}
+
+static void report(const struct run *run, int64_t started)
+{
+    const struct weir_intake_counts *counts = weir_intake_counts(run->intake);
+    const uint64_t *outcomes = counts->outcomes;
+    uint64_t read = 0;
+    int64_t took = weir_time_now() - started;
+    uint64_t milliseconds = (uint64_t)(took > 0 ? took / 1000000 : 0);
+
+    for (int i = 0; i < WEIR_OUTCOME_FULL; i++)
+        read += outcomes[i];
+    fprintf(stderr,
+            "weir rate: read=%llu counted=%llu duplicate=%llu unmatched=%llu unpriced=%llu quarantined=%llu "
+            "line_items=%llu seconds=%llu.%03llu events_per_second=%llu\n",
+            (unsigned long long)read,
+            (unsigned long long)(outcomes[WEIR_OUTCOME_COUNTED] + outcomes[WEIR_OUTCOME_UNPRICED]),
+            (unsigned long long)outcomes[WEIR_OUTCOME_DUPLICATE], (unsigned long long)outcomes[WEIR_OUTCOME_UNMATCHED],
+            (unsigned long long)outcomes[WEIR_OUTCOME_UNPRICED], (unsigned long long)outcomes[WEIR_OUTCOME_REJECTED],
+            (unsigned long long)weir_rater_counts(run->rater).line_items, (unsigned long long)(milliseconds / 1000),
+            (unsigned long long)(milliseconds % 1000),
+            (unsigned long long)(read * 1000 / (milliseconds ? milliseconds : 1)));
+}
+
+int weir_command_rate(int argc, char **argv)
+{
+    struct request request;
+    struct run run = {0};
+    struct weir_error error;
+    int64_t started = weir_time_now();
+    int parsed = parse(argc, argv, &request);
+
+    if (parsed >= 0)
+        return parsed;
+    run.catalog = weir_catalog_option("weir rate", request.catalog);
+    if (!run.catalog)
+        return WEIR_EXIT_USAGE;
+    enum weir_status status = set_up(&request, &run, &error);
+    if (status == WEIR_OK)
+        status = meter(&run, &error);
+    if (status == WEIR_OK)
+        status = rate(&run, request.is_open, &error);
+    if (status == WEIR_OK)
+        report(&run, started);
+    else
+        fprintf(stderr, "weir rate: %s\n", error.text);
+    tear_down(&request, &run);
+    return status == WEIR_OK ? WEIR_EXIT_DONE : status == WEIR_REJECT ? WEIR_EXIT_USAGE : WEIR_EXIT_FAILED;
+}

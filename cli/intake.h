@@ -1,0 +1,33 @@
+/* From a message to a lane: decode, check the time, match and read, count; what cannot be counted goes to quarantine.
+ *
+ * The one way in, shared by `weir rate` and `weir ingest`. One thread. Allocates nothing per event.
+ */
+#ifndef WEIR_CLI_INTAKE_H
+#define WEIR_CLI_INTAKE_H
+
+#include "aggregator/lane.h"
+#include "common/model/catalog.h"
+#include "ingest/quarantine.h"
+#include "ingest/source.h"
+
+struct weir_intake_counts {
+    uint64_t outcomes[WEIR_OUTCOME_FULL];       /* by enum weir_outcome */
+    uint64_t rejections[WEIR_REASON_COUNT];     /* by enum weir_reason; they add up to outcomes[REJECTED] */
+    uint64_t bytes;                             /* of values */
+};
+
+struct weir_intake;
+
+/* catalog and quarantine must outlive the intake. */
+struct weir_intake *weir_intake_new(const struct weir_catalog *catalog, struct weir_quarantine *quarantine);
+struct weir_intake *weir_intake_free(struct weir_intake *intake); /* NULL in, NULL out */
+
+/* Takes one message into its lane. now: wall clock, ns. WEIR_OK: the lane has moved past it, whatever became of it
+ * (*ret_outcome, which may be NULL). WEIR_AGAIN: quarantine is full: flush it and call again. WEIR_FATAL: *reterr. */
+enum weir_status weir_intake_take(struct weir_intake *intake, struct weir_lane *lane,
+                                  const struct weir_message *message, int64_t now, enum weir_outcome *ret_outcome,
+                                  struct weir_error *reterr);
+
+const struct weir_intake_counts *weir_intake_counts(const struct weir_intake *intake);
+
+#endif

@@ -1,0 +1,57 @@
+/* weir: one binary, one table of commands. */
+#include <stdio.h>
+#include <string.h>
+
+#include "cli/commands.h"
+
+struct command {
+    const char *name;
+    int (*run)(int argc, char **argv);
+    const char *summary;
+};
+
+static const struct command commands[] = {
+    {"rate", weir_command_rate, "events in files to line items, in one process"},
+    {"check", weir_command_check, "validate a catalog"},
+    {"migrate", weir_command_migrate, "create or upgrade the PostgreSQL schema"},
+    {"apply", weir_command_apply, "store a catalog version in PostgreSQL"},
+    {"produce", weir_command_produce, "publish NDJSON files to Kafka, keyed by customer"},
+    {"ingest", weir_command_ingest, "ingest worker: Kafka to windows in Redis"},
+    {"rater", weir_command_rater, "rater: windows in Redis to line items in PostgreSQL"},
+    {"reconcile", weir_command_reconcile, "compare Kafka, Redis and PostgreSQL"},
+};
+enum { COMMAND_COUNT = sizeof commands / sizeof *commands };
+
+static void print_help(FILE *output)
+{
+    fputs("weir: usage metering and rating, exact to the last decimal place\n\n"
+          "usage: weir COMMAND [OPTIONS] [FILES]\n\n"
+          "commands:\n",
+          output);
+    for (int i = 0; i < COMMAND_COUNT; i++)
+        fprintf(output, "  %-10s %s\n", commands[i].name, commands[i].summary);
+    fputs("\n`weir COMMAND --help` tells a command's options, with an example.\n"
+          "example: weir rate --catalog deploy/example/catalog --summary deploy/example/events.ndjson\n",
+          output);
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 2) {
+        print_help(stderr);
+        return WEIR_EXIT_USAGE;
+    }
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0) {
+        print_help(stdout);
+        return WEIR_EXIT_DONE;
+    }
+    if (strcmp(argv[1], "--version") == 0) {
+        puts("weir " WEIR_VERSION);
+        return WEIR_EXIT_DONE;
+    }
+    for (int i = 0; i < COMMAND_COUNT; i++)
+        if (strcmp(argv[1], commands[i].name) == 0)
+            return commands[i].run(argc - 1, argv + 1);
+    fprintf(stderr, "weir: '%s' is not a command; `weir --help` lists them\n", argv[1]);
+    return WEIR_EXIT_USAGE;
+}
