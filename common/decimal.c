@@ -1,0 +1,353 @@
+#include "common/decimal.h"
+
+#include "common/status.h"
+
+/* Magnitudes are unsigned, so that INT128_MIN never comes up; the range is symmetric. */
+#define MAGNITUDE_MAX (((weir_uint128)1 << 127) - 1)
+
+enum { DIGITS_MAX = 39 }; /* of a 128-bit magnitude */
+
+static const uint64_t powers_of_ten[WEIR_DECIMAL_PLACES + 1] = {
+    UINT64_C(1),         UINT64_C(10),         UINT64_C(100),         UINT64_C(1000),         UINT64_C(10000),
+    UINT64_C(100000),    UINT64_C(1000000),    UINT64_C(10000000),    UINT64_C(100000000),    UINT64_C(1000000000),
+    UINT64_C(10000000000), UINT64_C(100000000000), UINT64_C(1000000000000)};
+
+static weir_uint128 magnitude_of(weir_int128 value) { return value < 0 ? -(weir_uint128)value : (weir_uint128)value; }
+
+static bool from_magnitude(weir_uint128 magnitude, bool is_negative, struct weir_decimal *ret_value)
+{
+    if (magnitude > MAGNITUDE_MAX)
+        return false;
+    ret_value->e12 = is_negative ? -(weir_int128)magnitude : (weir_int128)magnitude;
+    return true;
+}
+
+struct weir_decimal weir_decimal_max(void) { return (struct weir_decimal){(weir_int128)MAGNITUDE_MAX}; }
+
+/* 1. text ---------------------------------------------------------------------------------------------------------- */
+static bool is_digit(char c) { return c >= '0' && c <= '9'; }
+
+/* The parts of a JSON number, grammar checked. */
+struct number {
+    bool is_negative;
+    struct weir_slice whole, fraction; /* digits */
+    int64_t exponent;                  /* saturated far beyond anything representable */
+};
+
+enum { EXPONENT_LIMIT = 1 << 30 };
+
+static bool split_number(struct weir_slice text, struct number *ret_number)
+{
+    const char *at = text.data, *end = text.data + text.length, *from;
+    struct number number = {0};
+
+    if (at < end && *at == '-') {
+        number.is_negative = true;
+        at++;
+    }
+    for (from = at; at < end && is_digit(*at);)
+        at++;
+    number.whole = weir_slice_of(from, (size_t)(at - from));
+    if (number.whole.length == 0 || (number.whole.length > 1 && *from == '0'))
+        return false;
+    if (at < end && *at == '.') {
+        for (from = ++at; at < end && is_digit(*at);)
+            at++;
+        number.fraction = weir_slice_of(from, (size_t)(at - from));
+        if (number.fraction.length == 0)
+            return false;
+    }
+    if (at < end && (*at == 'e' || *at == 'E')) {
+        bool is_negative = ++at < end && *at == '-';
+        if (at < end && (*at == '-' || *at == '+'))
+            at++;
+        if (at == end)
+            return false;
+        for (; at < end && is_digit(*at); at++)
+            if (number.exponent < EXPONENT_LIMIT)
+                number.exponent = number.exponent * 10 + (*at - '0');
+        if (!is_digit(at[-1]))
+            return false;
+        if (is_negative)
+            number.exponent = -number.exponent;
+    }
+    *ret_number = number;
+    return at == end;
+}
+
+/* Takes digits whose first one weighs 10^*weight in units of 10^-12; each one lowers *weight. Digits below weight 0 must
+ * be zero. */
+static enum weir_decimal_result take_digits(struct weir_slice digits, int64_t *weight, weir_uint128 *magnitude)
+{
+    for (uint32_t i = 0; i < digits.length; i++, --*weight) {
+        unsigned digit = (unsigned)(digits.data[i] - '0');
+        if (*weight < 0) {
+            if (digit)
+                return WEIR_DECIMAL_PRECISION;
+            continue;
+        }
+        if (*magnitude > (MAGNITUDE_MAX - digit) / 10)
+            return WEIR_DECIMAL_RANGE;
+        *magnitude = *magnitude * 10 + digit;
+    }
+    return WEIR_DECIMAL_OK;
+}
+
+/* The common case by far: few digits, no exponent. false: take the long way. */
+static bool parse_short(const struct number *number, struct weir_decimal *ret_value)
+{
+    uint64_t whole = 0, fraction = 0;
+
+    if (number->exponent || number->whole.length > 18 || number->fraction.length > WEIR_DECIMAL_PLACES)
+        return false;
+    for (uint32_t i = 0; i < number->whole.length; i++)
+        whole = whole * 10 + (uint64_t)(number->whole.data[i] - '0');
+    for (uint32_t i = 0; i < number->fraction.length; i++)
+        fraction = fraction * 10 + (uint64_t)(number->fraction.data[i] - '0');
+    fraction *= powers_of_ten[WEIR_DECIMAL_PLACES - number->fraction.length];
+    weir_int128 value = (weir_int128)whole * WEIR_DECIMAL_ONE + (weir_int128)fraction;
+    ret_value->e12 = number->is_negative ? -value : value;
+    return true;
+}
+
+static bool is_all_zero(struct weir_slice digits)
+{
+    for (uint32_t i = 0; i < digits.length; i++)
+        if (digits.data[i] != '0')
+            return false;
+    return true;
+}
+
+enum weir_decimal_result weir_decimal_parse(struct weir_slice text, struct weir_decimal *ret_value)
+{
+    struct number number;
+    weir_uint128 magnitude = 0;
+
+    if (!split_number(text, &number))
+        return WEIR_DECIMAL_SYNTAX;
+    if (parse_short(&number, ret_value))
+        return WEIR_DECIMAL_OK;
+    if (is_all_zero(number.whole) && is_all_zero(number.fraction)) {
+        ret_value->e12 = 0;
+        return WEIR_DECIMAL_OK;
+    }
+    int64_t weight = (int64_t)number.whole.length - 1 + number.exponent + WEIR_DECIMAL_PLACES;
+    enum weir_decimal_result result = take_digits(number.whole, &weight, &magnitude);
+    if (result == WEIR_DECIMAL_OK)
+        result = take_digits(number.fraction, &weight, &magnitude);
+    for (; result == WEIR_DECIMAL_OK && weight >= 0 && magnitude; weight--) {
+        if (magnitude > MAGNITUDE_MAX / 10)
+            result = WEIR_DECIMAL_RANGE;
+        else
+            magnitude *= 10;
+    }
+    if (result == WEIR_DECIMAL_OK && !from_magnitude(magnitude, number.is_negative, ret_value))
+        result = WEIR_DECIMAL_RANGE;
+    return result;
+}
+
+/* Digits of value in units of 10^-places, with the point set. */
+static size_t write_digits(weir_uint128 units, bool is_negative, int places, char text[WEIR_DECIMAL_TEXT_MAX])
+{
+    char reversed[DIGITS_MAX + 1];
+    int count = 0;
+    size_t length = 0;
+
+    while (units > UINT64_MAX) { /* peel 18 digits at a time: a 128-bit division is dear */
+        uint64_t low = (uint64_t)(units % UINT64_C(1000000000000000000));
+        units /= UINT64_C(1000000000000000000);
+        for (int i = 0; i < 18; i++, low /= 10)
+            reversed[count++] = (char)('0' + low % 10);
+    }
+    for (uint64_t low = (uint64_t)units; low || count <= places; low /= 10)
+        reversed[count++] = (char)('0' + low % 10);
+    if (is_negative)
+        text[length++] = '-';
+    while (count > 0) {
+        if (count == places)
+            text[length++] = '.';
+        text[length++] = reversed[--count];
+    }
+    text[length] = '\0';
+    return length;
+}
+
+size_t weir_decimal_format_places(struct weir_decimal value, int places, char text[WEIR_DECIMAL_TEXT_MAX])
+{
+    weir_check(places >= 0 && places <= WEIR_DECIMAL_PLACES);
+    uint64_t unit = powers_of_ten[WEIR_DECIMAL_PLACES - places];
+    weir_uint128 magnitude = magnitude_of(value.e12);
+    weir_check(unit == 1 || magnitude % unit == 0);
+    return write_digits(unit == 1 ? magnitude : magnitude / unit, value.e12 < 0, places, text);
+}
+
+size_t weir_decimal_format(struct weir_decimal value, char text[WEIR_DECIMAL_TEXT_MAX])
+{
+    return weir_decimal_format_places(value, WEIR_DECIMAL_PLACES, text);
+}
+
+size_t weir_decimal_format_short(struct weir_decimal value, char text[WEIR_DECIMAL_TEXT_MAX])
+{
+    size_t length = weir_decimal_format(value, text);
+
+    while (text[length - 1] == '0')
+        length--;
+    if (text[length - 1] == '.')
+        length--;
+    text[length] = '\0';
+    return length;
+}
+
+/* 2. arithmetic ------------------------------------------------------------------------------------------------------ */
+bool weir_decimal_add(struct weir_decimal a, struct weir_decimal b, struct weir_decimal *ret_sum)
+{
+    weir_int128 sum;
+
+    if (__builtin_add_overflow(a.e12, b.e12, &sum) || magnitude_of(sum) > MAGNITUDE_MAX)
+        return false;
+    ret_sum->e12 = sum;
+    return true;
+}
+
+bool weir_decimal_subtract(struct weir_decimal a, struct weir_decimal b, struct weir_decimal *ret_difference)
+{
+    return weir_decimal_add(a, weir_decimal_negate(b), ret_difference);
+}
+
+bool weir_decimal_scale(struct weir_decimal value, uint64_t count, struct weir_decimal *ret_product)
+{
+    weir_int128 product;
+
+    if (__builtin_mul_overflow(value.e12, (weir_int128)count, &product) || magnitude_of(product) > MAGNITUDE_MAX)
+        return false;
+    ret_product->e12 = product;
+    return true;
+}
+
+/* A 256-bit magnitude. */
+struct wide {
+    weir_uint128 high, low;
+};
+
+static struct wide multiply_wide(weir_uint128 a, weir_uint128 b)
+{
+    uint64_t a0 = (uint64_t)a, a1 = (uint64_t)(a >> 64), b0 = (uint64_t)b, b1 = (uint64_t)(b >> 64);
+    weir_uint128 low = (weir_uint128)a0 * b0, high = (weir_uint128)a1 * b1;
+    weir_uint128 cross = (weir_uint128)a0 * b1, other = (weir_uint128)a1 * b0;
+    struct wide product;
+
+    weir_uint128 middle = (low >> 64) + (uint64_t)cross + (uint64_t)other;
+    product.low = (middle << 64) | (uint64_t)low;
+    product.high = high + (cross >> 64) + (other >> 64) + (middle >> 64);
+    return product;
+}
+
+/* quotient and remainder of a 256-bit magnitude by a 128-bit divisor; false: the quotient needs more than 128 bits. */
+static bool divide_wide(struct wide dividend, weir_uint128 divisor, weir_uint128 *ret_quotient,
+                        weir_uint128 *ret_remainder)
+{
+    weir_uint128 remainder = dividend.high, quotient = 0;
+
+    if (dividend.high >= divisor)
+        return false;
+    if (dividend.high == 0) {
+        *ret_quotient = dividend.low / divisor;
+        *ret_remainder = dividend.low % divisor;
+        return true;
+    }
+    for (int bit = 127; bit >= 0; bit--) { /* shift and subtract: rare, and easy to believe */
+        bool carry = remainder >> 127;
+        remainder = remainder << 1 | (dividend.low >> bit & 1);
+        quotient <<= 1;
+        if (carry || remainder >= divisor) {
+            remainder -= divisor;
+            quotient |= 1;
+        }
+    }
+    *ret_quotient = quotient;
+    *ret_remainder = remainder;
+    return true;
+}
+
+/* Whether a quotient with this remainder is rounded away from zero. */
+static bool rounds_up(weir_uint128 quotient, weir_uint128 remainder, weir_uint128 divisor, enum weir_rounding rounding)
+{
+    weir_uint128 rest = divisor - remainder;
+
+    if (remainder != rest)
+        return remainder > rest;
+    return rounding == WEIR_HALF_UP || (quotient & 1);
+}
+
+static bool divide_rounded(struct wide dividend, weir_uint128 divisor, enum weir_rounding rounding, bool is_negative,
+                           struct weir_decimal *ret_value)
+{
+    weir_uint128 quotient, remainder;
+
+    if (!divide_wide(dividend, divisor, &quotient, &remainder) || quotient > MAGNITUDE_MAX)
+        return false;
+    if (rounds_up(quotient, remainder, divisor, rounding))
+        quotient++;
+    return from_magnitude(quotient, is_negative, ret_value);
+}
+
+bool weir_decimal_multiply(struct weir_decimal a, struct weir_decimal b, struct weir_decimal *ret_product)
+{
+    bool is_negative = (a.e12 < 0) != (b.e12 < 0);
+    weir_uint128 x = magnitude_of(a.e12), y = magnitude_of(b.e12);
+
+    if ((x | y) >> 64 == 0)
+        return divide_rounded((struct wide){0, x * y}, (weir_uint128)WEIR_DECIMAL_ONE, WEIR_HALF_EVEN, is_negative,
+                              ret_product);
+    return divide_rounded(multiply_wide(x, y), (weir_uint128)WEIR_DECIMAL_ONE, WEIR_HALF_EVEN, is_negative, ret_product);
+}
+
+bool weir_decimal_divide(struct weir_decimal a, struct weir_decimal b, enum weir_rounding rounding,
+                         struct weir_decimal *ret_quotient)
+{
+    if (b.e12 == 0)
+        return false;
+    return divide_rounded(multiply_wide(magnitude_of(a.e12), (weir_uint128)WEIR_DECIMAL_ONE), magnitude_of(b.e12),
+                          rounding, (a.e12 < 0) != (b.e12 < 0), ret_quotient);
+}
+
+bool weir_decimal_blocks(struct weir_decimal a, struct weir_decimal b, struct weir_decimal *ret_blocks)
+{
+    weir_check(a.e12 >= 0);
+    weir_check(b.e12 > 0);
+    weir_int128 blocks = a.e12 / b.e12 + (a.e12 % b.e12 != 0), value;
+    if (__builtin_mul_overflow(blocks, WEIR_DECIMAL_ONE, &value))
+        return false;
+    ret_blocks->e12 = value;
+    return true;
+}
+
+bool weir_decimal_round(struct weir_decimal value, int places, enum weir_rounding rounding,
+                        struct weir_decimal *ret_rounded)
+{
+    weir_check(places >= 0 && places <= WEIR_DECIMAL_PLACES);
+    uint64_t unit = powers_of_ten[WEIR_DECIMAL_PLACES - places];
+    weir_uint128 magnitude = magnitude_of(value.e12);
+    weir_uint128 quotient = magnitude / unit, remainder = magnitude % unit;
+    if (remainder && rounds_up(quotient, remainder, unit, rounding))
+        quotient++;
+    return from_magnitude(quotient * unit, value.e12 < 0, ret_rounded);
+}
+
+/* 3. stored form ----------------------------------------------------------------------------------------------------- */
+void weir_decimal_store(struct weir_decimal value, unsigned char bytes[16])
+{
+    weir_uint128 bits = (weir_uint128)value.e12;
+
+    for (int i = 0; i < 16; i++)
+        bytes[i] = (unsigned char)(bits >> (8 * i));
+}
+
+struct weir_decimal weir_decimal_load(const unsigned char bytes[16])
+{
+    weir_uint128 bits = 0;
+
+    for (int i = 15; i >= 0; i--)
+        bits = bits << 8 | bytes[i];
+    return (struct weir_decimal){(weir_int128)bits};
+}
