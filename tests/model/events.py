@@ -1,4 +1,5 @@
 """Reading an event: decode, its paths and texts, and what is wrong with a bad one (docs/rating.md section 1)."""
+import functools
 import json
 import re
 
@@ -35,7 +36,7 @@ def _constant(_name):
 
 _DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_float=exact.Num, parse_int=exact.Num,
                             parse_constant=_constant)
-_decode = _DECODER.decode
+_scan = _DECODER.scan_once
 _ODD_ESCAPE = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
 
 
@@ -73,13 +74,14 @@ def parse(line):
         raise Bad("bad_encoding") from None
     if text.count("{") + text.count("[") > DEPTH and _depth(text) > DEPTH:
         raise Bad("too_deep")
+    text = text.strip(" \t\r\n")
     try:
-        event = _decode(text.strip(" \t\r\n"))
+        event, end = _scan(text, 0)
     except _DuplicateKey:
         raise Bad("duplicate_key") from None
-    except ValueError:
+    except (ValueError, StopIteration):
         raise Bad("malformed_json") from None
-    if not isinstance(event, dict) or ("data" in event and "data_base64" in event):
+    if end != len(text) or not isinstance(event, dict) or ("data" in event and "data_base64" in event):
         raise Bad("malformed_json")
     if "\\u" in text and _ODD_ESCAPE.search(text):
         for string in _strings(event):
@@ -122,12 +124,15 @@ def decode(line):
     return event, identity, source, kind, subject, nanoseconds
 
 
+@functools.lru_cache(maxsize=None)
+def _steps(path):
+    return tuple(path.split(".")) if path.startswith("data.") else (path,)
+
+
 def lookup(event, path):
     """The value at a path; None when it is missing or null."""
-    if not path.startswith("data."):
-        return event.get(path)
-    value = event.get("data")
-    for step in path.split(".")[1:]:
+    value = event
+    for step in _steps(path):
         if type(value) is not dict:
             return None
         value = value.get(step)
@@ -164,7 +169,9 @@ def passes(event, where):
 
 def dimension(event, name):
     path = "data." + name
-    text = text_of(lookup(event, path), path)
+    text = lookup(event, path)
+    if type(text) is not str:
+        text = text_of(text, path)
     if len(text) > 64 and len(text.encode("utf-8")) > ATTRIBUTE_BYTES:
         raise Bad("too_long", path)
     return text

@@ -6,6 +6,11 @@ def _parse(text):
     return exact.parse(text) if text is not None else None
 
 
+def charges_at_zero(price):
+    """Whether the price's first tier has a flat fee that is charged without usage too."""
+    return "tiers" in price and price["tiers"][0].get("flat_fee_at_zero") is True
+
+
 class Rated:
     """Components of one price: {(component, tier): [quantity, amount]}, scaled by 10^12."""
 
@@ -36,7 +41,7 @@ def rate(price, quantity, events, multiplier=exact.SCALE):
         free = min(quantity, free_units)
         rest = quantity - free
         rated.add("free_units", 0, free, 0)
-    at_zero = price.get("flat_fee_at_zero") is True
+    at_zero = charges_at_zero(price)
     model = price["model"]
 
     if model == "per_unit":

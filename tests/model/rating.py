@@ -147,7 +147,7 @@ def _periods(catalog, bill, splits, billed_customers, earliest, latest, keep_ope
                 continue
             for prices in version.prices.values() if version else ():
                 for price in prices:
-                    if price.body.get("flat_fee_at_zero") is True and \
+                    if pricing.charges_at_zero(price.body) and \
                             _place_key(Place(contract, contract.customer, start, end, version, price)) not in used:
                         bill.usage(place, price, version, 0, 0)
                         usage[(contract.customer, contract.key, start, end)] += pricing.rate(

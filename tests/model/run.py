@@ -8,8 +8,9 @@ With --jobs N, N processes share the customers. A line's customer is then taken 
 """
 import argparse
 import csv
-import mmap
+import gc
 import multiprocessing
+import os
 import pathlib
 import re
 import sys
@@ -52,13 +53,14 @@ def run(catalog, lines, keep_open=False):
 def _share(arguments):
     """One process's customers of some files, as accumulated parts."""
     folder, paths, share, shares = arguments
+    gc.disable()  # nothing here makes a cycle, and the collector would walk millions of windows
     catalog = catalogs.load(folder)
-    maps = [mmap.mmap(open(path, "rb").fileno(), 0, access=mmap.ACCESS_READ) for path in paths]
+    again = [open(path, "rb") for path in paths]
 
     def line_at(index):  # the index of a line is its file and offset
-        mapped = maps[index >> 48]
-        mapped.seek(index & ((1 << 48) - 1))
-        return mapped.readline().rstrip(b"\r\n")
+        file = again[index >> 48]
+        file.seek(index & ((1 << 48) - 1))
+        return file.readline().rstrip(b"\r\n")
 
     meter = metering.Metering(catalog, line_at)
     for number, path in enumerate(paths):
@@ -93,8 +95,10 @@ def run_files(folder, paths, keep_open=False, jobs=1):
     if jobs == 1:
         lines = (line.rstrip(b"\r\n") for path in paths for line in open(path, "rb"))
         return run(catalog, lines, keep_open)
-    with multiprocessing.Pool(jobs) as pool:
-        shares = pool.map(_share, [(folder, paths, share, jobs) for share in range(jobs)], chunksize=1)
+    shares_of_each = 1 + sum(os.path.getsize(path) for path in paths) // 10 ** 9  # bounds the memory for ids seen
+    count = jobs * shares_of_each
+    with multiprocessing.Pool(jobs, maxtasksperchild=1) as pool:
+        shares = pool.map(_share, [(folder, paths, share, count) for share in range(count)], chunksize=1)
     splits, unpriced, billed, bad = {}, {}, set(), []
     counts = metering.collections.Counter()
     for part in shares:
@@ -115,6 +119,7 @@ def main():
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("events", nargs="+")
     options = parser.parse_args()
+    gc.disable()
     outcome = run_files(options.catalog, options.events, options.keep_open, options.jobs)
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(HEADER)

@@ -1,0 +1,291 @@
+"""Random catalogs: every rule of docs/rating.md has a chance to bite, and none is against `weir check`."""
+import dataclasses
+
+from . import instants
+
+AGGREGATIONS = ("count", "sum", "min", "max", "latest", "avg", "unique")
+WHOLE_HOUR_ZONES = ("UTC", "Europe/Berlin", "America/New_York", "America/Los_Angeles", "Asia/Tokyo", "Africa/Cairo",
+                    "America/Santiago", "America/Havana", "Atlantic/Azores", "Asia/Beirut", "Australia/Sydney",
+                    "Pacific/Auckland", "America/Sao_Paulo", "Africa/Casablanca", "Europe/Dublin")
+QUARTER_ZONES = ("Asia/Kolkata", "Asia/Kathmandu", "Australia/Lord_Howe", "Pacific/Chatham", "America/St_Johns",
+                 "Australia/Eucla")
+CURRENCIES = ("USD", "EUR", "JPY", "KWD", "GBP", "KRW", "TND")
+# Texts of a dimension: pairs of what a price's `when` says and the JSON texts that an event may carry for it.
+DIMENSION_TEXTS = {
+    "large": ['"large"', '"l\\u0061rge"'],
+    "small": ['"small"'],
+    "eu-west-1": ['"eu-west-1"'],
+    "1.5": ["1.5", "1.50", "15e-1", '"1.5"', "0.15E+1"],
+    "0": ["0", "-0", "0.000", '"0"', "0e5"],
+    "-20": ["-20", "-2e1", '"-20"', "-20.0"],
+    "true": ["true", '"true"'],
+    "false": ["false"],
+    "ünï ∑ 🚀": ['"ünï ∑ 🚀"', '"\\u00fcn\\u00ef \\u2211 \\ud83d\\ude80"'],
+    'quo"te\\, back': ['"quo\\"te\\\\, back"'],
+    "a/b": ['"a/b"', '"a\\/b"'],
+    "": ['""', "null", None],  # None: the member is missing
+}
+WHERE_TEXTS = {"eu": ['"eu"'], "us": ['"us"', '"\\u0075s"'], "7": ["7", "7.0", '"7"'], "true": ["true"], "": ["null", None, '""']}
+CUSTOMERS = ("acme", "globex corp", "ünïcode-é", "Ελλάδα", "🚀 launch", 'quo"ted', "com,ma", "tab\there", "back\\slash",
+             "semi;colon", "a/b?c=d&e", "'single'", "{brace}", "%s%n", "ümlaut" * 30, "0", "null", "  spaces  ", "line\nbreak")
+
+
+@dataclasses.dataclass
+class Shape:
+    """What the event generator must know of a catalog."""
+    prefix: str
+    start: int  # seconds; events lie in [start, end)
+    end: int
+    customers: list
+    meters: list  # JSON objects
+    edges: list  # seconds at which something changes
+    document: dict
+
+
+def decimal_text(scaled, places=12):
+    """The JSON number text of a scaled integer, shortest form."""
+    sign = "-" if scaled < 0 else ""
+    digits = str(abs(scaled)).rjust(places + 1, "0")
+    return sign + (digits[:-places] + "." + digits[-places:]).rstrip("0").rstrip(".")
+
+
+def money(rng, largest=100):
+    kind = rng.random()
+    if kind < 0.08:
+        return "0"
+    if kind < 0.16:
+        return rng.choice(("0.000000000001", "0.0000025", "0.000000000007", "0.5", "0.25"))
+    if kind < 0.5:
+        return f"{rng.randrange(largest)}.{rng.randrange(100):02d}"
+    return decimal_text(rng.randrange(1, largest * 10 ** 12) // 10 ** rng.randrange(0, 12) or 1)
+
+
+def quantity(rng, largest=1000):
+    if rng.random() < 0.6:
+        return str(rng.randrange(1, largest))
+    return decimal_text(rng.randrange(1, largest * 10 ** 12) // 10 ** rng.randrange(0, 9) or 1)
+
+
+def _scaled(text):
+    whole, _, fraction = text.partition(".")
+    return int(whole + fraction.ljust(12, "0"))
+
+
+def _tiers(rng):
+    count = rng.choice((1, 2, 2, 3, 3, 4))
+    bounds = sorted({_scaled(quantity(rng, rng.choice((10, 100, 2000)))) for _ in range(count - 1)})
+    tiers = []
+    for bound in [decimal_text(b) for b in bounds] + [None]:
+        tier = {"up_to": bound, "unit_price": money(rng)}
+        if rng.random() < 0.4:
+            tier["flat_fee"] = money(rng)
+        tiers.append(tier)
+    return tiers
+
+
+def _price(rng, meter, when):
+    model = rng.choice(("per_unit", "graduated", "graduated", "volume", "volume", "package", "percentage", "flat"))
+    price = {"meter": meter["key"], "model": model}
+    if when:
+        price["when"] = when
+    if model == "per_unit":
+        price["unit_price"] = money(rng)
+    elif model in ("graduated", "volume"):
+        price["tiers"] = _tiers(rng)
+        if "flat_fee" in price["tiers"][0] and rng.random() < 0.6:
+            price["tiers"][0]["flat_fee_at_zero"] = True
+    elif model == "package":
+        price["package_price"] = money(rng)
+        price["package_size"] = quantity(rng, 50)
+    elif model == "percentage":
+        price["rate"] = rng.choice(("0.029", "0.012", "0.000000000003", "1", decimal_text(rng.randrange(1, 10 ** 12))))
+        if rng.random() < 0.6:
+            price["fixed_fee"] = money(rng, 2)
+    else:
+        price["amount"] = money(rng)
+    if rng.random() < 0.25:
+        price["free_units"] = quantity(rng, 100)
+    limits = sorted((_scaled(money(rng, 500)), _scaled(money(rng, 500))))
+    if rng.random() < 0.15:
+        price["minimum_amount"] = decimal_text(limits[0])
+    if rng.random() < 0.15:
+        price["maximum_amount"] = decimal_text(limits[1])
+    return price
+
+
+def _prices_of_meter(rng, meter):
+    """Prices of which never two equally specific ones can match the same split."""
+    prices = []
+    names = list(meter.get("group_by", []))
+    if not names or rng.random() < 0.85:
+        prices.append(_price(rng, meter, {}))
+    if names:
+        first = rng.choice(names)
+        texts = rng.sample(list(DIMENSION_TEXTS), rng.randrange(1, 4))
+        prices += [_price(rng, meter, {first: text}) for text in texts]
+        others = [name for name in names if name != first]
+        if others and rng.random() < 0.6:
+            for text in rng.sample(list(DIMENSION_TEXTS), 2):
+                prices.append(_price(rng, meter, {first: texts[0], others[0]: text}))
+    rng.shuffle(prices)
+    return prices
+
+
+def _meters(rng, prefix, windows):
+    meters = []
+    types = [f"{prefix}{name}" for name in ("llm.completion", "api/request", "stored")][:rng.randrange(1, 4)]
+    for number in range(rng.randrange(1, 6)):
+        aggregation = rng.choice(AGGREGATIONS)
+        nest = rng.choice(("", "", "n."))
+        meter = {"key": f"{prefix}m{number}", "event_type": rng.choice(types), "aggregation": aggregation,
+                 "window": rng.choice(windows)}
+        if aggregation == "unique":
+            meter["value"] = rng.choice((f"data.{nest}u{rng.randrange(2)}", "data.u0", "source"))
+        elif aggregation != "count":
+            meter["value"] = f"data.{nest}v{rng.randrange(3)}"
+        if rng.random() < 0.5:
+            names = [f"{rng.choice(('', '', 'n.'))}d{index}" for index in range(rng.randrange(1, 4))]
+            meter["group_by"] = names
+        if rng.random() < 0.3:
+            path = rng.choice(("data.w0", "data.w0", "data.n.w1", "plan"))
+            meter["where"] = {path: rng.sample(list(WHERE_TEXTS), rng.randrange(1, 4))}
+            if rng.random() < 0.3:
+                meter["where"]["data.w2"] = rng.sample(list(WHERE_TEXTS), 4)
+        if aggregation in ("min", "max", "latest", "avg") and rng.random() < 0.35:
+            meter["rollup"] = "sum"
+        meters.append(meter)
+    return meters
+
+
+def _book(rng, key, meters, start, end):
+    versions = []
+    currency = rng.choice(CURRENCIES)
+    rounding = rng.choice((None, None, "half_even", "half_up"))
+    first = start - 86400 * 40 if rng.random() < 0.88 else rng.randrange(start, end)
+    effective = sorted({first, *(rng.randrange(first, end) for _ in range(rng.choice((0, 0, 1, 2))))})
+    priced = meters if rng.random() < 0.75 else rng.sample(meters, rng.randrange(1, len(meters) + 1))
+    fees_of_book = [(f"{key}-fee{number}", rng.choice(("in_advance", "in_arrears"))) for number in range(rng.randrange(3))]
+    for number, at in enumerate(effective, 1):
+        book = {"key": key, "version": number, "currency": currency, "effective_from": instants.format_utc(at),
+                "prices": [p for meter in priced if number == 1 or rng.random() < 0.93
+                           for p in _prices_of_meter(rng, meter)],
+                "fees": [{"key": fee, "amount": money(rng), "per": "period", "charged": charged}
+                         for fee, charged in fees_of_book if rng.random() < 0.85]}
+        if rounding:
+            book["rounding"] = rounding
+        versions.append(book)
+    return versions
+
+
+def _calendars(rng, windows):
+    """(billing period, time zone, alignment in seconds or "month") that cut through none of the windows."""
+    if "1mo" in windows:
+        return rng.choice(("month", "month", "quarter", "year")), "UTC", "month"
+    billing = rng.choice(("day", "week", "month", "month", "month", "quarter", "year"))
+    if "1d" in windows:
+        return billing, rng.choice(("UTC", "UTC", "Africa/Abidjan")), 86400
+    if "1h" in windows:
+        return billing, rng.choice(WHOLE_HOUR_ZONES), 3600
+    return billing, rng.choice(WHOLE_HOUR_ZONES + QUARTER_ZONES), 900
+
+
+def _align(seconds, alignment):
+    return instants.window_start("1mo", seconds) if alignment == "month" else seconds - seconds % alignment
+
+
+def _contracts(rng, prefix, customers, books, windows_of_book, meters_of_book, start, end):
+    contracts = []
+    for index, customer in enumerate(customers):
+        count = rng.choice((0, 1, 1, 1, 2))
+        cuts = sorted(rng.randrange(start - 86400 * 20, end + 86400 * 10) for _ in range(2 * count))
+        for number in range(count):
+            book = rng.choice(books)
+            billing, zone, alignment = _calendars(rng, windows_of_book[book])
+            begins, ends = _align(cuts[2 * number], alignment), _align(cuts[2 * number + 1], alignment)
+            if number == 0 and rng.random() < 0.75:
+                begins = _align(start - 86400 * 35, alignment)
+            if number == 1 and rng.random() < 0.4:
+                begins = contracts[-1]["ends_at"] and _parse(contracts[-1]["ends_at"])
+                begins = _align(begins, alignment)
+            previous = _parse(contracts[-1]["ends_at"]) if number else None
+            if ends <= begins or (previous is not None and begins < previous):
+                break
+            contract = {"key": f"{prefix}c{index}-{number}", "customer": customer, "price_book": book,
+                        "starts_at": instants.format_utc(begins), "ends_at": instants.format_utc(ends),
+                        "billing_period": billing, "timezone": zone}
+            if number == count - 1 and rng.random() < 0.6:
+                contract["ends_at"] = None
+            metered = meters_of_book[book]
+            if metered and rng.random() < 0.4:
+                contract["overrides"] = [
+                    {"meter": key, "multiplier": rng.choice(("0.85", "1.2", "0.333333333333", "0.5", "1.000000000001"))}
+                    for key in rng.sample(metered, rng.randrange(1, len(metered) + 1))]
+            if rng.random() < 0.4:
+                contract["commitments"] = [
+                    {"key": f"{prefix}floor{n}", "type": "minimum_spend", "amount": quantity(rng, 2000), "per": "period"}
+                    for n in range(rng.choice((1, 1, 2)))]
+            contracts.append(contract)
+    return contracts
+
+
+def _parse(text):
+    return instants.parse_rfc3339(text) // instants.NS
+
+
+def _span(rng, pipeline):
+    """Where in time the case plays: often around a month's end, a leap day or a change of the clock."""
+    if pipeline:  # in the past, and all cases within the accepted lateness of each other
+        first, last = _parse("2025-03-01T00:00:00Z"), _parse("2025-11-20T00:00:00Z")
+        anchors = [_parse(f"2025-{month:02d}-01T00:00:00Z") for month in range(4, 12)] + [
+            _parse("2025-03-30T00:00:00Z"), _parse("2025-04-25T00:00:00Z"), _parse("2025-10-26T00:00:00Z")]
+    else:
+        year = rng.choice((2024, 2025, 2026, 2026, 2027, 2028, 1999, 2100, 2200))
+        first, last = _parse(f"{year}-01-01T00:00:00Z") - 86400 * 30, _parse(f"{year}-12-31T00:00:00Z") + 86400 * 30
+        anchors = [_parse(f"{year}-{date}T00:00:00Z") for date in (
+            "01-01", "02-01", "03-01", "03-10", "03-30", "04-01", "04-26", "07-01", "09-07", "10-26", "11-02")]
+    anchor = rng.choice(anchors) if rng.random() < 0.7 else rng.randrange(first, last)
+    length = rng.choice((7200, 86400, 86400 * 3, 86400 * 12, 86400 * 45, 86400 * 100))
+    start = max(first, anchor - int(length * rng.random()))
+    return start, max(start + 3600, min(last, start + length))
+
+
+def random_shape(rng, prefix="", pipeline=False):
+    """A catalog and what its events are made from. With `pipeline` all lies in 2025, within 300 days."""
+    start, end = _span(rng, pipeline)
+    windows = rng.choice((("1m", "5m"), ("15m", "1h"), ("1h",), ("1h", "1d"), ("1d",), ("5m", "15m", "1h", "1d", "1mo"), ("1mo", "1h")))
+    if end - start > 86400 * 20:
+        windows = tuple(w for w in windows if w not in ("1m", "5m")) or ("15m",)
+    meters = _meters(rng, prefix, windows)
+    books = []
+    for number in range(rng.choice((1, 1, 2))):
+        books.append(_book(rng, f"{prefix}book{number}", meters, start, end))
+    window_of_meter = {meter["key"]: meter["window"] for meter in meters}
+    meters_of_book = {book[0]["key"]: sorted({p["meter"] for v in book for p in v["prices"]}) for book in books}
+    windows_of_book = {key: {window_of_meter[m] for m in keys} for key, keys in meters_of_book.items()}
+    customers = [prefix + name for name in rng.sample(CUSTOMERS, rng.randrange(1, 6))]
+    document = {"meters": meters, "price_books": [version for book in books for version in book],
+                "contracts": _contracts(rng, prefix, customers, list(meters_of_book), windows_of_book, meters_of_book,
+                                        start, end)}
+    if rng.random() < 0.75:
+        book = rng.choice(list(meters_of_book))
+        billing, zone, _alignment = _calendars(rng, windows_of_book[book])
+        document["default_contract"] = {"price_book": book, "billing_period": billing, "timezone": zone}
+    return Shape(prefix, start, end, customers, meters, _edges(document, start, end), document)
+
+
+def _edges(document, start, end):
+    """Instants at which a window, a version, a contract or a period begins."""
+    edges = {start, end, *(_parse(v["effective_from"]) for v in document["price_books"])}
+    for contract in document["contracts"] + [c for c in (document.get("default_contract"),) if c]:
+        for name in ("starts_at", "ends_at"):
+            if contract.get(name):
+                edges.add(_parse(contract[name]))
+        at = start
+        for _ in range(40):
+            _begin, at = instants.period(contract["billing_period"], contract["timezone"], at)
+            edges.add(at)
+            if at >= end:
+                break
+    day = 86400
+    edges |= {start - start % day + n * day for n in range(1, 4)}
+    return sorted(edge for edge in edges if edge >= 0)
