@@ -40,6 +40,21 @@ static void load_add_file(struct weir_catalog_load *load, const char *name)
     load->file_count++;
 }
 
+/* The parser quotes bytes of the file, which may be anything; a mistake is one line of UTF-8. */
+static const char *clean(struct weir_catalog_load *load, const char *text)
+{
+    json_t *json = json_string(text);
+    bool is_utf8 = json != NULL;
+    json_decref(json);
+    size_t length = strlen(text);
+    char *copy = weir_arena_take(load->scratch, length + 1);
+    for (size_t i = 0; i < length; i++) {
+        unsigned char c = (unsigned char)text[i];
+        copy[i] = c < 0x20 || c == 0x7f ? ' ' : c >= 0x80 && !is_utf8 ? '?' : text[i];
+    }
+    return copy;
+}
+
 /* Parses the text of the file that was added last. */
 static void load_parse(struct weir_catalog_load *load, const char *json, size_t length)
 {
@@ -54,7 +69,7 @@ static void load_parse(struct weir_catalog_load *load, const char *json, size_t 
         const char *place = weir_arena_print(load->scratch, "%s:%d:%d", load->file_names[file], error.line,
                                              error.column);
         weir_mistake_add_file(load, file, place, WEIR_MISTAKE_SYNTAX,
-                              weir_arena_print(load->scratch, "not valid JSON: %s", error.text));
+                              weir_arena_print(load->scratch, "not valid JSON: %s", clean(load, error.text)));
         return;
     }
     struct weir_node node = {NULL, NULL, file, root};

@@ -237,10 +237,11 @@ const struct weir_meter_draft *weir_read_meter(struct weir_catalog_load *load, c
 /* The slot of a path; false: the table is full (reported once). */
 bool weir_path_slot(struct weir_catalog_load *load, const struct weir_node *node, struct weir_slice text,
                     uint32_t *ret_slot);
-void weir_read_price(struct weir_catalog_load *load, const struct weir_node *node, struct weir_price *ret_price);
-/* Sorts, and reports what stands twice or ties. `list` is the node of the prices, in their order there. */
+/* False: its meter or its `when` is not known well enough to compare it with others. */
+bool weir_read_price(struct weir_catalog_load *load, const struct weir_node *node, struct weir_price *ret_price);
+/* Reports what stands twice or ties, then sorts. `list` is the node of the prices, in their order there. */
 void weir_prices_settle(struct weir_catalog_load *load, const struct weir_node *list, struct weir_price *prices,
-                        uint32_t count);
+                        const bool comparable[], uint32_t count);
 int weir_origin_compare(struct weir_origin a, struct weir_origin b);
 
 #endif

@@ -214,7 +214,7 @@ static void read_amounts(struct weir_catalog_load *load, const struct weir_node 
     }
 }
 
-void weir_read_price(struct weir_catalog_load *load, const struct weir_node *node, struct weir_price *ret_price)
+bool weir_read_price(struct weir_catalog_load *load, const struct weir_node *node, struct weir_price *ret_price)
 {
     static const struct weir_field fields[] = {
         {"meter", WEIR_IN_ALL, WEIR_IN_ALL},
@@ -242,12 +242,14 @@ void weir_read_price(struct weir_catalog_load *load, const struct weir_node *nod
     price.model = model;
     if (!weir_read_object(load, node, fields, sizeof fields / sizeof *fields, variant, variant_text)) {
         *ret_price = price;
-        return;
+        return false;
     }
     const struct weir_meter_draft *meter = weir_read_meter(load, node, "meter");
     if (meter)
         price.meter = &load->catalog->meters[meter->meter.index];
+    size_t before = load->mistakes.found;
     read_when(load, node, meter, &price);
+    bool is_comparable = price.meter && !meter->broken && load->mistakes.found == before;
     read_amounts(load, node, &price);
     (void)weir_read_decimal(load, node, "free_units", WEIR_NOT_NEGATIVE, &price.free_units);
     price.has_minimum = weir_read_decimal(load, node, "minimum_amount", WEIR_NOT_NEGATIVE, &price.minimum_amount);
@@ -264,6 +266,7 @@ void weir_read_price(struct weir_catalog_load *load, const struct weir_node *nod
         price.key = key_of(load, &price);
     }
     *ret_price = price;
+    return is_comparable;
 }
 
 /* 4. prices among themselves ---------------------------------------------------------------------------------------- */
@@ -310,13 +313,13 @@ static bool is_settled(const struct weir_price *prices, uint32_t count, const st
 }
 
 static void report_rival(struct weir_catalog_load *load, const struct weir_node *list,
-                         const struct weir_price *prices, uint32_t count, uint32_t at)
+                         const struct weir_price *prices, const bool comparable[], uint32_t count, uint32_t at)
 {
     const struct weir_price *price = &prices[at];
     struct weir_node node = weir_node_element(list, at);
-    for (uint32_t i = 0; price->meter && i < at; i++) {
+    for (uint32_t i = 0; i < at; i++) {
         const struct weir_price *other = &prices[i];
-        if (other->meter != price->meter || other->when_count != price->when_count)
+        if (!comparable[i] || other->meter != price->meter || other->when_count != price->when_count)
             continue;
         if (weir_slice_equal(other->key, price->key)) {
             weir_mistake_add(load, &node, WEIR_MISTAKE_NEVER_MATCHES,
@@ -348,13 +351,11 @@ static int price_compare(const void *left, const void *right)
 }
 
 void weir_prices_settle(struct weir_catalog_load *load, const struct weir_node *list, struct weir_price *prices,
-                        uint32_t count)
+                        const bool comparable[], uint32_t count)
 {
-    for (uint32_t i = 0; i < count; i++) {
-        const struct weir_price *price = &prices[i];
-        if (price->meter && !load->meters[price->meter->index].broken)
-            report_rival(load, list, prices, count, i);
-    }
+    for (uint32_t i = 0; i < count; i++)
+        if (comparable[i])
+            report_rival(load, list, prices, comparable, count, i);
     if (count > 1)
         qsort(prices, count, sizeof *prices, price_compare);
 }

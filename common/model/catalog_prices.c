@@ -65,11 +65,12 @@ static void read_prices(struct weir_catalog_load *load, const struct weir_node *
     size_t count = json_array_size(list.json);
     version->prices = weir_arena_take_array(load->arena, count, sizeof *version->prices);
     version->price_count = (uint32_t)count;
+    bool *comparable = weir_arena_take_array(load->scratch, count, sizeof *comparable);
     for (size_t i = 0; i < count; i++) {
         struct weir_node node = weir_node_element(&list, i);
-        weir_read_price(load, &node, &version->prices[i]);
+        comparable[i] = weir_read_price(load, &node, &version->prices[i]);
     }
-    weir_prices_settle(load, &list, version->prices, version->price_count);
+    weir_prices_settle(load, &list, version->prices, comparable, version->price_count);
 }
 
 static void read_currency(struct weir_catalog_load *load, const struct weir_node *object,

@@ -1,0 +1,469 @@
+/* Every mistake is found, where it is, in words that name it; and nothing else is called a mistake. Each row changes the
+ * full catalog in up to three places and expects exactly one mistake, unless it says how many. */
+#include "tests/unit/common/catalog_support.h"
+
+struct row {
+    const char *place[3];
+    const char *json[3];
+    const char *path;
+    const char *kind;
+    const char *word;
+    size_t count; /* 0: one */
+};
+
+#define ONE(place, json, path, kind, word) {{place}, {json}, path, kind, word, 0}
+#define SOME(place, json, path, kind, word, count) {{place}, {json}, path, kind, word, count}
+#define TWO(place, json, place2, json2, path, kind, word) {{place, place2}, {json, json2}, path, kind, word, 0}
+#define METER "{\"key\":\"m\",\"event_type\":\"e\",\"aggregation\":\"sum\",\"value\":\"data.v\",\"window\":\"1h\"}"
+#define PRICE0 "price_books/1/prices/0"
+#define AT_PRICE0 "$.price_books[1].prices[0]"
+
+static const struct row top_rows[] = {
+    ONE("meterz", "[]", "$.meterz", "unknown_key", "price_books, contracts"),
+    ONE("$schema", "5", "$[\"$schema\"]", "wrong_type", "string"),
+    SOME("meters", "{}", "$.meters", "wrong_type", "list", 16),
+    SOME("meters", "null", "$.meters", "wrong_type", "null", 16),
+    SOME("price_books", "\"x\"", "$.price_books", "wrong_type", "list", 5),
+    ONE("contracts", "{}", "$.contracts", "wrong_type", "object"),
+    ONE("contracts/#", "7", "$.contracts[3]", "wrong_type", "the number 7"),
+    ONE("default_contract", "null", "$.default_contract", "wrong_type", "object"),
+    ONE("default_contract", "[]", "$.default_contract", "wrong_type", "object"),
+};
+
+static const struct row meter_rows[] = {
+    ONE("meters/#", "[]", "$.meters[8]", "wrong_type", "object"),
+    ONE("meters/7/key", NULL, "$.meters[7]", "missing_key", "\"key\""),
+    ONE("meters/7/event_type", NULL, "$.meters[7]", "missing_key", "\"event_type\""),
+    ONE("meters/7/aggregation", NULL, "$.meters[7]", "missing_key", "\"aggregation\""),
+    ONE("meters/7/value", NULL, "$.meters[7]", "missing_key", "\"value\""),
+    ONE("meters/7/window", NULL, "$.meters[7]", "missing_key", "\"window\""),
+    ONE("meters/7/agregation", "\"sum\"", "$.meters[7].agregation", "unknown_key", "allowed are key, event_type"),
+    ONE("meters/1/group_bye", "[]", "$.meters[1].group_bye", "unknown_key", "did you mean \"group_by\""),
+    ONE("meters/1/ü", "[]", "$.meters[1][\"ü\"]", "unknown_key", "unknown"),
+    ONE("meters/7/key", "\"\"", "$.meters[7].key", "bad_value", "1 to 64 bytes"),
+    ONE("meters/7/key", "\"a b\"", "$.meters[7].key", "bad_value", "letters"),
+    ONE("meters/7/key", "\"ä\"", "$.meters[7].key", "bad_value", "letters"),
+    ONE("meters/7/key", "\"12345678901234567890123456789012345678901234567890123456789012345\"", "$.meters[7].key",
+        "bad_value", "65 bytes"),
+    ONE("meters/7/key", "5", "$.meters[7].key", "wrong_type", "string"),
+    ONE("meters/7/key", "\"tokens\"", "$.meters[7].key", "duplicate", "$.meters[0] in test.json"),
+    ONE("meters/7/event_type", "\"\"", "$.meters[7].event_type", "bad_value", "1 to 256"),
+    ONE("meters/7/event_type", "null", "$.meters[7].event_type", "wrong_type", "null"),
+    ONE("meters/7/aggregation", "\"total\"", "$.meters[7].aggregation", "bad_value", "count, sum, min, max"),
+    ONE("meters/7/aggregation", "\"mim\"", "$.meters[7].aggregation", "bad_value", "did you mean \"min\""),
+    ONE("meters/7/aggregation", "true", "$.meters[7].aggregation", "wrong_type", "true"),
+    ONE("meters/1/value", "\"data.x\"", "$.meters[1].value", "unknown_key", "with aggregation \"count\""),
+    ONE("meters/0/rollup", "\"sum\"", "$.meters[0].rollup", "unknown_key", "with aggregation \"sum\""),
+    ONE("meters/1/rollup", "\"sum\"", "$.meters[1].rollup", "unknown_key", "count"),
+    ONE("meters/3/rollup", "\"sum\"", "$.meters[3].rollup", "unknown_key", "unique"),
+    ONE("meters/7/rollup", "\"max\"", "$.meters[7].rollup", "bad_value", "sum"),
+    ONE("meters/7/rollup", "null", "$.meters[7].rollup", "wrong_type", "null"),
+    ONE("meters/7/window", "\"2h\"", "$.meters[7].window", "bad_value", "1m, 5m, 15m, 1h, 1d, 1mo"),
+    ONE("meters/7/window", "3600", "$.meters[7].window", "wrong_type", "1mo"),
+    ONE("meters/7/value", "\"data\"", "$.meters[7].value", "bad_value", "path"),
+    ONE("meters/7/value", "\"data.\"", "$.meters[7].value", "bad_value", "path"),
+    ONE("meters/7/value", "\"data..x\"", "$.meters[7].value", "bad_value", "path"),
+    ONE("meters/7/value", "\"data.a\\nb\"", "$.meters[7].value", "bad_value", "path"),
+    ONE("meters/7/value", "\"Data.a\"", "$.meters[7].value", "bad_value", "path"),
+    ONE("meters/7/value", "\"\"", "$.meters[7].value", "bad_value", "bytes"),
+    ONE("meters/7/value", "\"subject\"", "$.meters[7].value", "bad_value", "an attribute is no number"),
+    ONE("meters/7/value", "\"data.1.2.3.4.5.6.7.8\"", "$.meters[7].value", "bad_value", "one to seven names"),
+    ONE("meters/7/value", "\"data.12345678901234567890123456789012345678901234567890123456789012345\"",
+        "$.meters[7].value", "bad_value", "64 bytes"),
+    ONE("meters/3/value", "\"time\"", "$.meters[3].value", "bad_value", "not id, time"),
+    ONE("meters/3/value", "\"id\"", "$.meters[3].value", "bad_value", "not id, time"),
+    ONE("meters/3/value", "\"specversion\"", "$.meters[3].value", "bad_value", "not id, time"),
+    ONE("meters/3/value", "\"data_base64\"", "$.meters[3].value", "bad_value", "path"),
+    ONE("meters/3/value", "\"data\"", "$.meters[3].value", "bad_value", "path"),
+    ONE("meters/7/group_by", "\"x\"", "$.meters[7].group_by", "wrong_type", "list"),
+    ONE("meters/7/group_by", "[1]", "$.meters[7].group_by[0]", "wrong_type", "string"),
+    ONE("meters/7/group_by", "[\"a\",\"a\"]", "$.meters[7].group_by[1]", "duplicate", "twice"),
+    ONE("meters/7/group_by", "[\"\"]", "$.meters[7].group_by[0]", "bad_value", "bytes"),
+    ONE("meters/7/group_by", "[\"a..b\"]", "$.meters[7].group_by", "bad_value", "dimension"),
+    ONE("meters/7/group_by", "[\"1.2.3.4.5.6.7.8\"]", "$.meters[7].group_by", "bad_value", "seven"),
+    ONE("meters/7/group_by", "[\"1\",\"2\",\"3\",\"4\",\"5\",\"6\",\"7\",\"8\",\"9\"]", "$.meters[7].group_by",
+        "bad_value", "9 entries"),
+    ONE("meters/7/where", "[]", "$.meters[7].where", "wrong_type", "object"),
+    ONE("meters/7/where", "{\"data.x\":\"a\"}", "$.meters[7].where[\"data.x\"]", "wrong_type", "list"),
+    ONE("meters/7/where", "{\"data.x\":[]}", "$.meters[7].where[\"data.x\"]", "bad_value", "1 to 64"),
+    ONE("meters/7/where", "{\"data.x\":[\"a\",1]}", "$.meters[7].where[\"data.x\"][1]", "wrong_type", "string"),
+    ONE("meters/7/where", "{\"data.x\":[\"a\",\"b\",\"a\"]}", "$.meters[7].where[\"data.x\"][2]", "duplicate", "twice"),
+    ONE("meters/7/where", "{\"x.y\":[\"a\"]}", "$.meters[7].where[\"x.y\"]", "bad_value", "path"),
+    ONE("meters/7/where", "{\"time\":[\"a\"]}", "$.meters[7].where.time", "bad_value", "path"),
+    ONE("meters/7/where", "{\"a\":[\"\"],\"b\":[\"\"],\"c\":[\"\"],\"d\":[\"\"],\"e\":[\"\"],\"f\":[\"\"],\"g\":[\"\"],"
+        "\"h\":[\"\"],\"i\":[\"\"]}", "$.meters[7].where", "bad_value", "9 paths"),
+};
+
+static const struct row book_rows[] = {
+    ONE("price_books/#", "true", "$.price_books[3]", "wrong_type", "object"),
+    SOME("price_books/2/key", NULL, "$.price_books[2]", "missing_key", "\"key\"", 2),
+    ONE("price_books/2/version", NULL, "$.price_books[2]", "missing_key", "\"version\""),
+    ONE("price_books/2/currency", NULL, "$.price_books[2]", "missing_key", "\"currency\""),
+    ONE("price_books/2/effective_from", NULL, "$.price_books[2]", "missing_key", "\"effective_from\""),
+    ONE("price_books/2/price", "[]", "$.price_books[2].price", "unknown_key", "unknown"),
+    ONE("price_books/2/version", "0", "$.price_books[2].version", "bad_value", "from 1"),
+    ONE("price_books/2/version", "-1", "$.price_books[2].version", "bad_value", "from 1"),
+    ONE("price_books/2/version", "1.5", "$.price_books[2].version", "wrong_type", "whole number"),
+    ONE("price_books/2/version", "\"7\"", "$.price_books[2].version", "wrong_type", "not in quotes"),
+    ONE("price_books/2/version", "2147483648", "$.price_books[2].version", "bad_value", "2147483647"),
+    ONE("price_books/2/currency", "\"YEN\"", "$.price_books[2].currency", "unknown_reference", "ISO 4217"),
+    ONE("price_books/2/currency", "\"jpy\"", "$.price_books[2].currency", "bad_value", "capital"),
+    ONE("price_books/2/currency", "\"XXX\"", "$.price_books[2].currency", "unknown_reference", "ISO 4217"),
+    ONE("price_books/2/currency", "\"JP\"", "$.price_books[2].currency", "bad_value", "bytes"),
+    ONE("price_books/2/currency", "392", "$.price_books[2].currency", "wrong_type", "string"),
+    ONE("price_books/2/rounding", "\"half_down\"", "$.price_books[2].rounding", "bad_value", "half_even, half_up"),
+    ONE("price_books/2/effective_from", "\"2025-06-01\"", "$.price_books[2].effective_from", "bad_value", "RFC 3339"),
+    ONE("price_books/2/effective_from", "\"2025-06-31T00:00:00Z\"", "$.price_books[2].effective_from", "no_such_time",
+        "no such time"),
+    ONE("price_books/2/effective_from", "\"1969-12-31T23:59:59Z\"", "$.price_books[2].effective_from", "no_such_time",
+        "1970"),
+    ONE("price_books/2/effective_from", "\"2262-01-01T00:00:00Z\"", "$.price_books[2].effective_from", "no_such_time",
+        "2261"),
+    ONE("price_books/2/effective_from", "1735689600", "$.price_books[2].effective_from", "wrong_type", "string"),
+    ONE("price_books/1/version", "1", "$.price_books[1].version", "duplicate", "$.price_books[0] in test.json"),
+    ONE("price_books/1/effective_from", "\"2025-01-01T00:00:00Z\"", "$.price_books[1].effective_from", "out_of_order",
+        "after version 1"),
+    ONE("price_books/1/effective_from", "\"2024-01-01T00:00:00Z\"", "$.price_books[1].effective_from", "out_of_order",
+        "after version 1"),
+    ONE("price_books/1/currency", "\"EUR\"", "$.price_books[1].currency", "out_of_order", "same currency"),
+    ONE("price_books/1/rounding", "\"half_up\"", "$.price_books[1].rounding", "out_of_order", "round the same way"),
+    ONE("price_books/2/prices", "{}", "$.price_books[2].prices", "wrong_type", "list"),
+    ONE("price_books/2/fees", "null", "$.price_books[2].fees", "wrong_type", "list"),
+    ONE("price_books/2/fees", "[{\"key\":\"f\",\"amount\":\"1\",\"per\":\"period\"}]", "$.price_books[2].fees[0]",
+        "missing_key", "\"charged\""),
+    ONE("price_books/1/fees/0/key", NULL, "$.price_books[1].fees[0]", "missing_key", "\"key\""),
+    ONE("price_books/1/fees/0/amount", NULL, "$.price_books[1].fees[0]", "missing_key", "\"amount\""),
+    ONE("price_books/1/fees/0/per", NULL, "$.price_books[1].fees[0]", "missing_key", "\"per\""),
+    ONE("price_books/1/fees/0/per", "\"month\"", "$.price_books[1].fees[0].per", "bad_value", "period"),
+    ONE("price_books/1/fees/0/amount", "\"-1\"", "$.price_books[1].fees[0].amount", "bad_value", "0 or more"),
+    ONE("price_books/1/fees/0/charged", "\"in_arrear\"", "$.price_books[1].fees[0].charged", "bad_value",
+        "did you mean \"in_arrears\""),
+    ONE("price_books/1/fees/0/tax", "1", "$.price_books[1].fees[0].tax", "unknown_key", "unknown"),
+    ONE("price_books/1/fees/1/key", "\"platform\"", "$.price_books[1].fees[1]", "duplicate", "fees[0]"),
+    ONE("price_books/1/fees/1/key", "\"tokens\"", "$.price_books[1].fees[1].key", "key_clash", "meter"),
+    ONE("price_books/0/fees/0/key", "\"seats\"", "$.price_books[0].fees[0].key", "key_clash", "meter"),
+};
+
+static const struct row price_rows[] = {
+    ONE("price_books/1/prices/#", "[]", "$.price_books[1].prices[9]", "wrong_type", "object"),
+    ONE(PRICE0 "/meter", NULL, AT_PRICE0, "missing_key", "\"meter\""),
+    ONE(PRICE0 "/model", NULL, AT_PRICE0, "missing_key", "\"model\""),
+    ONE(PRICE0 "/tiers", NULL, AT_PRICE0, "missing_key", "with model \"graduated\""),
+    ONE("price_books/1/prices/1/unit_price", NULL, "$.price_books[1].prices[1]", "missing_key", "unit_price"),
+    ONE("price_books/1/prices/3/package_size", NULL, "$.price_books[1].prices[3]", "missing_key", "package_size"),
+    ONE("price_books/1/prices/3/package_price", NULL, "$.price_books[1].prices[3]", "missing_key", "package_price"),
+    ONE("price_books/1/prices/6/rate", NULL, "$.price_books[1].prices[6]", "missing_key", "rate"),
+    ONE("price_books/1/prices/5/amount", NULL, "$.price_books[1].prices[5]", "missing_key", "amount"),
+    ONE(PRICE0 "/unit_price", "\"1\"", AT_PRICE0 ".unit_price", "unknown_key", "does not go with model \"graduated\""),
+    ONE("price_books/1/prices/1/tiers", "[]", "$.price_books[1].prices[1].tiers", "unknown_key", "per_unit"),
+    ONE("price_books/1/prices/5/fixed_fee", "\"1\"", "$.price_books[1].prices[5].fixed_fee", "unknown_key", "flat"),
+    ONE(PRICE0 "/free_unit", "\"1\"", AT_PRICE0 ".free_unit", "unknown_key", "unknown key"),
+    ONE("price_books/1/prices/1/free_unit", "\"1\"", "$.price_books[1].prices[1].free_unit", "unknown_key",
+        "did you mean \"free_units\""),
+    ONE(PRICE0 "/meter", "\"token\"", AT_PRICE0 ".meter", "unknown_reference", "did you mean \"tokens\""),
+    ONE(PRICE0 "/model", "\"tiered\"", AT_PRICE0 ".model", "bad_value", "per_unit, graduated"),
+    ONE("price_books/1/prices/1/unit_price", "0.0000025", "$.price_books[1].prices[1].unit_price", "wrong_type",
+        "write it as a string"),
+    ONE("price_books/1/prices/1/unit_price", "0.0000025", "$.price_books[1].prices[1].unit_price", "wrong_type",
+        "2.5e-6"),
+    ONE("price_books/1/prices/1/unit_price", "3", "$.price_books[1].prices[1].unit_price", "wrong_type",
+        "write it as a string"),
+    ONE("price_books/1/prices/1/unit_price", "null", "$.price_books[1].prices[1].unit_price", "wrong_type", "null"),
+    ONE("price_books/1/prices/1/unit_price", "\"\"", "$.price_books[1].prices[1].unit_price", "bad_value", "digits"),
+    ONE("price_books/1/prices/1/unit_price", "\"1,5\"", "$.price_books[1].prices[1].unit_price", "bad_value", "digits"),
+    ONE("price_books/1/prices/1/unit_price", "\"$5\"", "$.price_books[1].prices[1].unit_price", "bad_value", "digits"),
+    ONE("price_books/1/prices/1/unit_price", "\"01\"", "$.price_books[1].prices[1].unit_price", "bad_value", "digits"),
+    ONE("price_books/1/prices/1/unit_price", "\".5\"", "$.price_books[1].prices[1].unit_price", "bad_value", "digits"),
+    ONE("price_books/1/prices/1/unit_price", "\" 5\"", "$.price_books[1].prices[1].unit_price", "bad_value", "digits"),
+    ONE("price_books/1/prices/1/unit_price", "\"-0.1\"", "$.price_books[1].prices[1].unit_price", "bad_value",
+        "0 or more"),
+    ONE("price_books/1/prices/1/unit_price", "\"0.0000000000001\"", "$.price_books[1].prices[1].unit_price", "bad_value",
+        "more than 12 decimal places"),
+    ONE("price_books/1/prices/1/unit_price", "\"1e-13\"", "$.price_books[1].prices[1].unit_price", "not_representable",
+        "more than 12 decimal places"),
+    ONE("price_books/1/prices/1/unit_price", "\"170141183460469231731687303.715884105728\"",
+        "$.price_books[1].prices[1].unit_price", "not_representable", "too many digits"),
+    ONE(PRICE0 "/tiers", "[]", AT_PRICE0 ".tiers", "bad_value", "1 to 64"),
+    ONE(PRICE0 "/tiers", "{}", AT_PRICE0 ".tiers", "wrong_type", "list"),
+    ONE(PRICE0 "/tiers/1", "5", AT_PRICE0 ".tiers[1]", "wrong_type", "object"),
+    ONE(PRICE0 "/tiers/0/up_to", NULL, AT_PRICE0 ".tiers[0]", "missing_key", "up_to"),
+    ONE(PRICE0 "/tiers/2/up_to", NULL, AT_PRICE0 ".tiers[2]", "missing_key", "up_to"),
+    ONE(PRICE0 "/tiers/1/unit_price", NULL, AT_PRICE0 ".tiers[1]", "missing_key", "unit_price"),
+    ONE(PRICE0 "/tiers/1/upto", "\"5\"", AT_PRICE0 ".tiers[1].upto", "unknown_key", "up_to"),
+    ONE(PRICE0 "/tiers/1/up_to", "\"1000000\"", AT_PRICE0 ".tiers[1].up_to", "out_of_order", "ascend"),
+    ONE(PRICE0 "/tiers/1/up_to", "\"999999.999999999999\"", AT_PRICE0 ".tiers[1].up_to", "out_of_order", "ascend"),
+    ONE(PRICE0 "/tiers/0/up_to", "\"0\"", AT_PRICE0 ".tiers[0].up_to", "bad_value", "greater than 0"),
+    ONE(PRICE0 "/tiers/0/up_to", "1000", AT_PRICE0 ".tiers[0].up_to", "wrong_type", "write it as a string"),
+    ONE(PRICE0 "/tiers/1/up_to", "null", AT_PRICE0 ".tiers[1].up_to", "out_of_order", "only the last"),
+    ONE(PRICE0 "/tiers/2/up_to", "\"3000000\"", AT_PRICE0 ".tiers[2].up_to", "out_of_order", "must be open"),
+    ONE(PRICE0 "/tiers/2/flat_fee", "\"-5\"", AT_PRICE0 ".tiers[2].flat_fee", "bad_value", "0 or more"),
+    ONE(PRICE0 "/tiers/0/flat_fee_at_zero", "\"true\"", AT_PRICE0 ".tiers[0].flat_fee_at_zero", "wrong_type",
+        "not in quotes"),
+    ONE(PRICE0 "/tiers/0/flat_fee", NULL, AT_PRICE0 ".tiers[0]", "missing_key", "flat_fee_at_zero"),
+    ONE(PRICE0 "/tiers/2/flat_fee_at_zero", "true", AT_PRICE0 ".tiers[2].flat_fee_at_zero", "unknown_key",
+        "a tier after the first"),
+    ONE("price_books/1/prices/3/package_size", "\"0\"", "$.price_books[1].prices[3].package_size", "bad_value",
+        "greater than 0"),
+    ONE("price_books/1/prices/3/package_size", "\"0e5\"", "$.price_books[1].prices[3].package_size", "bad_value",
+        "greater than 0"),
+    ONE("price_books/1/prices/3/package_price", "\"-1\"", "$.price_books[1].prices[3].package_price", "bad_value",
+        "0 or more"),
+    ONE("price_books/1/prices/6/rate", "\"2.9%\"", "$.price_books[1].prices[6].rate", "bad_value", "digits"),
+    ONE("price_books/1/prices/6/fixed_fee", "\"-0.30\"", "$.price_books[1].prices[6].fixed_fee", "bad_value", "0"),
+    ONE("price_books/1/prices/5/amount", "\"-20\"", "$.price_books[1].prices[5].amount", "bad_value", "0"),
+    ONE(PRICE0 "/free_units", "\"-1\"", AT_PRICE0 ".free_units", "bad_value", "0 or more"),
+    ONE(PRICE0 "/minimum_amount", "\"-1\"", AT_PRICE0 ".minimum_amount", "bad_value", "0 or more"),
+    ONE(PRICE0 "/maximum_amount", "\"0.99\"", AT_PRICE0 ".maximum_amount", "out_of_order", "below minimum_amount"),
+    ONE("price_books/1/prices/1/when", "[]", "$.price_books[1].prices[1].when", "wrong_type", "object"),
+    ONE("price_books/1/prices/1/when/model", "5", "$.price_books[1].prices[1].when.model", "wrong_type", "string"),
+    ONE("price_books/1/prices/1/when/modell", "\"x\"", "$.price_books[1].prices[1].when.modell", "never_matches",
+        "did you mean \"model\""),
+    ONE("price_books/1/prices/3/when", "{\"x\":\"y\"}", "$.price_books[1].prices[3].when.x", "never_matches",
+        "it has none"),
+    ONE("price_books/1/prices/2/when/region", "\"ap-south-1\"", "$.price_books[1].prices[2].when.region",
+        "never_matches", "\"where\""),
+    ONE("price_books/1/prices/1/when", NULL, "$.price_books[1].prices[1]", "never_matches", "prices[0]"),
+    ONE("price_books/1/prices/#",
+        "{\"meter\":\"tokens\",\"when\":{\"region\":\"us-east-1\"},\"model\":\"flat\",\"amount\":\"1\"}",
+        "$.price_books[1].prices[9]", "ambiguous", "prices[1]"),
+};
+
+static const struct row contract_rows[] = {
+    ONE("contracts/2/key", NULL, "$.contracts[2]", "missing_key", "\"key\""),
+    ONE("contracts/2/customer", NULL, "$.contracts[2]", "missing_key", "\"customer\""),
+    ONE("contracts/2/price_book", NULL, "$.contracts[2]", "missing_key", "\"price_book\""),
+    ONE("contracts/2/starts_at", NULL, "$.contracts[2]", "missing_key", "\"starts_at\""),
+    ONE("contracts/2/billing_period", NULL, "$.contracts[2]", "missing_key", "\"billing_period\""),
+    ONE("contracts/2/timezone", NULL, "$.contracts[2]", "missing_key", "\"timezone\""),
+    ONE("contracts/2/ends", "null", "$.contracts[2].ends", "unknown_key", "unknown"),
+    ONE("contracts/2/time_zone", "null", "$.contracts[2].time_zone", "unknown_key", "unknown"),
+    ONE("contracts/2/key", "\"acme-2025\"", "$.contracts[2].key", "duplicate", "$.contracts[0] in test.json"),
+    ONE("contracts/2/key", "\"a/b\"", "$.contracts[2].key", "bad_value", "letters"),
+    ONE("contracts/2/customer", "\"\"", "$.contracts[2].customer", "bad_value", "1 to 256"),
+    ONE("contracts/2/customer", "5", "$.contracts[2].customer", "wrong_type", "string"),
+    ONE("contracts/2/price_book", "\"tokio\"", "$.contracts[2].price_book", "unknown_reference",
+        "did you mean \"tokyo\""),
+    ONE("contracts/2/starts_at", "null", "$.contracts[2].starts_at", "wrong_type", "RFC 3339"),
+    ONE("contracts/2/starts_at", "\"2026-02-01\"", "$.contracts[2].starts_at", "bad_value", "RFC 3339"),
+    ONE("contracts/2/starts_at", "\"2026-02-01T00:00:00\"", "$.contracts[2].starts_at", "bad_value", "RFC 3339"),
+    ONE("contracts/2/starts_at", "\"2026-02-01T00:00:00.5Z\"", "$.contracts[2].starts_at", "bad_value", "whole second"),
+    ONE("contracts/2/starts_at", "\"2026-02-29T00:00:00Z\"", "$.contracts[2].starts_at", "no_such_time", "no such"),
+    ONE("contracts/2/starts_at", "\"1960-02-01T00:00:00Z\"", "$.contracts[2].starts_at", "no_such_time", "1970"),
+    ONE("contracts/2/ends_at", "\"2026-01-31T15:00:00Z\"", "$.contracts[2].ends_at", "out_of_order", "after starts_at"),
+    ONE("contracts/2/ends_at", "\"2025-01-01T00:00:00Z\"", "$.contracts[2].ends_at", "out_of_order", "after starts_at"),
+    ONE("contracts/2/ends_at", "\"never\"", "$.contracts[2].ends_at", "bad_value", "RFC 3339"),
+    ONE("contracts/2/billing_period", "\"monthly\"", "$.contracts[2].billing_period", "bad_value",
+        "did you mean \"month\""),
+    ONE("contracts/2/billing_period", "1", "$.contracts[2].billing_period", "wrong_type", "day, week, month"),
+    ONE("contracts/2/timezone", "\"Asia/Tokio\"", "$.contracts[2].timezone", "unknown_reference", "IANA"),
+    ONE("contracts/2/timezone", "\"../etc/passwd\"", "$.contracts[2].timezone", "bad_value", "IANA"),
+    ONE("contracts/2/timezone", "\"\"", "$.contracts[2].timezone", "bad_value", "bytes"),
+    ONE("contracts/2/timezone", "9", "$.contracts[2].timezone", "wrong_type", "string"),
+    ONE("contracts/1/starts_at", "\"2025-12-01T00:00:00Z\"", "$.contracts[1]", "overlap", "acme-2025"),
+    ONE("contracts/0/ends_at", NULL, "$.contracts[1]", "overlap", "has no end"),
+    ONE("contracts/0/ends_at", "\"2026-03-01T00:00:00Z\"", "$.contracts[1]", "overlap", "2026-03-01T00:00:00Z"),
+    ONE("contracts/1/overrides", "{}", "$.contracts[1].overrides", "wrong_type", "list"),
+    ONE("contracts/1/overrides/0", "1", "$.contracts[1].overrides[0]", "wrong_type", "object"),
+    ONE("contracts/1/overrides/0/meter", NULL, "$.contracts[1].overrides[0]", "missing_key", "meter"),
+    ONE("contracts/1/overrides/0/multiplier", NULL, "$.contracts[1].overrides[0]", "missing_key", "multiplier"),
+    ONE("contracts/1/overrides/0/meter", "\"x\"", "$.contracts[1].overrides[0].meter", "unknown_reference", "no meter"),
+    ONE("contracts/1/overrides/0/multiplier", "0.85", "$.contracts[1].overrides[0].multiplier", "wrong_type",
+        "write it as a string"),
+    ONE("contracts/1/overrides/0/multiplier", "\"-1\"", "$.contracts[1].overrides[0].multiplier", "bad_value", "0"),
+    ONE("contracts/1/overrides/1/meter", "\"tokens\"", "$.contracts[1].overrides[1].meter", "duplicate",
+        "overrides[0]"),
+    ONE("contracts/1/overrides/0/factor", "\"1\"", "$.contracts[1].overrides[0].factor", "unknown_key", "unknown"),
+    ONE("contracts/1/commitments", "\"\"", "$.contracts[1].commitments", "wrong_type", "list"),
+    ONE("contracts/1/commitments/0/key", NULL, "$.contracts[1].commitments[0]", "missing_key", "key"),
+    ONE("contracts/1/commitments/0/type", NULL, "$.contracts[1].commitments[0]", "missing_key", "type"),
+    ONE("contracts/1/commitments/0/amount", NULL, "$.contracts[1].commitments[0]", "missing_key", "minimum_spend"),
+    ONE("contracts/1/commitments/0/per", NULL, "$.contracts[1].commitments[0]", "missing_key", "per"),
+    ONE("contracts/1/commitments/1/amount", NULL, "$.contracts[1].commitments[1]", "missing_key", "prepaid"),
+    ONE("contracts/1/commitments/2/meter", NULL, "$.contracts[1].commitments[2]", "missing_key", "meter"),
+    ONE("contracts/1/commitments/2/quantity", NULL, "$.contracts[1].commitments[2]", "missing_key", "quantity"),
+    ONE("contracts/1/commitments/2/per", NULL, "$.contracts[1].commitments[2]", "missing_key", "per"),
+    ONE("contracts/1/commitments/0/type", "\"minimum\"", "$.contracts[1].commitments[0].type", "bad_value",
+        "minimum_spend, prepaid"),
+    ONE("contracts/1/commitments/0/priority", "1", "$.contracts[1].commitments[0].priority", "unknown_key",
+        "minimum_spend"),
+    ONE("contracts/1/commitments/1/per", "\"period\"", "$.contracts[1].commitments[1].per", "unknown_key", "prepaid"),
+    ONE("contracts/1/commitments/0/amount", "\"0\"", "$.contracts[1].commitments[0].amount", "bad_value",
+        "greater than 0"),
+    ONE("contracts/1/commitments/2/quantity", "\"0.0\"", "$.contracts[1].commitments[2].quantity", "bad_value",
+        "greater than 0"),
+    ONE("contracts/1/commitments/1/priority", "\"5\"", "$.contracts[1].commitments[1].priority", "wrong_type",
+        "not in quotes"),
+    ONE("contracts/1/commitments/1/priority", "1000000001", "$.contracts[1].commitments[1].priority", "bad_value",
+        "1000000000"),
+    ONE("contracts/1/commitments/1/expires_at", "null", "$.contracts[1].commitments[1].expires_at", "wrong_type",
+        "RFC 3339"),
+    ONE("contracts/1/commitments/1/overage_multiplier", "\"-1\"",
+        "$.contracts[1].commitments[1].overage_multiplier", "bad_value", "0 or more"),
+    ONE("contracts/1/commitments/2/meter", "\"toks\"", "$.contracts[1].commitments[2].meter", "unknown_reference",
+        "no meter"),
+    ONE("contracts/1/commitments/#",
+        "{\"key\":\"f2\",\"type\":\"minimum_spend\",\"amount\":\"1\",\"per\":\"period\"}",
+        "$.contracts[1].commitments[3]", "duplicate", "at most one"),
+    ONE("contracts/1/commitments/1/key", "\"floor\"", "$.contracts[1].commitments[1]", "duplicate", "commitments[0]"),
+    ONE("contracts/1/commitments/1/key", "\"platform\"", "$.contracts[1].commitments[1].key", "key_clash", "a fee of"),
+    ONE("contracts/1/commitments/1/key", "\"tokens\"", "$.contracts[1].commitments[1].key", "key_clash", "a meter"),
+    ONE("default_contract/commitments/0/key", "\"platform\"", "$.default_contract.commitments[0].key", "key_clash",
+        "fee"),
+    ONE("default_contract/price_book", NULL, "$.default_contract", "missing_key", "price_book"),
+    ONE("default_contract/billing_period", NULL, "$.default_contract", "missing_key", "billing_period"),
+    ONE("default_contract/timezone", NULL, "$.default_contract", "missing_key", "timezone"),
+    ONE("default_contract/key", "\"x\"", "$.default_contract.key", "unknown_key", "unknown"),
+    ONE("default_contract/starts_at", "\"2026-01-01T00:00:00Z\"", "$.default_contract.starts_at", "unknown_key",
+        "unknown"),
+};
+
+/* Boundaries that cut: acme has a meter of each length in UTC, nippon one of 1h in Asia/Tokyo. */
+static const struct row boundary_rows[] = {
+    ONE("contracts/2/starts_at", "\"2026-02-01T00:30:00Z\"", "$.contracts[2].starts_at", "cuts_window", "storage"),
+    ONE("contracts/2/ends_at", "\"2026-03-01T00:00:01Z\"", "$.contracts[2].ends_at", "cuts_window", "2026-03-01T00:00:01Z"),
+    ONE("contracts/2/timezone", "\"Asia/Kolkata\"", "$.contracts[2].billing_period", "cuts_window",
+        "2026-01-31T18:30:00Z (time zone Asia/Kolkata)"),
+    ONE("contracts/2/timezone", "\"Asia/Kathmandu\"", "$.contracts[2].billing_period", "cuts_window", "storage"),
+    ONE("contracts/2/timezone", "\"Australia/Lord_Howe\"", "$.contracts[2].billing_period", "cuts_window", "storage"),
+    ONE("meters/2/window", "\"1d\"", "$.contracts[2].starts_at", "cuts_window", "storage"),
+    ONE("contracts/1/billing_period", "\"week\"", "$.contracts[1].billing_period", "cuts_window", "seats"),
+    ONE("contracts/1/billing_period", "\"day\"", "$.contracts[1].billing_period", "cuts_window", "1mo"),
+    SOME("contracts/1/timezone", "\"Europe/Berlin\"", "$.contracts[1].billing_period", "cuts_window", "users", 2),
+    SOME("default_contract/timezone", "\"America/New_York\"", "$.default_contract.billing_period", "cuts_window", "users",
+         2),
+    SOME("contracts/0/starts_at", "\"2025-01-02T12:00:00Z\"", "$.contracts[0].starts_at", "cuts_window", "users", 2),
+};
+
+/* Changes that are no mistakes. */
+static const struct row good_rows[] = {
+    {{"meters/7/where"}, {"{}"}, 0, 0, 0, 0},
+    {{"meters/7/where"}, {"{\"subject\":[\"\"],\"type\":[\"a\"],\"myextension1\":[\"b\"]}"}, 0, 0, 0, 0},
+    {{"meters/7/group_by"}, {"[]"}, 0, 0, 0, 0},
+    {{"meters/7/group_by"}, {"[\"1.2.3.4.5.6.7\",\"ü ö\"]"}, 0, 0, 0, 0},
+    {{"meters/3/value"}, {"\"data.user\""}, 0, 0, 0, 0},
+    {{"meters/3/value"}, {"\"someextension\""}, 0, 0, 0, 0},
+    {{"price_books/2/prices"}, {NULL}, 0, 0, 0, 0},
+    {{"price_books/2/prices"}, {"[]"}, 0, 0, 0, 0},
+    {{"price_books/1/prices/1/unit_price"}, {"\"0.0000000000010000\""}, 0, 0, 0, 0},
+    {{"price_books/1/prices/1/unit_price"}, {"\"170141183460469231731687303.715884105727\""}, 0, 0, 0, 0},
+    {{"price_books/1/prices/1/unit_price"}, {"\"0e999999999999\""}, 0, 0, 0, 0},
+    {{"price_books/1/prices/0/tiers/0/flat_fee_at_zero"}, {"false"}, 0, 0, 0, 0},
+    {{"price_books/1/prices/0/maximum_amount"}, {"\"1\""}, 0, 0, 0, 0},
+    {{"price_books/1/prices/2/when/region"}, {"\"us-east-1\""}, 0, 0, 0, 0},
+    {{"price_books/1/prices/2/when/request.tier"}, {"\"\""}, 0, 0, 0, 0},
+    /* equally specific but never both: another text on the same dimension */
+    {{"price_books/1/prices/#"},
+     {"{\"meter\":\"tokens\",\"when\":{\"model\":\"small\"},\"model\":\"flat\",\"amount\":\"1\"}"}, 0, 0, 0, 0},
+    /* equally specific, and where both match a third price, {model, region}, is more specific */
+    {{"price_books/1/prices/#"},
+     {"{\"meter\":\"tokens\",\"when\":{\"region\":\"eu-west-1\"},\"model\":\"flat\",\"amount\":\"1\"}"}, 0, 0, 0, 0},
+    {{"contracts/0/ends_at"}, {"\"2025-12-01T00:00:00Z\""}, 0, 0, 0, 0}, /* a month without a contract */
+    {{"contracts/2/billing_period"}, {"\"year\""}, 0, 0, 0, 0},
+    {{"contracts/2/starts_at"}, {"\"2020-02-01T00:00:00.000Z\""}, 0, 0, 0, 0}, /* before the book's first version */
+    {{"contracts"}, {NULL}, 0, 0, 0, 0},
+    {{"default_contract"}, {NULL}, 0, 0, 0, 0},
+    {{"contracts/2/timezone", "meters/2/window"}, {"\"Asia/Kolkata\"", "\"15m\""}, 0, 0, 0, 0},
+};
+
+static size_t check_row(const struct row *row)
+{
+    json_t *json = full_catalog();
+    for (int i = 0; i < 3 && row->place[i]; i++)
+        change(json, row->place[i], row->json[i]);
+    struct weir_catalog *catalog = NULL;
+    struct weir_mistake_list mistakes = {0};
+    enum weir_status status = parse_json(json, &catalog, &mistakes);
+    size_t expected = row->count ? row->count : 1;
+    bool found = false;
+    if (!row->path) {
+        if (status != WEIR_OK)
+            print_all(&mistakes);
+        cr_expect_eq(status, WEIR_OK, "%s = %s is no mistake", row->place[0], row->json[0]);
+    } else {
+        for (size_t i = 0; i < mistakes.count; i++) {
+            const struct weir_mistake *mistake = &mistakes.mistakes[i];
+            cr_expect_not(strchr(mistake->text, '\n'));
+            found = found || (strcmp(mistake->path, row->path) == 0 && strcmp(mistake->kind, row->kind) == 0
+                              && strstr(mistake->text, row->word) && strcmp(mistake->file, "test.json") == 0);
+        }
+        if (!found || mistakes.count != expected)
+            print_all(&mistakes);
+        cr_expect_eq(status, WEIR_REJECT);
+        cr_expect(found, "%s = %s: expected %s: [%s] ...%s...", row->place[0], row->json[0] ? row->json[0] : "(removed)",
+                  row->path, row->kind, row->word);
+        cr_expect_eq(mistakes.count, expected, "%s = %s: %zu mistakes, expected %zu", row->place[0],
+                     row->json[0] ? row->json[0] : "(removed)", mistakes.count, expected);
+    }
+    weir_catalog_free(catalog);
+    weir_mistake_list_free(&mistakes);
+    json_decref(json);
+    return 1;
+}
+
+#define CHECK_ROWS(rows)                                                                                               \
+    for (size_t row = 0; row < sizeof(rows) / sizeof *(rows); row++)                                                   \
+    (void)check_row(&(rows)[row])
+
+Test(catalog_mistakes, top) { CHECK_ROWS(top_rows); }
+Test(catalog_mistakes, meters) { CHECK_ROWS(meter_rows); }
+Test(catalog_mistakes, price_books) { CHECK_ROWS(book_rows); }
+Test(catalog_mistakes, prices) { CHECK_ROWS(price_rows); }
+Test(catalog_mistakes, contracts) { CHECK_ROWS(contract_rows); }
+Test(catalog_mistakes, boundaries) { CHECK_ROWS(boundary_rows); }
+Test(catalog_mistakes, none) { CHECK_ROWS(good_rows); }
+
+/* Not JSON, or a key twice: one mistake, with line and column. */
+Test(catalog_mistakes, syntax)
+{
+    static const struct {
+        const char *json, *file, *word;
+    } rows[] = {
+        {"", "bad.json:1:0", "not valid JSON"},
+        {"{\n  \"meters\": [,]\n}", "bad.json:2:", "near"},
+        {"{\"meters\":[],\n\"meters\":[]}", "bad.json:2:", "duplicate"},
+        {"{\"meters\":[{\"key\":\"a\",\"key\":\"b\"}]}", "bad.json:1:", "duplicate"},
+        {"{} x", "bad.json:1:", "not valid JSON"},
+        {"{\"meters\":\"\xff\"}", "bad.json:1:", "not valid JSON"},
+        {"{\"meters\":\"\\u0000\"}", "bad.json:1:", "not valid JSON"},
+        {"{\"meters\":1e999}", "bad.json:1:", "not valid JSON"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct weir_catalog *catalog = NULL;
+        struct weir_mistake_list mistakes = {0};
+        cr_expect_eq(weir_catalog_parse("bad.json", rows[i].json, strlen(rows[i].json), &catalog, &mistakes),
+                     WEIR_REJECT);
+        cr_assert_eq(mistakes.count, 1, "%s", rows[i].json);
+        cr_expect(strncmp(mistakes.mistakes[0].file, rows[i].file, strlen(rows[i].file)) == 0, "%s",
+                  mistakes.mistakes[0].file);
+        cr_expect(strstr(mistakes.mistakes[0].text, rows[i].word), "%s", mistakes.mistakes[0].text);
+        cr_expect_str_eq(mistakes.mistakes[0].kind, "syntax");
+        weir_mistake_list_free(&mistakes);
+    }
+    struct weir_catalog *catalog = NULL;
+    struct weir_mistake_list mistakes = {0};
+    cr_expect_eq(weir_catalog_parse("x", "[]", 2, &catalog, &mistakes), WEIR_REJECT);
+    cr_expect_str_eq(mistakes.mistakes[0].kind, "wrong_type");
+    weir_mistake_list_free(&mistakes);
+}
+
+/* Many at once: all are there, in order of place. */
+Test(catalog_mistakes, all_at_once)
+{
+    json_t *json = full_catalog();
+    change(json, "price_books/1/prices/0/tiers/1/up_to", "\"5\"");
+    change(json, "meters/7/window", "\"1w\"");
+    change(json, "contracts/2/timezone", "\"Mars\"");
+    for (int i = 0; i < 11; i++)
+        change(json, "meters/#", "{}");
+    struct weir_catalog *catalog = NULL;
+    struct weir_mistake_list mistakes = {0};
+    cr_assert_eq(parse_json(json, &catalog, &mistakes), WEIR_REJECT);
+    cr_assert_eq(mistakes.count, 3 + 11 * 4);
+    cr_expect_str_eq(mistakes.mistakes[0].path, "$.contracts[2].timezone");
+    cr_expect_str_eq(mistakes.mistakes[1].path, "$.meters[7].window");
+    cr_expect_str_eq(mistakes.mistakes[2].path, "$.meters[8]");
+    cr_expect_str_eq(mistakes.mistakes[3 + 11 * 4 - 2].path, "$.meters[18]");
+    cr_expect_str_eq(mistakes.mistakes[3 + 11 * 4 - 1].path, "$.price_books[1].prices[0].tiers[1].up_to");
+    weir_mistake_list_free(&mistakes);
+    json_decref(json);
+}
