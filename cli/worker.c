@@ -1,0 +1,481 @@
+#include "cli/worker.h"
+
+#include <stdlib.h>
+#include <time.h>
+
+#include "cli/writer.h"
+#include "common/calendar.h"
+#include "common/log.h"
+
+enum {
+    PARTITIONS_MAX = 65536,
+    POLL_MS = 50,
+    HAND_OVER_MS = 20000, /* how long a revoked or stopping worker tries to write its last cuts; then the next owner reads again */
+    RETAKE_MS = 1000,     /* a fenced lane waits this long: if the group took it away, the news arrives first */
+    TAKE_TRIES_MS = 20000,
+};
+
+/* One partition that is ours. */
+struct worker_lane {
+    struct weir_lane *lane; /* NULL while it waits to be taken again */
+    struct weir_slice name;
+    char name_bytes[WEIR_LANE_NAME_MAX + 1];
+    int32_t partition;
+    uint64_t generation;
+    uint32_t in_flight;
+    bool is_paused;        /* back-pressure */
+    bool is_fenced;        /* dropped; to be taken again at retake_at once nothing is in flight */
+    bool has_quarantined;  /* since the last seal */
+    int64_t retake_at;     /* monotonic ns */
+    int64_t last_seal;     /* monotonic ns */
+    int64_t last_message;  /* monotonic ns */
+};
+
+struct weir_worker {
+    const struct weir_catalog *catalog;
+    struct weir_worker_settings settings;
+    struct weir_window_store *store; /* the consuming thread's handle */
+    struct weir_window_store *writer_store;
+    struct weir_source *source;
+    struct weir_intake *intake;
+    struct weir_quarantine *quarantine;
+    struct weir_writer *writer;
+    struct weir_worker_gauges gauges;
+    struct worker_lane **lanes; /* by partition; NULL: not ours */
+    uint32_t lane_count;
+    int32_t partition_limit; /* above the highest partition that was ever ours */
+    uint64_t generations;
+    struct weir_flight flights[WEIR_CUTS_MAX];
+    struct weir_flight *free_flights[WEIR_CUTS_MAX];
+    uint32_t free_count;
+    const _Atomic bool *stop;
+    bool has_failed;
+    struct weir_error failure; /* of a listener call, or a flight */
+};
+
+static int64_t monotonic(void)
+{
+    struct timespec now;
+    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * WEIR_SECOND + now.tv_nsec;
+}
+
+static void fail(struct weir_worker *worker, const struct weir_error *error)
+{
+    if (!worker->has_failed)
+        worker->failure = *error;
+    worker->has_failed = true;
+}
+
+/* 1. flights ----------------------------------------------------------------------------------------------------------- */
+
+/* Nothing of this lane may be written any more: what it has in memory is not what the store has. */
+static void drop_lane(struct worker_lane *owned)
+{
+    owned->lane = weir_lane_free(owned->lane);
+    owned->is_fenced = true;
+    owned->retake_at = monotonic() + RETAKE_MS * (WEIR_SECOND / 1000);
+}
+
+static void land(struct weir_worker *worker, struct weir_flight *flight)
+{
+    struct worker_lane *owned = flight->lane;
+
+    worker->free_flights[worker->free_count++] = flight;
+    owned->in_flight--;
+    if (flight->status == WEIR_OK) {
+        if (flight->generation == owned->generation)
+            worker->source->ops->mark_durable(worker->source, owned->partition, flight->sealed->cut.state.next_offset);
+        return;
+    }
+    if (flight->status != WEIR_FENCED) {
+        fail(worker, &flight->error);
+        return;
+    }
+    if (flight->generation != owned->generation || !owned->lane)
+        return;
+    weir_log(WEIR_LOG_WARN, "lane %s: %s; reading it again from its stored cut", owned->name_bytes, flight->error.text);
+    drop_lane(owned);
+}
+
+static void land_all(struct weir_worker *worker)
+{
+    struct weir_flight *flight;
+
+    while ((flight = weir_writer_receive(worker->writer)))
+        land(worker, flight);
+}
+
+/* Seals what the lane has and sends it off. false: no free cut now. */
+static bool send_cut(struct weir_worker *worker, struct worker_lane *owned)
+{
+    if (worker->free_count == 0)
+        return false;
+    struct weir_flight *flight = worker->free_flights[--worker->free_count];
+    weir_lane_seal(owned->lane, flight->sealed);
+    flight->lane = owned;
+    flight->generation = owned->generation;
+    flight->has_quarantined = owned->has_quarantined;
+    owned->has_quarantined = false;
+    owned->last_seal = monotonic();
+    owned->in_flight++;
+    weir_writer_send(worker->writer, flight);
+    return true;
+}
+
+/* Writes everything that the lane has and waits for it. false: it did not get through in time, or was fenced. */
+static bool settle_lane(struct weir_worker *worker, struct worker_lane *owned)
+{
+    int64_t deadline = monotonic() + HAND_OVER_MS * (WEIR_SECOND / 1000);
+    bool is_sent = false;
+
+    while (monotonic() < deadline && !worker->has_failed) {
+        land_all(worker);
+        if (!owned->lane)
+            return false;
+        if (!is_sent && (!weir_lane_has_changes(owned->lane) || send_cut(worker, owned)))
+            is_sent = true;
+        if (is_sent && owned->in_flight == 0)
+            return owned->lane != NULL;
+        weir_writer_wait(worker->writer, POLL_MS);
+    }
+    return false;
+}
+
+/* 2. lanes come and go ------------------------------------------------------------------------------------------------- */
+
+/* One try at becoming the lane's owner. */
+static enum weir_status take_lane(struct weir_worker *worker, struct worker_lane *owned, struct weir_error *reterr)
+{
+    struct weir_lane *lane = weir_lane_new(worker->catalog, owned->name, &worker->settings.lane);
+    struct weir_lane_loader loader = weir_lane_loader(lane);
+    unsigned char secret[WEIR_LANE_SECRET_BYTES];
+    struct weir_lane_state state;
+
+    weir_hash_make_secret(secret);
+    enum weir_status status = worker->store->ops->take_lane(worker->store, owned->name, secret, &loader, &state, reterr);
+    if (status == WEIR_OK)
+        status = weir_lane_start(lane, &state, reterr);
+    if (status != WEIR_OK) {
+        weir_lane_free(lane);
+        return status;
+    }
+    owned->lane = lane;
+    owned->generation = ++worker->generations;
+    owned->is_fenced = false;
+    owned->last_seal = owned->last_message = monotonic();
+    weir_log(WEIR_LOG_INFO, "lane %s taken: epoch %llu, offset %lld, %llu windows, %llu ids", owned->name_bytes,
+             (unsigned long long)state.epoch, (long long)state.next_offset,
+             (unsigned long long)weir_lane_windows(lane), (unsigned long long)weir_lane_ids(lane));
+    return WEIR_OK;
+}
+
+static bool on_assigned(void *context, struct weir_slice topic, int32_t partition, int64_t *ret_offset,
+                        struct weir_error *reterr)
+{
+    struct weir_worker *worker = context;
+    int64_t deadline = monotonic() + TAKE_TRIES_MS * (WEIR_SECOND / 1000);
+
+    if (partition >= PARTITIONS_MAX) {
+        weir_fail(reterr, WEIR_FATAL, "partition %d: weir reads at most %d partitions of a topic", partition, PARTITIONS_MAX);
+        fail(worker, reterr);
+        return false;
+    }
+    struct worker_lane *owned = worker->lanes[partition];
+    if (!owned) {
+        owned = weir_new(sizeof *owned);
+        owned->partition = partition;
+        owned->name.length = (uint32_t)snprintf(owned->name_bytes, sizeof owned->name_bytes, "%.*s:%d",
+                                                (int)topic.length, topic.data, partition);
+        owned->name.data = owned->name_bytes;
+        worker->lanes[partition] = owned;
+        worker->lane_count++;
+        if (partition >= worker->partition_limit)
+            worker->partition_limit = partition + 1;
+    }
+    enum weir_status status = owned->lane ? WEIR_OK : take_lane(worker, owned, reterr);
+    while (status == WEIR_RETRY && monotonic() < deadline && !atomic_load_explicit(worker->stop, memory_order_relaxed)) {
+        weir_log(WEIR_LOG_WARN, "lane %s cannot be taken yet: %s", owned->name_bytes, reterr->text);
+        weir_writer_wait(worker->writer, RETAKE_MS);
+        status = take_lane(worker, owned, reterr);
+    }
+    if (status != WEIR_OK) {
+        fail(worker, reterr);
+        return false;
+    }
+    int64_t next = weir_lane_state(owned->lane)->next_offset;
+    *ret_offset = next > 0 ? next : -1;
+    return true;
+}
+
+static void give_up(struct weir_worker *worker, struct worker_lane *owned)
+{
+    /* Flights point at it, so every one must be back. A store that does not answer is not waited for any longer: cuts of
+     * other lanes under way are given up with it, and those lanes read again. */
+    weir_writer_abandon(worker->writer, true);
+    while (owned->in_flight > 0) {
+        land_all(worker);
+        if (owned->in_flight > 0)
+            weir_writer_wait(worker->writer, POLL_MS);
+    }
+    weir_writer_abandon(worker->writer, false);
+    worker->lanes[owned->partition] = NULL;
+    worker->lane_count--;
+    weir_lane_free(owned->lane);
+    free(owned);
+}
+
+static void on_revoked(void *context, struct weir_slice topic, int32_t partition, bool lost)
+{
+    struct weir_worker *worker = context;
+    struct worker_lane *owned = partition < PARTITIONS_MAX ? worker->lanes[partition] : NULL;
+
+    (void)topic;
+    if (!owned)
+        return;
+    if (lost)
+        owned->lane = weir_lane_free(owned->lane);
+    bool is_whole = owned->lane && settle_lane(worker, owned);
+    weir_log(WEIR_LOG_INFO, "lane %s %s", owned->name_bytes,
+             is_whole ? "handed over, all written" : "given up; its next owner reads on from the stored cut");
+    give_up(worker, owned);
+}
+
+/* Lanes that were dropped are taken again once nothing of the old one is under way. */
+static enum weir_status retake_lanes(struct weir_worker *worker, struct weir_error *reterr)
+{
+    for (int32_t i = 0; i < worker->partition_limit; i++) {
+        struct worker_lane *owned = worker->lanes[i];
+        if (!owned || !owned->is_fenced || owned->in_flight > 0 || monotonic() < owned->retake_at)
+            continue;
+        enum weir_status status = take_lane(worker, owned, reterr);
+        if (status == WEIR_RETRY) {
+            owned->retake_at = monotonic() + RETAKE_MS * (WEIR_SECOND / 1000);
+            continue;
+        }
+        if (status == WEIR_OK)
+            status = worker->source->ops->seek(worker->source, owned->partition,
+                                               weir_lane_state(owned->lane)->next_offset, reterr);
+        if (status != WEIR_OK)
+            return status;
+    }
+    return WEIR_OK;
+}
+
+/* 3. the loop ------------------------------------------------------------------------------------------------------------ */
+static enum weir_status take_messages(struct weir_worker *worker, const struct weir_message *messages, size_t count,
+                                      struct weir_error *reterr)
+{
+    int64_t now = weir_time_now(), clock = monotonic();
+
+    for (size_t i = 0; i < count; i++) {
+        struct worker_lane *owned = worker->lanes[messages[i].partition];
+        enum weir_outcome outcome;
+        if (!owned || !owned->lane || messages[i].sequence < weir_lane_state(owned->lane)->next_offset)
+            continue; /* dropped or seeking: it will be read again; or read before a seek: it is in the cut */
+        enum weir_status status = weir_intake_take(worker->intake, owned->lane, &messages[i], now, &outcome, reterr);
+        while (status == WEIR_AGAIN) {
+            status = worker->quarantine->ops->flush(worker->quarantine, reterr);
+            if (status == WEIR_OK)
+                status = weir_intake_take(worker->intake, owned->lane, &messages[i], now, &outcome, reterr);
+        }
+        if (status != WEIR_OK)
+            return WEIR_FATAL;
+        owned->last_message = clock;
+        owned->has_quarantined = owned->has_quarantined || outcome == WEIR_OUTCOME_REJECTED;
+    }
+    return WEIR_OK;
+}
+
+/* Pauses a lane whose changes pile up while no cut is free, and lets it go on when they are off. */
+static void press_back(struct weir_worker *worker, struct worker_lane *owned)
+{
+    bool is_full = weir_lane_unsealed(owned->lane) >= WEIR_UNSEALED_MAX && worker->free_count == 0;
+
+    if (is_full && !owned->is_paused) {
+        worker->source->ops->pause(worker->source, owned->partition);
+        owned->is_paused = true;
+        weir_log(WEIR_LOG_WARN, "lane %s paused: the window store is behind", owned->name_bytes);
+    } else if (owned->is_paused && weir_lane_unsealed(owned->lane) < WEIR_UNSEALED_MAX / 2) {
+        worker->source->ops->resume(worker->source, owned->partition);
+        owned->is_paused = false;
+    }
+}
+
+static void tend_lanes(struct weir_worker *worker, bool is_end)
+{
+    int64_t now = monotonic(), wall = weir_time_now();
+
+    for (int32_t i = 0; i < worker->partition_limit; i++) {
+        struct worker_lane *owned = worker->lanes[i];
+        if (!owned || !owned->lane)
+            continue;
+        bool is_idle = now - owned->last_message >= worker->settings.idle
+                       && worker->source->ops->is_caught_up(worker->source, owned->partition);
+        if (is_end || is_idle)
+            weir_lane_idle(owned->lane, wall);
+        bool is_due = now - owned->last_seal >= worker->settings.flush_interval || is_end
+                      || weir_lane_unsealed(owned->lane) >= WEIR_UNSEALED_MAX;
+        if (is_due && weir_lane_has_changes(owned->lane))
+            send_cut(worker, owned);
+        press_back(worker, owned);
+    }
+}
+
+static void set_gauge(_Atomic uint64_t *gauge, uint64_t value)
+{
+    /* relaxed: a figure on a page, with no other memory hanging on it. */
+    atomic_store_explicit(gauge, value, memory_order_relaxed);
+}
+
+static void show_gauges(struct weir_worker *worker)
+{
+    const struct weir_intake_counts *counts = weir_intake_counts(worker->intake);
+    uint64_t windows = 0, ids = 0, bytes = 0, paused = 0;
+    int64_t watermark = WEIR_TIME_NEVER;
+
+    for (int32_t i = 0; i < worker->partition_limit; i++) {
+        const struct worker_lane *owned = worker->lanes[i];
+        if (!owned || !owned->lane)
+            continue;
+        windows += weir_lane_windows(owned->lane);
+        ids += weir_lane_ids(owned->lane);
+        bytes += weir_lane_bytes(owned->lane);
+        paused += owned->is_paused;
+        if (weir_lane_state(owned->lane)->watermark < watermark)
+            watermark = weir_lane_state(owned->lane)->watermark;
+    }
+    set_gauge(&worker->gauges.lanes, worker->lane_count);
+    set_gauge(&worker->gauges.windows, windows);
+    set_gauge(&worker->gauges.ids, ids);
+    set_gauge(&worker->gauges.lane_bytes, bytes);
+    set_gauge(&worker->gauges.lanes_paused, paused);
+    set_gauge(&worker->gauges.cuts_in_flight, worker->settings.cuts_max - worker->free_count);
+    set_gauge(&worker->gauges.bytes, counts->bytes);
+    atomic_store_explicit(&worker->gauges.watermark, worker->lane_count ? watermark : 0, memory_order_relaxed);
+    for (int i = 0; i < WEIR_OUTCOME_FULL; i++)
+        set_gauge(&worker->gauges.outcomes[i], counts->outcomes[i]);
+    for (int i = 0; i < WEIR_REASON_COUNT; i++)
+        set_gauge(&worker->gauges.rejections[i], counts->rejections[i]);
+}
+
+static bool has_fenced_lane(const struct weir_worker *worker)
+{
+    for (int32_t i = 0; i < worker->partition_limit; i++)
+        if (worker->lanes[i] && !worker->lanes[i]->lane)
+            return true;
+    return false;
+}
+
+/* The end was reached: closes by the wall clock, writes all. true: everything stands in the store. */
+static bool end_lanes(struct weir_worker *worker)
+{
+    tend_lanes(worker, true);
+    for (int32_t i = 0; i < worker->partition_limit; i++)
+        if (worker->lanes[i] && worker->lanes[i]->lane && !settle_lane(worker, worker->lanes[i]))
+            return false;
+    return !has_fenced_lane(worker);
+}
+
+static enum weir_status step(struct weir_worker *worker, bool *ret_ended, struct weir_error *reterr)
+{
+    static _Thread_local struct weir_message messages[WEIR_POLL_MESSAGES_MAX];
+    size_t count = 0;
+    enum weir_status status =
+        worker->source->ops->poll(worker->source, POLL_MS, messages, WEIR_POLL_MESSAGES_MAX, &count, reterr);
+
+    if (status == WEIR_OK || status == WEIR_AGAIN) {
+        bool is_end = status == WEIR_AGAIN;
+        status = take_messages(worker, messages, count, reterr);
+        land_all(worker);
+        tend_lanes(worker, false);
+        if (status == WEIR_OK)
+            status = retake_lanes(worker, reterr);
+        *ret_ended = status == WEIR_OK && is_end && worker->settings.until_end && !has_fenced_lane(worker)
+                     && end_lanes(worker);
+    }
+    if (worker->has_failed) {
+        *reterr = worker->failure;
+        status = WEIR_FATAL;
+    }
+    show_gauges(worker);
+    return status;
+}
+
+static void drop_all(struct weir_worker *worker)
+{
+    for (int32_t i = 0; i < worker->partition_limit; i++)
+        if (worker->lanes[i])
+            worker->lanes[i]->lane = weir_lane_free(worker->lanes[i]->lane);
+}
+
+enum weir_status weir_worker_run(struct weir_worker *worker, struct weir_source *source, const _Atomic bool *stop,
+                                 struct weir_error *reterr)
+{
+    enum weir_status status = WEIR_OK;
+    bool is_ended = false;
+
+    worker->source = source;
+    worker->stop = stop;
+    worker->writer = weir_writer_new(worker->writer_store, worker->quarantine, &worker->gauges);
+    while (status == WEIR_OK && !is_ended && !atomic_load_explicit(stop, memory_order_relaxed))
+        status = step(worker, &is_ended, reterr);
+    if (status != WEIR_OK)
+        drop_all(worker); /* what went wrong may be in memory: write nothing more, the next owner reads again */
+    /* Leaving the group revokes every partition, and that hands each lane over. */
+    weir_source_free(source);
+    worker->writer = weir_writer_free(worker->writer);
+    if (status == WEIR_OK && worker->has_failed) {
+        *reterr = worker->failure;
+        status = WEIR_FATAL;
+    }
+    show_gauges(worker);
+    return status;
+}
+
+/* 4. life ------------------------------------------------------------------------------------------------------------------ */
+struct weir_worker *weir_worker_new(const struct weir_catalog *catalog, const struct weir_worker_settings *settings,
+                                    struct weir_window_store *consumer_store, struct weir_window_store *writer_store,
+                                    struct weir_quarantine *quarantine)
+{
+    struct weir_worker *worker = weir_new(sizeof *worker);
+
+    weir_check(settings->cuts_max >= 1 && settings->cuts_max <= WEIR_CUTS_MAX);
+    worker->catalog = catalog;
+    worker->settings = *settings;
+    worker->store = consumer_store;
+    worker->writer_store = writer_store;
+    worker->quarantine = quarantine;
+    worker->intake = weir_intake_new(catalog, quarantine);
+    worker->lanes = weir_new_array(PARTITIONS_MAX, sizeof *worker->lanes);
+    for (uint32_t i = 0; i < settings->cuts_max; i++) {
+        worker->flights[i].sealed = weir_sealed_cut_new();
+        worker->free_flights[worker->free_count++] = &worker->flights[i];
+    }
+    return worker;
+}
+
+struct weir_worker *weir_worker_free(struct weir_worker *worker)
+{
+    if (!worker)
+        return NULL;
+    for (int32_t i = 0; i < worker->partition_limit; i++) {
+        if (!worker->lanes[i])
+            continue;
+        weir_lane_free(worker->lanes[i]->lane);
+        free(worker->lanes[i]);
+    }
+    for (uint32_t i = 0; i < worker->settings.cuts_max; i++)
+        weir_sealed_cut_free(worker->flights[i].sealed);
+    weir_intake_free(worker->intake);
+    free(worker->lanes);
+    free(worker);
+    return NULL;
+}
+
+struct weir_source_listener weir_worker_listener(struct weir_worker *worker)
+{
+    return (struct weir_source_listener){.context = worker, .assigned = on_assigned, .revoked = on_revoked};
+}
+
+struct weir_worker_gauges *weir_worker_gauges(struct weir_worker *worker) { return &worker->gauges; }

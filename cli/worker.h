@@ -1,0 +1,58 @@
+/* An ingest worker: source -> lanes -> cuts -> store, with two threads.
+ *
+ * The consuming thread polls the source and owns every lane of this worker. Sealed cuts go through a bounded lock-free ring to the
+ * writing thread, which writes them in order and sends them back through a second ring. Cut objects come from a fixed
+ * pool, so a slow store first fills the ring and then pauses the partitions; the consuming thread never waits for it.
+ *
+ * On a mismatch (somebody else took the lane, or the store came back older) the lane is dropped without a write, taken
+ * again and read again from its stored offset.
+ */
+#ifndef WEIR_CLI_WORKER_H
+#define WEIR_CLI_WORKER_H
+
+#include <stdatomic.h>
+
+#include "aggregator/lane.h"
+#include "cli/intake.h"
+
+struct weir_worker_settings {
+    struct weir_lane_settings lane;
+    int64_t flush_interval;  /* ns: a lane with changes is sealed this often */
+    int64_t idle;            /* ns without events, caught up: the lane follows the wall clock */
+    uint32_t cuts_max;       /* cuts in flight, 1..WEIR_CUTS_MAX */
+    bool until_end;
+};
+
+enum {
+    WEIR_CUTS_MAX = 64,
+    WEIR_UNSEALED_MAX = 262144, /* changed windows and new ids of a lane that wait for a free cut: then it is paused */
+};
+
+/* Written by the worker's threads with relaxed atomics, read by anyone (metrics). */
+struct weir_worker_gauges {
+    _Atomic uint64_t lanes, windows, ids, lane_bytes;
+    _Atomic uint64_t cuts_written, cuts_retried, cuts_fenced, cuts_in_flight, lanes_paused;
+    _Atomic uint64_t outcomes[WEIR_OUTCOME_FULL];
+    _Atomic uint64_t rejections[WEIR_REASON_COUNT];
+    _Atomic uint64_t bytes;
+    _Atomic int64_t watermark; /* the lowest of this worker's lanes, ns */
+    _Atomic bool is_store_down;
+};
+
+struct weir_worker;
+
+/* consumer_store and writer_store: one handle for each thread. All must outlive the worker. The source is set by
+ * weir_worker_run, since it needs the worker's listener to open. */
+struct weir_worker *weir_worker_new(const struct weir_catalog *catalog, const struct weir_worker_settings *settings,
+                                    struct weir_window_store *consumer_store, struct weir_window_store *writer_store,
+                                    struct weir_quarantine *quarantine);
+struct weir_worker *weir_worker_free(struct weir_worker *worker); /* after run; NULL in, NULL out */
+struct weir_source_listener weir_worker_listener(struct weir_worker *worker);
+struct weir_worker_gauges *weir_worker_gauges(struct weir_worker *worker);
+
+/* Runs until *stop is true (flushes, hands the lanes over), or, with until_end, until all is read and written. Frees the source:
+ * leaving the group is part of the hand-over. WEIR_OK or WEIR_FATAL with *reterr. */
+enum weir_status weir_worker_run(struct weir_worker *worker, struct weir_source *source, const _Atomic bool *stop,
+                                 struct weir_error *reterr);
+
+#endif

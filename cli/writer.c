@@ -1,0 +1,126 @@
+#include "cli/writer.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+
+#include "common/log.h"
+#include "common/ring.h"
+
+enum { RETRY_FIRST_MS = 20, RETRY_MOST_MS = 2000, WAIT_MS = 500, LOG_EVERY_RETRIES = 10 };
+
+struct weir_writer {
+    struct weir_window_store *store;
+    struct weir_quarantine *quarantine;
+    struct weir_worker_gauges *gauges;
+    struct weir_ring outbound, inbound; /* worker -> writer, writer -> worker */
+    void *outbound_slots[WEIR_CUTS_MAX], *inbound_slots[WEIR_CUTS_MAX];
+    struct weir_bell work, done;
+    _Atomic bool is_stopping, is_abandoned;
+    pthread_t thread;
+};
+
+/* One attempt: records of quarantined events first, then the cut that says they were passed. */
+static enum weir_status write_once(struct weir_writer *writer, struct weir_flight *flight)
+{
+    enum weir_status status = WEIR_OK;
+
+    if (flight->has_quarantined)
+        status = writer->quarantine->ops->flush(writer->quarantine, &flight->error);
+    if (status == WEIR_OK)
+        status = writer->store->ops->write_cut(writer->store, &flight->sealed->cut, &flight->error);
+    return status;
+}
+
+static enum weir_status write_flight(struct weir_writer *writer, struct weir_flight *flight)
+{
+    enum weir_status status;
+    int pause = RETRY_FIRST_MS;
+
+    for (unsigned retries = 0; (status = write_once(writer, flight)) == WEIR_RETRY || status == WEIR_AGAIN; retries++) {
+        /* relaxed: a flag that somebody looks at now and then; nothing hangs on its order. */
+        if (atomic_load_explicit(&writer->is_abandoned, memory_order_relaxed))
+            return WEIR_FENCED;
+        atomic_fetch_add_explicit(&writer->gauges->cuts_retried, 1, memory_order_relaxed);
+        atomic_store_explicit(&writer->gauges->is_store_down, true, memory_order_relaxed);
+        if (retries % LOG_EVERY_RETRIES == 0)
+            weir_log(WEIR_LOG_WARN, "lane %.*s cannot be written, holding everything and trying again: %s",
+                     (int)flight->sealed->cut.lane.length, flight->sealed->cut.lane.data, flight->error.text);
+        weir_bell_wait(&writer->work, pause);
+        pause = pause * 2 < RETRY_MOST_MS ? pause * 2 : RETRY_MOST_MS;
+    }
+    if (atomic_exchange_explicit(&writer->gauges->is_store_down, false, memory_order_relaxed))
+        weir_log(WEIR_LOG_INFO, "the window store answers again");
+    return status;
+}
+
+static void *run(void *context)
+{
+    struct weir_writer *writer = context;
+
+    for (;;) {
+        struct weir_flight *flight = weir_ring_pop(&writer->outbound);
+        if (!flight) {
+            /* acquire: with the stop comes everything pushed before it, so one more look at the ring is the last. */
+            if (atomic_load_explicit(&writer->is_stopping, memory_order_acquire)) {
+                if (!(flight = weir_ring_pop(&writer->outbound)))
+                    return NULL;
+            } else {
+                weir_bell_wait(&writer->work, WAIT_MS);
+                continue;
+            }
+        }
+        flight->status = write_flight(writer, flight);
+        atomic_fetch_add_explicit(flight->status == WEIR_OK ? &writer->gauges->cuts_written
+                                                            : &writer->gauges->cuts_fenced,
+                                  1, memory_order_relaxed);
+        weir_check(weir_ring_push(&writer->inbound, flight));
+        weir_bell_ring(&writer->done);
+    }
+}
+
+struct weir_writer *weir_writer_new(struct weir_window_store *store, struct weir_quarantine *quarantine,
+                                    struct weir_worker_gauges *gauges)
+{
+    struct weir_writer *writer = aligned_alloc(64, (sizeof *writer + 63) / 64 * 64);
+
+    weir_check(writer != NULL);
+    memset(writer, 0, sizeof *writer);
+    writer->store = store;
+    writer->quarantine = quarantine;
+    writer->gauges = gauges;
+    weir_ring_init(&writer->outbound, writer->outbound_slots, WEIR_CUTS_MAX);
+    weir_ring_init(&writer->inbound, writer->inbound_slots, WEIR_CUTS_MAX);
+    weir_bell_open(&writer->work);
+    weir_bell_open(&writer->done);
+    weir_check(pthread_create(&writer->thread, NULL, run, writer) == 0);
+    return writer;
+}
+
+void weir_writer_abandon(struct weir_writer *writer, bool is_on)
+{
+    atomic_store_explicit(&writer->is_abandoned, is_on, memory_order_relaxed);
+    weir_bell_ring(&writer->work);
+}
+
+struct weir_writer *weir_writer_free(struct weir_writer *writer)
+{
+    if (!writer)
+        return NULL;
+    atomic_store_explicit(&writer->is_stopping, true, memory_order_release);
+    weir_bell_ring(&writer->work);
+    pthread_join(writer->thread, NULL);
+    weir_bell_close(&writer->work);
+    weir_bell_close(&writer->done);
+    free(writer);
+    return NULL;
+}
+
+void weir_writer_send(struct weir_writer *writer, struct weir_flight *flight)
+{
+    weir_check(weir_ring_push(&writer->outbound, flight));
+    weir_bell_ring(&writer->work);
+}
+
+struct weir_flight *weir_writer_receive(struct weir_writer *writer) { return weir_ring_pop(&writer->inbound); }
+
+void weir_writer_wait(struct weir_writer *writer, int timeout_ms) { weir_bell_wait(&writer->done, timeout_ms); }
