@@ -1,5 +1,6 @@
 #include "cli/worker.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
 

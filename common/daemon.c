@@ -1,0 +1,87 @@
+#include "common/daemon.h"
+
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <systemd/sd-daemon.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "common/calendar.h"
+
+static _Atomic bool is_stopping;
+static uint64_t watchdog_us; /* 0: nobody watches */
+static int64_t last_alive;
+
+static int64_t monotonic(void)
+{
+    struct timespec now;
+    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * WEIR_SECOND + now.tv_nsec;
+}
+
+static void on_signal(int signal)
+{
+    if (signal == SIGINT && atomic_load_explicit(&is_stopping, memory_order_relaxed))
+        _exit(EXIT_FAILURE);
+    atomic_store_explicit(&is_stopping, true, memory_order_relaxed); /* a lock-free flag is safe in a handler */
+}
+
+const _Atomic bool *weir_daemon_catch_signals(void)
+{
+    struct sigaction action = {.sa_handler = on_signal};
+
+    sigemptyset(&action.sa_mask);
+    sigaction(SIGTERM, &action, NULL);
+    sigaction(SIGINT, &action, NULL);
+    signal(SIGPIPE, SIG_IGN);
+    if (sd_watchdog_enabled(0, &watchdog_us) <= 0)
+        watchdog_us = 0;
+    return &is_stopping;
+}
+
+void weir_daemon_ready(const char *status) { sd_notifyf(0, "READY=1\nSTATUS=%s", status); }
+
+void weir_daemon_stopping(void) { sd_notify(0, "STOPPING=1"); }
+
+void weir_daemon_alive(void)
+{
+    int64_t now;
+
+    if (!watchdog_us)
+        return;
+    now = monotonic();
+    if (now - last_alive < (int64_t)watchdog_us * 1000 / 4)
+        return;
+    last_alive = now;
+    sd_notify(0, "WATCHDOG=1");
+}
+
+struct weir_progress weir_progress_start(const char *name)
+{
+    return (struct weir_progress){
+        .name = name, .shown = monotonic() + 2 * WEIR_SECOND - WEIR_SECOND / 5, .is_terminal = isatty(STDERR_FILENO)};
+}
+
+void weir_progress_show(struct weir_progress *progress, const char *format, ...)
+{
+    va_list arguments;
+
+    if (!progress->is_terminal || monotonic() - progress->shown < WEIR_SECOND / 5)
+        return;
+    progress->shown = monotonic();
+    progress->is_shown = true;
+    fprintf(stderr, "\r\033[K%s: ", progress->name);
+    va_start(arguments, format);
+    vfprintf(stderr, format, arguments);
+    va_end(arguments);
+    fflush(stderr);
+}
+
+void weir_progress_end(struct weir_progress *progress)
+{
+    if (progress->is_shown)
+        fputs("\r\033[K", stderr);
+    progress->is_shown = false;
+}

@@ -1,0 +1,31 @@
+/* What makes a process a good daemon, or a good neighbour on a terminal: stopping on signals, talking to systemd,
+ * progress. Main thread only, but for the stop flag.
+ */
+#ifndef WEIR_COMMON_DAEMON_H
+#define WEIR_COMMON_DAEMON_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+/* SIGTERM and SIGINT set the flag that is returned; a second SIGINT ends the process at once. SIGPIPE is ignored. */
+const _Atomic bool *weir_daemon_catch_signals(void);
+
+/* sd_notify, where systemd listens; else nothing. */
+void weir_daemon_ready(const char *status);
+void weir_daemon_stopping(void);
+/* Tells the watchdog that the loop goes round; cheap, call it every round. */
+void weir_daemon_alive(void);
+
+/* A line on a terminal that is written over, at most 5 times a second, first after two seconds; nothing elsewhere. */
+struct weir_progress {
+    const char *name;
+    int64_t shown; /* monotonic ns */
+    bool is_terminal;
+    bool is_shown;
+};
+struct weir_progress weir_progress_start(const char *name);
+void weir_progress_show(struct weir_progress *progress, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void weir_progress_end(struct weir_progress *progress); /* clears the line */
+
+#endif
