@@ -222,8 +222,7 @@ def _contracts(rng, prefix, customers, books, windows_of_book, meters_of_book, s
                     for key in rng.sample(metered, rng.randrange(1, len(metered) + 1))]
             if rng.random() < 0.4:
                 contract["commitments"] = [
-                    {"key": f"{prefix}floor{n}", "type": "minimum_spend", "amount": quantity(rng, 2000), "per": "period"}
-                    for n in range(rng.choice((1, 1, 2)))]
+                    {"key": f"{prefix}floor", "type": "minimum_spend", "amount": quantity(rng, 2000), "per": "period"}]
             contracts.append(contract)
     return contracts
 
