@@ -1,0 +1,51 @@
+"""Servers for the whole-system tests: one Kafka, Redis and PostgreSQL for the session, by deploy/local."""
+import os
+import pathlib
+import subprocess
+import urllib.parse
+
+import psycopg2
+import pytest
+import redis
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+LOCAL = ROOT / "deploy" / "local"
+
+
+class Servers:
+    """The session's servers. A server that does not start fails the tests that ask for it."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        done = self.local("up", "--fast", "--partitions", "4")
+        assert done.returncode == 0, done.stdout + done.stderr
+        script = 'eval "$("$0" env --dir "$1")" && env -0'
+        text = subprocess.run(["bash", "-c", script, LOCAL, folder], capture_output=True, check=True,
+                              env={"PATH": os.environ["PATH"]}).stdout.decode()
+        pairs = dict(line.split("=", 1) for line in text.split("\0") if line)
+        self.env = {name: value for name, value in pairs.items() if name.startswith("WEIR_")}
+
+    def local(self, *arguments):
+        return subprocess.run([LOCAL, *arguments, "--dir", self.folder], capture_output=True, text=True, timeout=300)
+
+    def room(self, name, partitions=4):
+        """Settings for a topic, a database and an empty Redis of one's own."""
+        done = self.local("topic", name, "--partitions", str(partitions))
+        assert done.returncode == 0, done.stdout + done.stderr
+        url = urllib.parse.urlsplit(self.env["WEIR_POSTGRES_URL"])
+        connection = psycopg2.connect(self.env["WEIR_POSTGRES_URL"])
+        connection.autocommit = True
+        database = name.replace("-", "_")
+        connection.cursor().execute(f'CREATE DATABASE "{database}"')
+        connection.close()
+        redis.Redis.from_url(self.env["WEIR_REDIS_URL"]).flushall()
+        return {**self.env, "WEIR_KAFKA_TOPIC": name, "WEIR_POSTGRES_URL": url._replace(path="/" + database).geturl()}
+
+
+@pytest.fixture(scope="session")
+def servers(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("servers")
+    try:
+        yield Servers(folder)
+    finally:
+        subprocess.run([LOCAL, "down", "--wipe", "--dir", folder], capture_output=True, timeout=300, check=False)
