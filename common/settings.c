@@ -1,0 +1,461 @@
+#include "common/settings.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/arena.h"
+#include "common/calendar.h"
+#include "common/log.h"
+#include "common/status.h"
+
+enum type { TEXT, WHOLE, DURATION, SWITCH, LOG_FORMAT, LOG_LEVEL };
+
+struct row {
+    const char *name;
+    enum type type;
+    unsigned commands;
+    const char *fallback;
+    int64_t min, max;
+    size_t offset;
+    const char *help;
+};
+
+#define AT(field) offsetof(struct weir_settings, field)
+#define KAFKA (WEIR_COMMAND_INGEST | WEIR_COMMAND_PRODUCE | WEIR_COMMAND_RECONCILE | WEIR_COMMAND_RATER)
+#define POSTGRES (WEIR_COMMAND_RATER | WEIR_COMMAND_RECONCILE | WEIR_COMMAND_MIGRATE | WEIR_COMMAND_APPLY)
+#define STORE (WEIR_COMMAND_INGEST | WEIR_COMMAND_RATER | WEIR_COMMAND_RECONCILE)
+#define CATALOG (WEIR_COMMAND_INGEST | WEIR_COMMAND_RATER | WEIR_COMMAND_RECONCILE | WEIR_COMMAND_APPLY)
+#define DAEMON (WEIR_COMMAND_INGEST | WEIR_COMMAND_RATER)
+
+static const struct row rows[] = {
+    {"kafka.brokers", TEXT, KAFKA, "127.0.0.1:9092", 0, 0, AT(kafka_brokers), "bootstrap brokers, host:port,..."},
+    {"kafka.topic", TEXT, KAFKA, "events", 0, 0, AT(kafka_topic), "topic of usage events"},
+    {"kafka.group", TEXT, KAFKA, "weir", 0, 0, AT(kafka_group), "consumer group of the ingest workers"},
+    {"quarantine.topic", TEXT, WEIR_COMMAND_INGEST, "", 0, 0, AT(quarantine_topic),
+     "where events go that cannot be counted; empty: TOPIC.quarantine"},
+    {"redis.url", TEXT, STORE, "redis://127.0.0.1:6379", 0, 0, AT(redis_url),
+     "window store: redis://[user:password@]host:port[/db] or unix:///path"},
+    {"postgres.url", TEXT, POSTGRES | WEIR_COMMAND_INGEST, "postgresql:///weir", 0, 0, AT(postgres_url),
+     "ledger: any libpq connection string"},
+    {"catalog", TEXT, CATALOG, "", 0, 0, AT(catalog),
+     "folder of JSON files, or one file; empty: the one applied last in PostgreSQL"},
+    {"lateness", DURATION, WEIR_COMMAND_INGEST, "24h", 0, 9500 * WEIR_HOUR, AT(lateness),
+     "how late an event is accepted, in event time"},
+    {"disorder", DURATION, WEIR_COMMAND_INGEST, "10s", 0, 9500 * WEIR_HOUR, AT(disorder),
+     "how far the watermark stays behind the highest event time"},
+    {"max_future", DURATION, WEIR_COMMAND_INGEST, "5m", 0, 9500 * WEIR_HOUR, AT(max_future),
+     "how far ahead of the clock an event may be"},
+    {"id_retention", DURATION, WEIR_COMMAND_INGEST, "0s", 0, 9500 * WEIR_HOUR, AT(id_retention),
+     "how long ids are remembered; 0s: as long as lateness, and never shorter"},
+    {"idle", DURATION, WEIR_COMMAND_INGEST, "10s", WEIR_SECOND / 10, WEIR_DAY, AT(idle),
+     "a lane without events and caught up follows the wall clock after this"},
+    {"flush_interval", DURATION, WEIR_COMMAND_INGEST, "200ms", WEIR_SECOND / 100, WEIR_MINUTE, AT(flush_interval),
+     "how often a lane's changes go to the window store"},
+    {"lane_windows_max", WHOLE, WEIR_COMMAND_INGEST, "10000000", 1000, 4000000000, AT(lane_windows_max),
+     "windows in memory per lane (about 200 bytes each)"},
+    {"lane_ids_max", WHOLE, WEIR_COMMAND_INGEST, "100000000", 1000, 4000000000, AT(lane_ids_max),
+     "ids in memory per lane (18 to 37 bytes each)"},
+    {"ring_cuts", WHOLE, WEIR_COMMAND_INGEST, "8", 1, 64, AT(ring_cuts),
+     "cuts under way to the window store before partitions are paused"},
+    {"rater.batch", WHOLE, WEIR_COMMAND_RATER, "20000", 1, 1000000, AT(rater_batch), "windows per transaction"},
+    {"rater.interval", DURATION, WEIR_COMMAND_RATER, "200ms", WEIR_SECOND / 100, WEIR_HOUR, AT(rater_interval),
+     "how often the lists of work are looked at"},
+    {"metrics.listen", TEXT, DAEMON, "127.0.0.1:9464", 0, 0, AT(metrics_listen),
+     "host:port of /metrics, /healthz and /readyz; port 0: any free one; off: none"},
+    {"log.format", LOG_FORMAT, WEIR_COMMAND_ANY, "text", 0, 0, AT(log_format), "text or json"},
+    {"log.level", LOG_LEVEL, WEIR_COMMAND_ANY, "info", 0, 0, AT(log_level), "error, warn, info or debug"},
+    {"until_end", SWITCH, WEIR_COMMAND_INGEST, "false", 0, 0, AT(until_end),
+     "stop, flushed, at the offsets that were the end at the start"},
+    {"until_done", SWITCH, WEIR_COMMAND_RATER, "false", 0, 0, AT(until_done), "stop when nothing closed is left to rate"},
+    {"dry_run", SWITCH, WEIR_COMMAND_MIGRATE | WEIR_COMMAND_APPLY, "false", 0, 0, AT(dry_run),
+     "say what would be done, and do nothing"},
+};
+enum { ROW_COUNT = sizeof rows / sizeof *rows };
+
+/* 1. names -------------------------------------------------------------------------------------------------------- */
+enum { NAME_MAX_BYTES = 64 };
+
+static void environment_name(const struct row *row, char name[NAME_MAX_BYTES])
+{
+    size_t at = (size_t)snprintf(name, NAME_MAX_BYTES, "WEIR_");
+
+    for (const char *from = row->name; *from; from++)
+        name[at++] = (char)(*from == '.' ? '_' : toupper((unsigned char)*from));
+    name[at] = '\0';
+}
+
+static void flag_name(const struct row *row, char name[NAME_MAX_BYTES])
+{
+    size_t at = 0;
+
+    for (const char *from = row->name; *from; from++)
+        name[at++] = (char)(*from == '.' || *from == '_' ? '-' : *from);
+    name[at] = '\0';
+}
+
+/* Edits between two short words; for "did you mean". */
+static size_t distance(const char *a, const char *b)
+{
+    size_t previous[NAME_MAX_BYTES + 1], length = strlen(b);
+
+    if (length > NAME_MAX_BYTES)
+        return NAME_MAX_BYTES;
+    for (size_t j = 0; j <= length; j++)
+        previous[j] = j;
+    for (size_t i = 1; a[i - 1]; i++) {
+        size_t diagonal = previous[0];
+        previous[0] = i;
+        for (size_t j = 1; j <= length; j++) {
+            size_t least = diagonal + (a[i - 1] != b[j - 1]);
+            diagonal = previous[j];
+            if (previous[j] + 1 < least)
+                least = previous[j] + 1;
+            if (previous[j - 1] + 1 < least)
+                least = previous[j - 1] + 1;
+            previous[j] = least;
+        }
+    }
+    return previous[length];
+}
+
+/* 2. values ------------------------------------------------------------------------------------------------------- */
+struct loading {
+    const struct weir_usage *usage;
+    struct weir_settings *settings;
+    struct weir_arena *arena;
+};
+
+/* Says what is wrong with a value; `where` is the flag, the variable or the file's key. Answers false. */
+static bool refuse(const struct loading *loading, const char *where, const char *found, const char *allowed)
+{
+    fprintf(stderr, "%s: %s: '%s' is not %s\n", loading->usage->name, where, found, allowed);
+    return false;
+}
+
+static bool refuse_range(const struct loading *loading, const struct row *row, const char *where, const char *found)
+{
+    char low[WEIR_TIME_TEXT_MAX], high[WEIR_TIME_TEXT_MAX], allowed[128];
+
+    if (row->type == DURATION) {
+        weir_duration_format(row->min, low);
+        weir_duration_format(row->max, high);
+        snprintf(allowed, sizeof allowed, "a duration from %s to %s (ms, s, m, h, d)", low, high);
+    } else {
+        snprintf(allowed, sizeof allowed, "a whole number from %" PRId64 " to %" PRId64, row->min, row->max);
+    }
+    return refuse(loading, where, found, allowed);
+}
+
+static bool parse_whole(const char *text, int64_t *ret_value)
+{
+    char *end;
+
+    errno = 0;
+    *ret_value = strtoll(text, &end, 10);
+    return end != text && *end == '\0' && errno == 0;
+}
+
+static bool set_row(const struct loading *loading, const struct row *row, const char *where, const char *value)
+{
+    void *field = (char *)loading->settings + row->offset;
+    int64_t number = 0;
+    bool is_level = false;
+
+    switch (row->type) {
+    case SWITCH:
+        if (strcmp(value, "true") != 0 && strcmp(value, "false") != 0)
+            return refuse(loading, where, value, "true or false");
+        *(bool *)field = value[0] == 't';
+        return true;
+    case WHOLE:
+    case DURATION:
+        if (!(row->type == WHOLE ? parse_whole(value, &number) : weir_duration_parse(weir_slice_text(value), &number))
+            || number < row->min || number > row->max)
+            return refuse_range(loading, row, where, value);
+        *(int64_t *)field = number;
+        return true;
+    case LOG_FORMAT:
+        if (strcmp(value, "text") != 0 && strcmp(value, "json") != 0)
+            return refuse(loading, where, value, "text or json");
+        break;
+    case LOG_LEVEL:
+        for (int i = 0; i < WEIR_LOG_LEVEL_COUNT; i++)
+            is_level = is_level || strcmp(value, weir_log_level_name[i]) == 0;
+        if (!is_level)
+            return refuse(loading, where, value, "error, warn, info or debug");
+        break;
+    case TEXT:
+        break;
+    }
+    *(const char **)field = weir_arena_copy(loading->arena, value, strlen(value)).data;
+    return true;
+}
+
+/* 3. the file ------------------------------------------------------------------------------------------------------- */
+static bool set_properties(const struct loading *loading, const char *file, json_t *object)
+{
+    struct weir_settings *settings = loading->settings;
+    const char *name;
+    json_t *value;
+
+    json_object_foreach(object, name, value) {
+        if (!json_is_string(value) || settings->kafka_property_count == WEIR_PROPERTIES_MAX) {
+            fprintf(stderr, "%s: %s: kafka.properties.%s: a string is needed, and at most %d properties\n",
+                    loading->usage->name, file, name, WEIR_PROPERTIES_MAX);
+            return false;
+        }
+        settings->kafka_properties[settings->kafka_property_count++] = (struct weir_setting_property){
+            weir_arena_copy(loading->arena, name, strlen(name)).data,
+            weir_arena_copy(loading->arena, json_string_value(value), json_string_length(value)).data};
+    }
+    return true;
+}
+
+static bool set_json(const struct loading *loading, const char *file, const char *path, json_t *value)
+{
+    char where[WEIR_SETTING_TEXT_MAX], number[32];
+    const struct row *row = NULL;
+
+    for (int i = 0; i < ROW_COUNT && !row; i++)
+        if (strcmp(rows[i].name, path) == 0)
+            row = &rows[i];
+    snprintf(where, sizeof where, "%s: %s", file, path);
+    if (!row) {
+        fprintf(stderr, "%s: %s is not a setting; the README lists them\n", loading->usage->name, where);
+        return false;
+    }
+    if (json_is_string(value))
+        return set_row(loading, row, where, json_string_value(value));
+    if (json_is_boolean(value))
+        return set_row(loading, row, where, json_is_true(value) ? "true" : "false");
+    if (json_is_integer(value)) {
+        snprintf(number, sizeof number, "%" JSON_INTEGER_FORMAT, json_integer_value(value));
+        return set_row(loading, row, where, number);
+    }
+    fprintf(stderr, "%s: %s: a string, a whole number, true or false is needed\n", loading->usage->name, where);
+    return false;
+}
+
+/* All of an object; every mistake is told. */
+static bool set_object(const struct loading *loading, const char *file, const char *prefix, json_t *object)
+{
+    const char *name;
+    json_t *value;
+    bool is_good = true;
+
+    json_object_foreach(object, name, value) {
+        const char *path = weir_arena_print(loading->arena, "%s%s%s", prefix, *prefix ? "." : "", name);
+        if (strcmp(path, "kafka.properties") == 0 && json_is_object(value))
+            is_good = set_properties(loading, file, value) && is_good;
+        else if (json_is_object(value) && !*prefix)
+            is_good = set_object(loading, file, path, value) && is_good;
+        else
+            is_good = set_json(loading, file, path, value) && is_good;
+    }
+    return is_good;
+}
+
+static bool set_file(const struct loading *loading, const char *file)
+{
+    json_error_t error;
+    json_t *root = json_load_file(file, JSON_REJECT_DUPLICATES, &error);
+    bool is_good = json_is_object(root);
+
+    if (!root)
+        fprintf(stderr, "%s: %s:%d:%d: %s\n", loading->usage->name, file, error.line, error.column, error.text);
+    else if (!is_good)
+        fprintf(stderr, "%s: %s: an object of settings is needed\n", loading->usage->name, file);
+    else
+        is_good = set_object(loading, file, "", root);
+    json_decref(root);
+    return is_good;
+}
+
+/* 4. flags and help ----------------------------------------------------------------------------------------------------- */
+static void print_help(const struct weir_usage *usage)
+{
+    char flag[NAME_MAX_BYTES], environment[NAME_MAX_BYTES];
+
+    printf("usage: %s %s\n\n%s\n\noptions (also in the file of --config, and in the environment):\n", usage->name,
+           usage->arguments, usage->purpose);
+    for (int i = 0; i < ROW_COUNT; i++) {
+        if (!(rows[i].commands & usage->command))
+            continue;
+        flag_name(&rows[i], flag);
+        environment_name(&rows[i], environment);
+        printf("  --%-20s %s\n", flag, rows[i].help);
+        if (rows[i].type == SWITCH)
+            continue;
+        printf("    %-20s %s, default %s%s%s\n", "", environment, *rows[i].fallback ? "" : "(empty)", rows[i].fallback,
+               "");
+    }
+    printf("  --%-20s JSON file of settings, nested by the dots of their names\n", "config FILE");
+    printf("  --%-20s this text\n\nexample: %s\n", "help", usage->example);
+}
+
+static const struct row *find_flag(const struct weir_usage *usage, const char *name, size_t length)
+{
+    char flag[NAME_MAX_BYTES];
+
+    for (int i = 0; i < ROW_COUNT; i++) {
+        flag_name(&rows[i], flag);
+        if ((rows[i].commands & usage->command) && strlen(flag) == length && strncmp(flag, name, length) == 0)
+            return &rows[i];
+    }
+    return NULL;
+}
+
+static bool unknown_flag(const struct weir_usage *usage, const char *name)
+{
+    char flag[NAME_MAX_BYTES], best[NAME_MAX_BYTES] = "help";
+
+    for (int i = 0; i < ROW_COUNT; i++) {
+        flag_name(&rows[i], flag);
+        if ((rows[i].commands & usage->command) && distance(name, flag) < distance(name, best))
+            memcpy(best, flag, sizeof best);
+    }
+    fprintf(stderr, "%s: --%s is not an option; did you mean --%s? `%s --help` lists them\n", usage->name, name, best,
+            usage->name);
+    return false;
+}
+
+/* One argument that begins with "--"; *at moves over its value. With settings NULL only --config is looked for. */
+static bool take_flag(const struct loading *loading, int argc, char **argv, int *at, const char **ret_config)
+{
+    const char *name = argv[*at] + 2, *equals = strchr(name, '=');
+    size_t length = equals ? (size_t)(equals - name) : strlen(name);
+    bool is_config = length == 6 && strncmp(name, "config", 6) == 0;
+    const struct row *row = is_config ? NULL : find_flag(loading->usage, name, length);
+    const char *value = equals ? equals + 1 : NULL;
+
+    if (!is_config && !row)
+        return unknown_flag(loading->usage, name);
+    if (row && row->type == SWITCH && !value)
+        value = "true";
+    if (!value && *at + 1 < argc)
+        value = argv[++*at];
+    if (!value) {
+        fprintf(stderr, "%s: --%s needs a value\n", loading->usage->name, name);
+        return false;
+    }
+    if (is_config) {
+        *ret_config = value;
+        return true;
+    }
+    return !loading->arena || set_row(loading, row, argv[*at], value);
+}
+
+/* Two passes: the file of --config comes before the environment, the other flags after it. */
+static bool take_flags(const struct loading *loading, int argc, char **argv, const char **ret_config)
+{
+    struct weir_settings *settings = loading->settings;
+    bool only_files = false;
+
+    settings->argument_count = 0;
+    for (int i = 1; i < argc; i++) {
+        if (!only_files && strcmp(argv[i], "--") == 0)
+            only_files = true;
+        else if (!only_files && strncmp(argv[i], "--", 2) == 0) {
+            if (!take_flag(loading, argc, argv, &i, ret_config))
+                return false;
+        } else if (loading->usage->takes_files)
+            settings->arguments[settings->argument_count++] = argv[i];
+        else {
+            fprintf(stderr, "%s: '%s' is not expected here; `%s --help` shows how\n", loading->usage->name, argv[i],
+                    loading->usage->name);
+            return false;
+        }
+    }
+    return true;
+}
+
+/* 5. all of it ------------------------------------------------------------------------------------------------------- */
+static bool check_together(const struct loading *loading)
+{
+    struct weir_settings *settings = loading->settings;
+
+    if (settings->id_retention == 0)
+        settings->id_retention = settings->lateness;
+    if (settings->id_retention >= settings->lateness)
+        return true;
+    fprintf(stderr, "%s: id_retention is shorter than lateness: a late resend could not be told from a new event. Raise "
+                    "id_retention or lower lateness\n",
+            loading->usage->name);
+    return false;
+}
+
+static bool load(const struct loading *loading, int argc, char **argv)
+{
+    struct loading look = {.usage = loading->usage, .settings = loading->settings};
+    char name[NAME_MAX_BYTES];
+    const char *config = NULL, *value;
+
+    for (int i = 0; i < ROW_COUNT; i++)
+        weir_check(set_row(loading, &rows[i], rows[i].name, rows[i].fallback));
+    if (!take_flags(&look, argc, argv, &config) || (config && !set_file(loading, config)))
+        return false;
+    for (int i = 0; i < ROW_COUNT; i++) {
+        environment_name(&rows[i], name);
+        if ((value = getenv(name)) && !set_row(loading, &rows[i], name, value))
+            return false;
+    }
+    return take_flags(loading, argc, argv, &config) && check_together(loading);
+}
+
+int weir_settings_load(const struct weir_usage *usage, int argc, char **argv, struct weir_settings *ret_settings)
+{
+    struct weir_settings settings = {.owned = weir_arena_new()};
+    struct loading loading = {usage, &settings, settings.owned};
+
+    for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++)
+        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
+            print_help(usage);
+            weir_settings_free(&settings);
+            return 0;
+        }
+    settings.arguments = weir_arena_take_array(settings.owned, (size_t)argc + 1, sizeof *settings.arguments);
+    if (!load(&loading, argc, argv)) {
+        weir_settings_free(&settings);
+        return 2;
+    }
+    enum weir_log_level level = WEIR_LOG_ERROR;
+    while (strcmp(settings.log_level, weir_log_level_name[level]) != 0)
+        level++;
+    weir_log_open(usage->name, settings.log_format[0] == 'j', level);
+    *ret_settings = settings;
+    return -1;
+}
+
+void weir_settings_free(struct weir_settings *settings)
+{
+    weir_arena_free(settings->owned);
+    *settings = (struct weir_settings){0};
+}
+
+void weir_settings_describe(FILE *output)
+{
+    char environment[NAME_MAX_BYTES];
+
+    fputs("| setting | environment | default | what it is |\n|---|---|---|---|\n", output);
+    for (int i = 0; i < ROW_COUNT; i++) {
+        environment_name(&rows[i], environment);
+        fprintf(output, "| `%s` | `%s` | `%s` | %s |\n", rows[i].name, environment, rows[i].fallback, rows[i].help);
+    }
+}
+
+const char *weir_url_redact(const char *url, char text[WEIR_SETTING_TEXT_MAX])
+{
+    const char *user = strstr(url, "://");
+    const char *at = user ? strchr(user + 3, '@') : NULL;
+    const char *colon = user ? strchr(user + 3, ':') : NULL;
+
+    if (at && colon && colon < at)
+        snprintf(text, WEIR_SETTING_TEXT_MAX, "%.*s:***%s", (int)(colon - url), url, at);
+    else
+        snprintf(text, WEIR_SETTING_TEXT_MAX, "%s", url);
+    return text;
+}

@@ -1,0 +1,74 @@
+/* The settings of all commands: one table says name, default, limits and help, and the parser, --help and the README's
+ * table read the same rows.
+ *
+ * Sources, each overriding the one before: the table's defaults, the file of --config (JSON, nested by the dots of the
+ * names), the environment (WEIR_ and the name in capitals, dots as underscores), flags (-- and the name, dots and underscores as dashes).
+ */
+#ifndef WEIR_COMMON_SETTINGS_H
+#define WEIR_COMMON_SETTINGS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+enum { WEIR_PROPERTIES_MAX = 128, WEIR_SETTING_TEXT_MAX = 4096 };
+
+/* Which commands a row is for; a flag elsewhere is unknown. In the file and the environment every row is known to all. */
+enum weir_command {
+    WEIR_COMMAND_INGEST = 1,
+    WEIR_COMMAND_RATER = 2,
+    WEIR_COMMAND_PRODUCE = 4,
+    WEIR_COMMAND_RECONCILE = 8,
+    WEIR_COMMAND_MIGRATE = 16,
+    WEIR_COMMAND_APPLY = 32,
+    WEIR_COMMAND_ANY = 63,
+};
+
+/* Passed through to librdkafka. */
+struct weir_setting_property {
+    const char *name;
+    const char *value;
+};
+
+/* Texts live until weir_settings_free. Durations are ns. */
+struct weir_settings {
+    const char *kafka_brokers, *kafka_topic, *kafka_group;
+    struct weir_setting_property kafka_properties[WEIR_PROPERTIES_MAX];
+    size_t kafka_property_count;
+    const char *quarantine_topic; /* "": <topic>.quarantine */
+    const char *redis_url, *postgres_url;
+    const char *catalog; /* "": not given */
+    int64_t lateness, disorder, max_future, id_retention, idle, flush_interval, rater_interval;
+    int64_t lane_windows_max, lane_ids_max, ring_cuts, rater_batch;
+    const char *metrics_listen; /* "HOST:PORT", "off" */
+    const char *log_format, *log_level;
+    bool until_end, until_done, dry_run;
+
+    char **arguments; /* what is no flag: files */
+    int argument_count;
+    void *owned;
+};
+
+/* What a command says of itself in --help. */
+struct weir_usage {
+    enum weir_command command;
+    const char *name;      /* "weir ingest" */
+    const char *arguments; /* "[OPTIONS] FILE...", or "[OPTIONS]" */
+    const char *purpose;   /* a sentence or three, lines of at most 100 columns */
+    const char *example;
+    bool takes_files;
+};
+
+/* -1: *ret_settings is filled, go on. Otherwise the exit status: 0 after --help, 2 after a mistake, each told on stderr in one line.
+ * Checks what hangs together too (id_retention not shorter than lateness). */
+int weir_settings_load(const struct weir_usage *usage, int argc, char **argv, struct weir_settings *ret_settings);
+void weir_settings_free(struct weir_settings *settings);
+
+/* The table as Markdown, for the README. */
+void weir_settings_describe(FILE *output);
+
+/* url with the password replaced by ***, for logs and messages: into text, which is returned. */
+const char *weir_url_redact(const char *url, char text[WEIR_SETTING_TEXT_MAX]);
+
+#endif
