@@ -1,55 +1,42 @@
-/* Counters and gauges for whoever watches a process, in Prometheus' text format.
+/* The page that Prometheus reads, and the two questions that an orchestrator asks, over HTTP (libmicrohttpd).
  *
- * Everything is registered before threads start; from then on any thread adds to what it was given (or to an atomic of its own that it
- * registered), relaxed, and any thread may write the page. Values are whole numbers: what has a unit carries it in its
- * name (_bytes, _milliseconds), so that nothing here needs a fraction.
+ *   /metrics   text format 0.0.4       /healthz   200 while the process lives       /readyz   200 when ready, else 503
+ *
+ * Figures are C11 atomics that their owners update relaxed; the page reads them at any time. Register everything before open.
  */
 #ifndef WEIR_COMMON_METRICS_H
 #define WEIR_COMMON_METRICS_H
 
 #include <stdatomic.h>
-#include <stddef.h>
+#include <stdbool.h>
 #include <stdint.h>
 
-#define WEIR_METRIC_KINDS(X) X(COUNTER, counter) X(GAUGE, gauge)
-enum weir_metric_kind {
-#define WEIR_X(upper, lower) WEIR_METRIC_##upper,
-    WEIR_METRIC_KINDS(WEIR_X)
-#undef WEIR_X
-        WEIR_METRIC_KIND_COUNT
-};
+#include "common/status.h"
+
+enum weir_metric_type { WEIR_METRIC_COUNTER, WEIR_METRIC_GAUGE };
+
+enum { WEIR_METRICS_MAX = 256 };
 
 struct weir_metrics;
 
 struct weir_metrics *weir_metrics_new(void);
-struct weir_metrics *weir_metrics_free(struct weir_metrics *metrics); /* NULL in, NULL out */
+/* Stops the server if there is one. NULL in, NULL out. */
+struct weir_metrics *weir_metrics_free(struct weir_metrics *metrics);
 
-/* What a row is: its kind, its name ("weir_events_total": letters, digits and underscores; counters end in _total), what
- * it tells in a sentence, and one label or none ("reason", "too_late"). Copied. Rows of one name have one kind and one
- * help text, and differ in their label's value (all checked). */
-struct weir_metric_row {
-    enum weir_metric_kind kind;
-    const char *name;
-    const char *help;
-    const char *label; /* NULL: none */
-    const char *label_value;
-};
+/* name: "weir_events_total", kept by reference like the rest; rows of one name stand together and share help and type.
+ * labels: "reason=\"too_late\"" or "". The value must outlive the metrics. */
+void weir_metrics_add(struct weir_metrics *metrics, enum weir_metric_type type, const char *name, const char *labels,
+                      const char *help, const _Atomic uint64_t *value);
+/* A figure that is worked out when the page is read, on the server's thread. */
+void weir_metrics_add_call(struct weir_metrics *metrics, enum weir_metric_type type, const char *name,
+                           const char *labels, const char *help, int64_t (*call)(void *context), void *context);
 
-/* A value that the registry keeps: add to it with weir_metric_add or set it; lives as long as the registry. */
-_Atomic uint64_t *weir_metrics_add(struct weir_metrics *metrics, const struct weir_metric_row *row);
-/* A value that stands elsewhere, read with relaxed order; must outlive the registry. */
-void weir_metrics_show(struct weir_metrics *metrics, const struct weir_metric_row *row,
-                       const _Atomic uint64_t *value);
-/* A value that is worked out when the page is written, on whichever thread writes it; may be negative. */
-void weir_metrics_ask(struct weir_metrics *metrics, const struct weir_metric_row *row,
-                      int64_t (*read)(const void *context), const void *context);
-
-static inline void weir_metric_add(_Atomic uint64_t *value, uint64_t count)
-{
-    atomic_fetch_add_explicit(value, count, memory_order_relaxed); /* a count orders nothing */
-}
-
-/* The page: malloc'd, the caller frees; NUL-terminated, *ret_length without it. */
-char *weir_metrics_page(const struct weir_metrics *metrics, size_t *ret_length);
+/* listen: "HOST:PORT" (HOST an IPv4 address or "localhost"), or "off". port 0: any free one; *ret_port (may be NULL) is the one. */
+enum weir_status weir_metrics_open(struct weir_metrics *metrics, const char *listen, uint16_t *ret_port,
+                                   struct weir_error *reterr);
+/* Any thread. reason: why not, for people; kept by reference. */
+void weir_metrics_set_ready(struct weir_metrics *metrics, bool is_ready, const char *reason);
+/* The page's text, for tests; to be freed. */
+char *weir_metrics_page(const struct weir_metrics *metrics);
 
 #endif
