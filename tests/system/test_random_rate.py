@@ -47,5 +47,5 @@ def test_rate_agrees_with_the_model(seed, tmp_path):
 
 def test_the_cases_are_not_all_trivial():
     """The comparison means something only when most cases bill something."""
-    billed = sum(bool(run_model(case, case.keep_open).rows) for case in map(generate.generate_case, range(FIRST, FIRST + min(CASES, 50))))
-    assert billed >= min(CASES, 50) * 0.6
+    cases = [generate.generate_case(seed) for seed in range(1, 51)]
+    assert sum(bool(run_model(case, case.keep_open).rows) for case in cases) >= 30
