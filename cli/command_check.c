@@ -28,7 +28,10 @@ static uint64_t version_count(const struct weir_catalog *catalog)
     return count;
 }
 
-static const char *plural(uint64_t count) { return count == 1 ? "" : "s"; }
+static const char *plural(uint64_t count)
+{
+    return count == 1 ? "" : "s";
+}
 
 static void print_summary(const struct weir_catalog *catalog)
 {
@@ -84,7 +87,7 @@ static int read_flags(int argc, char **argv, const char **ret_catalog, bool *ret
         {0},
     };
     int flag;
-    optind = 0; /* glibc: start afresh */
+    optind = 0;                                                        /* glibc: start afresh */
     while ((flag = getopt_long(argc, argv, "h", flags, NULL)) != -1) { // NOLINT(concurrency-mt-unsafe)
         if (flag == 'h')
             return fputs(help, stdout) == EOF ? WEIR_EXIT_FAILED : WEIR_EXIT_DONE;

@@ -19,7 +19,10 @@ struct weir_arena {
     struct block *first; /* the one that pieces are cut from; the others are full or single large pieces */
 };
 
-struct weir_arena *weir_arena_new(void) { return weir_new(sizeof(struct weir_arena)); }
+struct weir_arena *weir_arena_new(void)
+{
+    return weir_new(sizeof(struct weir_arena));
+}
 
 struct weir_arena *weir_arena_free(struct weir_arena *arena)
 {

@@ -16,7 +16,7 @@ const char *const weir_price_model_name[] = {WEIR_PRICE_MODELS(WEIR_X)};
 const char *const weir_commitment_type_name[] = {WEIR_COMMITMENT_TYPES(WEIR_X)};
 #undef WEIR_X
 
-/* 1. a load --------------------------------------------------------------------------------------------------------- */
+/* 1. a load -------------------------------------------------------------------------------------------------------- */
 
 static struct weir_catalog_load load_begin(void)
 {
@@ -59,15 +59,15 @@ static const char *clean(struct weir_catalog_load *load, const char *text)
 static void load_parse(struct weir_catalog_load *load, const char *json, size_t length)
 {
     static const struct weir_field fields[] = {
-        {"$schema", WEIR_IN_ALL, 0},     {"meters", WEIR_IN_ALL, 0},           {"price_books", WEIR_IN_ALL, 0},
-        {"contracts", WEIR_IN_ALL, 0},   {"default_contract", WEIR_IN_ALL, 0},
+        {"$schema", WEIR_IN_ALL, 0},   {"meters", WEIR_IN_ALL, 0},           {"price_books", WEIR_IN_ALL, 0},
+        {"contracts", WEIR_IN_ALL, 0}, {"default_contract", WEIR_IN_ALL, 0},
     };
     uint32_t file = load->file_count - 1;
     json_error_t error;
     json_t *root = json_loadb(json, length, JSON_REJECT_DUPLICATES, &error);
     if (!root) {
-        const char *place = weir_arena_print(load->scratch, "%s:%d:%d", load->file_names[file], error.line,
-                                             error.column);
+        const char *place =
+            weir_arena_print(load->scratch, "%s:%d:%d", load->file_names[file], error.line, error.column);
         weir_mistake_add_file(load, file, place, WEIR_MISTAKE_SYNTAX,
                               weir_arena_print(load->scratch, "not valid JSON: %s", clean(load, error.text)));
         return;
@@ -143,7 +143,7 @@ struct weir_catalog *weir_catalog_free(struct weir_catalog *catalog)
     return NULL;
 }
 
-/* 2. files and folders ---------------------------------------------------------------------------------------------- */
+/* 2. files and folders --------------------------------------------------------------------------------------------- */
 
 static void report_unreadable(struct weir_catalog_load *load, const char *text)
 {
@@ -203,7 +203,10 @@ static int is_json_name(const struct dirent *entry)
     return entry->d_name[0] != '.' && length > 5 && strcmp(entry->d_name + length - 5, ".json") == 0;
 }
 
-static int by_bytes(const struct dirent **a, const struct dirent **b) { return strcmp((*a)->d_name, (*b)->d_name); }
+static int by_bytes(const struct dirent **a, const struct dirent **b)
+{
+    return strcmp((*a)->d_name, (*b)->d_name);
+}
 
 static void load_folder(struct weir_catalog_load *load, const char *path)
 {
@@ -235,7 +238,7 @@ enum weir_status weir_catalog_load(const char *path, struct weir_catalog **ret_c
     return load_end(&load, ret_catalog, reterr_mistakes);
 }
 
-/* 3. look-ups ------------------------------------------------------------------------------------------------------- */
+/* 3. look-ups ------------------------------------------------------------------------------------------------------ */
 
 const struct weir_meter *weir_catalog_meter(const struct weir_catalog *catalog, struct weir_slice key)
 {

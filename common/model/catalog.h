@@ -101,19 +101,19 @@ struct weir_price {
     struct weir_slice key; /* identity within its version: "tokens" or "tokens[model=large,region=eu]" (names sorted; in
                               a text '\\', ',', '=', ']' are escaped by '\\') */
     enum weir_price_model model;
-    struct weir_decimal unit_price;    /* per_unit */
-    uint32_t tier_count;               /* graduated, volume */
-    struct weir_tier *tiers;
     bool flat_fee_at_zero;
-    struct weir_decimal package_size;  /* package, > 0 */
-    struct weir_decimal package_price;
-    struct weir_decimal rate;          /* percentage; "0.029" is 2.9 % */
-    struct weir_decimal fixed_fee;     /* percentage, per event */
-    struct weir_decimal amount;        /* flat */
-    struct weir_decimal free_units;    /* 0 when not given */
     bool has_minimum;
-    struct weir_decimal minimum_amount;
     bool has_maximum;
+    uint32_t tier_count; /* graduated, volume */
+    struct weir_tier *tiers;
+    struct weir_decimal unit_price;   /* per_unit */
+    struct weir_decimal package_size; /* package, > 0 */
+    struct weir_decimal package_price;
+    struct weir_decimal rate;       /* percentage; "0.029" is 2.9 % */
+    struct weir_decimal fixed_fee;  /* percentage, per event */
+    struct weir_decimal amount;     /* flat */
+    struct weir_decimal free_units; /* 0 when not given */
+    struct weir_decimal minimum_amount;
     struct weir_decimal maximum_amount;
 };
 

@@ -1,11 +1,11 @@
 /* What several entries must have in common: keys that would meet in one invoice, contracts of one customer, and period
  * boundaries that must fall between windows.
  *
- * The boundary check is exact and still quick: contracts are taken by (zone, billing period), and for each such pair the
- * boundaries through the year 2100 are computed once, keeping those that cut through a window of each length. A contract
- * then only looks up whether one of these lies in its term. The check begins where the price book's first version takes
- * effect (before that nothing has a price, and old zone data is full of odd offsets), but a contract's own start and end
- * are always checked.
+ * The boundary check is exact and still quick: contracts are taken by (zone, billing period), and for each such pair
+ * the boundaries through the year 2100 are computed once, keeping those that cut through a window of each length. A
+ * contract then only looks up whether one of these lies in its term. The check begins where the price book's first
+ * version takes effect (before that nothing has a price, and old zone data is full of odd offsets), but a contract's
+ * own start and end are always checked.
  */
 #include <stdlib.h>
 
@@ -13,7 +13,7 @@
 
 #define CHECKED_UNTIL INT64_C(4133980800000000000) /* 2101-01-01T00:00:00Z */
 
-/* 1. facts about price books ---------------------------------------------------------------------------------------- */
+/* 1. facts about price books --------------------------------------------------------------------------------------- */
 
 static int slice_compare(const void *left, const void *right)
 {
@@ -61,7 +61,7 @@ static void gather_facts(struct weir_catalog_load *load, const struct weir_price
             facts->meters[facts->meter_count++] = &load->catalog->meters[i];
 }
 
-/* 2. keys that would meet as `item` --------------------------------------------------------------------------------- */
+/* 2. keys that would meet as `item` -------------------------------------------------------------------------------- */
 
 /* versions of the draft list that belong to books[index] stand one after the other */
 static void check_fee_keys(struct weir_catalog_load *load, const struct weir_version_draft *draft)
@@ -74,7 +74,8 @@ static void check_fee_keys(struct weir_catalog_load *load, const struct weir_ver
             weir_mistake_add_at(load, draft->origin, "price_books", weir_arena_print(load->scratch, "fees[%u].key", i),
                                 WEIR_MISTAKE_KEY_CLASH,
                                 "\"%s\" is also a meter that this price book prices; both would be the item \"%s\" of "
-                                "an invoice: rename the fee", key.data, key.data);
+                                "an invoice: rename the fee",
+                                key.data, key.data);
     }
 }
 
@@ -96,16 +97,22 @@ static void check_commitment_keys(struct weir_catalog_load *load, const struct w
             weir_mistake_add_at(load, draft->origin, list, weir_arena_print(load->scratch, "commitments[%u].key", i),
                                 WEIR_MISTAKE_KEY_CLASH,
                                 "\"%s\" is also %s price book \"%s\"; both would be the item \"%s\" of an invoice: "
-                                "rename the commitment", key.data, other, contract->book->key.data, key.data);
+                                "rename the commitment",
+                                key.data, other, contract->book->key.data, key.data);
     }
 }
 
-/* 3. contracts among themselves ------------------------------------------------------------------------------------- */
+/* 3. contracts among themselves ------------------------------------------------------------------------------------ */
+
+/* For lists of contracts in another order than theirs. */
+struct entry {
+    struct weir_contract_draft *draft;
+};
 
 static int by_key(const void *left, const void *right)
 {
-    const struct weir_contract_draft *a = *(struct weir_contract_draft *const *)left,
-                                     *b = *(struct weir_contract_draft *const *)right;
+    const struct weir_contract_draft *a = ((const struct entry *)left)->draft,
+                                     *b = ((const struct entry *)right)->draft;
     int order = weir_slice_compare(a->contract.key, b->contract.key);
     return order ? order : weir_origin_compare(a->origin, b->origin);
 }
@@ -113,19 +120,20 @@ static int by_key(const void *left, const void *right)
 static void check_contract_keys(struct weir_catalog_load *load)
 {
     size_t count = load->contract_count, first = 0;
-    struct weir_contract_draft **drafts = weir_arena_take_array(load->scratch, count, sizeof *drafts);
+    struct entry *entries = weir_arena_take_array(load->scratch, count, sizeof *entries);
     for (size_t i = 0; i < count; i++)
-        drafts[i] = &load->contracts[i];
+        entries[i].draft = &load->contracts[i];
     if (count > 1)
-        qsort(drafts, count, sizeof *drafts, by_key);
+        qsort(entries, count, sizeof *entries, by_key);
     for (size_t i = 1; i < count; i++) {
-        if (!weir_slice_equal(drafts[i]->contract.key, drafts[first]->contract.key))
+        const struct weir_contract_draft *draft = entries[i].draft;
+        if (!weir_slice_equal(draft->contract.key, entries[first].draft->contract.key))
             first = i;
-        else if (drafts[i]->contract.key.length)
-            weir_mistake_add_at(load, drafts[i]->origin, "contracts", "key", WEIR_MISTAKE_DUPLICATE,
+        else if (draft->contract.key.length)
+            weir_mistake_add_at(load, draft->origin, "contracts", "key", WEIR_MISTAKE_DUPLICATE,
                                 "\"%s\" is already the key of %s; each contract needs its own",
-                                drafts[i]->contract.key.data,
-                                weir_origin_text(load, drafts[first]->origin, "contracts"));
+                                draft->contract.key.data,
+                                weir_origin_text(load, entries[first].draft->origin, "contracts"));
     }
 }
 
@@ -143,22 +151,21 @@ static void check_overlaps(struct weir_catalog_load *load)
         }
         if (draft->contract.starts_at < latest->contract.ends_at) {
             bool open = latest->contract.ends_at == WEIR_TIME_NEVER;
-            weir_mistake_add_at(load, draft->origin, "contracts", NULL, WEIR_MISTAKE_OVERLAP,
-                                "contract %s of customer %s starts at %s, while contract %s (%s) %s%s; a customer has "
-                                "one contract at a time: let the earlier one end first",
-                                weir_quoted(load, draft->contract.key), weir_quoted(load, draft->contract.customer),
-                                weir_time_quoted(load, draft->contract.starts_at),
-                                weir_quoted(load, latest->contract.key),
-                                weir_origin_text(load, latest->origin, "contracts"),
-                                open ? "has no end" : "runs until ",
-                                open ? "" : weir_time_quoted(load, latest->contract.ends_at));
+            weir_mistake_add_at(
+                load, draft->origin, "contracts", NULL, WEIR_MISTAKE_OVERLAP,
+                "contract %s of customer %s starts at %s, while contract %s (%s) %s%s; a customer has "
+                "one contract at a time: let the earlier one end first",
+                weir_quoted(load, draft->contract.key), weir_quoted(load, draft->contract.customer),
+                weir_time_quoted(load, draft->contract.starts_at), weir_quoted(load, latest->contract.key),
+                weir_origin_text(load, latest->origin, "contracts"), open ? "has no end" : "runs until ",
+                open ? "" : weir_time_quoted(load, latest->contract.ends_at));
         }
         if (draft->contract.ends_at > latest->contract.ends_at)
             latest = draft;
     }
 }
 
-/* 4. period boundaries ---------------------------------------------------------------------------------------------- */
+/* 4. period boundaries --------------------------------------------------------------------------------------------- */
 
 struct times {
     size_t count;
@@ -178,8 +185,7 @@ static bool cuts_window(enum weir_window_length length, int64_t boundary)
     return start != boundary;
 }
 
-static void compute_cuts(struct cuts *cuts, enum weir_billing_period period, const struct weir_zone *zone,
-                         int64_t from)
+static void compute_cuts(struct cuts *cuts, enum weir_billing_period period, const struct weir_zone *zone, int64_t from)
 {
     for (int length = 0; length < WEIR_WINDOW_LENGTH_COUNT; length++)
         cuts->by_length[length].count = 0;
@@ -241,16 +247,16 @@ static void report_cut(struct weir_catalog_load *load, const struct weir_contrac
                         weir_window_length_name[meter->window], draft->contract.book->key.data, place->remedy);
 }
 
-static void check_boundaries(struct weir_catalog_load *load, const struct weir_contract_draft *draft,
-                             const char *list, const struct cuts *cuts)
+static void check_boundaries(struct weir_catalog_load *load, const struct weir_contract_draft *draft, const char *list,
+                             const struct cuts *cuts)
 {
     const struct weir_contract *contract = &draft->contract;
     const struct weir_book_facts *facts = &load->facts[contract->book - load->catalog->books];
     bool has_key = draft != load->default_contract;
     bool has_end = has_key && contract->ends_at != WEIR_TIME_NEVER;
     /* the boundary at the first version's very start cuts nothing that has a price */
-    int64_t from = contract->starts_at > facts->first_effective_from ? contract->starts_at
-                                                                     : facts->first_effective_from;
+    int64_t from =
+        contract->starts_at > facts->first_effective_from ? contract->starts_at : facts->first_effective_from;
     for (uint32_t i = 0; i < facts->meter_count; i++) {
         const struct weir_meter *meter = facts->meters[i];
         int64_t cut;
@@ -267,8 +273,8 @@ static void check_boundaries(struct weir_catalog_load *load, const struct weir_c
 
 static int by_zone_and_period(const void *left, const void *right)
 {
-    const struct weir_contract_draft *a = *(struct weir_contract_draft *const *)left,
-                                     *b = *(struct weir_contract_draft *const *)right;
+    const struct weir_contract_draft *a = ((const struct entry *)left)->draft,
+                                     *b = ((const struct entry *)right)->draft;
     int order = weir_slice_compare(a->contract.timezone, b->contract.timezone);
     if (order)
         return order;
@@ -283,11 +289,11 @@ static bool is_checkable(const struct weir_catalog_load *load, const struct weir
 }
 
 /* The earliest time at which any of these contracts can be cut. */
-static int64_t earliest(const struct weir_catalog_load *load, struct weir_contract_draft *const drafts[], size_t count)
+static int64_t earliest(const struct weir_catalog_load *load, const struct entry entries[], size_t count)
 {
     int64_t time = CHECKED_UNTIL;
     for (size_t i = 0; i < count; i++) {
-        const struct weir_contract *contract = &drafts[i]->contract;
+        const struct weir_contract *contract = &entries[i].draft->contract;
         int64_t from = load->facts[contract->book - load->catalog->books].first_effective_from;
         from = contract->starts_at > from ? contract->starts_at : from;
         time = from < time ? from : time;
@@ -297,30 +303,29 @@ static int64_t earliest(const struct weir_catalog_load *load, struct weir_contra
 
 static void check_all_boundaries(struct weir_catalog_load *load)
 {
-    struct weir_contract_draft **drafts =
-        weir_arena_take_array(load->scratch, load->contract_count + 1, sizeof *drafts);
+    struct entry *entries = weir_arena_take_array(load->scratch, load->contract_count + 1, sizeof *entries);
     size_t count = 0, end;
     struct cuts cuts = {0};
     for (size_t i = 0; i < load->contract_count; i++)
         if (is_checkable(load, &load->contracts[i]))
-            drafts[count++] = &load->contracts[i];
+            entries[count++].draft = &load->contracts[i];
     if (load->default_contract && is_checkable(load, load->default_contract))
-        drafts[count++] = load->default_contract;
-    qsort(drafts, count, sizeof *drafts, by_zone_and_period);
+        entries[count++].draft = load->default_contract;
+    qsort(entries, count, sizeof *entries, by_zone_and_period);
     for (size_t first = 0; first < count; first = end) {
-        for (end = first + 1; end < count && by_zone_and_period(&drafts[first], &drafts[end]) == 0;)
+        const struct weir_contract *contract = &entries[first].draft->contract;
+        for (end = first + 1; end < count && by_zone_and_period(&entries[first], &entries[end]) == 0;)
             end++;
-        compute_cuts(&cuts, drafts[first]->contract.billing_period, drafts[first]->contract.zone,
-                     earliest(load, &drafts[first], end - first));
+        compute_cuts(&cuts, contract->billing_period, contract->zone, earliest(load, &entries[first], end - first));
         for (size_t i = first; i < end; i++)
-            check_boundaries(load, drafts[i], drafts[i] == load->default_contract ? "default_contract" : "contracts",
-                             &cuts);
+            check_boundaries(load, entries[i].draft,
+                             entries[i].draft == load->default_contract ? "default_contract" : "contracts", &cuts);
     }
     for (int length = 0; length < WEIR_WINDOW_LENGTH_COUNT; length++)
         free(cuts.by_length[length].at);
 }
 
-/* 5. all of them ---------------------------------------------------------------------------------------------------- */
+/* 5. all of them --------------------------------------------------------------------------------------------------- */
 
 void weir_catalog_check(struct weir_catalog_load *load)
 {

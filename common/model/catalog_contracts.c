@@ -3,7 +3,7 @@
 
 #include "common/model/catalog_internal.h"
 
-/* 1. zones: each is opened once and belongs to the catalog ---------------------------------------------------------- */
+/* 1. zones: each is opened once and belongs to the catalog --------------------------------------------------------- */
 
 /* Letters, digits, '_', '+', '-', in parts with '/' between: names in the zone data, no paths out of it. */
 static bool is_zone_name(struct weir_slice name)
@@ -64,7 +64,7 @@ static bool read_zone(struct weir_catalog_load *load, const struct weir_node *ob
     return contract->zone;
 }
 
-/* 2. overrides and commitments -------------------------------------------------------------------------------------- */
+/* 2. overrides and commitments ------------------------------------------------------------------------------------- */
 
 static void read_overrides(struct weir_catalog_load *load, const struct weir_node *object,
                            struct weir_contract *contract)
@@ -186,7 +186,7 @@ static void read_commitments(struct weir_catalog_load *load, const struct weir_n
     }
 }
 
-/* 3. contracts ------------------------------------------------------------------------------------------------------ */
+/* 3. contracts ----------------------------------------------------------------------------------------------------- */
 
 static void read_book(struct weir_catalog_load *load, const struct weir_node *object, struct weir_contract *contract)
 {
@@ -229,8 +229,8 @@ static void read_terms(struct weir_catalog_load *load, const struct weir_node *o
 {
     unsigned choice;
     read_book(load, object, &draft->contract);
-    bool has_period = weir_read_choice(load, object, "billing_period", weir_billing_period_name,
-                                       WEIR_BILLING_PERIOD_COUNT, &choice);
+    bool has_period =
+        weir_read_choice(load, object, "billing_period", weir_billing_period_name, WEIR_BILLING_PERIOD_COUNT, &choice);
     if (has_period)
         draft->contract.billing_period = choice;
     draft->has_period = read_zone(load, object, &draft->contract) && has_period;
@@ -263,10 +263,8 @@ static void read_contract(struct weir_catalog_load *load, const struct weir_node
 static void read_default_contract(struct weir_catalog_load *load, uint32_t file)
 {
     static const struct weir_field fields[] = {
-        {"price_book", WEIR_IN_ALL, WEIR_IN_ALL},
-        {"billing_period", WEIR_IN_ALL, WEIR_IN_ALL},
-        {"timezone", WEIR_IN_ALL, WEIR_IN_ALL},
-        {"overrides", WEIR_IN_ALL, 0},
+        {"price_book", WEIR_IN_ALL, WEIR_IN_ALL}, {"billing_period", WEIR_IN_ALL, WEIR_IN_ALL},
+        {"timezone", WEIR_IN_ALL, WEIR_IN_ALL},   {"overrides", WEIR_IN_ALL, 0},
         {"commitments", WEIR_IN_ALL, 0},
     };
     struct weir_node root = {NULL, NULL, file, load->roots[file]};
@@ -315,8 +313,8 @@ void weir_catalog_read_contracts(struct weir_catalog_load *load)
             draft->origin = (struct weir_origin){file, (uint32_t)i};
             read_contract(load, &node, draft);
             if (next == WEIR_CONTRACTS_MAX + 1)
-                weir_mistake_add(load, &node, WEIR_MISTAKE_TOO_MANY,
-                                 "is contract number %zu; a catalog has at most %d", next, WEIR_CONTRACTS_MAX);
+                weir_mistake_add(load, &node, WEIR_MISTAKE_TOO_MANY, "is contract number %zu; a catalog has at most %d",
+                                 next, WEIR_CONTRACTS_MAX);
         }
     }
     load->contract_count = next;

@@ -1,8 +1,8 @@
 /* $.meters, and the table of all paths that they read.
  *
  * Which paths there are: "data" and one to seven members below it, or one attribute of the event. `id`, `time`,
- * `specversion` and `datacontenttype` are no paths: the first two are different in every event, the last two say how the
- * event is written down and may differ between the structured and the binary form of the same event. Attributes are
+ * `specversion` and `datacontenttype` are no paths: the first two are different in every event, the last two say how
+ * the event is written down and may differ between the structured and the binary form of the same event. Attributes are
  * texts, so a number cannot be read from one: as a value they serve `unique` alone.
  */
 #include <stdlib.h>
@@ -11,7 +11,7 @@
 
 enum { PATH_STEPS_MAX = 8, STEP_BYTES_MAX = 64, GROUP_NAME_BYTES_MAX = WEIR_PATH_TEXT_MAX - 5 /* "data." */ };
 
-/* 1. paths ---------------------------------------------------------------------------------------------------------- */
+/* 1. paths --------------------------------------------------------------------------------------------------------- */
 
 static bool is_attribute(struct weir_slice text)
 {
@@ -82,11 +82,12 @@ bool weir_path_slot(struct weir_catalog_load *load, const struct weir_node *node
     return true;
 }
 
-static const char path_meaning[] = "a path is \"data.\" and one to seven names with points between (each 1 to 64 bytes, "
-                                   "128 in all), or an attribute such as \"subject\" (not id, time, specversion, "
-                                   "datacontenttype)";
+static const char path_meaning[] =
+    "a path is \"data.\" and one to seven names with points between (each 1 to 64 bytes, "
+    "128 in all), or an attribute such as \"subject\" (not id, time, specversion, "
+    "datacontenttype)";
 
-/* 2. members of a meter --------------------------------------------------------------------------------------------- */
+/* 2. members of a meter -------------------------------------------------------------------------------------------- */
 
 static void read_value(struct weir_catalog_load *load, const struct weir_node *object, struct weir_meter *meter,
                        bool is_unique)
@@ -100,7 +101,8 @@ static void read_value(struct weir_catalog_load *load, const struct weir_node *o
     else if (is_attribute(text))
         weir_mistake_add(load, &node, WEIR_MISTAKE_BAD_VALUE,
                          "found %s; an attribute is no number, so it can be the value of \"unique\" only; write a "
-                         "path below data, such as \"data.%s\"", weir_found(load, node.json), text.data);
+                         "path below data, such as \"data.%s\"",
+                         weir_found(load, node.json), text.data);
     else
         weir_mistake_add(load, &node, WEIR_MISTAKE_BAD_VALUE, "found %s; %s", weir_found(load, node.json),
                          path_meaning);
@@ -187,7 +189,7 @@ static void read_groups(struct weir_catalog_load *load, const struct weir_node *
     }
 }
 
-/* 3. meters --------------------------------------------------------------------------------------------------------- */
+/* 3. meters -------------------------------------------------------------------------------------------------------- */
 
 enum {
     IN_COUNT = 1,
@@ -214,7 +216,7 @@ static void read_meter(struct weir_catalog_load *load, const struct weir_node *n
     if (json_is_object(node->json)
         && weir_read_choice(load, node, "aggregation", weir_aggregation_name, WEIR_AGGREGATION_COUNT_OF, &choice)) {
         meter->aggregation = choice;
-        variant = choice == WEIR_AGGREGATION_COUNT                                       ? IN_COUNT
+        variant = choice == WEIR_AGGREGATION_COUNT                                      ? IN_COUNT
                   : choice == WEIR_AGGREGATION_SUM || choice == WEIR_AGGREGATION_UNIQUE ? IN_OTHER
                                                                                         : IN_GAUGE;
         variant_text = weir_arena_print(load->scratch, "with aggregation \"%s\"", weir_aggregation_name[choice]);

@@ -21,7 +21,7 @@ struct weir_node weir_node_element(const struct weir_node *list, size_t index)
     return (struct weir_node){list, NULL, index, json_array_get(list->json, index)};
 }
 
-/* 1. paths ---------------------------------------------------------------------------------------------------------- */
+/* 1. paths --------------------------------------------------------------------------------------------------------- */
 
 static bool is_plain_name(const char *name)
 {
@@ -42,7 +42,7 @@ static const char *path_of(struct weir_catalog_load *load, const struct weir_nod
     return weir_arena_print(load->scratch, "%s[%s]", up, weir_quoted(load, weir_slice_text(node->name)));
 }
 
-/* 2. the list ------------------------------------------------------------------------------------------------------- */
+/* 2. the list ------------------------------------------------------------------------------------------------------ */
 
 /* Counts the mistake; false: there is no need for its words. */
 static bool is_listed(struct weir_catalog_load *load)
@@ -159,9 +159,9 @@ void weir_mistakes_take(struct weir_mistakes *mistakes, struct weir_mistake_list
     for (size_t i = 0; i < mistakes->listed; i++)
         list[i] = mistakes->drafts[i].mistake;
     if (unlisted)
-        list[mistakes->listed] = (struct weir_mistake){
-            list[mistakes->listed - 1].file, "$", kind_name[WEIR_MISTAKE_TOO_MANY],
-            weir_arena_print(mistakes->arena, "%zu more mistakes are not listed", unlisted)};
+        list[mistakes->listed] =
+            (struct weir_mistake){list[mistakes->listed - 1].file, "$", kind_name[WEIR_MISTAKE_TOO_MANY],
+                                  weir_arena_print(mistakes->arena, "%zu more mistakes are not listed", unlisted)};
     *ret_list = (struct weir_mistake_list){mistakes->listed + (unlisted != 0), list, mistakes->arena};
     free(mistakes->drafts);
     *mistakes = (struct weir_mistakes){0};
@@ -175,7 +175,7 @@ void weir_mistake_list_free(struct weir_mistake_list *mistakes)
     *mistakes = (struct weir_mistake_list){0};
 }
 
-/* 3. words in mistakes ---------------------------------------------------------------------------------------------- */
+/* 3. words in mistakes --------------------------------------------------------------------------------------------- */
 
 /* JSON's own quoting keeps line ends and control characters out of the one-line message. */
 const char *weir_quoted(struct weir_catalog_load *load, struct weir_slice text)
@@ -187,8 +187,8 @@ const char *weir_quoted(struct weir_catalog_load *load, struct weir_slice text)
             shown--;
     json_t *json = json_stringn_nocheck(text.data ? text.data : "", shown);
     char *quoted = json ? json_dumps(json, JSON_ENCODE_ANY) : NULL;
-    const char *copy = weir_arena_print(load->scratch, "%s%s", quoted ? quoted : "a text",
-                                        shown < text.length ? "…" : "");
+    const char *copy =
+        weir_arena_print(load->scratch, "%s%s", quoted ? quoted : "a text", shown < text.length ? "…" : "");
     free(quoted);
     json_decref(json);
     return copy;
@@ -223,8 +223,7 @@ const char *weir_found(struct weir_catalog_load *load, const json_t *json)
 
 const char *weir_origin_text(struct weir_catalog_load *load, struct weir_origin origin, const char *list)
 {
-    return weir_arena_print(load->scratch, "%s in %s", origin_path(load, origin, list),
-                            load->file_names[origin.file]);
+    return weir_arena_print(load->scratch, "%s in %s", origin_path(load, origin, list), load->file_names[origin.file]);
 }
 
 const char *weir_time_quoted(struct weir_catalog_load *load, int64_t time)

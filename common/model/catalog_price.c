@@ -13,7 +13,7 @@ enum {
     FLAT = 1 << WEIR_MODEL_FLAT,
 };
 
-/* 1. tiers ---------------------------------------------------------------------------------------------------------- */
+/* 1. tiers --------------------------------------------------------------------------------------------------------- */
 
 /* Whether the tiers ascend; *last is the limit of the tier before, 0 at first. */
 static void read_up_to(struct weir_catalog_load *load, const struct weir_node *node, bool is_last,
@@ -71,7 +71,7 @@ static void read_tiers(struct weir_catalog_load *load, const struct weir_node *o
     }
 }
 
-/* 2. when ----------------------------------------------------------------------------------------------------------- */
+/* 2. when ---------------------------------------------------------------------------------------------------------- */
 
 static bool where_allows(const struct weir_meter *meter, uint32_t slot, struct weir_slice text)
 {
@@ -186,7 +186,7 @@ static void read_when(struct weir_catalog_load *load, const struct weir_node *ob
     }
 }
 
-/* 3. a price -------------------------------------------------------------------------------------------------------- */
+/* 3. a price ------------------------------------------------------------------------------------------------------- */
 
 static void read_amounts(struct weir_catalog_load *load, const struct weir_node *node, struct weir_price *price)
 {
@@ -249,7 +249,7 @@ bool weir_read_price(struct weir_catalog_load *load, const struct weir_node *nod
         price.meter = &load->catalog->meters[meter->meter.index];
     size_t before = load->mistakes.found;
     read_when(load, node, meter, &price);
-    bool is_comparable = price.meter && !meter->broken && load->mistakes.found == before;
+    bool is_comparable = meter && !meter->broken && load->mistakes.found == before;
     read_amounts(load, node, &price);
     (void)weir_read_decimal(load, node, "free_units", WEIR_NOT_NEGATIVE, &price.free_units);
     price.has_minimum = weir_read_decimal(load, node, "minimum_amount", WEIR_NOT_NEGATIVE, &price.minimum_amount);
@@ -269,7 +269,7 @@ bool weir_read_price(struct weir_catalog_load *load, const struct weir_node *nod
     return is_comparable;
 }
 
-/* 4. prices among themselves ---------------------------------------------------------------------------------------- */
+/* 4. prices among themselves --------------------------------------------------------------------------------------- */
 
 static const struct weir_slice *text_for(const struct weir_price *price, uint32_t group)
 {
@@ -312,8 +312,8 @@ static bool is_settled(const struct weir_price *prices, uint32_t count, const st
     return false;
 }
 
-static void report_rival(struct weir_catalog_load *load, const struct weir_node *list,
-                         const struct weir_price *prices, const bool comparable[], uint32_t count, uint32_t at)
+static void report_rival(struct weir_catalog_load *load, const struct weir_node *list, const struct weir_price *prices,
+                         const bool comparable[], uint32_t count, uint32_t at)
 {
     const struct weir_price *price = &prices[at];
     struct weir_node node = weir_node_element(list, at);
@@ -323,8 +323,8 @@ static void report_rival(struct weir_catalog_load *load, const struct weir_node 
             continue;
         if (weir_slice_equal(other->key, price->key)) {
             weir_mistake_add(load, &node, WEIR_MISTAKE_NEVER_MATCHES,
-                             "this price can never match: prices[%" PRIu32 "] is for the same meter and \"when\", %s", i,
-                             weir_quoted(load, price->key));
+                             "this price can never match: prices[%" PRIu32 "] is for the same meter and \"when\", %s",
+                             i, weir_quoted(load, price->key));
             return;
         }
         if (can_meet(other, price) && !is_settled(prices, count, other, price)) {

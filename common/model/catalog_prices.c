@@ -5,7 +5,7 @@
 #include "common/model/catalog_internal.h"
 #include "common/model/currency.h"
 
-/* 1. fees ----------------------------------------------------------------------------------------------------------- */
+/* 1. fees ---------------------------------------------------------------------------------------------------------- */
 
 static void read_fee(struct weir_catalog_load *load, const struct weir_node *node, struct weir_fee *ret_fee)
 {
@@ -54,7 +54,7 @@ static void read_fees(struct weir_catalog_load *load, const struct weir_node *ob
     }
 }
 
-/* 2. versions ------------------------------------------------------------------------------------------------------- */
+/* 2. versions ------------------------------------------------------------------------------------------------------ */
 
 static void read_prices(struct weir_catalog_load *load, const struct weir_node *object,
                         struct weir_price_book_version *version)
@@ -98,8 +98,7 @@ static void read_currency(struct weir_catalog_load *load, const struct weir_node
     }
 }
 
-static void read_version(struct weir_catalog_load *load, const struct weir_node *node,
-                         struct weir_version_draft *draft)
+static void read_version(struct weir_catalog_load *load, const struct weir_node *node, struct weir_version_draft *draft)
 {
     static const struct weir_field fields[] = {
         {"key", WEIR_IN_ALL, WEIR_IN_ALL},
@@ -139,7 +138,7 @@ static int draft_compare(const void *left, const void *right)
     return weir_origin_compare(a->origin, b->origin);
 }
 
-/* 3. versions of one book among themselves -------------------------------------------------------------------------- */
+/* 3. versions of one book among themselves ------------------------------------------------------------------------- */
 
 static void compare_versions(struct weir_catalog_load *load, const struct weir_version_draft *before,
                              const struct weir_version_draft *draft)
@@ -158,15 +157,16 @@ static void compare_versions(struct weir_catalog_load *load, const struct weir_v
                             draft->version.version, draft->key.data, before->version.version,
                             weir_time_quoted(load, before->version.effective_from), other);
     if (draft->currency.length && before->currency.length && !weir_slice_equal(draft->currency, before->currency))
-        weir_mistake_add_at(load, draft->origin, "price_books", "currency", WEIR_MISTAKE_OUT_OF_ORDER,
-                            "found %s, but version %" PRIu32 " of \"%s\" has %s (%s); all versions of a price book have "
-                            "the same currency", draft->currency.data, before->version.version, draft->key.data,
-                            before->currency.data, other);
+        weir_mistake_add_at(
+            load, draft->origin, "price_books", "currency", WEIR_MISTAKE_OUT_OF_ORDER,
+            "found %s, but version %" PRIu32 " of \"%s\" has %s (%s); all versions of a price book have "
+            "the same currency",
+            draft->currency.data, before->version.version, draft->key.data, before->currency.data, other);
     if (!draft->broken && !before->broken && draft->rounding != before->rounding)
         weir_mistake_add_at(load, draft->origin, "price_books", "rounding", WEIR_MISTAKE_OUT_OF_ORDER,
                             "is not that of version %" PRIu32 " of \"%s\" (%s); all versions of a price book round the "
-                            "same way (half_even when nothing is said)", before->version.version, draft->key.data,
-                            other);
+                            "same way (half_even when nothing is said)",
+                            before->version.version, draft->key.data, other);
 }
 
 static void fill_book(struct weir_catalog_load *load, struct weir_version_draft drafts[], size_t count,

@@ -3,7 +3,7 @@
 
 #include "common/model/catalog_internal.h"
 
-/* 1. objects -------------------------------------------------------------------------------------------------------- */
+/* 1. objects ------------------------------------------------------------------------------------------------------- */
 
 static const struct weir_field *field_of(const struct weir_field fields[], size_t count, const char *name)
 {
@@ -60,7 +60,7 @@ bool weir_read_object(struct weir_catalog_load *load, const struct weir_node *no
     return true;
 }
 
-/* 2. scalars and lists ---------------------------------------------------------------------------------------------- */
+/* 2. scalars and lists --------------------------------------------------------------------------------------------- */
 
 bool weir_read_list(struct weir_catalog_load *load, const struct weir_node *object, const char *name, size_t min,
                     size_t max, struct weir_node *ret_list)
@@ -153,8 +153,7 @@ bool weir_read_integer(struct weir_catalog_load *load, const struct weir_node *o
     if (!node.json)
         return false;
     if (!json_is_integer(node.json) || json_integer_value(node.json) < min || json_integer_value(node.json) > max) {
-        weir_mistake_add(load, &node,
-                         json_is_integer(node.json) ? WEIR_MISTAKE_BAD_VALUE : WEIR_MISTAKE_WRONG_TYPE,
+        weir_mistake_add(load, &node, json_is_integer(node.json) ? WEIR_MISTAKE_BAD_VALUE : WEIR_MISTAKE_WRONG_TYPE,
                          "found %s; must be a whole number from %" PRId64 " to %" PRId64 ", not in quotes",
                          weir_found(load, node.json), min, max);
         return false;
@@ -178,10 +177,10 @@ bool weir_read_boolean(struct weir_catalog_load *load, const struct weir_node *o
     return true;
 }
 
-/* 3. decimals and times --------------------------------------------------------------------------------------------- */
+/* 3. decimals and times -------------------------------------------------------------------------------------------- */
 
-/* The schema's pattern sees plain digits beyond 12 places; what only arithmetic sees (an exponent, the largest value) is
- * another kind of mistake. */
+/* The schema's pattern sees plain digits beyond 12 places; what only arithmetic sees (an exponent, the largest value)
+ * is another kind of mistake. */
 static enum weir_mistake_kind decimal_kind(enum weir_decimal_result result, struct weir_slice text)
 {
     bool exponent = memchr(text.data, 'e', text.length) || memchr(text.data, 'E', text.length);
@@ -215,9 +214,10 @@ bool weir_read_decimal(struct weir_catalog_load *load, const struct weir_node *o
                          "found %s; must be %s, such as \"0.0025\" (digits, one point, no other characters)", found,
                          meaning[sign]);
     else if (result != WEIR_DECIMAL_OK)
-        weir_mistake_add(load, &node, decimal_kind(result, text), "found %s, which has %s; must be %s that is exactly "
-                         "representable (at most 12 decimal places, less than 2^127 / 10^12)", found,
-                         result == WEIR_DECIMAL_PRECISION ? "more than 12 decimal places" : "too many digits",
+        weir_mistake_add(load, &node, decimal_kind(result, text),
+                         "found %s, which has %s; must be %s that is exactly "
+                         "representable (at most 12 decimal places, less than 2^127 / 10^12)",
+                         found, result == WEIR_DECIMAL_PRECISION ? "more than 12 decimal places" : "too many digits",
                          meaning[sign]);
     else if (text.data[0] == '-' || (sign == WEIR_POSITIVE && weir_decimal_is_zero(value)))
         weir_mistake_add(load, &node, WEIR_MISTAKE_BAD_VALUE, "found %s; must be %s", found, meaning[sign]);

@@ -4,7 +4,7 @@ Both judge catalogs that are one change away from a full valid one: every key re
 and beyond each limit. What the schema rejects, weir must reject. What weir rejects for a reason that one value alone shows
 must be rejected by the schema; kinds of mistake that need more than one value, or arithmetic, are listed in BEYOND_SCHEMA.
 
-Run with /usr/bin/python3 -m pytest; the binary is $WEIR_BINARY (default build/release/weir).
+Run with /usr/bin/python3 -m pytest; WEIR_ALL=1 tries every change instead of a tenth. The binary is $WEIR_BINARY (default build/release/weir).
 """
 import copy
 import json
@@ -199,8 +199,8 @@ def test_schema_and_check_agree_on_every_single_change(check):
     schema = validator("catalog")
     seen, wrong, rejected = set(), [], 0
     everything = list(changes())
-    if not os.environ.get("WEIR_ALL"):  # a different third each day would hide a failure: the same third always
-        everything = random.Random(3).sample(everything, len(everything) // 3)
+    if not os.environ.get("WEIR_ALL"):  # all of them take minutes; always the same tenth
+        everything = random.Random(3).sample(everything, len(everything) // 10)
     for label, catalog in everything:
         text = json.dumps(catalog)
         if text in seen:
@@ -211,7 +211,7 @@ def test_schema_and_check_agree_on_every_single_change(check):
             wrong.append(problem)
         rejected += not schema.is_valid(catalog)
     assert not wrong, f"{len(wrong)} of {len(seen)}:\n" + "\n".join(wrong[:40])
-    assert rejected > 1000 and len(seen) - rejected > 300
+    assert rejected > 1000 and len(seen) - rejected > 100
 
 
 def test_schema_and_check_agree_on_parts_alone(check):

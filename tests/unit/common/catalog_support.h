@@ -18,7 +18,8 @@ static inline json_t *full_catalog(void)
     return json;
 }
 
-/* place: a JSON pointer without its first '/' ("meters/0/where/data.region"); '#' appends to a list. json NULL: removes. */
+/* place: a JSON pointer without its first '/' ("meters/0/where/data.region"); '#' appends to a list. json NULL:
+ * removes. */
 static inline void change(json_t *json, const char *place, const char *value)
 {
     char copy[256], *save = NULL;
@@ -33,7 +34,7 @@ static inline void change(json_t *json, const char *place, const char *value)
     cr_assert(!value || loaded, "bad JSON in the test: %s", value);
     int failed;
     if (json_is_array(at))
-        failed = !value          ? json_array_remove(at, strtoul(step, NULL, 10))
+        failed = !value         ? json_array_remove(at, strtoul(step, NULL, 10))
                  : *step == '#' ? json_array_append_new(at, loaded)
                                 : json_array_set_new(at, strtoul(step, NULL, 10), loaded);
     else

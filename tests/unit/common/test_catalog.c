@@ -1,4 +1,5 @@
-/* What a checked catalog looks like, look-ups against brute force over random catalogs, limits at their edges, merging. */
+/* What a checked catalog looks like, look-ups against brute force over random catalogs, limits at their edges, merging.
+ */
 #include <inttypes.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -30,7 +31,10 @@ static size_t count_mistakes(const char *json)
     return count;
 }
 
-static bool is(struct weir_slice slice, const char *text) { return weir_slice_equal(slice, weir_slice_text(text)); }
+static bool is(struct weir_slice slice, const char *text)
+{
+    return weir_slice_equal(slice, weir_slice_text(text));
+}
 
 static struct weir_decimal decimal(const char *text)
 {
@@ -51,7 +55,7 @@ static int64_t at(const char *text)
     return time;
 }
 
-/* 1. the full catalog, field by field ------------------------------------------------------------------------------- */
+/* 1. the full catalog, field by field ------------------------------------------------------------------------------ */
 
 Test(catalog, meters_as_written)
 {
@@ -181,7 +185,8 @@ Test(catalog, contracts_as_written)
 Test(catalog, periods_are_cut)
 {
     struct weir_catalog *catalog = must_parse(
-        "{\"price_books\":[{\"key\":\"b\",\"version\":1,\"currency\":\"EUR\",\"effective_from\":\"2020-01-01T00:00:00Z\"}],"
+        "{\"price_books\":[{\"key\":\"b\",\"version\":1,\"currency\":\"EUR\",\"effective_from\":\"2020-01-01T00:00:"
+        "00Z\"}],"
         "\"contracts\":[{\"key\":\"c\",\"customer\":\"x\",\"price_book\":\"b\",\"starts_at\":\"2026-01-10T05:00:00Z\","
         "\"ends_at\":\"2026-02-03T06:07:08Z\",\"billing_period\":\"month\",\"timezone\":\"Europe/Berlin\"}]}");
     int64_t start, end;
@@ -199,7 +204,8 @@ Test(catalog, price_keys_are_escaped)
     struct weir_catalog *catalog = must_parse(
         "{\"meters\":[{\"key\":\"m\",\"event_type\":\"e\",\"aggregation\":\"count\",\"window\":\"1h\","
         "\"group_by\":[\"z\",\"a\"]}],"
-        "\"price_books\":[{\"key\":\"b\",\"version\":1,\"currency\":\"EUR\",\"effective_from\":\"2020-01-01T00:00:00Z\","
+        "\"price_books\":[{\"key\":\"b\",\"version\":1,\"currency\":\"EUR\",\"effective_from\":\"2020-01-01T00:00:"
+        "00Z\","
         "\"prices\":[{\"meter\":\"m\",\"when\":{\"z\":\"1,a=2]\\\\\",\"a\":\"\"},\"model\":\"flat\",\"amount\":\"1\"},"
         "{\"meter\":\"m\",\"when\":{\"z\":\"1\",\"a\":\"2\"},\"model\":\"flat\",\"amount\":\"1\"}]}]}");
     const struct weir_price *prices = catalog->books[0].versions[0].prices;
@@ -209,7 +215,7 @@ Test(catalog, price_keys_are_escaped)
     weir_catalog_free(catalog);
 }
 
-/* 2. look-ups against brute force ----------------------------------------------------------------------------------- */
+/* 2. look-ups against brute force ---------------------------------------------------------------------------------- */
 
 static uint64_t chance_state;
 static uint32_t chance(uint32_t below)
@@ -263,8 +269,9 @@ Test(catalog, contract_at_agrees_with_brute_force)
             char from[WEIR_TIME_TEXT_MAX], to[WEIR_TIME_TEXT_MAX];
             weir_time_format(terms[i].from * WEIR_DAY, from);
             weir_time_format(terms[i].to * WEIR_DAY, to);
-            fprintf(text.stream, "%s{\"key\":\"k%zu\",\"customer\":\"%u\",\"price_book\":\"b\",\"starts_at\":\"%s\","
-                                 "\"ends_at\":\"%s\",\"billing_period\":\"month\",\"timezone\":\"UTC\"}",
+            fprintf(text.stream,
+                    "%s{\"key\":\"k%zu\",\"customer\":\"%u\",\"price_book\":\"b\",\"starts_at\":\"%s\","
+                    "\"ends_at\":\"%s\",\"billing_period\":\"month\",\"timezone\":\"UTC\"}",
                     i ? "," : "", i, terms[i].customer, from, to);
         }
         fputs("]}", text.stream);
@@ -299,10 +306,12 @@ Test(catalog, price_for_agrees_with_brute_force)
         unsigned count = 1 + chance(PRICES_MAX), when[PRICES_MAX][3]; /* 0: any, else letters[n - 1] */
         struct text text;
         text_begin(&text);
-        fputs("{\"meters\":[{\"key\":\"m\",\"event_type\":\"e\",\"aggregation\":\"count\",\"window\":\"1h\",\"group_by\":"
-              "[\"y\",\"x\",\"z\"]},{\"key\":\"l\",\"event_type\":\"e\",\"aggregation\":\"count\",\"window\":\"1h\"}],"
-              "\"price_books\":[{\"key\":\"b\",\"version\":1,\"currency\":\"EUR\",\"effective_from\":"
-              "\"2020-01-01T00:00:00Z\",\"prices\":[{\"meter\":\"l\",\"model\":\"flat\",\"amount\":\"1\"}", text.stream);
+        fputs(
+            "{\"meters\":[{\"key\":\"m\",\"event_type\":\"e\",\"aggregation\":\"count\",\"window\":\"1h\",\"group_by\":"
+            "[\"y\",\"x\",\"z\"]},{\"key\":\"l\",\"event_type\":\"e\",\"aggregation\":\"count\",\"window\":\"1h\"}],"
+            "\"price_books\":[{\"key\":\"b\",\"version\":1,\"currency\":\"EUR\",\"effective_from\":"
+            "\"2020-01-01T00:00:00Z\",\"prices\":[{\"meter\":\"l\",\"model\":\"flat\",\"amount\":\"1\"}",
+            text.stream);
         for (unsigned i = 0; i < count; i++) {
             fprintf(text.stream, ",{\"meter\":\"m\",\"model\":\"flat\",\"amount\":\"%u\",\"when\":{", i);
             bool some = false;
@@ -340,8 +349,7 @@ Test(catalog, price_for_agrees_with_brute_force)
 
         struct weir_catalog *catalog = NULL;
         struct weir_mistake_list mistakes = {0};
-        enum weir_status status =
-            weir_catalog_parse("test.json", text.data, text.length, &catalog, &mistakes);
+        enum weir_status status = weir_catalog_parse("test.json", text.data, text.length, &catalog, &mistakes);
         cr_assert_eq(status, tie ? WEIR_REJECT : WEIR_OK, "%s", text.data);
         if (status == WEIR_OK) {
             const struct weir_meter *meter = weir_catalog_meter(catalog, weir_slice_text("m"));
@@ -400,7 +408,7 @@ Test(catalog, versions_and_keys_agree_with_brute_force)
     free(text.data);
 }
 
-/* 3. limits: the last that is good, the first that is not ----------------------------------------------------------- */
+/* 3. limits: the last that is good, the first that is not ---------------------------------------------------------- */
 
 static size_t with_meters(int meters, int paths_each)
 {
@@ -408,8 +416,10 @@ static size_t with_meters(int meters, int paths_each)
     text_begin(&text);
     fputs("{\"meters\":[", text.stream);
     for (int i = 0; i < meters; i++) {
-        fprintf(text.stream, "%s{\"key\":\"m%d\",\"event_type\":\"e\",\"aggregation\":\"count\",\"window\":\"1h\","
-                             "\"group_by\":[", i ? "," : "", i);
+        fprintf(text.stream,
+                "%s{\"key\":\"m%d\",\"event_type\":\"e\",\"aggregation\":\"count\",\"window\":\"1h\","
+                "\"group_by\":[",
+                i ? "," : "", i);
         for (int p = 0; p < paths_each; p++)
             fprintf(text.stream, "%s\"p%d\"", p ? "," : "", i * paths_each + p);
         fputs("]}", text.stream);
@@ -453,8 +463,11 @@ static size_t with_entries(const char *head, const char *entry, int count, const
     return mistakes;
 }
 
-#define ONE_METER "{\"meters\":[{\"key\":\"m\",\"event_type\":\"e\",\"aggregation\":\"count\",\"window\":\"1h\",\"group_by\":[\"d\"]}],"
-#define ONE_BOOK "\"price_books\":[{\"key\":\"b\",\"version\":1,\"currency\":\"EUR\",\"effective_from\":\"2020-01-01T00:00:00Z\""
+#define ONE_METER                                                                                                      \
+    "{\"meters\":[{\"key\":\"m\",\"event_type\":\"e\",\"aggregation\":\"count\",\"window\":\"1h\",\"group_by\":["      \
+    "\"d\"]}],"
+#define ONE_BOOK                                                                                                       \
+    "\"price_books\":[{\"key\":\"b\",\"version\":1,\"currency\":\"EUR\",\"effective_from\":\"2020-01-01T00:00:00Z\""
 
 Test(catalog, limits_of_lists)
 {
@@ -468,12 +481,15 @@ Test(catalog, limits_of_lists)
          "{\"meter\":\"m\",\"when\":{\"d\":\"#\"},\"model\":\"flat\",\"amount\":\"0\"}", "]}]}", WEIR_PRICES_MAX},
         {ONE_METER ONE_BOOK ",\"fees\":[",
          "{\"key\":\"f#\",\"amount\":\"1\",\"per\":\"period\",\"charged\":\"in_advance\"}", "]}]}", WEIR_FEES_MAX},
-        {ONE_METER ONE_BOOK "}],\"default_contract\":{\"price_book\":\"b\",\"billing_period\":\"day\",\"timezone\":\"UTC\","
-         "\"commitments\":[", "{\"key\":\"c#\",\"type\":\"prepaid\",\"amount\":\"1\"}", "]}}", WEIR_COMMITMENTS_MAX},
+        {ONE_METER ONE_BOOK
+         "}],\"default_contract\":{\"price_book\":\"b\",\"billing_period\":\"day\",\"timezone\":\"UTC\","
+         "\"commitments\":[",
+         "{\"key\":\"c#\",\"type\":\"prepaid\",\"amount\":\"1\"}", "]}}", WEIR_COMMITMENTS_MAX},
         {"{\"meters\":[{\"key\":\"m\",\"event_type\":\"e\",\"aggregation\":\"count\",\"window\":\"1h\",\"where\":{",
          "\"data.x#\":[\"a\"]", "}}]}", WEIR_WHERE_MAX},
         {"{\"meters\":[{\"key\":\"m\",\"event_type\":\"e\",\"aggregation\":\"count\",\"window\":\"1h\",\"where\":"
-         "{\"data.x\":[", "\"#\"", "]}}]}", WEIR_WHERE_VALUES_MAX},
+         "{\"data.x\":[",
+         "\"#\"", "]}}]}", WEIR_WHERE_VALUES_MAX},
         {"{\"meters\":[{\"key\":\"m\",\"event_type\":\"e\",\"aggregation\":\"count\",\"window\":\"1h\",\"group_by\":[",
          "\"#\"", "]}]}", WEIR_DIMENSIONS_MAX},
     };
@@ -519,7 +535,7 @@ Test(catalog, limits_of_texts)
     }
 }
 
-/* 4. files ---------------------------------------------------------------------------------------------------------- */
+/* 4. files --------------------------------------------------------------------------------------------------------- */
 
 static void write_file(const char *folder, const char *name, const char *text)
 {
@@ -544,7 +560,8 @@ Test(catalog, folders_are_merged)
     cr_assert(mkdtemp(folder));
     write_file(folder, "b.json", METER_M);
     write_file(folder, "a.json", "{" ONE_BOOK ",\"prices\":[{\"meter\":\"m\",\"model\":\"flat\",\"amount\":\"1\"}]}]}");
-    write_file(folder, "c.json", "{\"default_contract\":{\"price_book\":\"b\",\"billing_period\":\"day\",\"timezone\":\"UTC\"}}");
+    write_file(folder, "c.json",
+               "{\"default_contract\":{\"price_book\":\"b\",\"billing_period\":\"day\",\"timezone\":\"UTC\"}}");
     write_file(folder, ".d.json", "no JSON, an editor's");
     write_file(folder, "README.md", "no JSON");
     struct weir_catalog *catalog = NULL;
@@ -564,8 +581,11 @@ Test(catalog, duplicates_across_files_name_both)
     write_file(folder, "1.json", METER_M);
     write_file(folder, "2.json", METER_M);
     write_file(folder, "3.json", "{\"meters\":[}");
-    write_file(folder, "4.json", "{" ONE_BOOK "}],\"default_contract\":{\"price_book\":\"b\",\"billing_period\":\"day\",\"timezone\":\"UTC\"}}");
-    write_file(folder, "5.json", "{\"default_contract\":{\"price_book\":\"b\",\"billing_period\":\"day\",\"timezone\":\"UTC\"}}");
+    write_file(folder, "4.json",
+               "{" ONE_BOOK
+               "}],\"default_contract\":{\"price_book\":\"b\",\"billing_period\":\"day\",\"timezone\":\"UTC\"}}");
+    write_file(folder, "5.json",
+               "{\"default_contract\":{\"price_book\":\"b\",\"billing_period\":\"day\",\"timezone\":\"UTC\"}}");
     struct weir_catalog *catalog = NULL;
     struct weir_mistake_list mistakes = {0};
     cr_assert_eq(weir_catalog_load(folder, &catalog, &mistakes), WEIR_REJECT);
@@ -604,7 +624,7 @@ Test(catalog, what_cannot_be_read_is_one_mistake)
     remove_folder(folder);
 }
 
-/* 5. size ----------------------------------------------------------------------------------------------------------- */
+/* 5. size ---------------------------------------------------------------------------------------------------------- */
 
 Test(catalog, a_hundred_thousand_contracts, .timeout = 120)
 {
@@ -616,10 +636,11 @@ Test(catalog, a_hundred_thousand_contracts, .timeout = 120)
     fputs(ONE_METER ONE_BOOK ",\"prices\":[{\"meter\":\"m\",\"model\":\"flat\",\"amount\":\"1\"}]}],\"contracts\":[",
           text.stream);
     for (int i = 0; i < COUNT; i++)
-        fprintf(text.stream, "%s{\"key\":\"k%d\",\"customer\":\"c%d\",\"price_book\":\"b\",\"starts_at\":"
-                             "\"20%02d-01-01T00:00:00Z\",\"ends_at\":\"20%02d-01-01T00:00:00Z\",\"billing_period\":\"%s\","
-                             "\"timezone\":\"%s\"}", i ? "," : "", i, i / 3, 25 + i % 3, 26 + i % 3, periods[i % 5],
-                zones[i % 4]);
+        fprintf(text.stream,
+                "%s{\"key\":\"k%d\",\"customer\":\"c%d\",\"price_book\":\"b\",\"starts_at\":"
+                "\"20%02d-01-01T00:00:00Z\",\"ends_at\":\"20%02d-01-01T00:00:00Z\",\"billing_period\":\"%s\","
+                "\"timezone\":\"%s\"}",
+                i ? "," : "", i, i / 3, 25 + i % 3, 26 + i % 3, periods[i % 5], zones[i % 4]);
     fputs("]}", text.stream);
     fclose(text.stream);
     struct timespec before, after;
@@ -665,9 +686,9 @@ Test(currency, places)
     static const struct {
         const char *code;
         int places;
-    } rows[] = {{"USD", 2}, {"EUR", 2}, {"JPY", 0}, {"KWD", 3}, {"CLF", 4}, {"ZWG", 2}, {"AED", 2}, {"UGX", 0},
-                {"TND", 3}, {"XXX", -1}, {"XAU", -1}, {"usd", -1}, {"US", -1}, {"USDT", -1}, {"DEM", -1}, {"", -1},
-                {"SDU", -1}};
+    } rows[] = {{"USD", 2}, {"EUR", 2},   {"JPY", 0},  {"KWD", 3},  {"CLF", 4},  {"ZWG", 2},
+                {"AED", 2}, {"UGX", 0},   {"TND", 3},  {"XXX", -1}, {"XAU", -1}, {"usd", -1},
+                {"US", -1}, {"USDT", -1}, {"DEM", -1}, {"", -1},    {"SDU", -1}};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         cr_expect_eq(weir_currency_places(weir_slice_text(rows[i].code)), rows[i].places, "%s", rows[i].code);
 }

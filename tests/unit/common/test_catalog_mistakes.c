@@ -1,5 +1,5 @@
-/* Every mistake is found, where it is, in words that name it; and nothing else is called a mistake. Each row changes the
- * full catalog in up to three places and expects exactly one mistake, unless it says how many. */
+/* Every mistake is found, where it is, in words that name it; and nothing else is called a mistake. Each row changes
+ * the full catalog in up to three places and expects exactly one mistake, unless it says how many. */
 #include "tests/unit/common/catalog_support.h"
 
 struct row {
@@ -11,9 +11,18 @@ struct row {
     size_t count; /* 0: one */
 };
 
-#define ONE(place, json, path, kind, word) {{place}, {json}, path, kind, word, 0}
-#define SOME(place, json, path, kind, word, count) {{place}, {json}, path, kind, word, count}
-#define TWO(place, json, place2, json2, path, kind, word) {{place, place2}, {json, json2}, path, kind, word, 0}
+#define ONE(place, json, path, kind, word)                                                                             \
+    {                                                                                                                  \
+        {place}, {json}, path, kind, word, 0                                                                           \
+    }
+#define SOME(place, json, path, kind, word, count)                                                                     \
+    {                                                                                                                  \
+        {place}, {json}, path, kind, word, count                                                                       \
+    }
+#define TWO(place, json, place2, json2, path, kind, word)                                                              \
+    {                                                                                                                  \
+        {place, place2}, {json, json2}, path, kind, word, 0                                                            \
+    }
 #define METER "{\"key\":\"m\",\"event_type\":\"e\",\"aggregation\":\"sum\",\"value\":\"data.v\",\"window\":\"1h\"}"
 #define PRICE0 "price_books/1/prices/0"
 #define AT_PRICE0 "$.price_books[1].prices[0]"
@@ -90,8 +99,10 @@ static const struct row meter_rows[] = {
     ONE("meters/7/where", "{\"data.x\":[\"a\",\"b\",\"a\"]}", "$.meters[7].where[\"data.x\"][2]", "duplicate", "twice"),
     ONE("meters/7/where", "{\"x.y\":[\"a\"]}", "$.meters[7].where[\"x.y\"]", "bad_value", "path"),
     ONE("meters/7/where", "{\"time\":[\"a\"]}", "$.meters[7].where.time", "bad_value", "path"),
-    ONE("meters/7/where", "{\"a\":[\"\"],\"b\":[\"\"],\"c\":[\"\"],\"d\":[\"\"],\"e\":[\"\"],\"f\":[\"\"],\"g\":[\"\"],"
-        "\"h\":[\"\"],\"i\":[\"\"]}", "$.meters[7].where", "bad_value", "9 paths"),
+    ONE("meters/7/where",
+        "{\"a\":[\"\"],\"b\":[\"\"],\"c\":[\"\"],\"d\":[\"\"],\"e\":[\"\"],\"f\":[\"\"],\"g\":[\"\"],"
+        "\"h\":[\"\"],\"i\":[\"\"]}",
+        "$.meters[7].where", "bad_value", "9 paths"),
 };
 
 static const struct row book_rows[] = {
@@ -177,8 +188,8 @@ static const struct row price_rows[] = {
     ONE("price_books/1/prices/1/unit_price", "\" 5\"", "$.price_books[1].prices[1].unit_price", "bad_value", "digits"),
     ONE("price_books/1/prices/1/unit_price", "\"-0.1\"", "$.price_books[1].prices[1].unit_price", "bad_value",
         "0 or more"),
-    ONE("price_books/1/prices/1/unit_price", "\"0.0000000000001\"", "$.price_books[1].prices[1].unit_price", "bad_value",
-        "more than 12 decimal places"),
+    ONE("price_books/1/prices/1/unit_price", "\"0.0000000000001\"", "$.price_books[1].prices[1].unit_price",
+        "bad_value", "more than 12 decimal places"),
     ONE("price_books/1/prices/1/unit_price", "\"1e-13\"", "$.price_books[1].prices[1].unit_price", "not_representable",
         "more than 12 decimal places"),
     ONE("price_books/1/prices/1/unit_price", "\"170141183460469231731687303.715884105728\"",
@@ -297,12 +308,11 @@ static const struct row contract_rows[] = {
         "1000000000"),
     ONE("contracts/1/commitments/1/expires_at", "null", "$.contracts[1].commitments[1].expires_at", "wrong_type",
         "RFC 3339"),
-    ONE("contracts/1/commitments/1/overage_multiplier", "\"-1\"",
-        "$.contracts[1].commitments[1].overage_multiplier", "bad_value", "0 or more"),
+    ONE("contracts/1/commitments/1/overage_multiplier", "\"-1\"", "$.contracts[1].commitments[1].overage_multiplier",
+        "bad_value", "0 or more"),
     ONE("contracts/1/commitments/2/meter", "\"toks\"", "$.contracts[1].commitments[2].meter", "unknown_reference",
         "no meter"),
-    ONE("contracts/1/commitments/#",
-        "{\"key\":\"f2\",\"type\":\"minimum_spend\",\"amount\":\"1\",\"per\":\"period\"}",
+    ONE("contracts/1/commitments/#", "{\"key\":\"f2\",\"type\":\"minimum_spend\",\"amount\":\"1\",\"per\":\"period\"}",
         "$.contracts[1].commitments[3]", "duplicate", "at most one"),
     ONE("contracts/1/commitments/1/key", "\"floor\"", "$.contracts[1].commitments[1]", "duplicate", "commitments[0]"),
     ONE("contracts/1/commitments/1/key", "\"platform\"", "$.contracts[1].commitments[1].key", "key_clash", "a fee of"),
@@ -320,7 +330,8 @@ static const struct row contract_rows[] = {
 /* Boundaries that cut: acme has a meter of each length in UTC, nippon one of 1h in Asia/Tokyo. */
 static const struct row boundary_rows[] = {
     ONE("contracts/2/starts_at", "\"2026-02-01T00:30:00Z\"", "$.contracts[2].starts_at", "cuts_window", "storage"),
-    ONE("contracts/2/ends_at", "\"2026-03-01T00:00:01Z\"", "$.contracts[2].ends_at", "cuts_window", "2026-03-01T00:00:01Z"),
+    ONE("contracts/2/ends_at", "\"2026-03-01T00:00:01Z\"", "$.contracts[2].ends_at", "cuts_window",
+        "2026-03-01T00:00:01Z"),
     ONE("contracts/2/timezone", "\"Asia/Kolkata\"", "$.contracts[2].billing_period", "cuts_window",
         "2026-01-31T18:30:00Z (time zone Asia/Kolkata)"),
     ONE("contracts/2/timezone", "\"Asia/Kathmandu\"", "$.contracts[2].billing_period", "cuts_window", "storage"),
@@ -329,8 +340,8 @@ static const struct row boundary_rows[] = {
     ONE("contracts/1/billing_period", "\"week\"", "$.contracts[1].billing_period", "cuts_window", "seats"),
     ONE("contracts/1/billing_period", "\"day\"", "$.contracts[1].billing_period", "cuts_window", "1mo"),
     SOME("contracts/1/timezone", "\"Europe/Berlin\"", "$.contracts[1].billing_period", "cuts_window", "users", 2),
-    SOME("default_contract/timezone", "\"America/New_York\"", "$.default_contract.billing_period", "cuts_window", "users",
-         2),
+    SOME("default_contract/timezone", "\"America/New_York\"", "$.default_contract.billing_period", "cuts_window",
+         "users", 2),
     SOME("contracts/0/starts_at", "\"2025-01-02T12:00:00Z\"", "$.contracts[0].starts_at", "cuts_window", "users", 2),
 };
 
@@ -353,10 +364,18 @@ static const struct row good_rows[] = {
     {{"price_books/1/prices/2/when/request.tier"}, {"\"\""}, 0, 0, 0, 0},
     /* equally specific but never both: another text on the same dimension */
     {{"price_books/1/prices/#"},
-     {"{\"meter\":\"tokens\",\"when\":{\"model\":\"small\"},\"model\":\"flat\",\"amount\":\"1\"}"}, 0, 0, 0, 0},
+     {"{\"meter\":\"tokens\",\"when\":{\"model\":\"small\"},\"model\":\"flat\",\"amount\":\"1\"}"},
+     0,
+     0,
+     0,
+     0},
     /* equally specific, and where both match a third price, {model, region}, is more specific */
     {{"price_books/1/prices/#"},
-     {"{\"meter\":\"tokens\",\"when\":{\"region\":\"eu-west-1\"},\"model\":\"flat\",\"amount\":\"1\"}"}, 0, 0, 0, 0},
+     {"{\"meter\":\"tokens\",\"when\":{\"region\":\"eu-west-1\"},\"model\":\"flat\",\"amount\":\"1\"}"},
+     0,
+     0,
+     0,
+     0},
     {{"contracts/0/ends_at"}, {"\"2025-12-01T00:00:00Z\""}, 0, 0, 0, 0}, /* a month without a contract */
     {{"contracts/2/billing_period"}, {"\"year\""}, 0, 0, 0, 0},
     {{"contracts/2/starts_at"}, {"\"2020-02-01T00:00:00.000Z\""}, 0, 0, 0, 0}, /* before the book's first version */
@@ -383,14 +402,15 @@ static size_t check_row(const struct row *row)
         for (size_t i = 0; i < mistakes.count; i++) {
             const struct weir_mistake *mistake = &mistakes.mistakes[i];
             cr_expect_not(strchr(mistake->text, '\n'));
-            found = found || (strcmp(mistake->path, row->path) == 0 && strcmp(mistake->kind, row->kind) == 0
-                              && strstr(mistake->text, row->word) && strcmp(mistake->file, "test.json") == 0);
+            found = found
+                    || (strcmp(mistake->path, row->path) == 0 && strcmp(mistake->kind, row->kind) == 0
+                        && strstr(mistake->text, row->word) && strcmp(mistake->file, "test.json") == 0);
         }
         if (!found || mistakes.count != expected)
             print_all(&mistakes);
         cr_expect_eq(status, WEIR_REJECT);
-        cr_expect(found, "%s = %s: expected %s: [%s] ...%s...", row->place[0], row->json[0] ? row->json[0] : "(removed)",
-                  row->path, row->kind, row->word);
+        cr_expect(found, "%s = %s: expected %s: [%s] ...%s...", row->place[0],
+                  row->json[0] ? row->json[0] : "(removed)", row->path, row->kind, row->word);
         cr_expect_eq(mistakes.count, expected, "%s = %s: %zu mistakes, expected %zu", row->place[0],
                      row->json[0] ? row->json[0] : "(removed)", mistakes.count, expected);
     }
@@ -404,13 +424,34 @@ static size_t check_row(const struct row *row)
     for (size_t row = 0; row < sizeof(rows) / sizeof *(rows); row++)                                                   \
     (void)check_row(&(rows)[row])
 
-Test(catalog_mistakes, top) { CHECK_ROWS(top_rows); }
-Test(catalog_mistakes, meters) { CHECK_ROWS(meter_rows); }
-Test(catalog_mistakes, price_books) { CHECK_ROWS(book_rows); }
-Test(catalog_mistakes, prices) { CHECK_ROWS(price_rows); }
-Test(catalog_mistakes, contracts) { CHECK_ROWS(contract_rows); }
-Test(catalog_mistakes, boundaries) { CHECK_ROWS(boundary_rows); }
-Test(catalog_mistakes, none) { CHECK_ROWS(good_rows); }
+Test(catalog_mistakes, top)
+{
+    CHECK_ROWS(top_rows);
+}
+Test(catalog_mistakes, meters)
+{
+    CHECK_ROWS(meter_rows);
+}
+Test(catalog_mistakes, price_books)
+{
+    CHECK_ROWS(book_rows);
+}
+Test(catalog_mistakes, prices)
+{
+    CHECK_ROWS(price_rows);
+}
+Test(catalog_mistakes, contracts)
+{
+    CHECK_ROWS(contract_rows);
+}
+Test(catalog_mistakes, boundaries)
+{
+    CHECK_ROWS(boundary_rows);
+}
+Test(catalog_mistakes, none)
+{
+    CHECK_ROWS(good_rows);
+}
 
 /* Not JSON, or a key twice: one mistake, with line and column. */
 Test(catalog_mistakes, syntax)
