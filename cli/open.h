@@ -1,0 +1,23 @@
+/* Opening what the settings name: shared by the commands that run on real servers. */
+#ifndef WEIR_CLI_OPEN_H
+#define WEIR_CLI_OPEN_H
+
+#include "common/metrics.h"
+#include "common/model/catalog.h"
+#include "common/settings.h"
+#include "ingest/source.h"
+
+/* The catalog of the settings: a path, or the one applied last in PostgreSQL. -1: *ret_catalog is the caller's; otherwise the
+ * exit status, all told. */
+int weir_open_catalog(const struct weir_usage *usage, const struct weir_settings *settings,
+                      struct weir_catalog **ret_catalog);
+
+/* Views into settings and properties, which must outlive the result's use. */
+struct weir_kafka_settings weir_open_kafka_settings(const struct weir_settings *settings,
+                                                    struct weir_property properties[WEIR_PROPERTIES_MAX]);
+
+/* Opens metrics.listen and logs where it is. */
+enum weir_status weir_open_metrics(struct weir_metrics *metrics, const struct weir_settings *settings,
+                                   struct weir_error *reterr);
+
+#endif
