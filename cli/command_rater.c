@@ -1,0 +1,323 @@
+/* `weir rater`: windows in Redis -> line items in PostgreSQL. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "aggregator/window_store.h"
+#include "cli/commands.h"
+#include "cli/open.h"
+#include "common/calendar.h"
+#include "common/daemon.h"
+#include "common/log.h"
+#include "common/metrics.h"
+#include "common/settings.h"
+#include "rater/claims.h"
+#include "rater/rate.h"
+
+static const struct weir_usage usage = {
+    .command = WEIR_COMMAND_RATER,
+    .name = "weir rater",
+    .arguments = "[OPTIONS]",
+    .purpose = "Rates closed windows: compares each window's total in Redis with what was rated before, and writes the\n"
+               "difference as line items to PostgreSQL. Several raters share the lanes. Also settles billing periods:\n"
+               "fees and true-ups. SIGTERM stops after the transaction under way.",
+    .example = "WEIR_REDIS_URL=redis://127.0.0.1:6379 weir rater --postgres-url postgresql:///weir --until-done",
+};
+
+enum { LANES_MAX = 65536, RETRY_MOST_MS = 5000 };
+
+struct known_lane {
+    char name_bytes[WEIR_LANE_NAME_MAX + 1];
+    struct weir_slice name;
+    struct weir_lane_state state;
+};
+
+struct rating {
+    struct weir_settings settings;
+    struct weir_catalog *catalog;
+    struct weir_window_store *store;
+    struct weir_ledger *ledger;
+    struct weir_rater *rater;
+    struct weir_claims *claims;
+    struct weir_metrics *metrics;
+    struct known_lane *lanes;
+    size_t lane_count, lane_room;
+    struct weir_work *work;
+    struct weir_lane_window *windows;
+    _Atomic uint64_t line_items, windows_rated, unpriced, stale, transactions, retries;
+};
+
+/* 1. what there is -------------------------------------------------------------------------------------------------- */
+static void add_lane(void *context, struct weir_slice name, const struct weir_lane_state *state)
+{
+    struct rating *rating = context;
+
+    if (rating->lane_count == LANES_MAX || name.length > WEIR_LANE_NAME_MAX)
+        return;
+    if (rating->lane_count == rating->lane_room) {
+        rating->lane_room = rating->lane_room ? rating->lane_room * 2 : 16;
+        rating->lanes = weir_resize(rating->lanes, rating->lane_room, sizeof *rating->lanes);
+    }
+    struct known_lane *lane = &rating->lanes[rating->lane_count++];
+    memcpy(lane->name_bytes, name.data, name.length);
+    lane->name.length = name.length;
+    lane->state = *state;
+}
+
+static enum weir_status list_lanes(struct rating *rating, struct weir_error *reterr)
+{
+    rating->lane_count = 0;
+    enum weir_status status =
+        rating->store->ops->list_lanes(rating->store, rating->settings.kafka_topic, add_lane, rating, reterr);
+    for (size_t i = 0; i < rating->lane_count; i++) /* the array may have moved while it grew */
+        rating->lanes[i].name.data = rating->lanes[i].name_bytes;
+    return status;
+}
+
+/* Periods end when every lane has passed their end: the slowest one decides. */
+static struct weir_horizon horizon_of(const struct rating *rating)
+{
+    struct weir_horizon horizon = {.first_time = WEIR_TIME_NEVER, .last_time = 0, .ended = WEIR_TIME_NEVER};
+
+    for (size_t i = 0; i < rating->lane_count; i++) {
+        const struct weir_lane_state *state = &rating->lanes[i].state;
+        if (state->watermark < horizon.ended)
+            horizon.ended = state->watermark;
+        if (state->counts.counted == 0)
+            continue;
+        if (state->first_time < horizon.first_time)
+            horizon.first_time = state->first_time;
+        if (state->last_time > horizon.last_time)
+            horizon.last_time = state->last_time;
+    }
+    return horizon;
+}
+
+/* 2. one round ---------------------------------------------------------------------------------------------------------- */
+static void show_counts(struct rating *rating)
+{
+    struct weir_rater_counts counts = weir_rater_counts(rating->rater);
+
+    /* relaxed: figures on a page. */
+    atomic_store_explicit(&rating->line_items, counts.line_items, memory_order_relaxed);
+    atomic_store_explicit(&rating->windows_rated, counts.windows, memory_order_relaxed);
+    atomic_store_explicit(&rating->unpriced, counts.unpriced_windows, memory_order_relaxed);
+    atomic_store_explicit(&rating->stale, counts.stale, memory_order_relaxed);
+}
+
+/* Rates all that the lane's list of work holds. *ret_count: windows taken off the list. */
+static enum weir_status rate_lane(struct rating *rating, struct weir_slice lane, const _Atomic bool *stop,
+                                  uint64_t *ret_count, struct weir_error *reterr)
+{
+    struct weir_window_store *store = rating->store;
+    enum weir_status status = WEIR_OK;
+    size_t max = (size_t)rating->settings.rater_batch, count = max;
+
+    *ret_count = 0;
+    while (status == WEIR_OK && count == max && !atomic_load_explicit(stop, memory_order_relaxed)) {
+        status = store->ops->read_work(store, lane, max, rating->work, &count, reterr);
+        if (status != WEIR_OK || count == 0)
+            break;
+        for (size_t i = 0; i < count; i++)
+            rating->windows[i] = (struct weir_lane_window){.lane = lane, .window = rating->work[i].window};
+        status = weir_rater_rate(rating->rater, rating->windows, count, reterr);
+        if (status == WEIR_OK)
+            status = store->ops->finish_work(store, lane, rating->work, count, reterr);
+        if (status == WEIR_OK)
+            *ret_count += count;
+        atomic_fetch_add_explicit(&rating->transactions, 1, memory_order_relaxed);
+        weir_daemon_alive();
+        show_counts(rating);
+    }
+    return status;
+}
+
+static enum weir_status has_no_work(struct rating *rating, bool *ret_none, struct weir_error *reterr)
+{
+    enum weir_status status = WEIR_OK;
+    size_t count = 0;
+
+    for (size_t i = 0; i < rating->lane_count && status == WEIR_OK && count == 0; i++)
+        status = rating->store->ops->read_work(rating->store, rating->lanes[i].name, 1, rating->work, &count, reterr);
+    *ret_none = count == 0;
+    return status;
+}
+
+/* Periods are settled when no rater has work left, so that true-ups are charged once and not corrected at once; one rater
+ * does it. */
+static enum weir_status settle(struct rating *rating, bool *ret_settled, struct weir_error *reterr)
+{
+    struct weir_horizon horizon = horizon_of(rating);
+    bool is_ours = false;
+    char name[WEIR_LANE_NAME_MAX + 16];
+
+    snprintf(name, sizeof name, "settle:%s", rating->settings.kafka_topic);
+    enum weir_status status = weir_claims_try(rating->claims, weir_slice_text(name), &is_ours, reterr);
+    if (status == WEIR_OK && is_ours) {
+        status = weir_rater_settle(rating->rater, &horizon, reterr);
+        show_counts(rating);
+        enum weir_status released = weir_claims_release(rating->claims, weir_slice_text(name), reterr);
+        status = status == WEIR_OK ? released : status;
+    }
+    *ret_settled = status == WEIR_OK && is_ours;
+    return status;
+}
+
+/* *ret_done: nothing closed is left, and the periods are settled. *ret_worked: something was rated. */
+static enum weir_status go_round(struct rating *rating, const _Atomic bool *stop, bool *ret_done, bool *ret_worked,
+                                 struct weir_error *reterr)
+{
+    enum weir_status status = list_lanes(rating, reterr);
+    bool none = false;
+
+    *ret_done = *ret_worked = false;
+    for (size_t i = 0; i < rating->lane_count && status == WEIR_OK; i++) {
+        uint64_t count = 0;
+        bool is_ours = false;
+        status = weir_claims_try(rating->claims, rating->lanes[i].name, &is_ours, reterr);
+        if (status == WEIR_OK && is_ours)
+            status = rate_lane(rating, rating->lanes[i].name, stop, &count, reterr);
+        /* Given back each round: a rater that starts later gets its share. */
+        if (status == WEIR_OK && is_ours)
+            status = weir_claims_release(rating->claims, rating->lanes[i].name, reterr);
+        *ret_worked = *ret_worked || count > 0;
+    }
+    if (status == WEIR_OK)
+        status = has_no_work(rating, &none, reterr);
+    if (status == WEIR_OK && none && !*ret_worked)
+        status = settle(rating, ret_done, reterr);
+    return status;
+}
+
+static void rest(int64_t duration)
+{
+    struct timespec time = {duration / WEIR_SECOND, duration % WEIR_SECOND};
+    nanosleep(&time, NULL); /* a signal ends it early, which is what we want */
+}
+
+static enum weir_status run(struct rating *rating, const _Atomic bool *stop, struct weir_error *reterr)
+{
+    struct weir_progress progress = weir_progress_start(usage.name);
+    int64_t pause = rating->settings.rater_interval;
+    enum weir_status status = WEIR_OK;
+    bool is_done = false, has_worked = false;
+
+    while (!atomic_load_explicit(stop, memory_order_relaxed)) {
+        status = go_round(rating, stop, &is_done, &has_worked, reterr);
+        weir_daemon_alive();
+        weir_progress_show(&progress, "%" PRIu64 " windows, %" PRIu64 " line items", rating->windows_rated,
+                           rating->line_items);
+        if (status == WEIR_RETRY || status == WEIR_AGAIN) {
+            atomic_fetch_add_explicit(&rating->retries, 1, memory_order_relaxed);
+            weir_log(WEIR_LOG_WARN, "trying again: %s", reterr->text);
+            weir_metrics_set_ready(rating->metrics, false, "a server does not answer");
+            pause = pause * 2 < RETRY_MOST_MS * (WEIR_SECOND / 1000) ? pause * 2 : RETRY_MOST_MS * (WEIR_SECOND / 1000);
+            rest(pause);
+            status = WEIR_OK;
+            continue;
+        }
+        if (status != WEIR_OK || (is_done && rating->settings.until_done))
+            break;
+        pause = rating->settings.rater_interval;
+        weir_metrics_set_ready(rating->metrics, true, "");
+        if (!has_worked)
+            rest(pause);
+    }
+    weir_progress_end(&progress);
+    return status;
+}
+
+/* 3. the command ---------------------------------------------------------------------------------------------------------- */
+static void add_metrics(struct rating *rating)
+{
+    struct weir_metrics *metrics = rating->metrics;
+
+    weir_metrics_add(metrics, WEIR_METRIC_COUNTER, "weir_rated_windows_total", "", "Windows looked at.",
+                     &rating->windows_rated);
+    weir_metrics_add(metrics, WEIR_METRIC_COUNTER, "weir_line_items_total", "", "Line items written.",
+                     &rating->line_items);
+    weir_metrics_add(metrics, WEIR_METRIC_COUNTER, "weir_unpriced_windows_total", "",
+                     "Windows rated without a price: revenue leaking.", &rating->unpriced);
+    weir_metrics_add(metrics, WEIR_METRIC_COUNTER, "weir_stale_windows_total", "",
+                     "Windows older than what was rated already, left alone.", &rating->stale);
+    weir_metrics_add(metrics, WEIR_METRIC_COUNTER, "weir_rater_transactions_total", "", "Batches committed.",
+                     &rating->transactions);
+    weir_metrics_add(metrics, WEIR_METRIC_COUNTER, "weir_rater_retries_total", "", "Rounds that a server broke off.",
+                     &rating->retries);
+}
+
+static enum weir_status set_up(struct rating *rating, struct weir_error *reterr)
+{
+    enum weir_status status = weir_store_redis_open(rating->settings.redis_url, &rating->store, reterr);
+
+    if (status == WEIR_OK)
+        status = weir_ledger_postgres_open(rating->settings.postgres_url, &rating->ledger, reterr);
+    if (status == WEIR_OK)
+        status = weir_rater_new(rating->catalog, rating->ledger, &rating->rater, reterr);
+    if (status != WEIR_OK)
+        return status;
+    rating->claims = weir_claims_new(rating->settings.postgres_url);
+    rating->work = weir_new_array((size_t)rating->settings.rater_batch, sizeof *rating->work);
+    rating->windows = weir_new_array((size_t)rating->settings.rater_batch, sizeof *rating->windows);
+    rating->metrics = weir_metrics_new();
+    add_metrics(rating);
+    return weir_open_metrics(rating->metrics, &rating->settings, reterr);
+}
+
+static void tear_down(struct rating *rating)
+{
+    weir_metrics_free(rating->metrics);
+    weir_claims_free(rating->claims);
+    weir_rater_free(rating->rater);
+    weir_ledger_free(rating->ledger);
+    weir_window_store_free(rating->store);
+    weir_catalog_free(rating->catalog);
+    free(rating->lanes);
+    free(rating->work);
+    free(rating->windows);
+    weir_settings_free(&rating->settings);
+}
+
+static void report(const struct rating *rating, int64_t took)
+{
+    struct weir_rater_counts counts = weir_rater_counts(rating->rater);
+    uint64_t milliseconds = (uint64_t)(took / 1000000);
+
+    fprintf(stderr,
+            "weir rater: windows=%" PRIu64 " unchanged=%" PRIu64 " unpriced=%" PRIu64 " stale=%" PRIu64
+            " line_items=%" PRIu64 " seconds=%" PRIu64 ".%03" PRIu64 "\n",
+            counts.windows, counts.unchanged, counts.unpriced_windows, counts.stale, counts.line_items,
+            milliseconds / 1000, milliseconds % 1000);
+}
+
+int weir_command_rater(int argc, char **argv)
+{
+    struct rating rating = {0};
+    struct weir_error error = {{0}};
+    int parsed = weir_settings_load(&usage, argc, argv, &rating.settings);
+
+    if (parsed >= 0)
+        return parsed;
+    const _Atomic bool *stop = weir_daemon_catch_signals();
+    int64_t started = weir_time_now();
+    parsed = weir_open_catalog(&usage, &rating.settings, &rating.catalog);
+    if (parsed >= 0) {
+        weir_settings_free(&rating.settings);
+        return parsed;
+    }
+    enum weir_status status = set_up(&rating, &error);
+    if (status == WEIR_OK) {
+        weir_metrics_set_ready(rating.metrics, true, "");
+        weir_daemon_ready("rating");
+        status = run(&rating, stop, &error);
+        weir_daemon_stopping();
+    }
+    if (status == WEIR_OK)
+        report(&rating, weir_time_now() - started);
+    else
+        weir_log(WEIR_LOG_ERROR, "%s", error.text);
+    tear_down(&rating);
+    return status == WEIR_OK ? WEIR_EXIT_DONE : status == WEIR_REJECT ? WEIR_EXIT_USAGE : WEIR_EXIT_FAILED;
+}
