@@ -1,0 +1,396 @@
+/* The window store in Redis: one consistent cut for each lane.
+ *
+ * Every key of a lane begins with L = "weir:{<topic>:<partition>}:", so that all lie in one slot of a Redis Cluster.
+ * Numbers in names and in hashes are decimal text; times are ns since 1970, a span is "<start>:<end>".
+ *
+ *   weir:lanes                 set     names of all lanes ("<topic>:<partition>"), added before a lane's first take
+ *   L lane                     hash    format       "1"; another one is refused
+ *                                      epoch        of the owner
+ *                                      cut          number of the last cut in this epoch; 0 when it was taken
+ *                                      next_offset, high, watermark, first_time, last_time,
+ *                                      read, counted, duplicate, unmatched, quarantined     as in weir_lane_state
+ *                                      secret       32 bytes
+ *   L spans                    set     spans that have windows
+ *   L working                  set     spans that have a list of work
+ *   L logs                     hash    log name -> its length in bytes; names as in the two rows of logs below
+ *   L windows:<start>:<end>    hash    series key (common/model/window.h) -> 41 bytes, little endian:
+ *                                        0 u64 events | 8 i128 value * 10^12 | 24 i64 latest_time | 32 i64 latest_offset
+ *                                        40 u8 flags: 1 closed, all others 0
+ *   L work:<start>:<end>       hash    series key -> u64 token, little endian; gone when empty
+ *   L ids:<bucket>:<n>         string  log "ids:<bucket>": 12 bytes for each id (window_store.h)
+ *   L unique:<start>:<end>:<n> string  log "unique:<start>:<end>": records, little endian:
+ *                                        u16 length | series key | u32 n | n * 16 bytes fingerprint
+ * A log is a row of bytes cut into strings of 12 MiB (Redis ends at 512 MiB): byte b stands in string b / 12582912.
+ * A record may lie across the cut.
+ *
+ * Valid iff: all spans of `working` are in `spans`; each series in work and unique is in windows; each log is as long as
+ * `logs` says. Nothing expires by itself; maxmemory-policy has to be noeviction.
+ *
+ * Consistency. A cut is one script (write_cut.lua): it checks first and then can not fail. Redis keeps a script's
+ * effects as one MULTI/EXEC in the AOF and in the replication stream and takes an RDB snapshot between scripts, so a
+ * crash, failover or restore leaves an older cut, never part of one. An older cut shows at the next write: its epoch,
+ * its next_offset, or, for cuts that only closed windows and moved no offset, its number in the epoch differs.
+ * A load takes many commands, but take_lane raises the epoch first, so no one else changes what is loaded (raters touch
+ * only the work); at its end the epoch is looked at once more.
+ *
+ * Threads: a handle belongs to one. One handle writes all cuts of an epoch (another one may have taken it), as it
+ * counts them. A lane's span set and logs are known to the handle after the first cut, so that every key that a script
+ * touches can be named in KEYS.
+ */
+#include <inttypes.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/random.h>
+
+#include "aggregator/store_redis_internal.h"
+
+/* 1. State. */
+
+#define STATE_FIELDS                                                                                                 \
+    "epoch", "next_offset", "high", "watermark", "first_time", "last_time", "read", "counted", "duplicate",          \
+        "unmatched", "quarantined", "secret"
+enum { STATE_FIELD_COUNT = 12 };
+static const char *const state_field[STATE_FIELD_COUNT] = {STATE_FIELDS};
+
+static bool read_state(redisReply *const *values, struct weir_lane_state *ret_state)
+{
+    struct weir_lane_state state = {0};
+    int64_t *times[] = {&state.next_offset, &state.high, &state.watermark, &state.first_time, &state.last_time};
+    uint64_t *counts[] = {&state.counts.read, &state.counts.counted, &state.counts.duplicate, &state.counts.unmatched,
+                          &state.counts.quarantined};
+    bool fits = weir_redis_read_u64(values[0], &state.epoch);
+    for (size_t i = 0; i < 5; i++)
+        fits = fits && weir_redis_read_i64(values[1 + i], times[i]) && weir_redis_read_u64(values[6 + i], counts[i]);
+    if (!fits || values[11]->type != REDIS_REPLY_STRING || values[11]->len != WEIR_LANE_SECRET_BYTES)
+        return false;
+    memcpy(state.secret, values[11]->str, WEIR_LANE_SECRET_BYTES);
+    *ret_state = state;
+    return true;
+}
+
+/* What this handle knows of the lane in this epoch; begun anew for another epoch. */
+static struct weir_redis_lane *lane_of(struct weir_redis_store *store, struct weir_slice name, uint64_t epoch)
+{
+    struct weir_redis_lane *lane = NULL;
+    for (size_t i = 0; i < store->lane_count && !lane; i++)
+        if (weir_slice_equal((struct weir_slice){store->lanes[i]->name, store->lanes[i]->length}, name))
+            lane = store->lanes[i];
+    if (!lane) {
+        lane = weir_new(sizeof(*lane));
+        memcpy(lane->name, name.data, name.length);
+        lane->length = name.length;
+        store->lanes = weir_resize(store->lanes, store->lane_count + 1, sizeof(struct weir_redis_lane *));
+        store->lanes[store->lane_count++] = lane;
+    }
+    if (lane->epoch != epoch) {
+        lane->epoch = epoch;
+        lane->cut_number = 0;
+        lane->has_index = false;
+    }
+    return lane;
+}
+
+/* 2. Taking. */
+
+static enum weir_status register_lane(struct weir_redis_store *store, struct weir_slice lane, struct weir_error *reterr)
+{
+    redisReply *reply = NULL;
+    redisAppendCommand(store->context, "SADD weir:lanes %b", lane.data, (size_t)lane.length);
+    enum weir_status status = weir_redis_receive(store, &reply, reterr);
+    if (status == WEIR_OK)
+        freeReplyObject(reply);
+    return status;
+}
+
+static enum weir_status raise_epoch(struct weir_redis_store *store, struct weir_slice lane,
+                                    const unsigned char secret[WEIR_LANE_SECRET_BYTES],
+                                    struct weir_lane_state *ret_state, struct weir_error *reterr)
+{
+    struct weir_redis_command *command = &store->command;
+    const struct weir_lane_state fresh = {.next_offset = -1, .first_time = INT64_MAX, .last_time = INT64_MIN};
+    weir_redis_command_clear(command);
+    weir_redis_add_key(command, lane, "lane");
+    weir_redis_add_text(command, "%s", WEIR_REDIS_FORMAT);
+    weir_redis_pack_begin(command);
+    weir_redis_pack_text(command, "format");
+    weir_redis_pack_text(command, "%s", WEIR_REDIS_FORMAT);
+    weir_redis_pack_text(command, "epoch");
+    weir_redis_pack_text(command, "0");
+    weir_redis_pack_text(command, "secret");
+    weir_redis_pack(command, secret, WEIR_LANE_SECRET_BYTES);
+    weir_redis_pack_state(command, &fresh);
+    weir_redis_pack_end(command);
+    for (size_t i = 0; i < STATE_FIELD_COUNT; i++)
+        weir_redis_add_text(command, "%s", state_field[i]);
+    redisReply *reply = NULL;
+    enum weir_status status = weir_redis_run(store, WEIR_REDIS_TAKE_LANE, &reply, reterr);
+    if (status != WEIR_OK)
+        return status;
+    bool fits = reply->type == REDIS_REPLY_ARRAY && reply->elements == STATE_FIELD_COUNT
+             && read_state(reply->element, ret_state);
+    freeReplyObject(reply);
+    return fits ? WEIR_OK : weir_redis_corrupt(store, lane, "the lane hash", reterr);
+}
+
+static enum weir_status still_ours(struct weir_redis_store *store, struct weir_slice lane,
+                                   const struct weir_lane_state *state, struct weir_error *reterr)
+{
+    char key[WEIR_REDIS_KEY_MAX];
+    size_t length = weir_redis_key(key, lane, "lane");
+    redisReply *reply = NULL;
+    redisAppendCommand(store->context, "HMGET %b epoch next_offset cut", key, length);
+    enum weir_status status = weir_redis_receive_array(store, 3, &reply, reterr);
+    if (status != WEIR_OK)
+        return status;
+    uint64_t epoch = 0, cut = 0;
+    int64_t next_offset = 0;
+    bool same = weir_redis_read_u64(reply->element[0], &epoch) && weir_redis_read_i64(reply->element[1], &next_offset)
+             && weir_redis_read_u64(reply->element[2], &cut) && epoch == state->epoch
+             && next_offset == state->next_offset && cut == 0;
+    freeReplyObject(reply);
+    return same ? WEIR_OK
+                : weir_fail(reterr, WEIR_FENCED, "lane %.*s: another worker took it while it was loaded",
+                            (int)lane.length, lane.data);
+}
+
+static enum weir_status take_lane(struct weir_window_store *base, struct weir_slice name,
+                                  const unsigned char secret[WEIR_LANE_SECRET_BYTES],
+                                  const struct weir_lane_loader *loader, struct weir_lane_state *ret_state,
+                                  struct weir_error *reterr)
+{
+    struct weir_redis_store *store = (struct weir_redis_store *)base;
+    struct weir_lane_state state = {0};
+    weir_check(name.length > 0 && name.length <= WEIR_LANE_NAME_MAX);
+    enum weir_status status = weir_redis_connect(store, reterr);
+    if (status == WEIR_OK)
+        status = register_lane(store, name, reterr);
+    if (status == WEIR_OK)
+        status = raise_epoch(store, name, secret, &state, reterr);
+    if (status != WEIR_OK)
+        return status;
+    struct weir_redis_lane *lane = lane_of(store, name, state.epoch);
+    lane->cut_number = 0; /* a Redis that lost the last take gives the same epoch out again */
+    lane->has_index = false;
+    status = weir_redis_read_index(store, name, &lane->index, reterr);
+    if (status == WEIR_OK && loader)
+        status = weir_redis_load(store, name, &lane->index, loader, reterr);
+    if (status == WEIR_OK)
+        status = still_ours(store, name, &state, reterr);
+    if (status != WEIR_OK)
+        return status;
+    lane->has_index = true;
+    *ret_state = state;
+    return WEIR_OK;
+}
+
+/* 3. Writing. */
+
+static enum weir_status fenced(struct weir_redis_store *store, const struct weir_redis_lane *lane,
+                               const struct weir_cut *cut, const redisReply *reply, struct weir_error *reterr)
+{
+    uint64_t epoch = 0, number = 0;
+    int64_t offset = -1;
+    bool fits = reply->elements == 4 && weir_redis_read_u64(reply->element[1], &epoch)
+             && weir_redis_read_i64(reply->element[2], &offset) && weir_redis_read_u64(reply->element[3], &number);
+    if (!fits)
+        return weir_redis_corrupt(store, cut->lane, "the lane hash", reterr);
+    return weir_fail(reterr, WEIR_FENCED,
+                     "lane %.*s: Redis holds epoch %" PRIu64 ", next offset %" PRId64 ", cut %" PRIu64
+                     ", not epoch %" PRIu64 ", next offset %" PRId64 ", cut %" PRIu64
+                     ": another worker owns it now, or Redis went back to an older state",
+                     (int)cut->lane.length, cut->lane.data, epoch, offset, number, cut->state.epoch,
+                     cut->expected_offset, lane->cut_number);
+}
+
+enum answer { ANSWER_OK, ANSWER_ALREADY, ANSWER_FENCED, ANSWER_STALE, ANSWER_UNKNOWN };
+
+static enum answer answer_of(const redisReply *reply)
+{
+    static const char *const words[] = {"OK", "ALREADY", "FENCED", "STALE"};
+    if (reply->type == REDIS_REPLY_ARRAY && reply->elements > 0 && reply->element[0]->type == REDIS_REPLY_STRING)
+        for (int i = 0; i < ANSWER_UNKNOWN; i++)
+            if (strcmp(reply->element[0]->str, words[i]) == 0)
+                return (enum answer)i;
+    return ANSWER_UNKNOWN;
+}
+
+static enum weir_status send_cut(struct weir_redis_store *store, struct weir_redis_lane *lane,
+                                 const struct weir_cut *cut, enum answer *ret_answer, struct weir_error *reterr)
+{
+    enum weir_status status = WEIR_OK;
+    if (!lane->has_index)
+        status = weir_redis_read_index(store, cut->lane, &lane->index, reterr);
+    if (status != WEIR_OK)
+        return status;
+    lane->has_index = false; /* until the answer is known */
+    if (!weir_redis_encode_cut(store, lane, cut))
+        return weir_fail(reterr, WEIR_FATAL,
+                         "lane %.*s: a cut of more than 1 GiB (%zu windows) can not be written at once; flush more often "
+                         "(WEIR_FLUSH_INTERVAL)",
+                         (int)cut->lane.length, cut->lane.data, cut->window_count);
+    redisReply *reply = NULL;
+    status = weir_redis_run(store, WEIR_REDIS_WRITE_CUT, &reply, reterr);
+    if (status != WEIR_OK)
+        return status;
+    *ret_answer = answer_of(reply);
+    switch (*ret_answer) {
+    case ANSWER_OK:
+        weir_redis_settle_cut(&lane->index, cut, reply);
+        lane->has_index = true;
+        lane->cut_number++;
+        break;
+    case ANSWER_ALREADY:
+        if (reply->elements != 2 || !weir_redis_read_u64(reply->element[1], &lane->cut_number))
+            status = weir_redis_corrupt(store, cut->lane, "the lane hash", reterr);
+        break;
+    case ANSWER_FENCED:
+        status = fenced(store, lane, cut, reply, reterr);
+        break;
+    case ANSWER_STALE:
+        break;
+    case ANSWER_UNKNOWN:
+        status = weir_redis_corrupt(store, cut->lane, "the answer to a cut", reterr);
+        break;
+    }
+    freeReplyObject(reply);
+    return status;
+}
+
+static enum weir_status write_cut(struct weir_window_store *base, const struct weir_cut *cut, struct weir_error *reterr)
+{
+    struct weir_redis_store *store = (struct weir_redis_store *)base;
+    weir_check(cut->lane.length > 0 && cut->lane.length <= WEIR_LANE_NAME_MAX);
+    weir_check(cut->state.next_offset >= cut->expected_offset);
+    enum weir_status status = weir_redis_connect(store, reterr);
+    if (status != WEIR_OK)
+        return status;
+    struct weir_redis_lane *lane = lane_of(store, cut->lane, cut->state.epoch);
+    enum answer answer = ANSWER_STALE;
+    /* Stale: another handle wrote in this epoch, or an index read was overtaken. Once more with a fresh one. */
+    for (int i = 0; i < 2 && status == WEIR_OK && answer == ANSWER_STALE; i++)
+        status = send_cut(store, lane, cut, &answer, reterr);
+    if (status == WEIR_OK && answer == ANSWER_STALE)
+        return weir_redis_corrupt(store, cut->lane, "the hash of logs", reterr);
+    return status;
+}
+
+/* 4. Listing. */
+
+static bool is_of_topic(const redisReply *lane, const char *topic)
+{
+    if (lane->type != REDIS_REPLY_STRING || lane->len == 0 || lane->len > WEIR_LANE_NAME_MAX)
+        return false;
+    const char *colon = memrchr(lane->str, ':', lane->len);
+    return colon && (!topic || weir_slice_equal(weir_slice_text(topic), weir_slice_of(lane->str, (size_t)(colon - lane->str))));
+}
+
+static enum weir_status visit_lane(struct weir_redis_store *store, struct weir_slice lane,
+                                   void (*visit)(void *context, struct weir_slice lane,
+                                                 const struct weir_lane_state *state),
+                                   void *context, struct weir_error *reterr)
+{
+    char key[WEIR_REDIS_KEY_MAX];
+    const char *argv[3 + STATE_FIELD_COUNT] = {"HMGET", key, "format"};
+    size_t lengths[3 + STATE_FIELD_COUNT] = {5, weir_redis_key(key, lane, "lane"), 6};
+    for (size_t i = 0; i < STATE_FIELD_COUNT; i++) {
+        argv[3 + i] = state_field[i];
+        lengths[3 + i] = strlen(state_field[i]);
+    }
+    redisReply *reply = NULL;
+    redisAppendCommandArgv(store->context, 3 + STATE_FIELD_COUNT, argv, lengths);
+    enum weir_status status = weir_redis_receive_array(store, 1 + STATE_FIELD_COUNT, &reply, reterr);
+    if (status != WEIR_OK)
+        return status;
+    struct weir_lane_state state;
+    const redisReply *format = reply->element[0];
+    if (format->type == REDIS_REPLY_NIL && reply->element[1]->type == REDIS_REPLY_NIL)
+        ; /* a worker is between naming the lane and taking it, or died there */
+    else if (format->type != REDIS_REPLY_STRING || strcmp(format->str, WEIR_REDIS_FORMAT) != 0)
+        status = weir_redis_corrupt(store, lane, "the format, which is not " WEIR_REDIS_FORMAT, reterr);
+    else if (!read_state(reply->element + 1, &state))
+        status = weir_redis_corrupt(store, lane, "the lane hash", reterr);
+    else
+        visit(context, lane, &state);
+    freeReplyObject(reply);
+    return status;
+}
+
+static enum weir_status list_lanes(struct weir_window_store *base, const char *topic,
+                                   void (*visit)(void *context, struct weir_slice lane,
+                                                 const struct weir_lane_state *state),
+                                   void *context, struct weir_error *reterr)
+{
+    struct weir_redis_store *store = (struct weir_redis_store *)base;
+    enum weir_status status = weir_redis_connect(store, reterr);
+    if (status != WEIR_OK)
+        return status;
+    redisReply *names = NULL;
+    redisAppendCommand(store->context, "SMEMBERS weir:lanes");
+    status = weir_redis_receive_array(store, SIZE_MAX, &names, reterr);
+    if (status != WEIR_OK)
+        return status;
+    for (size_t i = 0; i < names->elements && status == WEIR_OK; i++)
+        if (is_of_topic(names->element[i], topic))
+            status = visit_lane(store, weir_slice_of(names->element[i]->str, names->element[i]->len), visit, context,
+                                reterr);
+    freeReplyObject(names);
+    return status;
+}
+
+/* 5. The handle. */
+
+static void store_free(struct weir_window_store *base)
+{
+    struct weir_redis_store *store = (struct weir_redis_store *)base;
+    weir_redis_drop(store);
+    weir_redis_release_kept(store);
+    free(store->kept);
+    for (size_t i = 0; i < store->lane_count; i++) {
+        free(store->lanes[i]->index.spans);
+        free(store->lanes[i]->index.buckets);
+        free(store->lanes[i]);
+    }
+    free(store->lanes);
+    weir_redis_command_free(&store->command);
+    weir_redis_buffer_free(&store->log);
+    weir_redis_buffer_free(&store->gather);
+    weir_redis_buffer_free(&store->order);
+    weir_redis_endpoint_free(&store->endpoint);
+    free(store);
+}
+
+static const struct weir_window_store_ops redis_ops = {
+    .name = "redis",
+    .take_lane = take_lane,
+    .write_cut = write_cut,
+    .list_lanes = list_lanes,
+    .read_work = weir_redis_read_work,
+    .finish_work = weir_redis_finish_work,
+    .scan_windows = weir_redis_scan_windows,
+    .free = store_free,
+};
+
+/* hiredis writes without MSG_NOSIGNAL: a connection that Redis closed would end the process. */
+static void ignore_broken_pipe(void)
+{
+    struct sigaction action;
+    if (sigaction(SIGPIPE, NULL, &action) == 0 && action.sa_handler == SIG_DFL) {
+        action.sa_handler = SIG_IGN;
+        sigaction(SIGPIPE, &action, NULL);
+    }
+}
+
+enum weir_status weir_store_redis_open(const char *url, struct weir_window_store **ret_store, struct weir_error *reterr)
+{
+    struct weir_redis_endpoint endpoint;
+    enum weir_status status = weir_redis_parse_url(url, &endpoint, reterr);
+    if (status != WEIR_OK)
+        return status;
+    struct weir_redis_store *store = weir_new(sizeof(*store));
+    store->base.ops = &redis_ops;
+    store->endpoint = endpoint;
+    weir_check(getrandom(&store->token, sizeof(store->token), 0) == sizeof(store->token));
+    ignore_broken_pipe();
+    *ret_store = &store->base;
+    return WEIR_OK;
+}

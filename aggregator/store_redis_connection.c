@@ -1,0 +1,428 @@
+/* Reaching Redis, and what its answers mean to a caller: try again, fenced, or not without a person. */
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/time.h>
+
+#include "aggregator/store_redis_internal.h"
+#include "common/schemas.h"
+
+enum { CONNECT_SECONDS = 5, COMMAND_SECONDS = 30 };
+
+static const char *const script_file[WEIR_REDIS_SCRIPT_COUNT] = {
+    [WEIR_REDIS_TAKE_LANE] = "redis/take_lane.lua",
+    [WEIR_REDIS_WRITE_CUT] = "redis/write_cut.lua",
+    [WEIR_REDIS_FINISH_WORK] = "redis/finish_work.lua",
+};
+
+/* 1. URL. */
+
+static int hex_digit(char c)
+{
+    return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+}
+
+/* Percent-decoding, so that a password may hold '@' and ':'. NULL: a bad escape, or a NUL. */
+static char *unescape(const char *text, size_t length)
+{
+    char *copy = weir_new(length + 1);
+    char *out = copy;
+    for (size_t i = 0; i < length; i++) {
+        int code = (unsigned char)text[i];
+        if (text[i] == '%') {
+            int high = i + 2 < length ? hex_digit(text[i + 1]) : -1;
+            int low = i + 2 < length ? hex_digit(text[i + 2]) : -1;
+            code = high < 0 || low < 0 ? 0 : high * 16 + low;
+            i += 2;
+        }
+        if (code == 0) {
+            free(copy);
+            return NULL;
+        }
+        *out++ = (char)code;
+    }
+    return copy;
+}
+
+static bool parse_number(const char *text, size_t length, int max, int *ret_number)
+{
+    int number = 0;
+    if (length == 0 || length > 5)
+        return false;
+    for (size_t i = 0; i < length; i++) {
+        if (text[i] < '0' || text[i] > '9')
+            return false;
+        number = number * 10 + (text[i] - '0');
+    }
+    if (number > max)
+        return false;
+    *ret_number = number;
+    return true;
+}
+
+static bool parse_login(const char *text, const char *end, struct weir_redis_endpoint *endpoint)
+{
+    const char *colon = memchr(text, ':', (size_t)(end - text));
+    if (!colon)
+        return false;
+    if (colon > text && !(endpoint->user = unescape(text, (size_t)(colon - text))))
+        return false;
+    endpoint->password = unescape(colon + 1, (size_t)(end - colon - 1));
+    return endpoint->password != NULL;
+}
+
+/* [user:password@]host[:port][/database], host in [] when it is an IPv6 address. */
+static bool parse_network(const char *text, struct weir_redis_endpoint *endpoint)
+{
+    const char *end = text + strcspn(text, "/");
+    if (*end && end[1] && !parse_number(end + 1, strlen(end + 1), 99999, &endpoint->database))
+        return false;
+    const char *at = memrchr(text, '@', (size_t)(end - text));
+    if (at) {
+        if (!parse_login(text, at, endpoint))
+            return false;
+        text = at + 1;
+    }
+    const char *host_end;
+    const char *port = NULL;
+    if (*text == '[') {
+        text++;
+        host_end = memchr(text, ']', (size_t)(end - text));
+        if (!host_end || (host_end + 1 != end && host_end[1] != ':'))
+            return false;
+        port = host_end + 1 == end ? NULL : host_end + 2;
+    } else {
+        const char *colon = memchr(text, ':', (size_t)(end - text));
+        host_end = colon ? colon : end;
+        port = colon ? colon + 1 : NULL;
+    }
+    endpoint->port = 6379;
+    if (port && (!parse_number(port, (size_t)(end - port), 65535, &endpoint->port) || endpoint->port == 0))
+        return false;
+    endpoint->host = weir_copy_text(text, (size_t)(host_end - text));
+    return host_end > text;
+}
+
+static char *print_new(const char *format, ...)
+{
+    char *text = NULL;
+    va_list arguments;
+    va_start(arguments, format);
+    int length = vasprintf(&text, format, arguments);
+    va_end(arguments);
+    weir_check(length >= 0);
+    return text;
+}
+
+enum weir_status weir_redis_parse_url(const char *url, struct weir_redis_endpoint *ret, struct weir_error *reterr)
+{
+    struct weir_redis_endpoint endpoint = {0};
+    bool fits = false;
+    if (strncmp(url, "rediss://", 9) == 0)
+        return weir_fail(reterr, WEIR_REJECT,
+                         "Redis URL: rediss:// (TLS) is not supported by the hiredis 0.14 that this is built with; use "
+                         "redis:// to a TLS tunnel such as stunnel on this machine, or a private network");
+    if (strncmp(url, "redis://", 8) == 0) {
+        fits = parse_network(url + 8, &endpoint);
+    } else if (strncmp(url, "unix:", 5) == 0) {
+        const char *path = url + (strncmp(url, "unix://", 7) == 0 ? 7 : 5);
+        fits = *path == '/';
+        endpoint.path = weir_copy_text(path, strlen(path));
+    }
+    if (!fits) {
+        weir_redis_endpoint_free(&endpoint);
+        /* Not shown: it may hold a password. */
+        return weir_fail(reterr, WEIR_REJECT,
+                         "Redis URL: neither redis://[user:password@]host[:port][/database] nor unix:///path (write '@', "
+                         "'/' and ':' of a password as %%40, %%2F and %%3A)");
+    }
+    endpoint.shown = endpoint.host ? print_new("%s:%d", endpoint.host, endpoint.port) : print_new("%s", endpoint.path);
+    *ret = endpoint;
+    return WEIR_OK;
+}
+
+void weir_redis_endpoint_free(struct weir_redis_endpoint *endpoint)
+{
+    free(endpoint->user);
+    free(endpoint->password);
+    free(endpoint->host);
+    free(endpoint->path);
+    free(endpoint->shown);
+    *endpoint = (struct weir_redis_endpoint){0};
+}
+
+/* 2. What an answer means. */
+
+void weir_redis_drop(struct weir_redis_store *store)
+{
+    if (store->context)
+        redisFree(store->context);
+    store->context = NULL;
+    for (size_t i = 0; i < store->lane_count; i++)
+        store->lanes[i]->has_index = false;
+}
+
+/* The errors of Redis that a pause mends, and what to tell the one on call. All leave everything unwritten. */
+static const struct {
+    const char *code;
+    const char *remedy;
+} passing[] = {
+    {"OOM", "Redis is over its maxmemory: raise it or free memory; nothing was written"},
+    {"LOADING", "Redis is still loading its data set"},
+    {"BUSY", "Redis is busy with a script of another client"},
+    {"READONLY", "this Redis is a replica: point the URL at the primary, or wait for the failover"},
+    {"MASTERDOWN", "this replica has lost its primary"},
+    {"NOREPLICAS", "Redis has fewer replicas than min-replicas-to-write asks"},
+    {"MISCONF", "Redis can not save to disk and refuses writes: see its log"},
+    {"CLUSTERDOWN", "the Redis Cluster is not serving"},
+    {"TRYAGAIN", "the Redis Cluster is moving this lane's keys"},
+};
+
+/* Those that a person has to mend. */
+static const struct {
+    const char *code;
+    const char *remedy;
+} lasting[] = {
+    {"WRONGTYPE", "a key of weir: holds something else: is another program using this database?"},
+    {"WEIRFORMAT", "the lane was written in another format than " WEIR_REDIS_FORMAT
+                   ": run the weir that wrote it, or use another database"},
+    {"NOAUTH", "Redis asks for a password: put it into the URL"},
+    {"WRONGPASS", "user or password of the Redis URL is not right"},
+    {"NOPERM", "this Redis user lacks a permission"},
+    {"MOVED", "this is a Redis Cluster, which weir can not follow yet: use a single primary"},
+    {"ASK", "this is a Redis Cluster, which weir can not follow yet: use a single primary"},
+};
+
+static bool has_code(const char *text, const char *code)
+{
+    size_t length = strlen(code);
+    return strncmp(text, code, length) == 0 && (text[length] == ' ' || text[length] == 0);
+}
+
+static enum weir_status classify(const struct weir_redis_store *store, const char *text, struct weir_error *reterr)
+{
+    /* Before 7.0 an error inside a script came wrapped: "ERR Error running script (…): @user_script:1: -OOM …". */
+    const char *wrapped = strncmp(text, "ERR Error running script", 24) == 0 ? strstr(text, ": -") : NULL;
+    const char *inner = wrapped ? wrapped + 3 : text;
+    for (size_t i = 0; i < sizeof(passing) / sizeof(*passing); i++)
+        if (has_code(inner, passing[i].code))
+            return weir_fail(reterr, WEIR_RETRY, "Redis %s: %s (%.300s)", store->endpoint.shown, passing[i].remedy, text);
+    for (size_t i = 0; i < sizeof(lasting) / sizeof(*lasting); i++)
+        if (has_code(inner, lasting[i].code))
+            return weir_fail(reterr, WEIR_FATAL, "Redis %s: %s (%.300s)", store->endpoint.shown, lasting[i].remedy, text);
+    if (strstr(text, "max number of clients") || strstr(text, "SCRIPT KILL"))
+        return weir_fail(reterr, WEIR_RETRY, "Redis %s: %.300s", store->endpoint.shown, text);
+    return weir_fail(reterr, WEIR_FATAL, "Redis %s: %.300s", store->endpoint.shown, text);
+}
+
+static enum weir_status lost(struct weir_redis_store *store, struct weir_error *reterr)
+{
+    bool timed_out = store->context->err == REDIS_ERR_IO && (errno == EAGAIN || errno == EWOULDBLOCK);
+    enum weir_status status =
+        timed_out ? weir_fail(reterr, WEIR_RETRY, "Redis %s: no answer within %d s; reconnecting", store->endpoint.shown,
+                              COMMAND_SECONDS)
+                  : weir_fail(reterr, WEIR_RETRY, "Redis %s: connection lost (%s); reconnecting", store->endpoint.shown,
+                              store->context->errstr);
+    weir_redis_drop(store);
+    return status;
+}
+
+enum weir_status weir_redis_receive(struct weir_redis_store *store, redisReply **ret_reply, struct weir_error *reterr)
+{
+    void *reply = NULL;
+    errno = 0;
+    if (redisGetReply(store->context, &reply) != REDIS_OK)
+        return lost(store, reterr);
+    redisReply *answer = reply;
+    if (answer->type == REDIS_REPLY_ERROR) {
+        enum weir_status status = classify(store, answer->str, reterr);
+        freeReplyObject(answer);
+        weir_redis_drop(store);
+        return status;
+    }
+    *ret_reply = answer;
+    return WEIR_OK;
+}
+
+enum weir_status weir_redis_receive_array(struct weir_redis_store *store, size_t count, redisReply **ret_reply,
+                                          struct weir_error *reterr)
+{
+    redisReply *reply = NULL;
+    enum weir_status status = weir_redis_receive(store, &reply, reterr);
+    if (status != WEIR_OK)
+        return status;
+    if (reply->type != REDIS_REPLY_ARRAY || (count != SIZE_MAX && reply->elements != count)) {
+        freeReplyObject(reply);
+        weir_redis_drop(store);
+        return weir_fail(reterr, WEIR_FATAL, "Redis %s: an answer is not of the expected shape: is this really Redis?",
+                         store->endpoint.shown);
+    }
+    *ret_reply = reply;
+    return WEIR_OK;
+}
+
+enum weir_status weir_redis_corrupt(struct weir_redis_store *store, struct weir_slice lane, const char *what,
+                                    struct weir_error *reterr)
+{
+    weir_redis_drop(store);
+    return weir_fail(reterr, WEIR_FATAL,
+                     "Redis %s: lane %.*s: %s is not what weir wrote; was the database changed by hand, or did keys get "
+                     "evicted? Restore it from a snapshot, or delete the lane's keys and read Kafka again",
+                     store->endpoint.shown, (int)lane.length, lane.data, what);
+}
+
+/* 3. Connecting. */
+
+static enum weir_status expect_ok(struct weir_redis_store *store, struct weir_error *reterr)
+{
+    redisReply *reply = NULL;
+    enum weir_status status = weir_redis_receive(store, &reply, reterr);
+    if (status == WEIR_OK)
+        freeReplyObject(reply);
+    return status;
+}
+
+static enum weir_status log_in(struct weir_redis_store *store, struct weir_error *reterr)
+{
+    const struct weir_redis_endpoint *endpoint = &store->endpoint;
+    if (endpoint->password) {
+        if (endpoint->user)
+            redisAppendCommand(store->context, "AUTH %s %s", endpoint->user, endpoint->password);
+        else
+            redisAppendCommand(store->context, "AUTH %s", endpoint->password);
+        enum weir_status status = expect_ok(store, reterr);
+        if (status != WEIR_OK)
+            return status;
+    }
+    if (endpoint->database) {
+        redisAppendCommand(store->context, "SELECT %d", endpoint->database);
+        return expect_ok(store, reterr);
+    }
+    return WEIR_OK;
+}
+
+/* A Redis that evicts keys would lose money silently. INFO may be forbidden to us; then it is the operator's word. */
+static enum weir_status check_eviction(struct weir_redis_store *store, struct weir_error *reterr)
+{
+    redisReply *reply = redisCommand(store->context, "INFO memory");
+    if (!reply)
+        return lost(store, reterr);
+    bool evicts = reply->type == REDIS_REPLY_STRING && strstr(reply->str, "maxmemory_policy:allkeys")
+               && !strstr(reply->str, "\nmaxmemory:0\r");
+    freeReplyObject(reply);
+    if (!evicts)
+        return WEIR_OK;
+    weir_redis_drop(store);
+    return weir_fail(reterr, WEIR_FATAL,
+                     "Redis %s: its maxmemory-policy evicts any key, which would lose usage; set maxmemory-policy noeviction",
+                     store->endpoint.shown);
+}
+
+static const struct weir_schema_file *script_of(enum weir_redis_script script)
+{
+    for (const struct weir_schema_file *file = weir_schema_files; file->name; file++)
+        if (strcmp(file->name, script_file[script]) == 0)
+            return file;
+    weir_check(!"the script is in the binary");
+    return NULL;
+}
+
+static enum weir_status load_scripts(struct weir_redis_store *store, struct weir_error *reterr)
+{
+    for (int i = 0; i < WEIR_REDIS_SCRIPT_COUNT; i++) {
+        const struct weir_schema_file *file = script_of((enum weir_redis_script)i);
+        redisAppendCommand(store->context, "SCRIPT LOAD %b", file->text, file->length);
+        redisReply *reply = NULL;
+        enum weir_status status = weir_redis_receive(store, &reply, reterr);
+        if (status != WEIR_OK)
+            return status;
+        weir_check(reply->type == REDIS_REPLY_STRING && reply->len == 40);
+        memcpy(store->sha[i], reply->str, 41);
+        freeReplyObject(reply);
+    }
+    return WEIR_OK;
+}
+
+enum weir_status weir_redis_connect(struct weir_redis_store *store, struct weir_error *reterr)
+{
+    if (store->context && !store->context->err)
+        return WEIR_OK;
+    weir_redis_drop(store);
+    struct timeval connect_time = {CONNECT_SECONDS, 0};
+    struct timeval command_time = {COMMAND_SECONDS, 0};
+    store->context = store->endpoint.host
+                       ? redisConnectWithTimeout(store->endpoint.host, store->endpoint.port, connect_time)
+                       : redisConnectUnixWithTimeout(store->endpoint.path, connect_time);
+    weir_check(store->context);
+    if (store->context->err) {
+        enum weir_status status = weir_fail(reterr, WEIR_RETRY, "Redis %s: not reached (%s); is it running?",
+                                            store->endpoint.shown, store->context->errstr);
+        weir_redis_drop(store);
+        return status;
+    }
+    if (redisSetTimeout(store->context, command_time) != REDIS_OK)
+        return lost(store, reterr);
+    if (store->endpoint.host)
+        redisEnableKeepAlive(store->context);
+    enum weir_status status = log_in(store, reterr);
+    if (status == WEIR_OK)
+        status = check_eviction(store, reterr);
+    return status == WEIR_OK ? load_scripts(store, reterr) : status;
+}
+
+/* 4. Scripts. */
+
+static void put_piece(struct weir_redis_command *command, size_t at, const struct weir_redis_piece *piece)
+{
+    command->argv[at] = piece->outside ? piece->outside : command->bytes.data + piece->offset;
+    command->lengths[at] = piece->length;
+}
+
+static void send_script(struct weir_redis_store *store, const char *verb, const char *script, size_t script_length)
+{
+    struct weir_redis_command *command = &store->command;
+    size_t count = 3 + command->keys.count + command->arguments.count;
+    if (command->argv_capacity < count) {
+        command->argv = weir_resize(command->argv, count, sizeof(*command->argv));
+        command->lengths = weir_resize(command->lengths, count, sizeof(*command->lengths));
+        command->argv_capacity = count;
+    }
+    char key_count[24];
+    command->argv[0] = verb;
+    command->lengths[0] = strlen(verb);
+    command->argv[1] = script;
+    command->lengths[1] = script_length;
+    command->argv[2] = key_count;
+    command->lengths[2] = (size_t)snprintf(key_count, sizeof(key_count), "%zu", command->keys.count);
+    for (size_t i = 0; i < command->keys.count; i++)
+        put_piece(command, 3 + i, &command->keys.at[i]);
+    for (size_t i = 0; i < command->arguments.count; i++)
+        put_piece(command, 3 + command->keys.count + i, &command->arguments.at[i]);
+    redisAppendCommandArgv(store->context, (int)count, command->argv, command->lengths);
+}
+
+enum weir_status weir_redis_run(struct weir_redis_store *store, enum weir_redis_script script, redisReply **ret_reply,
+                                struct weir_error *reterr)
+{
+    send_script(store, "EVALSHA", store->sha[script], 40);
+    void *reply = NULL;
+    errno = 0;
+    if (redisGetReply(store->context, &reply) != REDIS_OK)
+        return lost(store, reterr);
+    redisReply *answer = reply;
+    if (answer->type == REDIS_REPLY_ERROR && has_code(answer->str, "NOSCRIPT")) {
+        freeReplyObject(answer); /* SCRIPT FLUSH, or a restart behind a proxy */
+        const struct weir_schema_file *file = script_of(script);
+        send_script(store, "EVAL", file->text, file->length);
+        return weir_redis_receive(store, ret_reply, reterr);
+    }
+    if (answer->type == REDIS_REPLY_ERROR) {
+        enum weir_status status = classify(store, answer->str, reterr);
+        freeReplyObject(answer);
+        weir_redis_drop(store);
+        return status;
+    }
+    *ret_reply = answer;
+    return WEIR_OK;
+}

@@ -1,0 +1,207 @@
+/* What the parts of the Redis window store share; store_redis.c describes the keys and their bytes.
+ *
+ * store_redis.c             the operations; state of lanes
+ * store_redis_connection.c  URL, connecting, replies and what they mean
+ * store_redis_command.c     arguments of a script, in memory that is reused
+ * store_redis_encode.c      a cut as a script's arguments
+ * store_redis_load.c        spans, windows and logs back out of Redis
+ * store_redis_work.c        the rater's list
+ */
+#ifndef WEIR_AGGREGATOR_STORE_REDIS_INTERNAL_H
+#define WEIR_AGGREGATOR_STORE_REDIS_INTERNAL_H
+
+#include <hiredis/hiredis.h>
+
+#include "aggregator/window_store.h"
+
+#define WEIR_REDIS_FORMAT "1"
+
+enum {
+    WEIR_REDIS_KEY_MAX = WEIR_LANE_NAME_MAX + 128,
+    WEIR_REDIS_NAME_MAX = 64, /* a span ("<start>:<end>") or a log ("unique:<start>:<end>") with its NUL */
+    WEIR_REDIS_VALUE_BYTES = WEIR_WINDOW_TOTAL_BYTES + 1, /* total | u8 flags */
+    WEIR_REDIS_CLOSED = 1,                                /* flag */
+    WEIR_REDIS_TOKEN_BYTES = 8,
+    WEIR_REDIS_CHUNK = 2000,                   /* pairs in one packed argument: 4,000 values on Lua's stack of 8,000 */
+    WEIR_REDIS_SEGMENT_BYTES = 12 << 20,       /* a log's bytes in one string: 2^20 ids; Redis ends at 512 MiB */
+    WEIR_REDIS_RANGE_BYTES = 12 << 17,         /* read at a time, a divisor of the segment: 131,072 ids */
+    WEIR_REDIS_SCAN_COUNT = 4096,              /* fields asked of one HSCAN */
+    WEIR_REDIS_PIPELINE = 32,                  /* commands sent ahead of their answers */
+    WEIR_REDIS_CUT_BYTES_MAX = 1 << 30,        /* arguments of one cut; hiredis counts bytes in an int */
+};
+
+struct weir_redis_buffer {
+    char *data;
+    size_t length;
+    size_t capacity;
+};
+
+void weir_redis_put(struct weir_redis_buffer *buffer, const void *data, size_t length);
+void weir_redis_buffer_free(struct weir_redis_buffer *buffer);
+
+/* All windows with the same start and end. */
+struct weir_redis_span {
+    int64_t start;
+    int64_t end;
+    uint64_t unique_bytes; /* of its log of unique fingerprints */
+    /* While a cut is under way: */
+    bool is_new;
+    size_t pending_from; /* its records in store->gather */
+    size_t pending;      /* bytes of them */
+};
+
+struct weir_redis_bucket {
+    int64_t bucket;
+    uint64_t bytes;
+    uint64_t pending; /* bytes that the cut under way adds */
+};
+
+/* What Redis holds of a lane, by name and length: exact while one owner writes, so that each cut can name its keys. */
+struct weir_redis_index {
+    struct weir_redis_span *spans; /* by (end, start) */
+    size_t span_count;
+    size_t span_capacity;
+    struct weir_redis_bucket *buckets; /* by bucket */
+    size_t bucket_count;
+    size_t bucket_capacity;
+};
+
+struct weir_redis_span *weir_redis_span_find(struct weir_redis_index *index, int64_t start, int64_t end); /* or NULL */
+struct weir_redis_span *weir_redis_span_get(struct weir_redis_index *index, int64_t start, int64_t end);
+struct weir_redis_bucket *weir_redis_bucket_get(struct weir_redis_index *index, int64_t bucket);
+void weir_redis_index_clear(struct weir_redis_index *index);
+
+/* A lane that this handle has written. */
+struct weir_redis_lane {
+    char name[WEIR_LANE_NAME_MAX];
+    uint32_t length;
+    uint64_t epoch;
+    uint64_t cut_number; /* of the last cut that Redis is known to hold, in this epoch */
+    bool has_index;
+    struct weir_redis_index index;
+};
+
+/* Arguments of one script call. Pieces lie in `bytes`, or outside when they are large and live long enough. */
+struct weir_redis_piece {
+    const char *outside; /* NULL: bytes.data + offset */
+    size_t offset;
+    size_t length;
+};
+
+struct weir_redis_pieces {
+    struct weir_redis_piece *at;
+    size_t count;
+    size_t capacity;
+};
+
+struct weir_redis_command {
+    struct weir_redis_buffer bytes;
+    struct weir_redis_pieces keys;
+    struct weir_redis_pieces arguments;
+    size_t packed_from; /* where the packed argument that is being written began */
+    size_t outside_bytes;
+    const char **argv;
+    size_t *lengths;
+    size_t argv_capacity;
+};
+
+void weir_redis_command_clear(struct weir_redis_command *command);
+void weir_redis_command_free(struct weir_redis_command *command);
+/* Adds "weir:{lane}:" + the formatted rest to KEYS and returns its position, counted from 1. */
+size_t weir_redis_add_key(struct weir_redis_command *command, struct weir_slice lane, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+void weir_redis_add_text(struct weir_redis_command *command, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+void weir_redis_add_outside(struct weir_redis_command *command, const char *data, size_t length);
+/* One argument made of msgpack strings: begin, pack each (up to 65,535 bytes), end. */
+void weir_redis_pack_begin(struct weir_redis_command *command);
+void weir_redis_pack(struct weir_redis_command *command, const void *data, size_t length);
+void weir_redis_pack_text(struct weir_redis_command *command, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+void weir_redis_pack_end(struct weir_redis_command *command);
+
+enum weir_redis_script { WEIR_REDIS_TAKE_LANE, WEIR_REDIS_WRITE_CUT, WEIR_REDIS_FINISH_WORK, WEIR_REDIS_SCRIPT_COUNT };
+
+struct weir_redis_endpoint {
+    char *user;     /* or NULL */
+    char *password; /* or NULL */
+    char *host;     /* NULL: a Unix socket */
+    char *path;
+    int port;
+    int database;
+    char *shown; /* for messages: no password */
+};
+
+struct weir_redis_store {
+    struct weir_window_store base;
+    struct weir_redis_endpoint endpoint;
+    redisContext *context;              /* NULL: not connected */
+    char sha[WEIR_REDIS_SCRIPT_COUNT][41]; /* as this server named them */
+    uint64_t token;                     /* starts at random, so that no two owners' changes carry the same one */
+    struct weir_redis_lane **lanes;
+    size_t lane_count;
+    struct weir_redis_command command;
+    struct weir_redis_buffer log;    /* a span's unique log while it is loaded */
+    struct weir_redis_buffer gather; /* one window's fingerprints out of it; records on their way into logs */
+    redisReply **kept;               /* answers that the last read_work handed views into */
+    size_t kept_count;
+    size_t kept_capacity;
+    struct weir_redis_buffer order; /* window order of a cut, counters by span */
+    /* Where the last read_work stopped in the first span of its lane, so that emptied places are not walked again. */
+    char cursor_lane[WEIR_LANE_NAME_MAX];
+    uint32_t cursor_lane_length;
+    struct weir_redis_span cursor_span;
+    unsigned long long cursor;
+};
+
+/* 1. Connection. */
+enum weir_status weir_redis_parse_url(const char *url, struct weir_redis_endpoint *ret, struct weir_error *reterr);
+void weir_redis_endpoint_free(struct weir_redis_endpoint *endpoint);
+enum weir_status weir_redis_connect(struct weir_redis_store *store, struct weir_error *reterr);
+/* Closes it and forgets what was known of lanes' contents, as it may be out of date. */
+void weir_redis_drop(struct weir_redis_store *store);
+/* The next answer. On failure the connection is dropped, so answers still under way can not be taken for others. */
+enum weir_status weir_redis_receive(struct weir_redis_store *store, redisReply **ret_reply, struct weir_error *reterr);
+/* As receive, and it must be an array of `count` elements (SIZE_MAX: any number). */
+enum weir_status weir_redis_receive_array(struct weir_redis_store *store, size_t count, redisReply **ret_reply,
+                                          struct weir_error *reterr);
+/* Runs the script with store->command; EVAL with the text when the server does not know it. */
+enum weir_status weir_redis_run(struct weir_redis_store *store, enum weir_redis_script script, redisReply **ret_reply,
+                                struct weir_error *reterr);
+/* WEIR_FATAL: what stands at this place is not what the format says. Drops the connection. */
+enum weir_status weir_redis_corrupt(struct weir_redis_store *store, struct weir_slice lane, const char *what,
+                                    struct weir_error *reterr);
+/* Writes "weir:{lane}:" + the formatted rest; returns its length. */
+size_t weir_redis_key(char key[WEIR_REDIS_KEY_MAX], struct weir_slice lane, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* 2. A cut. */
+/* Fills store->command; false: over WEIR_REDIS_CUT_BYTES_MAX. The lane's index must be known. */
+bool weir_redis_encode_cut(struct weir_redis_store *store, struct weir_redis_lane *lane, const struct weir_cut *cut);
+/* After OK: the index as Redis holds it now. `answer`: "OK", then the spans that were dropped. */
+void weir_redis_settle_cut(struct weir_redis_index *index, const struct weir_cut *cut, const redisReply *answer);
+void weir_redis_pack_state(struct weir_redis_command *command, const struct weir_lane_state *state);
+
+/* 3. Reading. */
+bool weir_redis_read_i64(const redisReply *reply, int64_t *ret_value);
+bool weir_redis_read_u64(const redisReply *reply, uint64_t *ret_value);
+bool weir_redis_read_span(const redisReply *reply, struct weir_redis_span *ret_span);
+bool weir_redis_read_value(const redisReply *reply, struct weir_window_total *ret_total, bool *ret_closed);
+enum weir_status weir_redis_read_index(struct weir_redis_store *store, struct weir_slice lane,
+                                       struct weir_redis_index *index, struct weir_error *reterr);
+enum weir_status weir_redis_load(struct weir_redis_store *store, struct weir_slice lane,
+                                 const struct weir_redis_index *index, const struct weir_lane_loader *loader,
+                                 struct weir_error *reterr);
+enum weir_status weir_redis_scan_windows(struct weir_window_store *base, struct weir_slice lane,
+                                         void (*visit)(void *context, const struct weir_window *window, bool is_closed,
+                                                       bool has_work),
+                                         void *context, struct weir_error *reterr);
+
+/* 4. Work. */
+enum weir_status weir_redis_read_work(struct weir_window_store *base, struct weir_slice lane, size_t max,
+                                      struct weir_work *ret_work, size_t *ret_count, struct weir_error *reterr);
+enum weir_status weir_redis_finish_work(struct weir_window_store *base, struct weir_slice lane,
+                                        const struct weir_work *work, size_t count, struct weir_error *reterr);
+void weir_redis_release_kept(struct weir_redis_store *store);
+
+#endif

@@ -1,0 +1,505 @@
+/* Spans, windows and logs back out of Redis. Everything is read in pieces of a megabyte or so, a few commands ahead of
+ * their answers, so that neither side holds a lane twice and Redis keeps serving others in between. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "aggregator/store_redis_internal.h"
+
+/* 1. Values. */
+
+bool weir_redis_read_i64(const redisReply *reply, int64_t *ret_value)
+{
+    char *end = NULL;
+    if (reply->type != REDIS_REPLY_STRING || reply->len < 1 || reply->len > 20
+        || !((reply->str[0] >= '0' && reply->str[0] <= '9') || reply->str[0] == '-'))
+        return false;
+    int64_t value = strtoll(reply->str, &end, 10);
+    if (end != reply->str + reply->len)
+        return false;
+    *ret_value = value;
+    return true;
+}
+
+bool weir_redis_read_u64(const redisReply *reply, uint64_t *ret_value)
+{
+    char *end = NULL;
+    if (reply->type != REDIS_REPLY_STRING || reply->len < 1 || reply->len > 20 || reply->str[0] < '0'
+        || reply->str[0] > '9')
+        return false;
+    uint64_t value = strtoull(reply->str, &end, 10);
+    if (end != reply->str + reply->len)
+        return false;
+    *ret_value = value;
+    return true;
+}
+
+static bool read_span_text(const char *text, struct weir_redis_span *ret_span)
+{
+    struct weir_redis_span span = {0};
+    int read = 0;
+    if (sscanf(text, "%" SCNd64 ":%" SCNd64 "%n", &span.start, &span.end, &read) != 2 || text[read])
+        return false;
+    *ret_span = span;
+    return true;
+}
+
+bool weir_redis_read_span(const redisReply *reply, struct weir_redis_span *ret_span)
+{
+    return reply->type == REDIS_REPLY_STRING && read_span_text(reply->str, ret_span);
+}
+
+bool weir_redis_read_value(const redisReply *reply, struct weir_window_total *ret_total, bool *ret_closed)
+{
+    if (reply->type != REDIS_REPLY_STRING || reply->len != WEIR_REDIS_VALUE_BYTES
+        || ((unsigned char)reply->str[WEIR_WINDOW_TOTAL_BYTES] & ~WEIR_REDIS_CLOSED))
+        return false;
+    *ret_total = weir_window_total_load((const unsigned char *)reply->str);
+    *ret_closed = reply->str[WEIR_WINDOW_TOTAL_BYTES] == WEIR_REDIS_CLOSED;
+    return true;
+}
+
+/* 2. The index. */
+
+static bool add_log(struct weir_redis_index *index, const redisReply *name, uint64_t bytes)
+{
+    struct weir_redis_span named;
+    if (name->type != REDIS_REPLY_STRING)
+        return false;
+    if (strncmp(name->str, "unique:", 7) == 0 && read_span_text(name->str + 7, &named)) {
+        struct weir_redis_span *span = weir_redis_span_find(index, named.start, named.end);
+        if (span)
+            span->unique_bytes = bytes;
+        return span != NULL;
+    }
+    int64_t bucket;
+    int read = 0;
+    if (sscanf(name->str, "ids:%" SCNd64 "%n", &bucket, &read) != 1 || name->str[read] || bytes % WEIR_ID_BYTES)
+        return false;
+    weir_redis_bucket_get(index, bucket)->bytes = bytes;
+    return true;
+}
+
+static bool fill_index(struct weir_redis_index *index, const redisReply *spans, const redisReply *logs)
+{
+    for (size_t i = 0; i < spans->elements; i++) {
+        struct weir_redis_span span;
+        if (!weir_redis_read_span(spans->element[i], &span))
+            return false;
+        weir_redis_span_get(index, span.start, span.end)->is_new = false;
+    }
+    for (size_t i = 0; i + 1 < logs->elements; i += 2) {
+        uint64_t bytes;
+        if (!weir_redis_read_u64(logs->element[i + 1], &bytes) || !add_log(index, logs->element[i], bytes))
+            return false;
+    }
+    return true;
+}
+
+/* MULTI, as a reconcile may read while the owner writes. */
+enum weir_status weir_redis_read_index(struct weir_redis_store *store, struct weir_slice lane,
+                                       struct weir_redis_index *index, struct weir_error *reterr)
+{
+    char spans_key[WEIR_REDIS_KEY_MAX], logs_key[WEIR_REDIS_KEY_MAX];
+    size_t spans_length = weir_redis_key(spans_key, lane, "spans");
+    size_t logs_length = weir_redis_key(logs_key, lane, "logs");
+    redisReply *reply = NULL;
+    redisAppendCommand(store->context, "MULTI");
+    redisAppendCommand(store->context, "SMEMBERS %b", spans_key, spans_length);
+    redisAppendCommand(store->context, "HGETALL %b", logs_key, logs_length);
+    redisAppendCommand(store->context, "EXEC");
+    for (int i = 0; i < 3; i++) {
+        enum weir_status status = weir_redis_receive(store, &reply, reterr);
+        if (status != WEIR_OK)
+            return status;
+        freeReplyObject(reply);
+    }
+    enum weir_status status = weir_redis_receive_array(store, 2, &reply, reterr);
+    if (status != WEIR_OK)
+        return status;
+    weir_redis_index_clear(index);
+    bool fits = reply->element[0]->type == REDIS_REPLY_ARRAY && reply->element[1]->type == REDIS_REPLY_ARRAY
+             && fill_index(index, reply->element[0], reply->element[1]);
+    freeReplyObject(reply);
+    return fits ? WEIR_OK : weir_redis_corrupt(store, lane, "the set of spans or the hash of logs", reterr);
+}
+
+/* 3. Logs. */
+
+struct log_range {
+    uint64_t segment;
+    uint64_t from;
+    size_t length;
+};
+
+static struct log_range range_of(uint64_t at, uint64_t bytes)
+{
+    size_t length = bytes - at < WEIR_REDIS_RANGE_BYTES ? (size_t)(bytes - at) : WEIR_REDIS_RANGE_BYTES;
+    return (struct log_range){at / WEIR_REDIS_SEGMENT_BYTES, at % WEIR_REDIS_SEGMENT_BYTES, length};
+}
+
+/* Hands the log's first `bytes` to take, in order and in ranges that end at multiples of WEIR_REDIS_RANGE_BYTES. */
+static enum weir_status read_log(struct weir_redis_store *store, struct weir_slice lane, const char *name,
+                                 uint64_t bytes, void (*take)(void *context, const char *data, size_t length),
+                                 void *context, struct weir_error *reterr)
+{
+    uint64_t asked = 0;
+    for (uint64_t got = 0; got < bytes;) {
+        /* A few ranges are under way; one more is asked for as one arrives. */
+        while (asked < bytes && asked - got < 4 * (uint64_t)WEIR_REDIS_RANGE_BYTES) {
+            struct log_range range = range_of(asked, bytes);
+            char key[WEIR_REDIS_KEY_MAX];
+            size_t length = weir_redis_key(key, lane, "%s:%" PRIu64, name, range.segment);
+            redisAppendCommand(store->context, "GETRANGE %b %llu %llu", key, length, (unsigned long long)range.from,
+                               (unsigned long long)(range.from + range.length - 1));
+            asked += range.length;
+        }
+        size_t expected = range_of(got, bytes).length;
+        redisReply *reply = NULL;
+        enum weir_status status = weir_redis_receive(store, &reply, reterr);
+        if (status != WEIR_OK)
+            return status;
+        bool fits = reply->type == REDIS_REPLY_STRING && reply->len == expected;
+        if (fits)
+            take(context, reply->str, expected);
+        freeReplyObject(reply);
+        if (!fits)
+            return weir_redis_corrupt(store, lane, "a log (ids: or unique:) shorter than recorded", reterr);
+        got += expected;
+    }
+    return WEIR_OK;
+}
+
+static void take_to_buffer(void *context, const char *data, size_t length) { weir_redis_put(context, data, length); }
+
+struct ids_sink {
+    const struct weir_lane_loader *loader;
+    int64_t bucket;
+};
+
+static void take_ids(void *context, const char *data, size_t length)
+{
+    const struct ids_sink *sink = context;
+    sink->loader->ids(sink->loader->context, sink->bucket, weir_slice_of(data, length));
+}
+
+static enum weir_status load_ids(struct weir_redis_store *store, struct weir_slice lane,
+                                 const struct weir_redis_index *index, const struct weir_lane_loader *loader,
+                                 struct weir_error *reterr)
+{
+    for (size_t b = 0; b < index->bucket_count; b++) {
+        struct ids_sink sink = {loader, index->buckets[b].bucket};
+        char name[WEIR_REDIS_NAME_MAX];
+        snprintf(name, sizeof(name), "ids:%" PRId64, sink.bucket);
+        enum weir_status status = read_log(store, lane, name, index->buckets[b].bytes, take_ids, &sink, reterr);
+        if (status != WEIR_OK)
+            return status;
+    }
+    return WEIR_OK;
+}
+
+/* 4. A span's unique fingerprints, by series. */
+
+struct unique_record {
+    struct weir_slice series;
+    struct weir_slice fingerprints;
+};
+
+struct unique_records {
+    struct unique_record *at;
+    size_t count;
+    size_t capacity;
+    size_t claimed; /* handed out with a window: all of them in the end, or a window is missing */
+};
+
+static int compare_records(const void *a, const void *b)
+{
+    const struct unique_record *left = a, *right = b;
+    int order = weir_slice_compare(left->series, right->series);
+    if (order)
+        return order; /* next, as written: both point into the log */
+    return (left->fingerprints.data > right->fingerprints.data) - (left->fingerprints.data < right->fingerprints.data);
+}
+
+static bool split_records(const struct weir_redis_buffer *log, struct unique_records *records)
+{
+    const unsigned char *at = (const unsigned char *)log->data;
+    size_t left = log->length;
+    records->count = 0;
+    records->claimed = 0;
+    while (left > 0) {
+        size_t key = left >= 2 ? at[0] | (size_t)at[1] << 8 : SIZE_MAX;
+        if (left < 2 || left - 2 < key || left - 2 - key < 4)
+            return false;
+        const unsigned char *size = at + 2 + key;
+        uint64_t bytes = (size[0] | (uint64_t)size[1] << 8 | (uint64_t)size[2] << 16 | (uint64_t)size[3] << 24)
+                       * WEIR_UNIQUE_BYTES;
+        if (left - 6 - key < bytes || bytes > UINT32_MAX)
+            return false;
+        if (records->count == records->capacity) {
+            records->capacity = records->capacity ? records->capacity * 2 : 1024;
+            records->at = weir_resize(records->at, records->capacity, sizeof(*records->at));
+        }
+        records->at[records->count++] = (struct unique_record){weir_slice_of((const char *)at + 2, key),
+                                                               weir_slice_of((const char *)size + 4, bytes)};
+        at = size + 4 + bytes;
+        left -= 6 + key + bytes;
+    }
+    if (records->count)
+        qsort(records->at, records->count, sizeof(*records->at), compare_records);
+    return true;
+}
+
+/* All fingerprints of one series, in store->gather. */
+static struct weir_slice unique_of(struct weir_redis_store *store, struct unique_records *records,
+                                   struct weir_slice series)
+{
+    size_t low = 0, high = records->count;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (weir_slice_compare(records->at[middle].series, series) < 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    store->gather.length = 0;
+    for (; low < records->count && weir_slice_equal(records->at[low].series, series); low++, records->claimed++)
+        weir_redis_put(&store->gather, records->at[low].fingerprints.data, records->at[low].fingerprints.length);
+    return weir_slice_of(store->gather.data, store->gather.length);
+}
+
+/* 5. Windows. */
+
+/* One HSCAN for each span that is not finished, all under way at once. A cursor of "0" after the first is the end. */
+struct span_scan {
+    const struct weir_redis_span *span;
+    unsigned long long cursor;
+    bool is_done;
+};
+
+struct window_sink {
+    void (*take)(void *context, const struct weir_redis_span *span, struct weir_slice series, const redisReply *value,
+                 bool *reterr_corrupt);
+    void *context;
+};
+
+static void send_scan(struct weir_redis_store *store, struct weir_slice lane, const char *what,
+                      const struct span_scan *scan)
+{
+    char key[WEIR_REDIS_KEY_MAX];
+    size_t length = weir_redis_key(key, lane, "%s:%" PRId64 ":%" PRId64, what, scan->span->start, scan->span->end);
+    redisAppendCommand(store->context, "HSCAN %b %llu COUNT %d", key, length, scan->cursor, WEIR_REDIS_SCAN_COUNT);
+}
+
+static enum weir_status take_scan(struct weir_redis_store *store, struct weir_slice lane, struct span_scan *scan,
+                                  const struct window_sink *sink, struct weir_error *reterr)
+{
+    redisReply *reply = NULL;
+    enum weir_status status = weir_redis_receive_array(store, 2, &reply, reterr);
+    if (status != WEIR_OK)
+        return status;
+    uint64_t cursor = 0;
+    const redisReply *pairs = reply->element[1];
+    bool corrupt = !weir_redis_read_u64(reply->element[0], &cursor) || pairs->type != REDIS_REPLY_ARRAY;
+    for (size_t i = 0; !corrupt && i + 1 < pairs->elements; i += 2) {
+        const redisReply *series = pairs->element[i];
+        sink->take(sink->context, scan->span, weir_slice_of(series->str, series->len), pairs->element[i + 1], &corrupt);
+    }
+    freeReplyObject(reply);
+    if (corrupt)
+        return weir_redis_corrupt(store, lane, "a stored window", reterr);
+    scan->cursor = cursor;
+    scan->is_done = cursor == 0;
+    return WEIR_OK;
+}
+
+static enum weir_status scan_spans(struct weir_redis_store *store, struct weir_slice lane, const char *what,
+                                   const struct weir_redis_span *spans, size_t count, const struct window_sink *sink,
+                                   struct weir_error *reterr)
+{
+    struct span_scan scans[WEIR_REDIS_PIPELINE];
+    weir_check(count <= WEIR_REDIS_PIPELINE);
+    for (size_t i = 0; i < count; i++)
+        scans[i] = (struct span_scan){.span = &spans[i]};
+    for (bool is_done = false; !is_done;) {
+        is_done = true;
+        for (size_t i = 0; i < count; i++)
+            if (!scans[i].is_done)
+                send_scan(store, lane, what, &scans[i]);
+        for (size_t i = 0; i < count; i++) {
+            if (scans[i].is_done)
+                continue;
+            enum weir_status status = take_scan(store, lane, &scans[i], sink, reterr);
+            if (status != WEIR_OK)
+                return status;
+            is_done &= scans[i].is_done;
+        }
+    }
+    return WEIR_OK;
+}
+
+/* 6. Loading a lane. */
+
+struct window_loading {
+    struct weir_redis_store *store;
+    const struct weir_lane_loader *loader;
+    struct unique_records records;
+};
+
+static void load_window(void *context, const struct weir_redis_span *span, struct weir_slice series,
+                        const redisReply *value, bool *reterr_corrupt)
+{
+    struct window_loading *loading = context;
+    struct weir_window window = {.series_key = series, .start = span->start, .end = span->end};
+    bool is_closed;
+    if (!weir_redis_read_value(value, &window.total, &is_closed)) {
+        *reterr_corrupt = true;
+        return;
+    }
+    struct weir_slice unique = {0};
+    if (loading->records.count)
+        unique = unique_of(loading->store, &loading->records, series);
+    loading->loader->window(loading->loader->context, &window, is_closed, unique);
+}
+
+/* A span with a unique log is read alone, since its fingerprints have to be there before its windows. */
+static enum weir_status load_unique_span(struct weir_redis_store *store, struct weir_slice lane,
+                                         const struct weir_redis_span *span, struct window_loading *loading,
+                                         struct weir_error *reterr)
+{
+    char name[WEIR_REDIS_NAME_MAX];
+    snprintf(name, sizeof(name), "unique:%" PRId64 ":%" PRId64, span->start, span->end);
+    store->log.length = 0;
+    enum weir_status status = read_log(store, lane, name, span->unique_bytes, take_to_buffer, &store->log, reterr);
+    if (status != WEIR_OK)
+        return status;
+    if (!split_records(&store->log, &loading->records))
+        return weir_redis_corrupt(store, lane, "a log of unique fingerprints", reterr);
+    struct window_sink sink = {load_window, loading};
+    status = scan_spans(store, lane, "windows", span, 1, &sink, reterr);
+    if (status == WEIR_OK && loading->records.claimed != loading->records.count)
+        status = weir_redis_corrupt(store, lane, "a log of unique fingerprints names a window that is not there", reterr);
+    loading->records.count = 0;
+    return status;
+}
+
+enum weir_status weir_redis_load(struct weir_redis_store *store, struct weir_slice lane,
+                                 const struct weir_redis_index *index, const struct weir_lane_loader *loader,
+                                 struct weir_error *reterr)
+{
+    struct window_loading loading = {.store = store, .loader = loader};
+    struct window_sink sink = {load_window, &loading};
+    enum weir_status status = WEIR_OK;
+    for (size_t s = 0; s < index->span_count && status == WEIR_OK;) {
+        if (index->spans[s].unique_bytes) {
+            status = load_unique_span(store, lane, &index->spans[s++], &loading, reterr);
+            continue;
+        }
+        size_t first = s;
+        while (s < index->span_count && s - first < WEIR_REDIS_PIPELINE && index->spans[s].unique_bytes == 0)
+            s++;
+        status = scan_spans(store, lane, "windows", &index->spans[first], s - first, &sink, reterr);
+    }
+    free(loading.records.at);
+    return status == WEIR_OK ? load_ids(store, lane, index, loader, reterr) : status;
+}
+
+/* 7. Every window, for reconcile. The owner may be writing: HSCAN may show a window twice when its hash is resized
+ * meanwhile, so a span is collected and sorted, and each window is visited once. */
+
+struct found {
+    struct weir_slice series;
+    struct weir_window_total total;
+    size_t offset;
+    bool is_closed;
+};
+
+struct found_list {
+    struct found *at;
+    size_t count;
+    size_t capacity;
+    struct weir_redis_buffer bytes;
+};
+
+static struct found *add_found(struct found_list *list, struct weir_slice series)
+{
+    if (list->count == list->capacity) {
+        list->capacity = list->capacity ? list->capacity * 2 : 1024;
+        list->at = weir_resize(list->at, list->capacity, sizeof(*list->at));
+    }
+    struct found *found = &list->at[list->count++];
+    *found = (struct found){.series.length = series.length, .offset = list->bytes.length};
+    weir_redis_put(&list->bytes, series.data, series.length);
+    return found;
+}
+
+static void collect_window(void *context, const struct weir_redis_span *span, struct weir_slice series,
+                           const redisReply *value, bool *reterr_corrupt)
+{
+    (void)span;
+    struct found *found = add_found(context, series);
+    *reterr_corrupt = !weir_redis_read_value(value, &found->total, &found->is_closed);
+}
+
+static void collect_work(void *context, const struct weir_redis_span *span, struct weir_slice series,
+                         const redisReply *value, bool *reterr_corrupt)
+{
+    (void)span;
+    (void)value;
+    (void)reterr_corrupt;
+    add_found(context, series);
+}
+
+static int compare_found(const void *a, const void *b)
+{
+    return weir_slice_compare(((const struct found *)a)->series, ((const struct found *)b)->series);
+}
+
+static void sort_found(struct found_list *list)
+{
+    for (size_t i = 0; i < list->count; i++)
+        list->at[i].series.data = list->bytes.data + list->at[i].offset; /* only now do the bytes stay in place */
+    if (list->count)
+        qsort(list->at, list->count, sizeof(*list->at), compare_found);
+}
+
+enum weir_status weir_redis_scan_windows(struct weir_window_store *base, struct weir_slice lane,
+                                         void (*visit)(void *context, const struct weir_window *window, bool is_closed,
+                                                       bool has_work),
+                                         void *context, struct weir_error *reterr)
+{
+    struct weir_redis_store *store = (struct weir_redis_store *)base;
+    struct weir_redis_index index = {0};
+    struct found_list windows = {0}, work = {0};
+    struct window_sink window_sink = {collect_window, &windows}, work_sink = {collect_work, &work};
+    enum weir_status status = weir_redis_connect(store, reterr);
+    if (status == WEIR_OK)
+        status = weir_redis_read_index(store, lane, &index, reterr);
+    for (size_t s = 0; s < index.span_count && status == WEIR_OK; s++) {
+        const struct weir_redis_span *span = &index.spans[s];
+        windows.count = windows.bytes.length = work.count = work.bytes.length = 0;
+        status = scan_spans(store, lane, "windows", span, 1, &window_sink, reterr);
+        if (status == WEIR_OK)
+            status = scan_spans(store, lane, "work", span, 1, &work_sink, reterr);
+        if (status != WEIR_OK)
+            break;
+        sort_found(&windows);
+        sort_found(&work);
+        for (size_t i = 0, w = 0; i < windows.count; i++) {
+            const struct found *found = &windows.at[i];
+            if (i + 1 < windows.count && compare_found(found, found + 1) == 0)
+                continue;
+            while (w < work.count && compare_found(&work.at[w], found) < 0)
+                w++;
+            struct weir_window window = {found->series, span->start, span->end, found->total};
+            visit(context, &window, found->is_closed, w < work.count && compare_found(&work.at[w], found) == 0);
+        }
+    }
+    free(windows.at);
+    free(work.at);
+    weir_redis_buffer_free(&windows.bytes);
+    weir_redis_buffer_free(&work.bytes);
+    free(index.spans);
+    free(index.buckets);
+    return status;
+}

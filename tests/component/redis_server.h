@@ -1,0 +1,111 @@
+/* A Redis of the test's own: a private redis-server on a free loopback port, in a temporary folder, gone with the test. */
+#ifndef WEIR_TESTS_COMPONENT_REDIS_SERVER_H
+#define WEIR_TESTS_COMPONENT_REDIS_SERVER_H
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <hiredis/hiredis.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+struct redis_server {
+    pid_t pid;
+    int port;
+    char folder[64];
+    char url[64];
+    char socket_url[128];
+};
+
+static int redis_server_free_port(void)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t length = sizeof(address);
+    int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (listener < 0 || bind(listener, (struct sockaddr *)&address, length) != 0
+        || getsockname(listener, (struct sockaddr *)&address, &length) != 0)
+        abort();
+    close(listener);
+    return ntohs(address.sin_port);
+}
+
+static void redis_server_exec(const struct redis_server *server)
+{
+    char port[16], socket_path[96];
+    snprintf(port, sizeof(port), "%d", server->port);
+    snprintf(socket_path, sizeof(socket_path), "%s/socket", server->folder);
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    execlp("redis-server", "redis-server", "--bind", "127.0.0.1", "--port", port, "--unixsocket", socket_path, "--dir",
+           server->folder, "--save", "", "--appendonly", "no", "--logfile", "log", "--loglevel", "warning", (char *)NULL);
+    perror("redis-server");
+    _exit(127);
+}
+
+/* Answers PING within ten seconds, or the port was taken meanwhile and the process has ended. */
+static int redis_server_answers(const struct redis_server *server)
+{
+    struct timespec pause = {0, 5000000};
+    for (int i = 0; i < 2000; i++) {
+        redisContext *context = redisConnect("127.0.0.1", server->port);
+        redisReply *reply = context && !context->err ? redisCommand(context, "INFO server") : NULL;
+        char ours[32];
+        snprintf(ours, sizeof(ours), "process_id:%d\r", (int)server->pid);
+        int is_ours = reply && reply->type == REDIS_REPLY_STRING && strstr(reply->str, ours) != NULL;
+        if (reply)
+            freeReplyObject(reply);
+        if (context)
+            redisFree(context);
+        if (is_ours)
+            return 1;
+        if (waitpid(server->pid, NULL, WNOHANG) == server->pid)
+            return 0;
+        nanosleep(&pause, NULL); /* between polls */
+    }
+    return 0;
+}
+
+static void redis_server_start(struct redis_server *server)
+{
+    memset(server, 0, sizeof(*server));
+    strcpy(server->folder, "/tmp/weir-redis-XXXXXX");
+    if (!mkdtemp(server->folder))
+        abort();
+    for (int i = 0; i < 5; i++) {
+        server->port = redis_server_free_port();
+        server->pid = fork();
+        if (server->pid == 0)
+            redis_server_exec(server);
+        if (redis_server_answers(server)) {
+            snprintf(server->url, sizeof(server->url), "redis://127.0.0.1:%d", server->port);
+            snprintf(server->socket_url, sizeof(server->socket_url), "unix://%s/socket", server->folder);
+            return;
+        }
+        kill(server->pid, SIGKILL);
+    }
+    fprintf(stderr, "redis-server does not start; is it installed (deploy/install-packages)?\n");
+    abort();
+}
+
+static void redis_server_stop(struct redis_server *server)
+{
+    static const char *const files[] = {"log", "socket", "dump.rdb"};
+    if (server->pid <= 0)
+        return;
+    kill(server->pid, SIGKILL);
+    waitpid(server->pid, NULL, 0);
+    for (size_t i = 0; i < sizeof(files) / sizeof(*files); i++) {
+        char path[128];
+        snprintf(path, sizeof(path), "%s/%s", server->folder, files[i]);
+        unlink(path);
+    }
+    rmdir(server->folder);
+    server->pid = 0;
+}
+
+#endif
