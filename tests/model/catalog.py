@@ -163,6 +163,8 @@ def load(path):
     merged = {}
     for file in files:
         for name, value in json.loads(file.read_text(encoding="utf-8")).items():
+            if name == "$schema":  # for editors
+                continue
             if isinstance(value, list):
                 merged.setdefault(name, []).extend(value)
             elif name in merged:
