@@ -28,37 +28,46 @@ static bool holds_slice(const struct weir_slice *sorted, uint32_t count, struct 
 static bool prices_meter(const struct weir_book_facts *facts, struct weir_slice key)
 {
     for (uint32_t i = 0; i < facts->meter_count; i++)
-        if (weir_slice_equal(facts->meters[i]->key, key))
+        if (weir_slice_equal(facts->meters[i].meter->key, key))
             return true;
     return false;
 }
 
-static void gather_facts(struct weir_catalog_load *load, const struct weir_price_book *book,
-                         struct weir_book_facts *facts)
+static void gather_meters(struct weir_catalog_load *load, const struct weir_price_book *book,
+                          struct weir_book_facts *facts)
 {
-    bool priced[WEIR_METERS_MAX] = {false};
+    int64_t priced_from[WEIR_METERS_MAX];
+    for (uint32_t i = 0; i < WEIR_METERS_MAX; i++)
+        priced_from[i] = WEIR_TIME_NEVER;
+    for (uint32_t i = 0; i < book->version_count; i++) {
+        const struct weir_price_book_version *version = &book->versions[i];
+        for (uint32_t p = 0; p < version->price_count; p++) {
+            const struct weir_meter *meter = version->prices[p].meter;
+            if (meter && meter->index < WEIR_METERS_MAX && version->effective_from < priced_from[meter->index])
+                priced_from[meter->index] = version->effective_from;
+        }
+        if (i == 0 || version->effective_from < facts->from)
+            facts->from = version->effective_from;
+    }
+    facts->meters = weir_arena_take_array(load->scratch, load->meter_count, sizeof *facts->meters);
+    for (uint32_t i = 0; i < load->catalog->meter_count && i < WEIR_METERS_MAX; i++)
+        if (priced_from[i] != WEIR_TIME_NEVER)
+            facts->meters[facts->meter_count++] = (struct weir_priced_meter){&load->catalog->meters[i], priced_from[i]};
+}
+
+static void gather_fee_keys(struct weir_catalog_load *load, const struct weir_price_book *book,
+                            struct weir_book_facts *facts)
+{
     size_t fees = 0;
     for (uint32_t i = 0; i < book->version_count; i++)
         fees += book->versions[i].fee_count;
     facts->fee_keys = weir_arena_take_array(load->scratch, fees, sizeof *facts->fee_keys);
-    facts->first_effective_from = WEIR_TIME_NEVER;
-    for (uint32_t i = 0; i < book->version_count; i++) {
-        const struct weir_price_book_version *version = &book->versions[i];
-        if (version->effective_from < facts->first_effective_from)
-            facts->first_effective_from = version->effective_from;
-        for (uint32_t p = 0; p < version->price_count; p++)
-            if (version->prices[p].meter && version->prices[p].meter->index < WEIR_METERS_MAX)
-                priced[version->prices[p].meter->index] = true;
-        for (uint32_t f = 0; f < version->fee_count; f++)
-            if (version->fees[f].key.length)
-                facts->fee_keys[facts->fee_count++] = version->fees[f].key;
-    }
+    for (uint32_t i = 0; i < book->version_count; i++)
+        for (uint32_t f = 0; f < book->versions[i].fee_count; f++)
+            if (book->versions[i].fees[f].key.length)
+                facts->fee_keys[facts->fee_count++] = book->versions[i].fees[f].key;
     if (facts->fee_count)
         qsort(facts->fee_keys, facts->fee_count, sizeof *facts->fee_keys, slice_compare);
-    facts->meters = weir_arena_take_array(load->scratch, load->meter_count, sizeof(void *));
-    for (uint32_t i = 0; i < load->catalog->meter_count && i < WEIR_METERS_MAX; i++)
-        if (priced[i])
-            facts->meters[facts->meter_count++] = &load->catalog->meters[i];
 }
 
 /* 2. keys that would meet as `item` -------------------------------------------------------------------------------- */
@@ -254,12 +263,10 @@ static void check_boundaries(struct weir_catalog_load *load, const struct weir_c
     const struct weir_book_facts *facts = &load->facts[contract->book - load->catalog->books];
     bool has_key = draft != load->default_contract;
     bool has_end = has_key && contract->ends_at != WEIR_TIME_NEVER;
-    /* the boundary at the first version's very start cuts nothing that has a price */
-    int64_t from =
-        contract->starts_at > facts->first_effective_from ? contract->starts_at : facts->first_effective_from;
     for (uint32_t i = 0; i < facts->meter_count; i++) {
-        const struct weir_meter *meter = facts->meters[i];
-        int64_t cut;
+        const struct weir_meter *meter = facts->meters[i].meter;
+        int64_t from = facts->meters[i].from, cut;
+        from = contract->starts_at > from ? contract->starts_at : from;
         if (load->meters[meter->index].broken)
             continue;
         if (has_key && cuts_window(meter->window, contract->starts_at))
@@ -294,7 +301,7 @@ static int64_t earliest(const struct weir_catalog_load *load, const struct entry
     int64_t time = CHECKED_UNTIL;
     for (size_t i = 0; i < count; i++) {
         const struct weir_contract *contract = &entries[i].draft->contract;
-        int64_t from = load->facts[contract->book - load->catalog->books].first_effective_from;
+        int64_t from = load->facts[contract->book - load->catalog->books].from;
         from = contract->starts_at > from ? contract->starts_at : from;
         time = from < time ? from : time;
     }
@@ -329,8 +336,10 @@ static void check_all_boundaries(struct weir_catalog_load *load)
 
 void weir_catalog_check(struct weir_catalog_load *load)
 {
-    for (uint32_t i = 0; i < load->catalog->book_count; i++)
-        gather_facts(load, &load->catalog->books[i], &load->facts[i]);
+    for (uint32_t i = 0; i < load->catalog->book_count; i++) {
+        gather_meters(load, &load->catalog->books[i], &load->facts[i]);
+        gather_fee_keys(load, &load->catalog->books[i], &load->facts[i]);
+    }
     for (size_t i = 0; i < load->version_count; i++)
         check_fee_keys(load, &load->versions[i]);
     for (size_t i = 0; i < load->contract_count; i++)

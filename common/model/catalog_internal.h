@@ -111,14 +111,20 @@ struct weir_contract_draft {
     bool has_period; /* zone and billing_period are good */
 };
 
+/* A meter that a price book prices, and since when. */
+struct weir_priced_meter {
+    const struct weir_meter *meter;
+    int64_t from;
+};
+
 /* What the cross checks need to know of a price book. */
 struct weir_book_facts {
-    bool broken; /* its meters or times are not all known: no checks that rest on them */
-    int64_t first_effective_from;
+    bool broken;  /* its meters or times are not all known: no checks that rest on them */
+    int64_t from; /* the first version's effective_from */
     uint32_t meter_count;
-    const struct weir_meter **meters; /* priced in any version, by key */
+    struct weir_priced_meter *meters; /* by key */
     uint32_t fee_count;
-    struct weir_slice *fee_keys; /* of all versions, sorted, distinct */
+    struct weir_slice *fee_keys; /* of all versions, sorted */
 };
 
 struct weir_zone_entry {

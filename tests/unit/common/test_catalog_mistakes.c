@@ -342,6 +342,12 @@ static const struct row boundary_rows[] = {
     SOME("contracts/1/timezone", "\"Europe/Berlin\"", "$.contracts[1].billing_period", "cuts_window", "users", 2),
     SOME("default_contract/timezone", "\"America/New_York\"", "$.default_contract.billing_period", "cuts_window",
          "users", 2),
+    {{"price_books/2/effective_from", "default_contract/price_book", "default_contract/timezone"},
+     {"\"1971-06-01T00:00:00Z\"", "\"tokyo\"", "\"Africa/Monrovia\""},
+     "$.default_contract.billing_period",
+     "cuts_window",
+     "1971-06-01T00:44:30Z",
+     0},
     SOME("contracts/0/starts_at", "\"2025-01-02T12:00:00Z\"", "$.contracts[0].starts_at", "cuts_window", "users", 2),
 };
 
@@ -377,6 +383,13 @@ static const struct row good_rows[] = {
      0,
      0},
     {{"contracts/0/ends_at"}, {"\"2025-12-01T00:00:00Z\""}, 0, 0, 0, 0}, /* a month without a contract */
+    /* Liberia was 44 minutes and 30 seconds off until 1972 */
+    {{"price_books/2/effective_from", "default_contract/price_book", "default_contract/timezone"},
+     {"\"1972-02-01T00:00:00Z\"", "\"tokyo\"", "\"Africa/Monrovia\""},
+     0,
+     0,
+     0,
+     0},
     {{"contracts/2/billing_period"}, {"\"year\""}, 0, 0, 0, 0},
     {{"contracts/2/starts_at"}, {"\"2020-02-01T00:00:00.000Z\""}, 0, 0, 0, 0}, /* before the book's first version */
     {{"contracts"}, {NULL}, 0, 0, 0, 0},
