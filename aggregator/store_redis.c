@@ -68,26 +68,26 @@ static bool read_state(redisReply *const *values, struct weir_lane_state *ret_st
     return true;
 }
 
-/* What this handle knows of the lane in this epoch; begun anew for another epoch. */
-static struct weir_redis_lane *lane_of(struct weir_redis_store *store, struct weir_slice name, uint64_t epoch)
+/* What this handle knows of the lane. */
+static struct weir_redis_lane *lane_of(struct weir_redis_store *store, struct weir_slice name)
 {
-    struct weir_redis_lane *lane = NULL;
-    for (size_t i = 0; i < store->lane_count && !lane; i++)
+    for (size_t i = 0; i < store->lane_count; i++)
         if (weir_slice_equal((struct weir_slice){store->lanes[i]->name, store->lanes[i]->length}, name))
-            lane = store->lanes[i];
-    if (!lane) {
-        lane = weir_new(sizeof(*lane));
-        memcpy(lane->name, name.data, name.length);
-        lane->length = name.length;
-        store->lanes = weir_resize(store->lanes, store->lane_count + 1, sizeof(struct weir_redis_lane *));
-        store->lanes[store->lane_count++] = lane;
-    }
-    if (lane->epoch != epoch) {
-        lane->epoch = epoch;
-        lane->cut_number = 0;
-        lane->has_index = false;
-    }
+            return store->lanes[i];
+    struct weir_redis_lane *lane = weir_new(sizeof(*lane));
+    memcpy(lane->name, name.data, name.length);
+    lane->length = name.length;
+    store->lanes = weir_resize(store->lanes, store->lane_count + 1, sizeof(struct weir_redis_lane *));
+    store->lanes[store->lane_count++] = lane;
     return lane;
+}
+
+static void forget_lane(struct weir_redis_lane *lane)
+{
+    free(lane->index.spans);
+    free(lane->index.buckets);
+    lane->index = (struct weir_redis_index){0};
+    lane->has_index = false;
 }
 
 /* 2. Taking. */
@@ -168,8 +168,9 @@ static enum weir_status take_lane(struct weir_window_store *base, struct weir_sl
         status = raise_epoch(store, name, secret, &state, reterr);
     if (status != WEIR_OK)
         return status;
-    struct weir_redis_lane *lane = lane_of(store, name, state.epoch);
-    lane->cut_number = 0; /* a Redis that lost the last take gives the same epoch out again */
+    struct weir_redis_lane *lane = lane_of(store, name);
+    lane->epoch = state.epoch;
+    lane->cut_number = 0;
     lane->has_index = false;
     status = weir_redis_read_index(store, name, &lane->index, reterr);
     if (status == WEIR_OK && loader)
@@ -264,13 +265,29 @@ static enum weir_status write_cut(struct weir_window_store *base, const struct w
     enum weir_status status = weir_redis_connect(store, reterr);
     if (status != WEIR_OK)
         return status;
-    struct weir_redis_lane *lane = lane_of(store, cut->lane, cut->state.epoch);
+    struct weir_redis_lane *lane = lane_of(store, cut->lane);
+    /* Another epoch than the last: the first cut after a take, or a late one of an owner that was fenced. The second must
+     * not make us forget where the first's epoch stands, so it is known only once Redis has accepted it. */
+    struct weir_redis_lane other = {.epoch = cut->state.epoch};
+    bool is_known = lane->epoch == cut->state.epoch;
+    struct weir_redis_lane *writing = is_known ? lane : &other;
     enum answer answer = ANSWER_STALE;
-    /* Stale: another handle wrote in this epoch, or an index read was overtaken. Once more with a fresh one. */
+    /* Stale: an index that was read and overtaken. Once more with a fresh one. */
     for (int i = 0; i < 2 && status == WEIR_OK && answer == ANSWER_STALE; i++)
-        status = send_cut(store, lane, cut, &answer, reterr);
+        status = send_cut(store, writing, cut, &answer, reterr);
     if (status == WEIR_OK && answer == ANSWER_STALE)
-        return weir_redis_corrupt(store, cut->lane, "the hash of logs", reterr);
+        status = weir_redis_corrupt(store, cut->lane, "the hash of logs", reterr);
+    if (is_known)
+        return status;
+    if (status == WEIR_OK) {
+        struct weir_redis_index old = lane->index;
+        lane->epoch = other.epoch;
+        lane->cut_number = other.cut_number;
+        lane->has_index = other.has_index;
+        lane->index = other.index;
+        other.index = old;
+    }
+    forget_lane(&other);
     return status;
 }
 
@@ -346,8 +363,7 @@ static void store_free(struct weir_window_store *base)
     weir_redis_release_kept(store);
     free(store->kept);
     for (size_t i = 0; i < store->lane_count; i++) {
-        free(store->lanes[i]->index.spans);
-        free(store->lanes[i]->index.buckets);
+        forget_lane(store->lanes[i]);
         free(store->lanes[i]);
     }
     free(store->lanes);
