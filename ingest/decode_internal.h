@@ -1,0 +1,59 @@
+/* What the two modes of decoding share: decode.c (structured) and decode_binary.c. */
+#ifndef WEIR_INGEST_DECODE_INTERNAL_H
+#define WEIR_INGEST_DECODE_INTERNAL_H
+
+#include "ingest/decode.h"
+#include "ingest/json_walk.h"
+
+/* The attributes that decoding itself reads. The first six are required, and judged in this order. */
+#define WEIR_ATTRIBUTES(X)                                                                                           \
+    X(SPECVERSION, specversion)                                                                                      \
+    X(ID, id)                                                                                                        \
+    X(SOURCE, source)                                                                                                \
+    X(TYPE, type)                                                                                                    \
+    X(SUBJECT, subject)                                                                                              \
+    X(TIME, time)                                                                                                    \
+    X(DATA, data)                                                                                                    \
+    X(DATA_BASE64, data_base64)
+enum weir_attribute {
+#define WEIR_X(upper, lower) WEIR_ATTRIBUTE_##upper,
+    WEIR_ATTRIBUTES(WEIR_X)
+#undef WEIR_X
+        WEIR_ATTRIBUTE_COUNT
+};
+extern const char *const weir_attribute_name[WEIR_ATTRIBUTE_COUNT];
+
+/* A path of one step that a meter reads: what a header fills in binary mode. */
+struct weir_attribute_slot {
+    struct weir_slice name;
+    uint32_t slot;
+};
+
+struct weir_decoder {
+    const struct weir_catalog *catalog;
+    struct weir_json_paths *paths;
+    struct weir_json_walker *walker;
+    const struct weir_json_node *data;               /* where a walk of the data alone begins */
+    uint32_t attribute_slots[WEIR_ATTRIBUTE_COUNT];
+    uint32_t path_slots[WEIR_PATHS_MAX];             /* by catalog path */
+    uint32_t top_count;
+    struct weir_attribute_slot tops[WEIR_ATTRIBUTE_COUNT + WEIR_PATHS_MAX]; /* every path of one step */
+    struct weir_json_value values[1 + WEIR_ATTRIBUTE_COUNT + WEIR_PATHS_MAX]; /* by slot */
+};
+
+/* Formats *reterr and returns WEIR_REJECT. */
+enum weir_status weir_decode_reject(struct weir_rejection *reterr, enum weir_reason reason, const char *field,
+                                    const char *format, ...) __attribute__((format(printf, 4, 5)));
+
+/* Fills decoder->values from headers and value, and *ret_data. */
+enum weir_status weir_decode_binary(struct weir_decoder *decoder, const struct weir_message *message,
+                                    struct weir_slice content_type, struct weir_slice *ret_data,
+                                    struct weir_rejection *reterr);
+
+/* A media type without its parameters equals `type` (small letters), or begins or ends with a part of it. ASCII case and
+ * white space around it do not count. */
+bool weir_media_type_is(struct weir_slice content_type, const char *type);
+bool weir_media_type_begins(struct weir_slice content_type, const char *begin);
+bool weir_media_type_ends(struct weir_slice content_type, const char *end);
+
+#endif

@@ -1,0 +1,404 @@
+#include "ingest/json_walk.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "common/hash.h"
+#include "ingest/json_index.h"
+#include "ingest/json_keys.h"
+#include "ingest/json_text.h"
+
+enum {
+    FEW_KEYS = 32,      /* up to here a repeated key is looked for at once, by comparing */
+    KEY_BYTES_MIN = 5,  /* `"":0,`: how many keys a text can hold */
+    PADDING = 16,       /* behind the scratch */
+};
+
+struct weir_json_walker {
+    size_t text_max;
+    struct weir_json_index *index;
+    struct weir_json_key *keys; /* of all open objects */
+    uint32_t *table;            /* for finding repeated keys in large objects: index + 1 */
+    uint64_t seed;
+    char *scratch; /* unescaped strings */
+};
+
+/* An open object or array. */
+struct frame {
+    const struct weir_json_node *node; /* among whose children its keys are looked up */
+    uint64_t seen;                     /* a bit for each key's hash: most objects are never searched */
+    uint32_t first;                    /* of its keys */
+    uint32_t slot;
+    char closer;
+};
+
+struct walk {
+    struct weir_json_walker *walker;
+    struct weir_json_value *values;
+    struct weir_rejection *reterr;
+    const char *text;
+    uint32_t length;
+    const uint32_t *at; /* the next token */
+    const uint32_t *end;
+    const char *backslash; /* the first at or after the current string; the text's end when there is none */
+    char *scratch;         /* free from here */
+};
+
+/* 1. lifecycle -------------------------------------------------------------------------------------------------------- */
+static size_t table_size(size_t keys)
+{
+    size_t size = 64;
+    while (size < 2 * keys)
+        size *= 2;
+    return size;
+}
+
+struct weir_json_walker *weir_json_walker_new(size_t text_max)
+{
+    struct weir_json_walker *walker = weir_new(sizeof *walker);
+    size_t keys = text_max / KEY_BYTES_MIN + 1;
+    unsigned char secret[WEIR_HASH_SECRET_BYTES];
+
+    walker->text_max = text_max;
+    walker->index = weir_json_index_new(text_max + 1);
+    walker->keys = weir_new_array(keys, sizeof *walker->keys);
+    walker->table = weir_new_array(table_size(keys), sizeof *walker->table);
+    walker->scratch = weir_new(2 * text_max + 2 * PADDING);
+    weir_hash_make_secret(secret);
+    memcpy(&walker->seed, secret, sizeof walker->seed);
+    return walker;
+}
+
+struct weir_json_walker *weir_json_walker_free(struct weir_json_walker *walker)
+{
+    if (!walker)
+        return NULL;
+    weir_json_index_free(walker->index);
+    free(walker->keys);
+    free(walker->table);
+    free(walker->scratch);
+    free(walker);
+    return NULL;
+}
+
+/* 2. rejecting --------------------------------------------------------------------------------------------------------- */
+static __attribute__((cold, noinline, format(printf, 4, 5))) bool
+reject(const struct walk *walk, enum weir_reason reason, size_t place, const char *format, ...)
+{
+    struct weir_rejection *why = walk->reterr;
+    va_list arguments;
+    int used = snprintf(why->detail, sizeof why->detail, "byte %zu: ", place + 1);
+
+    why->reason = reason;
+    why->field[0] = '\0';
+    va_start(arguments, format);
+    (void)vsnprintf(why->detail + used, sizeof why->detail - (size_t)used, format, arguments);
+    va_end(arguments);
+    return false;
+}
+
+static __attribute__((cold, noinline)) bool unexpected(const struct walk *walk, size_t place, const char *expected)
+{
+    char found[WEIR_SHOWN_MAX];
+
+    weir_show_byte(walk->text, walk->length, place, found);
+    return reject(walk, WEIR_REASON_MALFORMED_JSON, place, "expected %s, found %s", expected, found);
+}
+
+static __attribute__((cold, noinline)) bool repeated(const struct walk *walk, const struct weir_json_key *key,
+                                                     size_t place)
+{
+    char shown[WEIR_SHOWN_MAX];
+
+    weir_show_text(weir_slice_of(key->text, key->length), shown);
+    return reject(walk, WEIR_REASON_DUPLICATE_KEY, place, "the key %s stands twice in one object", shown);
+}
+
+/* 3. scalars ------------------------------------------------------------------------------------------------------------ */
+static inline bool is_digit(char c) { return (unsigned char)(c - '0') <= 9; }
+
+/* Reading on is safe up to the first byte that is no part of a number: the last token of a text is no scalar. */
+static const char *number_end(const char *at)
+{
+    at += *at == '-';
+    if (*at == '0')
+        at++;
+    else if (is_digit(*at))
+        while (is_digit(*++at))
+            ;
+    else
+        return NULL;
+    if (*at == '.') {
+        if (!is_digit(*++at))
+            return NULL;
+        while (is_digit(*++at))
+            ;
+    }
+    if (*at == 'e' || *at == 'E') {
+        at++;
+        at += *at == '+' || *at == '-';
+        if (!is_digit(*at))
+            return NULL;
+        while (is_digit(*++at))
+            ;
+    }
+    return at;
+}
+
+static const bool ends_scalar[256] = {
+    [' '] = true, ['\t'] = true, ['\n'] = true, ['\r'] = true, [','] = true,
+    [':'] = true, ['{'] = true,  ['}'] = true,  ['['] = true,  [']'] = true,
+};
+
+static inline bool take_number(struct walk *walk, uint32_t place, struct weir_json_value *value)
+{
+    const char *begin = walk->text + place;
+    const char *end = number_end(begin);
+
+    if (__builtin_expect(!end || !ends_scalar[(unsigned char)*end], 0))
+        return unexpected(walk, place, "a JSON number (as 0, -12.5 or 1e6)");
+    value->value = (struct weir_value){{begin, (uint32_t)(end - begin)}, WEIR_VALUE_NUMBER};
+    value->begin = place;
+    value->end = (uint32_t)(end - walk->text);
+    return true;
+}
+
+static inline bool take_word(struct walk *walk, uint32_t place, const char *word, uint32_t length,
+                             enum weir_value_kind kind, struct weir_json_value *value)
+{
+    const char *begin = walk->text + place;
+
+    if (walk->length - place <= length || memcmp(begin, word, length) != 0 || !ends_scalar[(unsigned char)begin[length]])
+        return unexpected(walk, place, "a JSON value");
+    value->value = (struct weir_value){{NULL, 0}, kind};
+    value->begin = place;
+    value->end = place + length;
+    return true;
+}
+
+static __attribute__((noinline)) bool unescape(struct walk *walk, struct weir_slice *text, uint32_t place)
+{
+    const char *end = text->data + text->length;
+    const char *bad = NULL;
+    enum weir_unescaped result = weir_unescape(*text, walk->backslash, walk->scratch, text, &bad);
+
+    if (result != WEIR_UNESCAPED) {
+        size_t at = bad ? (size_t)(bad - walk->text) : place;
+        return result == WEIR_UNESCAPED_NUL
+                   ? reject(walk, WEIR_REASON_BAD_ENCODING, at, "a string holds the character \\u0000; leave it out")
+               : result == WEIR_UNESCAPED_HALF
+                   ? reject(walk, WEIR_REASON_MALFORMED_JSON, at,
+                            "half of a surrogate pair; write both halves or the character itself")
+                   : reject(walk, WEIR_REASON_MALFORMED_JSON, at,
+                            "not an escape sequence (those are \\\" \\\\ \\/ \\b \\f \\n \\r \\t and \\u with four hex digits)");
+    }
+    walk->scratch += text->length;
+    walk->backslash = weir_find_backslash(end, walk->text + walk->length);
+    return true;
+}
+
+/* The string that opens at `place`; *ret_end is behind its closing quote. Between a closing quote and the next token there
+ * can only be white space, so the end is found from behind. */
+static inline bool take_string(struct walk *walk, uint32_t place, uint32_t next, struct weir_slice *ret_text,
+                               uint32_t *ret_end)
+{
+    uint32_t end = next;
+
+    while (walk->text[--end] != '"')
+        ;
+    *ret_text = (struct weir_slice){walk->text + place + 1, end - place - 1};
+    *ret_end = end + 1;
+    if (__builtin_expect(walk->backslash < walk->text + end, 0))
+        return unescape(walk, ret_text, place);
+    return true;
+}
+
+static inline bool take_scalar(struct walk *walk, uint32_t place, uint32_t next, struct weir_json_value *value)
+{
+    switch (walk->text[place]) {
+    case '"':
+        value->value.kind = WEIR_VALUE_STRING;
+        value->begin = place;
+        return take_string(walk, place, next, &value->value.text, &value->end);
+    case '-': case '0': case '1': case '2': case '3': case '4': case '5': case '6': case '7': case '8': case '9':
+        return take_number(walk, place, value);
+    case 't': return take_word(walk, place, "true", 4, WEIR_VALUE_TRUE, value);
+    case 'f': return take_word(walk, place, "false", 5, WEIR_VALUE_FALSE, value);
+    case 'n': return take_word(walk, place, "null", 4, WEIR_VALUE_NULL, value);
+    default: return unexpected(walk, place, "a JSON value");
+    }
+}
+
+/* 4. keys --------------------------------------------------------------------------------------------------------------- */
+static bool stands_among(const struct weir_json_key *keys, uint32_t count, const struct weir_json_key *key)
+{
+    for (uint32_t i = 0; i < count; i++)
+        if (weir_json_key_equal(&keys[i], key))
+            return true;
+    return false;
+}
+
+/* A large object: through a table with a hash that the sender cannot know, so that no choice of keys makes it slow. */
+static __attribute__((noinline)) bool check_keys(const struct walk *walk, const struct weir_json_key *keys,
+                                                 uint32_t count, uint32_t place)
+{
+    uint32_t *table = walk->walker->table;
+    size_t size = table_size(count);
+
+    memset(table, 0, size * sizeof *table);
+    for (uint32_t i = 0; i < count; i++) {
+        size_t at = weir_hash64(keys[i].text, keys[i].length, walk->walker->seed) & (size - 1);
+        for (; table[at]; at = (at + 1) & (size - 1))
+            if (weir_json_key_equal(&keys[table[at] - 1], &keys[i]))
+                return repeated(walk, &keys[i], place);
+        table[at] = i + 1;
+    }
+    return true;
+}
+
+/* Reads `"key":` and remembers it for its object; *ret_node is where its value belongs. */
+static inline bool take_key(struct walk *walk, struct frame *frame, uint32_t *key_count,
+                            const struct weir_json_node **ret_node)
+{
+    struct weir_json_key *keys = walk->walker->keys;
+    uint32_t place = *walk->at++;
+    struct weir_slice text;
+    uint32_t end;
+
+    if (__builtin_expect(walk->text[place] != '"', 0))
+        return unexpected(walk, place, "a key in double quotes");
+    const char *scratch = walk->scratch;
+    if (!take_string(walk, place, *walk->at, &text, &end))
+        return false;
+    struct weir_json_key key =
+        weir_json_key_of(text, text.data == scratch ? text.data + text.length : walk->text + walk->length);
+    uint32_t colon = *walk->at++;
+    if (__builtin_expect(walk->text[colon] != ':', 0))
+        return unexpected(walk, colon, "':' after a key");
+    uint64_t bit = UINT64_C(1) << (key.hash >> 58);
+    if (frame->seen & bit && *key_count - frame->first < FEW_KEYS
+        && stands_among(keys + frame->first, *key_count - frame->first, &key))
+        return repeated(walk, &key, place);
+    frame->seen |= bit;
+    keys[(*key_count)++] = key;
+    *ret_node = weir_json_node_find(frame->node, &key);
+    return true;
+}
+
+/* 5. the walk ----------------------------------------------------------------------------------------------------------- */
+
+/* Everything inside of the first bracket. The last token is known to be '}' or ']', so any other token has one behind it:
+ * only after a closer must the end be looked for. */
+static bool walk_nested(struct walk *walk, const struct weir_json_node *node, uint32_t depth)
+{
+    struct frame frames[WEIR_EVENT_DEPTH_MAX + 1];
+    struct frame *frame = frames; /* frames[0] is none */
+    const char *text = walk->text;
+    struct weir_json_value *values = walk->values;
+    uint32_t key_count = 0;
+    uint32_t place;
+
+value:
+    place = *walk->at++;
+    if (text[place] == '{' || text[place] == '[') {
+        bool is_object = text[place] == '{';
+        if (frame == frames + depth)
+            return reject(walk, WEIR_REASON_TOO_DEEP, place, "objects and arrays are nested more than %d levels deep",
+                          WEIR_EVENT_DEPTH_MAX);
+        *++frame = (struct frame){is_object ? node : &weir_json_nowhere, 0, key_count, node->slot, is_object ? '}' : ']'};
+        values[node->slot].value = (struct weir_value){{NULL, 0}, is_object ? WEIR_VALUE_OBJECT : WEIR_VALUE_ARRAY};
+        values[node->slot].begin = place;
+        place = *walk->at;
+        if (text[place] == frame->closer)
+            goto close;
+        if (is_object)
+            goto key;
+        node = &weir_json_nowhere;
+        goto value;
+    }
+    if (!take_scalar(walk, place, *walk->at, &values[node->slot]))
+        return false;
+after:
+    place = *walk->at;
+    if (text[place] == ',') {
+        walk->at++;
+        if (frame->closer == '}')
+            goto key;
+        node = &weir_json_nowhere;
+        goto value;
+    }
+    if (text[place] != frame->closer)
+        return unexpected(walk, place, frame->closer == '}' ? "',' or '}' after a member" : "',' or ']' after an element");
+close:
+    walk->at++;
+    if (key_count - frame->first > FEW_KEYS
+        && !check_keys(walk, walk->walker->keys + frame->first, key_count - frame->first, place))
+        return false;
+    key_count = frame->first;
+    values[frame->slot].end = place + 1;
+    if (--frame == frames)
+        return walk->at == walk->end || unexpected(walk, *walk->at, "nothing after the value's end");
+    if (walk->at == walk->end)
+        return unexpected(walk, walk->length, frame->closer == '}' ? "',' or '}' after a member" : "',' or ']' after an element");
+    goto after;
+key:
+    if (!take_key(walk, frame, &key_count, &node))
+        return false;
+    goto value;
+}
+
+/* A text that is one scalar: the only case where a scalar is the last token, so it is read from a padded copy. */
+static bool walk_scalar(struct walk *walk, const struct weir_json_node *node)
+{
+    uint32_t place = *walk->at++;
+    uint32_t next = walk->at == walk->end ? walk->length : *walk->at;
+
+    memcpy(walk->scratch, walk->text, walk->length);
+    walk->scratch[walk->length] = ' ';
+    walk->text = walk->scratch;
+    walk->length++;
+    walk->scratch += walk->length + PADDING;
+    walk->backslash = weir_find_backslash(walk->text, walk->text + walk->length);
+    if (!take_scalar(walk, place, next, &walk->values[node->slot]))
+        return false;
+    return walk->at == walk->end || unexpected(walk, *walk->at, "nothing after the value's end");
+}
+
+static bool reject_index(const struct walk *walk, enum weir_json_index_result result)
+{
+    switch (result) {
+    case WEIR_JSON_INDEX_ENCODING:
+        return reject(walk, WEIR_REASON_BAD_ENCODING, weir_find_bad_utf8(walk->text, walk->length), "not UTF-8");
+    case WEIR_JSON_INDEX_UNCLOSED:
+        return reject(walk, WEIR_REASON_MALFORMED_JSON, walk->length, "the text ends within a string");
+    case WEIR_JSON_INDEX_CONTROL:
+        return reject(walk, WEIR_REASON_MALFORMED_JSON, weir_find_control(walk->text, walk->length),
+                      "a control character in a string; escape it (as \\n or \\u001f)");
+    default: return reject(walk, WEIR_REASON_MALFORMED_JSON, walk->length, "there is nothing but white space");
+    }
+}
+
+enum weir_status weir_json_walk(struct weir_json_walker *walker, struct weir_slice text,
+                                const struct weir_json_node *node, uint32_t depth, struct weir_json_value *values,
+                                struct weir_rejection *reterr)
+{
+    struct walk walk = {walker, values, reterr, text.data, text.length, NULL, NULL, NULL, walker->scratch};
+    uint32_t count = 0;
+
+    weir_check(text.length <= walker->text_max && depth <= WEIR_EVENT_DEPTH_MAX);
+    enum weir_json_index_result result = weir_json_index_find(walker->index, text.data, text.length, &walk.at, &count);
+    if (result != WEIR_JSON_INDEX_OK)
+        return reject_index(&walk, result), WEIR_REJECT;
+    walk.end = walk.at + count;
+    char first = text.data[walk.at[0]];
+    char last = text.data[walk.at[count - 1]];
+    if (first != '{' && first != '[')
+        return walk_scalar(&walk, node) ? WEIR_OK : WEIR_REJECT;
+    if (last != '}' && last != ']')
+        return reject(&walk, WEIR_REASON_MALFORMED_JSON, walk.at[count - 1],
+                      "the last token of the text does not close what the first one opens"),
+               WEIR_REJECT;
+    walk.backslash = weir_find_backslash(text.data, text.data + text.length);
+    return walk_nested(&walk, node, depth) ? WEIR_OK : WEIR_REJECT;
+}
