@@ -54,7 +54,8 @@ struct weir_window_table {
     struct weir_hash_key secret;
     uint64_t limit;
     uint64_t window_count;
-    bool closes_at_once; /* one group for all windows */
+    bool closes_at_once;    /* one group for all windows */
+    int64_t closed_through; /* windows that end at or before it are closed, those of late events as soon as they are made */
 
     struct index series_index, window_index;
     struct series *series; /* [0] unused */
@@ -304,7 +305,7 @@ static struct group *find_group(struct weir_window_table *table, int64_t end)
     }
     memmove(&table->groups[at + 1], &table->groups[at], (table->group_count - at) * sizeof *table->groups);
     table->group_count++;
-    table->groups[at] = (struct group){.end = end};
+    table->groups[at] = (struct group){.end = end, .is_closed = end <= table->closed_through};
     return &table->groups[at];
 }
 
@@ -524,6 +525,8 @@ enum weir_status weir_window_table_restore(struct weir_window_table *table, cons
 
 void weir_window_table_close(struct weir_window_table *table, int64_t watermark)
 {
+    if (watermark > table->closed_through)
+        table->closed_through = watermark;
     for (size_t i = 0; i < table->group_count && table->groups[i].end <= watermark; i++) {
         if (table->groups[i].is_closed)
             continue;

@@ -1,0 +1,284 @@
+/* Lanes: windows against a plain model, time and lateness, duplicates and conflicts, and that a lane which is taken again
+ * from its cuts goes on exactly where it was. */
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "aggregator/lane.h"
+#include "common/calendar.h"
+
+static const char catalog_json[] =
+    "{\"meters\":["
+    "{\"key\":\"c\",\"event_type\":\"t\",\"aggregation\":\"count\",\"window\":\"1m\"},"
+    "{\"key\":\"s\",\"event_type\":\"t\",\"aggregation\":\"sum\",\"value\":\"data.v\",\"window\":\"5m\",\"group_by\":[\"g\"]},"
+    "{\"key\":\"u\",\"event_type\":\"t\",\"aggregation\":\"unique\",\"value\":\"data.u\",\"window\":\"1h\"}]}";
+
+enum { T0 = 1767225600 }; /* 2026-01-01 */
+static const int64_t base = T0 * WEIR_SECOND;
+
+static struct weir_catalog *load_catalog(void)
+{
+    struct weir_catalog *catalog = NULL;
+    struct weir_mistake_list mistakes = {0};
+    cr_assert_eq(weir_catalog_parse("test", catalog_json, sizeof catalog_json - 1, &catalog, &mistakes), WEIR_OK);
+    return catalog;
+}
+
+static const struct weir_lane_settings defaults = {
+    .disorder = 10 * WEIR_SECOND,
+    .lateness = WEIR_HOUR,
+    .retention = WEIR_HOUR,
+    .max_future = WEIR_MINUTE,
+    .windows_max = 100000,
+    .ids_max = 100000,
+};
+
+struct bench {
+    struct weir_catalog *catalog;
+    struct weir_window_store *store;
+    struct weir_lane *lane;
+    struct weir_sealed_cut *sealed;
+    struct weir_lane_settings settings;
+    struct weir_rejection rejection;
+};
+
+static void take(struct bench *bench)
+{
+    static const unsigned char secret[WEIR_LANE_SECRET_BYTES] = "a secret of thirty-two bytes...";
+    struct weir_lane_state state;
+    struct weir_error error;
+
+    bench->lane = weir_lane_new(bench->catalog, weir_slice_text("events:0"), &bench->settings);
+    struct weir_lane_loader loader = weir_lane_loader(bench->lane);
+    cr_assert_eq(bench->store->ops->take_lane(bench->store, weir_slice_text("events:0"), secret, &loader, &state, &error),
+                 WEIR_OK);
+    cr_assert_eq(weir_lane_start(bench->lane, &state, &error), WEIR_OK);
+}
+
+static struct bench set_up(const struct weir_lane_settings *settings)
+{
+    struct bench bench = {.catalog = load_catalog(),
+                          .store = weir_store_memory_new(),
+                          .sealed = weir_sealed_cut_new(),
+                          .settings = *settings};
+    take(&bench);
+    return bench;
+}
+
+static void tear_down(struct bench *bench)
+{
+    weir_lane_free(bench->lane);
+    weir_sealed_cut_free(bench->sealed);
+    weir_window_store_free(bench->store);
+    weir_catalog_free(bench->catalog);
+}
+
+static void flush(struct bench *bench)
+{
+    struct weir_error error;
+    weir_lane_seal(bench->lane, bench->sealed);
+    cr_assert_eq(bench->store->ops->write_cut(bench->store, &bench->sealed->cut, &error), WEIR_OK, "%s", error.text);
+    cr_assert(!weir_lane_has_changes(bench->lane));
+}
+
+/* One event of customer "c<customer>": counts 1, adds v to split g, and u to the distinct ones. */
+static enum weir_outcome send(struct bench *bench, int64_t sequence, int id, int customer, int64_t time, int v, int g, int u)
+{
+    char texts[4][16];
+    struct weir_reading readings[3] = {{.meter = 0}, {.meter = 1}, {.meter = 2}};
+    struct weir_event event = {.time = time, .source = weir_slice_text("src"), .type = weir_slice_text("t")};
+    char data[64];
+
+    snprintf(texts[0], 16, "id%d", id);
+    snprintf(texts[1], 16, "c%d", customer);
+    snprintf(texts[2], 16, "g%d", g);
+    snprintf(texts[3], 16, "u%d", u);
+    snprintf(data, sizeof data, "{%d,%d,%d}", v, g, u);
+    event.id = weir_slice_text(texts[0]);
+    event.subject = weir_slice_text(texts[1]);
+    event.data = weir_slice_text(data);
+    readings[1].value = weir_decimal_of(v);
+    readings[1].dimensions[0] = weir_slice_text(texts[2]);
+    readings[2].unique_text = weir_slice_text(texts[3]);
+    return weir_lane_take(bench->lane, &event, readings, 3, sequence, &bench->rejection);
+}
+
+struct found {
+    uint64_t windows, closed, events;
+    struct weir_decimal sum, unique;
+};
+
+static void add_found(void *context, const struct weir_window *window, bool is_closed, bool has_work)
+{
+    struct found *found = context;
+    struct weir_series series;
+
+    cr_assert(weir_series_parse(window->series_key, &series));
+    cr_assert(!has_work || is_closed);
+    found->windows++;
+    found->closed += is_closed;
+    if (series.meter.data[0] == 'c')
+        found->events += window->total.events;
+    if (series.meter.data[0] == 's')
+        cr_assert(weir_decimal_add(found->sum, window->total.value, &found->sum));
+    if (series.meter.data[0] == 'u')
+        cr_assert(weir_decimal_add(found->unique, window->total.value, &found->unique));
+}
+
+static struct found look(struct bench *bench)
+{
+    struct found found = {0};
+    struct weir_error error;
+    cr_assert_eq(bench->store->ops->scan_windows(bench->store, weir_slice_text("events:0"), add_found, &found, &error),
+                 WEIR_OK);
+    return found;
+}
+
+Test(lane, counts_each_event_once)
+{
+    struct bench bench = set_up(&defaults);
+
+    cr_assert_eq(send(&bench, 0, 1, 1, base, 5, 1, 1), WEIR_OUTCOME_COUNTED);
+    cr_assert_eq(send(&bench, 1, 1, 1, base, 5, 1, 1), WEIR_OUTCOME_DUPLICATE);
+    cr_assert_eq(send(&bench, 2, 1, 1, base + WEIR_MINUTE, 5, 1, 1), WEIR_OUTCOME_DUPLICATE, "another time is a resend still");
+    cr_assert_eq(send(&bench, 3, 1, 1, base, 6, 1, 1), WEIR_OUTCOME_REJECTED);
+    cr_assert_eq(bench.rejection.reason, WEIR_REASON_CONFLICT);
+    cr_assert_eq(send(&bench, 4, 2, 1, base, 7, 1, 1), WEIR_OUTCOME_COUNTED);
+    flush(&bench);
+    struct found found = look(&bench);
+    cr_assert_eq(found.events, 2);
+    cr_assert_eq(weir_decimal_compare(found.sum, weir_decimal_of(12)), 0);
+    cr_assert_eq(weir_decimal_compare(found.unique, weir_decimal_of(1)), 0);
+    const struct weir_lane_counts *counts = &weir_lane_state(bench.lane)->counts;
+    cr_assert_eq(counts->read, 5);
+    cr_assert_eq(counts->counted, 2);
+    cr_assert_eq(counts->duplicate, 2);
+    cr_assert_eq(counts->quarantined, 1);
+    cr_assert_eq(weir_lane_state(bench.lane)->next_offset, 5);
+    tear_down(&bench);
+}
+
+/* Crashes between cuts at random: the lane is taken again and the events since its stored offset are sent again. */
+Test(lane, goes_on_from_its_cut)
+{
+    enum { EVENTS = 4000, IDS = 3000 };
+    struct bench whole = set_up(&defaults), broken = set_up(&defaults);
+
+    srand(11);
+    struct {
+        int id, customer, v, g, u;
+        int64_t time;
+    } events[EVENTS];
+    for (int i = 0; i < EVENTS; i++) {
+        int id = rand() % IDS; /* the rest follows from the id, so that a repeat is a duplicate */
+        events[i].id = id;
+        events[i].customer = id % 7;
+        events[i].v = id % 100;
+        events[i].g = id % 3;
+        events[i].u = id % 50;
+        events[i].time = base + (int64_t)id % 1000 * WEIR_SECOND + (i > EVENTS / 2 ? 600 * WEIR_SECOND : 0);
+    }
+    for (int i = 0; i < EVENTS; i++)
+        send(&whole, i, events[i].id, events[i].customer, events[i].time, events[i].v, events[i].g, events[i].u);
+    flush(&whole);
+    for (int i = 0; i < EVENTS; i++) {
+        if (rand() % 97 == 0) { /* a crash: what was not flushed is gone */
+            weir_lane_free(broken.lane);
+            take(&broken);
+            i = (int)weir_lane_state(broken.lane)->next_offset;
+            i = i < 0 ? 0 : i;
+        }
+        send(&broken, i, events[i].id, events[i].customer, events[i].time, events[i].v, events[i].g, events[i].u);
+        if (rand() % 53 == 0)
+            flush(&broken);
+    }
+    flush(&broken);
+    struct found a = look(&whole), b = look(&broken);
+    cr_assert_eq(a.events, b.events);
+    cr_assert_eq(a.windows, b.windows);
+    cr_assert_eq(a.closed, b.closed);
+    cr_assert_eq(weir_decimal_compare(a.sum, b.sum), 0);
+    cr_assert_eq(weir_decimal_compare(a.unique, b.unique), 0);
+    cr_assert_eq(weir_lane_state(whole.lane)->counts.duplicate, weir_lane_state(broken.lane)->counts.duplicate);
+    cr_assert_eq(weir_lane_windows(whole.lane), weir_lane_windows(broken.lane));
+    tear_down(&whole);
+    tear_down(&broken);
+}
+
+Test(lane, refuses_what_is_too_late_or_too_early)
+{
+    struct bench bench = set_up(&defaults);
+    int64_t now = base + WEIR_HOUR;
+
+    cr_assert_eq(send(&bench, 0, 1, 1, now, 1, 1, 1), WEIR_OUTCOME_COUNTED);
+    int64_t watermark = weir_lane_state(bench.lane)->watermark;
+    cr_assert_eq(watermark, now - defaults.disorder);
+    cr_assert_eq(weir_lane_check_time(bench.lane, watermark - defaults.lateness, now, &bench.rejection), WEIR_OK);
+    cr_assert_eq(weir_lane_check_time(bench.lane, watermark - defaults.lateness - 1, now, &bench.rejection), WEIR_REJECT);
+    cr_assert_eq(bench.rejection.reason, WEIR_REASON_TOO_LATE);
+    cr_assert_eq(weir_lane_check_time(bench.lane, now + defaults.max_future, now, &bench.rejection), WEIR_OK);
+    cr_assert_eq(weir_lane_check_time(bench.lane, now + defaults.max_future + 1, now, &bench.rejection), WEIR_REJECT);
+    cr_assert_eq(bench.rejection.reason, WEIR_REASON_TOO_EARLY);
+    tear_down(&bench);
+}
+
+/* For as long as an event is accepted at all, a resend of it is known. */
+Test(lane, remembers_ids_for_as_long_as_resends_are_accepted)
+{
+    struct bench bench = set_up(&defaults);
+    int64_t sequence = 0;
+
+    for (int i = 0; i < 400; i++) {
+        int64_t time = base + i * WEIR_MINUTE;
+        cr_assert_eq(send(&bench, sequence++, i, 1, time, 1, 1, 1), WEIR_OUTCOME_COUNTED);
+        flush(&bench);
+        for (int back = 0; back <= i; back++) {
+            int64_t old = base + back * WEIR_MINUTE;
+            if (weir_lane_check_time(bench.lane, old, time, &bench.rejection) == WEIR_OK)
+                cr_assert_eq(send(&bench, sequence++, back, 1, old, 1, 1, 1), WEIR_OUTCOME_DUPLICATE);
+        }
+    }
+    cr_assert(weir_lane_ids(bench.lane) < 80, "older ones are forgotten: %llu",
+              (unsigned long long)weir_lane_ids(bench.lane));
+    cr_assert(weir_lane_windows(bench.lane) < 200, "and their windows");
+    tear_down(&bench);
+}
+
+Test(lane, closes_by_watermark_and_by_the_clock)
+{
+    struct bench bench = set_up(&defaults);
+
+    send(&bench, 0, 1, 1, base, 1, 1, 1);
+    send(&bench, 1, 2, 1, base + 69 * WEIR_SECOND, 1, 1, 1);
+    flush(&bench);
+    cr_assert_eq(look(&bench).closed, 0, "the first minute's end is not passed by 59 s");
+    send(&bench, 2, 3, 1, base + 70 * WEIR_SECOND, 1, 1, 1);
+    flush(&bench);
+    cr_assert_eq(look(&bench).closed, 1);
+    weir_lane_idle(bench.lane, base + 2 * WEIR_HOUR);
+    flush(&bench);
+    struct found found = look(&bench);
+    cr_assert_eq(found.closed, found.windows);
+    cr_assert_eq(send(&bench, 3, 4, 1, base + WEIR_HOUR + 30 * WEIR_MINUTE, 1, 1, 1), WEIR_OUTCOME_COUNTED);
+    flush(&bench);
+    struct found late = look(&bench);
+    cr_assert_eq(late.closed, late.windows, "a late event's window is closed at once");
+    tear_down(&bench);
+}
+
+Test(lane, limits_leave_it_as_it_was)
+{
+    struct weir_lane_settings small = defaults;
+    small.windows_max = 5;
+    small.ids_max = 3;
+    struct bench bench = set_up(&small);
+
+    cr_assert_eq(send(&bench, 0, 1, 1, base, 1, 1, 1), WEIR_OUTCOME_COUNTED);
+    cr_assert_eq(send(&bench, 1, 2, 2, base, 1, 1, 1), WEIR_OUTCOME_FULL, "three more windows would be six");
+    cr_assert_eq(send(&bench, 1, 3, 1, base, 1, 1, 1), WEIR_OUTCOME_COUNTED);
+    cr_assert_eq(send(&bench, 2, 4, 1, base, 1, 1, 1), WEIR_OUTCOME_COUNTED);
+    cr_assert_eq(send(&bench, 3, 5, 1, base, 1, 1, 1), WEIR_OUTCOME_FULL, "a fourth id");
+    cr_assert_eq(weir_lane_state(bench.lane)->next_offset, 3);
+    cr_assert_eq(weir_lane_state(bench.lane)->counts.read, 3);
+    tear_down(&bench);
+}

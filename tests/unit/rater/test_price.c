@@ -1,0 +1,172 @@
+/* Prices: what peers publish, the properties that billing by differences rests on, and the edges of the range. */
+#include <criterion/criterion.h>
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "rater/price.h"
+
+static struct weir_decimal decimal(const char *text)
+{
+    struct weir_decimal value;
+    cr_assert_eq(weir_decimal_parse(weir_slice_text(text), &value), WEIR_DECIMAL_OK, "%s", text);
+    return value;
+}
+
+/* A catalog with this one price in it; its meter gets what the model needs. */
+static struct weir_catalog *catalog_with(const char *price)
+{
+    struct weir_catalog *catalog = NULL;
+    struct weir_mistake_list mistakes = {0};
+    char *json = NULL;
+
+    cr_assert(asprintf(&json,
+                       "{\"meters\":[{\"key\":\"usage\",\"event_type\":\"t\",\"aggregation\":\"sum\",\"value\":\"data.v\","
+                       "\"window\":\"1h\"}],\"price_books\":[{\"key\":\"b\",\"version\":1,\"currency\":\"USD\","
+                       "\"effective_from\":\"2026-01-01T00:00:00Z\",\"prices\":[%s]}]}",
+                       price)
+              > 0);
+    enum weir_status status = weir_catalog_parse("test", json, strlen(json), &catalog, &mistakes);
+    cr_assert_eq(status, WEIR_OK, "%s: %s", json, mistakes.count ? mistakes.mistakes[0].text : "");
+    free(json);
+    return catalog;
+}
+
+static const struct weir_price *only_price(const struct weir_catalog *catalog)
+{
+    return &catalog->books[0].versions[0].prices[0];
+}
+
+static void expect(const struct weir_price *price, const char *quantity, uint64_t events, const char *amount,
+                   const char *what)
+{
+    struct weir_decimal found = {0};
+    char text[WEIR_DECIMAL_TEXT_MAX];
+
+    cr_assert(weir_price_total(price, decimal(quantity), events, &found), "%s", what);
+    weir_decimal_format_short(found, text);
+    cr_expect_eq(weir_decimal_compare(found, decimal(amount)), 0, "%s: price(%s, %llu) is %s, not %s", what, quantity,
+                 (unsigned long long)events, text, amount);
+}
+
+Test(price, peers)
+{
+    json_error_t error;
+    json_t *root = json_load_file(WEIR_SOURCE_DIR "/tests/data/peer_examples.json", 0, &error);
+    json_t *examples = json_object_get(root, "examples"), *example;
+    size_t i;
+
+    cr_assert(json_array_size(examples) > 20, "%s", error.text);
+    json_array_foreach(examples, i, example) {
+        char *json = json_dumps(json_object_get(example, "price"), 0);
+        struct weir_catalog *catalog = catalog_with(json);
+        struct weir_price scaled;
+        struct weir_tier tiers[WEIR_TIERS_MAX];
+        cr_assert(weir_price_override(only_price(catalog),
+                                      decimal(json_string_value(json_object_get(example, "multiplier"))), tiers, &scaled));
+        expect(&scaled, json_string_value(json_object_get(example, "quantity")),
+               (uint64_t)json_integer_value(json_object_get(example, "events")),
+               json_string_value(json_object_get(example, "amount")),
+               json_string_value(json_object_get(example, "name")));
+        weir_catalog_free(catalog);
+        free(json);
+    }
+    json_decref(root);
+}
+
+static const char *const models[] = {
+    "{\"meter\":\"usage\",\"model\":\"per_unit\",\"unit_price\":\"0.0000025\"}",
+    "{\"meter\":\"usage\",\"model\":\"per_unit\",\"unit_price\":\"0.3\",\"free_units\":\"10.5\"}",
+    "{\"meter\":\"usage\",\"model\":\"graduated\",\"tiers\":[{\"up_to\":\"10\",\"unit_price\":\"1\",\"flat_fee\":\"2\"},"
+    "{\"up_to\":\"20.5\",\"unit_price\":\"0.333333333333\"},{\"up_to\":null,\"unit_price\":\"0.1\",\"flat_fee\":\"5\"}]}",
+    "{\"meter\":\"usage\",\"model\":\"graduated\",\"tiers\":[{\"up_to\":\"10\",\"unit_price\":\"1\",\"flat_fee\":\"2\","
+    "\"flat_fee_at_zero\":true},{\"up_to\":null,\"unit_price\":\"0.1\"}],\"maximum_amount\":\"14\"}",
+    "{\"meter\":\"usage\",\"model\":\"volume\",\"tiers\":[{\"up_to\":\"10\",\"unit_price\":\"1\"},"
+    "{\"up_to\":\"20\",\"unit_price\":\"0.5\",\"flat_fee\":\"1\"},{\"up_to\":null,\"unit_price\":\"0.1\"}],\"free_units\":\"3\"}",
+    "{\"meter\":\"usage\",\"model\":\"package\",\"package_size\":\"3.5\",\"package_price\":\"0.07\",\"minimum_amount\":\"1\"}",
+    "{\"meter\":\"usage\",\"model\":\"percentage\",\"rate\":\"0.029\",\"fixed_fee\":\"0.3\",\"minimum_amount\":\"2\"}",
+    "{\"meter\":\"usage\",\"model\":\"flat\",\"amount\":\"9.99\",\"free_units\":\"5\"}",
+};
+enum { MODEL_COUNT = sizeof models / sizeof *models };
+
+struct sums {
+    struct weir_decimal quantity, amount;
+};
+
+static bool add_to_sums(void *context, const struct weir_charge *charge)
+{
+    struct sums *sums = context;
+    return weir_decimal_add(sums->quantity, charge->quantity, &sums->quantity)
+           && weir_decimal_add(sums->amount, charge->amount, &sums->amount);
+}
+
+/* Whatever the order of changes, the differences add up to price(end) and to the end's quantity. */
+Test(price, differences_add_up)
+{
+    uint64_t random = 88172645463325252u;
+
+    for (int m = 0; m < MODEL_COUNT; m++) {
+        struct weir_catalog *catalog = catalog_with(models[m]);
+        const struct weir_price *price = only_price(catalog);
+        for (int run = 0; run < 200; run++) {
+            struct weir_charge_list lists[2];
+            const struct weir_charge_list *before = NULL;
+            struct sums sums = {{0}, {0}};
+            struct weir_decimal quantity = {0}, total;
+            uint64_t events = 0;
+            for (int step = 0; step < 12; step++) {
+                random ^= random << 13, random ^= random >> 7, random ^= random << 17;
+                struct weir_decimal change = {(weir_int128)(int64_t)(random % 20000000) * 1000000 - 6 * WEIR_DECIMAL_ONE};
+                cr_assert(weir_decimal_add(quantity, change, &quantity));
+                events += random % 3;
+                struct weir_charge_list *after = &lists[step % 2];
+                cr_assert(weir_price_charges(price, quantity, events, after));
+                cr_assert(weir_charges_difference(before, after, add_to_sums, &sums));
+                before = after;
+            }
+            cr_assert(weir_price_total(price, quantity, events, &total));
+            cr_assert_eq(weir_decimal_compare(sums.amount, total), 0, "model %d run %d", m, run);
+            cr_assert_eq(weir_decimal_compare(sums.quantity, quantity), 0, "model %d run %d", m, run);
+        }
+        weir_catalog_free(catalog);
+    }
+}
+
+Test(price, nothing_used_costs_nothing)
+{
+    for (int m = 0; m < MODEL_COUNT; m++) {
+        struct weir_catalog *catalog = catalog_with(models[m]);
+        const struct weir_price *price = only_price(catalog);
+        expect(price, "0", 0, price->flat_fee_at_zero ? "2" : "0", models[m]);
+        expect(price, "-7.25", 0, price->flat_fee_at_zero ? "2" : "0", models[m]);
+        weir_catalog_free(catalog);
+    }
+}
+
+Test(price, edges)
+{
+    static const struct {
+        int model;
+        const char *quantity, *amount;
+    } cases[] = {
+        {2, "10", "12"},        {2, "10.000000000001", "12"}, {2, "20.5", "15.499999999996"}, {2, "20.500000000001", "20.499999999996"},
+        /* 10.5 x 0.333333333333 = 3.4999999999965, to even */ {3, "30", "14"}, {4, "13", "10"},              {4, "13.000000000001", "6"}, /* 10.000000000001 x 0.5 = 5.0000000000005, to even */
+        {5, "0.000000000001", "1"}, {5, "52.5", "1.05"},      {5, "52.500000000001", "1.12"},
+        {6, "1", "2"},          {7, "5", "0"},                {7, "5.000000000001", "9.99"},
+    };
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct weir_catalog *catalog = catalog_with(models[cases[i].model]);
+        expect(only_price(catalog), cases[i].quantity, 0, cases[i].amount, models[cases[i].model]);
+        weir_catalog_free(catalog);
+    }
+}
+
+Test(price, overflow_is_an_answer)
+{
+    struct weir_catalog *catalog = catalog_with("{\"meter\":\"usage\",\"model\":\"per_unit\",\"unit_price\":\"1000\"}");
+    struct weir_decimal amount;
+
+    cr_assert(!weir_price_total(only_price(catalog), weir_decimal_max(), 1, &amount));
+    weir_catalog_free(catalog);
+}
