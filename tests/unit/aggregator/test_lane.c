@@ -255,7 +255,7 @@ Test(lane, closes_by_watermark_and_by_the_clock)
     send(&bench, 2, 3, 1, base + 70 * WEIR_SECOND, 1, 1, 1);
     flush(&bench);
     cr_assert_eq(look(&bench).closed, 1);
-    weir_lane_idle(bench.lane, base + 2 * WEIR_HOUR);
+    weir_lane_idle(bench.lane, base + 2 * WEIR_HOUR + WEIR_MINUTE);
     flush(&bench);
     struct found found = look(&bench);
     cr_assert_eq(found.closed, found.windows);
