@@ -34,7 +34,6 @@ struct window {
 struct group {
     int64_t end;
     uint32_t first;
-    bool is_closed;
 };
 
 struct slot {
@@ -65,6 +64,7 @@ struct weir_window_table {
 
     struct group *groups; /* by end, ascending */
     size_t group_count, group_room;
+    size_t closed_groups; /* the first ones: those with end <= closed_through */
 
     uint32_t *changed;
     size_t changed_count, changed_room;
@@ -305,7 +305,8 @@ static struct group *find_group(struct weir_window_table *table, int64_t end)
     }
     memmove(&table->groups[at + 1], &table->groups[at], (table->group_count - at) * sizeof *table->groups);
     table->group_count++;
-    table->groups[at] = (struct group){.end = end, .is_closed = end <= table->closed_through};
+    table->groups[at] = (struct group){.end = end};
+    table->closed_groups += end <= table->closed_through;
     return &table->groups[at];
 }
 
@@ -343,7 +344,7 @@ static uint32_t add_window(struct weir_window_table *table, uint32_t series, int
                                                .series = series,
                                                .length_seconds = (uint32_t)((end - start) / WEIR_SECOND),
                                                .next_in_group = group->first,
-                                               .flags = group->is_closed ? IS_CLOSED : 0};
+                                               .flags = end <= table->closed_through ? IS_CLOSED : 0};
     group->first = position;
     index_make_room(&table->window_index, hash_of_window, table);
     index_place(&table->window_index, hash_window(series, start), position);
@@ -525,15 +526,15 @@ enum weir_status weir_window_table_restore(struct weir_window_table *table, cons
 
 void weir_window_table_close(struct weir_window_table *table, int64_t watermark)
 {
-    if (watermark > table->closed_through)
-        table->closed_through = watermark;
-    for (size_t i = 0; i < table->group_count && table->groups[i].end <= watermark; i++) {
-        if (table->groups[i].is_closed)
-            continue;
-        table->groups[i].is_closed = true;
-        for (uint32_t at = table->groups[i].first; at != NONE; at = table->windows[at].next_in_group) {
+    if (watermark <= table->closed_through)
+        return;
+    table->closed_through = watermark;
+    for (; table->closed_groups < table->group_count && table->groups[table->closed_groups].end <= watermark;
+         table->closed_groups++) {
+        for (uint32_t at = table->groups[table->closed_groups].first; at != NONE;
+             at = table->windows[at].next_in_group) {
             if (table->windows[at].flags & IS_CLOSED)
-                continue;
+                continue; /* restored as closed */
             table->windows[at].flags |= IS_CLOSED;
             mark_changed(table, at);
         }
@@ -544,7 +545,7 @@ void weir_window_table_forget(struct weir_window_table *table, int64_t end)
 {
     size_t gone = 0;
 
-    while (gone < table->group_count && table->groups[gone].end <= end && table->groups[gone].is_closed) {
+    while (gone < table->closed_groups && table->groups[gone].end <= end) {
         for (uint32_t at = table->groups[gone].first, next; at != NONE; at = next) {
             next = table->windows[at].next_in_group;
             remove_window(table, at);
@@ -552,6 +553,7 @@ void weir_window_table_forget(struct weir_window_table *table, int64_t end)
         gone++;
     }
     table->group_count -= gone;
+    table->closed_groups -= gone;
     memmove(table->groups, table->groups + gone, table->group_count * sizeof *table->groups);
 }
 
