@@ -16,7 +16,7 @@ namespace
 [[noreturn]] void stop(const char *what)
 {
     std::fprintf(stderr, "weir: %s\n", what);
-    std::abort();
+    std::exit(EXIT_FAILURE);
 }
 
 /* The parser goes on to its UTF-8 verdict last, and only when nothing else is wrong; a text that is no text at all is
@@ -38,6 +38,9 @@ weir_json_index *weir_json_index_new(size_t capacity)
 {
     auto *index = new (std::nothrow) weir_json_index;
 
+    /* simdjson's fallback for very old processors reads beyond the text and checks UTF-8 only in strings. */
+    if (simdjson::get_active_implementation()->name() == "fallback")
+        stop("this processor is too old: decoding needs SSE4.2 and PCLMULQDQ (x86-64), or a 64-bit ARM or POWER one");
     /* The depth is stage 2's, which never runs. */
     if (!index || simdjson::get_active_implementation()->create_dom_parser_implementation(capacity, 1, index->parser))
         stop("out of memory for the JSON token index");
