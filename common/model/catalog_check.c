@@ -265,8 +265,10 @@ static void check_boundaries(struct weir_catalog_load *load, const struct weir_c
     bool has_end = has_key && contract->ends_at != WEIR_TIME_NEVER;
     for (uint32_t i = 0; i < facts->meter_count; i++) {
         const struct weir_meter *meter = facts->meters[i].meter;
-        int64_t from = facts->meters[i].from, cut;
+        int64_t from = facts->meters[i].from, start, end, cut;
         from = contract->starts_at > from ? contract->starts_at : from;
+        weir_window_of(meter->window, from, &start, &end);
+        from = start == from ? from : end; /* the window that is under way began before there was a price */
         if (load->meters[meter->index].broken)
             continue;
         if (has_key && cuts_window(meter->window, contract->starts_at))

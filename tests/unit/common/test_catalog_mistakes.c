@@ -98,6 +98,11 @@ static const struct row meter_rows[] = {
     ONE("meters/7/where", "{\"data.x\":[\"a\",1]}", "$.meters[7].where[\"data.x\"][1]", "wrong_type", "string"),
     ONE("meters/7/where", "{\"data.x\":[\"a\",\"b\",\"a\"]}", "$.meters[7].where[\"data.x\"][2]", "duplicate", "twice"),
     ONE("meters/7/where", "{\"x.y\":[\"a\"]}", "$.meters[7].where[\"x.y\"]", "bad_value", "path"),
+    ONE("meters/7/where",
+        "{\"data.aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa."
+        "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb\":[\"\"]}",
+        "$.meters[7].where[\"data.aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa.bbbbbb\"…]", "bad_value",
+        "128 in all"),
     ONE("meters/7/where", "{\"time\":[\"a\"]}", "$.meters[7].where.time", "bad_value", "path"),
     ONE("meters/7/where",
         "{\"a\":[\"\"],\"b\":[\"\"],\"c\":[\"\"],\"d\":[\"\"],\"e\":[\"\"],\"f\":[\"\"],\"g\":[\"\"],"
@@ -273,6 +278,14 @@ static const struct row contract_rows[] = {
     ONE("contracts/1/starts_at", "\"2025-12-01T00:00:00Z\"", "$.contracts[1]", "overlap", "acme-2025"),
     ONE("contracts/0/ends_at", NULL, "$.contracts[1]", "overlap", "has no end"),
     ONE("contracts/0/ends_at", "\"2026-03-01T00:00:00Z\"", "$.contracts[1]", "overlap", "2026-03-01T00:00:00Z"),
+    {{"contracts/0/ends_at", "contracts/1/ends_at", "contracts/#"},
+     {"null", "\"2026-04-01T00:00:00Z\"",
+      "{\"key\":\"late\",\"customer\":\"acme\",\"price_book\":\"standard\",\"starts_at\":\"2026-07-01T00:00:00Z\","
+      "\"billing_period\":\"month\",\"timezone\":\"UTC\"}"},
+     "$.contracts[3]",
+     "overlap",
+     "contract \"acme-2025\" ($.contracts[0]",
+     2},
     ONE("contracts/1/overrides", "{}", "$.contracts[1].overrides", "wrong_type", "list"),
     ONE("contracts/1/overrides/0", "1", "$.contracts[1].overrides[0]", "wrong_type", "object"),
     ONE("contracts/1/overrides/0/meter", NULL, "$.contracts[1].overrides[0]", "missing_key", "meter"),
@@ -383,9 +396,23 @@ static const struct row good_rows[] = {
      0,
      0},
     {{"contracts/0/ends_at"}, {"\"2025-12-01T00:00:00Z\""}, 0, 0, 0, 0}, /* a month without a contract */
+    {{"meters/7/where"},
+     {"{\"data.aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa."
+      "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb\":[\"\"]}"},
+     0,
+     0,
+     0,
+     0},
     /* Liberia was 44 minutes and 30 seconds off until 1972 */
     {{"price_books/2/effective_from", "default_contract/price_book", "default_contract/timezone"},
      {"\"1972-02-01T00:00:00Z\"", "\"tokyo\"", "\"Africa/Monrovia\""},
+     0,
+     0,
+     0,
+     0},
+    /* the window of the last odd boundary begins before there is a price */
+    {{"price_books/2/effective_from", "default_contract/price_book", "default_contract/timezone"},
+     {"\"1972-01-01T00:44:00Z\"", "\"tokyo\"", "\"Africa/Monrovia\""},
      0,
      0,
      0,
