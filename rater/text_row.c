@@ -1,0 +1,267 @@
+#include "rater/text_row.h"
+
+#include <stdlib.h>
+
+#include "common/arena.h"
+
+/* 1. JSON ---------------------------------------------------------------------------------------------------------- */
+
+/* How one byte stands inside a JSON string; the texts are valid UTF-8 (decoding saw to it). Returns the length. */
+static size_t escape_byte(unsigned char byte, char to[6])
+{
+    static const char hex[] = "0123456789abcdef";
+
+    if (byte == '"' || byte == '\\') {
+        to[0] = '\\';
+        to[1] = (char)byte;
+        return 2;
+    }
+    if (byte >= 0x20) {
+        to[0] = (char)byte;
+        return 1;
+    }
+    memcpy(to, "\\u00", 4);
+    to[4] = hex[byte >> 4];
+    to[5] = hex[byte & 15];
+    return 6;
+}
+
+static size_t json_string(struct weir_slice text, char *to)
+{
+    size_t length = 0;
+
+    to[length++] = '"';
+    for (uint32_t i = 0; i < text.length; i++)
+        length += escape_byte((unsigned char)text.data[i], to + length);
+    to[length++] = '"';
+    return length;
+}
+
+size_t weir_dimensions_json(const struct weir_dimension *dimensions, uint32_t count, char *text)
+{
+    size_t length = 0;
+
+    text[length++] = '{';
+    for (uint32_t i = 0; i < count; i++) {
+        if (i)
+            text[length++] = ',';
+        length += json_string(dimensions[i].name, text + length);
+        text[length++] = ':';
+        length += json_string(dimensions[i].text, text + length);
+    }
+    text[length++] = '}';
+    weir_check(length <= WEIR_CELL_MAX);
+    return length;
+}
+
+static void put_json_string(FILE *output, struct weir_slice text)
+{
+    char escaped[6];
+
+    putc_unlocked('"', output);
+    for (uint32_t i = 0; i < text.length; i++)
+        fwrite_unlocked(escaped, 1, escape_byte((unsigned char)text.data[i], escaped), output);
+    putc_unlocked('"', output);
+}
+
+static void put(FILE *output, struct weir_slice text) { fwrite_unlocked(text.data, 1, text.length, output); }
+
+bool weir_row_ndjson(FILE *output, const struct weir_column *columns, const struct weir_slice *cells, int count)
+{
+    for (int i = 0; i < count; i++) {
+        fputs_unlocked(i ? ",\"" : "{\"", output);
+        fputs_unlocked(columns[i].name, output);
+        fputs_unlocked("\":", output);
+        if (columns[i].is_nullable && cells[i].length == 0)
+            fputs_unlocked("null", output);
+        else if (columns[i].kind == WEIR_CELL_NUMBER || columns[i].kind == WEIR_CELL_JSON)
+            put(output, cells[i]);
+        else
+            put_json_string(output, cells[i]);
+    }
+    fputs_unlocked("}\n", output);
+    return !ferror_unlocked(output);
+}
+
+/* 2. CSV (RFC 4180, lines ended by \n) --------------------------------------------------------------------------------- */
+static void put_csv(FILE *output, struct weir_slice text)
+{
+    bool is_quoted = false;
+
+    for (uint32_t i = 0; i < text.length && !is_quoted; i++)
+        is_quoted = text.data[i] == '"' || text.data[i] == ',' || text.data[i] == '\n' || text.data[i] == '\r';
+    if (!is_quoted) {
+        put(output, text);
+        return;
+    }
+    putc_unlocked('"', output);
+    for (uint32_t i = 0; i < text.length; i++) {
+        if (text.data[i] == '"')
+            putc_unlocked('"', output);
+        putc_unlocked(text.data[i], output);
+    }
+    putc_unlocked('"', output);
+}
+
+bool weir_row_csv_header(FILE *output, const struct weir_column *columns, int count)
+{
+    for (int i = 0; i < count; i++)
+        fprintf(output, "%s%s", i ? "," : "", columns[i].name);
+    putc_unlocked('\n', output);
+    return !ferror_unlocked(output);
+}
+
+bool weir_row_csv(FILE *output, const struct weir_column *columns, const struct weir_slice *cells, int count)
+{
+    (void)columns;
+    for (int i = 0; i < count; i++) {
+        if (i)
+            putc_unlocked(',', output);
+        put_csv(output, cells[i]);
+    }
+    putc_unlocked('\n', output);
+    return !ferror_unlocked(output);
+}
+
+/* 3. tables --------------------------------------------------------------------------------------------------------------- */
+struct weir_text_table {
+    const struct weir_column *columns;
+    int column_count;
+    struct weir_arena *arena;
+    struct weir_slice *cells; /* row by row */
+    size_t row_count, row_room;
+    size_t widths[WEIR_COLUMNS_MAX]; /* 0: empty in every row so far */
+};
+
+struct weir_text_table *weir_text_table_new(const struct weir_column *columns, int count)
+{
+    struct weir_text_table *table = weir_new(sizeof *table);
+
+    weir_check(count <= WEIR_COLUMNS_MAX);
+    table->columns = columns;
+    table->column_count = count;
+    table->arena = weir_arena_new();
+    return table;
+}
+
+struct weir_text_table *weir_text_table_free(struct weir_text_table *table)
+{
+    if (!table)
+        return NULL;
+    weir_arena_free(table->arena);
+    free(table->cells);
+    free(table);
+    return NULL;
+}
+
+/* Characters, not bytes: every byte that does not continue one. (Wide and combining characters are taken as one column.) */
+static size_t width_of(struct weir_slice text)
+{
+    size_t width = 0;
+
+    for (uint32_t i = 0; i < text.length; i++)
+        width += ((unsigned char)text.data[i] & 0xC0) != 0x80;
+    return width;
+}
+
+void weir_text_table_add(struct weir_text_table *table, const struct weir_slice *cells)
+{
+    if (table->row_count == table->row_room) {
+        table->row_room = table->row_room ? table->row_room * 2 : 256;
+        table->cells = weir_resize(table->cells, table->row_room * (size_t)table->column_count, sizeof *table->cells);
+    }
+    struct weir_slice *row = table->cells + table->row_count++ * (size_t)table->column_count;
+    for (int i = 0; i < table->column_count; i++) {
+        struct weir_slice text = cells[i];
+        if (table->columns[i].kind == WEIR_CELL_JSON && text.length == 2)
+            text.length = 0; /* no dimensions */
+        if (table->columns[i].kind == WEIR_CELL_DECIMAL && memchr(text.data, '.', text.length)) {
+            const char *point = memchr(text.data, '.', text.length);
+            while (text.data[text.length - 1] == '0' && text.length > (size_t)(point - text.data) + 3)
+                text.length--; /* two places stay, so that money looks like money */
+        }
+        row[i] = weir_arena_copy(table->arena, text.data, text.length);
+        if (width_of(row[i]) > table->widths[i])
+            table->widths[i] = width_of(row[i]);
+    }
+}
+
+/* How many characters stand behind the point, the point included: decimals line up on it. */
+static size_t tail_of(struct weir_slice text)
+{
+    const char *point = text.length ? memchr(text.data, '.', text.length) : NULL;
+    return point ? text.length - (size_t)(point - text.data) : 0;
+}
+
+struct layout {
+    size_t heads[WEIR_COLUMNS_MAX]; /* decimals: before the point */
+    size_t tails[WEIR_COLUMNS_MAX]; /* and from it on */
+    size_t widths[WEIR_COLUMNS_MAX];
+    bool is_shown[WEIR_COLUMNS_MAX];
+};
+
+static void lay_out(const struct weir_text_table *table, struct layout *layout)
+{
+    *layout = (struct layout){{0}, {0}, {0}, {false}};
+    for (size_t row = 0; row < table->row_count; row++)
+        for (int i = 0; i < table->column_count; i++) {
+            struct weir_slice cell = table->cells[row * (size_t)table->column_count + (size_t)i];
+            size_t tail = table->columns[i].kind == WEIR_CELL_DECIMAL ? tail_of(cell) : 0;
+            size_t head = width_of(cell) - tail;
+            layout->tails[i] = tail > layout->tails[i] ? tail : layout->tails[i];
+            layout->heads[i] = head > layout->heads[i] ? head : layout->heads[i];
+        }
+    for (int i = 0; i < table->column_count; i++) {
+        layout->is_shown[i] = table->widths[i] > 0 || table->row_count == 0;
+        layout->widths[i] = layout->heads[i] + layout->tails[i];
+        if (strlen(table->columns[i].name) > layout->widths[i])
+            layout->widths[i] = strlen(table->columns[i].name);
+    }
+}
+
+static void put_spaces(FILE *output, size_t count)
+{
+    while (count-- > 0)
+        putc_unlocked(' ', output);
+}
+
+static void put_cell(FILE *output, const struct layout *layout, int column, enum weir_cell_kind kind,
+                     struct weir_slice cell, bool is_last)
+{
+    size_t width = width_of(cell), space = layout->widths[column] - width;
+    size_t behind = kind == WEIR_CELL_DECIMAL && cell.length ? layout->tails[column] - tail_of(cell) : 0;
+
+    if (kind == WEIR_CELL_NUMBER || kind == WEIR_CELL_DECIMAL) {
+        put_spaces(output, space - behind);
+        put(output, cell);
+        space = behind;
+    } else {
+        put(output, cell);
+    }
+    if (!is_last)
+        put_spaces(output, space + 2);
+}
+
+bool weir_text_table_write(const struct weir_text_table *table, FILE *output, bool is_terminal)
+{
+    struct layout layout;
+    int last = 0;
+
+    lay_out(table, &layout);
+    for (int i = 0; i < table->column_count; i++)
+        last = layout.is_shown[i] ? i : last;
+    fputs(is_terminal ? "\033[1m" : "", output);
+    for (int i = 0; i <= last; i++)
+        if (layout.is_shown[i])
+            put_cell(output, &layout, i, table->columns[i].kind == WEIR_CELL_DECIMAL ? WEIR_CELL_NUMBER : table->columns[i].kind,
+                     weir_slice_text(table->columns[i].name), i == last);
+    fputs(is_terminal ? "\033[0m\n" : "\n", output);
+    for (size_t row = 0; row < table->row_count; row++) {
+        for (int i = 0; i <= last; i++)
+            if (layout.is_shown[i])
+                put_cell(output, &layout, i, table->columns[i].kind,
+                         table->cells[row * (size_t)table->column_count + (size_t)i], i == last);
+        putc_unlocked('\n', output);
+    }
+    return !ferror(output);
+}
