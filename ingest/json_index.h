@@ -6,8 +6,8 @@
  * the caller: the control characters 0x0C and 0x1A appear as if they were structural, so each byte must be compared.
  *
  * Never reads beyond the text: simdjson copies the last block (src/generic/stage1/buf_block_reader.h in 3.0.1), so a
- * message need not be padded or copied. (Its fallback for processors without SIMD does, so a process on one of those ends with a message:
- * all x86-64 since 2011 and 64-bit ARM are fine.)
+ * message need not be padded or copied. Its fallback for processors without SIMD does read on, so a process on one of those
+ * ends with a message (x86-64 since 2011 and 64-bit ARM are fine).
  *
  * An index belongs to one thread; what it returned lives until its next call.
  */
