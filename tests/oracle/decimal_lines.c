@@ -1,4 +1,5 @@
-/* Answers decimal questions, one a line, for tests that compare the answers with Python's decimal and PostgreSQL's numeric.
+/* Answers decimal questions, one a line, for tests that compare the answers with Python's decimal and PostgreSQL's
+ * numeric.
  *
  *   parse TEXT (the rest of the line)    short A    places A N    store A
  *   add A B    subtract A B    multiply A B    divide_even A B    divide_up A B    scale A COUNT    blocks A B

@@ -1,0 +1,212 @@
+"""common/calendar*.c against Python's zoneinfo and datetime. Run with /usr/bin/python3 -m pytest; WEIR_SEED sets another
+seed, and WEIR_ALL=1 asks about every zone of the system instead of those with something odd about them."""
+import bisect
+import datetime
+import os
+import random
+import re
+import zoneinfo
+
+import pytest
+
+from oracle import lines
+
+SEED = os.environ.get("WEIR_SEED", "20260105")
+SECOND = 10**9
+EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc)
+FIRST_DAY = datetime.date(1970, 1, 1)
+LAST = 2**31 + 20 * 365 * 86400  # into 2058: beyond the tables of transitions, where only the zone's rule speaks
+PERIODS = ("day", "week", "month", "quarter", "year")
+ODD_ZONES = [
+    "UTC", "America/New_York", "Europe/London", "Europe/Berlin", "Europe/Dublin", "Asia/Kolkata", "Asia/Kathmandu",
+    "America/Sao_Paulo", "America/Asuncion", "America/Santiago", "America/Havana", "America/St_Johns", "America/Scoresbysund",
+    "Asia/Beirut", "Asia/Amman", "Asia/Gaza", "Asia/Tehran", "Asia/Damascus", "Africa/Cairo", "Africa/Casablanca",
+    "Africa/Monrovia", "Australia/Lord_Howe", "Australia/Sydney", "Pacific/Apia", "Pacific/Kwajalein", "Pacific/Chatham",
+    "Pacific/Kiritimati", "Antarctica/Troll", "Asia/Manila"]
+
+
+class Zone:
+    """A zone as the stretches between its changes: [begin, end) in seconds since 1970, and the seconds east of UTC."""
+
+    def __init__(self, name):
+        zone = zoneinfo.ZoneInfo(name)
+
+        def offset(instant):
+            return round((EPOCH + datetime.timedelta(seconds=instant)).astimezone(zone).utcoffset().total_seconds())
+        self.stretches, begin, step = [], -3 * 86400, 6 * 3600
+        for instant in range(begin, LAST + 400 * 86400, step):
+            if offset(instant) == offset(instant + step):
+                continue
+            before, after = instant, instant + step
+            while after - before > 1:
+                middle = (before + after) // 2
+                before, after = (middle, after) if offset(middle) == offset(before) else (before, middle)
+            self.stretches.append((begin, after, offset(before)))
+            begin = after
+        self.stretches.append((begin, 2**40, offset(begin)))
+        self.starts = {}
+
+    def changes(self):
+        return [begin for begin, _, _ in self.stretches[1:]]
+
+    def start_of(self, date):
+        """The first instant at which the clock shows this date's midnight or later."""
+        if date not in self.starts:
+            midnight = (date - FIRST_DAY).days * 86400
+            self.starts[date] = min(max(begin, midnight - offset) for begin, end, offset in self.stretches
+                                    if max(begin, midnight - offset) < end)
+        return self.starts[date]
+
+    def day_of(self, instant):
+        """The last day that has begun."""
+        guess = FIRST_DAY + datetime.timedelta(days=instant // 86400 - 3)
+        days = [guess + datetime.timedelta(days=i) for i in range(7)]
+        return days[bisect.bisect_right([self.start_of(day) for day in days], instant) - 1]
+
+    def period(self, period, time):
+        day = self.day_of(time // SECOND)
+        if period == "day":
+            first, last = day, day + datetime.timedelta(days=1)
+        elif period == "week":
+            first = day - datetime.timedelta(days=day.weekday())
+            last = first + datetime.timedelta(days=7)
+        else:
+            months = {"month": 1, "quarter": 3, "year": 12}[period]
+            first = datetime.date(day.year, (day.month - 1) // months * months + 1, 1)
+            month = first.month - 1 + months
+            last = datetime.date(first.year + month // 12, month % 12 + 1, 1)
+        return max(0, self.start_of(first)) * SECOND, self.start_of(last) * SECOND
+
+
+def zones():
+    return sorted(zoneinfo.available_timezones() - {"localtime"}) if os.environ.get("WEIR_ALL") else ODD_ZONES
+
+
+@pytest.mark.parametrize("name", zones())
+def test_billing_periods(name):
+    source, zone, cases = random.Random(f"{SEED} {name}"), Zone(name), []
+    times = [source.randrange(LAST * SECOND) for _ in range(100)]
+    for change in zone.changes():  # where clocks change, and the midnights around it
+        if 2 * 86400 < change < LAST:
+            day = datetime.date(1970, 1, 1) + datetime.timedelta(days=change // 86400)
+            edges = [change] + [zone.start_of(day + datetime.timedelta(days=i)) for i in (-1, 0, 1, 2)]
+            times += [edge * SECOND + beside for edge in edges for beside in (-1, 0)]
+            times += [(change + source.randint(-7200, 7200)) * SECOND for _ in range(2)]
+    times += [0, 1, SECOND, 86400 * SECOND]
+    for time in times:
+        for period in PERIODS:
+            start, end = zone.period(period, time)
+            assert start <= time < end
+            cases.append((f"period {period} {name} {time}", {f"{start} {end}"}))
+    lines.compare("calendar_lines", cases)
+
+
+def test_names_that_are_no_zones():
+    names = ["Mars/Olympus", "../../etc/passwd", "+02:00", "/usr/share/zoneinfo/UTC", "america/new_york", "zone.tab",
+             "tzdata.zi", "Europe", "", ":UTC", "UTC0", "EST5EDT4", "<+03>-3", "Z", "posixrules", "localtime", "leapseconds"]
+    lines.compare("calendar_lines", [(f"period day {name or ' '} 0", {"zone"}) for name in names])
+
+
+def test_windows():
+    source, cases = random.Random(SEED), []
+    for _ in range(3000):
+        time = source.choice((source.randrange(2**31), source.randrange(9214646399))) * SECOND \
+            + source.choice((0, SECOND - 1, source.randrange(SECOND)))
+        for name, seconds in (("1m", 60), ("5m", 300), ("15m", 900), ("1h", 3600), ("1d", 86400)):
+            start = time // (seconds * SECOND) * seconds * SECOND
+            cases.append((f"window {name} {time}", {f"{start} {start + seconds * SECOND}"}))
+        day = FIRST_DAY + datetime.timedelta(days=time // SECOND // 86400)
+        first, last = day.replace(day=1), (day.replace(day=1) + datetime.timedelta(days=32)).replace(day=1)
+        start, end = ((date - FIRST_DAY).days * 86400 * SECOND for date in (first, last))
+        cases.append((f"window 1mo {time}", {f"{start} {end}"}))
+    lines.compare("calendar_lines", cases)
+
+
+def test_dates():
+    days = list(range(-800, 800)) + list(range(10957 - 400, 10957 + 400)) + [
+        random.Random(SEED).randint(-719162, 2932896) for _ in range(5000)] + [-719162, 2932896]
+    cases = []
+    for number in days:
+        date = datetime.date.fromordinal(FIRST_DAY.toordinal() + number)
+        cases.append((f"date {number}", {f"{date.year} {date.month} {date.day} {number}"}))
+    lines.compare("calendar_lines", cases)
+
+
+TIME = re.compile(r"(\d{4})-(\d\d)-(\d\d)[Tt](\d\d):(\d\d):(\d\d)(?:\.(\d{1,9}))?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+
+
+def time_of(text):
+    """docs/rating.md 1.6, by Python's datetime."""
+    match = TIME.fullmatch(text)
+    if not match:
+        return "bad"
+    fraction, zone = match[7] or "", match[8]
+    try:
+        moment = datetime.datetime(*(int(match[i]) for i in range(1, 7)), tzinfo=datetime.timezone.utc)
+    except ValueError:
+        if match[1] != "0000":
+            return "bad"
+        return "bad"  # year 0 is before 1970 whatever its offset
+    seconds = (moment - EPOCH) // datetime.timedelta(seconds=1)
+    if zone not in "Zz":
+        hours, minutes = int(zone[1:3]), int(zone[4:])
+        if hours > 23 or minutes > 59:
+            return "bad"
+        seconds -= (hours * 3600 + minutes * 60) * (-1 if zone[0] == "-" else 1)
+    if not 0 <= seconds <= 9214646399:
+        return "bad"
+    return str(seconds * SECOND + int(fraction.ljust(9, "0")))
+
+
+def random_time(source):
+    year = source.choice((source.randint(1970, 2261), source.randint(1968, 1972), source.randint(2260, 2263), 2000, 2100, 2024))
+    day = source.choice((source.randint(1, 28), source.randint(28, 31)))
+    fraction = source.choice(("", "", "." + "".join(source.choice("0123456789") for _ in range(source.randint(1, 10)))))
+    zone = source.choice(("Z", "z", "Z", f"{source.choice('+-')}{source.randint(0, 24):02}:{source.choice((0, 30, 45, 59, 60)):02}"))
+    text = (f"{year:04}-{source.randint(1, 12):02}-{day:02}{source.choice('TTTt')}{source.choice((0, 23, source.randint(0, 24))):02}:"
+            f"{source.choice((0, 59, source.randint(0, 60))):02}:{source.choice((0, 59, source.randint(0, 60))):02}{fraction}{zone}")
+    if source.random() < 0.2:
+        at = source.randrange(len(text) + 1)
+        text = text[:at] + source.choice(("", " ", "0", "-", ":", ".", "T", "x", "é")) + text[at + source.choice((0, 1)):]
+    return text
+
+
+def test_reading_times():
+    source = random.Random(SEED)
+    texts = [random_time(source) for _ in range(30000)] + [
+        "1970-01-01T00:00:00Z", "1969-12-31T23:59:59Z", "1969-12-31T23:59:59.999999999Z", "2261-12-31T23:59:59.999999999Z",
+        "2262-01-01T00:00:00Z", "1970-01-01T00:30:00+00:30", "1970-01-01T00:29:59+00:30", "1969-12-31T23:30:00-00:30",
+        "2261-12-31T23:59:59-00:01", "2262-01-01T00:59:59+01:00", "2016-12-31T23:59:60Z", "2023-02-29T00:00:00Z",
+        "2024-02-29T00:00:00Z", "2100-02-29T00:00:00Z", "2000-02-29T00:00:00Z", "2026-01-05T10:59:59.Z", "2026-01-05T10:59:59",
+        "2026-01-05 10:59:59Z", "2026-01-05T10:59Z", "2026-01-05T10:59:59+0100", "2026-01-05T10:59:59+01", "", "Z",
+        "2026-01-05T10:59:59.1234567890Z", "2026-01-05T10:59:59,5Z", "2026-1-5T10:59:59Z", "20260105T105959Z",
+        "0000-01-01T00:00:00Z", "9999-12-31T23:59:59Z", "2026-00-01T00:00:00Z", "2026-13-01T00:00:00Z", "2026-01-00T00:00:00Z"]
+    answers = [time_of(text) for text in texts]
+    assert 5000 < sum(answer == "bad" for answer in answers) < 25000
+    lines.compare("calendar_lines", [(f"parse {text}", {answer}) for text, answer in zip(texts, answers)])
+
+
+def test_writing_times():
+    source, cases = random.Random(SEED), []
+    for _ in range(5000):
+        seconds = source.choice((source.randrange(9214646400), source.randrange(3), 9214646399))
+        nanoseconds = source.choice((0, 1, 999999999, 123000000, source.randrange(SECOND)))
+        moment = EPOCH + datetime.timedelta(seconds=seconds)
+        fraction = f".{nanoseconds:09}".rstrip("0").rstrip(".")
+        text = f"{moment:%Y-%m-%dT%H:%M:%S}{fraction}Z"
+        cases.append((f"format {seconds * SECOND + nanoseconds}", {text}))
+        cases.append((f"parse {text}", {str(seconds * SECOND + nanoseconds)}))
+    lines.compare("calendar_lines", cases)
+
+
+def test_durations():
+    units = {"ms": 10**6, "s": SECOND, "m": 60 * SECOND, "h": 3600 * SECOND, "d": 86400 * SECOND}
+    cases = [(f"duration {text}", {"bad"}) for text in (
+        "", "s", "1", "1x", "-1s", "+1s", "1.5s", "1 s", " 1s", "1s ", "1h30m", "1S", "106752d", "9223372036855s",
+        "99999999999999999999s", "0x1s")]
+    for unit, length in units.items():
+        for count in (0, 1, 7, 24, 60, 1000, 3600, 9500):
+            value = count * length
+            largest = "ms" if value == 0 else next(name for name in ("d", "h", "m", "s", "ms") if value % units[name] == 0)
+            cases.append((f"duration {count}{unit}", {f"{value} {value // units[largest]}{largest}"}))
+    lines.compare("calendar_lines", cases)
