@@ -26,16 +26,15 @@
  * Valid iff: all spans of `working` are in `spans`; each series in work and unique is in windows; each log is as long as
  * `logs` says. Nothing expires by itself; maxmemory-policy has to be noeviction.
  *
- * Consistency. A cut is one script (write_cut.lua): it checks first and then can not fail. Redis keeps a script's
- * effects as one MULTI/EXEC in the AOF and in the replication stream and takes an RDB snapshot between scripts, so a
- * crash, failover or restore leaves an older cut, never part of one. An older cut shows at the next write: its epoch,
+ * Consistency. A cut is one transaction, fenced by WATCH of the lane hash (store_redis_encode.c says why not a script):
+ * it looks first and then can not fail. Redis keeps it as one MULTI/EXEC in the AOF and in the replication stream and
+ * takes an RDB snapshot between commands, so a crash, failover or restore leaves an older cut, never part of one. An older cut shows at the next write: its epoch,
  * its next_offset, or, for cuts that only closed windows and moved no offset, its number in the epoch differs.
  * A load takes many commands, but take_lane raises the epoch first, so no one else changes what is loaded (raters touch
  * only the work); at its end the epoch is looked at once more.
  *
  * Threads: a handle belongs to one. One handle writes all cuts of an epoch (another one may have taken it), as it
- * counts them. A lane's span set and logs are known to the handle after the first cut, so that every key that a script
- * touches can be named in KEYS.
+ * counts them. A lane's span set and logs are known to the handle after the first cut, so that it can name every key.
  */
 #include <inttypes.h>
 #include <signal.h>
@@ -186,15 +185,16 @@ static enum weir_status take_lane(struct weir_window_store *base, struct weir_sl
 
 /* 3. Writing. */
 
-static enum weir_status fenced(struct weir_redis_store *store, const struct weir_redis_lane *lane,
-                               const struct weir_cut *cut, const redisReply *reply, struct weir_error *reterr)
+enum answer {
+    ANSWER_WRITTEN,
+    ANSWER_ALREADY, /* this very cut is there */
+    ANSWER_FENCED,
+    ANSWER_STALE,   /* our index, or the lane changed between probe and transaction: once more */
+};
+
+static enum weir_status fenced(const struct weir_redis_lane *lane, const struct weir_cut *cut, uint64_t epoch,
+                               int64_t offset, uint64_t number, struct weir_error *reterr)
 {
-    uint64_t epoch = 0, number = 0;
-    int64_t offset = -1;
-    bool fits = reply->elements == 4 && weir_redis_read_u64(reply->element[1], &epoch)
-             && weir_redis_read_i64(reply->element[2], &offset) && weir_redis_read_u64(reply->element[3], &number);
-    if (!fits)
-        return weir_redis_corrupt(store, cut->lane, "the lane hash", reterr);
     return weir_fail(reterr, WEIR_FENCED,
                      "lane %.*s: Redis holds epoch %" PRIu64 ", next offset %" PRId64 ", cut %" PRIu64
                      ", not epoch %" PRIu64 ", next offset %" PRId64 ", cut %" PRIu64
@@ -203,16 +203,119 @@ static enum weir_status fenced(struct weir_redis_store *store, const struct weir
                      cut->expected_offset, lane->cut_number);
 }
 
-enum answer { ANSWER_OK, ANSWER_ALREADY, ANSWER_FENCED, ANSWER_STALE, ANSWER_UNKNOWN };
-
-static enum answer answer_of(const redisReply *reply)
+static enum weir_status judge_lane(struct weir_redis_store *store, struct weir_redis_lane *lane,
+                                   const struct weir_cut *cut, const redisReply *stored, enum answer *ret_answer,
+                                   struct weir_error *reterr)
 {
-    static const char *const words[] = {"OK", "ALREADY", "FENCED", "STALE"};
-    if (reply->type == REDIS_REPLY_ARRAY && reply->elements > 0 && reply->element[0]->type == REDIS_REPLY_STRING)
-        for (int i = 0; i < ANSWER_UNKNOWN; i++)
-            if (strcmp(reply->element[0]->str, words[i]) == 0)
-                return (enum answer)i;
-    return ANSWER_UNKNOWN;
+    uint64_t epoch = 0, number = 0;
+    int64_t offset = -1;
+    *ret_answer = ANSWER_FENCED;
+    if (stored->element[0]->type == REDIS_REPLY_NIL && stored->element[1]->type == REDIS_REPLY_NIL)
+        return fenced(lane, cut, epoch, offset, number, reterr);
+    if (stored->element[0]->type != REDIS_REPLY_STRING || strcmp(stored->element[0]->str, WEIR_REDIS_FORMAT) != 0)
+        return weir_redis_other_format(store, cut->lane, reterr);
+    if (!weir_redis_read_u64(stored->element[1], &epoch) || !weir_redis_read_i64(stored->element[2], &offset)
+        || !weir_redis_read_u64(stored->element[3], &number))
+        return weir_redis_corrupt(store, cut->lane, "the lane hash", reterr);
+    if (epoch == cut->state.epoch && offset == cut->state.next_offset
+        && (number == lane->cut_number + 1
+            || (number == lane->cut_number && cut->expected_offset != cut->state.next_offset))) {
+        lane->cut_number = number;
+        *ret_answer = ANSWER_ALREADY;
+        return WEIR_OK;
+    }
+    if (epoch != cut->state.epoch || offset != cut->expected_offset || number != lane->cut_number)
+        return fenced(lane, cut, epoch, offset, number, reterr);
+    *ret_answer = ANSWER_WRITTEN;
+    return WEIR_OK;
+}
+
+static bool has_type(const redisReply *reply, char wanted)
+{
+    const char *word = wanted == 'h' ? "hash" : wanted == 's' ? "string" : "set";
+    return reply->type == REDIS_REPLY_STATUS && (strcmp(reply->str, "none") == 0 || strcmp(reply->str, word) == 0);
+}
+
+/* Answers of the probe after the first two: types, and lengths of logs. */
+static enum weir_status judge_keys(struct weir_redis_store *store, const struct weir_cut *cut, enum answer *ret_answer,
+                                   struct weir_error *reterr)
+{
+    const uint64_t *expected = (const uint64_t *)(const void *)store->probe_lengths.data;
+    for (size_t i = 0; i < store->probe_types.length; i++) {
+        redisReply *reply = NULL;
+        char type = store->probe_types.data[i];
+        enum weir_status status = weir_redis_receive(store, &reply, reterr);
+        if (status != WEIR_OK)
+            return status;
+        uint64_t length = 0;
+        bool fits = type != 'l' ? has_type(reply, type)
+                                : reply->type == REDIS_REPLY_NIL || weir_redis_read_u64(reply, &length);
+        freeReplyObject(reply);
+        if (!fits)
+            return weir_redis_wrong_type(store, cut->lane, reterr);
+        if (type == 'l' && length != *expected++ && *ret_answer == ANSWER_WRITTEN)
+            *ret_answer = ANSWER_STALE;
+    }
+    return WEIR_OK;
+}
+
+static enum weir_status look(struct weir_redis_store *store, struct weir_redis_lane *lane, const struct weir_cut *cut,
+                             enum answer *ret_answer, struct weir_error *reterr)
+{
+    redisReply *reply = NULL;
+    enum weir_status status = weir_redis_send(store, &store->probe, reterr);
+    if (status == WEIR_OK)
+        status = weir_redis_receive(store, &reply, reterr);
+    if (status != WEIR_OK)
+        return status;
+    freeReplyObject(reply);
+    status = weir_redis_receive_array(store, 4, &reply, reterr);
+    if (status != WEIR_OK)
+        return status;
+    status = judge_lane(store, lane, cut, reply, ret_answer, reterr);
+    freeReplyObject(reply);
+    if (status != WEIR_OK && status != WEIR_FENCED)
+        return status;
+    struct weir_error other;
+    enum weir_status keys = judge_keys(store, cut, ret_answer, &other);
+    if (keys != WEIR_OK && status == WEIR_OK)
+        return weir_fail(reterr, keys, "%s", other.text);
+    return status;
+}
+
+static enum weir_status commit(struct weir_redis_store *store, const struct weir_cut *cut, redisReply **ret_reply,
+                               struct weir_error *reterr)
+{
+    redisReply *reply = NULL;
+    enum weir_status status = weir_redis_send(store, &store->transaction, reterr);
+    for (size_t i = 0; i + 1 < store->transaction.commands && status == WEIR_OK; i++) {
+        /* One that is not queued makes EXEC refuse them all, so its error is the outcome. */
+        status = weir_redis_receive(store, &reply, reterr);
+        if (status == WEIR_OK)
+            freeReplyObject(reply);
+    }
+    if (status == WEIR_OK)
+        status = weir_redis_receive(store, &reply, reterr);
+    if (status != WEIR_OK)
+        return status;
+    for (size_t i = 0; i < reply->elements; i++) {
+        if (reply->element[i]->type != REDIS_REPLY_ERROR)
+            continue;
+        freeReplyObject(reply);
+        return weir_redis_corrupt(store, cut->lane, "a key that was changed while a cut was written", reterr);
+    }
+    *ret_reply = reply;
+    return WEIR_OK;
+}
+
+static enum weir_status unwatch(struct weir_redis_store *store, struct weir_error *reterr)
+{
+    redisReply *reply = NULL;
+    redisAppendCommand(store->context, "UNWATCH");
+    enum weir_status status = weir_redis_receive(store, &reply, reterr);
+    if (status == WEIR_OK)
+        freeReplyObject(reply);
+    return status;
 }
 
 static enum weir_status send_cut(struct weir_redis_store *store, struct weir_redis_lane *lane,
@@ -226,35 +329,30 @@ static enum weir_status send_cut(struct weir_redis_store *store, struct weir_red
     lane->has_index = false; /* until the answer is known */
     if (!weir_redis_encode_cut(store, lane, cut))
         return weir_fail(reterr, WEIR_FATAL,
-                         "lane %.*s: a cut of more than 1 GiB (%zu windows) can not be written at once; flush more often "
+                         "lane %.*s: a cut of more than 900 MiB (%zu windows) can not be written at once; flush more often "
                          "(WEIR_FLUSH_INTERVAL)",
                          (int)cut->lane.length, cut->lane.data, cut->window_count);
+    status = look(store, lane, cut, ret_answer, reterr);
+    if (status == WEIR_FENCED || (status == WEIR_OK && *ret_answer != ANSWER_WRITTEN)) {
+        enum weir_status unwatched = unwatch(store, NULL);
+        return status == WEIR_OK && unwatched != WEIR_OK && *ret_answer == ANSWER_STALE
+                 ? weir_fail(reterr, unwatched, "Redis %s: connection lost; reconnecting", store->endpoint.shown)
+                 : status;
+    }
     redisReply *reply = NULL;
-    status = weir_redis_run(store, WEIR_REDIS_WRITE_CUT, &reply, reterr);
+    if (status == WEIR_OK)
+        status = commit(store, cut, &reply, reterr);
     if (status != WEIR_OK)
         return status;
-    *ret_answer = answer_of(reply);
-    switch (*ret_answer) {
-    case ANSWER_OK:
+    if (reply->type == REDIS_REPLY_ARRAY) {
         weir_redis_settle_cut(&lane->index, cut, reply);
         lane->has_index = true;
         lane->cut_number++;
-        break;
-    case ANSWER_ALREADY:
-        if (reply->elements != 2 || !weir_redis_read_u64(reply->element[1], &lane->cut_number))
-            status = weir_redis_corrupt(store, cut->lane, "the lane hash", reterr);
-        break;
-    case ANSWER_FENCED:
-        status = fenced(store, lane, cut, reply, reterr);
-        break;
-    case ANSWER_STALE:
-        break;
-    case ANSWER_UNKNOWN:
-        status = weir_redis_corrupt(store, cut->lane, "the answer to a cut", reterr);
-        break;
+    } else {
+        *ret_answer = ANSWER_STALE; /* nil: the lane hash was changed since WATCH; the next look says by whom */
     }
     freeReplyObject(reply);
-    return status;
+    return WEIR_OK;
 }
 
 static enum weir_status write_cut(struct weir_window_store *base, const struct weir_cut *cut, struct weir_error *reterr)
@@ -272,8 +370,7 @@ static enum weir_status write_cut(struct weir_window_store *base, const struct w
     bool is_known = lane->epoch == cut->state.epoch;
     struct weir_redis_lane *writing = is_known ? lane : &other;
     enum answer answer = ANSWER_STALE;
-    /* Stale: an index that was read and overtaken. Once more with a fresh one. */
-    for (int i = 0; i < 2 && status == WEIR_OK && answer == ANSWER_STALE; i++)
+    for (int i = 0; i < 3 && status == WEIR_OK && answer == ANSWER_STALE; i++)
         status = send_cut(store, writing, cut, &answer, reterr);
     if (status == WEIR_OK && answer == ANSWER_STALE)
         status = weir_redis_corrupt(store, cut->lane, "the hash of logs", reterr);
@@ -323,7 +420,7 @@ static enum weir_status visit_lane(struct weir_redis_store *store, struct weir_s
     if (format->type == REDIS_REPLY_NIL && reply->element[1]->type == REDIS_REPLY_NIL)
         ; /* a worker is between naming the lane and taking it, or died there */
     else if (format->type != REDIS_REPLY_STRING || strcmp(format->str, WEIR_REDIS_FORMAT) != 0)
-        status = weir_redis_corrupt(store, lane, "the format, which is not " WEIR_REDIS_FORMAT, reterr);
+        status = weir_redis_other_format(store, lane, reterr);
     else if (!read_state(reply->element + 1, &state))
         status = weir_redis_corrupt(store, lane, "the lane hash", reterr);
     else
@@ -370,6 +467,10 @@ static void store_free(struct weir_window_store *base)
     weir_redis_command_free(&store->command);
     weir_redis_buffer_free(&store->log);
     weir_redis_buffer_free(&store->gather);
+    weir_redis_buffer_free(&store->probe.bytes);
+    weir_redis_buffer_free(&store->transaction.bytes);
+    weir_redis_buffer_free(&store->probe_types);
+    weir_redis_buffer_free(&store->probe_lengths);
     weir_redis_buffer_free(&store->order);
     weir_redis_endpoint_free(&store->endpoint);
     free(store);

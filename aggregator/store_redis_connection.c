@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 #include <sys/time.h>
 
 #include "aggregator/store_redis_internal.h"
@@ -12,7 +13,6 @@ enum { CONNECT_SECONDS = 5, COMMAND_SECONDS = 30 };
 
 static const char *const script_file[WEIR_REDIS_SCRIPT_COUNT] = {
     [WEIR_REDIS_TAKE_LANE] = "redis/take_lane.lua",
-    [WEIR_REDIS_WRITE_CUT] = "redis/write_cut.lua",
     [WEIR_REDIS_FINISH_WORK] = "redis/finish_work.lua",
 };
 
@@ -272,6 +272,43 @@ enum weir_status weir_redis_corrupt(struct weir_redis_store *store, struct weir_
                      store->endpoint.shown, (int)lane.length, lane.data, what);
 }
 
+enum weir_status weir_redis_other_format(struct weir_redis_store *store, struct weir_slice lane,
+                                         struct weir_error *reterr)
+{
+    weir_redis_drop(store);
+    return weir_fail(reterr, WEIR_FATAL, "Redis %s: lane %.*s was written in another format than " WEIR_REDIS_FORMAT
+                     ": run the weir that wrote it, or use another database",
+                     store->endpoint.shown, (int)lane.length, lane.data);
+}
+
+enum weir_status weir_redis_wrong_type(struct weir_redis_store *store, struct weir_slice lane,
+                                       struct weir_error *reterr)
+{
+    weir_redis_drop(store);
+    return weir_fail(reterr, WEIR_FATAL, "Redis %s: lane %.*s: a key of weir: holds something else: is another program "
+                     "using this database?",
+                     store->endpoint.shown, (int)lane.length, lane.data);
+}
+
+/* Not through hiredis's own buffer, which would copy a large cut once more and move it about. Answers (a few bytes for
+ * each command) wait in Redis meanwhile, so neither side can block the other. */
+enum weir_status weir_redis_send(struct weir_redis_store *store, const struct weir_redis_stream *stream,
+                                 struct weir_error *reterr)
+{
+    for (size_t sent = 0; sent < stream->bytes.length;) {
+        ssize_t piece = send(store->context->fd, stream->bytes.data + sent, stream->bytes.length - sent, MSG_NOSIGNAL);
+        if (piece > 0) {
+            sent += (size_t)piece;
+        } else if (errno != EINTR) {
+            enum weir_status status = weir_fail(reterr, WEIR_RETRY, "Redis %s: connection lost (%s); reconnecting",
+                                                store->endpoint.shown, strerror(errno));
+            weir_redis_drop(store);
+            return status;
+        }
+    }
+    return WEIR_OK;
+}
+
 /* 3. Connecting. */
 
 static enum weir_status expect_ok(struct weir_redis_store *store, struct weir_error *reterr)
@@ -319,11 +356,14 @@ static enum weir_status check_eviction(struct weir_redis_store *store, struct we
                      store->endpoint.shown);
 }
 
-static const struct weir_schema_file *script_of(enum weir_redis_script script)
+const char *weir_redis_script_text(const char *name, size_t *ret_length)
 {
-    for (const struct weir_schema_file *file = weir_schema_files; file->name; file++)
-        if (strcmp(file->name, script_file[script]) == 0)
-            return file;
+    for (const struct weir_schema_file *file = weir_schema_files; file->name; file++) {
+        if (strcmp(file->name, name) == 0) {
+            *ret_length = file->length;
+            return file->text;
+        }
+    }
     weir_check(!"the script is in the binary");
     return NULL;
 }
@@ -331,8 +371,9 @@ static const struct weir_schema_file *script_of(enum weir_redis_script script)
 static enum weir_status load_scripts(struct weir_redis_store *store, struct weir_error *reterr)
 {
     for (int i = 0; i < WEIR_REDIS_SCRIPT_COUNT; i++) {
-        const struct weir_schema_file *file = script_of((enum weir_redis_script)i);
-        redisAppendCommand(store->context, "SCRIPT LOAD %b", file->text, file->length);
+        size_t length;
+        const char *text = weir_redis_script_text(script_file[i], &length);
+        redisAppendCommand(store->context, "SCRIPT LOAD %b", text, length);
         redisReply *reply = NULL;
         enum weir_status status = weir_redis_receive(store, &reply, reterr);
         if (status != WEIR_OK)
@@ -413,8 +454,9 @@ enum weir_status weir_redis_run(struct weir_redis_store *store, enum weir_redis_
     redisReply *answer = reply;
     if (answer->type == REDIS_REPLY_ERROR && has_code(answer->str, "NOSCRIPT")) {
         freeReplyObject(answer); /* SCRIPT FLUSH, or a restart behind a proxy */
-        const struct weir_schema_file *file = script_of(script);
-        send_script(store, "EVAL", file->text, file->length);
+        size_t length;
+        const char *text = weir_redis_script_text(script_file[script], &length);
+        send_script(store, "EVAL", text, length);
         return weir_redis_receive(store, ret_reply, reterr);
     }
     if (answer->type == REDIS_REPLY_ERROR) {

@@ -1,12 +1,22 @@
-/* A cut as the arguments of write_cut.lua.
+/* A cut as commands: a probe that looks first, then one transaction that writes.
  *
- * Windows are ordered by span first, so that each span takes one HSET (or one for each 2,000 windows). A cut is always
- * one command, however large: Redis takes 1,048,576 arguments at most, and 2,000 windows share one, so the arguments end
- * at 2 * 10^9 windows and memory ends first. Staging a large cut in side keys would need a rename or merge that costs
- * as much again, and a clean-up of what a dead worker leaves. The price: Redis serves nobody else while it writes
- * (about a second for each million windows), and holds the arguments twice meanwhile (its own and Lua's).
+ * The probe: WATCH of the lane hash, what it holds, how long the logs are, and the type of every key that will be written.
+ * The transaction: MULTI, the commands, EXEC. Nothing of it is done before EXEC, and EXEC does nothing if the lane hash
+ * was changed since WATCH (another owner) or if any command was refused when it was queued (memory, replica, disk). A
+ * command that fails inside EXEC is not rolled back, which is why types are looked at first: nothing else can fail there.
+ *
+ * Why no script: Lua keeps every string that it touches once, in a table, and its hash reads every second byte only of a
+ * string of 32 to 63 bytes. Series keys and totals are such strings and alike: measured here, a script wrote a third of
+ * the totals per second that this does, and a customer could choose names that make it far slower.
+ *
+ * Windows are ordered by span first, so that each span takes few commands (500 windows in each). A cut is always one
+ * transaction, however large: each command stays far below the 1,048,576 arguments that Redis takes. Staging a
+ * large cut in side keys would need a merge that costs as much again, and a clean-up of what a dead worker leaves. The
+ * price: Redis serves nobody else while EXEC runs (about a second for each million windows), and holds the commands
+ * until then.
  */
 #include <inttypes.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -74,73 +84,155 @@ void weir_redis_index_clear(struct weir_redis_index *index)
     index->bucket_count = 0;
 }
 
-/* Positions in KEYS that write_cut.lua knows. */
-enum { KEY_LANE = 1, KEY_SPANS, KEY_LOGS, KEY_WORKING };
+/* 2. Commands, in the form in which they are sent: "*arguments\r\n", then "$length\r\nbytes\r\n" for each. */
 
-/* 2. Steps. Each appends its three arguments; the third of a packed step follows by pack_begin … pack_end. */
-
-static void step(struct weir_redis_command *command, const char *what, size_t key)
+static void put_number(struct weir_redis_buffer *bytes, char mark, size_t number)
 {
-    weir_redis_add_text(command, "%s", what);
-    weir_redis_add_text(command, "%zu", key);
+    char text[24];
+    char *at = text + sizeof(text);
+    *--at = '\n';
+    *--at = '\r';
+    do
+        *--at = (char)('0' + number % 10);
+    while (number /= 10);
+    *--at = mark;
+    weir_redis_put(bytes, at, (size_t)(text + sizeof(text) - at));
 }
 
-static void step_span(struct weir_redis_command *command, const char *what, size_t key,
-                      const struct weir_redis_span *span)
+static void put(struct weir_redis_stream *stream, const void *data, size_t length)
 {
-    step(command, what, key);
-    weir_redis_pack_begin(command);
-    weir_redis_pack_text(command, "%" PRId64 ":%" PRId64, span->start, span->end);
-    weir_redis_pack_end(command);
+    put_number(&stream->bytes, '$', length);
+    weir_redis_put(&stream->bytes, data, length);
+    weir_redis_put(&stream->bytes, "\r\n", 2);
 }
 
-static void step_packed_pair(struct weir_redis_command *command, const char *what, size_t key, const char *name,
-                             uint64_t value)
+__attribute__((format(printf, 2, 3))) static void put_text(struct weir_redis_stream *stream, const char *format, ...)
 {
-    step(command, what, key);
-    weir_redis_pack_begin(command);
-    weir_redis_pack_text(command, "%s", name);
-    weir_redis_pack_text(command, "%" PRIu64, value);
-    weir_redis_pack_end(command);
+    char text[256];
+    va_list arguments;
+    va_start(arguments, format);
+    int length = vsnprintf(text, sizeof(text), format, arguments);
+    va_end(arguments);
+    weir_check(length >= 0 && (size_t)length < sizeof(text));
+    put(stream, text, (size_t)length);
 }
+
+static void begin(struct weir_redis_stream *stream, const char *name, size_t arguments)
+{
+    put_number(&stream->bytes, '*', arguments + 1);
+    put(stream, name, strlen(name));
+    stream->commands++;
+}
+
+/* A key of the cut's lane. */
+struct key {
+    char bytes[WEIR_REDIS_KEY_MAX];
+    size_t length;
+};
+
+static struct key span_key(struct weir_slice lane, const char *what, const struct weir_redis_span *span)
+{
+    struct key key;
+    key.length = weir_redis_key(key.bytes, lane, "%s:%" PRId64 ":%" PRId64, what, span->start, span->end);
+    return key;
+}
+
+static struct key plain_key(struct weir_slice lane, const char *what)
+{
+    struct key key;
+    key.length = weir_redis_key(key.bytes, lane, "%s", what);
+    return key;
+}
+
+static struct key segment_key(struct weir_slice lane, const char *log, uint64_t segment)
+{
+    struct key key;
+    key.length = weir_redis_key(key.bytes, lane, "%s:%" PRIu64, log, segment);
+    return key;
+}
+
+static void put_key(struct weir_redis_stream *stream, const struct key *key) { put(stream, key->bytes, key->length); }
+
+/* The probe asks for the key's type; the first letter of what it has to be ("none" fits too): hash, set or string. */
+static void probe_type(struct weir_redis_store *store, const struct key *key, char type)
+{
+    begin(&store->probe, "TYPE", 1);
+    put_key(&store->probe, key);
+    weir_redis_put(&store->probe_types, &type, 1);
+}
+
+/* command key member: SADD, HDEL. */
+static void put_member(struct weir_redis_store *store, const char *command, const struct key *key, const char *member)
+{
+    begin(&store->transaction, command, 2);
+    put_key(&store->transaction, key);
+    put_text(&store->transaction, "%s", member);
+}
+
+static void put_log_length(struct weir_redis_store *store, struct weir_slice lane, const char *name, uint64_t bytes)
+{
+    struct key logs = plain_key(lane, "logs");
+    begin(&store->transaction, "HSET", 3);
+    put_key(&store->transaction, &logs);
+    put_text(&store->transaction, "%s", name);
+    put_text(&store->transaction, "%" PRIu64, bytes);
+}
+
+#define STATE_TIMES(X) X(next_offset) X(high) X(watermark) X(first_time) X(last_time)
+#define STATE_COUNTS(X) X(read) X(counted) X(duplicate) X(unmatched) X(quarantined)
 
 void weir_redis_pack_state(struct weir_redis_command *command, const struct weir_lane_state *state)
 {
-    const struct {
-        const char *name;
-        int64_t value;
-    } times[] = {
-        {"next_offset", state->next_offset}, {"high", state->high},           {"watermark", state->watermark},
-        {"first_time", state->first_time},   {"last_time", state->last_time},
-    };
-    const struct {
-        const char *name;
-        uint64_t value;
-    } counts[] = {
-        {"read", state->counts.read},           {"counted", state->counts.counted},
-        {"duplicate", state->counts.duplicate}, {"unmatched", state->counts.unmatched},
-        {"quarantined", state->counts.quarantined},
-    };
-    for (size_t i = 0; i < sizeof(times) / sizeof(*times); i++) {
-        weir_redis_pack_text(command, "%s", times[i].name);
-        weir_redis_pack_text(command, "%" PRId64, times[i].value);
-    }
-    for (size_t i = 0; i < sizeof(counts) / sizeof(*counts); i++) {
-        weir_redis_pack_text(command, "%s", counts[i].name);
-        weir_redis_pack_text(command, "%" PRIu64, counts[i].value);
-    }
+#define WEIR_X(name)                                                                                                 \
+    weir_redis_pack_text(command, #name);                                                                            \
+    weir_redis_pack_text(command, "%" PRId64, state->name);
+    STATE_TIMES(WEIR_X)
+#undef WEIR_X
+#define WEIR_X(name)                                                                                                 \
+    weir_redis_pack_text(command, #name);                                                                            \
+    weir_redis_pack_text(command, "%" PRIu64, state->counts.name);
+    STATE_COUNTS(WEIR_X)
+#undef WEIR_X
+}
+
+static void put_state(struct weir_redis_store *store, const struct weir_redis_lane *lane, const struct weir_cut *cut)
+{
+    struct weir_redis_stream *stream = &store->transaction;
+    struct key key = plain_key(cut->lane, "lane");
+    begin(stream, "HSET", 1 + 2 * 11);
+    put_key(stream, &key);
+    put_text(stream, "cut");
+    put_text(stream, "%" PRIu64, lane->cut_number + 1);
+#define WEIR_X(name)                                                                                                 \
+    put_text(stream, #name);                                                                                         \
+    put_text(stream, "%" PRId64, cut->state.name);
+    STATE_TIMES(WEIR_X)
+#undef WEIR_X
+#define WEIR_X(name)                                                                                                 \
+    put_text(stream, #name);                                                                                         \
+    put_text(stream, "%" PRIu64, cut->state.counts.name);
+    STATE_COUNTS(WEIR_X)
+#undef WEIR_X
+}
+
+static void span_name(const struct weir_redis_span *span, char name[WEIR_REDIS_NAME_MAX])
+{
+    snprintf(name, WEIR_REDIS_NAME_MAX, "%" PRId64 ":%" PRId64, span->start, span->end);
 }
 
 /* Appends `data` at `bytes` of the log, cut where a segment ends. */
-static void append_log(struct weir_redis_command *command, struct weir_slice lane, const char *name, uint64_t bytes,
+static void append_log(struct weir_redis_store *store, struct weir_slice lane, const char *name, uint64_t bytes,
                        const char *data, size_t length)
 {
     while (length > 0) {
         uint64_t segment = bytes / WEIR_REDIS_SEGMENT_BYTES;
         size_t room = (size_t)((segment + 1) * WEIR_REDIS_SEGMENT_BYTES - bytes);
         size_t piece = length < room ? length : room;
-        step(command, "APPEND", weir_redis_add_key(command, lane, "%s:%" PRIu64, name, segment));
-        weir_redis_add_outside(command, data, piece);
+        struct key key = segment_key(lane, name, segment);
+        probe_type(store, &key, 's');
+        begin(&store->transaction, "APPEND", 2);
+        put_key(&store->transaction, &key);
+        put(&store->transaction, data, piece);
         data += piece;
         bytes += piece;
         length -= piece;
@@ -196,49 +288,43 @@ static struct cut_order order_windows(struct weir_redis_store *store, struct wei
     return order;
 }
 
-/* One HSET for up to WEIR_REDIS_CHUNK windows; then the closed ones of them again, with this change's token. */
-static void encode_windows(struct weir_redis_command *command, const struct weir_cut *cut, const uint32_t *at,
-                           size_t count, size_t windows_key)
+static void encode_windows(struct weir_redis_stream *stream, const struct weir_cut *cut, const uint32_t *at, size_t count,
+                           const struct key *key)
 {
-    step(command, "HSET", windows_key);
-    weir_redis_pack_begin(command);
+    begin(stream, "HSET", 1 + 2 * count);
+    put_key(stream, key);
     for (size_t i = 0; i < count; i++) {
         const struct weir_cut_window *window = &cut->windows[at[i]];
         unsigned char value[WEIR_REDIS_VALUE_BYTES];
         weir_window_total_store(&window->window.total, value);
         value[WEIR_WINDOW_TOTAL_BYTES] = window->is_closed ? WEIR_REDIS_CLOSED : 0;
-        weir_redis_pack(command, window->window.series_key.data, window->window.series_key.length);
-        weir_redis_pack(command, value, sizeof(value));
+        put(stream, window->window.series_key.data, window->window.series_key.length);
+        put(stream, value, sizeof(value));
     }
-    weir_redis_pack_end(command);
 }
 
-static void encode_work(struct weir_redis_command *command, struct weir_slice lane, const struct weir_cut *cut,
-                        const uint32_t *at, size_t count, const struct weir_redis_span *span, uint64_t token,
-                        size_t *work_key)
+/* The closed ones of them, with this change's token; how many there are. */
+static size_t encode_work(struct weir_redis_stream *stream, const struct weir_cut *cut, const uint32_t *at, size_t count,
+                          const struct key *key, uint64_t token)
 {
     unsigned char bytes[WEIR_REDIS_TOKEN_BYTES];
-    bool is_open = false;
+    size_t closed = 0;
     for (size_t i = 0; i < sizeof(bytes); i++)
         bytes[i] = (unsigned char)(token >> (8 * i));
+    for (size_t i = 0; i < count; i++)
+        closed += cut->windows[at[i]].is_closed;
+    if (closed == 0)
+        return 0;
+    begin(stream, "HSET", 1 + 2 * closed);
+    put_key(stream, key);
     for (size_t i = 0; i < count; i++) {
+        const struct weir_slice *series = &cut->windows[at[i]].window.series_key;
         if (!cut->windows[at[i]].is_closed)
             continue;
-        if (*work_key == 0) {
-            *work_key = weir_redis_add_key(command, lane, "work:%" PRId64 ":%" PRId64, span->start, span->end);
-            step_span(command, "SADD", KEY_WORKING, span);
-        }
-        if (!is_open) {
-            step(command, "HSET", *work_key);
-            weir_redis_pack_begin(command);
-            is_open = true;
-        }
-        const struct weir_slice *series = &cut->windows[at[i]].window.series_key;
-        weir_redis_pack(command, series->data, series->length);
-        weir_redis_pack(command, bytes, sizeof(bytes));
+        put(stream, series->data, series->length);
+        put(stream, bytes, sizeof(bytes));
     }
-    if (is_open)
-        weir_redis_pack_end(command);
+    return closed;
 }
 
 /* Records of the span's unique log: u16 series key length | series key | u32 fingerprints | fingerprints, little endian. */
@@ -264,66 +350,63 @@ static void gather_unique(struct weir_redis_buffer *gather, struct weir_redis_sp
     span->pending = gather->length - span->pending_from;
 }
 
-static void encode_span(struct weir_redis_store *store, struct weir_redis_span *span, const struct weir_cut *cut,
+static void encode_span(struct weir_redis_store *store, const struct weir_redis_span *span, const struct weir_cut *cut,
                         const uint32_t *at, size_t count)
 {
-    struct weir_redis_command *command = &store->command;
-    size_t windows_key = weir_redis_add_key(command, cut->lane, "windows:%" PRId64 ":%" PRId64, span->start, span->end);
-    size_t work_key = 0;
+    struct key windows = span_key(cut->lane, "windows", span), work = span_key(cut->lane, "work", span);
+    char name[WEIR_REDIS_NAME_MAX];
+    size_t closed = 0;
+    span_name(span, name);
     for (size_t i = 0; i < count; i += WEIR_REDIS_CHUNK) {
         size_t chunk = count - i < WEIR_REDIS_CHUNK ? count - i : WEIR_REDIS_CHUNK;
-        encode_windows(command, cut, at + i, chunk, windows_key);
-        encode_work(command, cut->lane, cut, at + i, chunk, span, store->token, &work_key);
+        encode_windows(&store->transaction, cut, at + i, chunk, &windows);
+        closed += encode_work(&store->transaction, cut, at + i, chunk, &work, store->token);
     }
-    if (span->is_new)
-        step_span(command, "SADD", KEY_SPANS, span);
+    probe_type(store, &windows, 'h');
+    if (closed > 0) {
+        struct key working = plain_key(cut->lane, "working");
+        probe_type(store, &work, 'h');
+        put_member(store, "SADD", &working, name);
+    }
+    if (span->is_new) {
+        struct key spans = plain_key(cut->lane, "spans");
+        put_member(store, "SADD", &spans, name);
+    }
 }
 
 /* 4. The whole. */
 
-static void encode_head(struct weir_redis_command *command, const struct weir_redis_lane *lane,
-                        const struct weir_cut *cut)
+static void encode_probe_head(struct weir_redis_store *store, struct weir_slice lane)
 {
-    weir_check(weir_redis_add_key(command, cut->lane, "lane") == KEY_LANE);
-    weir_check(weir_redis_add_key(command, cut->lane, "spans") == KEY_SPANS);
-    weir_check(weir_redis_add_key(command, cut->lane, "logs") == KEY_LOGS);
-    weir_check(weir_redis_add_key(command, cut->lane, "working") == KEY_WORKING);
-    weir_redis_add_text(command, "%s", WEIR_REDIS_FORMAT);
-    weir_redis_add_text(command, "%" PRIu64, cut->state.epoch);
-    weir_redis_add_text(command, "%" PRId64, cut->expected_offset);
-    weir_redis_add_text(command, "%" PRId64, cut->state.next_offset);
-    weir_redis_add_text(command, "%" PRIu64, lane->cut_number + 1);
-    weir_redis_add_text(command, "%" PRIu64, lane->cut_number);
-    weir_redis_pack_begin(command);
-    weir_redis_pack_text(command, "cut");
-    weir_redis_pack_text(command, "%" PRIu64, lane->cut_number + 1);
-    weir_redis_pack_state(command, &cut->state);
-    weir_redis_pack_end(command);
+    struct key key = plain_key(lane, "lane");
+    begin(&store->probe, "WATCH", 1);
+    put_key(&store->probe, &key);
+    begin(&store->probe, "HMGET", 5);
+    put_key(&store->probe, &key);
+    put_text(&store->probe, "format");
+    put_text(&store->probe, "epoch");
+    put_text(&store->probe, "next_offset");
+    put_text(&store->probe, "cut");
+    static const struct {
+        const char *name;
+        char type;
+    } plain[] = {{"spans", 's'}, {"working", 's'}, {"logs", 'h'}};
+    for (size_t i = 0; i < 3; i++) {
+        key = plain_key(lane, plain[i].name);
+        probe_type(store, &key, plain[i].type == 'h' ? 'h' : 'S');
+    }
 }
 
-/* How many bytes each log that grows must hold now. */
-static void encode_checks(struct weir_redis_command *command, const struct weir_redis_index *index)
+/* The log grows by a cut: the probe asks how long it is now, and `expected` is what that has to be. */
+static void probe_log(struct weir_redis_store *store, struct weir_slice lane, const char *name, uint64_t expected)
 {
-    size_t count = 0;
-    for (size_t s = 0; s < index->span_count; s++)
-        count += index->spans[s].pending > 0;
-    for (size_t b = 0; b < index->bucket_count; b++)
-        count += index->buckets[b].pending > 0;
-    weir_redis_add_text(command, "%zu", count);
-    for (size_t s = 0; s < index->span_count; s++) {
-        char name[WEIR_REDIS_NAME_MAX];
-        if (index->spans[s].pending == 0)
-            continue;
-        unique_name(&index->spans[s], name);
-        weir_redis_add_text(command, "%s", name);
-        weir_redis_add_text(command, "%" PRIu64, index->spans[s].unique_bytes);
-    }
-    for (size_t b = 0; b < index->bucket_count; b++) {
-        if (index->buckets[b].pending == 0)
-            continue;
-        weir_redis_add_text(command, "ids:%" PRId64, index->buckets[b].bucket);
-        weir_redis_add_text(command, "%" PRIu64, index->buckets[b].bytes);
-    }
+    struct key logs = plain_key(lane, "logs");
+    char type = 'l';
+    begin(&store->probe, "HGET", 2);
+    put_key(&store->probe, &logs);
+    put_text(&store->probe, "%s", name);
+    weir_redis_put(&store->probe_types, &type, 1);
+    weir_redis_put(&store->probe_lengths, &expected, sizeof(expected));
 }
 
 static void encode_unique(struct weir_redis_store *store, const struct weir_redis_index *index, struct weir_slice lane)
@@ -334,9 +417,9 @@ static void encode_unique(struct weir_redis_store *store, const struct weir_redi
         if (span->pending == 0)
             continue;
         unique_name(span, name);
-        append_log(&store->command, lane, name, span->unique_bytes, store->gather.data + span->pending_from,
-                   span->pending);
-        step_packed_pair(&store->command, "HSET", KEY_LOGS, name, span->unique_bytes + span->pending);
+        probe_log(store, lane, name, span->unique_bytes);
+        append_log(store, lane, name, span->unique_bytes, store->gather.data + span->pending_from, span->pending);
+        put_log_length(store, lane, name, span->unique_bytes + span->pending);
     }
 }
 
@@ -355,7 +438,7 @@ static void count_ids(struct weir_redis_index *index, const struct weir_cut *cut
     }
 }
 
-static void encode_ids(struct weir_redis_command *command, struct weir_redis_index *index, const struct weir_cut *cut)
+static void encode_ids(struct weir_redis_store *store, const struct weir_redis_index *index, const struct weir_cut *cut)
 {
     for (size_t b = 0; b < index->bucket_count; b++) {
         const struct weir_redis_bucket *bucket = &index->buckets[b];
@@ -364,71 +447,106 @@ static void encode_ids(struct weir_redis_command *command, struct weir_redis_ind
         if (bucket->pending == 0)
             continue;
         snprintf(name, sizeof(name), "ids:%" PRId64, bucket->bucket);
+        probe_log(store, cut->lane, name, bytes);
         for (size_t i = 0; i < cut->ids_count; i++) {
             if (cut->ids[i].bucket != bucket->bucket)
                 continue;
-            append_log(command, cut->lane, name, bytes, cut->ids[i].ids.data, cut->ids[i].ids.length);
+            append_log(store, cut->lane, name, bytes, cut->ids[i].ids.data, cut->ids[i].ids.length);
             bytes += cut->ids[i].ids.length;
         }
-        step_packed_pair(command, "HSET", KEY_LOGS, name, bytes);
+        put_log_length(store, cut->lane, name, bytes);
     }
 }
 
-/* Both indexes are sorted by what forgetting goes by, so what goes is at the front. */
-static void encode_forgetting(struct weir_redis_command *command, const struct weir_redis_index *index,
-                              const struct weir_cut *cut)
+static void encode_id_forgetting(struct weir_redis_store *store, const struct weir_redis_index *index,
+                                 const struct weir_cut *cut)
 {
-    for (size_t s = 0; s < index->span_count && index->spans[s].end <= cut->forget_windows_below; s++) {
+    struct key logs = plain_key(cut->lane, "logs");
+    for (size_t b = 0; b < index->bucket_count && index->buckets[b].bucket < cut->forget_ids_below; b++) {
+        const struct weir_redis_bucket *bucket = &index->buckets[b];
+        char name[WEIR_REDIS_NAME_MAX];
+        snprintf(name, sizeof(name), "ids:%" PRId64, bucket->bucket);
+        for (uint64_t i = 0; i < segments_of(bucket->bytes); i++) {
+            struct key key = segment_key(cut->lane, name, i);
+            begin(&store->transaction, "UNLINK", 1);
+            put_key(&store->transaction, &key);
+        }
+        put_member(store, "HDEL", &logs, name);
+    }
+}
+
+/* A script, since only Redis knows whether a span's list of work is empty; sent as text, as a transaction can not fall
+ * back when the server has forgotten it. The index is sorted by end, so what may go is at its front. */
+static void encode_dropping(struct weir_redis_store *store, const struct weir_redis_index *index,
+                            const struct weir_cut *cut)
+{
+    struct weir_redis_stream *stream = &store->transaction;
+    size_t spans = 0, keys = 3;
+    while (spans < index->span_count && index->spans[spans].end <= cut->forget_windows_below) {
+        const struct weir_redis_span *span = &index->spans[spans++];
+        keys += 2 + segments_of(span->unique_bytes + span->pending);
+    }
+    if (spans == 0)
+        return;
+    size_t length;
+    const char *text = weir_redis_script_text("redis/drop_spans.lua", &length);
+    struct key key;
+    begin(stream, "EVAL", 2 + keys + 2 * spans);
+    put(stream, text, length);
+    put_text(stream, "%zu", keys);
+    static const char *const plain[] = {"spans", "logs", "working"};
+    for (size_t i = 0; i < 3; i++) {
+        key = plain_key(cut->lane, plain[i]);
+        put_key(stream, &key);
+    }
+    for (size_t s = 0; s < spans; s++) {
         const struct weir_redis_span *span = &index->spans[s];
         char name[WEIR_REDIS_NAME_MAX];
         unique_name(span, name);
-        size_t first = weir_redis_add_key(command, cut->lane, "work:%" PRId64 ":%" PRId64, span->start, span->end);
-        size_t last = weir_redis_add_key(command, cut->lane, "windows:%" PRId64 ":%" PRId64, span->start, span->end);
-        for (uint64_t i = 0; i < segments_of(span->unique_bytes + span->pending); i++)
-            last = weir_redis_add_key(command, cut->lane, "%s:%" PRIu64, name, i);
-        step(command, "DROP", first);
-        weir_redis_pack_begin(command);
-        weir_redis_pack_text(command, "%zu", last - first);
-        weir_redis_pack_text(command, "%" PRId64 ":%" PRId64, span->start, span->end);
-        weir_redis_pack_text(command, "%s", name);
-        weir_redis_pack_end(command);
-    }
-    for (size_t b = 0; b < index->bucket_count && index->buckets[b].bucket < cut->forget_ids_below; b++) {
-        const struct weir_redis_bucket *bucket = &index->buckets[b];
-        for (uint64_t i = 0; i < segments_of(bucket->bytes); i++) {
-            step(command, "UNLINK",
-                 weir_redis_add_key(command, cut->lane, "ids:%" PRId64 ":%" PRIu64, bucket->bucket, i));
-            weir_redis_add_text(command, "-");
+        key = span_key(cut->lane, "work", span);
+        put_key(stream, &key);
+        key = span_key(cut->lane, "windows", span);
+        put_key(stream, &key);
+        for (uint64_t i = 0; i < segments_of(span->unique_bytes + span->pending); i++) {
+            key = segment_key(cut->lane, name, i);
+            put_key(stream, &key);
         }
-        step(command, "HDEL", KEY_LOGS);
-        weir_redis_pack_begin(command);
-        weir_redis_pack_text(command, "ids:%" PRId64, bucket->bucket);
-        weir_redis_pack_end(command);
+    }
+    for (size_t s = 0; s < spans; s++) {
+        const struct weir_redis_span *span = &index->spans[s];
+        char name[WEIR_REDIS_NAME_MAX];
+        span_name(span, name);
+        put_text(stream, "%s", name);
+        put_text(stream, "%" PRIu64, 2 + segments_of(span->unique_bytes + span->pending));
     }
 }
 
 bool weir_redis_encode_cut(struct weir_redis_store *store, struct weir_redis_lane *lane, const struct weir_cut *cut)
 {
-    struct weir_redis_command *command = &store->command;
     struct weir_redis_index *index = &lane->index;
     weir_check(cut->window_count < UINT32_MAX / 4);
-    weir_redis_command_clear(command);
-    store->gather.length = 0;
+    store->probe = (struct weir_redis_stream){.bytes = store->probe.bytes};
+    store->transaction = (struct weir_redis_stream){.bytes = store->transaction.bytes};
+    store->probe.bytes.length = store->transaction.bytes.length = 0;
+    store->probe_types.length = store->probe_lengths.length = store->gather.length = 0;
     store->token++;
     struct cut_order order = order_windows(store, index, cut);
     for (size_t s = 0; s < index->span_count; s++)
         gather_unique(&store->gather, &index->spans[s], cut, order.window + order.from[s],
                       order.from[s + 1] - order.from[s]);
     count_ids(index, cut);
-    encode_head(command, lane, cut);
-    encode_checks(command, index);
+    encode_probe_head(store, cut->lane);
+    begin(&store->transaction, "MULTI", 0);
+    put_state(store, lane, cut);
     for (size_t s = 0; s < index->span_count; s++)
         if (order.from[s + 1] > order.from[s])
             encode_span(store, &index->spans[s], cut, order.window + order.from[s], order.from[s + 1] - order.from[s]);
     encode_unique(store, index, cut->lane);
-    encode_ids(command, index, cut);
-    encode_forgetting(command, index, cut);
-    return command->bytes.length + command->outside_bytes <= WEIR_REDIS_CUT_BYTES_MAX;
+    encode_ids(store, index, cut);
+    encode_id_forgetting(store, index, cut);
+    encode_dropping(store, index, cut); /* last: settle_cut looks for its answer there */
+    begin(&store->transaction, "EXEC", 0);
+    return store->transaction.bytes.length <= WEIR_REDIS_CUT_BYTES_MAX;
 }
 
 void weir_redis_settle_cut(struct weir_redis_index *index, const struct weir_cut *cut, const redisReply *answer)
@@ -439,11 +557,12 @@ void weir_redis_settle_cut(struct weir_redis_index *index, const struct weir_cut
         index->spans[s].pending = 0;
         index->spans[s].is_new = false;
     }
-    /* Dropped spans come in the order in which the steps named them, which is the index's. */
-    size_t named = 1;
+    /* Dropped spans come in the order in which they were named, which is the index's. */
+    const redisReply *dropping = answer->elements ? answer->element[answer->elements - 1] : NULL;
+    size_t named = 0, names = dropping && dropping->type == REDIS_REPLY_ARRAY ? dropping->elements : 0;
     for (size_t s = 0; s < index->span_count; s++) {
         struct weir_redis_span dropped;
-        if (named < answer->elements && weir_redis_read_span(answer->element[named], &dropped)
+        if (named < names && weir_redis_read_span(dropping->element[named], &dropped)
             && dropped.start == index->spans[s].start && dropped.end == index->spans[s].end)
             named++;
         else

@@ -3,7 +3,7 @@
  * store_redis.c             the operations; state of lanes
  * store_redis_connection.c  URL, connecting, replies and what they mean
  * store_redis_command.c     arguments of a script, in memory that is reused
- * store_redis_encode.c      a cut as a script's arguments
+ * store_redis_encode.c      a cut as commands: a probe and a transaction
  * store_redis_load.c        spans, windows and logs back out of Redis
  * store_redis_work.c        the rater's list
  */
@@ -22,12 +22,12 @@ enum {
     WEIR_REDIS_VALUE_BYTES = WEIR_WINDOW_TOTAL_BYTES + 1, /* total | u8 flags */
     WEIR_REDIS_CLOSED = 1,                                /* flag */
     WEIR_REDIS_TOKEN_BYTES = 8,
-    WEIR_REDIS_CHUNK = 2000,                   /* pairs in one packed argument: 4,000 values on Lua's stack of 8,000 */
+    WEIR_REDIS_CHUNK = 500,                    /* windows in one HSET; finished items in one packed argument */
     WEIR_REDIS_SEGMENT_BYTES = 12 << 20,       /* a log's bytes in one string: 2^20 ids; Redis ends at 512 MiB */
     WEIR_REDIS_RANGE_BYTES = 12 << 17,         /* read at a time, a divisor of the segment: 131,072 ids */
     WEIR_REDIS_SCAN_COUNT = 4096,              /* fields asked of one HSCAN */
     WEIR_REDIS_PIPELINE = 32,                  /* commands sent ahead of their answers */
-    WEIR_REDIS_CUT_BYTES_MAX = 1 << 30,        /* arguments of one cut; hiredis counts bytes in an int */
+    WEIR_REDIS_CUT_BYTES_MAX = 900 << 20,      /* Redis ends a connection that has queued 1 GiB (client-query-buffer-limit) */
 };
 
 struct weir_redis_buffer {
@@ -81,6 +81,12 @@ struct weir_redis_lane {
     struct weir_redis_index index;
 };
 
+/* Commands as they are sent. */
+struct weir_redis_stream {
+    struct weir_redis_buffer bytes;
+    size_t commands;
+};
+
 /* Arguments of one script call. Pieces lie in `bytes`, or outside when they are large and live long enough. */
 struct weir_redis_piece {
     const char *outside; /* NULL: bytes.data + offset */
@@ -120,7 +126,7 @@ void weir_redis_pack_text(struct weir_redis_command *command, const char *format
     __attribute__((format(printf, 2, 3)));
 void weir_redis_pack_end(struct weir_redis_command *command);
 
-enum weir_redis_script { WEIR_REDIS_TAKE_LANE, WEIR_REDIS_WRITE_CUT, WEIR_REDIS_FINISH_WORK, WEIR_REDIS_SCRIPT_COUNT };
+enum weir_redis_script { WEIR_REDIS_TAKE_LANE, WEIR_REDIS_FINISH_WORK, WEIR_REDIS_SCRIPT_COUNT };
 
 struct weir_redis_endpoint {
     char *user;     /* or NULL */
@@ -146,6 +152,11 @@ struct weir_redis_store {
     redisReply **kept;               /* answers that the last read_work handed views into */
     size_t kept_count;
     size_t kept_capacity;
+    /* A cut under way. */
+    struct weir_redis_stream probe;
+    struct weir_redis_stream transaction;
+    struct weir_redis_buffer probe_types;   /* a char for each answer of the probe after the first two: a type, or 'l' */
+    struct weir_redis_buffer probe_lengths; /* a uint64_t for each 'l': the log's length as the index has it */
     struct weir_redis_buffer order; /* window order of a cut, counters by span */
     /* Where the last read_work stopped in the first span of its lane, so that emptied places are not walked again. */
     char cursor_lane[WEIR_LANE_NAME_MAX];
@@ -168,17 +179,26 @@ enum weir_status weir_redis_receive_array(struct weir_redis_store *store, size_t
 /* Runs the script with store->command; EVAL with the text when the server does not know it. */
 enum weir_status weir_redis_run(struct weir_redis_store *store, enum weir_redis_script script, redisReply **ret_reply,
                                 struct weir_error *reterr);
+/* Sends a stream at once, past hiredis's buffer; its answers are to be received. */
+enum weir_status weir_redis_send(struct weir_redis_store *store, const struct weir_redis_stream *stream,
+                                 struct weir_error *reterr);
+const char *weir_redis_script_text(const char *name, size_t *ret_length);
 /* WEIR_FATAL: what stands at this place is not what the format says. Drops the connection. */
 enum weir_status weir_redis_corrupt(struct weir_redis_store *store, struct weir_slice lane, const char *what,
                                     struct weir_error *reterr);
+/* WEIR_FATAL as well: a format that is not ours, a key of another type. */
+enum weir_status weir_redis_other_format(struct weir_redis_store *store, struct weir_slice lane,
+                                         struct weir_error *reterr);
+enum weir_status weir_redis_wrong_type(struct weir_redis_store *store, struct weir_slice lane,
+                                       struct weir_error *reterr);
 /* Writes "weir:{lane}:" + the formatted rest; returns its length. */
 size_t weir_redis_key(char key[WEIR_REDIS_KEY_MAX], struct weir_slice lane, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
 /* 2. A cut. */
-/* Fills store->command; false: over WEIR_REDIS_CUT_BYTES_MAX. The lane's index must be known. */
+/* Fills store->probe and store->transaction; false: over WEIR_REDIS_CUT_BYTES_MAX. The lane's index must be known. */
 bool weir_redis_encode_cut(struct weir_redis_store *store, struct weir_redis_lane *lane, const struct weir_cut *cut);
-/* After OK: the index as Redis holds it now. `answer`: "OK", then the spans that were dropped. */
+/* After EXEC: the index as Redis holds it now. Spans that were dropped are named in the last answer, if in any. */
 void weir_redis_settle_cut(struct weir_redis_index *index, const struct weir_cut *cut, const redisReply *answer);
 void weir_redis_pack_state(struct weir_redis_command *command, const struct weir_lane_state *state);
 

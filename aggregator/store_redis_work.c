@@ -55,7 +55,7 @@ static enum weir_status read_working(struct weir_redis_store *store, struct weir
              || (reply->type == REDIS_REPLY_STRING && strcmp(reply->str, WEIR_REDIS_FORMAT) == 0);
     freeReplyObject(reply);
     if (!fits)
-        return weir_redis_corrupt(store, lane, "the format, which is not " WEIR_REDIS_FORMAT, reterr);
+        return weir_redis_other_format(store, lane, reterr);
     status = weir_redis_receive_array(store, SIZE_MAX, &reply, reterr);
     if (status != WEIR_OK)
         return status;
