@@ -1,0 +1,94 @@
+#include "ingest/kafka_common.h"
+
+#include <string.h>
+#include <syslog.h>
+
+#include "common/log.h"
+
+const char *const weir_kafka_owned_properties[] = {
+    "bootstrap.servers",        "kafka.brokers sets it",
+    "group.id",                 "kafka.group sets it",
+    "enable.auto.commit",       "offsets are part of the lane cut",
+    "enable.auto.offset.store", "offsets are part of the lane cut",
+    "auto.offset.reset",        "an offset that is gone must be told, not skipped",
+    "enable.partition.eof",     "tells that a lane is caught up",
+    "enable.idempotence",       "quarantine and produce must not repeat",
+    NULL,                       NULL,
+};
+
+static void log_line(const rd_kafka_t *handle, int level, const char *facility, const char *text)
+{
+    (void)handle;
+    weir_log(level <= LOG_ERR ? WEIR_LOG_WARN : level <= LOG_NOTICE ? WEIR_LOG_INFO : WEIR_LOG_DEBUG, "kafka %s: %s",
+             facility, text);
+}
+
+static enum weir_status set(rd_kafka_conf_t *conf, const char *name, const char *value, struct weir_error *reterr)
+{
+    char text[512];
+
+    if (rd_kafka_conf_set(conf, name, value, text, sizeof text) == RD_KAFKA_CONF_OK)
+        return WEIR_OK;
+    return weir_fail(reterr, WEIR_REJECT, "kafka property %s: %s", name, text);
+}
+
+static const char *why_owned(const char *name)
+{
+    for (int i = 0; weir_kafka_owned_properties[i]; i += 2)
+        if (strcmp(weir_kafka_owned_properties[i], name) == 0)
+            return weir_kafka_owned_properties[i + 1];
+    return NULL;
+}
+
+static enum weir_status set_all(rd_kafka_conf_t *conf, const struct weir_kafka_settings *settings,
+                                const struct weir_kafka_pair *defaults, const struct weir_kafka_pair *owned,
+                                struct weir_error *reterr)
+{
+    enum weir_status status = set(conf, "bootstrap.servers", settings->brokers, reterr);
+
+    for (; status == WEIR_OK && defaults->name; defaults++)
+        status = set(conf, defaults->name, defaults->value, reterr);
+    for (size_t i = 0; i < settings->property_count && status == WEIR_OK; i++) {
+        const char *why = why_owned(settings->properties[i].name);
+        status = why ? weir_fail(reterr, WEIR_REJECT, "kafka.properties.%s is weir's own: %s. Take it out",
+                                 settings->properties[i].name, why)
+                     : set(conf, settings->properties[i].name, settings->properties[i].value, reterr);
+    }
+    for (; status == WEIR_OK && owned->name; owned++)
+        status = set(conf, owned->name, owned->value, reterr);
+    return status;
+}
+
+enum weir_status weir_kafka_conf(const struct weir_kafka_settings *settings, const struct weir_kafka_pair *defaults,
+                                 const struct weir_kafka_pair *owned, rd_kafka_conf_t **ret_conf,
+                                 struct weir_error *reterr)
+{
+    rd_kafka_conf_t *conf = rd_kafka_conf_new();
+    enum weir_status status = set_all(conf, settings, defaults, owned, reterr);
+
+    rd_kafka_conf_set_log_cb(conf, log_line);
+    if (status == WEIR_OK)
+        *ret_conf = conf;
+    else
+        rd_kafka_conf_destroy(conf);
+    return status;
+}
+
+enum weir_status weir_kafka_partitions(rd_kafka_t *handle, const char *brokers, const char *topic, int timeout_ms,
+                                       int32_t *ret_count, struct weir_error *reterr)
+{
+    const struct rd_kafka_metadata *metadata = NULL;
+    rd_kafka_topic_t *of = rd_kafka_topic_new(handle, topic, NULL);
+    rd_kafka_resp_err_t error = rd_kafka_metadata(handle, 0, of, &metadata, timeout_ms);
+
+    rd_kafka_topic_destroy(of);
+    if (error)
+        return weir_fail(reterr, WEIR_RETRY, "Kafka at %s does not answer: %s", brokers, rd_kafka_err2str(error));
+    error = metadata->topic_cnt ? metadata->topics[0].err : RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
+    *ret_count = metadata->topic_cnt ? metadata->topics[0].partition_cnt : 0;
+    rd_kafka_metadata_destroy(metadata);
+    if (error || *ret_count == 0)
+        return weir_fail(reterr, WEIR_REJECT, "topic '%s' at %s: %s. Create it, or set kafka.topic", topic, brokers,
+                         rd_kafka_err2str(error ? error : RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART));
+    return WEIR_OK;
+}
