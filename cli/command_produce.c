@@ -1,0 +1,121 @@
+/* `weir produce`: NDJSON files to the topic, keyed by customer. */
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "cli/commands.h"
+#include "cli/open.h"
+#include "common/calendar.h"
+#include "common/daemon.h"
+#include "common/settings.h"
+#include "ingest/decode.h"
+#include "ingest/producer.h"
+
+static const struct weir_usage usage = {
+    .command = WEIR_COMMAND_PRODUCE,
+    .name = "weir produce",
+    .arguments = "[OPTIONS] FILE...",
+    .purpose = "Publishes NDJSON events (- is standard input; .gz and .zst are read as they are) to the topic, keyed by\n"
+               "customer, so that a customer stays in one partition. Lines that are no valid event go out as they are,\n"
+               "without a key: finding them is the ingest worker's business.",
+    .example = "weir produce --kafka-topic events deploy/example/events.ndjson",
+    .takes_files = true,
+};
+
+enum { FLUSH_MS = 500 };
+
+struct producing {
+    struct weir_source *source;
+    struct weir_producer *producer;
+    struct weir_decoder *decoder;
+    uint64_t sent, without_key;
+    const _Atomic bool *stop;
+};
+
+static enum weir_status send_message(struct producing *producing, const struct weir_message *message,
+                                     struct weir_error *reterr)
+{
+    struct weir_slice key = {0};
+    struct weir_event event;
+    struct weir_rejection why;
+    enum weir_status status;
+
+    if (weir_decode(producing->decoder, message, &event, &why) == WEIR_OK)
+        key = event.subject;
+    producing->without_key += key.length == 0;
+    do
+        status = weir_producer_send(producing->producer, key, message->value, reterr);
+    while (status == WEIR_AGAIN && !atomic_load_explicit(producing->stop, memory_order_relaxed));
+    producing->sent += status == WEIR_OK;
+    return status == WEIR_AGAIN ? WEIR_OK : status;
+}
+
+static enum weir_status send_all(struct producing *producing, struct weir_error *reterr)
+{
+    static struct weir_message messages[WEIR_POLL_MESSAGES_MAX];
+    struct weir_progress progress = weir_progress_start(usage.name);
+    enum weir_status status = WEIR_OK;
+
+    while (status == WEIR_OK && !atomic_load_explicit(producing->stop, memory_order_relaxed)) {
+        size_t count = 0;
+        status = producing->source->ops->poll(producing->source, -1, messages, WEIR_POLL_MESSAGES_MAX, &count, reterr);
+        for (size_t i = 0; i < count && status == WEIR_OK; i++)
+            status = send_message(producing, &messages[i], reterr);
+        weir_progress_show(&progress, "%" PRIu64 " events", producing->sent);
+    }
+    if (status == WEIR_OK || status == WEIR_AGAIN) {
+        do {
+            status = weir_producer_flush(producing->producer, FLUSH_MS, reterr);
+            weir_progress_show(&progress, "%" PRIu64 " events, %" PRIu64 " delivered", producing->sent,
+                               weir_producer_delivered(producing->producer));
+        } while (status == WEIR_AGAIN);
+    }
+    weir_progress_end(&progress);
+    return status;
+}
+
+static enum weir_status run(const struct weir_settings *settings, const struct weir_catalog *no_meters,
+                            struct producing *producing, struct weir_error *reterr)
+{
+    struct weir_property properties[WEIR_PROPERTIES_MAX];
+    struct weir_kafka_settings kafka = weir_open_kafka_settings(settings, properties);
+    enum weir_status status = weir_source_file_open((const char *const *)settings->arguments,
+                                                    (size_t)settings->argument_count, &producing->source, reterr);
+
+    if (status == WEIR_OK)
+        status = weir_producer_open(&kafka, &producing->producer, reterr);
+    if (status != WEIR_OK)
+        return status;
+    producing->decoder = weir_decoder_new(no_meters);
+    return send_all(producing, reterr);
+}
+
+int weir_command_produce(int argc, char **argv)
+{
+    struct weir_settings settings;
+    struct weir_error error = {{0}};
+    struct weir_catalog no_meters = {0};
+    struct producing producing = {.stop = weir_daemon_catch_signals()};
+    int parsed = weir_settings_load(&usage, argc, argv, &settings);
+
+    if (parsed >= 0)
+        return parsed;
+    if (settings.argument_count == 0) {
+        fprintf(stderr, "weir produce: no FILE given (- is standard input); `weir produce --help` shows how\n");
+        weir_settings_free(&settings);
+        return WEIR_EXIT_USAGE;
+    }
+    int64_t started = weir_time_now();
+    enum weir_status status = run(&settings, &no_meters, &producing, &error);
+    if (status == WEIR_OK) {
+        uint64_t milliseconds = (uint64_t)((weir_time_now() - started) / 1000000);
+        fprintf(stderr, "weir produce: published %" PRIu64 " events (%" PRIu64 " without a key) to %s in %" PRIu64 ".%03" PRIu64 " s\n",
+                producing.sent, producing.without_key, settings.kafka_topic, milliseconds / 1000, milliseconds % 1000);
+    } else {
+        fprintf(stderr, "weir produce: %s\n", error.text);
+    }
+    weir_decoder_free(producing.decoder);
+    weir_producer_free(producing.producer);
+    weir_source_free(producing.source);
+    weir_settings_free(&settings);
+    return status == WEIR_OK ? WEIR_EXIT_DONE : status == WEIR_REJECT ? WEIR_EXIT_USAGE : WEIR_EXIT_FAILED;
+}
