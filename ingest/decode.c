@@ -278,7 +278,7 @@ enum weir_status weir_decode(struct weir_decoder *decoder, const struct weir_mes
     if (message->is_too_large || message->value.length > WEIR_EVENT_BYTES_MAX)
         return weir_decode_reject(reterr, WEIR_REASON_TOO_LARGE, "", "the event has more than %d bytes", WEIR_EVENT_BYTES_MAX);
     for (uint32_t i = 0; i < slots; i++)
-        decoder->values[i].value.kind = WEIR_VALUE_MISSING;
+        decoder->values[i].value = (struct weir_value){{NULL, 0}, WEIR_VALUE_MISSING};
     enum weir_status status = message->header_count
                                   ? decode_headers(decoder, message, &ret_event->data, reterr)
                                   : decode_structured(decoder, message, &ret_event->data, reterr);

@@ -84,8 +84,5 @@ enum weir_status weir_decode_binary(struct weir_decoder *decoder, const struct w
                           weir_slice_of(message->headers[i].name.data + sizeof prefix,
                                         message->headers[i].name.length - sizeof prefix),
                           message->headers[i].value);
-    if (weir_utf8_is_valid(content_type.data, content_type.length)
-        && (content_type.length == 0 || !memchr(content_type.data, '\0', content_type.length)))
-        set_attribute(decoder, weir_slice_text("datacontenttype"), content_type);
     return WEIR_OK;
 }

@@ -1,0 +1,427 @@
+/* Events from bytes: attributes, slots, the data's extent, every reason, and Kafka's binary mode. */
+#include "ingest/decode.h"
+#include "tests/unit/ingest/ingest_support.h"
+
+static const char catalog_text[] =
+    "{\"meters\":["
+    "{\"key\":\"a\",\"event_type\":\"t\",\"aggregation\":\"sum\",\"value\":\"data.n\",\"window\":\"1h\",\"group_by\":[\"s\",\"o.p\"]},"
+    "{\"key\":\"b\",\"event_type\":\"t\",\"aggregation\":\"unique\",\"value\":\"subject\",\"window\":\"1h\"},"
+    "{\"key\":\"c\",\"event_type\":\"t\",\"aggregation\":\"unique\",\"value\":\"region\",\"window\":\"1h\","
+    "\"where\":{\"dataschema\":[\"x\"]}}]}";
+
+enum { N, S, O_P, SUBJECT, REGION, SCHEMA, SLOTS };
+static const char *const slot_paths[SLOTS] = {"data.n", "data.s", "data.o.p", "subject", "region", "dataschema"};
+
+struct bench {
+    struct weir_catalog *catalog;
+    struct weir_decoder *decoder;
+    uint32_t slots[SLOTS];
+    struct weir_event event;
+    struct weir_rejection why;
+};
+
+static struct bench *bench_new(void)
+{
+    struct bench *bench = weir_new(sizeof *bench);
+    bench->catalog = catalog_of(catalog_text);
+    bench->decoder = weir_decoder_new(bench->catalog);
+    for (int i = 0; i < SLOTS; i++) {
+        uint32_t slot = 0;
+        while (!weir_slice_equal(bench->catalog->paths[slot].text, weir_slice_text(slot_paths[i])))
+            cr_assert(++slot < bench->catalog->path_count, "%s", slot_paths[i]);
+        bench->slots[i] = slot;
+    }
+    return bench;
+}
+
+static void bench_free(struct bench *bench)
+{
+    weir_decoder_free(bench->decoder);
+    weir_catalog_free(bench->catalog);
+    free(bench);
+}
+
+static enum weir_status decode(struct bench *bench, const char *text)
+{
+    struct weir_message message = message_of(weir_slice_text(text));
+    memset(&bench->event, 0xa5, sizeof bench->event);
+    return weir_decode(bench->decoder, &message, &bench->event, &bench->why);
+}
+
+static void is_text(struct weir_slice text, const char *expected)
+{
+    cr_expect(weir_slice_equal(text, weir_slice_text(expected)), "%.*s, not %s", (int)text.length, text.data, expected);
+}
+
+static void slot_is(const struct bench *bench, int which, enum weir_value_kind kind, const char *text)
+{
+    const struct weir_value *value = &bench->event.values[bench->slots[which]];
+    cr_expect_eq(value->kind, kind, "%s is %d", slot_paths[which], value->kind);
+    is_text(value->text, text);
+}
+
+Test(decode, a_whole_event)
+{
+    struct bench *bench = bench_new();
+
+    cr_assert_eq(decode(bench, " {\"specversion\":\"1.0\",\"id\":\"8f0c\",\"source\":\"api\",\"type\":\"t\",\"subject\":\"acme\","
+                               "\"time\":\"2026-01-05T10:59:59.123Z\",\"region\":\"eu\","
+                               "\"data\": {\"n\":18.50,\"s\":\"l\\u00e4\\\"\",\"o\":{\"p\":true,\"q\":[{\"n\":1}]},\"n2\":1} \n}\r\n"),
+                 WEIR_OK, "%s", bench->why.detail);
+    is_text(bench->event.id, "8f0c");
+    is_text(bench->event.source, "api");
+    is_text(bench->event.type, "t");
+    is_text(bench->event.subject, "acme");
+    cr_expect_eq(bench->event.time, INT64_C(1767610799123000000));
+    is_text(bench->event.data, "{\"n\":18.50,\"s\":\"l\\u00e4\\\"\",\"o\":{\"p\":true,\"q\":[{\"n\":1}]},\"n2\":1}");
+    slot_is(bench, N, WEIR_VALUE_NUMBER, "18.50");
+    slot_is(bench, S, WEIR_VALUE_STRING, "l\xc3\xa4\"");
+    slot_is(bench, O_P, WEIR_VALUE_TRUE, "");
+    slot_is(bench, SUBJECT, WEIR_VALUE_STRING, "acme");
+    slot_is(bench, REGION, WEIR_VALUE_STRING, "eu");
+    slot_is(bench, SCHEMA, WEIR_VALUE_MISSING, "");
+    bench_free(bench);
+}
+
+#define REQUIRED "\"specversion\":\"1.0\",\"id\":\"i\",\"source\":\"s\",\"type\":\"t\",\"subject\":\"c\",\"time\":\"2026-01-01T00:00:00Z\""
+
+/* What a slot holds must not survive into the next event. */
+Test(decode, events_do_not_interfere)
+{
+    struct bench *bench = bench_new();
+
+    cr_assert_eq(decode(bench, "{" REQUIRED ",\"region\":\"eu\",\"data\":{\"n\":1,\"s\":\"\\u0041\",\"o\":{\"p\":2}}}"), WEIR_OK);
+    slot_is(bench, S, WEIR_VALUE_STRING, "A");
+    cr_assert_eq(decode(bench, "{" REQUIRED "}"), WEIR_OK);
+    for (int i = 0; i < SLOTS; i++)
+        slot_is(bench, i, i == SUBJECT ? WEIR_VALUE_STRING : WEIR_VALUE_MISSING, i == SUBJECT ? "c" : "");
+    cr_expect_eq(bench->event.data.length, 0);
+    cr_assert_eq(decode(bench, "{" REQUIRED ",\"data\":{\"n\":1,\"n\":2}}"), WEIR_REJECT);
+    cr_assert_eq(decode(bench, "{" REQUIRED ",\"data\":{\"o\":{\"p\":null}}}"), WEIR_OK);
+    slot_is(bench, N, WEIR_VALUE_MISSING, "");
+    slot_is(bench, O_P, WEIR_VALUE_NULL, "");
+    bench_free(bench);
+}
+
+Test(decode, data_of_any_type)
+{
+    static const char *const data[] = {"null", "1", "-2.5e+3", "\"text \\n\"", "[]", "[1,[2]]", "{}", "true", "{ \"n\" : 1 }"};
+    struct bench *bench = bench_new();
+    char text[512];
+
+    for (size_t i = 0; i < sizeof data / sizeof data[0]; i++) {
+        (void)snprintf(text, sizeof text, "{" REQUIRED ",\"data\" :\t%s \r\n, \"datacontenttype\":\"text/plain\",\"dataschema\":\"s\"}", data[i]);
+        cr_assert_eq(decode(bench, text), WEIR_OK, "%s", bench->why.detail);
+        is_text(bench->event.data, data[i]);
+        slot_is(bench, SCHEMA, WEIR_VALUE_STRING, "s");
+        (void)snprintf(text, sizeof text, "{\"data\":%s," REQUIRED "}", data[i]);
+        cr_assert_eq(decode(bench, text), WEIR_OK, "%s", bench->why.detail);
+        is_text(bench->event.data, data[i]);
+    }
+    bench_free(bench);
+}
+
+/* Keys that look like a path's last step, in other places. */
+Test(decode, a_path_is_one_place)
+{
+    struct bench *bench = bench_new();
+
+    cr_assert_eq(decode(bench, "{" REQUIRED ",\"n\":1,\"s\":\"x\",\"x\":{\"data\":{\"n\":2}},\"data\":{\"data\":{\"n\":3},"
+                               "\"o\":[{\"p\":4}],\"a\":[{\"n\":5}],\"region\":\"eu\",\"subject\":{\"n\":6}}}"), WEIR_OK);
+    slot_is(bench, N, WEIR_VALUE_MISSING, "");
+    slot_is(bench, S, WEIR_VALUE_MISSING, "");
+    slot_is(bench, O_P, WEIR_VALUE_MISSING, "");
+    slot_is(bench, REGION, WEIR_VALUE_MISSING, "");
+    slot_is(bench, SUBJECT, WEIR_VALUE_STRING, "c");
+    cr_assert_eq(decode(bench, "{" REQUIRED ",\"d\\u0061ta\":{\"\\u006e\":7,\"o\":{\"\\u0070\":[]}}}"), WEIR_OK);
+    slot_is(bench, N, WEIR_VALUE_NUMBER, "7");
+    slot_is(bench, O_P, WEIR_VALUE_ARRAY, "");
+    is_text(bench->event.data, "{\"\\u006e\":7,\"o\":{\"\\u0070\":[]}}");
+    bench_free(bench);
+}
+
+#define SPECVERSION "\"specversion\":\"1.0\","
+#define ID "\"id\":\"i\","
+#define SOURCE "\"source\":\"s\","
+#define TYPE "\"type\":\"t\","
+#define SUBJECT_C "\"subject\":\"c\","
+#define TIME "\"time\":\"2026-01-01T00:00:00Z\""
+#define X64 "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"
+#define X256 X64 X64 X64 X64
+
+struct refusal {
+    const char *text;
+    enum weir_reason reason;
+    const char *field;
+};
+
+static const struct refusal refusals[] = {
+    {"", WEIR_REASON_MALFORMED_JSON, ""},
+    {"[]", WEIR_REASON_MALFORMED_JSON, ""},
+    {"[{" REQUIRED "}]", WEIR_REASON_MALFORMED_JSON, ""},
+    {"\"x\"", WEIR_REASON_MALFORMED_JSON, ""},
+    {"12", WEIR_REASON_MALFORMED_JSON, ""},
+    {"null", WEIR_REASON_MALFORMED_JSON, ""},
+    {"{" REQUIRED "} {" REQUIRED "}", WEIR_REASON_MALFORMED_JSON, ""},
+    {"{" REQUIRED ",\"data\":1,\"data_base64\":\"AA==\"}", WEIR_REASON_MALFORMED_JSON, "data_base64"},
+    {"{" REQUIRED ",\"data\":null,\"data_base64\":null}", WEIR_REASON_MALFORMED_JSON, "data_base64"},
+    {"{" REQUIRED ",\"id\":\"i\"}", WEIR_REASON_DUPLICATE_KEY, ""},
+    {"{" REQUIRED ",\"x\":\"\xc3\x28\"}", WEIR_REASON_BAD_ENCODING, ""},
+    {"{" REQUIRED ",\"x\":\"\\u0000\"}", WEIR_REASON_BAD_ENCODING, ""},
+    {"{}", WEIR_REASON_MISSING_FIELD, "specversion"},
+    {"{" ID SOURCE TYPE SUBJECT_C TIME "}", WEIR_REASON_MISSING_FIELD, "specversion"},
+    {"{" SPECVERSION SOURCE TYPE SUBJECT_C TIME "}", WEIR_REASON_MISSING_FIELD, "id"},
+    {"{" SPECVERSION ID TYPE SUBJECT_C TIME "}", WEIR_REASON_MISSING_FIELD, "source"},
+    {"{" SPECVERSION ID SOURCE SUBJECT_C TIME "}", WEIR_REASON_MISSING_FIELD, "type"},
+    {"{" SPECVERSION ID SOURCE TYPE TIME "}", WEIR_REASON_MISSING_FIELD, "subject"},
+    {"{" SPECVERSION ID SOURCE TYPE "\"subject\":\"c\"}", WEIR_REASON_MISSING_FIELD, "time"},
+    {"{\"specversion\":null," ID SOURCE TYPE SUBJECT_C TIME "}", WEIR_REASON_MISSING_FIELD, "specversion"},
+    {"{" SPECVERSION "\"id\":null," SOURCE TYPE SUBJECT_C TIME "}", WEIR_REASON_MISSING_FIELD, "id"},
+    {"{" SPECVERSION ID SOURCE TYPE SUBJECT_C "\"time\":null}", WEIR_REASON_MISSING_FIELD, "time"},
+    {"{\"specversion\":1.0," ID SOURCE TYPE SUBJECT_C TIME "}", WEIR_REASON_WRONG_TYPE, "specversion"},
+    {"{" SPECVERSION "\"id\":1," SOURCE TYPE SUBJECT_C TIME "}", WEIR_REASON_WRONG_TYPE, "id"},
+    {"{" SPECVERSION ID "\"source\":[\"s\"]," TYPE SUBJECT_C TIME "}", WEIR_REASON_WRONG_TYPE, "source"},
+    {"{" SPECVERSION ID SOURCE "\"type\":{}," SUBJECT_C TIME "}", WEIR_REASON_WRONG_TYPE, "type"},
+    {"{" SPECVERSION ID SOURCE TYPE "\"subject\":true," TIME "}", WEIR_REASON_WRONG_TYPE, "subject"},
+    {"{" SPECVERSION ID SOURCE TYPE SUBJECT_C "\"time\":1767225600}", WEIR_REASON_WRONG_TYPE, "time"},
+    {"{\"specversion\":\"0.3\"," ID SOURCE TYPE SUBJECT_C TIME "}", WEIR_REASON_BAD_SPECVERSION, "specversion"},
+    {"{\"specversion\":\"\"," ID SOURCE TYPE SUBJECT_C TIME "}", WEIR_REASON_BAD_SPECVERSION, "specversion"},
+    {"{\"specversion\":\"1.0 \"," ID SOURCE TYPE SUBJECT_C TIME "}", WEIR_REASON_BAD_SPECVERSION, "specversion"},
+    {"{" SPECVERSION "\"id\":\"\"," SOURCE TYPE SUBJECT_C TIME "}", WEIR_REASON_EMPTY_FIELD, "id"},
+    {"{" SPECVERSION ID "\"source\":\"\"," TYPE SUBJECT_C TIME "}", WEIR_REASON_EMPTY_FIELD, "source"},
+    {"{" SPECVERSION ID SOURCE "\"type\":\"\"," SUBJECT_C TIME "}", WEIR_REASON_EMPTY_FIELD, "type"},
+    {"{" SPECVERSION ID SOURCE TYPE "\"subject\":\"\"," TIME "}", WEIR_REASON_EMPTY_FIELD, "subject"},
+    {"{" SPECVERSION "\"id\":\"" X256 "x\"," SOURCE TYPE SUBJECT_C TIME "}", WEIR_REASON_TOO_LONG, "id"},
+    {"{" SPECVERSION ID SOURCE TYPE "\"subject\":\"" X256 "\\n\"," TIME "}", WEIR_REASON_TOO_LONG, "subject"},
+    {"{" SPECVERSION ID SOURCE TYPE SUBJECT_C "\"time\":\"\"}", WEIR_REASON_BAD_TIME, "time"},
+    {"{" SPECVERSION ID SOURCE TYPE SUBJECT_C "\"time\":\"2026-02-29T00:00:00Z\"}", WEIR_REASON_BAD_TIME, "time"},
+    {"{" SPECVERSION ID SOURCE TYPE SUBJECT_C "\"time\":\"2026-01-01T00:00:00\"}", WEIR_REASON_BAD_TIME, "time"},
+    {"{" SPECVERSION ID SOURCE TYPE SUBJECT_C "\"time\":\"1969-12-31T23:59:59Z\"}", WEIR_REASON_BAD_TIME, "time"},
+    /* several faults: grammar before fields, fields in their order */
+    {"{\"time\":1,\"id\":2,}", WEIR_REASON_MALFORMED_JSON, ""},
+    {"{\"specversion\":\"2\",\"id\":\"\",\"time\":1}", WEIR_REASON_BAD_SPECVERSION, "specversion"},
+    {"{\"time\":1,\"type\":\"\"," SPECVERSION ID SOURCE "\"subject\":4}", WEIR_REASON_EMPTY_FIELD, "type"},
+};
+
+Test(decode, every_reason)
+{
+    struct bench *bench = bench_new();
+    bool is_seen[WEIR_REASON_COUNT] = {false};
+
+    for (size_t i = 0; i < sizeof refusals / sizeof refusals[0]; i++) {
+        memset(&bench->why, 0xa5, sizeof bench->why);
+        cr_expect_eq(decode(bench, refusals[i].text), WEIR_REJECT, "%s", refusals[i].text);
+        cr_expect_eq(bench->why.reason, refusals[i].reason, "%s: %s", refusals[i].text, bench->why.detail);
+        cr_expect_str_eq(bench->why.field, refusals[i].field);
+        cr_expect(memchr(bench->why.detail, '\0', sizeof bench->why.detail) != NULL);
+        cr_expect(strlen(bench->why.detail) > 10, "%s", bench->why.detail);
+        is_seen[bench->why.reason] = true;
+    }
+    for (int i = 0; i < WEIR_REASON_COUNT; i++) {
+        bool is_of_others = i == WEIR_REASON_NUMBER_RANGE || i == WEIR_REASON_TOO_LATE || i == WEIR_REASON_TOO_EARLY
+                            || i == WEIR_REASON_CONFLICT || i == WEIR_REASON_UNSUPPORTED || i == WEIR_REASON_TOO_LARGE
+                            || i == WEIR_REASON_TOO_DEEP; /* the last three: tests of their own below */
+        cr_expect(is_seen[i] || is_of_others, "%s", weir_reason_name[i]);
+    }
+    bench_free(bench);
+}
+
+Test(decode, identifiers_at_their_limit)
+{
+    struct bench *bench = bench_new();
+
+    cr_expect_eq(decode(bench, "{" SPECVERSION "\"id\":\"" X256 "\"," SOURCE TYPE SUBJECT_C TIME "}"), WEIR_OK);
+    cr_expect_eq(bench->event.id.length, 256);
+    /* The limit is of the unescaped text. */
+    cr_expect_eq(decode(bench, "{" SPECVERSION "\"id\":\"" X64 X64 X64 "\\u0078\\u0078\\u0078\\u0078\\u0078\\u0078\\u0078\\u0078"
+                               "\\u0078\\u0078\\u0078\\u0078\\u0078\\u0078\\u0078\\u0078\"," SOURCE TYPE SUBJECT_C TIME "}"), WEIR_OK);
+    cr_expect_eq(bench->event.id.length, 208);
+    bench_free(bench);
+}
+
+Test(decode, size_and_depth)
+{
+    struct bench *bench = bench_new();
+    char *text = malloc(WEIR_EVENT_BYTES_MAX + 16);
+    size_t length = (size_t)sprintf(text, "{" REQUIRED ",\"x\":\"");
+
+    memset(text + length, 'x', WEIR_EVENT_BYTES_MAX - length);
+    memcpy(text + WEIR_EVENT_BYTES_MAX - 2, "\"}", 3);
+    struct weir_message message = message_of(weir_slice_of(text, WEIR_EVENT_BYTES_MAX));
+    cr_expect_eq(weir_decode(bench->decoder, &message, &bench->event, &bench->why), WEIR_OK, "%s", bench->why.detail);
+    message.is_too_large = true;
+    cr_expect_eq(weir_decode(bench->decoder, &message, &bench->event, &bench->why), WEIR_REJECT);
+    cr_expect_eq(bench->why.reason, WEIR_REASON_TOO_LARGE);
+    memcpy(text + WEIR_EVENT_BYTES_MAX - 2, "\" }", 4);
+    message = message_of(weir_slice_of(text, WEIR_EVENT_BYTES_MAX + 1));
+    cr_expect_eq(weir_decode(bench->decoder, &message, &bench->event, &bench->why), WEIR_REJECT);
+    cr_expect_eq(bench->why.reason, WEIR_REASON_TOO_LARGE);
+
+    for (int levels = 62; levels < 67; levels++) { /* of data; the event itself is one more */
+        length = (size_t)sprintf(text, "{" REQUIRED ",\"data\":");
+        memset(text + length, '[', (size_t)levels);
+        memset(text + length + levels, ']', (size_t)levels);
+        (void)strcpy(text + length + 2 * levels, "}");
+        cr_expect_eq(decode(bench, text), levels < 64 ? WEIR_OK : WEIR_REJECT);
+        if (levels >= 64)
+            cr_expect_eq(bench->why.reason, WEIR_REASON_TOO_DEEP);
+    }
+    free(text);
+    bench_free(bench);
+}
+
+/* Binary mode ------------------------------------------------------------------------------------------------------------ */
+struct pair {
+    const char *name;
+    const char *value; /* NULL: a header without a value */
+};
+
+#define BINARY {"ce_specversion", "1.0"}, {"ce_id", "i"}, {"ce_source", "s"}, {"ce_type", "t"}, {"ce_subject", "c"}, \
+               {"ce_time", "2026-01-01T00:00:00Z"}
+
+static enum weir_status decode_message(struct bench *bench, const struct pair *pairs, const char *value)
+{
+    static struct weir_header headers[WEIR_HEADERS_MAX + 8];
+    struct weir_message message = message_of(value ? weir_slice_text(value) : weir_slice_of(NULL, 0));
+
+    message.is_tombstone = !value;
+    message.headers = headers;
+    for (; pairs[message.header_count].name; message.header_count++) {
+        headers[message.header_count].name = weir_slice_text(pairs[message.header_count].name);
+        headers[message.header_count].value = pairs[message.header_count].value
+                                                  ? weir_slice_text(pairs[message.header_count].value)
+                                                  : weir_slice_of(NULL, 0);
+    }
+    memset(&bench->event, 0xa5, sizeof bench->event);
+    return weir_decode(bench->decoder, &message, &bench->event, &bench->why);
+}
+#define HEADERS(...) (const struct pair[]){__VA_ARGS__, {NULL, NULL}}
+
+Test(decode, binary_mode)
+{
+    struct bench *bench = bench_new();
+
+    cr_assert_eq(decode_message(bench, HEADERS({"trace", "1"}, BINARY, {"ce_region", "eu"}, {"content-type", "application/json"}),
+                                " {\"n\":1.5,\"o\":{\"p\":\"\\u0041\"}}\n"), WEIR_OK, "%s", bench->why.detail);
+    is_text(bench->event.id, "i");
+    is_text(bench->event.source, "s");
+    is_text(bench->event.type, "t");
+    is_text(bench->event.subject, "c");
+    cr_expect_eq(bench->event.time, INT64_C(1767225600000000000));
+    is_text(bench->event.data, "{\"n\":1.5,\"o\":{\"p\":\"\\u0041\"}}");
+    slot_is(bench, N, WEIR_VALUE_NUMBER, "1.5");
+    slot_is(bench, O_P, WEIR_VALUE_STRING, "A");
+    slot_is(bench, REGION, WEIR_VALUE_STRING, "eu");
+    slot_is(bench, SUBJECT, WEIR_VALUE_STRING, "c");
+    /* A value that looks like attributes is data, and nothing but data. */
+    cr_assert_eq(decode_message(bench, HEADERS(BINARY), "{\"subject\":\"other\",\"region\":\"us\",\"data\":{\"n\":1}}"), WEIR_OK);
+    is_text(bench->event.subject, "c");
+    slot_is(bench, REGION, WEIR_VALUE_MISSING, "");
+    slot_is(bench, N, WEIR_VALUE_MISSING, "");
+    bench_free(bench);
+}
+
+Test(decode, binary_data)
+{
+    static const char *const data[] = {"1", " -2.5e3 ", "\"a\\n\"", "null", "true", "[]", "{}", "[1,{\"a\":2}]"};
+    static const char *const trimmed[] = {"1", "-2.5e3", "\"a\\n\"", "null", "true", "[]", "{}", "[1,{\"a\":2}]"};
+    static const char *const json_types[] = {"application/json", "Application/JSON; charset=utf-8", "text/json",
+                                             "application/vnd.x+json", "application/vnd.x+JSON ;a=b", ""};
+    static const char *const other_types[] = {"text/plain", "application/xml", "application/jsonx", "application/json5"};
+    struct bench *bench = bench_new();
+
+    for (size_t i = 0; i < sizeof data / sizeof data[0]; i++) {
+        cr_assert_eq(decode_message(bench, HEADERS(BINARY), data[i]), WEIR_OK, "%s: %s", data[i], bench->why.detail);
+        is_text(bench->event.data, trimmed[i]);
+    }
+    for (size_t i = 0; i < sizeof json_types / sizeof json_types[0]; i++) {
+        cr_expect_eq(decode_message(bench, HEADERS(BINARY, {"content-type", json_types[i]}), "{\"n\":1}"), WEIR_OK);
+        slot_is(bench, N, WEIR_VALUE_NUMBER, "1");
+        cr_expect_eq(decode_message(bench, HEADERS(BINARY, {"content-type", json_types[i]}), "{\"n\":1"), WEIR_REJECT);
+    }
+    for (size_t i = 0; i < sizeof other_types / sizeof other_types[0]; i++) {
+        cr_expect_eq(decode_message(bench, HEADERS(BINARY, {"content-type", other_types[i]}), "{\"n\":1"), WEIR_OK);
+        slot_is(bench, N, WEIR_VALUE_MISSING, "");
+        cr_expect_eq(bench->event.data.length, 0);
+    }
+    cr_expect_eq(decode_message(bench, HEADERS(BINARY), NULL), WEIR_OK);
+    cr_expect_eq(bench->event.data.length, 0);
+    cr_expect_eq(decode_message(bench, HEADERS(BINARY), ""), WEIR_OK);
+    cr_expect_eq(bench->event.data.length, 0);
+    cr_expect_eq(decode_message(bench, HEADERS(BINARY), " "), WEIR_REJECT);
+    cr_expect_eq(decode_message(bench, HEADERS(BINARY), "1 2"), WEIR_REJECT);
+    cr_expect_eq(decode_message(bench, HEADERS(BINARY), "1,"), WEIR_REJECT);
+    cr_expect_eq(decode_message(bench, HEADERS(BINARY), "tru"), WEIR_REJECT);
+    bench_free(bench);
+}
+
+Test(decode, binary_refusals)
+{
+    static const struct {
+        struct pair headers[10];
+        enum weir_reason reason;
+        const char *field;
+    } cases[] = {
+        {{BINARY, {"ce_id", "j"}}, WEIR_REASON_DUPLICATE_KEY, "id"},
+        {{BINARY, {"ce_x", "1"}, {"ce_x", "1"}}, WEIR_REASON_DUPLICATE_KEY, "x"},
+        {{BINARY, {"ce_x", "\xff"}}, WEIR_REASON_BAD_ENCODING, "x"},
+        {{{"ce_specversion", "1.0"}, {"CE_id", "i"}}, WEIR_REASON_MISSING_FIELD, "id"},
+        {{{"ce_specversion", "1.0"}, {"ce_id", NULL}}, WEIR_REASON_MISSING_FIELD, "id"},
+        {{{"ce_specversion", "1.0"}, {"ce_id", ""}}, WEIR_REASON_EMPTY_FIELD, "id"},
+        {{{"ce_specversion", "0.3"}, {"ce_id", "i"}}, WEIR_REASON_BAD_SPECVERSION, "specversion"},
+        {{{"ce_specversion", "1.0"}, {"ce_id", X256 "x"}}, WEIR_REASON_TOO_LONG, "id"},
+        {{BINARY, {"content-type", "application/cloudevents-batch+json"}}, WEIR_REASON_UNSUPPORTED, "content-type"},
+        {{{"Content-Type", "application/CloudEvents-batch"}}, WEIR_REASON_UNSUPPORTED, "content-type"},
+        {{{"content-type", "application/cloudevents+avro"}}, WEIR_REASON_UNSUPPORTED, "content-type"},
+        /* Structured, since the content type says so: then the value must be the whole event. */
+        {{BINARY, {"content-type", "application/cloudevents+json; charset=UTF-8"}}, WEIR_REASON_MISSING_FIELD, "specversion"},
+        {{{"ce_id", "i"}}, WEIR_REASON_MISSING_FIELD, "specversion"},
+    };
+    struct bench *bench = bench_new();
+
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        cr_expect_eq(decode_message(bench, cases[i].headers, "{}"), WEIR_REJECT, "case %zu", i);
+        cr_expect_eq(bench->why.reason, cases[i].reason, "case %zu: %s", i, bench->why.detail);
+        cr_expect_str_eq(bench->why.field, cases[i].field, "case %zu: %s", i, bench->why.detail);
+    }
+    struct pair many[WEIR_HEADERS_MAX + 2] = {{"ce_specversion", "1.0"}};
+    for (int i = 1; i <= WEIR_HEADERS_MAX; i++)
+        many[i] = (struct pair){"h", "v"};
+    cr_expect_eq(decode_message(bench, many, "{}"), WEIR_REJECT);
+    cr_expect_eq(bench->why.reason, WEIR_REASON_TOO_LARGE);
+    struct weir_header nul = {weir_slice_text("ce_specversion"), weir_slice_of("1.0\0", 4)};
+    struct weir_message message = message_of(weir_slice_text("{}"));
+    message.headers = &nul;
+    message.header_count = 1;
+    cr_expect_eq(weir_decode(bench->decoder, &message, &bench->event, &bench->why), WEIR_REJECT);
+    cr_expect_eq(bench->why.reason, WEIR_REASON_BAD_ENCODING);
+    bench_free(bench);
+}
+
+Test(decode, structured_by_content_type_and_tombstone)
+{
+    struct bench *bench = bench_new();
+
+    cr_expect_eq(decode_message(bench, HEADERS({"content-type", "application/cloudevents+json"}), "{" REQUIRED "}"), WEIR_OK);
+    cr_expect_eq(decode_message(bench, HEADERS({"content-type", "application/json"}), "{" REQUIRED "}"), WEIR_OK);
+    cr_expect_eq(decode_message(bench, HEADERS({"x", "y"}), "{" REQUIRED "}"), WEIR_OK);
+    cr_expect_eq(decode_message(bench, HEADERS({"x", "y"}), NULL), WEIR_REJECT);
+    cr_expect_eq(bench->why.reason, WEIR_REASON_MALFORMED_JSON);
+    bench_free(bench);
+}
+
+/* Every prefix of an event, ending at a guarded page: refused, and never read beyond. */
+Test(decode, cut_anywhere)
+{
+    static const char whole[] = "{" REQUIRED ",\"data\":{\"n\":-1.5e10,\"s\":\"\\u00e9\\\\x\",\"o\":{\"p\":[true,null]}}}";
+    struct bench *bench = bench_new();
+
+    for (size_t length = 0; length <= sizeof whole - 1; length++) {
+        struct guarded guarded = guard(whole, length);
+        struct weir_message message = message_of(guarded.text);
+        cr_expect_eq(weir_decode(bench->decoder, &message, &bench->event, &bench->why),
+                     length == sizeof whole - 1 ? WEIR_OK : WEIR_REJECT, "%zu", length);
+        unguard(&guarded);
+    }
+    bench_free(bench);
+}
