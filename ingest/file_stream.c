@@ -21,6 +21,7 @@ struct weir_file_stream {
     bool is_regular;
     bool is_ended;  /* the file's last byte has been read */
     bool is_within; /* a member or frame has begun and not ended */
+    const char *failure; /* damage that was found behind bytes that were still good */
     uint64_t taken;
     unsigned char *input; /* compressed bytes [begin, end) */
     size_t begin, end;
@@ -169,8 +170,8 @@ static enum weir_status inflate_some(struct weir_file_stream *stream, char *byte
     if (result == Z_STREAM_END)
         stream->is_within = false;
     else if (result != Z_OK && result != Z_BUF_ERROR)
-        return damaged(stream, gzip->msg ? gzip->msg : "no gzip data", reterr);
-    return WEIR_OK;
+        stream->failure = gzip->msg ? gzip->msg : "no gzip data";
+    return stream->failure && *ret_length == 0 ? damaged(stream, stream->failure, reterr) : WEIR_OK;
 }
 
 static enum weir_status decompress_some(struct weir_file_stream *stream, char *bytes, size_t room, size_t *ret_length,
@@ -182,10 +183,10 @@ static enum weir_status decompress_some(struct weir_file_stream *stream, char *b
 
     stream->begin = input.pos;
     *ret_length = output.pos;
-    if (ZSTD_isError(result))
-        return damaged(stream, ZSTD_getErrorName(result), reterr);
     stream->is_within = result != 0;
-    return WEIR_OK;
+    if (ZSTD_isError(result))
+        stream->failure = ZSTD_getErrorName(result);
+    return stream->failure && *ret_length == 0 ? damaged(stream, stream->failure, reterr) : WEIR_OK;
 }
 
 enum weir_status weir_file_stream_read(struct weir_file_stream *stream, int timeout_ms, char *bytes, size_t room,
@@ -196,6 +197,8 @@ enum weir_status weir_file_stream_read(struct weir_file_stream *stream, int time
     if (stream->format == PLAIN)
         return read_raw(stream, timeout_ms, bytes, room, ret_length, reterr);
     *ret_length = 0;
+    if (stream->failure)
+        return damaged(stream, stream->failure, reterr);
     while (status == WEIR_OK && *ret_length == 0) {
         /* What the decompressor holds back comes out first: it may need no more input for that. */
         if (stream->begin < stream->end || stream->is_within)
