@@ -16,9 +16,9 @@ struct bytes {
 struct entry {
     struct weir_window window; /* series_key is owned */
     struct bytes unique;
-    uint64_t token;     /* of the last change after closing */
+    uint64_t token; /* of the last change after closing */
     uint64_t hash;
-    size_t work_place;  /* in lane->work, + 1; 0: not on it */
+    size_t work_place; /* in lane->work, + 1; 0: not on it */
     bool is_closed;
 };
 
@@ -68,7 +68,7 @@ static void append(struct bytes *bytes, const void *data, size_t length)
 static uint64_t hash_of(const struct weir_window *window)
 {
     return weir_hash64(window->series_key.data, window->series_key.length,
-                                (uint64_t)window->start * 0x9e3779b97f4a7c15u ^ (uint64_t)window->end);
+                       (uint64_t)window->start * 0x9e3779b97f4a7c15u ^ (uint64_t)window->end);
 }
 
 static void grow_slots(struct lane *lane)

@@ -14,24 +14,23 @@
  *   L working                  set     spans that have a list of work
  *   L logs                     hash    log name -> its length in bytes; names as in the two rows of logs below
  *   L windows:<start>:<end>    hash    series key (common/model/window.h) -> 41 bytes, little endian:
- *                                        0 u64 events | 8 i128 value * 10^12 | 24 i64 latest_time | 32 i64 latest_offset
- *                                        40 u8 flags: 1 closed, all others 0
- *   L work:<start>:<end>       hash    series key -> u64 token, little endian; gone when empty
- *   L ids:<bucket>:<n>         string  log "ids:<bucket>": 12 bytes for each id (window_store.h)
+ *                                        0 u64 events | 8 i128 value * 10^12 | 24 i64 latest_time | 32 i64
+ * latest_offset 40 u8 flags: 1 closed, all others 0 L work:<start>:<end>       hash    series key -> u64 token, little
+ * endian; gone when empty L ids:<bucket>:<n>         string  log "ids:<bucket>": 12 bytes for each id (window_store.h)
  *   L unique:<start>:<end>:<n> string  log "unique:<start>:<end>": records, little endian:
  *                                        u16 length | series key | u32 n | n * 16 bytes fingerprint
  * A log is a row of bytes cut into strings of 12 MiB (Redis ends at 512 MiB): byte b stands in string b / 12582912.
  * A record may lie across the cut.
  *
- * Valid iff: all spans of `working` are in `spans`; each series in work and unique is in windows; each log is as long as
- * `logs` says. Nothing expires by itself; maxmemory-policy has to be noeviction.
+ * Valid iff: all spans of `working` are in `spans`; each series in work and unique is in windows; each log is as long
+ * as `logs` says. Nothing expires by itself; maxmemory-policy has to be noeviction.
  *
  * Consistency. A cut is one transaction, fenced by WATCH of the lane hash (store_redis_encode.c says why not a script):
  * it looks first and then can not fail. Redis keeps it as one MULTI/EXEC in the AOF and in the replication stream and
- * takes an RDB snapshot between commands, so a crash, failover or restore leaves an older cut, never part of one. An older cut shows at the next write: its epoch,
- * its next_offset, or, for cuts that only closed windows and moved no offset, its number in the epoch differs.
- * A load takes many commands, but take_lane raises the epoch first, so no one else changes what is loaded (raters touch
- * only the work); at its end the epoch is looked at once more.
+ * takes an RDB snapshot between commands, so a crash, failover or restore leaves an older cut, never part of one. An
+ * older cut shows at the next write: its epoch, its next_offset, or, for cuts that only closed windows and moved no
+ * offset, its number in the epoch differs. A load takes many commands, but take_lane raises the epoch first, so no one
+ * else changes what is loaded (raters touch only the work); at its end the epoch is looked at once more.
  *
  * Threads: a handle belongs to one. One handle writes all cuts of an epoch (another one may have taken it), as it
  * counts them. A lane's span set and logs are known to the handle after the first cut, so that it can name every key.
@@ -45,8 +44,8 @@
 
 /* 1. State. */
 
-#define STATE_FIELDS                                                                                                 \
-    "epoch", "next_offset", "high", "watermark", "first_time", "last_time", "read", "counted", "duplicate",          \
+#define STATE_FIELDS                                                                                                   \
+    "epoch", "next_offset", "high", "watermark", "first_time", "last_time", "read", "counted", "duplicate",            \
         "unmatched", "quarantined", "secret"
 enum { STATE_FIELD_COUNT = 12 };
 static const char *const state_field[STATE_FIELD_COUNT] = {STATE_FIELDS};
@@ -126,7 +125,7 @@ static enum weir_status raise_epoch(struct weir_redis_store *store, struct weir_
     if (status != WEIR_OK)
         return status;
     bool fits = reply->type == REDIS_REPLY_ARRAY && reply->elements == STATE_FIELD_COUNT
-             && read_state(reply->element, ret_state);
+                && read_state(reply->element, ret_state);
     freeReplyObject(reply);
     return fits ? WEIR_OK : weir_redis_corrupt(store, lane, "the lane hash", reterr);
 }
@@ -144,8 +143,8 @@ static enum weir_status still_ours(struct weir_redis_store *store, struct weir_s
     uint64_t epoch = 0, cut = 0;
     int64_t next_offset = 0;
     bool same = weir_redis_read_u64(reply->element[0], &epoch) && weir_redis_read_i64(reply->element[1], &next_offset)
-             && weir_redis_read_u64(reply->element[2], &cut) && epoch == state->epoch
-             && next_offset == state->next_offset && cut == 0;
+                && weir_redis_read_u64(reply->element[2], &cut) && epoch == state->epoch
+                && next_offset == state->next_offset && cut == 0;
     freeReplyObject(reply);
     return same ? WEIR_OK
                 : weir_fail(reterr, WEIR_FENCED, "lane %.*s: another worker took it while it was loaded",
@@ -189,7 +188,7 @@ enum answer {
     ANSWER_WRITTEN,
     ANSWER_ALREADY, /* this very cut is there */
     ANSWER_FENCED,
-    ANSWER_STALE,   /* our index, or the lane changed between probe and transaction: once more */
+    ANSWER_STALE, /* our index, or the lane changed between probe and transaction: once more */
 };
 
 static enum weir_status fenced(const struct weir_redis_lane *lane, const struct weir_cut *cut, uint64_t epoch,
@@ -248,8 +247,8 @@ static enum weir_status judge_keys(struct weir_redis_store *store, const struct 
         if (status != WEIR_OK)
             return status;
         uint64_t length = 0;
-        bool fits = type != 'l' ? has_type(reply, type)
-                                : reply->type == REDIS_REPLY_NIL || weir_redis_read_u64(reply, &length);
+        bool fits =
+            type != 'l' ? has_type(reply, type) : reply->type == REDIS_REPLY_NIL || weir_redis_read_u64(reply, &length);
         freeReplyObject(reply);
         if (!fits)
             return weir_redis_wrong_type(store, cut->lane, reterr);
@@ -328,16 +327,17 @@ static enum weir_status send_cut(struct weir_redis_store *store, struct weir_red
         return status;
     lane->has_index = false; /* until the answer is known */
     if (!weir_redis_encode_cut(store, lane, cut))
-        return weir_fail(reterr, WEIR_FATAL,
-                         "lane %.*s: a cut of more than 900 MiB (%zu windows) can not be written at once; flush more often "
-                         "(WEIR_FLUSH_INTERVAL)",
-                         (int)cut->lane.length, cut->lane.data, cut->window_count);
+        return weir_fail(
+            reterr, WEIR_FATAL,
+            "lane %.*s: a cut of more than 900 MiB (%zu windows) can not be written at once; flush more often "
+            "(WEIR_FLUSH_INTERVAL)",
+            (int)cut->lane.length, cut->lane.data, cut->window_count);
     status = look(store, lane, cut, ret_answer, reterr);
     if (status == WEIR_FENCED || (status == WEIR_OK && *ret_answer != ANSWER_WRITTEN)) {
         enum weir_status unwatched = unwatch(store, NULL);
         return status == WEIR_OK && unwatched != WEIR_OK && *ret_answer == ANSWER_STALE
-                 ? weir_fail(reterr, unwatched, "Redis %s: connection lost; reconnecting", store->endpoint.shown)
-                 : status;
+                   ? weir_fail(reterr, unwatched, "Redis %s: connection lost; reconnecting", store->endpoint.shown)
+                   : status;
     }
     redisReply *reply = NULL;
     if (status == WEIR_OK)
@@ -364,8 +364,8 @@ static enum weir_status write_cut(struct weir_window_store *base, const struct w
     if (status != WEIR_OK)
         return status;
     struct weir_redis_lane *lane = lane_of(store, cut->lane);
-    /* Another epoch than the last: the first cut after a take, or a late one of an owner that was fenced. The second must
-     * not make us forget where the first's epoch stands, so it is known only once Redis has accepted it. */
+    /* Another epoch than the last: the first cut after a take, or a late one of an owner that was fenced. The second
+     * must not make us forget where the first's epoch stands, so it is known only once Redis has accepted it. */
     struct weir_redis_lane other = {.epoch = cut->state.epoch};
     bool is_known = lane->epoch == cut->state.epoch;
     struct weir_redis_lane *writing = is_known ? lane : &other;
@@ -395,7 +395,9 @@ static bool is_of_topic(const redisReply *lane, const char *topic)
     if (lane->type != REDIS_REPLY_STRING || lane->len == 0 || lane->len > WEIR_LANE_NAME_MAX)
         return false;
     const char *colon = memrchr(lane->str, ':', lane->len);
-    return colon && (!topic || weir_slice_equal(weir_slice_text(topic), weir_slice_of(lane->str, (size_t)(colon - lane->str))));
+    return colon
+           && (!topic
+               || weir_slice_equal(weir_slice_text(topic), weir_slice_of(lane->str, (size_t)(colon - lane->str))));
 }
 
 static enum weir_status visit_lane(struct weir_redis_store *store, struct weir_slice lane,

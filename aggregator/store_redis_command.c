@@ -109,7 +109,10 @@ void weir_redis_add_outside(struct weir_redis_command *command, const char *data
     command->outside_bytes += length;
 }
 
-void weir_redis_pack_begin(struct weir_redis_command *command) { command->packed_from = command->bytes.length; }
+void weir_redis_pack_begin(struct weir_redis_command *command)
+{
+    command->packed_from = command->bytes.length;
+}
 
 void weir_redis_pack(struct weir_redis_command *command, const void *data, size_t length)
 {

@@ -20,7 +20,10 @@ static const char *const script_file[WEIR_REDIS_SCRIPT_COUNT] = {
 
 static int hex_digit(char c)
 {
-    return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+    return c >= '0' && c <= '9'   ? c - '0'
+           : c >= 'a' && c <= 'f' ? c - 'a' + 10
+           : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                  : -1;
 }
 
 /* Percent-decoding, so that a password may hold '@' and ':'. NULL: a bad escape, or a NUL. */
@@ -133,9 +136,10 @@ enum weir_status weir_redis_parse_url(const char *url, struct weir_redis_endpoin
     if (!fits) {
         weir_redis_endpoint_free(&endpoint);
         /* Not shown: it may hold a password. */
-        return weir_fail(reterr, WEIR_REJECT,
-                         "Redis URL: neither redis://[user:password@]host[:port][/database] nor unix:///path (write '@', "
-                         "'/' and ':' of a password as %%40, %%2F and %%3A)");
+        return weir_fail(
+            reterr, WEIR_REJECT,
+            "Redis URL: neither redis://[user:password@]host[:port][/database] nor unix:///path (write '@', "
+            "'/' and ':' of a password as %%40, %%2F and %%3A)");
     }
     endpoint.shown = endpoint.host ? print_new("%s:%d", endpoint.host, endpoint.port) : print_new("%s", endpoint.path);
     *ret = endpoint;
@@ -207,10 +211,12 @@ static enum weir_status classify(const struct weir_redis_store *store, const cha
     const char *inner = wrapped ? wrapped + 3 : text;
     for (size_t i = 0; i < sizeof(passing) / sizeof(*passing); i++)
         if (has_code(inner, passing[i].code))
-            return weir_fail(reterr, WEIR_RETRY, "Redis %s: %s (%.300s)", store->endpoint.shown, passing[i].remedy, text);
+            return weir_fail(reterr, WEIR_RETRY, "Redis %s: %s (%.300s)", store->endpoint.shown, passing[i].remedy,
+                             text);
     for (size_t i = 0; i < sizeof(lasting) / sizeof(*lasting); i++)
         if (has_code(inner, lasting[i].code))
-            return weir_fail(reterr, WEIR_FATAL, "Redis %s: %s (%.300s)", store->endpoint.shown, lasting[i].remedy, text);
+            return weir_fail(reterr, WEIR_FATAL, "Redis %s: %s (%.300s)", store->endpoint.shown, lasting[i].remedy,
+                             text);
     if (strstr(text, "max number of clients") || strstr(text, "SCRIPT KILL"))
         return weir_fail(reterr, WEIR_RETRY, "Redis %s: %.300s", store->endpoint.shown, text);
     return weir_fail(reterr, WEIR_FATAL, "Redis %s: %.300s", store->endpoint.shown, text);
@@ -219,11 +225,10 @@ static enum weir_status classify(const struct weir_redis_store *store, const cha
 static enum weir_status lost(struct weir_redis_store *store, struct weir_error *reterr)
 {
     bool timed_out = store->context->err == REDIS_ERR_IO && (errno == EAGAIN || errno == EWOULDBLOCK);
-    enum weir_status status =
-        timed_out ? weir_fail(reterr, WEIR_RETRY, "Redis %s: no answer within %d s; reconnecting", store->endpoint.shown,
-                              COMMAND_SECONDS)
-                  : weir_fail(reterr, WEIR_RETRY, "Redis %s: connection lost (%s); reconnecting", store->endpoint.shown,
-                              store->context->errstr);
+    enum weir_status status = timed_out ? weir_fail(reterr, WEIR_RETRY, "Redis %s: no answer within %d s; reconnecting",
+                                                    store->endpoint.shown, COMMAND_SECONDS)
+                                        : weir_fail(reterr, WEIR_RETRY, "Redis %s: connection lost (%s); reconnecting",
+                                                    store->endpoint.shown, store->context->errstr);
     weir_redis_drop(store);
     return status;
 }
@@ -266,17 +271,19 @@ enum weir_status weir_redis_corrupt(struct weir_redis_store *store, struct weir_
                                     struct weir_error *reterr)
 {
     weir_redis_drop(store);
-    return weir_fail(reterr, WEIR_FATAL,
-                     "Redis %s: lane %.*s: %s is not what weir wrote; was the database changed by hand, or did keys get "
-                     "evicted? Restore it from a snapshot, or delete the lane's keys and read Kafka again",
-                     store->endpoint.shown, (int)lane.length, lane.data, what);
+    return weir_fail(
+        reterr, WEIR_FATAL,
+        "Redis %s: lane %.*s: %s is not what weir wrote; was the database changed by hand, or did keys get "
+        "evicted? Restore it from a snapshot, or delete the lane's keys and read Kafka again",
+        store->endpoint.shown, (int)lane.length, lane.data, what);
 }
 
 enum weir_status weir_redis_other_format(struct weir_redis_store *store, struct weir_slice lane,
                                          struct weir_error *reterr)
 {
     weir_redis_drop(store);
-    return weir_fail(reterr, WEIR_FATAL, "Redis %s: lane %.*s was written in another format than " WEIR_REDIS_FORMAT
+    return weir_fail(reterr, WEIR_FATAL,
+                     "Redis %s: lane %.*s was written in another format than " WEIR_REDIS_FORMAT
                      ": run the weir that wrote it, or use another database",
                      store->endpoint.shown, (int)lane.length, lane.data);
 }
@@ -285,7 +292,8 @@ enum weir_status weir_redis_wrong_type(struct weir_redis_store *store, struct we
                                        struct weir_error *reterr)
 {
     weir_redis_drop(store);
-    return weir_fail(reterr, WEIR_FATAL, "Redis %s: lane %.*s: a key of weir: holds something else: is another program "
+    return weir_fail(reterr, WEIR_FATAL,
+                     "Redis %s: lane %.*s: a key of weir: holds something else: is another program "
                      "using this database?",
                      store->endpoint.shown, (int)lane.length, lane.data);
 }
@@ -346,14 +354,15 @@ static enum weir_status check_eviction(struct weir_redis_store *store, struct we
     if (!reply)
         return lost(store, reterr);
     bool evicts = reply->type == REDIS_REPLY_STRING && strstr(reply->str, "maxmemory_policy:allkeys")
-               && !strstr(reply->str, "\nmaxmemory:0\r");
+                  && !strstr(reply->str, "\nmaxmemory:0\r");
     freeReplyObject(reply);
     if (!evicts)
         return WEIR_OK;
     weir_redis_drop(store);
-    return weir_fail(reterr, WEIR_FATAL,
-                     "Redis %s: its maxmemory-policy evicts any key, which would lose usage; set maxmemory-policy noeviction",
-                     store->endpoint.shown);
+    return weir_fail(
+        reterr, WEIR_FATAL,
+        "Redis %s: its maxmemory-policy evicts any key, which would lose usage; set maxmemory-policy noeviction",
+        store->endpoint.shown);
 }
 
 const char *weir_redis_script_text(const char *name, size_t *ret_length)
@@ -393,8 +402,8 @@ enum weir_status weir_redis_connect(struct weir_redis_store *store, struct weir_
     struct timeval connect_time = {CONNECT_SECONDS, 0};
     struct timeval command_time = {COMMAND_SECONDS, 0};
     store->context = store->endpoint.host
-                       ? redisConnectWithTimeout(store->endpoint.host, store->endpoint.port, connect_time)
-                       : redisConnectUnixWithTimeout(store->endpoint.path, connect_time);
+                         ? redisConnectWithTimeout(store->endpoint.host, store->endpoint.port, connect_time)
+                         : redisConnectUnixWithTimeout(store->endpoint.path, connect_time);
     weir_check(store->context);
     if (store->context->err) {
         enum weir_status status = weir_fail(reterr, WEIR_RETRY, "Redis %s: not reached (%s); is it running?",

@@ -1,13 +1,14 @@
 /* A cut as commands: a probe that looks first, then one transaction that writes.
  *
- * The probe: WATCH of the lane hash, what it holds, how long the logs are, and the type of every key that will be written.
- * The transaction: MULTI, the commands, EXEC. Nothing of it is done before EXEC, and EXEC does nothing if the lane hash
- * was changed since WATCH (another owner) or if any command was refused when it was queued (memory, replica, disk). A
- * command that fails inside EXEC is not rolled back, which is why types are looked at first: nothing else can fail there.
+ * The probe: WATCH of the lane hash, what it holds, how long the logs are, and the type of every key that will be
+ * written. The transaction: MULTI, the commands, EXEC. Nothing of it is done before EXEC, and EXEC does nothing if the
+ * lane hash was changed since WATCH (another owner) or if any command was refused when it was queued (memory, replica,
+ * disk). A command that fails inside EXEC is not rolled back, which is why types are looked at first: nothing else can
+ * fail there.
  *
- * Why no script: Lua keeps every string that it touches once, in a table, and its hash reads every second byte only of a
- * string of 32 to 63 bytes. Series keys and totals are such strings and alike: measured here, a script wrote a third of
- * the totals per second that this does, and a customer could choose names that make it far slower.
+ * Why no script: Lua keeps every string that it touches once, in a table, and its hash reads every second byte only of
+ * a string of 32 to 63 bytes. Series keys and totals are such strings and alike: measured here, a script wrote a third
+ * of the totals per second that this does, and a customer could choose names that make it far slower.
  *
  * Windows are ordered by span first, so that each span takes few commands (500 windows in each). A cut is always one
  * transaction, however large: each command stays far below the 1,048,576 arguments that Redis takes. Staging a
@@ -151,7 +152,10 @@ static struct key segment_key(struct weir_slice lane, const char *log, uint64_t 
     return key;
 }
 
-static void put_key(struct weir_redis_stream *stream, const struct key *key) { put(stream, key->bytes, key->length); }
+static void put_key(struct weir_redis_stream *stream, const struct key *key)
+{
+    put(stream, key->bytes, key->length);
+}
 
 /* The probe asks for the key's type; the first letter of what it has to be ("none" fits too): hash, set or string. */
 static void probe_type(struct weir_redis_store *store, const struct key *key, char type)
@@ -183,13 +187,13 @@ static void put_log_length(struct weir_redis_store *store, struct weir_slice lan
 
 void weir_redis_pack_state(struct weir_redis_command *command, const struct weir_lane_state *state)
 {
-#define WEIR_X(name)                                                                                                 \
-    weir_redis_pack_text(command, #name);                                                                            \
+#define WEIR_X(name)                                                                                                   \
+    weir_redis_pack_text(command, #name);                                                                              \
     weir_redis_pack_text(command, "%" PRId64, state->name);
     STATE_TIMES(WEIR_X)
 #undef WEIR_X
-#define WEIR_X(name)                                                                                                 \
-    weir_redis_pack_text(command, #name);                                                                            \
+#define WEIR_X(name)                                                                                                   \
+    weir_redis_pack_text(command, #name);                                                                              \
     weir_redis_pack_text(command, "%" PRIu64, state->counts.name);
     STATE_COUNTS(WEIR_X)
 #undef WEIR_X
@@ -203,13 +207,13 @@ static void put_state(struct weir_redis_store *store, const struct weir_redis_la
     put_key(stream, &key);
     put_text(stream, "cut");
     put_text(stream, "%" PRIu64, lane->cut_number + 1);
-#define WEIR_X(name)                                                                                                 \
-    put_text(stream, #name);                                                                                         \
+#define WEIR_X(name)                                                                                                   \
+    put_text(stream, #name);                                                                                           \
     put_text(stream, "%" PRId64, cut->state.name);
     STATE_TIMES(WEIR_X)
 #undef WEIR_X
-#define WEIR_X(name)                                                                                                 \
-    put_text(stream, #name);                                                                                         \
+#define WEIR_X(name)                                                                                                   \
+    put_text(stream, #name);                                                                                           \
     put_text(stream, "%" PRIu64, cut->state.counts.name);
     STATE_COUNTS(WEIR_X)
 #undef WEIR_X
@@ -239,7 +243,10 @@ static void append_log(struct weir_redis_store *store, struct weir_slice lane, c
     }
 }
 
-static uint64_t segments_of(uint64_t bytes) { return (bytes + WEIR_REDIS_SEGMENT_BYTES - 1) / WEIR_REDIS_SEGMENT_BYTES; }
+static uint64_t segments_of(uint64_t bytes)
+{
+    return (bytes + WEIR_REDIS_SEGMENT_BYTES - 1) / WEIR_REDIS_SEGMENT_BYTES;
+}
 
 static void unique_name(const struct weir_redis_span *span, char name[WEIR_REDIS_NAME_MAX])
 {
@@ -249,7 +256,7 @@ static void unique_name(const struct weir_redis_span *span, char name[WEIR_REDIS
 /* 3. Windows by span. */
 
 struct cut_order {
-    uint32_t *from;  /* by span: where its windows begin in `window`; one more at the end */
+    uint32_t *from;   /* by span: where its windows begin in `window`; one more at the end */
     uint32_t *window; /* positions in cut->windows, span after span */
 };
 
@@ -288,8 +295,8 @@ static struct cut_order order_windows(struct weir_redis_store *store, struct wei
     return order;
 }
 
-static void encode_windows(struct weir_redis_stream *stream, const struct weir_cut *cut, const uint32_t *at, size_t count,
-                           const struct key *key)
+static void encode_windows(struct weir_redis_stream *stream, const struct weir_cut *cut, const uint32_t *at,
+                           size_t count, const struct key *key)
 {
     begin(stream, "HSET", 1 + 2 * count);
     put_key(stream, key);
@@ -304,8 +311,8 @@ static void encode_windows(struct weir_redis_stream *stream, const struct weir_c
 }
 
 /* The closed ones of them, with this change's token; how many there are. */
-static size_t encode_work(struct weir_redis_stream *stream, const struct weir_cut *cut, const uint32_t *at, size_t count,
-                          const struct key *key, uint64_t token)
+static size_t encode_work(struct weir_redis_stream *stream, const struct weir_cut *cut, const uint32_t *at,
+                          size_t count, const struct key *key, uint64_t token)
 {
     unsigned char bytes[WEIR_REDIS_TOKEN_BYTES];
     size_t closed = 0;
@@ -327,7 +334,8 @@ static size_t encode_work(struct weir_redis_stream *stream, const struct weir_cu
     return closed;
 }
 
-/* Records of the span's unique log: u16 series key length | series key | u32 fingerprints | fingerprints, little endian. */
+/* Records of the span's unique log: u16 series key length | series key | u32 fingerprints | fingerprints, little
+ * endian. */
 static void gather_unique(struct weir_redis_buffer *gather, struct weir_redis_span *span, const struct weir_cut *cut,
                           const uint32_t *at, size_t count)
 {

@@ -22,12 +22,13 @@ enum {
     WEIR_REDIS_VALUE_BYTES = WEIR_WINDOW_TOTAL_BYTES + 1, /* total | u8 flags */
     WEIR_REDIS_CLOSED = 1,                                /* flag */
     WEIR_REDIS_TOKEN_BYTES = 8,
-    WEIR_REDIS_CHUNK = 500,                    /* windows in one HSET; finished items in one packed argument */
-    WEIR_REDIS_SEGMENT_BYTES = 12 << 20,       /* a log's bytes in one string: 2^20 ids; Redis ends at 512 MiB */
-    WEIR_REDIS_RANGE_BYTES = 12 << 17,         /* read at a time, a divisor of the segment: 131,072 ids */
-    WEIR_REDIS_SCAN_COUNT = 4096,              /* fields asked of one HSCAN */
-    WEIR_REDIS_PIPELINE = 32,                  /* commands sent ahead of their answers */
-    WEIR_REDIS_CUT_BYTES_MAX = 900 << 20,      /* Redis ends a connection that has queued 1 GiB (client-query-buffer-limit) */
+    WEIR_REDIS_CHUNK = 500,              /* windows in one HSET; finished items in one packed argument */
+    WEIR_REDIS_SEGMENT_BYTES = 12 << 20, /* a log's bytes in one string: 2^20 ids; Redis ends at 512 MiB */
+    WEIR_REDIS_RANGE_BYTES = 12 << 17,   /* read at a time, a divisor of the segment: 131,072 ids */
+    WEIR_REDIS_SCAN_COUNT = 4096,        /* fields asked of one HSCAN */
+    WEIR_REDIS_PIPELINE = 32,            /* commands sent ahead of their answers */
+    WEIR_REDIS_CUT_BYTES_MAX =
+        900 << 20, /* Redis ends a connection that has queued 1 GiB (client-query-buffer-limit) */
 };
 
 struct weir_redis_buffer {
@@ -141,9 +142,9 @@ struct weir_redis_endpoint {
 struct weir_redis_store {
     struct weir_window_store base;
     struct weir_redis_endpoint endpoint;
-    redisContext *context;              /* NULL: not connected */
+    redisContext *context;                 /* NULL: not connected */
     char sha[WEIR_REDIS_SCRIPT_COUNT][41]; /* as this server named them */
-    uint64_t token;                     /* starts at random, so that no two owners' changes carry the same one */
+    uint64_t token;                        /* starts at random, so that no two owners' changes carry the same one */
     struct weir_redis_lane **lanes;
     size_t lane_count;
     struct weir_redis_command command;
@@ -155,9 +156,9 @@ struct weir_redis_store {
     /* A cut under way. */
     struct weir_redis_stream probe;
     struct weir_redis_stream transaction;
-    struct weir_redis_buffer probe_types;   /* a char for each answer of the probe after the first two: a type, or 'l' */
+    struct weir_redis_buffer probe_types; /* a char for each answer of the probe after the first two: a type, or 'l' */
     struct weir_redis_buffer probe_lengths; /* a uint64_t for each 'l': the log's length as the index has it */
-    struct weir_redis_buffer order; /* window order of a cut, counters by span */
+    struct weir_redis_buffer order;         /* window order of a cut, counters by span */
     /* Where the last read_work stopped in the first span of its lane, so that emptied places are not walked again. */
     char cursor_lane[WEIR_LANE_NAME_MAX];
     uint32_t cursor_lane_length;

@@ -119,7 +119,7 @@ enum weir_status weir_redis_read_index(struct weir_redis_store *store, struct we
         return status;
     weir_redis_index_clear(index);
     bool fits = reply->element[0]->type == REDIS_REPLY_ARRAY && reply->element[1]->type == REDIS_REPLY_ARRAY
-             && fill_index(index, reply->element[0], reply->element[1]);
+                && fill_index(index, reply->element[0], reply->element[1]);
     freeReplyObject(reply);
     return fits ? WEIR_OK : weir_redis_corrupt(store, lane, "the set of spans or the hash of logs", reterr);
 }
@@ -170,7 +170,10 @@ static enum weir_status read_log(struct weir_redis_store *store, struct weir_sli
     return WEIR_OK;
 }
 
-static void take_to_buffer(void *context, const char *data, size_t length) { weir_redis_put(context, data, length); }
+static void take_to_buffer(void *context, const char *data, size_t length)
+{
+    weir_redis_put(context, data, length);
+}
 
 struct ids_sink {
     const struct weir_lane_loader *loader;
@@ -232,8 +235,8 @@ static bool split_records(const struct weir_redis_buffer *log, struct unique_rec
         if (left < 2 || left - 2 < key || left - 2 - key < 4)
             return false;
         const unsigned char *size = at + 2 + key;
-        uint64_t bytes = (size[0] | (uint64_t)size[1] << 8 | (uint64_t)size[2] << 16 | (uint64_t)size[3] << 24)
-                       * WEIR_UNIQUE_BYTES;
+        uint64_t bytes =
+            (size[0] | (uint64_t)size[1] << 8 | (uint64_t)size[2] << 16 | (uint64_t)size[3] << 24) * WEIR_UNIQUE_BYTES;
         if (left - 6 - key < bytes || bytes > UINT32_MAX)
             return false;
         if (records->count == records->capacity) {
@@ -378,7 +381,8 @@ static enum weir_status load_unique_span(struct weir_redis_store *store, struct 
     struct window_sink sink = {load_window, loading};
     status = scan_spans(store, lane, "windows", span, 1, &sink, reterr);
     if (status == WEIR_OK && loading->records.claimed != loading->records.count)
-        status = weir_redis_corrupt(store, lane, "a log of unique fingerprints names a window that is not there", reterr);
+        status =
+            weir_redis_corrupt(store, lane, "a log of unique fingerprints names a window that is not there", reterr);
     loading->records.count = 0;
     return status;
 }

@@ -4,7 +4,8 @@
 
 #include "aggregator/store_redis_internal.h"
 
-/* 1. Reading. Tokens are read before totals: a change in between leaves an old token, which finish_work then refuses. */
+/* 1. Reading. Tokens are read before totals: a change in between leaves an old token, which finish_work then refuses.
+ */
 
 struct work_batch {
     struct weir_slice lane;
@@ -52,7 +53,7 @@ static enum weir_status read_working(struct weir_redis_store *store, struct weir
     if (status != WEIR_OK)
         return status;
     bool fits = reply->type == REDIS_REPLY_NIL
-             || (reply->type == REDIS_REPLY_STRING && strcmp(reply->str, WEIR_REDIS_FORMAT) == 0);
+                || (reply->type == REDIS_REPLY_STRING && strcmp(reply->str, WEIR_REDIS_FORMAT) == 0);
     freeReplyObject(reply);
     if (!fits)
         return weir_redis_other_format(store, lane, reterr);
@@ -80,8 +81,8 @@ static enum weir_status size_batch(struct weir_redis_store *store, struct work_b
 {
     for (size_t i = 0; i < batch->count; i++) {
         char key[WEIR_REDIS_KEY_MAX];
-        size_t length = weir_redis_key(key, batch->lane, "work:%" PRId64 ":%" PRId64, batch->spans[i].start,
-                                       batch->spans[i].end);
+        size_t length =
+            weir_redis_key(key, batch->lane, "work:%" PRId64 ":%" PRId64, batch->spans[i].start, batch->spans[i].end);
         redisAppendCommand(store->context, "HLEN %b", key, length);
     }
     size_t items = 0, needed = 0;
@@ -170,8 +171,8 @@ static void send_totals(struct weir_redis_store *store, const struct work_batch 
     argv[0] = "HMGET";
     lengths[0] = 5;
     argv[1] = key;
-    lengths[1] = weir_redis_key(key, batch->lane, "windows:%" PRId64 ":%" PRId64, batch->spans[i].start,
-                                batch->spans[i].end);
+    lengths[1] =
+        weir_redis_key(key, batch->lane, "windows:%" PRId64 ":%" PRId64, batch->spans[i].start, batch->spans[i].end);
     for (size_t n = 0; n < batch->wanted[i]; n++) {
         argv[n + 2] = pairs->element[2 * n]->str;
         lengths[n + 2] = pairs->element[2 * n]->len;
@@ -201,7 +202,7 @@ static enum weir_status take_totals(struct weir_redis_store *store, const struct
         item->window.start = batch->spans[i].start;
         item->window.end = batch->spans[i].end;
         fits = weir_redis_read_value(totals->element[n], &item->window.total, &is_closed)
-            && read_token(pairs->element[2 * n + 1], &item->token);
+               && read_token(pairs->element[2 * n + 1], &item->token);
         *count += fits;
     }
     freeReplyObject(totals);

@@ -1,10 +1,10 @@
-/* The window store against a real Redis: cuts written, a lane loaded, work drained, beside what the same Redis does with
- * a bare pipeline of HSET and with bare APPEND in the same run.
+/* The window store against a real Redis: cuts written, a lane loaded, work drained, beside what the same Redis does
+ * with a bare pipeline of HSET and with bare APPEND in the same run.
  *
  *   benchmark_store [--smoke] [--url redis://…]
  *
- * Without --url it starts a redis-server of its own on a free loopback port (no persistence). Ends with a digest of what
- * was loaded, compared with what was written: a fast wrong answer fails.
+ * Without --url it starts a redis-server of its own on a free loopback port (no persistence). Ends with a digest of
+ * what was loaded, compared with what was written: a fast wrong answer fails.
  */
 #include <inttypes.h>
 #include <time.h>
@@ -63,12 +63,11 @@ static void prepare(struct bench *bench, size_t series, size_t spans, size_t ids
     for (size_t i = 0; i < ids_per_cut * WEIR_ID_BYTES; i++)
         bench->ids[i] = (char)(i * 2654435761u >> 11);
     for (size_t i = 0; i < series; i++) {
-        int length = snprintf(bench->keys[i], sizeof(*bench->keys), "%c%ctokens%c%ccustomer-%07zu\1%c%cmodel%c%clarge", 6, 0,
-                              16, 0, i / spans, 5, 0, 5, 0);
+        int length = snprintf(bench->keys[i], sizeof(*bench->keys), "%c%ctokens%c%ccustomer-%07zu\1%c%cmodel%c%clarge",
+                              6, 0, 16, 0, i / spans, 5, 0, 5, 0);
         int64_t start = (int64_t)(490000 + i % spans) * 3600 * NS;
-        bench->windows[i].window = (struct weir_window){.series_key = weir_slice_of(bench->keys[i], (size_t)length),
-                                                        .start = start,
-                                                        .end = start + 3600 * NS};
+        bench->windows[i].window = (struct weir_window){
+            .series_key = weir_slice_of(bench->keys[i], (size_t)length), .start = start, .end = start + 3600 * NS};
     }
 }
 
@@ -125,7 +124,8 @@ static void take(struct bench *bench, const char *lane, const struct weir_lane_l
 {
     static const unsigned char secret[WEIR_LANE_SECRET_BYTES] = "benchmark";
     struct weir_error error = {""};
-    must(bench->store->ops->take_lane(bench->store, weir_slice_text(lane), secret, loader, &bench->state, &error), &error);
+    must(bench->store->ops->take_lane(bench->store, weir_slice_text(lane), secret, loader, &bench->state, &error),
+         &error);
 }
 
 /* Cuts of `windows` windows and `ids` ids each; the seconds that it took. */
@@ -144,8 +144,7 @@ static double write_cuts(struct bench *bench, const char *lane, size_t cuts, siz
             cut_windows[i].is_closed = is_closed;
         }
         preparing += now_seconds() - before;
-        struct weir_cut_ids bucket = {(int64_t)(c * 10 / cuts),
-                                      weir_slice_of(bench->ids, ids * WEIR_ID_BYTES)};
+        struct weir_cut_ids bucket = {(int64_t)(c * 10 / cuts), weir_slice_of(bench->ids, ids * WEIR_ID_BYTES)};
         struct weir_cut cut = {.lane = weir_slice_text(lane),
                                .expected_offset = bench->state.next_offset,
                                .state = bench->state,
@@ -219,8 +218,8 @@ static int run(struct bench *bench, bool is_smoke)
     printf("bare APPEND             %8.2f million ids/s\n", bare_append(bench, cuts) / 1e6);
     take(bench, "bench:0", NULL);
     double fill = write_cuts(bench, "bench:0", 1, series, 0, false);
-    printf("one cut of all series   %8.2f million totals/s (%zu windows, %.2f s, new)\n", (double)series / fill / 1e6, series,
-           fill);
+    printf("one cut of all series   %8.2f million totals/s (%zu windows, %.2f s, new)\n", (double)series / fill / 1e6,
+           series, fill);
     static const size_t sizes[] = {1000, 10000, 100000};
     for (size_t i = 0; i < 3; i++) {
         size_t count = series / sizes[i] ? series / sizes[i] : 1;
@@ -246,7 +245,8 @@ static int run(struct bench *bench, bool is_smoke)
     printf("cuts of  10000 closed   %8.2f million totals/s\n", (double)(closed * 10000) / seconds / 1e6);
     double start = now_seconds();
     size_t drained = drain(bench, "bench:2", 10000);
-    printf("work drained by 10000   %8.2f million windows/s (%zu)\n", (double)drained / (now_seconds() - start) / 1e6, drained);
+    printf("work drained by 10000   %8.2f million windows/s (%zu)\n", (double)drained / (now_seconds() - start) / 1e6,
+           drained);
     if (drained != closed * 10000)
         result = 1;
     release(bench);

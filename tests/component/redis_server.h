@@ -1,4 +1,5 @@
-/* A Redis of the test's own: a private redis-server on a free loopback port, in a temporary folder, gone with the test. */
+/* A Redis of the test's own: a private redis-server on a free loopback port, in a temporary folder, gone with the test.
+ */
 #ifndef WEIR_TESTS_COMPONENT_REDIS_SERVER_H
 #define WEIR_TESTS_COMPONENT_REDIS_SERVER_H
 
@@ -42,7 +43,8 @@ static void redis_server_exec(const struct redis_server *server)
     snprintf(socket_path, sizeof(socket_path), "%s/socket", server->folder);
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     execlp("redis-server", "redis-server", "--bind", "127.0.0.1", "--port", port, "--unixsocket", socket_path, "--dir",
-           server->folder, "--save", "", "--appendonly", "no", "--logfile", "log", "--loglevel", "warning", (char *)NULL);
+           server->folder, "--save", "", "--appendonly", "no", "--logfile", "log", "--loglevel", "warning",
+           (char *)NULL);
     perror("redis-server");
     _exit(127);
 }

@@ -6,6 +6,7 @@
 #include <criterion/criterion.h>
 #include <criterion/parameterized.h>
 #include <inttypes.h>
+#include <pthread.h>
 
 #include "aggregator/window_store.h"
 #include "common/hash.h"
@@ -16,7 +17,10 @@ enum { MINUTE = 60 };
 
 static struct redis_server server;
 
-static void stop_server(void) { redis_server_stop(&server); } /* also after a failed assertion */
+static void stop_server(void)
+{
+    redis_server_stop(&server);
+} /* also after a failed assertion */
 
 TestSuite(window_store, .fini = stop_server);
 TestSuite(window_store_redis, .fini = stop_server);
@@ -56,25 +60,28 @@ static void close_twin(struct fixture *fixture)
     redis_server_stop(&server);
 }
 
-#define CONTRACT(name)                                                                                               \
-    static void contract_##name(struct fixture *f);                                                                  \
-    ParameterizedTestParameters(window_store, name)                                                                  \
-    {                                                                                                                \
-        static int which[] = {0, 1};                                                                                 \
-        return cr_make_param_array(int, which, 2);                                                                   \
-    }                                                                                                                \
-    ParameterizedTest(int *which, window_store, name)                                                                \
-    {                                                                                                                \
-        struct fixture fixture;                                                                                      \
-        open_twin(&fixture, twins[*which], "a topic:with {braces}");                                                 \
-        contract_##name(&fixture);                                                                                   \
-        close_twin(&fixture);                                                                                        \
-    }                                                                                                                \
+#define CONTRACT(name)                                                                                                 \
+    static void contract_##name(struct fixture *f);                                                                    \
+    ParameterizedTestParameters(window_store, name)                                                                    \
+    {                                                                                                                  \
+        static int which[] = {0, 1};                                                                                   \
+        return cr_make_param_array(int, which, 2);                                                                     \
+    }                                                                                                                  \
+    ParameterizedTest(int *which, window_store, name)                                                                  \
+    {                                                                                                                  \
+        struct fixture fixture;                                                                                        \
+        open_twin(&fixture, twins[*which], "a topic:with {braces}");                                                   \
+        contract_##name(&fixture);                                                                                     \
+        close_twin(&fixture);                                                                                          \
+    }                                                                                                                  \
     static void contract_##name(struct fixture *f)
 
 static const unsigned char secret[WEIR_LANE_SECRET_BYTES] = "\0\r\n\xff secret of thirty-two by..";
 
-static struct weir_slice lane_name(const struct fixture *f) { return weir_slice_text(f->lane); }
+static struct weir_slice lane_name(const struct fixture *f)
+{
+    return weir_slice_text(f->lane);
+}
 
 /* 2. What is loaded and scanned, in a list sorted by identity. */
 
@@ -186,7 +193,10 @@ static void on_window(void *context, const struct weir_window *window, bool is_c
     add_unique(row, unique);
 }
 
-static void on_ids(void *context, int64_t bucket, struct weir_slice ids) { add_ids(context, bucket, ids); }
+static void on_ids(void *context, int64_t bucket, struct weir_slice ids)
+{
+    add_ids(context, bucket, ids);
+}
 
 static void on_scan(void *context, const struct weir_window *window, bool is_closed, bool has_work)
 {
@@ -219,7 +229,7 @@ static void scan(struct fixture *f, struct picture *picture)
 static bool same_total(const struct weir_window_total *a, const struct weir_window_total *b)
 {
     return a->events == b->events && a->value.e12 == b->value.e12 && a->latest_time == b->latest_time
-        && a->latest_offset == b->latest_offset;
+           && a->latest_offset == b->latest_offset;
 }
 
 /* 3. Cuts. */
@@ -530,8 +540,8 @@ CONTRACT(unique_fingerprints_add_up_by_window)
     take(f, &picture);
     cr_assert_eq(picture.count, 4);
     for (int w = 0; w < 4; w++) {
-        struct row *row = find_row(&picture, w / 2 * MINUTE * NS, (w / 2 + 1) * MINUTE * NS,
-                                   weir_slice_text(w & 1 ? "b" : "a"));
+        struct row *row =
+            find_row(&picture, w / 2 * MINUTE * NS, (w / 2 + 1) * MINUTE * NS, weir_slice_text(w & 1 ? "b" : "a"));
         cr_assert_eq(row->unique_length, w < 3 ? 64 : 0);
         cr_assert(w == 3 || memcmp(row->unique, fingerprints, 64) == 0);
     }
@@ -671,7 +681,8 @@ CONTRACT(lanes_are_listed_by_topic)
     must_write(f, &cut, &picture.state);
     snprintf(topic, sizeof(topic), "%.*s", (int)(strrchr(f->lane, ':') - f->lane), f->lane);
     snprintf(other, sizeof(other), "%s:0:3", topic); /* of topic "<topic>:0" */
-    cr_assert_eq(f->store->ops->take_lane(f->store, weir_slice_text(other), secret, NULL, &picture.state, &error), WEIR_OK);
+    cr_assert_eq(f->store->ops->take_lane(f->store, weir_slice_text(other), secret, NULL, &picture.state, &error),
+                 WEIR_OK);
     struct listed listed = {.only = f->lane}, listed_other = {.only = other};
     f->store->ops->list_lanes(f->store, topic, on_lane, &listed, &error);
     f->store->ops->list_lanes(f->store, topic, on_lane, &listed_other, &error);
@@ -706,7 +717,8 @@ static uint64_t roll(struct random_walk *walk, uint64_t below)
     return (z ^ (z >> 31)) % below;
 }
 
-static const char *const walk_keys[] = {"a", "b\xff", "a longer series key with more bytes in it than a listpack likes to hold"};
+static const char *const walk_keys[] = {"a", "b\xff",
+                                        "a longer series key with more bytes in it than a listpack likes to hold"};
 
 static void random_cut(struct random_walk *walk, struct cut *cut)
 {
@@ -830,7 +842,8 @@ static void walk_rate(struct random_walk *walk)
     if (roll(walk, 6) == 0)
         bend(walk);
     for (int i = 0; i < 3 && status == WEIR_RETRY; i++)
-        status = walk->f->store->ops->finish_work(walk->f->store, lane_name(walk->f), work + first, count - first, &error);
+        status =
+            walk->f->store->ops->finish_work(walk->f->store, lane_name(walk->f), work + first, count - first, &error);
     cr_assert_eq(status, WEIR_OK, "%s", error.text);
 }
 
@@ -942,12 +955,12 @@ static void make_large(struct large *large, size_t windows, size_t bytes, size_t
         large->bytes[i] = (char)(i * 2654435761u >> 13);
     for (size_t i = 0; i < windows; i++) {
         int length = snprintf(large->keys[i], 32, "series number %zu", i);
-        large->windows[i] = (struct weir_cut_window){
-            .window = {.series_key = weir_slice_of(large->keys[i], (size_t)length),
-                       .start = (int64_t)(i % spans) * MINUTE * NS,
-                       .end = (int64_t)(i % spans + 1) * MINUTE * NS,
-                       .total = {i, {(weir_int128)i * i}, (int64_t)i, -(int64_t)i}},
-            .is_closed = i % 2 == 0};
+        large->windows[i] =
+            (struct weir_cut_window){.window = {.series_key = weir_slice_of(large->keys[i], (size_t)length),
+                                                .start = (int64_t)(i % spans) * MINUTE * NS,
+                                                .end = (int64_t)(i % spans + 1) * MINUTE * NS,
+                                                .total = {i, {(weir_int128)i * i}, (int64_t)i, -(int64_t)i}},
+                                     .is_closed = i % 2 == 0};
     }
 }
 
@@ -972,7 +985,11 @@ static size_t drain(struct fixture *f, size_t batch)
 /* Logs over several segments, ids and fingerprints across their ends, and more items than one packed argument holds. */
 CONTRACT(a_cut_of_two_million_windows_is_one_cut)
 {
+#ifdef __SANITIZE_ADDRESS__
+    enum { WINDOWS = 200000, IDS = 2500001, FINGERPRINTS = 1000001 };
+#else
     enum { WINDOWS = 2000000, IDS = 2500001, FINGERPRINTS = 1000001 };
+#endif
     struct picture picture = {0};
     struct large large;
     make_large(&large, WINDOWS, (size_t)IDS * WEIR_ID_BYTES, 3);
@@ -997,8 +1014,8 @@ CONTRACT(a_cut_of_two_million_windows_is_one_cut)
     struct weir_error error = {""};
     cr_assert_eq(f->store->ops->take_lane(f->store, lane_name(f), secret, &loader, &picture.state, &error), WEIR_OK,
                  "%s", error.text);
-    cr_assert_eq(memcmp(&loaded, &expected, sizeof(loaded)), 0, "%" PRIu64 " windows, %" PRIu64 " ids, %" PRIu64 " unique",
-                 loaded.windows, loaded.ids, loaded.unique);
+    cr_assert_eq(memcmp(&loaded, &expected, sizeof(loaded)), 0,
+                 "%" PRIu64 " windows, %" PRIu64 " ids, %" PRIu64 " unique", loaded.windows, loaded.ids, loaded.unique);
     cr_assert_eq(drain(f, 50000), WINDOWS / 2);
     free_large(&large);
     clear(&picture);
@@ -1160,8 +1177,14 @@ Test(window_store_redis, memory_that_ends_anywhere_leaves_whole_cuts)
 
 Test(window_store_redis, a_wrong_type_anywhere_refuses_the_whole_cut)
 {
-    static const char *const spoiled[] = {"lane", "spans", "logs", "working", "windows:600000000000:660000000000",
-                                          "work:600000000000:660000000000", "unique:600000000000:660000000000:0", "ids:10:0"};
+    static const char *const spoiled[] = {"lane",
+                                          "spans",
+                                          "logs",
+                                          "working",
+                                          "windows:600000000000:660000000000",
+                                          "work:600000000000:660000000000",
+                                          "unique:600000000000:660000000000:0",
+                                          "ids:10:0"};
     struct fixture fixture, *f = &fixture;
     redisContext *context = open_private(f);
     struct weir_error error;
@@ -1321,6 +1344,62 @@ Test(window_store_redis, another_handle_may_write_what_one_has_taken)
     close_private(f, context);
 }
 
+struct rival {
+    pthread_t thread;
+    const char *lane;
+    int written, fenced;
+};
+
+/* Takes the lane and counts one id an offset, until fenced; then takes it again. */
+static void *compete(void *context)
+{
+    struct rival *rival = context;
+    struct fixture f = {.is_redis = true};
+    struct weir_error error;
+    snprintf(f.lane, sizeof(f.lane), "%s", rival->lane);
+    cr_assert_eq(weir_store_redis_open(server.url, &f.store, &error), WEIR_OK);
+    while (rival->written < 300) {
+        struct weir_lane_state state;
+        enum weir_status status = f.store->ops->take_lane(f.store, lane_name(&f), secret, NULL, &state, &error);
+        cr_assert(status == WEIR_OK || status == WEIR_FENCED, "%s", error.text);
+        while (status == WEIR_OK && rival->written < 300) {
+            struct cut cut;
+            char id[WEIR_ID_BYTES] = {0};
+            begin_cut(&f, &cut, &state, state.next_offset + 1);
+            memcpy(id, &cut.cut.state.next_offset, 8);
+            put_ids(&cut, 0, id, sizeof(id));
+            status = f.store->ops->write_cut(f.store, &cut.cut, &error);
+            cr_assert(status == WEIR_OK || status == WEIR_FENCED, "%s", error.text);
+            rival->written += status == WEIR_OK;
+            rival->fenced += status == WEIR_FENCED;
+            state = cut.cut.state;
+        }
+    }
+    weir_window_store_free(f.store);
+    return NULL;
+}
+
+Test(window_store_redis, rivals_for_a_lane_lose_and_double_nothing)
+{
+    struct fixture fixture, *f = &fixture;
+    redisContext *context = open_private(f);
+    struct picture picture = {0};
+    struct rival rivals[3] = {{.lane = f->lane}, {.lane = f->lane}, {.lane = f->lane}};
+    for (int i = 0; i < 3; i++)
+        cr_assert_eq(pthread_create(&rivals[i].thread, NULL, compete, &rivals[i]), 0);
+    for (int i = 0; i < 3; i++)
+        pthread_join(rivals[i].thread, NULL);
+    take(f, &picture);
+    cr_assert_eq(picture.state.next_offset, 899);
+    cr_assert_eq(picture.ids_count, 1);
+    cr_assert_eq(picture.ids[0].length, 900 * WEIR_ID_BYTES);
+    for (int64_t i = 0; i < 900; i++)
+        cr_assert_eq(memcmp(picture.ids[0].ids + i * WEIR_ID_BYTES, &i, 8), 0, "id %d", (int)i);
+    cr_assert_gt(rivals[0].fenced + rivals[1].fenced + rivals[2].fenced, 0);
+    clear(&picture);
+    close_private(f, context);
+}
+
 Test(window_store_redis, replica_password_and_eviction_are_named)
 {
     struct fixture fixture, *f = &fixture;
@@ -1382,8 +1461,8 @@ Test(window_store_redis, bad_urls_are_refused_without_showing_them)
                                        "redis://[::1]x",
                                        "unix:relative",
                                        "rediss://u:hidden@host:6379"};
-    static const char *const good[] = {"redis://host", "redis://host:1/15", "redis://:p@host/", "redis://[::1]:7000/2",
-                                       "unix:/path", "unix:///path"};
+    static const char *const good[] = {"redis://host",         "redis://host:1/15", "redis://:p@host/",
+                                       "redis://[::1]:7000/2", "unix:/path",        "unix:///path"};
     struct weir_window_store *store;
     struct weir_error error;
     for (size_t i = 0; i < sizeof(urls) / sizeof(*urls); i++) {
