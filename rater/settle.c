@@ -77,9 +77,11 @@ bool weir_rater_true_up(struct weir_rater *rater, const struct weir_contract *co
     struct weir_line_item item =
         period_item(contract, period, weir_price_book_at(contract->book, period->start));
     item.item = commitment->key;
+    item.quantity = weir_decimal_of(0); /* docs/rating.md 6.3: an amount, not a number of anything */
     item.kind = WEIR_KIND_TRUE_UP;
     item.component = WEIR_COMPONENT_TRUE_UP;
-    item.unit_price = item.amount = change;
+    item.has_unit_price = false;
+    item.amount = change;
     item.revision = ++period->true_up_revision;
     weir_rater_add_item(rater, &item);
     period->true_up = shortfall;
