@@ -41,8 +41,7 @@ static const struct row rows[] = {
      "window store: redis://[user:password@]host:port[/db] or unix:///path"},
     {"postgres.url", TEXT, POSTGRES | WEIR_COMMAND_INGEST, "postgresql:///weir", 0, 0, AT(postgres_url),
      "ledger: any libpq connection string"},
-    {"catalog", TEXT, CATALOG, "", 0, 0, AT(catalog),
-     "folder of JSON files, or one file; empty: the one applied last in PostgreSQL"},
+    {"catalog", TEXT, CATALOG, "", 0, 0, AT(catalog), "folder of JSON files or one file; empty: the one applied last"},
     {"lateness", DURATION, WEIR_COMMAND_INGEST, "24h", 0, 9500 * WEIR_HOUR, AT(lateness),
      "how late an event is accepted, in event time"},
     {"disorder", DURATION, WEIR_COMMAND_INGEST, "10s", 0, 9500 * WEIR_HOUR, AT(disorder),
@@ -65,12 +64,13 @@ static const struct row rows[] = {
     {"rater.interval", DURATION, WEIR_COMMAND_RATER, "200ms", WEIR_SECOND / 100, WEIR_HOUR, AT(rater_interval),
      "how often the lists of work are looked at"},
     {"metrics.listen", TEXT, DAEMON, "127.0.0.1:9464", 0, 0, AT(metrics_listen),
-     "host:port of /metrics, /healthz and /readyz; port 0: any free one; off: none"},
+     "host:port of /metrics, /healthz, /readyz; port 0: any free one; off: none"},
     {"log.format", LOG_FORMAT, WEIR_COMMAND_ANY, "text", 0, 0, AT(log_format), "text or json"},
     {"log.level", LOG_LEVEL, WEIR_COMMAND_ANY, "info", 0, 0, AT(log_level), "error, warn, info or debug"},
     {"until_end", SWITCH, WEIR_COMMAND_INGEST, "false", 0, 0, AT(until_end),
      "stop, flushed, at the offsets that were the end at the start"},
-    {"until_done", SWITCH, WEIR_COMMAND_RATER, "false", 0, 0, AT(until_done), "stop when nothing closed is left to rate"},
+    {"until_done", SWITCH, WEIR_COMMAND_RATER, "false", 0, 0, AT(until_done),
+     "stop when nothing closed is left to rate"},
     {"dry_run", SWITCH, WEIR_COMMAND_MIGRATE | WEIR_COMMAND_APPLY, "false", 0, 0, AT(dry_run),
      "say what would be done, and do nothing"},
 };
@@ -154,6 +154,8 @@ static bool parse_whole(const char *text, int64_t *ret_value)
 {
     char *end;
 
+    if (!isdigit((unsigned char)*text) && *text != '-') /* strtoll would pass over white space and '+' */
+        return false;
     errno = 0;
     *ret_value = strtoll(text, &end, 10);
     return end != text && *end == '\0' && errno == 0;
@@ -195,14 +197,16 @@ static bool set_row(const struct loading *loading, const struct row *row, const 
     return true;
 }
 
-/* 3. the file ------------------------------------------------------------------------------------------------------- */
+/* 3. the file -------------------------------------------------------------------------------------------------------
+ */
 static bool set_properties(const struct loading *loading, const char *file, json_t *object)
 {
     struct weir_settings *settings = loading->settings;
     const char *name;
     json_t *value;
 
-    json_object_foreach(object, name, value) {
+    json_object_foreach(object, name, value)
+    {
         if (!json_is_string(value) || settings->kafka_property_count == WEIR_PROPERTIES_MAX) {
             fprintf(stderr, "%s: %s: kafka.properties.%s: a string is needed, and at most %d properties\n",
                     loading->usage->name, file, name, WEIR_PROPERTIES_MAX);
@@ -230,13 +234,16 @@ static bool set_json(const struct loading *loading, const char *file, const char
     }
     if (json_is_string(value))
         return set_row(loading, row, where, json_string_value(value));
-    if (json_is_boolean(value))
+    if (json_is_boolean(value) && row->type == SWITCH)
         return set_row(loading, row, where, json_is_true(value) ? "true" : "false");
-    if (json_is_integer(value)) {
+    if (json_is_integer(value) && row->type == WHOLE) {
         snprintf(number, sizeof number, "%" JSON_INTEGER_FORMAT, json_integer_value(value));
         return set_row(loading, row, where, number);
     }
-    fprintf(stderr, "%s: %s: a string, a whole number, true or false is needed\n", loading->usage->name, where);
+    fprintf(stderr, "%s: %s: %s is needed\n", loading->usage->name, where,
+            row->type == SWITCH  ? "true or false"
+            : row->type == WHOLE ? "a whole number"
+                                 : "a string");
     return false;
 }
 
@@ -247,7 +254,8 @@ static bool set_object(const struct loading *loading, const char *file, const ch
     json_t *value;
     bool is_good = true;
 
-    json_object_foreach(object, name, value) {
+    json_object_foreach(object, name, value)
+    {
         const char *path = weir_arena_print(loading->arena, "%s%s%s", prefix, *prefix ? "." : "", name);
         if (strcmp(path, "kafka.properties") == 0 && json_is_object(value))
             is_good = set_properties(loading, file, value) && is_good;
@@ -275,7 +283,8 @@ static bool set_file(const struct loading *loading, const char *file)
     return is_good;
 }
 
-/* 4. flags and help ----------------------------------------------------------------------------------------------------- */
+/* 4. flags and help
+ * ----------------------------------------------------------------------------------------------------- */
 static void print_help(const struct weir_usage *usage)
 {
     char flag[NAME_MAX_BYTES], environment[NAME_MAX_BYTES];
@@ -309,10 +318,11 @@ static const struct row *find_flag(const struct weir_usage *usage, const char *n
     return NULL;
 }
 
-static bool unknown_flag(const struct weir_usage *usage, const char *name)
+static bool unknown_flag(const struct weir_usage *usage, const char *argument, size_t length)
 {
-    char flag[NAME_MAX_BYTES], best[NAME_MAX_BYTES] = "help";
+    char flag[NAME_MAX_BYTES], best[NAME_MAX_BYTES] = "help", name[2 * NAME_MAX_BYTES];
 
+    snprintf(name, sizeof name, "%.*s", (int)length, argument);
     for (int i = 0; i < ROW_COUNT; i++) {
         flag_name(&rows[i], flag);
         if ((rows[i].commands & usage->command) && distance(name, flag) < distance(name, best))
@@ -333,7 +343,7 @@ static bool take_flag(const struct loading *loading, int argc, char **argv, int 
     const char *value = equals ? equals + 1 : NULL;
 
     if (!is_config && !row)
-        return unknown_flag(loading->usage, name);
+        return unknown_flag(loading->usage, name, length);
     if (row && row->type == SWITCH && !value)
         value = "true";
     if (!value && *at + 1 < argc)
@@ -346,7 +356,9 @@ static bool take_flag(const struct loading *loading, int argc, char **argv, int 
         *ret_config = value;
         return true;
     }
-    return !loading->arena || set_row(loading, row, argv[*at], value);
+    char where[NAME_MAX_BYTES + 2];
+    snprintf(where, sizeof where, "--%.*s", (int)length, name);
+    return !loading->arena || set_row(loading, row, where, value);
 }
 
 /* Two passes: the file of --config comes before the environment, the other flags after it. */
@@ -373,7 +385,8 @@ static bool take_flags(const struct loading *loading, int argc, char **argv, con
     return true;
 }
 
-/* 5. all of it ------------------------------------------------------------------------------------------------------- */
+/* 5. all of it -------------------------------------------------------------------------------------------------------
+ */
 static bool check_together(const struct loading *loading)
 {
     struct weir_settings *settings = loading->settings;
@@ -382,8 +395,9 @@ static bool check_together(const struct loading *loading)
         settings->id_retention = settings->lateness;
     if (settings->id_retention >= settings->lateness)
         return true;
-    fprintf(stderr, "%s: id_retention is shorter than lateness: a late resend could not be told from a new event. Raise "
-                    "id_retention or lower lateness\n",
+    fprintf(stderr,
+            "%s: id_retention is shorter than lateness: a late resend could not be told from a new event. Raise "
+            "id_retention or lower lateness\n",
             loading->usage->name);
     return false;
 }
@@ -450,12 +464,18 @@ void weir_settings_describe(FILE *output)
 const char *weir_url_redact(const char *url, char text[WEIR_SETTING_TEXT_MAX])
 {
     const char *user = strstr(url, "://");
-    const char *at = user ? strchr(user + 3, '@') : NULL;
     const char *colon = user ? strchr(user + 3, ':') : NULL;
+    const char *at = strrchr(url, '@'); /* the last: a password may hold one */
+    const char *key;
 
     if (at && colon && colon < at)
         snprintf(text, WEIR_SETTING_TEXT_MAX, "%.*s:***%s", (int)(colon - url), url, at);
     else
         snprintf(text, WEIR_SETTING_TEXT_MAX, "%s", url);
+    /* "password=..." of a query or of libpq's key=value form may be quoted and spaced in many ways: nothing after it is
+     * shown. */
+    key = strstr(text, "password");
+    if (key && strchr(key, '='))
+        snprintf(text + (key - text), WEIR_SETTING_TEXT_MAX - (size_t)(key - text), "password=***");
     return text;
 }

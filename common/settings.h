@@ -2,7 +2,8 @@
  * table read the same rows.
  *
  * Sources, each overriding the one before: the table's defaults, the file of --config (JSON, nested by the dots of the
- * names), the environment (WEIR_ and the name in capitals, dots as underscores), flags (-- and the name, dots and underscores as dashes).
+ * names), the environment (WEIR_ and the name in capitals, dots as underscores), flags (-- and the name, dots and
+ * underscores as dashes).
  */
 #ifndef WEIR_COMMON_SETTINGS_H
 #define WEIR_COMMON_SETTINGS_H
@@ -14,7 +15,8 @@
 
 enum { WEIR_PROPERTIES_MAX = 128, WEIR_SETTING_TEXT_MAX = 4096 };
 
-/* Which commands a row is for; a flag elsewhere is unknown. In the file and the environment every row is known to all. */
+/* Which commands a row is for; a flag elsewhere is unknown. In the file and the environment every row is known to all.
+ */
 enum weir_command {
     WEIR_COMMAND_INGEST = 1,
     WEIR_COMMAND_RATER = 2,
@@ -60,15 +62,16 @@ struct weir_usage {
     bool takes_files;
 };
 
-/* -1: *ret_settings is filled, go on. Otherwise the exit status: 0 after --help, 2 after a mistake, each told on stderr in one line.
- * Checks what hangs together too (id_retention not shorter than lateness). */
+/* -1: *ret_settings is filled, go on. Otherwise the exit status: 0 after --help, 2 after a mistake, each told on stderr
+ * in one line. Checks what hangs together too (id_retention not shorter than lateness). */
 int weir_settings_load(const struct weir_usage *usage, int argc, char **argv, struct weir_settings *ret_settings);
 void weir_settings_free(struct weir_settings *settings);
 
 /* The table as Markdown, for the README. */
 void weir_settings_describe(FILE *output);
 
-/* url with the password replaced by ***, for logs and messages: into text, which is returned. */
+/* url (or libpq's key=value form) with the password replaced by ***, for logs and messages: into text, which is
+ * returned. When in doubt about where a password ends it shows less. */
 const char *weir_url_redact(const char *url, char text[WEIR_SETTING_TEXT_MAX]);
 
 #endif

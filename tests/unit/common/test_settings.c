@@ -1,0 +1,304 @@
+/* Settings: where each value comes from, what is refused and in which words, and that help and docs say what is so. */
+#include <criterion/criterion.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/calendar.h"
+#include "common/settings.h"
+
+extern char **environ;
+
+static const struct weir_usage usage = {
+    .command = WEIR_COMMAND_INGEST,
+    .name = "weir ingest",
+    .arguments = "[OPTIONS]",
+    .purpose = "Purpose.",
+    .example = "weir ingest",
+};
+static const struct weir_usage produce = {
+    .command = WEIR_COMMAND_PRODUCE,
+    .name = "weir produce",
+    .arguments = "[OPTIONS] FILE...",
+    .purpose = "Purpose.",
+    .example = "weir produce f",
+    .takes_files = true,
+};
+
+enum { SAID_MAX = 65536, ARGUMENTS_MAX = 16 };
+static char said[SAID_MAX]; /* what the last load wrote to stdout and stderr */
+
+/* Each test is a process of its own, so that its environment is too. */
+static char *variables[ARGUMENTS_MAX + 1];
+
+static void set_environment(const char *first, ...)
+{
+    va_list arguments;
+    int count = 0;
+
+    va_start(arguments, first);
+    for (const char *text = first; text; text = va_arg(arguments, const char *))
+        variables[count++] = strdup(text);
+    va_end(arguments);
+    variables[count] = NULL;
+    environ = variables;
+}
+
+/* Arguments end with NULL. Catches what is written, since that is what a user sees. */
+static int load(const struct weir_usage *for_usage, struct weir_settings *settings, ...)
+{
+    char *argv[ARGUMENTS_MAX + 2] = {(char *)(uintptr_t) "ingest"};
+    int argc = 1, saved[2] = {dup(1), dup(2)};
+    FILE *caught = tmpfile();
+    va_list arguments;
+
+    va_start(arguments, settings);
+    while ((argv[argc] = va_arg(arguments, char *)))
+        argc++;
+    va_end(arguments);
+    fflush(NULL);
+    dup2(fileno(caught), 1);
+    dup2(fileno(caught), 2);
+    int result = weir_settings_load(for_usage, argc, argv, settings);
+    fflush(NULL);
+    dup2(saved[0], 1);
+    dup2(saved[1], 2);
+    rewind(caught);
+    said[fread(said, 1, sizeof said - 1, caught)] = '\0';
+    fclose(caught);
+    close(saved[0]);
+    close(saved[1]);
+    return result;
+}
+
+static char config_path[64];
+
+static const char *config(const char *json)
+{
+    strcpy(config_path, "/tmp/weir-test-settings-XXXXXX");
+    int file = mkstemp(config_path);
+    cr_assert_eq(write(file, json, strlen(json)), (ssize_t)strlen(json));
+    close(file);
+    return config_path;
+}
+
+static void forget_config(void)
+{
+    if (*config_path)
+        unlink(config_path);
+}
+
+TestSuite(settings, .fini = forget_config);
+
+Test(settings, defaults_are_those_of_the_documents)
+{
+    struct weir_settings settings;
+
+    set_environment(NULL);
+    cr_assert_eq(load(&usage, &settings, NULL), -1, "%s", said);
+    cr_assert_str_eq(said, "");
+    cr_assert_str_eq(settings.kafka_brokers, "127.0.0.1:9092");
+    cr_assert_str_eq(settings.kafka_topic, "events");
+    cr_assert_str_eq(settings.kafka_group, "weir");
+    cr_assert_str_eq(settings.redis_url, "redis://127.0.0.1:6379");
+    cr_assert_str_eq(settings.postgres_url, "postgresql:///weir");
+    cr_assert_str_eq(settings.metrics_listen, "127.0.0.1:9464");
+    cr_assert_str_eq(settings.quarantine_topic, "");
+    cr_assert_eq(settings.lateness, 24 * WEIR_HOUR);
+    cr_assert_eq(settings.id_retention, 24 * WEIR_HOUR, "as long as lateness");
+    cr_assert_eq(settings.disorder, 10 * WEIR_SECOND);
+    cr_assert_eq(settings.max_future, 5 * WEIR_MINUTE);
+    cr_assert_eq(settings.idle, 10 * WEIR_SECOND);
+    cr_assert_eq(settings.flush_interval, WEIR_SECOND / 5);
+    cr_assert_eq(settings.rater_interval, WEIR_SECOND / 5);
+    cr_assert_eq(settings.rater_batch, 20000);
+    cr_assert_eq(settings.lane_windows_max, 10000000);
+    cr_assert_eq(settings.lane_ids_max, 100000000);
+    cr_assert_eq(settings.ring_cuts, 8);
+    cr_assert_eq(settings.kafka_property_count, 0u);
+    cr_assert_not(settings.until_end);
+    weir_settings_free(&settings);
+}
+
+Test(settings, flags_override_environment_overrides_file_overrides_default)
+{
+    struct weir_settings settings;
+    const char *path =
+        config("{\"kafka\": {\"brokers\": \"file:1\", \"topic\": \"file\", \"group\": \"file\","
+               " \"properties\": {\"security.protocol\": \"SASL_SSL\", \"sasl.password\": \"x\"}},"
+               " \"lateness\": \"1h\", \"rater\": {\"batch\": 7}, \"until_end\": true, \"ring_cuts\": 9}");
+
+    set_environment("WEIR_KAFKA_TOPIC=environment", "WEIR_KAFKA_GROUP=environment", "WEIR_LATENESS=2h",
+                    "WEIR_FLUSH_INTERVAL=1s", NULL);
+    cr_assert_eq(load(&usage, &settings, "--kafka-group=flag", "--config", path, "--lateness", "3h", NULL), -1, "%s",
+                 said);
+    cr_assert_str_eq(settings.kafka_brokers, "file:1");
+    cr_assert_str_eq(settings.kafka_topic, "environment");
+    cr_assert_str_eq(settings.kafka_group, "flag");
+    cr_assert_eq(settings.lateness, 3 * WEIR_HOUR);
+    cr_assert_eq(settings.flush_interval, WEIR_SECOND);
+    cr_assert_eq(settings.rater_batch, 7, "a row of another command may stand in the file");
+    cr_assert_eq(settings.ring_cuts, 9);
+    cr_assert(settings.until_end);
+    cr_assert_eq(settings.kafka_property_count, 2u);
+    cr_assert_str_eq(settings.kafka_properties[0].name, "security.protocol");
+    cr_assert_str_eq(settings.kafka_properties[0].value, "SASL_SSL");
+    weir_settings_free(&settings);
+}
+
+Test(settings, files_are_taken_where_the_command_takes_them)
+{
+    struct weir_settings settings;
+
+    set_environment(NULL);
+    cr_assert_eq(load(&produce, &settings, "a", "--kafka-topic", "t", "-", "--", "--b", NULL), -1, "%s", said);
+    cr_assert_eq(settings.argument_count, 3);
+    cr_assert_str_eq(settings.arguments[0], "a");
+    cr_assert_str_eq(settings.arguments[1], "-");
+    cr_assert_str_eq(settings.arguments[2], "--b");
+    weir_settings_free(&settings);
+    cr_assert_eq(load(&usage, &settings, "a", NULL), 2);
+    cr_assert_str_eq(said, "weir ingest: 'a' is not expected here; `weir ingest --help` shows how\n");
+}
+
+static void assert_refused(const char *flag, const char *value, const char *words)
+{
+    struct weir_settings settings = {0};
+
+    cr_assert_eq(load(&usage, &settings, flag, value, NULL), 2, "%s %s", flag, value ? value : "");
+    cr_assert(strstr(said, words), "%s %s said: %s", flag, value ? value : "", said);
+    cr_assert_eq(strchr(said, '\n'), said + strlen(said) - 1, "one line: %s", said);
+    cr_assert_null(settings.owned);
+}
+
+Test(settings, what_is_wrong_on_the_command_line_is_named)
+{
+    set_environment(NULL);
+    assert_refused("--kafka-borkers", "x", "--kafka-borkers is not an option; did you mean --kafka-brokers?");
+    assert_refused("--kafka-borkers=x", NULL, "--kafka-borkers is not an option; did you mean --kafka-brokers?");
+    assert_refused("--rater-batch", "5", "--rater-batch is not an option"); /* of another command */
+    assert_refused("--lateness", "24x", "--lateness: '24x' is not a duration from 0ms to ");
+    assert_refused("--lateness=-1h", NULL, "--lateness: '-1h' is not a duration");
+    assert_refused("--lateness", "9501h", "--lateness: '9501h' is not a duration");
+    assert_refused("--flush-interval", "9ms", "--flush-interval: '9ms' is not a duration from 10ms to 1m");
+    assert_refused("--ring-cuts", "0", "--ring-cuts: '0' is not a whole number from 1 to 64");
+    assert_refused("--ring-cuts", "65", "a whole number from 1 to 64");
+    assert_refused("--ring-cuts", " 5", "a whole number from 1 to 64");
+    assert_refused("--ring-cuts", "+5", "a whole number from 1 to 64");
+    assert_refused("--ring-cuts", "5x", "a whole number from 1 to 64");
+    assert_refused("--ring-cuts", "99999999999999999999", "a whole number from 1 to 64");
+    assert_refused("--log-format", "xml", "--log-format: 'xml' is not text or json");
+    assert_refused("--log-level", "loud", "--log-level: 'loud' is not error, warn, info or debug");
+    assert_refused("--until-end=yes", NULL, "--until-end: 'yes' is not true or false");
+    assert_refused("--kafka-topic", NULL, "--kafka-topic needs a value");
+    assert_refused("--config", "/nonexistent/weir.json", "/nonexistent/weir.json");
+    assert_refused("--id-retention", "23h", "id_retention is shorter than lateness");
+}
+
+Test(settings, what_is_wrong_in_the_environment_is_named)
+{
+    struct weir_settings settings;
+
+    set_environment("WEIR_LATENESS=soon", NULL);
+    cr_assert_eq(load(&usage, &settings, NULL), 2);
+    cr_assert(strstr(said, "WEIR_LATENESS: 'soon' is not a duration"), "%s", said);
+}
+
+Test(settings, every_mistake_of_a_file_is_told)
+{
+    struct weir_settings settings;
+    const char *path =
+        config("{\"kafka\": {\"broker\": \"x\", \"topic\": 5, \"properties\": {\"a\": 1}}, \"latenes\": \"1h\","
+               " \"idle\": {\"x\": 1}, \"until_end\": \"perhaps\", \"ring_cuts\": 1.5, \"lateness\": true}");
+
+    set_environment(NULL);
+    cr_assert_eq(load(&usage, &settings, "--config", path, NULL), 2);
+    static const char *const words[] = {"kafka.broker is not a setting",
+                                        "kafka.topic: a string is needed",
+                                        "kafka.properties.a: a string",
+                                        "latenes is not a setting",
+                                        "idle.x is not a setting",
+                                        "until_end: 'perhaps' is not true or false",
+                                        "ring_cuts: a whole number is needed",
+                                        "lateness: a string is needed"};
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+        cr_expect(strstr(said, words[i]), "%s is missing in:\n%s", words[i], said);
+    cr_expect(strstr(said, config_path), "the file is named");
+}
+
+Test(settings, a_file_that_is_no_settings_is_refused)
+{
+    static const char *const files[] = {"", "[]", "{", "{\"lateness\":\"1h\",\"lateness\":\"2h\"}", "{} x", "5"};
+    struct weir_settings settings;
+
+    set_environment(NULL);
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        cr_assert_eq(load(&usage, &settings, "--config", config(files[i]), NULL), 2, "%s", files[i]);
+        cr_assert(strstr(said, config_path), "%s", said);
+        unlink(config_path);
+    }
+}
+
+/* Each line, and that every flag that help names is one, with its default. */
+Test(settings, help_fits_and_is_true)
+{
+    struct weir_settings settings;
+    char *save = NULL, *copy;
+
+    set_environment(NULL);
+    cr_assert_eq(load(&usage, &settings, "--help", NULL), 0);
+    cr_assert(strstr(said, "--kafka-brokers") && strstr(said, "WEIR_KAFKA_BROKERS") && strstr(said, "127.0.0.1:9092"));
+    cr_assert_not(strstr(said, "--rater-batch"), "another command's");
+    copy = strdup(said);
+    for (char *line = strtok_r(copy, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
+        cr_expect_leq(strlen(line), (size_t)100, "%s", line);
+        char flag[64];
+        if (sscanf(line, "  %63s", flag) != 1 || strncmp(line, "  --", 4) != 0 || strcmp(flag, "--help") == 0)
+            continue;
+        cr_expect_eq(load(&usage, &settings, flag, NULL), strcmp(flag, "--until-end") == 0 ? -1 : 2);
+        cr_expect_not(strstr(said, "not an option"), "%s", said);
+        if (strcmp(flag, "--until-end") == 0)
+            weir_settings_free(&settings);
+    }
+    free(copy);
+}
+
+Test(settings, the_table_lists_each_setting_once)
+{
+    char *text = NULL;
+    size_t length;
+    FILE *output = open_memstream(&text, &length);
+    int rows = 0;
+
+    weir_settings_describe(output);
+    fclose(output);
+    cr_assert(strstr(text, "| `kafka.brokers` | `WEIR_KAFKA_BROKERS` | `127.0.0.1:9092` | "));
+    for (const char *at = text; (at = strstr(at, "\n| `")); at++)
+        rows++;
+    cr_assert_geq(rows, 20);
+    free(text);
+}
+
+Test(redact, never_shows_a_password)
+{
+    static const struct {
+        const char *url, *shown;
+    } cases[] = {
+        {"redis://127.0.0.1:6379", "redis://127.0.0.1:6379"},
+        {"redis://:secret@h:6379/1", "redis://:***@h:6379/1"},
+        {"postgresql://weir:secret@h:5432/weir", "postgresql://weir:***@h:5432/weir"},
+        {"postgresql://weir@h/weir", "postgresql://weir@h/weir"},
+        {"postgresql://weir:se@cr:et@h/weir", "postgresql://weir:***@h/weir"},
+        {"postgresql://h/weir?user=u&password=secret&sslmode=require", "postgresql://h/weir?user=u&password=***"},
+        {"host=h password = 'se cret' user=u", "host=h password=***"},
+        {"postgresql://u:p@h/d?sslpassword=secret", "postgresql://u:***@h/d?sslpassword=***"},
+        {"host=h user=u", "host=h user=u"},
+    };
+    char text[WEIR_SETTING_TEXT_MAX];
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        cr_expect_str_eq(weir_url_redact(cases[i].url, text), cases[i].shown);
+}
