@@ -51,7 +51,7 @@ def test_real_ends_with_the_same_totals_again_and_again(servers):
 
 def test_a_total_that_differs_fails(servers, tmp_path):
     wrapper = tmp_path / "psql"
-    wrapper.write_text(f'#!/bin/sh\ncase "$*" in *--csv*) {shutil.which("psql")} "$@" | sed "1s/,USD/,EUR/" ;; '
+    wrapper.write_text(f'#!/bin/sh\ncase "$*" in *--csv*) {shutil.which("psql")} "$@" | sed "2s/,USD/,EUR/" ;; '
                        f'*) exec {shutil.which("psql")} "$@" ;; esac\n')
     wrapper.chmod(0o755)
     done = quickstart("--real", "--dir", servers, PATH=f"{tmp_path}:{os.environ['PATH']}")
