@@ -41,9 +41,15 @@ const _Atomic bool *weir_daemon_catch_signals(void)
     return &is_stopping;
 }
 
-void weir_daemon_ready(const char *status) { sd_notifyf(0, "READY=1\nSTATUS=%s", status); }
+void weir_daemon_ready(const char *status)
+{
+    sd_notifyf(0, "READY=1\nSTATUS=%s", status);
+}
 
-void weir_daemon_stopping(void) { sd_notify(0, "STOPPING=1"); }
+void weir_daemon_stopping(void)
+{
+    sd_notify(0, "STOPPING=1");
+}
 
 void weir_daemon_alive(void)
 {

@@ -26,24 +26,42 @@ void weir_log_open(const char *name, bool is_json, enum weir_log_level level)
     settings.is_terminal = isatty(STDERR_FILENO);
 }
 
-/* Inside a JSON string. Returns how many bytes it wrote, at most room. */
-static size_t escape(char *to, size_t room, const char *text)
+/* How many bytes the UTF-8 character at `at` has; 0: there is none. The NUL behind the text ends every sequence. */
+static size_t character_length(const unsigned char *at)
+{
+    size_t length = at[0] < 0x80 ? 1 : at[0] < 0xc2 ? 0 : at[0] < 0xe0 ? 2 : at[0] < 0xf0 ? 3 : at[0] < 0xf5 ? 4 : 0;
+
+    for (size_t i = 1; i < length; i++)
+        if ((at[i] & 0xc0) != 0x80)
+            return 0;
+    bool is_overlong = (at[0] == 0xe0 && at[1] < 0xa0) || (at[0] == 0xf0 && at[1] < 0x90);
+    bool is_beyond = (at[0] == 0xed && at[1] >= 0xa0) || (at[0] == 0xf4 && at[1] >= 0x90); /* surrogates, U+110000 on */
+    return is_overlong || is_beyond ? 0 : length;
+}
+
+/* What a line may hold: no line breaks or other control characters (messages quote what came from outside), in JSON
+ * valid UTF-8 and escaped quotes too. Returns how many bytes it wrote, at most room. */
+static size_t escape(char *to, size_t room, const char *text, bool is_json)
 {
     static const char hex[] = "0123456789abcdef";
-    size_t used = 0;
+    size_t used = 0, length;
 
-    for (; *text && used + 6 <= room; text++) {
+    for (; *text && used + 6 <= room; text += length ? length : 1) {
         unsigned char c = (unsigned char)*text;
-        if (c == '"' || c == '\\') {
-            to[used++] = '\\';
-            to[used++] = (char)c;
-        } else if (c < 0x20) {
+        length = character_length((const unsigned char *)text);
+        if (length == 0) {
+            memcpy(to + used, "\xef\xbf\xbd", 3); /* U+FFFD */
+            used += 3;
+        } else if (c < 0x20 || c == 0x7f) {
             memcpy(to + used, "\\u00", 4);
             to[used + 4] = hex[c >> 4];
             to[used + 5] = hex[c & 15];
             used += 6;
         } else {
-            to[used++] = (char)c;
+            if (is_json && (c == '"' || c == '\\'))
+                to[used++] = '\\';
+            memcpy(to + used, text, length);
+            used += length;
         }
     }
     return used;
@@ -62,16 +80,13 @@ void weir_log(enum weir_log_level level, const char *format, ...)
     (void)vsnprintf(message, sizeof message, format, arguments);
     va_end(arguments);
     weir_time_format(weir_time_now() / 1000000 * 1000000, time);
-    if (settings.is_json) {
-        length = snprintf(line, sizeof line, "{\"time\":\"%s\",\"level\":\"%s\",\"command\":\"%s\",\"message\":\"", time,
-                          weir_log_level_name[level], settings.name);
-        length += (int)escape(line + length, sizeof line - (size_t)length - 4, message);
-        length += snprintf(line + length, 4, "\"}\n");
-    } else {
-        const char *colour = settings.is_terminal ? colours[level] : "";
-        length = snprintf(line, sizeof line, "%s%s %-5s %s: %s%s\n", colour, time, weir_log_level_name[level],
-                          settings.name, message, *colour ? "\033[0m" : "");
-    }
+    const char *colour = settings.is_terminal && !settings.is_json ? colours[level] : "";
+    length = snprintf(line, sizeof line,
+                      settings.is_json ? "%s{\"time\":\"%s\",\"level\":\"%s\",\"command\":\"%s\",\"message\":\""
+                                       : "%s%s %-5s %s: ",
+                      colour, time, weir_log_level_name[level], settings.name);
+    length += (int)escape(line + length, sizeof line - (size_t)length - 8, message, settings.is_json);
+    length += snprintf(line + length, 8, "%s%s\n", settings.is_json ? "\"}" : "", *colour ? "\033[0m" : "");
     if (write(STDERR_FILENO, line, (size_t)length) < 0)
         return; /* nobody to tell */
 }

@@ -54,8 +54,8 @@ void weir_metrics_add(struct weir_metrics *metrics, enum weir_metric_type type, 
 void weir_metrics_add_call(struct weir_metrics *metrics, enum weir_metric_type type, const char *name,
                            const char *labels, const char *help, int64_t (*call)(void *context), void *context)
 {
-    add(metrics, (struct metric){
-                     .type = type, .name = name, .labels = labels, .help = help, .call = call, .context = context});
+    add(metrics,
+        (struct metric){.type = type, .name = name, .labels = labels, .help = help, .call = call, .context = context});
 }
 
 char *weir_metrics_page(const struct weir_metrics *metrics)
@@ -145,13 +145,15 @@ enum weir_status weir_metrics_open(struct weir_metrics *metrics, const char *lis
     if (strcmp(listen, "off") == 0)
         return WEIR_OK;
     if (!parse_listen(listen, &address))
-        return weir_fail(reterr, WEIR_REJECT, "metrics.listen: '%s' is not HOST:PORT (HOST an IPv4 address) or off", listen);
-    metrics->server = MHD_start_daemon(MHD_USE_INTERNAL_POLLING_THREAD, ntohs(address.sin_port), NULL, NULL, serve,
+        return weir_fail(reterr, WEIR_REJECT, "metrics.listen: '%s' is not HOST:PORT (HOST an IPv4 address) or off",
+                         listen);
+    metrics->server = MHD_start_daemon(MHD_USE_AUTO_INTERNAL_THREAD, ntohs(address.sin_port), NULL, NULL, serve,
                                        metrics, MHD_OPTION_SOCK_ADDR, &address, MHD_OPTION_CONNECTION_LIMIT, 16u,
                                        MHD_OPTION_CONNECTION_TIMEOUT, 10u, MHD_OPTION_END);
     if (!metrics->server)
-        return weir_fail(reterr, WEIR_FATAL, "metrics.listen: %s cannot be listened on (taken by another process?); "
-                                             "choose another port, 0 for any, or off",
+        return weir_fail(reterr, WEIR_FATAL,
+                         "metrics.listen: %s cannot be listened on (taken by another process?); "
+                         "choose another port, 0 for any, or off",
                          listen);
     if (ret_port)
         *ret_port = MHD_get_daemon_info(metrics->server, MHD_DAEMON_INFO_BIND_PORT)->port;
@@ -160,6 +162,7 @@ enum weir_status weir_metrics_open(struct weir_metrics *metrics, const char *lis
 
 void weir_metrics_set_ready(struct weir_metrics *metrics, bool is_ready, const char *reason)
 {
-    atomic_store_explicit(&metrics->reason, reason, memory_order_relaxed);
+    if (reason) /* none is needed to be ready; a page that is being written keeps the last one */
+        atomic_store_explicit(&metrics->reason, reason, memory_order_relaxed);
     atomic_store_explicit(&metrics->is_ready, is_ready, memory_order_release);
 }

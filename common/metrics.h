@@ -2,7 +2,8 @@
  *
  *   /metrics   text format 0.0.4       /healthz   200 while the process lives       /readyz   200 when ready, else 503
  *
- * Figures are C11 atomics that their owners update relaxed; the page reads them at any time. Register everything before open.
+ * Figures are C11 atomics that their owners update relaxed; the page reads them at any time. Register everything before
+ * open.
  */
 #ifndef WEIR_COMMON_METRICS_H
 #define WEIR_COMMON_METRICS_H
@@ -31,10 +32,11 @@ void weir_metrics_add(struct weir_metrics *metrics, enum weir_metric_type type, 
 void weir_metrics_add_call(struct weir_metrics *metrics, enum weir_metric_type type, const char *name,
                            const char *labels, const char *help, int64_t (*call)(void *context), void *context);
 
-/* listen: "HOST:PORT" (HOST an IPv4 address or "localhost"), or "off". port 0: any free one; *ret_port (may be NULL) is the one. */
+/* listen: "HOST:PORT" (HOST an IPv4 address or "localhost"), or "off". port 0: any free one; *ret_port (may be NULL) is
+ * the one. */
 enum weir_status weir_metrics_open(struct weir_metrics *metrics, const char *listen, uint16_t *ret_port,
                                    struct weir_error *reterr);
-/* Any thread. reason: why not, for people; kept by reference. */
+/* Any thread. reason: why not, for people; kept by reference; NULL when it is ready. */
 void weir_metrics_set_ready(struct weir_metrics *metrics, bool is_ready, const char *reason);
 /* The page's text, for tests; to be freed. */
 char *weir_metrics_page(const struct weir_metrics *metrics);
