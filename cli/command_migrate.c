@@ -1,0 +1,56 @@
+/* `weir migrate`: creates or upgrades the PostgreSQL schema. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "cli/commands.h"
+#include "common/calendar.h"
+#include "common/log.h"
+#include "common/settings.h"
+#include "rater/migrate.h"
+
+static const struct weir_usage usage = {
+    .command = WEIR_COMMAND_MIGRATE,
+    .name = "weir migrate",
+    .arguments = "[OPTIONS]",
+    .purpose =
+        "Creates or upgrades schema weir in PostgreSQL: each migration in a transaction, in order, and none twice.\n"
+        "Harmless to repeat, and to run from several places at once. With --dry-run it only shows how things stand.",
+    .example = "weir migrate --postgres-url postgresql:///weir",
+};
+
+static void print_table(const struct weir_migration_list *list)
+{
+    static const char *const states[] = {
+        [WEIR_MIGRATION_PENDING] = "pending",
+        [WEIR_MIGRATION_APPLIED_NOW] = "applied now",
+        [WEIR_MIGRATION_APPLIED_BEFORE] = "applied before",
+    };
+
+    printf("%-7s  %-16s  %-14s  %s\n", "version", "name", "state", "applied_at");
+    for (size_t i = 0; i < list->count; i++) {
+        const struct weir_migration *migration = &list->migrations[i];
+        char time[WEIR_TIME_TEXT_MAX] = "";
+        if (migration->applied_at)
+            weir_time_format(migration->applied_at, time);
+        printf("%7d  %-16s  %-14s  %s\n", migration->version, migration->name, states[migration->state], time);
+    }
+}
+
+int weir_command_migrate(int argc, char **argv)
+{
+    struct weir_settings settings;
+    struct weir_error error;
+    int parsed = weir_settings_load(&usage, argc, argv, &settings);
+
+    if (parsed >= 0)
+        return parsed;
+    struct weir_migration_list *list = weir_new(sizeof *list);
+    enum weir_status status = weir_migrate(settings.postgres_url, settings.dry_run, list, &error);
+    if (status == WEIR_OK)
+        print_table(list);
+    else
+        weir_log(WEIR_LOG_ERROR, "%s", error.text);
+    free(list);
+    weir_settings_free(&settings);
+    return status == WEIR_OK ? WEIR_EXIT_DONE : WEIR_EXIT_FAILED;
+}
