@@ -61,10 +61,9 @@ static struct weir_slice decimal_cell(struct weir_decimal value, char text[WEIR_
     return weir_slice_of(text, weir_decimal_format(value, text));
 }
 
-/* 0 is empty: no version, no tier. */
-static struct weir_slice number_cell(uint32_t number, char text[12])
+static struct weir_slice number_cell(uint32_t number, bool is_there, char text[12])
 {
-    return weir_slice_of(text, number ? (size_t)snprintf(text, 12, "%u", number) : 0);
+    return weir_slice_of(text, is_there ? (size_t)snprintf(text, 12, "%u", number) : 0);
 }
 
 static void item_cells(const struct weir_line_item *item, struct scratch *scratch, struct weir_slice *cells)
@@ -83,14 +82,14 @@ static void item_cells(const struct weir_line_item *item, struct scratch *scratc
         weir_slice_text(weir_kind_name[item->kind]),
         weir_slice_text(weir_component_name[item->component]),
         item->price_book,
-        number_cell(item->price_book_version, scratch->numbers[0]),
+        number_cell(item->price_book_version, item->price_book_version > 0, scratch->numbers[0]),
         weir_slice_text(item->model),
-        number_cell(item->tier, scratch->numbers[1]),
+        number_cell(item->tier, item->kind == WEIR_KIND_USAGE, scratch->numbers[1]),
         decimal_cell(item->quantity, scratch->decimals[0]),
         item->has_unit_price ? decimal_cell(item->unit_price, scratch->decimals[1]) : (struct weir_slice){0},
         decimal_cell(item->amount, scratch->decimals[2]),
         item->currency,
-        number_cell(item->revision, scratch->numbers[2]),
+        number_cell(item->revision, true, scratch->numbers[2]),
     };
     memcpy(cells, row, sizeof row);
 }
