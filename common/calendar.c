@@ -7,7 +7,8 @@
 const char *const weir_window_length_name[WEIR_WINDOW_LENGTH_COUNT] = {WEIR_WINDOW_LENGTHS(WEIR_X)};
 #undef WEIR_X
 
-/* 1. dates ---------------------------------------------------------------------------------------------------------- */
+/* 1. dates ----------------------------------------------------------------------------------------------------------
+ */
 
 /* Years begin in March here, so that the leap day is the last one of its year; eras of 400 years repeat (the algorithm
  * that Howard Hinnant describes in "chrono-Compatible Low-Level Date Algorithms"). */
@@ -36,8 +37,12 @@ void weir_date_of_days(int64_t days, int64_t *ret_year, int *ret_month, int *ret
     *ret_year = year_of_era + era * 400 + (*ret_month <= 2);
 }
 
-/* 2. RFC 3339 ------------------------------------------------------------------------------------------------------- */
-static bool is_digit(char c) { return c >= '0' && c <= '9'; }
+/* 2. RFC 3339 -------------------------------------------------------------------------------------------------------
+ */
+static bool is_digit(char c)
+{
+    return c >= '0' && c <= '9';
+}
 
 static bool two_digits(const char *at, int *ret_value)
 {
@@ -64,7 +69,8 @@ static bool parse_clock(const char *at, int64_t *ret_seconds)
         || !two_digits(at + 17, &second))
         return false;
     year += century * 100;
-    if (month < 1 || month > 12 || day < 1 || day > days_in_month(year, month) || hour > 23 || minute > 59 || second > 59)
+    if (month < 1 || month > 12 || day < 1 || (day > 28 && day > days_in_month(year, month)) || hour > 23 || minute > 59
+        || second > 59)
         return false;
     *ret_seconds = weir_days_of_date(year, month, day) * 86400 + hour * 3600 + minute * 60 + second;
     return true;
@@ -105,10 +111,10 @@ static bool parse_offset(const char *at, const char *end, int64_t *ret_seconds)
 bool weir_time_parse(struct weir_slice text, int64_t *ret_time)
 {
     int64_t seconds, nanoseconds = 0, offset;
-    const char *at = text.data + 19, *end = text.data + text.length;
 
     if (text.length < 20 || !parse_clock(text.data, &seconds))
         return false;
+    const char *at = text.data + 19, *end = text.data + text.length;
     if (*at == '.' && !parse_fraction(&at, end, &nanoseconds))
         return false;
     if (!parse_offset(at, end, &offset))
@@ -173,7 +179,8 @@ int64_t weir_time_now(void)
     return now.tv_sec * WEIR_SECOND + now.tv_nsec;
 }
 
-/* 3. windows --------------------------------------------------------------------------------------------------------- */
+/* 3. windows ---------------------------------------------------------------------------------------------------------
+ */
 void weir_window_of(enum weir_window_length length, int64_t time, int64_t *ret_start, int64_t *ret_end)
 {
     static const int64_t lengths[WEIR_WINDOW_LENGTH_COUNT] = {
@@ -193,7 +200,8 @@ void weir_window_of(enum weir_window_length length, int64_t time, int64_t *ret_s
     *ret_end = weir_days_of_date(year, month + 1, 1) * WEIR_DAY;
 }
 
-/* 4. durations ------------------------------------------------------------------------------------------------------- */
+/* 4. durations -------------------------------------------------------------------------------------------------------
+ */
 static const struct {
     const char *name;
     int64_t length;

@@ -1,8 +1,8 @@
 /* Time: RFC 3339, the UTC calendar, windows, and billing periods in an IANA time zone.
  *
  * A time is an int64_t count of nanoseconds since 1970-01-01T00:00:00Z (no leap seconds, as POSIX), valid from
- * 1970-01-01 to 2261-12-31T23:59:59.999999999Z. Zones come from the system's zone data through GLib's GTimeZone, which is immutable once made and
- * so may be shared by threads.
+ * 1970-01-01 to 2261-12-31T23:59:59.999999999Z. Zones come from the system's zone data (common/zone_data.h); a zone
+ * is immutable once open and so may be shared by threads.
  */
 #ifndef WEIR_COMMON_CALENDAR_H
 #define WEIR_COMMON_CALENDAR_H
@@ -18,13 +18,13 @@
 #define WEIR_MINUTE (60 * WEIR_SECOND)
 #define WEIR_HOUR (60 * WEIR_MINUTE)
 #define WEIR_DAY (24 * WEIR_HOUR)
-#define WEIR_TIME_NEVER INT64_MAX                                /* an open end */
-#define WEIR_TIME_MAX INT64_C(9214646399999999999)               /* the last nanosecond of 2261 */
+#define WEIR_TIME_NEVER INT64_MAX                  /* an open end */
+#define WEIR_TIME_MAX INT64_C(9214646399999999999) /* the last nanosecond of 2261 */
 
 enum { WEIR_TIME_TEXT_MAX = 36 };
 
-/* RFC 3339 date-time, whole text: 'T' or 't', 'Z' or 'z' or ±hh:mm, 0 to 9 digits of fraction (more digits only if zero), leap
- * years checked, second 60 refused (POSIX time has no place for it). */
+/* RFC 3339 date-time, whole text: 'T' or 't', 'Z' or 'z' or ±hh:mm, 0 to 9 digits of fraction, leap years checked,
+ * second 60 refused (POSIX time has no place for it). */
 bool weir_time_parse(struct weir_slice text, int64_t *ret_time);
 /* "2026-01-05T10:59:59.123Z": UTC, fraction only where there is one (trailing zeros dropped). Returns the length. */
 size_t weir_time_format(int64_t time, char text[WEIR_TIME_TEXT_MAX]);
@@ -58,16 +58,19 @@ enum weir_billing_period {
 extern const char *const weir_billing_period_name[WEIR_BILLING_PERIOD_COUNT];
 
 struct weir_zone; /* an IANA time zone */
-/* NULL when the system does not know the name. Reference-free: owned by the caller. */
+/* NULL when the system does not know the name, or when it means another zone on another machine ("localtime"). The
+ * caller's. */
 struct weir_zone *weir_zone_open(const char *name);
 struct weir_zone *weir_zone_close(struct weir_zone *zone); /* NULL in, NULL out */
 
 /* The billing period [*ret_start, *ret_end) that holds time; weeks begin on Monday. A boundary is local midnight; where
- * that does not exist (a zone that springs forward at 00:00) it is the first instant of that day; where it happens twice, the first one. */
+ * that does not exist (a zone that springs forward at 00:00) it is the first instant of that day; where it happens
+ * twice, the first one. */
 void weir_period_of(enum weir_billing_period period, const struct weir_zone *zone, int64_t time, int64_t *ret_start,
                     int64_t *ret_end);
 
-/* 3. durations: "200ms" "10s" "5m" "24h" "7d" -> nanoseconds, and back ---------------------------------------------- */
+/* 3. durations: "200ms" "10s" "5m" "24h" "7d" -> nanoseconds, and back ----------------------------------------------
+ */
 bool weir_duration_parse(struct weir_slice text, int64_t *ret_duration);
 size_t weir_duration_format(int64_t duration, char text[WEIR_TIME_TEXT_MAX]);
 

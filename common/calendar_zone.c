@@ -1,59 +1,29 @@
-/* Time zones and billing periods. GLib reads the system's zone data; a GTimeZone is immutable and reference-counted with
- * atomics, so that any number of threads may share one. */
-#include <glib.h>
-#include <string.h>
-
+/* Billing periods: local days in a zone, and the instants at which they begin. */
 #include "common/calendar.h"
+#include "common/zone_data.h"
 
 #define WEIR_X(upper, name) [WEIR_PERIOD_##upper] = name,
 const char *const weir_billing_period_name[WEIR_BILLING_PERIOD_COUNT] = {WEIR_BILLING_PERIODS(WEIR_X)};
 #undef WEIR_X
 
-/* struct weir_zone is a GTimeZone by another name: there is nothing to add to it. */
-static GTimeZone *inside(const struct weir_zone *zone)
-{
-    return (GTimeZone *)(uintptr_t)zone;
-}
-
-struct weir_zone *weir_zone_open(const char *name)
-{
-    /* An IANA name is letters, digits and a few signs; GLib would also take "+02:00" or a path. */
-    if (!((name[0] >= 'A' && name[0] <= 'Z') || (name[0] >= 'a' && name[0] <= 'z')) || strstr(name, ".."))
-        return NULL;
-    return (struct weir_zone *)g_time_zone_new_identifier(name);
-}
-
-struct weir_zone *weir_zone_close(struct weir_zone *zone)
-{
-    if (zone)
-        g_time_zone_unref(inside(zone));
-    return NULL;
-}
-
-/* Seconds east of UTC at an instant. */
-static int64_t offset_at(const struct weir_zone *zone, int64_t instant)
-{
-    return g_time_zone_get_offset(inside(zone), g_time_zone_find_interval(inside(zone), G_TIME_TYPE_UNIVERSAL, instant));
-}
-
 /* The first instant whose local clock shows `local` (seconds since 1970 as the clock shows them) or later. */
 static int64_t first_instant(const struct weir_zone *zone, int64_t local)
 {
     int64_t before = local - 26 * 3600; /* offsets lie within ±26 h, so this is before the instant looked for */
-    int64_t offset = offset_at(zone, before);
+    int64_t offset = weir_zone_offset(zone, before);
     int64_t after = local - offset;
 
-    if (after <= before || offset_at(zone, after) == offset)
+    if (after <= before || weir_zone_offset(zone, after) == offset)
         return after;
     /* The clock changes in (before, after]: find when. */
     while (after - before > 1) {
         int64_t middle = before + (after - before) / 2;
-        if (offset_at(zone, middle) == offset)
+        if (weir_zone_offset(zone, middle) == offset)
             before = middle;
         else
             after = middle;
     }
-    int64_t later = local - offset_at(zone, after);
+    int64_t later = local - weir_zone_offset(zone, after);
     return later > after ? later : after;
 }
 
@@ -96,13 +66,13 @@ void weir_period_of(enum weir_billing_period period, const struct weir_zone *zon
                     int64_t *ret_end)
 {
     int64_t instant = time / WEIR_SECOND;
-    int64_t local = instant + offset_at(zone, instant);
+    int64_t local = instant + weir_zone_offset(zone, instant);
     int64_t day = local >= 0 ? local / 86400 : -((86399 - local) / 86400);
     int64_t start = first_instant(zone, first_day(period, day, 0) * 86400);
     int64_t end = first_instant(zone, first_day(period, day, 1) * 86400);
 
-    /* Where the clock goes back over midnight, the evening is shown twice: the second time it belongs to the new day, since
-     * days are cut at their first instant. */
+    /* Where the clock goes back over midnight, the evening is shown twice: the second time it belongs to the new day,
+     * since days are cut at their first instant. */
     if (instant >= end) {
         start = end;
         end = first_instant(zone, first_day(period, first_day(period, day, 1), 1) * 86400);

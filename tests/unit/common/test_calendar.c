@@ -1,0 +1,157 @@
+/* Time by hand; the many thousands of others are in tests/oracle/test_calendar_oracle.py. */
+#include <criterion/criterion.h>
+#include <pthread.h>
+
+#include "common/calendar.h"
+
+static int64_t at(const char *text)
+{
+    int64_t time = -1;
+    cr_assert(weir_time_parse(weir_slice_text(text), &time), "%s", text);
+    return time;
+}
+
+Test(time, limits_are_as_the_header_says)
+{
+    int64_t time = 7;
+
+    cr_assert_eq(at("1970-01-01T00:00:00Z"), 0);
+    cr_assert_eq(at("2261-12-31T23:59:59.999999999Z"), WEIR_TIME_MAX);
+    cr_assert_eq(at("2026-01-05t10:59:59.123+01:00"), at("2026-01-05T09:59:59.123000000z"));
+    static const char *const wrong[] = {
+        "1969-12-31T23:59:59.999999999Z",
+        "2262-01-01T00:00:00Z",
+        "2016-12-31T23:59:60Z",
+        "2023-02-29T00:00:00Z",
+        "2026-01-05T10:59:59",
+        "2026-01-05T10:59:59.1234567890Z",
+        "2026-01-05T24:00:00Z",
+        "2026-01-05T10:59:59+24:00",
+        "",
+        "Z",
+    };
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
+        cr_expect_not(weir_time_parse(weir_slice_text(wrong[i]), &time), "%s", wrong[i]);
+    cr_expect_not(weir_time_parse(weir_slice_of(NULL, 0), &time));
+    cr_assert_eq(time, 7, "what cannot be read leaves the result alone");
+}
+
+Test(time, is_written_as_it_is_read)
+{
+    char text[WEIR_TIME_TEXT_MAX];
+
+    cr_assert_eq(weir_time_format(at("2026-01-05T10:59:59.120Z"), text), 23u);
+    cr_assert_str_eq(text, "2026-01-05T10:59:59.12Z");
+    weir_time_format(WEIR_TIME_MAX, text);
+    cr_assert_str_eq(text, "2261-12-31T23:59:59.999999999Z");
+    weir_time_format(at("2024-02-29T00:00:00Z"), text);
+    cr_assert_str_eq(text, "2024-02-29T00:00:00Z");
+}
+
+static void assert_period(enum weir_billing_period period, const char *name, const char *time, const char *start,
+                          const char *end)
+{
+    struct weir_zone *zone = weir_zone_open(name);
+    int64_t from, to;
+
+    cr_assert_not_null(zone, "%s", name);
+    weir_period_of(period, zone, at(time), &from, &to);
+    cr_expect(from == at(start) && to == at(end), "%s %s in %s", weir_billing_period_name[period], time, name);
+    weir_zone_close(zone);
+}
+
+Test(period, is_cut_at_local_midnight)
+{
+    assert_period(WEIR_PERIOD_MONTH, "UTC", "2026-02-10T00:00:00Z", "2026-02-01T00:00:00Z", "2026-03-01T00:00:00Z");
+    assert_period(WEIR_PERIOD_MONTH, "America/New_York", "2026-03-01T04:59:59Z", "2026-02-01T05:00:00Z",
+                  "2026-03-01T05:00:00Z");
+    assert_period(WEIR_PERIOD_MONTH, "America/New_York", "2026-03-15T00:00:00Z", "2026-03-01T05:00:00Z",
+                  "2026-04-01T04:00:00Z");
+    assert_period(WEIR_PERIOD_QUARTER, "Europe/Berlin", "2026-05-01T00:00:00Z", "2026-03-31T22:00:00Z",
+                  "2026-06-30T22:00:00Z");
+    assert_period(WEIR_PERIOD_YEAR, "Asia/Kolkata", "2026-12-31T18:30:00Z", "2026-12-31T18:30:00Z",
+                  "2027-12-31T18:30:00Z");
+    assert_period(WEIR_PERIOD_WEEK, "UTC", "2026-01-04T23:59:59Z", "2025-12-29T00:00:00Z", "2026-01-05T00:00:00Z");
+}
+
+Test(period, where_midnight_is_skipped_the_day_begins_when_it_is)
+{
+    /* São Paulo 2018-11-04: from 00:00 to 01:00. */
+    assert_period(WEIR_PERIOD_DAY, "America/Sao_Paulo", "2018-11-04T12:00:00Z", "2018-11-04T03:00:00Z",
+                  "2018-11-05T02:00:00Z");
+    /* Apia had no 2011-12-30. */
+    assert_period(WEIR_PERIOD_DAY, "Pacific/Apia", "2011-12-30T09:59:59Z", "2011-12-29T10:00:00Z",
+                  "2011-12-30T10:00:00Z");
+    assert_period(WEIR_PERIOD_DAY, "Pacific/Apia", "2011-12-30T10:00:00Z", "2011-12-30T10:00:00Z",
+                  "2011-12-31T10:00:00Z");
+}
+
+Test(period, where_midnight_comes_twice_the_first_counts)
+{
+    /* St John's 2010-11-07: from 00:01 back to 23:01 of the day before, so that midnight came at 02:30 and at 03:30
+     * UTC. */
+    assert_period(WEIR_PERIOD_DAY, "America/St_Johns", "2010-11-07T02:30:00Z", "2010-11-07T02:30:00Z",
+                  "2010-11-08T03:30:00Z");
+    assert_period(WEIR_PERIOD_DAY, "America/St_Johns", "2010-11-07T02:45:00Z", "2010-11-07T02:30:00Z",
+                  "2010-11-08T03:30:00Z");
+    assert_period(WEIR_PERIOD_DAY, "America/St_Johns", "2010-11-07T02:29:59Z", "2010-11-06T02:30:00Z",
+                  "2010-11-07T02:30:00Z");
+}
+
+Test(period, is_right_beyond_the_tables_of_the_zone_files)
+{
+    /* Dublin's winter is its exception in the file; a reader that takes summer for it is two hours off. */
+    assert_period(WEIR_PERIOD_MONTH, "Europe/Dublin", "2045-07-10T00:00:00Z", "2045-06-30T23:00:00Z",
+                  "2045-07-31T23:00:00Z");
+    assert_period(WEIR_PERIOD_MONTH, "Europe/Dublin", "2045-01-10T00:00:00Z", "2045-01-01T00:00:00Z",
+                  "2045-02-01T00:00:00Z");
+    assert_period(WEIR_PERIOD_MONTH, "America/New_York", "2200-07-10T00:00:00Z", "2200-07-01T04:00:00Z",
+                  "2200-08-01T04:00:00Z");
+    assert_period(WEIR_PERIOD_MONTH, "Australia/Sydney", "2200-01-10T00:00:00Z", "2199-12-31T13:00:00Z",
+                  "2200-01-31T13:00:00Z");
+}
+
+Test(period, stays_within_what_a_time_can_say)
+{
+    struct weir_zone *zone = weir_zone_open("America/New_York");
+    int64_t start, end;
+
+    weir_period_of(WEIR_PERIOD_YEAR, zone, 0, &start, &end);
+    cr_assert_eq(start, 0);
+    cr_assert_eq(end, at("1970-01-01T05:00:00Z"));
+    weir_period_of(WEIR_PERIOD_YEAR, zone, WEIR_TIME_MAX, &start, &end);
+    cr_assert(start < WEIR_TIME_MAX && end >= WEIR_TIME_MAX);
+    weir_zone_close(zone);
+}
+
+Test(zone, only_names_of_zones_open)
+{
+    static const char *const wrong[] = {"",          "Mars/Olympus", "../../etc/passwd", "/usr/share/zoneinfo/UTC",
+                                        "Europe",    "Europe/",      "zone.tab",         "leapseconds",
+                                        "localtime", "right/UTC",    "+02:00",           "UTC0"};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
+        cr_expect_null(weir_zone_open(wrong[i]), "%s", wrong[i]);
+    cr_expect_null(weir_zone_close(NULL));
+}
+
+/* One zone, two threads: under TSan where the threaded tests are. */
+static struct weir_zone *shared;
+
+static void *ask_often(void *context)
+{
+    int64_t start, end;
+    for (int64_t time = 0; time < WEIR_TIME_MAX - 400 * WEIR_DAY; time += 50 * WEIR_DAY)
+        weir_period_of(WEIR_PERIOD_MONTH, shared, time, &start, &end);
+    return context;
+}
+
+Test(zone, is_shared_by_threads)
+{
+    pthread_t thread;
+
+    shared = weir_zone_open("Europe/Dublin");
+    cr_assert_eq(pthread_create(&thread, NULL, ask_often, NULL), 0);
+    ask_often(NULL);
+    pthread_join(thread, NULL);
+    weir_zone_close(shared);
+}
