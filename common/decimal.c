@@ -8,11 +8,14 @@
 enum { DIGITS_MAX = 39 }; /* of a 128-bit magnitude */
 
 static const uint64_t powers_of_ten[WEIR_DECIMAL_PLACES + 1] = {
-    UINT64_C(1),         UINT64_C(10),         UINT64_C(100),         UINT64_C(1000),         UINT64_C(10000),
-    UINT64_C(100000),    UINT64_C(1000000),    UINT64_C(10000000),    UINT64_C(100000000),    UINT64_C(1000000000),
+    UINT64_C(1),           UINT64_C(10),           UINT64_C(100),          UINT64_C(1000),      UINT64_C(10000),
+    UINT64_C(100000),      UINT64_C(1000000),      UINT64_C(10000000),     UINT64_C(100000000), UINT64_C(1000000000),
     UINT64_C(10000000000), UINT64_C(100000000000), UINT64_C(1000000000000)};
 
-static weir_uint128 magnitude_of(weir_int128 value) { return value < 0 ? -(weir_uint128)value : (weir_uint128)value; }
+static weir_uint128 magnitude_of(weir_int128 value)
+{
+    return value < 0 ? -(weir_uint128)value : (weir_uint128)value;
+}
 
 static bool from_magnitude(weir_uint128 magnitude, bool is_negative, struct weir_decimal *ret_value)
 {
@@ -22,10 +25,16 @@ static bool from_magnitude(weir_uint128 magnitude, bool is_negative, struct weir
     return true;
 }
 
-struct weir_decimal weir_decimal_max(void) { return (struct weir_decimal){(weir_int128)MAGNITUDE_MAX}; }
+struct weir_decimal weir_decimal_max(void)
+{
+    return (struct weir_decimal){(weir_int128)MAGNITUDE_MAX};
+}
 
 /* 1. text ---------------------------------------------------------------------------------------------------------- */
-static bool is_digit(char c) { return c >= '0' && c <= '9'; }
+static bool is_digit(char c)
+{
+    return c >= '0' && c <= '9';
+}
 
 /* The parts of a JSON number, grammar checked. */
 struct number {
@@ -75,8 +84,8 @@ static bool split_number(struct weir_slice text, struct number *ret_number)
     return at == end;
 }
 
-/* Takes digits whose first one weighs 10^*weight in units of 10^-12; each one lowers *weight. Digits below weight 0 must
- * be zero. */
+/* Takes digits whose first one weighs 10^*weight in units of 10^-12; each one lowers *weight. Digits below weight 0
+ * must be zero. */
 static enum weir_decimal_result take_digits(struct weir_slice digits, int64_t *weight, weir_uint128 *magnitude)
 {
     for (uint32_t i = 0; i < digits.length; i++, --*weight) {
@@ -198,7 +207,8 @@ size_t weir_decimal_format_short(struct weir_decimal value, char text[WEIR_DECIM
     return length;
 }
 
-/* 2. arithmetic ------------------------------------------------------------------------------------------------------ */
+/* 2. arithmetic ------------------------------------------------------------------------------------------------------
+ */
 bool weir_decimal_add(struct weir_decimal a, struct weir_decimal b, struct weir_decimal *ret_sum)
 {
     weir_int128 sum;
@@ -299,7 +309,8 @@ bool weir_decimal_multiply(struct weir_decimal a, struct weir_decimal b, struct 
     if ((x | y) >> 64 == 0)
         return divide_rounded((struct wide){0, x * y}, (weir_uint128)WEIR_DECIMAL_ONE, WEIR_HALF_EVEN, is_negative,
                               ret_product);
-    return divide_rounded(multiply_wide(x, y), (weir_uint128)WEIR_DECIMAL_ONE, WEIR_HALF_EVEN, is_negative, ret_product);
+    return divide_rounded(multiply_wide(x, y), (weir_uint128)WEIR_DECIMAL_ONE, WEIR_HALF_EVEN, is_negative,
+                          ret_product);
 }
 
 bool weir_decimal_divide(struct weir_decimal a, struct weir_decimal b, enum weir_rounding rounding,
@@ -334,7 +345,8 @@ bool weir_decimal_round(struct weir_decimal value, int places, enum weir_roundin
     return from_magnitude(quotient * unit, value.e12 < 0, ret_rounded);
 }
 
-/* 3. stored form ----------------------------------------------------------------------------------------------------- */
+/* 3. stored form -----------------------------------------------------------------------------------------------------
+ */
 void weir_decimal_store(struct weir_decimal value, unsigned char bytes[16])
 {
     weir_uint128 bits = (weir_uint128)value.e12;

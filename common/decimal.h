@@ -48,7 +48,10 @@ static inline int weir_decimal_compare(struct weir_decimal a, struct weir_decima
     return (a.e12 > b.e12) - (a.e12 < b.e12);
 }
 
-static inline bool weir_decimal_is_zero(struct weir_decimal a) { return a.e12 == 0; }
+static inline bool weir_decimal_is_zero(struct weir_decimal a)
+{
+    return a.e12 == 0;
+}
 
 /* Reads the whole text as a JSON number (RFC 8259: no leading '+' or zeros, exponent allowed), exactly. Any exponent is
  * accepted as long as the value is representable (1e-400 is not; 0e999999999999 is 0). */

@@ -52,7 +52,7 @@ uint64_t weir_fingerprint64(const struct weir_hash_key *key, struct weir_slice f
 
 struct weir_hash128 weir_fingerprint128(const struct weir_hash_key *key, struct weir_slice text)
 {
-    XXH128_hash_t hash = XXH3_128bits_withSecret(text.length ? text.data : "", text.length, key->secret,
-                                                 sizeof key->secret);
+    XXH128_hash_t hash =
+        XXH3_128bits_withSecret(text.length ? text.data : "", text.length, key->secret, sizeof key->secret);
     return (struct weir_hash128){hash.low64, hash.high64};
 }

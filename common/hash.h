@@ -1,8 +1,8 @@
 /* Hashes and keyed fingerprints, over xxHash.
  *
  * weir_hash64 is for tables in memory. Fingerprints reach stores, and are keyed by a lane's secret so that a producer
- * who does not know it cannot make two ids or texts collide on purpose (XXH3 with a secret is not a cryptographic MAC: it is
- * enough against chance and against guessing, and the secret never leaves the store).
+ * who does not know it cannot make two ids or texts collide on purpose (XXH3 with a secret is not a cryptographic MAC:
+ * it is enough against chance and against guessing, and the secret never leaves the store).
  */
 #ifndef WEIR_COMMON_HASH_H
 #define WEIR_COMMON_HASH_H
@@ -28,7 +28,10 @@ uint64_t weir_hash64(const void *data, size_t length, uint64_t seed);
 /* Fresh random bytes for a secret, from the system. */
 void weir_hash_make_secret(unsigned char secret[WEIR_HASH_SECRET_BYTES]);
 void weir_hash_key_init(struct weir_hash_key *key, const unsigned char secret[WEIR_HASH_SECRET_BYTES]);
-static inline uint64_t weir_hash_key_seed(const struct weir_hash_key *key) { return key->seed; }
+static inline uint64_t weir_hash_key_seed(const struct weir_hash_key *key)
+{
+    return key->seed;
+}
 
 /* Of two texts, in a way that ("a", "bc") and ("ab", "c") differ. Each at most 4096 bytes (checked). */
 uint64_t weir_fingerprint64(const struct weir_hash_key *key, struct weir_slice first, struct weir_slice second);

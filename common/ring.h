@@ -1,8 +1,8 @@
 /* A bounded lock-free ring of pointers between exactly one producer thread and one consumer thread.
  *
  * head and tail run freely and wrap at 2^32; only their difference counts. They stand on cache lines of their own, so
- * that the two threads do not steal each other's. The ring owns neither the slots' array (the caller's) nor what the pointers point
- * at: an item belongs to whoever took it last.
+ * that the two threads do not steal each other's. The ring owns neither the slots' array (the caller's) nor what the
+ * pointers point at: an item belongs to whoever took it last.
  */
 #ifndef WEIR_COMMON_RING_H
 #define WEIR_COMMON_RING_H
@@ -64,7 +64,8 @@ static inline uint32_t weir_ring_count(struct weir_ring *ring)
     return atomic_load_explicit(&ring->tail, memory_order_acquire) - head;
 }
 
-/* A bell for a consumer that has nothing to do: an eventfd, so that ringing never blocks and a ring before the wait is not lost. */
+/* A bell for a consumer that has nothing to do: an eventfd, so that ringing never blocks and a ring before the wait is
+ * not lost. */
 struct weir_bell {
     int fd;
 };

@@ -19,16 +19,18 @@ enum weir_status weir_fail(struct weir_error *reterr, enum weir_status status, c
 
 _Noreturn void weir_check_failed(const char *expression, const char *file, int line)
 {
-    fprintf(stderr, "weir: invariant broken at %s:%d: %s. This is a defect of weir, please report it; nothing after the "
-                    "last durable cut or commit was written\n",
+    fprintf(stderr,
+            "weir: invariant broken at %s:%d: %s. This is a defect of weir, please report it; nothing after the "
+            "last durable cut or commit was written\n",
             file, line, expression);
     abort();
 }
 
 static _Noreturn void out_of_memory(size_t size)
 {
-    fprintf(stderr, "weir: out of memory asking for %zu bytes: lower lane_windows_max, lane_ids_max or rater.batch, or "
-                    "give the process more\n",
+    fprintf(stderr,
+            "weir: out of memory asking for %zu bytes: lower lane_windows_max, lane_ids_max or rater.batch, or "
+            "give the process more\n",
             size);
     exit(EXIT_FAILURE);
 }

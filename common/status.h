@@ -10,11 +10,11 @@
 
 enum weir_status {
     WEIR_OK = 0,
-    WEIR_AGAIN,   /* full or empty: the same call may succeed later */
-    WEIR_REJECT,  /* this input is wrong (an event, a file, a flag): quarantine or report it */
-    WEIR_RETRY,   /* this batch did not get through: keep everything, try again after a pause */
-    WEIR_FENCED,  /* somebody else owns the lane now, or the stored cut is not the expected one: drop, reload */
-    WEIR_FATAL,   /* this process cannot go on; the error says why */
+    WEIR_AGAIN,  /* full or empty: the same call may succeed later */
+    WEIR_REJECT, /* this input is wrong (an event, a file, a flag): quarantine or report it */
+    WEIR_RETRY,  /* this batch did not get through: keep everything, try again after a pause */
+    WEIR_FENCED, /* somebody else owns the lane now, or the stored cut is not the expected one: drop, reload */
+    WEIR_FATAL,  /* this process cannot go on; the error says why */
 };
 
 enum { WEIR_ERROR_TEXT_MAX = 1024 };
@@ -30,12 +30,12 @@ enum weir_status weir_fail(struct weir_error *reterr, enum weir_status status, c
 
 /* An invariant of ours does not hold: says where and aborts. On in release builds as well, since it guards money. */
 _Noreturn void weir_check_failed(const char *expression, const char *file, int line);
-#define weir_check(expression) \
+#define weir_check(expression)                                                                                         \
     (__builtin_expect(!!(expression), 1) ? (void)0 : weir_check_failed(#expression, __FILE__, __LINE__))
 
 /* malloc and friends that end the process with one clear line when memory is gone; never return NULL (size > 0). */
-void *weir_new(size_t size);                        /* zeroed */
-void *weir_new_array(size_t count, size_t size);    /* zeroed, overflow-checked */
+void *weir_new(size_t size);                     /* zeroed */
+void *weir_new_array(size_t count, size_t size); /* zeroed, overflow-checked */
 void *weir_resize(void *memory, size_t count, size_t size);
 char *weir_copy_text(const char *text, size_t length); /* NUL-terminated copy */
 
