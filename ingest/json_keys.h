@@ -19,25 +19,27 @@ struct weir_json_key {
     uint32_t length;
 };
 
-/* `end` is how far bytes may be read: at least to the key's own end. */
-static inline struct weir_json_key weir_json_key_of(struct weir_slice text, const char *end)
+/* `end` is how far bytes may be read: at least to the key's own end. (Written field by field where it will stay: a struct
+ * returned and copied would be read back wider than it was written, which stalls.) */
+static inline void weir_json_key_set(struct weir_json_key *key, const char *text, uint32_t length, const char *end)
 {
     uint64_t head = 0;
     uint64_t tail = 0;
 
-    if (end - text.data >= 8) {
-        memcpy(&head, text.data, 8);
-        if (text.length < 8)
-            head &= (UINT64_C(1) << (8 * text.length)) - 1;
+    if (__builtin_expect(end - text >= 8, 1)) {
+        memcpy(&head, text, 8);
+        if (length < 8)
+            head &= (UINT64_C(1) << (8 * length)) - 1;
         else
-            memcpy(&tail, text.data + text.length - 8, 8);
+            memcpy(&tail, text + length - 8, 8);
     } else {
-        memcpy(&head, text.data, text.length);
+        memcpy(&head, text, length);
     }
-    uint64_t hash = (head ^ (text.length > 8 ? tail << 23 | tail >> 41 : 0)) + text.length * UINT64_C(0x9e3779b97f4a7c15);
+    uint64_t hash = (head ^ (length > 8 ? tail << 23 | tail >> 41 : 0)) + length * UINT64_C(0x9e3779b97f4a7c15);
     hash *= UINT64_C(0xd6e8feb86659fd93);
-    hash ^= hash >> 32;
-    return (struct weir_json_key){hash, text.data, text.length};
+    key->hash = hash ^ hash >> 32;
+    key->text = text;
+    key->length = length;
 }
 
 static inline bool weir_json_key_equal(const struct weir_json_key *a, const struct weir_json_key *b)

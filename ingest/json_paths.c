@@ -61,9 +61,10 @@ static void grow(struct weir_arena *arena, struct weir_json_node *node)
 
 static struct weir_json_node *child_of(struct weir_arena *arena, struct weir_json_node *node, struct weir_slice step)
 {
-    struct weir_json_key key = weir_json_key_of(step, step.data + step.length);
-    const struct weir_json_node *found = weir_json_node_find(node, &key);
+    struct weir_json_key key;
 
+    weir_json_key_set(&key, step.data, step.length, step.data + step.length);
+    const struct weir_json_node *found = weir_json_node_find(node, &key);
     if (found != &weir_json_nowhere)
         return (struct weir_json_node *)found;
     if ((node->count + 1) * 4 > node->mask + 1)
@@ -92,6 +93,8 @@ const struct weir_json_node *weir_json_paths_root(const struct weir_json_paths *
 
 const struct weir_json_node *weir_json_paths_below(const struct weir_json_paths *paths, struct weir_slice step)
 {
-    struct weir_json_key key = weir_json_key_of(step, step.data + step.length);
+    struct weir_json_key key;
+
+    weir_json_key_set(&key, step.data, step.length, step.data + step.length);
     return weir_json_node_find(paths->root, &key);
 }

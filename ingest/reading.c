@@ -13,7 +13,8 @@ struct type_meters {
     uint32_t count; /* 0: an empty slot of the table */
 };
 
-/* What has been found out about the value at a path, for the event at hand: several meters may read the same. */
+/* What has been found out about the value at a path, for the event at hand: several meters may read the same. (Not the
+ * text of a string, which is at hand already.) */
 struct slot_state {
     uint64_t text_event;   /* the event that text and text_result belong to */
     uint64_t number_event; /* the event that number and number_result belong to */
@@ -120,7 +121,6 @@ static void make_text(struct weir_reader *reader, const struct weir_event *event
     switch (value->kind) {
     case WEIR_VALUE_TRUE: state->text = (struct weir_slice){"true", 4}; return;
     case WEIR_VALUE_FALSE: state->text = (struct weir_slice){"false", 5}; return;
-    case WEIR_VALUE_STRING: state->text = value->text; return;
     case WEIR_VALUE_NUMBER:
         if (is_plain_digits(value->text)) {
             state->text = value->text;
@@ -132,6 +132,7 @@ static void make_text(struct weir_reader *reader, const struct weir_event *event
         return;
     case WEIR_VALUE_OBJECT:
     case WEIR_VALUE_ARRAY: state->text_result = WEIR_DECIMAL_SYNTAX; return;
+    case WEIR_VALUE_STRING: /* text_of() answers by itself */
     case WEIR_VALUE_MISSING:
     case WEIR_VALUE_NULL: break;
     }
@@ -144,6 +145,10 @@ static inline enum weir_decimal_result text_of(struct weir_reader *reader, const
 {
     struct slot_state *state = &reader->slots[slot];
 
+    if (event->values[slot].kind == WEIR_VALUE_STRING) { /* nearly always */
+        *ret_text = event->values[slot].text;
+        return WEIR_DECIMAL_OK;
+    }
     if (state->text_event != reader->event) {
         state->text_event = reader->event;
         make_text(reader, event, slot);
