@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <time.h>
 
-#define WEIR_X(upper, name) [WEIR_WINDOW_##upper] = name,
+#define WEIR_X(upper, name) [WEIR_WINDOW_##upper] = (name),
 const char *const weir_window_length_name[WEIR_WINDOW_LENGTH_COUNT] = {WEIR_WINDOW_LENGTHS(WEIR_X)};
 #undef WEIR_X
 

@@ -2,7 +2,7 @@
 #include "common/calendar.h"
 #include "common/zone_data.h"
 
-#define WEIR_X(upper, name) [WEIR_PERIOD_##upper] = name,
+#define WEIR_X(upper, name) [WEIR_PERIOD_##upper] = (name),
 const char *const weir_billing_period_name[WEIR_BILLING_PERIOD_COUNT] = {WEIR_BILLING_PERIODS(WEIR_X)};
 #undef WEIR_X
 
