@@ -1,5 +1,6 @@
 /* Signals, and what systemd is told (over a socket of our own in its place). */
 #include <criterion/criterion.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -7,6 +8,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "common/daemon.h"
@@ -115,4 +117,38 @@ Test(progress, is_silent_elsewhere)
     weir_progress_end(&progress);
     cr_assert_eq(lseek(fileno(caught), 0, SEEK_END), 0);
     fclose(caught);
+}
+
+/* On a terminal: not at once, then one line that is written over, at most five times a second, and gone at the end. */
+Test(progress, is_one_line_on_a_terminal)
+{
+    static char text[65536];
+    int terminal = posix_openpt(O_RDWR | O_NOCTTY), shows = 0;
+    struct timespec began, now;
+    ssize_t length = 0, more;
+
+    cr_assert(grantpt(terminal) == 0 && unlockpt(terminal) == 0);
+    int screen = open(ptsname(terminal), O_RDWR | O_NOCTTY);
+    dup2(screen, STDERR_FILENO);
+    fcntl(terminal, F_SETFL, O_NONBLOCK);
+    clock_gettime(CLOCK_MONOTONIC, &began);
+    struct weir_progress progress = weir_progress_start("weir rate");
+    weir_progress_show(&progress, "%d events", 0);
+    cr_assert_lt(read(terminal, text, sizeof text), 0, "a short run shows nothing");
+    do {
+        weir_progress_show(&progress, "%d events", 7);
+        while ((more = read(terminal, text + length, sizeof text - 1 - (size_t)length)) > 0)
+            length += more;
+        clock_gettime(CLOCK_MONOTONIC, &now);
+    } while (now.tv_sec - began.tv_sec < 4);
+    weir_progress_end(&progress);
+    more = read(terminal, text + length, sizeof text - 1 - (size_t)length);
+    text[length + (more > 0 ? more : 0)] = '\0';
+    for (const char *at = text; (at = strstr(at, "\r\033[Kweir rate: 7 events")); at++)
+        shows++;
+    cr_assert(shows >= 1 && shows <= 11, "%d times in two seconds", shows);
+    cr_assert_not(strchr(text, '\n'));
+    cr_assert_str_eq(text + strlen(text) - 4, "\r\033[K");
+    close(screen);
+    close(terminal);
 }
