@@ -113,7 +113,7 @@ static enum weir_status compare_applied(const PGresult *result, const struct mig
 static enum weir_status read_applied(PGconn *connection, const struct migration_file *files, size_t count,
                                      struct weir_migration_list *list, struct weir_error *reterr)
 {
-    PGresult *result;
+    PGresult *result = NULL;
     enum weir_status status = weir_postgres_ask(connection, "SELECT to_regclass('weir.schema_migrations') IS NOT NULL",
                                                 NULL, "looking for the schema", &result, reterr);
 

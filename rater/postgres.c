@@ -186,7 +186,7 @@ enum weir_status weir_postgres_ask(PGconn *connection, const char *sql, const st
 enum weir_status weir_postgres_check_schema(PGconn *connection, struct weir_error *reterr)
 {
     int needed = weir_migrations_newest();
-    PGresult *result;
+    PGresult *result = NULL;
     enum weir_status status = weir_postgres_ask(connection, "SELECT max(version)::int FROM weir.schema_migrations",
                                                 NULL, "looking for the schema", &result, reterr);
 

@@ -23,6 +23,7 @@ enum weir_postgres_type {
     WEIR_PG_TIMESTAMPTZ = 1184,
     WEIR_PG_NUMERIC = 1700,
     WEIR_PG_UUID = 2950,
+    WEIR_PG_JSONB = 3802,
 };
 
 struct weir_buffer {

@@ -1,0 +1,292 @@
+/* The ledger that finance reads: PostgreSQL. Loading begins a transaction and locks the customers, writing ends it;
+ * what was there is fetched and what changed is written by sets, never row by row. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/calendar.h"
+#include "rater/postgres_rows.h"
+
+struct weir_row_id weir_row_id(struct weir_postgres_ledger *ledger, struct weir_slice key)
+{
+    struct weir_row_id id;
+    weir_digest(ledger->digester, key, id.bytes);
+    return id;
+}
+
+/* 1. connection and transaction -------------------------------------------------------------------------------------
+ */
+static void disconnect(struct weir_postgres_ledger *ledger)
+{
+    PQfinish(ledger->connection);
+    ledger->connection = NULL;
+    ledger->in_transaction = false;
+}
+
+static enum weir_status connect_if_needed(struct weir_postgres_ledger *ledger, struct weir_error *reterr)
+{
+    enum weir_status status = WEIR_OK;
+
+    if (ledger->connection && PQstatus(ledger->connection) == CONNECTION_OK)
+        return WEIR_OK;
+    disconnect(ledger);
+    ledger->connection = weir_postgres_connect(ledger->url, "weir rater", &status, reterr);
+    if (ledger->connection)
+        status = weir_postgres_check_schema(ledger->connection, reterr);
+    if (status != WEIR_OK)
+        disconnect(ledger);
+    return status;
+}
+
+static void abandon(struct weir_ledger *self)
+{
+    struct weir_postgres_ledger *ledger = (struct weir_postgres_ledger *)self;
+
+    if (!ledger->in_transaction)
+        return;
+    ledger->in_transaction = false;
+    if (weir_postgres_run(ledger->connection, "ROLLBACK", "giving a transaction up", NULL) != WEIR_OK)
+        disconnect(ledger);
+}
+
+/* 2. partitions -------------------------------------------------------------------------------------------------------
+ */
+
+/* Months since year 0 of a time in UTC. */
+static int64_t month_of(int64_t time)
+{
+    int64_t days = time / WEIR_DAY - (time % WEIR_DAY < 0), year;
+    int month, day;
+
+    weir_date_of_days(days, &year, &month, &day);
+    return year * 12 + month - 1;
+}
+
+static bool knows_month(const struct weir_postgres_ledger *ledger, int64_t month)
+{
+    for (size_t i = ledger->month_count; i > 0; i--) /* the newest are asked for most */
+        if (ledger->months[i - 1] == month)
+            return true;
+    return false;
+}
+
+static enum weir_status make_partition(struct weir_postgres_ledger *ledger, int64_t month, struct weir_error *reterr)
+{
+    struct weir_parameters parameters = {0};
+    struct weir_buffer time = {0};
+    PGresult *result = NULL;
+
+    weir_put_time(&time, weir_days_of_date(month / 12, (int)(month % 12) + 1, 1) * WEIR_DAY);
+    weir_parameters_add(&parameters, time.data + 4, 8);
+    enum weir_status status = weir_postgres_ask(
+        ledger->connection, "SELECT weir.make_line_items_partition(($1::timestamptz AT TIME ZONE 'UTC')::date)",
+        &parameters, "making a month's partition of line_items", &result, reterr);
+    weir_buffer_free(&time);
+    PQclear(result);
+    if (status != WEIR_OK)
+        return status;
+    if (ledger->month_count == ledger->month_room) {
+        ledger->month_room = ledger->month_room ? ledger->month_room * 2 : 64;
+        ledger->months = weir_resize(ledger->months, ledger->month_room, sizeof *ledger->months);
+    }
+    ledger->months[ledger->month_count++] = month;
+    return WEIR_OK;
+}
+
+/* Before the transaction begins: two raters in need of one new month then wait for an instant, not for each other's
+ * batch. A line item's period always has an entry, so every month that write will need is known here. */
+static enum weir_status make_partitions(struct weir_postgres_ledger *ledger, struct weir_state *state,
+                                        struct weir_error *reterr)
+{
+    struct weir_state_view all = weir_state_all(state);
+    enum weir_status status = WEIR_OK;
+
+    for (size_t i = 0; i < all.period_count && status == WEIR_OK; i++) {
+        int64_t month = month_of(all.periods[i]->start);
+        if (!all.periods[i]->entry.is_loaded && !knows_month(ledger, month))
+            status = make_partition(ledger, month, reterr);
+    }
+    return status;
+}
+
+/* 3. the interface
+ * ------------------------------------------------------------------------------------------------------ */
+static void mark_loaded(struct weir_state *state)
+{
+    struct weir_state_view all = weir_state_all(state);
+
+    for (size_t i = 0; i < all.window_count; i++)
+        all.windows[i]->entry.is_loaded = true;
+    for (size_t i = 0; i < all.price_count; i++)
+        all.prices[i]->entry.is_loaded = true;
+    for (size_t i = 0; i < all.split_count; i++)
+        all.splits[i]->entry.is_loaded = true;
+    for (size_t i = 0; i < all.period_count; i++)
+        all.periods[i]->entry.is_loaded = true;
+}
+
+static enum weir_status load(struct weir_ledger *self, struct weir_state *state, struct weir_error *reterr)
+{
+    struct weir_postgres_ledger *ledger = (struct weir_postgres_ledger *)self;
+    enum weir_status status = WEIR_OK;
+
+    if (!ledger->in_transaction)
+        status = connect_if_needed(ledger, reterr);
+    if (status == WEIR_OK)
+        status = make_partitions(ledger, state, reterr);
+    /* Read committed: what is read after the customers' locks are held must be what their last holder committed. */
+    if (status == WEIR_OK && !ledger->in_transaction) {
+        status = weir_postgres_run(ledger->connection, "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE",
+                                   "beginning a transaction", reterr);
+        ledger->in_transaction = status == WEIR_OK;
+    }
+    if (status == WEIR_OK)
+        status = weir_postgres_lock_customers(ledger, state, reterr);
+    if (status == WEIR_OK)
+        status = weir_postgres_load_state(ledger, state, reterr);
+    if (status == WEIR_OK)
+        mark_loaded(state);
+    else
+        abandon(self);
+    return status;
+}
+
+static void mark_written(struct weir_state *state)
+{
+    struct weir_state_view all = weir_state_all(state);
+    const struct weir_entry written = {.is_loaded = true, .exists = true};
+
+    for (size_t i = 0; i < all.window_count; i++)
+        if (all.windows[i]->entry.is_dirty) {
+            all.windows[i]->entry = written;
+            for (uint32_t j = 0; j < all.windows[i]->lane_count; j++)
+                all.windows[i]->lanes[j].is_dirty = false;
+        }
+    for (size_t i = 0; i < all.price_count; i++)
+        if (all.prices[i]->entry.is_dirty)
+            all.prices[i]->entry = written;
+    for (size_t i = 0; i < all.split_count; i++)
+        if (all.splits[i]->entry.is_dirty)
+            all.splits[i]->entry = written;
+    for (size_t i = 0; i < all.period_count; i++)
+        if (all.periods[i]->entry.is_dirty)
+            all.periods[i]->entry = written;
+}
+
+static enum weir_status write_batch(struct weir_ledger *self, const struct weir_line_item *items, size_t count,
+                                    struct weir_state *state, struct weir_error *reterr)
+{
+    struct weir_postgres_ledger *ledger = (struct weir_postgres_ledger *)self;
+
+    weir_check(ledger->in_transaction);
+    enum weir_status status = weir_postgres_write_items(ledger, items, count, reterr);
+    if (status == WEIR_OK)
+        status = weir_postgres_write_state(ledger, state, reterr);
+    if (status == WEIR_OK) {
+        status = weir_postgres_run(ledger->connection, "COMMIT", "committing", reterr);
+        if (status == WEIR_OK)
+            ledger->in_transaction = false;
+    }
+    if (status == WEIR_OK)
+        mark_written(state);
+    else
+        abandon(self);
+    return status;
+}
+
+static enum weir_status read_unsettled(struct weir_postgres_ledger *ledger, int64_t before, size_t max,
+                                       struct weir_error *reterr)
+{
+    struct weir_parameters parameters = {0};
+    struct weir_buffer bytes = {0};
+    int64_t limit = before < INT64_MAX - WEIR_SECOND ? before - before % 1000 : WEIR_TIME_NEVER;
+
+    weir_put_time(&bytes, limit);
+    weir_put_int8(&bytes, (int64_t)max);
+    weir_parameters_add(&parameters, bytes.data + 4, 8);
+    weir_parameters_add(&parameters, bytes.data + 16, 8);
+    PQclear(ledger->unsettled);
+    ledger->unsettled = NULL;
+    enum weir_status status = weir_postgres_ask(
+        ledger->connection,
+        "SELECT customer, period_start, period_end, usage_amount, true_up, true_up_revision, is_advance_charged, "
+        "is_closed"
+        " FROM weir.billing_periods WHERE contract = '' AND NOT (is_advance_charged AND is_closed)"
+        " AND (NOT is_advance_charged OR period_end <= $1::timestamptz) ORDER BY period_end, customer LIMIT $2::bigint",
+        &parameters, "looking for periods to settle", &ledger->unsettled, reterr);
+    weir_buffer_free(&bytes);
+    return status;
+}
+
+static enum weir_status unsettled(struct weir_ledger *self, int64_t before, size_t max,
+                                  struct weir_period_running *ret_periods, size_t *ret_count, struct weir_error *reterr)
+{
+    struct weir_postgres_ledger *ledger = (struct weir_postgres_ledger *)self;
+    enum weir_status status = connect_if_needed(ledger, reterr);
+
+    if (status == WEIR_OK)
+        status = read_unsettled(ledger, before, max, reterr);
+    if (status != WEIR_OK)
+        return status;
+    const PGresult *rows = ledger->unsettled;
+    for (int i = 0; i < PQntuples(rows); i++) {
+        struct weir_period_running *period = &ret_periods[i];
+        *period = (struct weir_period_running){
+            .entry = {.exists = true},
+            .customer = weir_slice_of(PQgetvalue(rows, i, 0), (size_t)PQgetlength(rows, i, 0)),
+            .start = weir_get_time(PQgetvalue(rows, i, 1)),
+            .end = weir_get_time(PQgetvalue(rows, i, 2)),
+            .true_up_revision = (uint32_t)weir_get_int4(PQgetvalue(rows, i, 5)),
+            .is_advance_charged = *PQgetvalue(rows, i, 6),
+            .is_closed = *PQgetvalue(rows, i, 7),
+        };
+        if (!weir_get_decimal(PQgetvalue(rows, i, 3), (size_t)PQgetlength(rows, i, 3), &period->usage_amount)
+            || !weir_get_decimal(PQgetvalue(rows, i, 4), (size_t)PQgetlength(rows, i, 4), &period->true_up))
+            return weir_fail(reterr, WEIR_FATAL,
+                             "weir.billing_periods, customer '%.*s': an amount that weir never wrote",
+                             (int)period->customer.length, period->customer.data);
+    }
+    *ret_count = (size_t)PQntuples(rows);
+    return WEIR_OK;
+}
+
+static enum weir_status finish(struct weir_ledger *self, struct weir_error *reterr)
+{
+    (void)self, (void)reterr; /* all is committed */
+    return WEIR_OK;
+}
+
+static void free_ledger(struct weir_ledger *self)
+{
+    struct weir_postgres_ledger *ledger = (struct weir_postgres_ledger *)self;
+
+    disconnect(ledger);
+    PQclear(ledger->unsettled);
+    for (int i = 0; i < WEIR_ROW_COLUMNS_MAX; i++)
+        weir_buffer_free(&ledger->columns[i]);
+    weir_buffer_free(&ledger->copy);
+    weir_digester_free(ledger->digester);
+    weir_arena_free(ledger->arena);
+    free(ledger->customers);
+    free(ledger->months);
+    free(ledger->books);
+    free(ledger->url);
+    free(ledger);
+}
+
+enum weir_status weir_ledger_postgres_open(const char *url, struct weir_ledger **ret_ledger, struct weir_error *reterr)
+{
+    static const struct weir_ledger_ops ops = {"postgres", true,      load,   write_batch,
+                                               abandon,    unsettled, finish, free_ledger};
+    struct weir_postgres_ledger *ledger = weir_new(sizeof *ledger);
+
+    ledger->ledger.ops = &ops;
+    ledger->url = weir_copy_text(url, strlen(url));
+    ledger->digester = weir_digester_new();
+    ledger->arena = weir_arena_new();
+    enum weir_status status = connect_if_needed(ledger, reterr);
+    if (status == WEIR_OK)
+        *ret_ledger = &ledger->ledger;
+    else
+        free_ledger(&ledger->ledger);
+    return status;
+}

@@ -1,0 +1,54 @@
+/* The PostgreSQL ledger's parts: ledger_postgres.c (connection and transaction), postgres_load.c and postgres_write.c
+ * (the rater's state in its tables). Nobody else's.
+ */
+#ifndef WEIR_RATER_POSTGRES_ROWS_H
+#define WEIR_RATER_POSTGRES_ROWS_H
+
+#include "common/arena.h"
+#include "common/digest.h"
+#include "rater/ledger.h"
+#include "rater/postgres.h"
+#include "rater/postgres_value.h"
+#include "rater/text_row.h"
+
+enum { WEIR_ROW_COLUMNS_MAX = 24 };
+
+struct weir_postgres_ledger {
+    struct weir_ledger ledger;
+    char *url;
+    PGconn *connection; /* NULL: to be opened at the next load */
+    bool in_transaction;
+    struct weir_digester *digester;
+    PGresult *unsettled; /* what the last answer's views point into */
+
+    struct weir_buffer columns[WEIR_ROW_COLUMNS_MAX]; /* arrays of one statement */
+    struct weir_buffer copy;                          /* rows on their way to COPY */
+    struct weir_slice *customers;
+    size_t customer_room;
+    char json[WEIR_CELL_MAX];
+
+    /* Known to be in the database, as long as this ledger lives: they are never removed. */
+    int64_t *months; /* months since year 0 that have a partition, sorted */
+    size_t month_count, month_room;
+    struct weir_arena *arena;
+    struct weir_slice *books;
+    size_t book_count, book_room;
+};
+
+/* The first 128 bits of SHA-256. */
+struct weir_row_id {
+    unsigned char bytes[WEIR_DIGEST_BYTES];
+};
+struct weir_row_id weir_row_id(struct weir_postgres_ledger *ledger, struct weir_slice key);
+
+/* All in the open transaction. */
+enum weir_status weir_postgres_lock_customers(struct weir_postgres_ledger *ledger, struct weir_state *state,
+                                              struct weir_error *reterr);
+enum weir_status weir_postgres_load_state(struct weir_postgres_ledger *ledger, struct weir_state *state,
+                                          struct weir_error *reterr);
+enum weir_status weir_postgres_write_items(struct weir_postgres_ledger *ledger, const struct weir_line_item *items,
+                                           size_t count, struct weir_error *reterr);
+enum weir_status weir_postgres_write_state(struct weir_postgres_ledger *ledger, struct weir_state *state,
+                                           struct weir_error *reterr);
+
+#endif

@@ -1,0 +1,626 @@
+/* What a batch leaves in PostgreSQL: new rows by COPY straight into their table (nobody else can have made them, since
+ * the customer is locked), changed rows by one statement for all of a table. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "rater/postgres_rows.h"
+
+enum {
+    COPY_CHUNK = 256 * 1024, /* bytes handed to libpq at once */
+    UPSERT_ROWS_MAX = 20000, /* rows of one statement: parameters stay at some megabytes */
+    SQL_MAX = 4096,
+};
+
+/* 1. tables: one list of columns makes the COPY, the upsert and the arrays --------------------------------------------
+ */
+struct stored_column {
+    const char *name;
+    enum weir_postgres_type type;
+    bool is_key;
+};
+
+struct stored_table {
+    const char *name;    /* "weir.rated_windows" */
+    const char *touched; /* set to now() by an upsert; NULL: there is no upsert */
+    int column_count;
+    const struct stored_column *columns;
+};
+
+/* Where a row's fields go: for COPY all into one buffer, for arrays each into its own. */
+struct sink {
+    struct weir_buffer *to[WEIR_ROW_COLUMNS_MAX];
+};
+
+static const char *type_name(enum weir_postgres_type type)
+{
+    switch (type) {
+    case WEIR_PG_BOOL:
+        return "bool";
+    case WEIR_PG_BYTEA:
+        return "bytea";
+    case WEIR_PG_INT8:
+        return "int8";
+    case WEIR_PG_INT4:
+        return "int4";
+    case WEIR_PG_TEXT:
+        return "text";
+    case WEIR_PG_TIMESTAMPTZ:
+        return "timestamptz";
+    case WEIR_PG_NUMERIC:
+        return "numeric";
+    case WEIR_PG_UUID:
+        return "uuid";
+    case WEIR_PG_JSONB:
+        return "jsonb";
+    }
+    weir_check(!"a type that is none");
+    return "";
+}
+
+struct sql {
+    char text[SQL_MAX];
+    size_t length;
+};
+
+static void add_sql(struct sql *sql, const char *part, const char *name)
+{
+    int length = snprintf(sql->text + sql->length, SQL_MAX - sql->length, "%s%s", part, name);
+    weir_check(length >= 0 && (size_t)length < SQL_MAX - sql->length);
+    sql->length += (size_t)length;
+}
+
+static void add_columns(struct sql *sql, const struct stored_table *table, bool keys_only)
+{
+    const char *comma = " (";
+
+    for (int i = 0; i < table->column_count; i++)
+        if (!keys_only || table->columns[i].is_key) {
+            add_sql(sql, comma, table->columns[i].name);
+            comma = ", ";
+        }
+    add_sql(sql, ")", "");
+}
+
+static const char *copy_sql(const struct stored_table *table, struct sql *sql)
+{
+    sql->length = 0;
+    add_sql(sql, "COPY ", table->name);
+    add_columns(sql, table, false);
+    add_sql(sql, " FROM STDIN (FORMAT binary)", "");
+    return sql->text;
+}
+
+static const char *upsert_sql(const struct stored_table *table, struct sql *sql)
+{
+    const char *comma = " SELECT * FROM unnest(";
+    char number[24];
+
+    sql->length = 0;
+    add_sql(sql, "INSERT INTO ", table->name);
+    add_columns(sql, table, false);
+    for (int i = 0; i < table->column_count; i++, comma = ", ") {
+        snprintf(number, sizeof number, "$%d::", i + 1);
+        add_sql(sql, comma, number);
+        add_sql(sql, type_name(table->columns[i].type), "[]");
+    }
+    add_sql(sql, ") ON CONFLICT", "");
+    add_columns(sql, table, true);
+    add_sql(sql, " DO UPDATE SET ", table->touched);
+    add_sql(sql, " = now()", "");
+    for (int i = 0; i < table->column_count; i++)
+        if (!table->columns[i].is_key) {
+            add_sql(sql, ", ", table->columns[i].name);
+            add_sql(sql, " = excluded.", table->columns[i].name);
+        }
+    return sql->text;
+}
+
+/* 2. COPY -------------------------------------------------------------------------------------------------------------
+ */
+
+/* Writes row `index` of a list; false: there is none at that place to write. */
+typedef bool put_entry(struct weir_postgres_ledger *ledger, const void *list, size_t index, uint32_t part,
+                       struct sink *sink);
+
+static enum weir_status send(struct weir_postgres_ledger *ledger, const char *doing, struct weir_error *reterr)
+{
+    struct weir_buffer *copy = &ledger->copy;
+    int sent = PQputCopyData(ledger->connection, copy->data, (int)copy->length);
+
+    copy->length = 0;
+    return sent == 1 ? WEIR_OK : weir_postgres_failed(ledger->connection, NULL, doing, reterr);
+}
+
+static enum weir_status copy_begin(struct weir_postgres_ledger *ledger, const struct stored_table *table,
+                                   const char *doing, struct sink *sink, struct weir_error *reterr)
+{
+    struct sql sql;
+    PGresult *result = PQexec(ledger->connection, copy_sql(table, &sql));
+
+    if (PQresultStatus(result) != PGRES_COPY_IN)
+        return weir_postgres_failed(ledger->connection, result, doing, reterr);
+    PQclear(result);
+    for (int i = 0; i < table->column_count; i++)
+        sink->to[i] = &ledger->copy;
+    ledger->copy.length = 0;
+    weir_put_copy_header(&ledger->copy);
+    return WEIR_OK;
+}
+
+/* The server's verdict on all rows. */
+static enum weir_status copy_end(struct weir_postgres_ledger *ledger, const char *doing, struct weir_error *reterr)
+{
+    weir_put_copy_end(&ledger->copy);
+    enum weir_status status = send(ledger, doing, reterr);
+
+    if (status != WEIR_OK)
+        return status;
+    if (PQputCopyEnd(ledger->connection, NULL) != 1)
+        return weir_postgres_failed(ledger->connection, NULL, doing, reterr);
+    for (PGresult *result; (result = PQgetResult(ledger->connection));) {
+        if (PQresultStatus(result) == PGRES_COMMAND_OK)
+            PQclear(result);
+        else if (status == WEIR_OK)
+            status = weir_postgres_failed(ledger->connection, result, doing, reterr);
+        else
+            PQclear(result);
+    }
+    return status;
+}
+
+/* 3. line items -------------------------------------------------------------------------------------------------------
+ */
+static const struct stored_column item_columns[] = {
+    {"customer", WEIR_PG_TEXT, false},
+    {"contract", WEIR_PG_TEXT, false},
+    {"item", WEIR_PG_TEXT, false},
+    {"meter", WEIR_PG_TEXT, false},
+    {"dimensions", WEIR_PG_JSONB, false},
+    {"period_start", WEIR_PG_TIMESTAMPTZ, false},
+    {"period_end", WEIR_PG_TIMESTAMPTZ, false},
+    {"window_start", WEIR_PG_TIMESTAMPTZ, false},
+    {"window_end", WEIR_PG_TIMESTAMPTZ, false},
+    {"kind", WEIR_PG_TEXT, false},
+    {"component", WEIR_PG_TEXT, false},
+    {"price_book", WEIR_PG_TEXT, false},
+    {"price_book_version", WEIR_PG_INT4, false},
+    {"model", WEIR_PG_TEXT, false},
+    {"tier", WEIR_PG_INT4, false},
+    {"quantity", WEIR_PG_NUMERIC, false},
+    {"unit_price", WEIR_PG_NUMERIC, false},
+    {"amount", WEIR_PG_NUMERIC, false},
+    {"currency", WEIR_PG_TEXT, false},
+    {"revision", WEIR_PG_INT4, false},
+};
+enum { ITEM_COLUMNS = sizeof item_columns / sizeof *item_columns };
+static const struct stored_table item_table = {"weir.line_items", NULL, ITEM_COLUMNS, item_columns};
+
+static void put_text_or_null(struct weir_buffer *to, struct weir_slice text)
+{
+    if (text.length)
+        weir_put_text(to, text);
+    else
+        weir_put_null(to);
+}
+
+static void put_number_or_null(struct weir_buffer *to, uint32_t number)
+{
+    weir_check(number <= INT32_MAX);
+    if (number)
+        weir_put_int4(to, (int32_t)number);
+    else
+        weir_put_null(to);
+}
+
+static void put_dimensions(struct weir_postgres_ledger *ledger, struct weir_buffer *to,
+                           const struct weir_dimension *dimensions, uint32_t count)
+{
+    weir_put_jsonb(to, weir_slice_of(ledger->json, weir_dimensions_json(dimensions, count, ledger->json)));
+}
+
+static void put_item(struct weir_postgres_ledger *ledger, const struct weir_line_item *item)
+{
+    struct weir_buffer *to = &ledger->copy;
+
+    weir_put_row(to, ITEM_COLUMNS);
+    weir_put_text(to, item->customer);
+    weir_put_text(to, item->contract);
+    weir_put_text(to, item->item);
+    put_text_or_null(to, item->meter);
+    put_dimensions(ledger, to, item->dimensions, item->dimension_count);
+    weir_put_time(to, item->period_start);
+    weir_put_time(to, item->period_end);
+    weir_put_time(to, item->window_start);
+    weir_put_time(to, item->window_end);
+    weir_put_text(to, weir_slice_text(weir_kind_name[item->kind]));
+    weir_put_text(to, weir_slice_text(weir_component_name[item->component]));
+    weir_put_text(to, item->price_book);
+    put_number_or_null(to, item->price_book_version);
+    put_text_or_null(to, weir_slice_text(item->model));
+    put_number_or_null(to, item->tier);
+    weir_put_decimal(to, item->quantity);
+    if (item->has_unit_price)
+        weir_put_decimal(to, item->unit_price);
+    else
+        weir_put_null(to);
+    weir_put_decimal(to, item->amount);
+    weir_put_text(to, item->currency);
+    weir_put_int4(to, (int32_t)item->revision);
+}
+
+/* How a book's invoices are rounded, for the views: noted when its first line item comes, applied catalog or not. */
+static enum weir_status note_book(struct weir_postgres_ledger *ledger, const struct weir_line_item *item,
+                                  struct weir_error *reterr)
+{
+    static const char *const rounding[] = {[WEIR_HALF_EVEN] = "half_even", [WEIR_HALF_UP] = "half_up"};
+    struct weir_parameters parameters = {0};
+    struct weir_buffer places = {0};
+    PGresult *result = NULL;
+
+    for (size_t i = 0; i < ledger->book_count; i++)
+        if (weir_slice_equal(ledger->books[i], item->price_book))
+            return WEIR_OK;
+    weir_put_int4(&places, item->currency_places);
+    weir_parameters_add(&parameters, item->price_book.data, item->price_book.length);
+    weir_parameters_add(&parameters, item->currency.data, item->currency.length);
+    weir_parameters_add(&parameters, places.data + 4, 4);
+    weir_parameters_add(&parameters, rounding[item->rounding], strlen(rounding[item->rounding]));
+    enum weir_status status =
+        weir_postgres_ask(ledger->connection,
+                          "INSERT INTO weir.price_books (price_book, currency, currency_places, rounding)"
+                          " VALUES ($1::text, $2::text, $3::int, $4::text) ON CONFLICT DO NOTHING",
+                          &parameters, "noting a price book", &result, reterr);
+    PQclear(result);
+    weir_buffer_free(&places);
+    if (status != WEIR_OK)
+        return status;
+    if (ledger->book_count == ledger->book_room) {
+        ledger->book_room = ledger->book_room ? ledger->book_room * 2 : 16;
+        ledger->books = weir_resize(ledger->books, ledger->book_room, sizeof *ledger->books);
+    }
+    ledger->books[ledger->book_count++] =
+        weir_arena_copy(ledger->arena, item->price_book.data, item->price_book.length);
+    return WEIR_OK;
+}
+
+enum weir_status weir_postgres_write_items(struct weir_postgres_ledger *ledger, const struct weir_line_item *items,
+                                           size_t count, struct weir_error *reterr)
+{
+    static const char doing[] = "writing line items";
+    struct sink sink;
+    enum weir_status status = WEIR_OK;
+
+    for (size_t i = 0; i < count && status == WEIR_OK; i++)
+        if (i == 0 || !weir_slice_equal(items[i].price_book, items[i - 1].price_book))
+            status = note_book(ledger, &items[i], reterr);
+    if (count == 0 || status != WEIR_OK)
+        return status;
+    status = copy_begin(ledger, &item_table, doing, &sink, reterr);
+    for (size_t i = 0; i < count && status == WEIR_OK; i++) {
+        put_item(ledger, &items[i]);
+        if (ledger->copy.length >= COPY_CHUNK)
+            status = send(ledger, doing, reterr);
+    }
+    return status == WEIR_OK ? copy_end(ledger, doing, reterr) : status;
+}
+
+/* 4. state ------------------------------------------------------------------------------------------------------------
+ */
+
+/* Rows of one table that a batch leaves: `put` writes part `part` of entry `index`, until it says there is none. */
+struct rows {
+    const struct stored_table *table;
+    const char *doing;
+    const void *list;
+    size_t count;
+    const struct weir_entry *(*entry)(const void *list, size_t index);
+    put_entry *put;
+};
+
+static enum weir_status copy_new(struct weir_postgres_ledger *ledger, const struct rows *rows,
+                                 struct weir_error *reterr)
+{
+    enum weir_status status = WEIR_OK;
+    struct sink sink;
+    bool has_begun = false;
+
+    for (size_t i = 0; i < rows->count && status == WEIR_OK; i++) {
+        const struct weir_entry *entry = rows->entry(rows->list, i);
+        if (!entry->is_dirty || entry->exists)
+            continue;
+        if (!has_begun)
+            status = copy_begin(ledger, rows->table, rows->doing, &sink, reterr);
+        has_begun = true;
+        for (uint32_t part = 0; status == WEIR_OK; part++) {
+            size_t before = ledger->copy.length;
+            weir_put_row(&ledger->copy, rows->table->column_count);
+            if (!rows->put(ledger, rows->list, i, part, &sink)) {
+                ledger->copy.length = before;
+                break;
+            }
+            if (ledger->copy.length >= COPY_CHUNK)
+                status = send(ledger, rows->doing, reterr);
+        }
+    }
+    return has_begun && status == WEIR_OK ? copy_end(ledger, rows->doing, reterr) : status;
+}
+
+static enum weir_status upsert(struct weir_postgres_ledger *ledger, const struct rows *rows, size_t count,
+                               struct weir_error *reterr)
+{
+    struct weir_parameters parameters = {0};
+    struct sql sql;
+    PGresult *result = NULL;
+
+    for (int i = 0; i < rows->table->column_count; i++) {
+        weir_array_end(&ledger->columns[i], count);
+        weir_parameters_add(&parameters, ledger->columns[i].data, ledger->columns[i].length);
+    }
+    enum weir_status status =
+        weir_postgres_ask(ledger->connection, upsert_sql(rows->table, &sql), &parameters, rows->doing, &result, reterr);
+    PQclear(result);
+    return status;
+}
+
+static enum weir_status update_changed(struct weir_postgres_ledger *ledger, const struct rows *rows,
+                                       struct weir_error *reterr)
+{
+    enum weir_status status = WEIR_OK;
+    struct sink sink;
+    size_t count = 0;
+
+    for (int c = 0; c < rows->table->column_count; c++)
+        sink.to[c] = &ledger->columns[c];
+    for (size_t i = 0; i < rows->count && status == WEIR_OK; i++) {
+        const struct weir_entry *entry = rows->entry(rows->list, i);
+        if (!entry->is_dirty || !entry->exists)
+            continue;
+        for (int c = 0; c < rows->table->column_count && count == 0; c++)
+            weir_array_begin(&ledger->columns[c], rows->table->columns[c].type);
+        for (uint32_t part = 0; rows->put(ledger, rows->list, i, part, &sink); part++)
+            count++;
+        if (count >= UPSERT_ROWS_MAX) {
+            status = upsert(ledger, rows, count, reterr);
+            count = 0;
+        }
+    }
+    return count && status == WEIR_OK ? upsert(ledger, rows, count, reterr) : status;
+}
+
+static void put_total(struct sink *sink, int column, const struct weir_window_total *total)
+{
+    weir_check(total->events <= INT64_MAX);
+    weir_put_int8(sink->to[column], (int64_t)total->events);
+    weir_put_decimal(sink->to[column + 1], total->value);
+    weir_put_int8(sink->to[column + 2], total->latest_time);
+    weir_put_int8(sink->to[column + 3], total->latest_offset);
+}
+
+static const struct stored_column window_columns[] = {
+    {"customer", WEIR_PG_TEXT, true},
+    {"window_start", WEIR_PG_TIMESTAMPTZ, true},
+    {"series", WEIR_PG_UUID, true},
+    {"lane", WEIR_PG_TEXT, true},
+    {"window_end", WEIR_PG_TIMESTAMPTZ, false},
+    {"meter", WEIR_PG_TEXT, false},
+    {"dimensions", WEIR_PG_JSONB, false},
+    {"series_key", WEIR_PG_BYTEA, false},
+    {"events", WEIR_PG_INT8, false},
+    {"value", WEIR_PG_NUMERIC, false},
+    {"latest_time", WEIR_PG_INT8, false},
+    {"latest_offset", WEIR_PG_INT8, false},
+    {"revision", WEIR_PG_INT4, false},
+    {"unpriced", WEIR_PG_TEXT, false},
+    {"contract", WEIR_PG_TEXT, false},
+    {"period_start", WEIR_PG_TIMESTAMPTZ, false},
+    {"period_end", WEIR_PG_TIMESTAMPTZ, false},
+    {"price_book", WEIR_PG_TEXT, false},
+    {"price_book_version", WEIR_PG_INT4, false},
+    {"price_key", WEIR_PG_TEXT, false},
+};
+enum { WINDOW_COLUMNS = sizeof window_columns / sizeof *window_columns };
+static const struct stored_table window_table = {"weir.rated_windows", "rated_at", WINDOW_COLUMNS, window_columns};
+
+static const struct weir_entry *window_entry(const void *list, size_t index)
+{
+    return &((struct weir_rated_window *const *)list)[index]->entry;
+}
+
+/* What a window was rated under: contract, period and price, each null where there is none. */
+static void put_terms(struct sink *sink, int column, const struct weir_rated_window *window)
+{
+    bool has_contract = window->period_end != 0;
+
+    put_text_or_null(sink->to[column], weir_slice_text(weir_unpriced_name[window->unpriced]));
+    if (has_contract) {
+        weir_put_text(sink->to[column + 1], window->contract);
+        weir_put_time(sink->to[column + 2], window->period_start);
+        weir_put_time(sink->to[column + 3], window->period_end);
+    } else {
+        for (int i = 1; i <= 3; i++)
+            weir_put_null(sink->to[column + i]);
+    }
+    bool has_price = window->price_book.length > 0;
+    put_text_or_null(sink->to[column + 4], window->price_book);
+    put_number_or_null(sink->to[column + 5], has_price ? window->price_book_version : 0);
+    put_text_or_null(sink->to[column + 6], has_price ? window->price_key : (struct weir_slice){0});
+}
+
+/* A part is a lane. All of them, changed or not: they carry the window's terms. */
+static bool put_window(struct weir_postgres_ledger *ledger, const void *list, size_t index, uint32_t part,
+                       struct sink *sink)
+{
+    const struct weir_rated_window *window = ((struct weir_rated_window *const *)list)[index];
+    struct weir_series series;
+
+    if (part >= window->lane_count)
+        return false;
+    const struct weir_rated_lane *lane = &window->lanes[part];
+    struct weir_row_id id = weir_row_id(ledger, window->series_key);
+    weir_check(weir_series_parse(window->series_key, &series) && lane->revision > 0 && lane->revision <= INT32_MAX);
+    weir_put_text(sink->to[0], series.customer);
+    weir_put_time(sink->to[1], window->start);
+    weir_put_uuid(sink->to[2], id.bytes);
+    weir_put_text(sink->to[3], lane->lane);
+    weir_put_time(sink->to[4], window->end);
+    weir_put_text(sink->to[5], series.meter);
+    put_dimensions(ledger, sink->to[6], series.dimensions, series.dimension_count);
+    weir_put_text(sink->to[7], window->series_key);
+    put_total(sink, 8, &lane->total);
+    weir_put_int4(sink->to[12], (int32_t)lane->revision);
+    put_terms(sink, 13, window);
+    return true;
+}
+
+static const struct stored_column price_columns[] = {
+    {"customer", WEIR_PG_TEXT, true},
+    {"contract", WEIR_PG_TEXT, true},
+    {"period_start", WEIR_PG_TIMESTAMPTZ, true},
+    {"price_book", WEIR_PG_TEXT, true},
+    {"price_book_version", WEIR_PG_INT4, true},
+    {"price_id", WEIR_PG_UUID, true},
+    {"period_end", WEIR_PG_TIMESTAMPTZ, false},
+    {"meter", WEIR_PG_TEXT, false},
+    {"price_key", WEIR_PG_TEXT, false},
+    {"quantity", WEIR_PG_NUMERIC, false},
+    {"events", WEIR_PG_INT8, false},
+    {"amount", WEIR_PG_NUMERIC, false},
+};
+enum { PRICE_COLUMNS = sizeof price_columns / sizeof *price_columns, PRICE_KEYS = 6 };
+static const struct stored_table price_table = {"weir.price_totals", "updated_at", PRICE_COLUMNS, price_columns};
+
+static const struct weir_entry *price_entry(const void *list, size_t index)
+{
+    return &((struct weir_price_running *const *)list)[index]->entry;
+}
+
+static void put_price_key(struct weir_postgres_ledger *ledger, const struct weir_price_running *price,
+                          struct sink *sink)
+{
+    struct weir_row_id id = weir_row_id(ledger, price->price_key);
+
+    weir_put_text(sink->to[0], price->customer);
+    weir_put_text(sink->to[1], price->contract);
+    weir_put_time(sink->to[2], price->period_start);
+    weir_put_text(sink->to[3], price->price_book);
+    weir_put_int4(sink->to[4], (int32_t)price->price_book_version);
+    weir_put_uuid(sink->to[5], id.bytes);
+}
+
+static bool put_price(struct weir_postgres_ledger *ledger, const void *list, size_t index, uint32_t part,
+                      struct sink *sink)
+{
+    const struct weir_price_running *price = ((struct weir_price_running *const *)list)[index];
+    const char *bracket = memchr(price->price_key.data, '[', price->price_key.length); /* no key of a meter has one */
+
+    if (part > 0)
+        return false;
+    weir_check(price->events <= INT64_MAX);
+    put_price_key(ledger, price, sink);
+    weir_put_time(sink->to[6], price->period_end);
+    weir_put_text(sink->to[7], bracket ? weir_slice_of(price->price_key.data, (size_t)(bracket - price->price_key.data))
+                                       : price->price_key);
+    weir_put_text(sink->to[8], price->price_key);
+    weir_put_decimal(sink->to[9], price->quantity);
+    weir_put_int8(sink->to[10], (int64_t)price->events);
+    weir_put_decimal(sink->to[11], price->amount);
+    return true;
+}
+
+static const struct stored_column split_columns[] = {
+    {"customer", WEIR_PG_TEXT, true},
+    {"contract", WEIR_PG_TEXT, true},
+    {"period_start", WEIR_PG_TIMESTAMPTZ, true},
+    {"price_book", WEIR_PG_TEXT, true},
+    {"price_book_version", WEIR_PG_INT4, true},
+    {"price_id", WEIR_PG_UUID, true},
+    {"series", WEIR_PG_UUID, true},
+    {"series_key", WEIR_PG_BYTEA, false},
+    {"events", WEIR_PG_INT8, false},
+    {"value", WEIR_PG_NUMERIC, false},
+    {"latest_time", WEIR_PG_INT8, false},
+    {"latest_offset", WEIR_PG_INT8, false},
+};
+enum { SPLIT_COLUMNS = sizeof split_columns / sizeof *split_columns };
+static const struct stored_table split_table = {"weir.split_totals", "updated_at", SPLIT_COLUMNS, split_columns};
+
+static const struct weir_entry *split_entry(const void *list, size_t index)
+{
+    return &((struct weir_split_running *const *)list)[index]->entry;
+}
+
+static bool put_split(struct weir_postgres_ledger *ledger, const void *list, size_t index, uint32_t part,
+                      struct sink *sink)
+{
+    const struct weir_split_running *split = ((struct weir_split_running *const *)list)[index];
+    struct weir_row_id id;
+
+    if (part > 0)
+        return false;
+    id = weir_row_id(ledger, split->series_key);
+    put_price_key(ledger, split->price, sink);
+    weir_put_uuid(sink->to[PRICE_KEYS], id.bytes);
+    weir_put_text(sink->to[PRICE_KEYS + 1], split->series_key);
+    put_total(sink, PRICE_KEYS + 2, &split->total);
+    return true;
+}
+
+static const struct stored_column period_columns[] = {
+    {"customer", WEIR_PG_TEXT, true},
+    {"contract", WEIR_PG_TEXT, true},
+    {"period_start", WEIR_PG_TIMESTAMPTZ, true},
+    {"period_end", WEIR_PG_TIMESTAMPTZ, false},
+    {"usage_amount", WEIR_PG_NUMERIC, false},
+    {"true_up", WEIR_PG_NUMERIC, false},
+    {"true_up_revision", WEIR_PG_INT4, false},
+    {"is_advance_charged", WEIR_PG_BOOL, false},
+    {"is_closed", WEIR_PG_BOOL, false},
+};
+enum { PERIOD_COLUMNS = sizeof period_columns / sizeof *period_columns };
+static const struct stored_table period_table = {"weir.billing_periods", "updated_at", PERIOD_COLUMNS, period_columns};
+
+static const struct weir_entry *period_entry(const void *list, size_t index)
+{
+    return &((struct weir_period_running *const *)list)[index]->entry;
+}
+
+static bool put_period(struct weir_postgres_ledger *ledger, const void *list, size_t index, uint32_t part,
+                       struct sink *sink)
+{
+    const struct weir_period_running *period = ((struct weir_period_running *const *)list)[index];
+
+    (void)ledger;
+    if (part > 0)
+        return false;
+    weir_put_text(sink->to[0], period->customer);
+    weir_put_text(sink->to[1], period->contract);
+    weir_put_time(sink->to[2], period->start);
+    weir_put_time(sink->to[3], period->end);
+    weir_put_decimal(sink->to[4], period->usage_amount);
+    weir_put_decimal(sink->to[5], period->true_up);
+    weir_put_int4(sink->to[6], (int32_t)period->true_up_revision);
+    weir_put_bool(sink->to[7], period->is_advance_charged);
+    weir_put_bool(sink->to[8], period->is_closed);
+    return true;
+}
+
+enum weir_status weir_postgres_write_state(struct weir_postgres_ledger *ledger, struct weir_state *state,
+                                           struct weir_error *reterr)
+{
+    struct weir_state_view all = weir_state_all(state);
+    const struct rows tables[] = {
+        {&window_table, "writing rated windows", all.windows, all.window_count, window_entry, put_window},
+        {&price_table, "writing prices' totals", all.prices, all.price_count, price_entry, put_price},
+        {&split_table, "writing splits' totals", all.splits, all.split_count, split_entry, put_split},
+        {&period_table, "writing billing periods", all.periods, all.period_count, period_entry, put_period},
+    };
+    enum weir_status status = WEIR_OK;
+
+    for (size_t i = 0; i < sizeof tables / sizeof *tables && status == WEIR_OK; i++) {
+        status = copy_new(ledger, &tables[i], reterr);
+        if (status == WEIR_OK)
+            status = update_changed(ledger, &tables[i], reterr);
+    }
+    return status;
+}
