@@ -12,7 +12,30 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Makes the number that ends before `position` small: its first digit becomes 0, the rest of it white space. */
+/* Where the number that begins at `at` ends, reading as far as it can; `at` itself when none does. */
+static inline const char *oracle_number_end(const char *at, const char *end)
+{
+    const char *from = at;
+
+    at += at < end && *at == '-';
+    if (at == end || *at < '0' || *at > '9')
+        return from;
+    if (*at == '0')
+        at++;
+    else
+        at += strspn(at, "0123456789");
+    if (end - at > 1 && *at == '.')
+        at += 1 + strspn(at + 1, "0123456789");
+    if (end - at > 1 && (*at == 'e' || *at == 'E')) {
+        at++;
+        at += *at == '+' || *at == '-';
+        at += strspn(at, "0123456789");
+    }
+    return at;
+}
+
+/* Makes the number that ends before `position` small: a 0 and white space. False when another number touches it in front
+ * (`1-2e999`): that is no JSON, which jansson would only notice behind it. */
 static inline bool oracle_mend_number(char *text, size_t length, size_t position)
 {
     size_t end = position < length ? position : length;
@@ -22,7 +45,7 @@ static inline bool oracle_mend_number(char *text, size_t length, size_t position
         end--;
     for (begin = end; begin > 0 && strchr("+-.0123456789eE", text[begin - 1]) && text[begin - 1]; begin--)
         ;
-    if (begin == end)
+    if (begin == end || oracle_number_end(text + begin, text + end) != text + end)
         return false;
     text[begin] = '0';
     memset(text + begin + 1, ' ', end - begin - 1);
@@ -37,6 +60,7 @@ static inline json_t *oracle_load(const char *text, size_t length)
     json_error_t error;
 
     memcpy(copy, text, length);
+    copy[length] = '\0';
     if (memchr(copy, '\0', length)) {
         free(copy);
         return NULL;
