@@ -2,7 +2,7 @@
 import collections
 import dataclasses
 
-from . import events, instants
+from . import events, exact, instants
 from .catalog import Unpriced
 
 
@@ -53,6 +53,14 @@ class Metering:
                     raise events.Bad("conflict")
                 counts["duplicate"] += 1
                 return
+            seconds = time // instants.NS
+            keys = [(subject, meter.key, texts, instants.window_start(meter.window, seconds))
+                    for meter, _fold, texts, _value in found]
+            windows = [self.windows.get(key) for key in keys]
+            for (meter, fold, _texts, value), window in zip(found, windows):
+                if fold is _sum and window is not None and abs(window[2] + value) >= exact.LIMIT:
+                    del self.seen[(source, identity)]
+                    raise events.Bad("number_range", meter.value)
         except events.Bad as bad:
             counts["quarantined"] += 1
             self.bad.append(Quarantined(index, line, bad.reason, bad.field))
@@ -64,13 +72,10 @@ class Metering:
             self.earliest = time
         if self.latest is None or time > self.latest:
             self.latest = time
-        seconds = time // instants.NS
         unpriced = False
-        for meter, fold, texts, value in found:
-            start = instants.window_start(meter.window, seconds)
-            key = (subject, meter.key, texts, start)
-            window = self.windows.get(key)
+        for (meter, fold, texts, value), key, window in zip(found, keys, windows):
             if window is None:
+                start = key[3]
                 window = [self.catalog.place(subject, meter, texts, start), 1]
                 self.windows[key] = window
             else:

@@ -61,7 +61,7 @@ def component_sums(items):
     sums = collections.defaultdict(lambda: [0, 0])
     for item in items:
         if item["kind"] == "usage":
-            line = sums[tuple(item[name] for name in COMPONENT)]
+            line = sums[tuple(item[name] for name in COMPONENT[:-1]) + (item["tier"] or 0,)]  # null: a component of no tier
             line[0] += exact.parse(item["quantity"])
             line[1] += exact.parse(item["amount"])
     return {key: tuple(line) for key, line in sums.items() if any(line)}

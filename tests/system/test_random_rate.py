@@ -32,7 +32,7 @@ def test_rate_agrees_with_the_model(seed, tmp_path):
     rows, order = summary_rows((tmp_path / "summary.csv").read_bytes())
     assert_same("counts", counts(done.stderr), outcome.counts, where)
     bad = collections.Counter((r["reason"], event_bytes(r)) for r in read_quarantine(tmp_path / "bad.ndjson"))
-    assert_same("quarantined events", bad, collections.Counter((b.reason, b.line) for b in outcome.bad), where)
+    assert_same("quarantined events", bad, collections.Counter((b.reason, b.line[:1 << 20]) for b in outcome.bad), where)
     assert_same("summary rows", without_nothing(rows), model_rows(outcome), where)
     by_bytes = [(key[0], key[1], key[2], key[4], key[5]) for key in order]
     assert by_bytes == sorted(by_bytes, key=lambda key: [part.encode() for part in key]), where
