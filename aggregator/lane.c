@@ -178,17 +178,37 @@ static uint32_t content_of(const struct weir_lane *lane, const struct weir_event
     return (uint32_t)weir_hash64(event->data.data, event->data.length, hash);
 }
 
-/* Both passes of counting: first everything that can fail, then everything that changes. */
-static enum weir_outcome count_readings(struct weir_lane *lane, const struct weir_event *event,
-                                        const struct weir_reading *readings, uint32_t count, int64_t sequence,
-                                        struct weir_rejection *reterr)
+void weir_lane_hash(const struct weir_lane *lane, const struct weir_event *event, const struct weir_reading *readings,
+                    uint32_t count, struct weir_lane_hashes *ret_hashes)
 {
     uint64_t customer = weir_hash64(event->subject.data, event->subject.length, 0);
+
+    ret_hashes->id = weir_fingerprint64(&lane->secret, event->source, event->id);
+    ret_hashes->content = content_of(lane, event);
+    for (uint32_t i = 0; i < count; i++)
+        ret_hashes->series[i] = weir_window_table_hash(lane->windows, &readings[i], customer);
+}
+
+void weir_lane_prefetch(const struct weir_lane *lane, const struct weir_lane_hashes *hashes, uint32_t count, int stage)
+{
+    if (stage == 0)
+        weir_seen_prefetch(lane->seen, hashes->id);
+    for (uint32_t i = 0; i < count; i++)
+        weir_window_table_prefetch(lane->windows, hashes->series[i], stage);
+}
+
+/* Both passes of counting: first everything that can fail, then everything that changes. */
+static enum weir_outcome count_readings(struct weir_lane *lane, const struct weir_event *event,
+                                        const struct weir_reading *readings, uint32_t count,
+                                        const struct weir_lane_hashes *hashes, int64_t sequence,
+                                        struct weir_rejection *reterr)
+{
     bool is_unpriced = false;
 
     for (uint32_t i = 0; i < count; i++) {
-        enum weir_status status = weir_window_table_prepare(lane->windows, &readings[i], event->subject, customer,
-                                                            event->time, sequence, &lane->changes[i]);
+        enum weir_status status = weir_window_table_prepare(lane->windows, &readings[i], event->subject,
+                                                            hashes->series[i], event->time, sequence,
+                                                            &lane->changes[i]);
         if (status == WEIR_AGAIN)
             return WEIR_OUTCOME_FULL;
         if (status != WEIR_OK) {
@@ -210,14 +230,12 @@ static enum weir_outcome count_readings(struct weir_lane *lane, const struct wei
 }
 
 static enum weir_outcome judge(struct weir_lane *lane, const struct weir_event *event,
-                               const struct weir_reading *readings, uint32_t count, int64_t sequence,
-                               struct weir_rejection *reterr)
+                               const struct weir_reading *readings, uint32_t count,
+                               const struct weir_lane_hashes *hashes, int64_t sequence, struct weir_rejection *reterr)
 {
     if (count == 0)
         return WEIR_OUTCOME_UNMATCHED;
-    uint64_t id = weir_fingerprint64(&lane->secret, event->source, event->id);
-    uint32_t content = content_of(lane, event);
-    switch (weir_seen_look(lane->seen, id, content)) {
+    switch (weir_seen_look(lane->seen, hashes->id, hashes->content)) {
     case WEIR_SEEN_DUPLICATE:
         return WEIR_OUTCOME_DUPLICATE;
     case WEIR_SEEN_CONFLICT:
@@ -231,7 +249,7 @@ static enum weir_outcome judge(struct weir_lane *lane, const struct weir_event *
     }
     if (weir_seen_count(lane->seen) == lane->settings.ids_max)
         return WEIR_OUTCOME_FULL;
-    enum weir_outcome outcome = count_readings(lane, event, readings, count, sequence, reterr);
+    enum weir_outcome outcome = count_readings(lane, event, readings, count, hashes, sequence, reterr);
     if (outcome != WEIR_OUTCOME_COUNTED && outcome != WEIR_OUTCOME_UNPRICED)
         return outcome;
     /* The bucket is of the highest time so far, this event's included: a resend of it is refused as too late before
@@ -239,8 +257,8 @@ static enum weir_outcome judge(struct weir_lane *lane, const struct weir_event *
     if (event->time > lane->state.high)
         lane->state.high = event->time;
     int64_t bucket = bucket_of(lane);
-    weir_check(weir_seen_add(lane->seen, id, content, (uint32_t)bucket) == WEIR_OK);
-    remember_id(lane, id, content, bucket);
+    weir_check(weir_seen_add(lane->seen, hashes->id, hashes->content, (uint32_t)bucket) == WEIR_OK);
+    remember_id(lane, hashes->id, hashes->content, bucket);
     if (event->time < lane->state.first_time)
         lane->state.first_time = event->time;
     if (event->time > lane->state.last_time)
@@ -264,10 +282,11 @@ static void raise_watermark(struct weir_lane *lane, int64_t watermark)
 }
 
 enum weir_outcome weir_lane_take(struct weir_lane *lane, const struct weir_event *event,
-                                 const struct weir_reading *readings, uint32_t count, int64_t sequence,
+                                 const struct weir_reading *readings, uint32_t count,
+                                 const struct weir_lane_hashes *hashes, int64_t sequence,
                                  struct weir_rejection *reterr)
 {
-    enum weir_outcome outcome = judge(lane, event, readings, count, sequence, reterr);
+    enum weir_outcome outcome = judge(lane, event, readings, count, hashes, sequence, reterr);
 
     switch (outcome) {
     case WEIR_OUTCOME_FULL:

@@ -55,10 +55,22 @@ enum weir_status weir_lane_start(struct weir_lane *lane, const struct weir_lane_
 enum weir_status weir_lane_check_time(const struct weir_lane *lane, int64_t time, int64_t now,
                                       struct weir_rejection *reterr);
 
-/* Takes one event that decoded and passed check_time. sequence: its offset, not below the lane's next_offset. With
+/* What take looks up by: worked out early, so that the memory can be fetched while other events are decoded. */
+struct weir_lane_hashes {
+    uint64_t id;
+    uint32_t content;
+    uint64_t series[WEIR_METERS_MAX];
+};
+void weir_lane_hash(const struct weir_lane *lane, const struct weir_event *event, const struct weir_reading *readings,
+                    uint32_t count, struct weir_lane_hashes *ret_hashes);
+/* Stages 0, 1, 2 in this order, each for all events of a group before the next stage. */
+void weir_lane_prefetch(const struct weir_lane *lane, const struct weir_lane_hashes *hashes, uint32_t count, int stage);
+
+/* Takes one event that decoded and passed check_time. hashes are of this lane and this event. sequence: its offset, not below the lane's next_offset. With
  * count 0 the event is unmatched. Whatever the outcome but FULL, the lane's next offset is now sequence + 1. */
 enum weir_outcome weir_lane_take(struct weir_lane *lane, const struct weir_event *event,
-                                 const struct weir_reading *readings, uint32_t count, int64_t sequence,
+                                 const struct weir_reading *readings, uint32_t count,
+                                 const struct weir_lane_hashes *hashes, int64_t sequence,
                                  struct weir_rejection *reterr);
 /* Passes over a message that went to quarantine before it reached take. */
 void weir_lane_reject(struct weir_lane *lane, int64_t sequence);

@@ -236,11 +236,35 @@ static uint64_t hash_series(uint64_t customer_hash, uint32_t meter, const struct
     return hash;
 }
 
+uint64_t weir_window_table_hash(const struct weir_window_table *table, const struct weir_reading *reading,
+                                uint64_t customer_hash)
+{
+    return hash_series(customer_hash, reading->meter, reading->dimensions,
+                       table->catalog->meters[reading->meter].group_count);
+}
+
+void weir_window_table_prefetch(const struct weir_window_table *table, uint64_t hash, int stage)
+{
+    const struct slot *slot = &table->series_index.slots[(uint32_t)hash & table->series_index.mask];
+
+    if (stage == 0) {
+        __builtin_prefetch(slot);
+    } else if (slot->position != NONE) { /* most likely the right one; if not, the wait is only longer */
+        const struct series *series = &table->series[slot->position];
+        if (stage == 1) {
+            __builtin_prefetch(series);
+        } else {
+            __builtin_prefetch(series->key);
+            __builtin_prefetch(&table->windows[series->latest], 1);
+            __builtin_prefetch((const char *)&table->windows[series->latest] + 64, 1);
+        }
+    }
+}
+
 static uint32_t find_series(struct weir_window_table *table, const struct weir_reading *reading,
-                            struct weir_slice customer, uint64_t customer_hash)
+                            struct weir_slice customer, uint64_t hash)
 {
     const struct weir_meter *meter = &table->catalog->meters[reading->meter];
-    uint64_t hash = hash_series(customer_hash, reading->meter, reading->dimensions, meter->group_count);
     const struct index *index = &table->series_index;
 
     for (uint32_t at = (uint32_t)hash & index->mask; index->slots[at].position != NONE; at = (at + 1) & index->mask) {

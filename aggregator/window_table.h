@@ -37,13 +37,18 @@ struct weir_window_table *weir_window_table_free(struct weir_window_table *table
 void weir_window_table_set_secret(struct weir_window_table *table,
                                   const unsigned char secret[WEIR_LANE_SECRET_BYTES]);
 
+/* The series' hash; customer_hash is weir_hash64 of the customer with seed 0. */
+uint64_t weir_window_table_hash(const struct weir_window_table *table, const struct weir_reading *reading,
+                                uint64_t customer_hash);
+/* Fetches what prepare will touch, one dependent step a stage (0, 1, 2), so that a group of events waits for memory together. */
+void weir_window_table_prefetch(const struct weir_window_table *table, uint64_t series_hash, int stage);
+
 /* Finds or makes the window and works out its total after the reading, changing nothing that counts. WEIR_AGAIN: the
  * limit is reached. WEIR_REJECT: the total does not fit. Several changes of one event (its meters differ, so their windows do) are
- * prepared first and applied together, so that an event counts whole or not at all. `hash` is of the customer, seeded
- * by the caller as it likes but always the same. */
+ * prepared first and applied together, so that an event counts whole or not at all. */
 enum weir_status weir_window_table_prepare(struct weir_window_table *table, const struct weir_reading *reading,
-                                           struct weir_slice customer, uint64_t hash, int64_t time, int64_t offset,
-                                           struct weir_window_change *ret_change);
+                                           struct weir_slice customer, uint64_t series_hash, int64_t time,
+                                           int64_t offset, struct weir_window_change *ret_change);
 void weir_window_table_apply(struct weir_window_table *table, const struct weir_window_change *change);
 
 /* Puts a stored window back (a lane is taken). */

@@ -171,8 +171,13 @@ static enum weir_status meter(struct run *run, struct weir_error *reterr)
     while (status == WEIR_OK) {
         size_t count = 0;
         status = run->source->ops->poll(run->source, -1, messages, WEIR_POLL_MESSAGES_MAX, &count, reterr);
-        for (size_t i = 0; i < count && status == WEIR_OK; i++)
-            status = weir_intake_take(run->intake, run->lane, &messages[i], 0, NULL, reterr);
+        for (size_t i = 0, taken = 0; i < count && status == WEIR_OK; i += taken) {
+            struct weir_intake_item items[WEIR_INTAKE_GROUP];
+            size_t group = 0;
+            for (; group < WEIR_INTAKE_GROUP && i + group < count; group++)
+                items[group] = (struct weir_intake_item){.lane = run->lane, .message = &messages[i + group]};
+            status = weir_intake_take(run->intake, items, group, 0, &taken, reterr);
+        }
         weir_progress_show(&progress, "%llu events", (unsigned long long)weir_lane_state(run->lane)->counts.read);
     }
     weir_progress_end(&progress);

@@ -5,22 +5,33 @@
 #include "ingest/decode.h"
 #include "ingest/reading.h"
 
-struct weir_intake {
+/* One message of a group: each has a decoder and a reader of its own, whose views must live until it is counted. */
+struct seat {
     struct weir_decoder *decoder;
     struct weir_reader *reader;
+    enum weir_status decoded, was_read;
+    uint32_t count;
+    struct weir_rejection rejection;
+    struct weir_event event;
+    struct weir_lane_hashes hashes;
+    struct weir_reading readings[WEIR_METERS_MAX];
+};
+
+struct weir_intake {
     struct weir_quarantine *quarantine;
     struct weir_intake_counts counts;
-    struct weir_event event;
-    struct weir_rejection rejection;
-    struct weir_reading readings[WEIR_METERS_MAX];
+    struct seat seats[WEIR_INTAKE_GROUP];
 };
 
 struct weir_intake *weir_intake_new(const struct weir_catalog *catalog, struct weir_quarantine *quarantine)
 {
     struct weir_intake *intake = weir_new(sizeof *intake);
-    intake->decoder = weir_decoder_new(catalog);
-    intake->reader = weir_reader_new(catalog);
+
     intake->quarantine = quarantine;
+    for (int i = 0; i < WEIR_INTAKE_GROUP; i++) {
+        intake->seats[i].decoder = weir_decoder_new(catalog);
+        intake->seats[i].reader = weir_reader_new(catalog);
+    }
     return intake;
 }
 
@@ -28,29 +39,38 @@ struct weir_intake *weir_intake_free(struct weir_intake *intake)
 {
     if (!intake)
         return NULL;
-    weir_decoder_free(intake->decoder);
-    weir_reader_free(intake->reader);
+    for (int i = 0; i < WEIR_INTAKE_GROUP; i++) {
+        weir_decoder_free(intake->seats[i].decoder);
+        weir_reader_free(intake->seats[i].reader);
+    }
     free(intake);
     return NULL;
 }
 
-/* Everything that can refuse an event before its lane looks at it. */
-static enum weir_status read_message(struct weir_intake *intake, const struct weir_lane *lane,
-                                     const struct weir_message *message, int64_t now, uint32_t *ret_count)
+/* Everything that can be known of a message by itself. */
+static void read_message(struct seat *seat, const struct weir_intake_item *item)
 {
-    enum weir_status status = weir_decode(intake->decoder, message, &intake->event, &intake->rejection);
-
-    if (status == WEIR_OK)
-        status = weir_lane_check_time(lane, intake->event.time, now, &intake->rejection);
-    if (status == WEIR_OK)
-        status = weir_read_event(intake->reader, &intake->event, intake->readings, ret_count, &intake->rejection);
-    return status;
+    seat->was_read = WEIR_REJECT;
+    seat->count = 0;
+    seat->decoded = weir_decode(seat->decoder, item->message, &seat->event, &seat->rejection);
+    if (seat->decoded == WEIR_OK)
+        seat->was_read = weir_read_event(seat->reader, &seat->event, seat->readings, &seat->count, &seat->rejection);
+    if (seat->was_read != WEIR_OK)
+        seat->count = 0;
+    else if (seat->count > 0)
+        weir_lane_hash(item->lane, &seat->event, seat->readings, seat->count, &seat->hashes);
 }
 
-static enum weir_status put_away(struct weir_intake *intake, const struct weir_message *message,
-                                 struct weir_error *reterr)
+static void prefetch(const struct seat *seat, const struct weir_intake_item *item, int stage)
 {
-    return intake->quarantine->ops->put(intake->quarantine, message, &intake->rejection, reterr);
+    if (seat->count > 0)
+        weir_lane_prefetch(item->lane, &seat->hashes, seat->count, stage);
+}
+
+static enum weir_status put_away(struct weir_intake *intake, const struct seat *seat,
+                                 const struct weir_message *message, struct weir_error *reterr)
+{
+    return intake->quarantine->ops->put(intake->quarantine, message, &seat->rejection, reterr);
 }
 
 static enum weir_status full(const struct weir_lane *lane, struct weir_error *reterr)
@@ -63,38 +83,71 @@ static enum weir_status full(const struct weir_lane *lane, struct weir_error *re
                      (unsigned long long)weir_lane_ids(lane));
 }
 
-enum weir_status weir_intake_take(struct weir_intake *intake, struct weir_lane *lane,
-                                  const struct weir_message *message, int64_t now, enum weir_outcome *ret_outcome,
-                                  struct weir_error *reterr)
+/* The lane has moved past the event already, so its record must get through. */
+static enum weir_status must_put_away(struct weir_intake *intake, const struct seat *seat,
+                                      const struct weir_message *message, struct weir_error *reterr)
 {
-    enum weir_outcome outcome = WEIR_OUTCOME_REJECTED;
     enum weir_status status;
-    uint32_t count = 0;
 
-    if (read_message(intake, lane, message, now, &count) == WEIR_OK) {
-        outcome = weir_lane_take(lane, &intake->event, intake->readings, count, message->sequence, &intake->rejection);
-        if (outcome == WEIR_OUTCOME_FULL)
-            return full(lane, reterr);
-        if (outcome == WEIR_OUTCOME_REJECTED) {
-            /* The lane has moved past it already, so this record must get through. */
-            while ((status = put_away(intake, message, reterr)) == WEIR_AGAIN)
-                if ((status = intake->quarantine->ops->flush(intake->quarantine, reterr)) != WEIR_OK)
-                    break;
-            if (status != WEIR_OK)
-                return WEIR_FATAL;
-        }
-    } else {
-        if ((status = put_away(intake, message, reterr)) != WEIR_OK)
-            return status == WEIR_AGAIN ? status : WEIR_FATAL;
-        weir_lane_reject(lane, message->sequence);
+    while ((status = put_away(intake, seat, message, reterr)) == WEIR_AGAIN)
+        while ((status = intake->quarantine->ops->flush(intake->quarantine, reterr)) == WEIR_RETRY)
+            continue; /* the broker is away: nothing can go on without it */
+    return status == WEIR_OK ? WEIR_OK : WEIR_FATAL;
+}
+
+/* The order of the checks is docs/rating.md 1.5: decode, time, matching and reading, identity. */
+static enum weir_status take_one(struct weir_intake *intake, struct seat *seat, struct weir_intake_item *item,
+                                 int64_t now, struct weir_error *reterr)
+{
+    const struct weir_message *message = item->message;
+    struct weir_rejection late;
+    enum weir_status status = WEIR_OK;
+
+    item->outcome = WEIR_OUTCOME_REJECTED;
+    bool is_refused = seat->decoded != WEIR_OK;
+    if (!is_refused && weir_lane_check_time(item->lane, seat->event.time, now, &late) != WEIR_OK) {
+        seat->rejection = late;
+        is_refused = true;
     }
-    intake->counts.outcomes[outcome]++;
+    if (is_refused || seat->was_read != WEIR_OK) {
+        status = put_away(intake, seat, message, reterr);
+        if (status == WEIR_OK)
+            weir_lane_reject(item->lane, message->sequence);
+    } else {
+        item->outcome = weir_lane_take(item->lane, &seat->event, seat->readings, seat->count, &seat->hashes,
+                                       message->sequence, &seat->rejection);
+        if (item->outcome == WEIR_OUTCOME_FULL)
+            return full(item->lane, reterr);
+        if (item->outcome == WEIR_OUTCOME_REJECTED)
+            status = must_put_away(intake, seat, message, reterr);
+    }
+    if (status != WEIR_OK)
+        return status == WEIR_AGAIN ? status : WEIR_FATAL;
+    intake->counts.outcomes[item->outcome]++;
     intake->counts.bytes += message->value.length;
-    if (outcome == WEIR_OUTCOME_REJECTED)
-        intake->counts.rejections[intake->rejection.reason]++;
-    if (ret_outcome)
-        *ret_outcome = outcome;
+    if (item->outcome == WEIR_OUTCOME_REJECTED)
+        intake->counts.rejections[seat->rejection.reason]++;
     return WEIR_OK;
+}
+
+enum weir_status weir_intake_take(struct weir_intake *intake, struct weir_intake_item *items, size_t count, int64_t now,
+                                  size_t *ret_taken, struct weir_error *reterr)
+{
+    enum weir_status status = WEIR_OK;
+
+    weir_check(count <= WEIR_INTAKE_GROUP);
+    for (size_t i = 0; i < count; i++) {
+        read_message(&intake->seats[i], &items[i]);
+        prefetch(&intake->seats[i], &items[i], 0);
+    }
+    for (int stage = 1; stage <= 2; stage++)
+        for (size_t i = 0; i < count; i++)
+            prefetch(&intake->seats[i], &items[i], stage);
+    *ret_taken = 0;
+    while (*ret_taken < count
+           && (status = take_one(intake, &intake->seats[*ret_taken], &items[*ret_taken], now, reterr)) == WEIR_OK)
+        ++*ret_taken;
+    return status;
 }
 
 const struct weir_intake_counts *weir_intake_counts(const struct weir_intake *intake) { return &intake->counts; }

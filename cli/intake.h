@@ -22,11 +22,20 @@ struct weir_intake;
 struct weir_intake *weir_intake_new(const struct weir_catalog *catalog, struct weir_quarantine *quarantine);
 struct weir_intake *weir_intake_free(struct weir_intake *intake); /* NULL in, NULL out */
 
-/* Takes one message into its lane. now: wall clock, ns. WEIR_OK: the lane has moved past it, whatever became of it
- * (*ret_outcome, which may be NULL). WEIR_AGAIN: quarantine is full: flush it and call again. WEIR_FATAL: *reterr. */
-enum weir_status weir_intake_take(struct weir_intake *intake, struct weir_lane *lane,
-                                  const struct weir_message *message, int64_t now, enum weir_outcome *ret_outcome,
-                                  struct weir_error *reterr);
+enum { WEIR_INTAKE_GROUP = 16 };
+
+/* A message and the lane that it goes to. */
+struct weir_intake_item {
+    struct weir_lane *lane;
+    const struct weir_message *message;
+    enum weir_outcome outcome; /* set by take */
+};
+
+/* Takes up to WEIR_INTAKE_GROUP messages, in order; as a group, so that they wait for memory together. now: wall clock,
+ * ns. *ret_taken: how many lanes have moved past theirs, whatever became of it. WEIR_OK: all. WEIR_AGAIN: quarantine is full: flush it and
+ * call again with the rest. WEIR_FATAL: *reterr. */
+enum weir_status weir_intake_take(struct weir_intake *intake, struct weir_intake_item *items, size_t count, int64_t now,
+                                  size_t *ret_taken, struct weir_error *reterr);
 
 const struct weir_intake_counts *weir_intake_counts(const struct weir_intake *intake);
 

@@ -264,28 +264,48 @@ static enum weir_status retake_lanes(struct weir_worker *worker, struct weir_err
 }
 
 /* 3. the loop ------------------------------------------------------------------------------------------------------------ */
+/* Whether the lane wants the message: not while it is dropped or seeking (it will be read again), and not what a cut covers. */
+static bool is_wanted(const struct worker_lane *owned, const struct weir_message *message)
+{
+    return owned && owned->lane && message->sequence >= weir_lane_state(owned->lane)->next_offset;
+}
+
+static enum weir_status take_group(struct weir_worker *worker, struct weir_intake_item *items, size_t count,
+                                   struct weir_error *reterr)
+{
+    int64_t now = weir_time_now();
+    enum weir_status status = WEIR_OK;
+
+    for (size_t done = 0, taken = 0; done < count && (status == WEIR_OK || status == WEIR_AGAIN); done += taken) {
+        status = weir_intake_take(worker->intake, items + done, count - done, now, &taken, reterr);
+        if (status == WEIR_AGAIN)
+            status = worker->quarantine->ops->flush(worker->quarantine, reterr) == WEIR_FATAL ? WEIR_FATAL : WEIR_OK;
+    }
+    for (size_t i = 0; i < count && status == WEIR_OK; i++)
+        if (items[i].outcome == WEIR_OUTCOME_REJECTED)
+            worker->lanes[items[i].message->partition]->has_quarantined = true;
+    return status;
+}
+
 static enum weir_status take_messages(struct weir_worker *worker, const struct weir_message *messages, size_t count,
                                       struct weir_error *reterr)
 {
-    int64_t now = weir_time_now(), clock = monotonic();
+    struct weir_intake_item items[WEIR_INTAKE_GROUP];
+    int64_t clock = monotonic();
+    enum weir_status status = WEIR_OK;
 
-    for (size_t i = 0; i < count; i++) {
-        struct worker_lane *owned = worker->lanes[messages[i].partition];
-        enum weir_outcome outcome;
-        if (!owned || !owned->lane || messages[i].sequence < weir_lane_state(owned->lane)->next_offset)
-            continue; /* dropped or seeking: it will be read again; or read before a seek: it is in the cut */
-        enum weir_status status = weir_intake_take(worker->intake, owned->lane, &messages[i], now, &outcome, reterr);
-        while (status == WEIR_AGAIN) {
-            status = worker->quarantine->ops->flush(worker->quarantine, reterr);
-            if (status == WEIR_OK)
-                status = weir_intake_take(worker->intake, owned->lane, &messages[i], now, &outcome, reterr);
+    for (size_t i = 0; i < count && status == WEIR_OK;) {
+        size_t group = 0;
+        for (; i < count && group < WEIR_INTAKE_GROUP; i++) {
+            struct worker_lane *owned = worker->lanes[messages[i].partition];
+            if (!is_wanted(owned, &messages[i]))
+                continue;
+            owned->last_message = clock;
+            items[group++] = (struct weir_intake_item){.lane = owned->lane, .message = &messages[i]};
         }
-        if (status != WEIR_OK)
-            return WEIR_FATAL;
-        owned->last_message = clock;
-        owned->has_quarantined = owned->has_quarantined || outcome == WEIR_OUTCOME_REJECTED;
+        status = take_group(worker, items, group, reterr);
     }
-    return WEIR_OK;
+    return status == WEIR_OK ? WEIR_OK : WEIR_FATAL;
 }
 
 /* Pauses a lane whose changes pile up while no cut is free, and lets it go on when they are off. */

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 enum weir_status weir_fail(struct weir_error *reterr, enum weir_status status, const char *format, ...)
 {
@@ -43,11 +44,28 @@ void *weir_new(size_t size)
     return memory;
 }
 
+enum { HUGE_PAGE = 2 << 20 };
+
 void *weir_new_array(size_t count, size_t size)
 {
-    void *memory = calloc(count ? count : 1, size);
+    size_t bytes;
+    void *memory;
+
+    if (__builtin_mul_overflow(count, size, &bytes))
+        out_of_memory(SIZE_MAX);
+    if (bytes < 4 * (size_t)HUGE_PAGE) {
+        memory = calloc(count ? count : 1, size);
+    } else {
+        /* Large tables are probed at random: with huge pages a probe costs one miss instead of two. */
+        bytes = (bytes + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
+        memory = aligned_alloc(HUGE_PAGE, bytes);
+        if (memory) {
+            (void)madvise(memory, bytes, MADV_HUGEPAGE); /* a wish, not a need */
+            memset(memory, 0, bytes);
+        }
+    }
     if (!memory)
-        out_of_memory(count * size);
+        out_of_memory(bytes);
     return memory;
 }
 

@@ -100,7 +100,9 @@ static enum weir_outcome send(struct bench *bench, int64_t sequence, int id, int
     readings[1].value = weir_decimal_of(v);
     readings[1].dimensions[0] = weir_slice_text(texts[2]);
     readings[2].unique_text = weir_slice_text(texts[3]);
-    return weir_lane_take(bench->lane, &event, readings, 3, sequence, &bench->rejection);
+    struct weir_lane_hashes hashes;
+    weir_lane_hash(bench->lane, &event, readings, 3, &hashes);
+    return weir_lane_take(bench->lane, &event, readings, 3, &hashes, sequence, &bench->rejection);
 }
 
 struct found {
