@@ -357,7 +357,7 @@ Test(json_walk, a_million_bytes_of_keys, .timeout = 20)
 Test(json_walk, same_path_same_slot)
 {
     struct weir_json_paths *paths = weir_json_paths_new();
-    char names[300][8];
+    char names[300][16];
     struct weir_slice steps[2] = {weir_slice_text("data"), weir_slice_text("x")};
 
     cr_assert_eq(weir_json_paths_add(paths, steps, 2), 1);
