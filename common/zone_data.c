@@ -259,6 +259,13 @@ static bool parse_file(const unsigned char *bytes, size_t length, struct weir_zo
     return text_length == 0 || parse_rule(text, &zone->rule);
 }
 
+struct weir_zone *weir_zone_read(const unsigned char *bytes, size_t length)
+{
+    struct weir_zone *zone = weir_new(sizeof *zone);
+
+    return parse_file(bytes, length, zone) ? zone : weir_zone_close(zone);
+}
+
 /* An IANA name: letters, digits and a few signs, parts between slashes. What depends on the machine is none. */
 static bool is_zone_name(const char *name)
 {
@@ -281,10 +288,8 @@ struct weir_zone *weir_zone_open(const char *name)
     if (!file)
         return NULL;
     unsigned char *bytes = weir_new(FILE_BYTES_MAX);
-    struct weir_zone *zone = weir_new(sizeof *zone);
     size_t length = fread(bytes, 1, FILE_BYTES_MAX, file); /* a folder reads as nothing */
-    if (!parse_file(bytes, length, zone))
-        zone = weir_zone_close(zone);
+    struct weir_zone *zone = weir_zone_read(bytes, length);
     free(bytes);
     fclose(file);
     return zone;

@@ -10,6 +10,9 @@
 
 #include "common/calendar.h"
 
+/* A zone from a TZif file's bytes; NULL when they are none. The caller's. */
+struct weir_zone *weir_zone_read(const unsigned char *bytes, size_t length);
+
 /* Seconds east of UTC at an instant (seconds since 1970). Opening and closing are calendar.h's. */
 int64_t weir_zone_offset(const struct weir_zone *zone, int64_t instant);
 

@@ -3,6 +3,7 @@
  *   period PERIOD ZONE TIME    -> START END           window LENGTH TIME -> START END
  *   parse TEXT (rest of line)  -> TIME or bad         format TIME        -> TEXT
  *   date DAYS                  -> YEAR MONTH DAY DAYS (the last from the date back)
+ *   offset TZIF TIME...        -> seconds east of UTC at each (TZIF: a zone file in hexadecimal; times in seconds)
  *   duration TEXT              -> NANOSECONDS or bad, and back as text
  *
  * Times are nanoseconds since 1970. An unknown zone answers "zone".
@@ -13,6 +14,7 @@
 #include <string.h>
 
 #include "common/calendar.h"
+#include "common/zone_data.h"
 
 /* The zone of the line before: questions come in long runs of one zone. */
 static struct weir_zone *zone;
@@ -69,6 +71,25 @@ static void ask_date(const char *rest)
     printf("%" PRId64 " %d %d %" PRId64 "\n", year, month, day, weir_days_of_date(year, month, day));
 }
 
+static void ask_offsets(char *rest)
+{
+    const char *hex = strtok_r(rest, " ", &rest);
+    size_t length = strlen(hex) / 2;
+    unsigned char *bytes = weir_new_array(length ? length : 1, 1); /* just its size: ASan sees a byte read too far */
+    unsigned byte;
+
+    for (size_t i = 0; i < length && sscanf(hex + 2 * i, "%2x", &byte) == 1; i++)
+        bytes[i] = (unsigned char)byte;
+    struct weir_zone *read = weir_zone_read(bytes, length);
+    free(bytes);
+    if (!read)
+        printf("zone");
+    for (const char *time; read && (time = strtok_r(NULL, " ", &rest));)
+        printf("%" PRId64 " ", weir_zone_offset(read, strtoll(time, NULL, 10)));
+    puts("");
+    weir_zone_close(read);
+}
+
 static void take_line(char *line)
 {
     char text[WEIR_TIME_TEXT_MAX];
@@ -80,6 +101,8 @@ static void take_line(char *line)
     *rest++ = '\0';
     if (strcmp(line, "period") == 0) {
         ask_period(rest);
+    } else if (strcmp(line, "offset") == 0) {
+        ask_offsets(rest);
     } else if (strcmp(line, "window") == 0) {
         ask_window(rest);
     } else if (strcmp(line, "date") == 0) {

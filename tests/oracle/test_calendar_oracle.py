@@ -5,6 +5,8 @@ import datetime
 import os
 import random
 import re
+import struct
+import time
 import zoneinfo
 
 import pytest
@@ -99,6 +101,94 @@ def test_billing_periods(name):
             assert start <= time < end
             cases.append((f"period {period} {name} {time}", {f"{start} {end}"}))
     lines.compare("calendar_lines", cases)
+
+
+def tzif(footer, transitions=(), leaps=0):
+    """A zone file: transitions are (instant, seconds east)."""
+    offsets = [0] + [offset for _, offset in transitions]
+    counts = struct.pack(">6l", 0, 0, leaps, len(transitions), len(offsets), 4)
+    data = b"".join(struct.pack(">q", instant) for instant, _ in transitions) + bytes(range(1, len(offsets)))
+    data += b"".join(struct.pack(">lBB", offset, 0, 0) for offset in offsets) + b"ABC\0" + bytes(12 * leaps)
+    empty = struct.pack(">6l", 0, 0, 0, 0, 1, 4) + bytes(6) + b"ABC\0"
+    return b"TZif2" + bytes(15) + empty + b"TZif2" + bytes(15) + counts + data + b"\n" + footer.encode() + b"\n"
+
+
+def random_change(source, month):
+    """In this month or within two months after it: not so near to New Year, nor to the other change, that "the change of
+    this year" could mean two things."""
+    month, number = month + source.randint(0, 2), 30 * month + source.randint(0, 60)
+    day = source.choice((f"M{month}.{source.randint(1, 5)}.{source.randint(0, 6)}", f"J{number}", str(number)))
+    if month < 6:
+        day = source.choice((day, day, "J59", "J60", "58", "59", "60"))
+    hours = source.choice((source.randint(0, 24), source.randint(-167, 167), 0))
+    return day + source.choice(("", f"/{hours}", f"/{hours}:30", f"/{hours}:15:07"))
+
+
+def random_rule(source):
+    standard = source.choice((0, source.randint(-14, 12)))
+    rule = source.choice(("EST", "<+03>", "<-0330>")) + f"{standard}" + source.choice(("", ":30", ":07:30"))
+    if source.random() < 0.1:
+        return rule
+    months = source.choice(((2, 8), (8, 2)))
+    return rule + source.choice(("EDT", "<+99>")) + source.choice(("", "", f"{standard + source.choice((1, -1, -2))}")) \
+        + f",{random_change(source, months[0])},{random_change(source, months[1])}"
+
+
+def offsets_by_glibc(rule, times):
+    """glibc reads the same rules from TZ. (Not zoneinfo: 3.11 takes day n for n - 1, and J59 for February 29.)"""
+    before = os.environ.get("TZ")
+    try:
+        os.environ["TZ"] = rule
+        time.tzset()
+        return [time.localtime(instant).tm_gmtoff for instant in times]
+    finally:
+        if before is None:
+            del os.environ["TZ"]
+        else:
+            os.environ["TZ"] = before
+        time.tzset()
+
+
+def changes_by_glibc(rule, year):
+    """Where the offset changes in a year, by halves between days that differ."""
+    begin = (datetime.date(year, 1, 1) - FIRST_DAY).days * 86400
+    days = [begin + 86400 * i for i in range(366)]
+    offsets = offsets_by_glibc(rule, days)
+    for before, after, offset in ((days[i], days[i + 1], offsets[i]) for i in range(365) if offsets[i] != offsets[i + 1]):
+        while after - before > 1:
+            middle = (before + after) // 2
+            before, after = (middle, after) if offsets_by_glibc(rule, [middle])[0] == offset else (before, middle)
+        yield after
+
+
+def test_rules_after_the_last_transition():
+    source, cases = random.Random(SEED), []
+    for _ in range(400):
+        rule = random_rule(source)
+        times = [source.randint(86400 * 400, LAST) for _ in range(20)]
+        for year in (source.randint(1972, 2057), 2024, 2100):
+            times += [change + beside for change in changes_by_glibc(rule, year) for beside in (-1, 0)]
+        question = f"offset {tzif(rule, [(0, 3600), (86400, -7200)]).hex()} {' '.join(map(str, times))}"
+        cases.append((question, {"".join(f"{offset} " for offset in offsets_by_glibc(rule, times))}))
+    lines.compare("calendar_lines", cases)
+
+
+def test_files_that_are_no_zones():
+    whole = tzif("EST5EDT,M3.2.0,M11.1.0", [(0, 3600), (10, 7200)])
+    wrong = [whole[:length] for length in range(1, len(whole))]
+    wrong += [tzif(rule) for rule in ("EST", "EST5EDT", "EST5EDT,M3.2.0", "E5", "EST5EDT,M13.1.0,M1.1.0", "EST5EDT,M1.6.0,M1.1.0",
+                                      "EST5EDT,M1.1.7,M1.1.0", "EST5EDT,366,1", "EST5EDT,M3.2.0,M11.1.0x", "EST168", "<EST5", "5", "x" * 300)]
+    wrong += [tzif("EST5", [(10, 0), (10, 3600)]), tzif("EST5", [(10, 0), (5, 3600)]), tzif("EST5", leaps=1), b"TZif" + bytes(100),
+              b"PK34" + whole[4:], whole.replace(b"TZif2", b"TZif\0")]
+    cases = [(f"offset {data.hex()} 0", {"zone"}) for data in wrong]
+    source = random.Random(SEED)
+    lines.compare("calendar_lines", cases)
+    for _ in range(2000):  # any answer, but no fault
+        data = bytearray(whole)
+        for _ in range(source.randint(1, 4)):
+            data[source.randrange(len(data))] = source.randrange(256)
+        cases.append((f"offset {data.hex()} 0 {LAST}", set()))
+    lines.ask("calendar_lines", [question for question, _ in cases])
 
 
 def test_names_that_are_no_zones():
