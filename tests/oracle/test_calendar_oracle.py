@@ -173,13 +173,21 @@ def test_rules_after_the_last_transition():
     lines.compare("calendar_lines", cases)
 
 
+def test_a_transition_holds_from_its_second_on():
+    data = tzif("", [(-10, 60), (0, 3600), (86400, -7200)]).hex()
+    lines.compare("calendar_lines", [(f"offset {data} -11 -10 -1 0 1 86399 86400 999999999",
+                                      {"0 60 60 3600 3600 3600 -7200 -7200 "})])
+
+
 def test_files_that_are_no_zones():
     whole = tzif("EST5EDT,M3.2.0,M11.1.0", [(0, 3600), (10, 7200)])
+    beyond = bytearray(whole)
+    beyond[whole.index(bytes((1, 2)) + bytes(4)) + 1] = 3  # a transition to a fourth kind of time, of three
     wrong = [whole[:length] for length in range(1, len(whole))]
     wrong += [tzif(rule) for rule in ("EST", "EST5EDT", "EST5EDT,M3.2.0", "E5", "EST5EDT,M13.1.0,M1.1.0", "EST5EDT,M1.6.0,M1.1.0",
                                       "EST5EDT,M1.1.7,M1.1.0", "EST5EDT,366,1", "EST5EDT,M3.2.0,M11.1.0x", "EST168", "<EST5", "5", "x" * 300)]
     wrong += [tzif("EST5", [(10, 0), (10, 3600)]), tzif("EST5", [(10, 0), (5, 3600)]), tzif("EST5", leaps=1), b"TZif" + bytes(100),
-              b"PK34" + whole[4:], whole.replace(b"TZif2", b"TZif\0")]
+              b"PK34" + whole[4:], whole.replace(b"TZif2", b"TZif\0"), bytes(beyond)]
     cases = [(f"offset {data.hex()} 0", {"zone"}) for data in wrong]
     source = random.Random(SEED)
     lines.compare("calendar_lines", cases)
