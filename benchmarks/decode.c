@@ -20,10 +20,13 @@ enum { SMOKE_EVENTS = 2000, FULL_EVENTS = 200000, REPETITIONS = 7, EVENT_ROOM = 
 
 static const char catalog_text[] =
     "{\"meters\":["
-    "{\"key\":\"tokens\",\"event_type\":\"llm.completion\",\"aggregation\":\"sum\",\"value\":\"data.tokens\",\"window\":\"1h\","
+    "{\"key\":\"tokens\",\"event_type\":\"llm.completion\",\"aggregation\":\"sum\",\"value\":\"data.tokens\","
+    "\"window\":\"1h\","
     "\"group_by\":[\"model\"],\"where\":{\"data.region\":[\"eu-west-1\",\"us-east-1\"]}},"
-    "{\"key\":\"requests\",\"event_type\":\"llm.completion\",\"aggregation\":\"count\",\"window\":\"1h\",\"group_by\":[\"model\",\"region\"]},"
-    "{\"key\":\"seconds\",\"event_type\":\"llm.completion\",\"aggregation\":\"sum\",\"value\":\"data.seconds\",\"window\":\"1h\"}]}";
+    "{\"key\":\"requests\",\"event_type\":\"llm.completion\",\"aggregation\":\"count\",\"window\":\"1h\",\"group_by\":["
+    "\"model\",\"region\"]},"
+    "{\"key\":\"seconds\",\"event_type\":\"llm.completion\",\"aggregation\":\"sum\",\"value\":\"data.seconds\","
+    "\"window\":\"1h\"}]}";
 
 struct corpus {
     size_t count;
@@ -60,7 +63,8 @@ static size_t make_event(struct corpus *corpus, uint64_t *random, char *text)
     add_to(&corpus->total, (int64_t)(region < 2 ? tokens * 1000 : 0) + (int64_t)millis);
     return (size_t)sprintf(
         text,
-        "{\"specversion\":\"1.0\",\"id\":\"%08x-%04x-%04x-%012llx\",\"source\":\"api-gateway-%u\",\"type\":\"llm.completion\","
+        "{\"specversion\":\"1.0\",\"id\":\"%08x-%04x-%04x-%012llx\",\"source\":\"api-gateway-%u\",\"type\":\"llm."
+        "completion\","
         "\"subject\":\"customer-%u\",\"time\":\"2026-01-%02uT%02u:%02u:%02u.%03uZ\","
         "\"data\":{\"tokens\":%llu,\"model\":\"%s\",\"region\":\"%s\",\"seconds\":\"%llu.%03llu\",\"cached\":%s}}",
         (unsigned)a, (unsigned)(a >> 32) & 0xffff, (unsigned)(a >> 48), (unsigned long long)(b & 0xffffffffffff),
@@ -153,8 +157,10 @@ static bool run_jansson(const struct ours *ours, const struct corpus *corpus)
 static const struct contender {
     const char *name;
     bool (*run)(const struct ours *ours, const struct corpus *corpus);
-} contenders[] = {{"weir decode", run_decode}, {"weir decode and read", run_ours}, {"simdjson DOM alone", run_dom},
-                {"jansson alone", run_jansson}};
+} contenders[] = {{"weir decode", run_decode},
+                  {"weir decode and read", run_ours},
+                  {"simdjson DOM alone", run_dom},
+                  {"jansson alone", run_jansson}};
 enum { CONTENDERS = sizeof contenders / sizeof contenders[0] };
 
 static uint64_t now_ns(void)
@@ -204,8 +210,8 @@ int main(int argc, char **argv)
             }
             took[i][repetition] = now_ns() - start;
         }
-    printf("%zu events of %zu bytes, %d repetitions in turn, one thread, CPU time\n", corpus.count, corpus.bytes / corpus.count,
-           REPETITIONS);
+    printf("%zu events of %zu bytes, %d repetitions in turn, one thread, CPU time\n", corpus.count,
+           corpus.bytes / corpus.count, REPETITIONS);
     printf("%-22s %8s %8s %8s   %8s\n", "million events/s", "min", "median", "max", "median");
     for (int i = 0; i < CONTENDERS; i++)
         report(contenders[i].name, took[i], &corpus);

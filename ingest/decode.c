@@ -15,7 +15,8 @@ const char *const weir_attribute_name[WEIR_ATTRIBUTE_COUNT] = {
 #undef WEIR_X
 };
 
-/* 1. lifecycle -------------------------------------------------------------------------------------------------------- */
+/* 1. lifecycle --------------------------------------------------------------------------------------------------------
+ */
 static void add_top(struct weir_decoder *decoder, struct weir_slice name, uint32_t slot)
 {
     for (uint32_t i = 0; i < decoder->top_count; i++)
@@ -59,7 +60,8 @@ struct weir_decoder *weir_decoder_free(struct weir_decoder *decoder)
     return NULL;
 }
 
-/* 2. rejecting --------------------------------------------------------------------------------------------------------- */
+/* 2. rejecting
+ * --------------------------------------------------------------------------------------------------------- */
 __attribute__((cold)) enum weir_status weir_decode_reject(struct weir_rejection *reterr, enum weir_reason reason,
                                                           const char *field, const char *format, ...)
 {
@@ -76,31 +78,32 @@ __attribute__((cold)) enum weir_status weir_decode_reject(struct weir_rejection 
 static const char *kind_name(enum weir_value_kind kind)
 {
     static const char *const names[] = {
-        [WEIR_VALUE_MISSING] = "missing", [WEIR_VALUE_NULL] = "null",      [WEIR_VALUE_FALSE] = "false",
-        [WEIR_VALUE_TRUE] = "true",       [WEIR_VALUE_NUMBER] = "a number", [WEIR_VALUE_STRING] = "a string",
+        [WEIR_VALUE_MISSING] = "missing",  [WEIR_VALUE_NULL] = "null",       [WEIR_VALUE_FALSE] = "false",
+        [WEIR_VALUE_TRUE] = "true",        [WEIR_VALUE_NUMBER] = "a number", [WEIR_VALUE_STRING] = "a string",
         [WEIR_VALUE_OBJECT] = "an object", [WEIR_VALUE_ARRAY] = "an array",
     };
     return names[kind];
 }
 
-/* 3. attributes --------------------------------------------------------------------------------------------------------- */
+/* 3. attributes
+ * --------------------------------------------------------------------------------------------------------- */
 static inline const struct weir_json_value *attribute(const struct weir_decoder *decoder, enum weir_attribute which)
 {
     return &decoder->values[decoder->attribute_slots[which]];
 }
 
-static __attribute__((cold, noinline)) enum weir_status reject_kind(const struct weir_json_value *value,
-                                                                    enum weir_attribute which,
-                                                                    struct weir_rejection *reterr)
+static __attribute__((cold, noinline)) enum weir_status
+reject_kind(const struct weir_json_value *value, enum weir_attribute which, struct weir_rejection *reterr)
 {
     const char *name = weir_attribute_name[which];
     enum weir_value_kind kind = value->value.kind;
 
     if (kind == WEIR_VALUE_MISSING || kind == WEIR_VALUE_NULL)
-        return weir_decode_reject(reterr, WEIR_REASON_MISSING_FIELD, name, "the attribute %s is %s; every event needs it", name,
-                                  kind_name(kind));
-    return weir_decode_reject(reterr, WEIR_REASON_WRONG_TYPE, name, "the attribute %s is %s at byte %u; it must be a string",
-                              name, kind_name(kind), value->begin + 1);
+        return weir_decode_reject(reterr, WEIR_REASON_MISSING_FIELD, name,
+                                  "the attribute %s is %s; every event needs it", name, kind_name(kind));
+    return weir_decode_reject(reterr, WEIR_REASON_WRONG_TYPE, name,
+                              "the attribute %s is %s at byte %u; it must be a string", name, kind_name(kind),
+                              value->begin + 1);
 }
 
 static inline enum weir_status take_identifier(const struct weir_decoder *decoder, enum weir_attribute which,
@@ -113,9 +116,11 @@ static inline enum weir_status take_identifier(const struct weir_decoder *decode
         return reject_kind(value, which, reterr);
     if (__builtin_expect(value->value.text.length - 1 >= WEIR_IDENTIFIER_MAX, 0)) {
         if (value->value.text.length == 0)
-            return weir_decode_reject(reterr, WEIR_REASON_EMPTY_FIELD, name, "the attribute %s is the empty string", name);
-        return weir_decode_reject(reterr, WEIR_REASON_TOO_LONG, name, "the attribute %s has %u bytes; at most %d are allowed",
-                                  name, value->value.text.length, WEIR_IDENTIFIER_MAX);
+            return weir_decode_reject(reterr, WEIR_REASON_EMPTY_FIELD, name, "the attribute %s is the empty string",
+                                      name);
+        return weir_decode_reject(reterr, WEIR_REASON_TOO_LONG, name,
+                                  "the attribute %s has %u bytes; at most %d are allowed", name,
+                                  value->value.text.length, WEIR_IDENTIFIER_MAX);
     }
     *ret_text = value->value.text;
     return WEIR_OK;
@@ -146,10 +151,11 @@ static inline enum weir_status take_time(const struct weir_decoder *decoder, int
     if (__builtin_expect(weir_time_parse(value->value.text, ret_time), 1))
         return WEIR_OK;
     weir_show_text(value->value.text, shown);
-    return weir_decode_reject(reterr, WEIR_REASON_BAD_TIME, "time",
-                              "%s is no time from 1970 to 2261 as RFC 3339 writes it (2026-01-05T10:59:59.123Z; at most nine "
-                              "decimals, seconds to 59)",
-                              shown);
+    return weir_decode_reject(
+        reterr, WEIR_REASON_BAD_TIME, "time",
+        "%s is no time from 1970 to 2261 as RFC 3339 writes it (2026-01-05T10:59:59.123Z; at most nine "
+        "decimals, seconds to 59)",
+        shown);
 }
 
 static inline enum weir_status take_attributes(const struct weir_decoder *decoder, struct weir_event *event,
@@ -170,14 +176,16 @@ static inline enum weir_status take_attributes(const struct weir_decoder *decode
     return status;
 }
 
-/* 4. structured mode ---------------------------------------------------------------------------------------------------- */
+/* 4. structured mode
+ * ---------------------------------------------------------------------------------------------------- */
 static enum weir_status decode_structured(struct weir_decoder *decoder, const struct weir_message *message,
                                           struct weir_slice *ret_data, struct weir_rejection *reterr)
 {
     struct weir_json_value *values = decoder->values;
 
     if (message->is_tombstone)
-        return weir_decode_reject(reterr, WEIR_REASON_MALFORMED_JSON, "", "the message has no value (a Kafka tombstone)");
+        return weir_decode_reject(reterr, WEIR_REASON_MALFORMED_JSON, "",
+                                  "the message has no value (a Kafka tombstone)");
     enum weir_status status = weir_json_walk(decoder->walker, message->value, weir_json_paths_root(decoder->paths),
                                              WEIR_EVENT_DEPTH_MAX, values, reterr);
     if (status != WEIR_OK)
@@ -187,19 +195,21 @@ static enum weir_status decode_structured(struct weir_decoder *decoder, const st
         first++;
     if (*first != '{')
         return weir_decode_reject(reterr, WEIR_REASON_MALFORMED_JSON, "",
-                                  *first == '[' ? "the text is a JSON array; an event is one object, and batches are not taken"
-                                                : "the text is a JSON value but not an object");
+                                  *first == '['
+                                      ? "the text is a JSON array; an event is one object, and batches are not taken"
+                                      : "the text is a JSON value but not an object");
     const struct weir_json_value *data = attribute(decoder, WEIR_ATTRIBUTE_DATA);
     bool has_data = data->value.kind != WEIR_VALUE_MISSING;
     if (has_data && attribute(decoder, WEIR_ATTRIBUTE_DATA_BASE64)->value.kind != WEIR_VALUE_MISSING)
         return weir_decode_reject(reterr, WEIR_REASON_MALFORMED_JSON, "data_base64",
                                   "the event has both data and data_base64; CloudEvents allows one of them");
-    *ret_data = has_data ? weir_slice_of(message->value.data + data->begin, data->end - data->begin)
-                         : weir_slice_of(NULL, 0);
+    *ret_data =
+        has_data ? weir_slice_of(message->value.data + data->begin, data->end - data->begin) : weir_slice_of(NULL, 0);
     return WEIR_OK;
 }
 
-/* 5. which mode ----------------------------------------------------------------------------------------------------------- */
+/* 5. which mode
+ * ----------------------------------------------------------------------------------------------------------- */
 
 /* The type without parameters and the white space around it. */
 static struct weir_slice media_type(struct weir_slice text)
@@ -240,8 +250,7 @@ static const struct weir_header *find_header(const struct weir_message *message,
     size_t length = strlen(name);
 
     for (uint32_t i = 0; i < message->header_count; i++)
-        if (message->headers[i].name.length == length
-            && strncasecmp(message->headers[i].name.data, name, length) == 0)
+        if (message->headers[i].name.length == length && strncasecmp(message->headers[i].name.data, name, length) == 0)
             return &message->headers[i];
     return NULL;
 }
@@ -254,15 +263,18 @@ static enum weir_status decode_headers(struct weir_decoder *decoder, const struc
     char shown[WEIR_SHOWN_MAX];
 
     if (message->header_count > WEIR_HEADERS_MAX)
-        return weir_decode_reject(reterr, WEIR_REASON_TOO_LARGE, "", "the message has %u headers; at most %d are allowed",
-                                  message->header_count, WEIR_HEADERS_MAX);
+        return weir_decode_reject(reterr, WEIR_REASON_TOO_LARGE, "",
+                                  "the message has %u headers; at most %d are allowed", message->header_count,
+                                  WEIR_HEADERS_MAX);
     if (weir_media_type_begins(content_type, "application/cloudevents")) {
         if (weir_media_type_is(content_type, "application/cloudevents")
             || weir_media_type_is(content_type, "application/cloudevents+json"))
             return decode_structured(decoder, message, ret_data, reterr);
-        weir_show_text(weir_utf8_is_valid(content_type.data, content_type.length) ? content_type : weir_slice_text("?"), shown);
+        weir_show_text(weir_utf8_is_valid(content_type.data, content_type.length) ? content_type : weir_slice_text("?"),
+                       shown);
         return weir_decode_reject(reterr, WEIR_REASON_UNSUPPORTED, "content-type",
-                                  "content-type %s; one event as application/cloudevents+json is what can be read", shown);
+                                  "content-type %s; one event as application/cloudevents+json is what can be read",
+                                  shown);
     }
     for (uint32_t i = 0; i < message->header_count; i++)
         if (weir_slice_equal(message->headers[i].name, weir_slice_text("ce_specversion")))
@@ -276,12 +288,12 @@ enum weir_status weir_decode(struct weir_decoder *decoder, const struct weir_mes
     uint32_t slots = weir_json_paths_slots(decoder->paths);
 
     if (message->is_too_large || message->value.length > WEIR_EVENT_BYTES_MAX)
-        return weir_decode_reject(reterr, WEIR_REASON_TOO_LARGE, "", "the event has more than %d bytes", WEIR_EVENT_BYTES_MAX);
+        return weir_decode_reject(reterr, WEIR_REASON_TOO_LARGE, "", "the event has more than %d bytes",
+                                  WEIR_EVENT_BYTES_MAX);
     for (uint32_t i = 0; i < slots; i++)
         decoder->values[i].value = (struct weir_value){{NULL, 0}, WEIR_VALUE_MISSING};
-    enum weir_status status = message->header_count
-                                  ? decode_headers(decoder, message, &ret_event->data, reterr)
-                                  : decode_structured(decoder, message, &ret_event->data, reterr);
+    enum weir_status status = message->header_count ? decode_headers(decoder, message, &ret_event->data, reterr)
+                                                    : decode_structured(decoder, message, &ret_event->data, reterr);
     if (status == WEIR_OK)
         status = take_attributes(decoder, ret_event, reterr);
     for (uint32_t i = 0; i < decoder->catalog->path_count; i++)

@@ -1,8 +1,8 @@
 /* Binary mode of the CloudEvents Kafka binding 1.0: attributes in headers `ce_<name>`, as UTF-8 text and nothing else
  * (there is no other encoding in this binding); the data in the value, its type in the header `content-type`.
  *
- * The names' `ce_` is exact; an attribute that stands twice is refused as a key would be. A header without a value is no
- * attribute. Data is read when it is JSON (no content-type, application/json, anything +json); other data is as if
+ * The names' `ce_` is exact; an attribute that stands twice is refused as a key would be. A header without a value is
+ * no attribute. Data is read when it is JSON (no content-type, application/json, anything +json); other data is as if
  * absent, since nothing in it can be metered.
  */
 #include <stdio.h>
@@ -39,7 +39,8 @@ static enum weir_status check_header(const struct weir_message *message, uint32_
     if (!weir_utf8_is_valid(header->value.data, header->value.length))
         return weir_decode_reject(reterr, WEIR_REASON_BAD_ENCODING, field, "the header ce_%s is not UTF-8", field);
     if (header->value.length && memchr(header->value.data, '\0', header->value.length))
-        return weir_decode_reject(reterr, WEIR_REASON_BAD_ENCODING, field, "the header ce_%s holds a NUL character", field);
+        return weir_decode_reject(reterr, WEIR_REASON_BAD_ENCODING, field, "the header ce_%s holds a NUL character",
+                                  field);
     return WEIR_OK;
 }
 
@@ -70,8 +71,8 @@ enum weir_status weir_decode_binary(struct weir_decoder *decoder, const struct w
     *ret_data = weir_slice_of(NULL, 0);
     if (status == WEIR_OK && message->value.length && is_json(content_type)) {
         uint32_t slot = decoder->attribute_slots[WEIR_ATTRIBUTE_DATA];
-        status = weir_json_walk(decoder->walker, message->value, decoder->data, WEIR_EVENT_DEPTH_MAX - 1, decoder->values,
-                                reterr);
+        status = weir_json_walk(decoder->walker, message->value, decoder->data, WEIR_EVENT_DEPTH_MAX - 1,
+                                decoder->values, reterr);
         if (status == WEIR_OK)
             *ret_data = weir_slice_of(message->value.data + decoder->values[slot].begin,
                                       decoder->values[slot].end - decoder->values[slot].begin);

@@ -6,14 +6,14 @@
 #include "ingest/json_walk.h"
 
 /* The attributes that decoding itself reads. The first six are required, and judged in this order. */
-#define WEIR_ATTRIBUTES(X)                                                                                           \
-    X(SPECVERSION, specversion)                                                                                      \
-    X(ID, id)                                                                                                        \
-    X(SOURCE, source)                                                                                                \
-    X(TYPE, type)                                                                                                    \
-    X(SUBJECT, subject)                                                                                              \
-    X(TIME, time)                                                                                                    \
-    X(DATA, data)                                                                                                    \
+#define WEIR_ATTRIBUTES(X)                                                                                             \
+    X(SPECVERSION, specversion)                                                                                        \
+    X(ID, id)                                                                                                          \
+    X(SOURCE, source)                                                                                                  \
+    X(TYPE, type)                                                                                                      \
+    X(SUBJECT, subject)                                                                                                \
+    X(TIME, time)                                                                                                      \
+    X(DATA, data)                                                                                                      \
     X(DATA_BASE64, data_base64)
 enum weir_attribute {
 #define WEIR_X(upper, lower) WEIR_ATTRIBUTE_##upper,
@@ -33,11 +33,11 @@ struct weir_decoder {
     const struct weir_catalog *catalog;
     struct weir_json_paths *paths;
     struct weir_json_walker *walker;
-    const struct weir_json_node *data;               /* where a walk of the data alone begins */
+    const struct weir_json_node *data; /* where a walk of the data alone begins */
     uint32_t attribute_slots[WEIR_ATTRIBUTE_COUNT];
-    uint32_t path_slots[WEIR_PATHS_MAX];             /* by catalog path */
+    uint32_t path_slots[WEIR_PATHS_MAX]; /* by catalog path */
     uint32_t top_count;
-    struct weir_attribute_slot tops[WEIR_ATTRIBUTE_COUNT + WEIR_PATHS_MAX]; /* every path of one step */
+    struct weir_attribute_slot tops[WEIR_ATTRIBUTE_COUNT + WEIR_PATHS_MAX];   /* every path of one step */
     struct weir_json_value values[1 + WEIR_ATTRIBUTE_COUNT + WEIR_PATHS_MAX]; /* by slot */
 };
 
@@ -50,8 +50,8 @@ enum weir_status weir_decode_binary(struct weir_decoder *decoder, const struct w
                                     struct weir_slice content_type, struct weir_slice *ret_data,
                                     struct weir_rejection *reterr);
 
-/* A media type without its parameters equals `type` (small letters), or begins or ends with a part of it. ASCII case and
- * white space around it do not count. */
+/* A media type without its parameters equals `type` (small letters), or begins or ends with a part of it. ASCII case
+ * and white space around it do not count. */
 bool weir_media_type_is(struct weir_slice content_type, const char *type);
 bool weir_media_type_begins(struct weir_slice content_type, const char *begin);
 bool weir_media_type_ends(struct weir_slice content_type, const char *end);

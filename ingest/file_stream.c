@@ -19,8 +19,8 @@ struct weir_file_stream {
     int descriptor;
     enum format format;
     bool is_regular;
-    bool is_ended;  /* the file's last byte has been read */
-    bool is_within; /* a member or frame has begun and not ended */
+    bool is_ended;       /* the file's last byte has been read */
+    bool is_within;      /* a member or frame has begun and not ended */
     const char *failure; /* damage that was found behind bytes that were still good */
     uint64_t taken;
     unsigned char *input; /* compressed bytes [begin, end) */
@@ -71,7 +71,8 @@ enum weir_status weir_file_stream_look(const char *path, bool *ret_is_known, uin
     return WEIR_OK;
 }
 
-enum weir_status weir_file_stream_open(const char *path, struct weir_file_stream **ret_stream, struct weir_error *reterr)
+enum weir_status weir_file_stream_open(const char *path, struct weir_file_stream **ret_stream,
+                                       struct weir_error *reterr)
 {
     bool is_stdin = strcmp(path, "-") == 0;
     int descriptor = is_stdin ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC);
@@ -110,7 +111,10 @@ struct weir_file_stream *weir_file_stream_close(struct weir_file_stream *stream)
     return NULL;
 }
 
-uint64_t weir_file_stream_taken(const struct weir_file_stream *stream) { return stream->taken; }
+uint64_t weir_file_stream_taken(const struct weir_file_stream *stream)
+{
+    return stream->taken;
+}
 
 /* Bytes of the file itself. */
 static enum weir_status read_raw(struct weir_file_stream *stream, int timeout_ms, void *bytes, size_t room,
@@ -144,8 +148,8 @@ static bool skip_padding(struct weir_file_stream *stream)
 static enum weir_status damaged(const struct weir_file_stream *stream, const char *what, struct weir_error *reterr)
 {
     uint64_t place = stream->taken - (stream->end - stream->begin);
-    return weir_fail(reterr, WEIR_FATAL, "%s: damaged at byte %llu: %s; what stands before it has been read", stream->path,
-                     (unsigned long long)place, what);
+    return weir_fail(reterr, WEIR_FATAL, "%s: damaged at byte %llu: %s; what stands before it has been read",
+                     stream->path, (unsigned long long)place, what);
 }
 
 static enum weir_status inflate_some(struct weir_file_stream *stream, char *bytes, size_t room, size_t *ret_length,

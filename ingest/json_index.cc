@@ -26,10 +26,14 @@ weir_json_index_result judge(simdjson::error_code error, const char *text, size_
     if (!weir_utf8_is_valid(text, length))
         return WEIR_JSON_INDEX_ENCODING;
     switch (error) {
-    case simdjson::EMPTY: return WEIR_JSON_INDEX_EMPTY;
-    case simdjson::UNCLOSED_STRING: return WEIR_JSON_INDEX_UNCLOSED;
-    case simdjson::UNESCAPED_CHARS: return WEIR_JSON_INDEX_CONTROL;
-    default: stop(simdjson::error_message(error));
+    case simdjson::EMPTY:
+        return WEIR_JSON_INDEX_EMPTY;
+    case simdjson::UNCLOSED_STRING:
+        return WEIR_JSON_INDEX_UNCLOSED;
+    case simdjson::UNESCAPED_CHARS:
+        return WEIR_JSON_INDEX_CONTROL;
+    default:
+        stop(simdjson::error_message(error));
     }
 }
 } // namespace

@@ -6,8 +6,8 @@
  * the caller: the control characters 0x0C and 0x1A appear as if they were structural, so each byte must be compared.
  *
  * Never reads beyond the text: simdjson copies the last block (src/generic/stage1/buf_block_reader.h in 3.0.1), so a
- * message need not be padded or copied. Its fallback for processors without SIMD does read on, so a process on one of those
- * ends with a message (x86-64 since 2011 and 64-bit ARM are fine).
+ * message need not be padded or copied. Its fallback for processors without SIMD does read on, so a process on one of
+ * those ends with a message (x86-64 since 2011 and 64-bit ARM are fine).
  *
  * An index belongs to one thread; what it returned lives until its next call.
  */
@@ -32,8 +32,8 @@ enum weir_json_index_result {
     WEIR_JSON_INDEX_CONTROL,  /* a byte below 0x20 within a string */
 };
 
-/* For texts of up to `capacity` bytes (takes 4 bytes of memory for each, touched only as far as texts need it). Ends the
- * process when memory is gone. */
+/* For texts of up to `capacity` bytes (takes 4 bytes of memory for each, touched only as far as texts need it). Ends
+ * the process when memory is gone. */
 struct weir_json_index *weir_json_index_new(size_t capacity);
 struct weir_json_index *weir_json_index_free(struct weir_json_index *index); /* NULL in, NULL out */
 

@@ -1,8 +1,8 @@
 /* Keys of JSON objects: a cheap hash for looking them up and telling them apart. Inside of the walk only.
  *
- * The hash covers length, first and last eight bytes. Of two keys of the same length up to eight bytes it differs exactly
- * when they do, so that short keys are never compared byte by byte. It is not keyed: whoever could be slowed down by
- * chosen keys (large objects) must not rely on it.
+ * The hash covers length, first and last eight bytes. Of two keys of the same length up to eight bytes it differs
+ * exactly when they do, so that short keys are never compared byte by byte. It is not keyed: whoever could be slowed
+ * down by chosen keys (large objects) must not rely on it.
  */
 #ifndef WEIR_INGEST_JSON_KEYS_H
 #define WEIR_INGEST_JSON_KEYS_H
@@ -19,8 +19,8 @@ struct weir_json_key {
     uint32_t length;
 };
 
-/* `end` is how far bytes may be read: at least to the key's own end. (Written field by field where it will stay: a struct
- * returned and copied would be read back wider than it was written, which stalls.) */
+/* `end` is how far bytes may be read: at least to the key's own end. (Written field by field where it will stay: a
+ * struct returned and copied would be read back wider than it was written, which stalls.) */
 static inline void weir_json_key_set(struct weir_json_key *key, const char *text, uint32_t length, const char *end)
 {
     uint64_t head = 0;

@@ -87,9 +87,15 @@ uint32_t weir_json_paths_add(struct weir_json_paths *paths, const struct weir_sl
     return node->slot;
 }
 
-uint32_t weir_json_paths_slots(const struct weir_json_paths *paths) { return paths->slots; }
+uint32_t weir_json_paths_slots(const struct weir_json_paths *paths)
+{
+    return paths->slots;
+}
 
-const struct weir_json_node *weir_json_paths_root(const struct weir_json_paths *paths) { return paths->root; }
+const struct weir_json_node *weir_json_paths_root(const struct weir_json_paths *paths)
+{
+    return paths->root;
+}
 
 const struct weir_json_node *weir_json_paths_below(const struct weir_json_paths *paths, struct weir_slice step)
 {

@@ -32,8 +32,8 @@ static inline const char *weir_find_backslash(const char *begin, const char *end
 size_t weir_find_bad_utf8(const char *text, size_t length);
 size_t weir_find_control(const char *text, size_t length);
 
-/* What stands at a place: `'x'`, `byte 0x1f` or `the end`. And a text (UTF-8) in double quotes, cut after some 48 bytes,
- * with '?' for control characters. */
+/* What stands at a place: `'x'`, `byte 0x1f` or `the end`. And a text (UTF-8) in double quotes, cut after some 48
+ * bytes, with '?' for control characters. */
 enum { WEIR_SHOWN_MAX = 64 };
 void weir_show_byte(const char *text, size_t length, size_t place, char shown[WEIR_SHOWN_MAX]);
 void weir_show_text(struct weir_slice text, char shown[WEIR_SHOWN_MAX]);

@@ -10,9 +10,9 @@
 #include "ingest/json_text.h"
 
 enum {
-    FEW_KEYS = 32,      /* up to here a repeated key is looked for at once, by comparing */
-    KEY_BYTES_MIN = 5,  /* `"":0,`: how many keys a text can hold */
-    PADDING = 16,       /* behind the scratch */
+    FEW_KEYS = 32,     /* up to here a repeated key is looked for at once, by comparing */
+    KEY_BYTES_MIN = 5, /* `"":0,`: how many keys a text can hold */
+    PADDING = 16,      /* behind the scratch */
 };
 
 struct weir_json_walker {
@@ -45,7 +45,8 @@ struct walk {
     char *scratch;         /* free from here */
 };
 
-/* 1. lifecycle -------------------------------------------------------------------------------------------------------- */
+/* 1. lifecycle --------------------------------------------------------------------------------------------------------
+ */
 static size_t table_size(size_t keys)
 {
     size_t size = 64;
@@ -82,7 +83,8 @@ struct weir_json_walker *weir_json_walker_free(struct weir_json_walker *walker)
     return NULL;
 }
 
-/* 2. rejecting --------------------------------------------------------------------------------------------------------- */
+/* 2. rejecting
+ * --------------------------------------------------------------------------------------------------------- */
 static __attribute__((cold, noinline, format(printf, 4, 5))) bool
 reject(const struct walk *walk, enum weir_reason reason, size_t place, const char *format, ...)
 {
@@ -115,8 +117,12 @@ static __attribute__((cold, noinline)) bool repeated(const struct walk *walk, co
     return reject(walk, WEIR_REASON_DUPLICATE_KEY, place, "the key %s stands twice in one object", shown);
 }
 
-/* 3. scalars ------------------------------------------------------------------------------------------------------------ */
-static inline bool is_digit(char c) { return (unsigned char)(c - '0') <= 9; }
+/* 3. scalars
+ * ------------------------------------------------------------------------------------------------------------ */
+static inline bool is_digit(char c)
+{
+    return (unsigned char)(c - '0') <= 9;
+}
 
 /* Reading on is safe up to the first byte that is no part of a number: the last token of a text is no scalar. */
 static const char *number_end(const char *at)
@@ -151,8 +157,8 @@ static const bool ends_scalar[256] = {
     [':'] = true, ['{'] = true,  ['}'] = true,  ['['] = true,  [']'] = true,
 };
 
-/* One to eight digits between `begin` and the next token, without a leading zero: most numbers, told without a branch for
- * each digit. Eight bytes may be read. */
+/* One to eight digits between `begin` and the next token, without a leading zero: most numbers, told without a branch
+ * for each digit. Eight bytes may be read. */
 static inline bool is_short_integer(const char *begin, uint32_t length)
 {
     uint64_t bytes;
@@ -192,7 +198,8 @@ static inline bool take_word(struct walk *walk, uint32_t place, const char *word
 {
     const char *begin = walk->text + place;
 
-    if (walk->length - place <= length || memcmp(begin, word, length) != 0 || !ends_scalar[(unsigned char)begin[length]])
+    if (walk->length - place <= length || memcmp(begin, word, length) != 0
+        || !ends_scalar[(unsigned char)begin[length]])
         return unexpected(walk, place, "a JSON value");
     value->value = (struct weir_value){{NULL, 0}, kind};
     value->begin = place;
@@ -214,15 +221,16 @@ static __attribute__((noinline)) bool unescape(struct walk *walk, struct weir_sl
                    ? reject(walk, WEIR_REASON_MALFORMED_JSON, at,
                             "half of a surrogate pair; write both halves or the character itself")
                    : reject(walk, WEIR_REASON_MALFORMED_JSON, at,
-                            "not an escape sequence (those are \\\" \\\\ \\/ \\b \\f \\n \\r \\t and \\u with four hex digits)");
+                            "not an escape sequence (those are \\\" \\\\ \\/ \\b \\f \\n \\r \\t and \\u with four hex "
+                            "digits)");
     }
     walk->scratch += text->length;
     walk->backslash = weir_find_backslash(end, walk->text + walk->length);
     return true;
 }
 
-/* The string that opens at `place`; *ret_end is behind its closing quote. Between a closing quote and the next token there
- * can only be white space, so the end is found from behind. */
+/* The string that opens at `place`; *ret_end is behind its closing quote. Between a closing quote and the next token
+ * there can only be white space, so the end is found from behind. */
 static inline bool take_string(struct walk *walk, uint32_t place, uint32_t next, struct weir_slice *ret_text,
                                uint32_t *ret_end)
 {
@@ -237,23 +245,39 @@ static inline bool take_string(struct walk *walk, uint32_t place, uint32_t next,
     return true;
 }
 
-static inline __attribute__((always_inline)) bool take_scalar(struct walk *walk, uint32_t place, uint32_t next, struct weir_json_value *value)
+static inline __attribute__((always_inline)) bool take_scalar(struct walk *walk, uint32_t place, uint32_t next,
+                                                              struct weir_json_value *value)
 {
     switch (walk->text[place]) {
     case '"':
         value->value.kind = WEIR_VALUE_STRING;
         value->begin = place;
         return take_string(walk, place, next, &value->value.text, &value->end);
-    case '-': case '0': case '1': case '2': case '3': case '4': case '5': case '6': case '7': case '8': case '9':
+    case '-':
+    case '0':
+    case '1':
+    case '2':
+    case '3':
+    case '4':
+    case '5':
+    case '6':
+    case '7':
+    case '8':
+    case '9':
         return take_number(walk, place, next, value);
-    case 't': return take_word(walk, place, "true", 4, WEIR_VALUE_TRUE, value);
-    case 'f': return take_word(walk, place, "false", 5, WEIR_VALUE_FALSE, value);
-    case 'n': return take_word(walk, place, "null", 4, WEIR_VALUE_NULL, value);
-    default: return unexpected(walk, place, "a JSON value");
+    case 't':
+        return take_word(walk, place, "true", 4, WEIR_VALUE_TRUE, value);
+    case 'f':
+        return take_word(walk, place, "false", 5, WEIR_VALUE_FALSE, value);
+    case 'n':
+        return take_word(walk, place, "null", 4, WEIR_VALUE_NULL, value);
+    default:
+        return unexpected(walk, place, "a JSON value");
     }
 }
 
-/* 4. keys --------------------------------------------------------------------------------------------------------------- */
+/* 4. keys
+ * --------------------------------------------------------------------------------------------------------------- */
 static bool stands_among(const struct weir_json_key *keys, uint32_t count, const struct weir_json_key *key)
 {
     for (uint32_t i = 0; i < count; i++)
@@ -302,19 +326,20 @@ static inline bool take_key(struct walk *walk, struct frame *frame, struct weir_
     return true;
 }
 
-/* 5. the walk ----------------------------------------------------------------------------------------------------------- */
+/* 5. the walk
+ * ----------------------------------------------------------------------------------------------------------- */
 
 static const char *after_value(const struct frame *frame)
 {
     return frame->closer == '}' ? "',' or '}' after a member" : "',' or ']' after an element";
 }
 
-/* Everything inside of the first bracket. The last token is known to be '}' or ']', so any other token has one behind it:
- * only after a closer must the end be looked for. */
+/* Everything inside of the first bracket. The last token is known to be '}' or ']', so any other token has one behind
+ * it: only after a closer must the end be looked for. */
 static bool walk_nested(struct walk *walk, const struct weir_json_node *node, uint32_t depth)
 {
     struct frame frames[WEIR_EVENT_DEPTH_MAX + 1];
-    struct frame *frame = frames; /* frames[0] is none */
+    struct frame *frame = frames; /* frames[0] is none, and nothing closes it */
     const char *text = walk->text;
     const uint32_t *at = walk->at; /* the next token */
     struct weir_json_value *values = walk->values;
@@ -322,6 +347,7 @@ static bool walk_nested(struct walk *walk, const struct weir_json_node *node, ui
     uint32_t key_count = 0;
     uint32_t place;
 
+    *frame = (struct frame){&weir_json_nowhere, 0, 0, 0, '\0'};
 value:
     place = *at++;
     if (text[place] == '{' || text[place] == '[') {
@@ -329,7 +355,8 @@ value:
         if (frame == frames + depth)
             return reject(walk, WEIR_REASON_TOO_DEEP, place, "objects and arrays are nested more than %d levels deep",
                           WEIR_EVENT_DEPTH_MAX);
-        *++frame = (struct frame){is_object ? node : &weir_json_nowhere, 0, key_count, node->slot, is_object ? '}' : ']'};
+        *++frame =
+            (struct frame){is_object ? node : &weir_json_nowhere, 0, key_count, node->slot, is_object ? '}' : ']'};
         values[node->slot].value = (struct weir_value){{NULL, 0}, is_object ? WEIR_VALUE_OBJECT : WEIR_VALUE_ARRAY};
         values[node->slot].begin = place;
         place = *at;
@@ -404,7 +431,8 @@ static bool reject_index(const struct walk *walk, enum weir_json_index_result re
     case WEIR_JSON_INDEX_CONTROL:
         return reject(walk, WEIR_REASON_MALFORMED_JSON, weir_find_control(walk->text, walk->length),
                       "a control character in a string; escape it (as \\n or \\u001f)");
-    default: return reject(walk, WEIR_REASON_MALFORMED_JSON, walk->length, "there is nothing but white space");
+    default:
+        return reject(walk, WEIR_REASON_MALFORMED_JSON, walk->length, "there is nothing but white space");
     }
 }
 

@@ -1,8 +1,8 @@
 /* Quarantine records as lines of JSON in a file (the record is described in quarantine.h).
  *
- * One lock and one buffer: records are rare, and the file is the same for whoever puts one. Strings other than the event
- * (a file's name may hold any bytes) have U+FFFD for what is not UTF-8; the event itself is base64 then, and so nothing
- * of it is lost.
+ * One lock and one buffer: records are rare, and the file is the same for whoever puts one. Strings other than the
+ * event (a file's name may hold any bytes) have U+FFFD for what is not UTF-8; the event itself is base64 then, and so
+ * nothing of it is lost.
  */
 #include "ingest/quarantine.h"
 
@@ -28,7 +28,8 @@ struct quarantine_file {
     char buffer[BUFFER_BYTES];
 };
 
-/* 1. bytes ------------------------------------------------------------------------------------------------------------- */
+/* 1. bytes
+ * ------------------------------------------------------------------------------------------------------------- */
 static void drain(struct quarantine_file *self)
 {
     size_t done = 0;
@@ -56,20 +57,33 @@ static void put_bytes(struct quarantine_file *self, const char *bytes, size_t le
     }
 }
 
-static void put_text(struct quarantine_file *self, const char *text) { put_bytes(self, text, strlen(text)); }
+static void put_text(struct quarantine_file *self, const char *text)
+{
+    put_bytes(self, text, strlen(text));
+}
 
-/* 2. JSON -------------------------------------------------------------------------------------------------------------- */
+/* 2. JSON
+ * -------------------------------------------------------------------------------------------------------------- */
 static void put_escaped(struct quarantine_file *self, unsigned char byte)
 {
     char escape[8] = {'\\', (char)byte, 0};
 
     switch (byte) {
     case '"':
-    case '\\': break;
-    case '\n': escape[1] = 'n'; break;
-    case '\r': escape[1] = 'r'; break;
-    case '\t': escape[1] = 't'; break;
-    default: (void)snprintf(escape, sizeof escape, "\\u%04x", byte); break;
+    case '\\':
+        break;
+    case '\n':
+        escape[1] = 'n';
+        break;
+    case '\r':
+        escape[1] = 'r';
+        break;
+    case '\t':
+        escape[1] = 't';
+        break;
+    default:
+        (void)snprintf(escape, sizeof escape, "\\u%04x", byte);
+        break;
     }
     put_text(self, escape);
 }
@@ -113,7 +127,8 @@ static void put_base64(struct quarantine_file *self, const unsigned char *bytes,
 
     for (size_t i = 0; i < length; i += 3) {
         size_t left = length - i;
-        uint32_t bits = (uint32_t)bytes[i] << 16 | (left > 1 ? (uint32_t)bytes[i + 1] << 8 : 0) | (left > 2 ? bytes[i + 2] : 0);
+        uint32_t bits =
+            (uint32_t)bytes[i] << 16 | (left > 1 ? (uint32_t)bytes[i + 1] << 8 : 0) | (left > 2 ? bytes[i + 2] : 0);
         char four[4] = {digits[bits >> 18], digits[bits >> 12 & 63], left > 1 ? digits[bits >> 6 & 63] : '=',
                         left > 2 ? digits[bits & 63] : '='};
         put_bytes(self, four, sizeof four);
@@ -122,8 +137,8 @@ static void put_base64(struct quarantine_file *self, const unsigned char *bytes,
 
 static void put_event(struct quarantine_file *self, struct weir_slice event)
 {
-    bool is_text = event.length == 0
-                   || (weir_utf8_is_valid(event.data, event.length) && !memchr(event.data, '\0', event.length));
+    bool is_text =
+        event.length == 0 || (weir_utf8_is_valid(event.data, event.length) && !memchr(event.data, '\0', event.length));
 
     put_text(self, is_text ? ",\"event\":\"" : ",\"event_base64\":\"");
     if (is_text)
@@ -133,14 +148,16 @@ static void put_event(struct quarantine_file *self, struct weir_slice event)
     put_text(self, "\"}\n");
 }
 
-static void put_record(struct quarantine_file *self, const struct weir_message *message, const struct weir_rejection *why)
+static void put_record(struct quarantine_file *self, const struct weir_message *message,
+                       const struct weir_rejection *why)
 {
     char numbers[PIECE_MAX];
 
     put_text(self, "{\"topic\":");
     put_string(self, message->topic.data, message->topic.length);
-    (void)snprintf(numbers, sizeof numbers, ",\"partition\":%d,\"offset\":%lld,\"reason\":\"%s\",\"field\":",
-                   message->partition, (long long)message->offset, weir_reason_name[why->reason]);
+    (void)snprintf(numbers, sizeof numbers,
+                   ",\"partition\":%d,\"offset\":%lld,\"reason\":\"%s\",\"field\":", message->partition,
+                   (long long)message->offset, weir_reason_name[why->reason]);
     put_text(self, numbers);
     put_string(self, why->field, strlen(why->field));
     put_text(self, ",\"detail\":");
@@ -148,7 +165,8 @@ static void put_record(struct quarantine_file *self, const struct weir_message *
     put_event(self, message->value);
 }
 
-/* 3. the interface ------------------------------------------------------------------------------------------------------ */
+/* 3. the interface
+ * ------------------------------------------------------------------------------------------------------ */
 static enum weir_status broken(const struct quarantine_file *self, struct weir_error *reterr)
 {
     return weir_fail(reterr, WEIR_FATAL, "%s: quarantine records cannot be written: %s", self->path,

@@ -36,7 +36,8 @@ struct weir_reader {
 
 enum { DIGITS_SAFE = 26 }; /* a whole number of so many digits is always in range */
 
-/* 1. lifecycle -------------------------------------------------------------------------------------------------------- */
+/* 1. lifecycle --------------------------------------------------------------------------------------------------------
+ */
 static int by_type(const void *a, const void *b)
 {
     const struct weir_meter *first = *(const struct weir_meter *const *)a;
@@ -87,7 +88,8 @@ struct weir_reader *weir_reader_free(struct weir_reader *reader)
     return NULL;
 }
 
-/* 2. texts and numbers -------------------------------------------------------------------------------------------------- */
+/* 2. texts and numbers
+ * -------------------------------------------------------------------------------------------------- */
 static bool is_plain_digits(struct weir_slice text)
 {
     for (uint32_t i = 0; i < text.length; i++)
@@ -119,8 +121,12 @@ static void make_text(struct weir_reader *reader, const struct weir_event *event
 
     state->text_result = WEIR_DECIMAL_OK;
     switch (value->kind) {
-    case WEIR_VALUE_TRUE: state->text = (struct weir_slice){"true", 4}; return;
-    case WEIR_VALUE_FALSE: state->text = (struct weir_slice){"false", 5}; return;
+    case WEIR_VALUE_TRUE:
+        state->text = (struct weir_slice){"true", 4};
+        return;
+    case WEIR_VALUE_FALSE:
+        state->text = (struct weir_slice){"false", 5};
+        return;
     case WEIR_VALUE_NUMBER:
         if (is_plain_digits(value->text)) {
             state->text = value->text;
@@ -131,17 +137,20 @@ static void make_text(struct weir_reader *reader, const struct weir_event *event
             state->text = weir_slice_of(state->digits, weir_decimal_format_short(number, state->digits));
         return;
     case WEIR_VALUE_OBJECT:
-    case WEIR_VALUE_ARRAY: state->text_result = WEIR_DECIMAL_SYNTAX; return;
+    case WEIR_VALUE_ARRAY:
+        state->text_result = WEIR_DECIMAL_SYNTAX;
+        return;
     case WEIR_VALUE_STRING: /* text_of() answers by itself */
     case WEIR_VALUE_MISSING:
-    case WEIR_VALUE_NULL: break;
+    case WEIR_VALUE_NULL:
+        break;
     }
     state->text = (struct weir_slice){NULL, 0};
 }
 
 /* The value's text (docs/rating.md 1.2). SYNTAX: an object or array has none; PRECISION, RANGE: not representable. */
-static inline enum weir_decimal_result text_of(struct weir_reader *reader, const struct weir_event *event, uint32_t slot,
-                                               struct weir_slice *ret_text)
+static inline enum weir_decimal_result text_of(struct weir_reader *reader, const struct weir_event *event,
+                                               uint32_t slot, struct weir_slice *ret_text)
 {
     struct slot_state *state = &reader->slots[slot];
 
@@ -157,7 +166,8 @@ static inline enum weir_decimal_result text_of(struct weir_reader *reader, const
     return state->text_result;
 }
 
-/* 3. rejecting ------------------------------------------------------------------------------------------------------------ */
+/* 3. rejecting
+ * ------------------------------------------------------------------------------------------------------------ */
 static __attribute__((cold, noinline, format(printf, 5, 6))) enum weir_status
 reject(const struct weir_reader *reader, enum weir_reason reason, uint32_t slot, struct weir_rejection *reterr,
        const char *format, ...)
@@ -176,10 +186,10 @@ reject(const struct weir_reader *reader, enum weir_reason reason, uint32_t slot,
 static const char *kind_text(enum weir_value_kind kind)
 {
     static const char *const texts[] = {
-        [WEIR_VALUE_MISSING] = "missing",       [WEIR_VALUE_NULL] = "null",
-        [WEIR_VALUE_FALSE] = "false",           [WEIR_VALUE_TRUE] = "true",
-        [WEIR_VALUE_NUMBER] = "a number",       [WEIR_VALUE_STRING] = "a string that is no number",
-        [WEIR_VALUE_OBJECT] = "an object",      [WEIR_VALUE_ARRAY] = "an array",
+        [WEIR_VALUE_MISSING] = "missing",  [WEIR_VALUE_NULL] = "null",
+        [WEIR_VALUE_FALSE] = "false",      [WEIR_VALUE_TRUE] = "true",
+        [WEIR_VALUE_NUMBER] = "a number",  [WEIR_VALUE_STRING] = "a string that is no number",
+        [WEIR_VALUE_OBJECT] = "an object", [WEIR_VALUE_ARRAY] = "an array",
     };
     return texts[kind];
 }
@@ -192,11 +202,12 @@ static enum weir_status reject_range(const struct weir_reader *reader, const str
                       "meter %.*s reads a number with more than 12 decimal places; round it where it is made",
                       (int)meter->key.length, meter->key.data);
     return reject(reader, WEIR_REASON_NUMBER_RANGE, slot, reterr,
-                  "meter %.*s reads a number beyond 170141183460469231731687303 (2^127 / 10^12)", (int)meter->key.length,
-                  meter->key.data);
+                  "meter %.*s reads a number beyond 170141183460469231731687303 (2^127 / 10^12)",
+                  (int)meter->key.length, meter->key.data);
 }
 
-/* 4. one meter ------------------------------------------------------------------------------------------------------------ */
+/* 4. one meter
+ * ------------------------------------------------------------------------------------------------------------ */
 static bool passes(struct weir_reader *reader, const struct weir_event *event, const struct weir_where *where)
 {
     struct weir_slice text;
@@ -253,8 +264,8 @@ static enum weir_status read_unique(struct weir_reader *reader, const struct wei
     if (result != WEIR_DECIMAL_OK)
         return reject_range(reader, meter, slot, result, reterr);
     if (ret_text->length == 0)
-        return reject(reader, WEIR_REASON_MISSING_FIELD, slot, reterr, "meter %.*s counts distinct texts here; it is %s",
-                      (int)meter->key.length, meter->key.data,
+        return reject(reader, WEIR_REASON_MISSING_FIELD, slot, reterr,
+                      "meter %.*s counts distinct texts here; it is %s", (int)meter->key.length, meter->key.data,
                       kind == WEIR_VALUE_STRING ? "the empty string" : kind_text(kind));
     return WEIR_OK;
 }
@@ -295,8 +306,7 @@ static enum weir_status read_meter(struct weir_reader *reader, const struct weir
 }
 
 enum weir_status weir_read_event(struct weir_reader *reader, const struct weir_event *event,
-                                 struct weir_reading *ret_readings, uint32_t *ret_count,
-                                 struct weir_rejection *reterr)
+                                 struct weir_reading *ret_readings, uint32_t *ret_count, struct weir_rejection *reterr)
 {
     const struct type_meters *type = type_slot(reader, event->type);
     uint32_t count = 0;

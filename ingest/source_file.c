@@ -1,8 +1,8 @@
 /* Lines of files, in blocks.
  *
- * One buffer of WEIR_EVENT_BYTES_MAX + 1 MiB: a block is read behind the line that the previous one left unfinished, and
- * only that line is ever moved. A line that outgrows WEIR_EVENT_BYTES_MAX is handed out cut, and skipped to its end. With
- * the table of file names and file_stream.h's share this is all the memory there is, whatever the files hold.
+ * One buffer of WEIR_EVENT_BYTES_MAX + 1 MiB: a block is read behind the line that the previous one left unfinished,
+ * and only that line is ever moved. A line that outgrows WEIR_EVENT_BYTES_MAX is handed out cut, and skipped to its
+ * end. With the table of file names and file_stream.h's share this is all the memory there is, whatever the files hold.
  */
 #include "ingest/source.h"
 
@@ -19,9 +19,9 @@ struct file_source {
     size_t path_count;
     struct weir_slice *paths; /* NUL-terminated */
     size_t next_path;
-    struct weir_slice topic; /* the open file's name */
+    struct weir_slice topic;         /* the open file's name */
     struct weir_file_stream *stream; /* NULL: between files */
-    bool is_skipping;        /* the rest of a line that was too large */
+    bool is_skipping;                /* the rest of a line that was too large */
     bool is_paused;
     int64_t line;     /* in this file */
     int64_t sequence; /* over all files */
@@ -32,7 +32,8 @@ struct file_source {
     size_t begin, end; /* not yet handed out */
 };
 
-/* 1. splitting ---------------------------------------------------------------------------------------------------------- */
+/* 1. splitting
+ * ---------------------------------------------------------------------------------------------------------- */
 static bool is_blank(const char *text, size_t length)
 {
     for (size_t i = 0; i < length; i++)
@@ -42,7 +43,8 @@ static bool is_blank(const char *text, size_t length)
 }
 
 /* Takes a line (without its newline) as a message; false: it is blank, or before what was asked for. */
-static inline bool take_line(struct file_source *self, const char *text, size_t length, struct weir_message *ret_message)
+static inline bool take_line(struct file_source *self, const char *text, size_t length,
+                             struct weir_message *ret_message)
 {
     self->line++;
     self->sequence++;
@@ -94,7 +96,8 @@ static size_t take_unfinished(struct file_source *self, bool is_end, struct weir
     return is_taken;
 }
 
-/* 2. files ------------------------------------------------------------------------------------------------------------- */
+/* 2. files
+ * ------------------------------------------------------------------------------------------------------------- */
 static enum weir_status open_next(struct file_source *self, struct weir_error *reterr)
 {
     if (self->next_path == self->path_count)
@@ -165,7 +168,8 @@ static enum weir_status poll_file(struct weir_source *source, int timeout_ms, st
     return WEIR_OK;
 }
 
-/* 3. the rest of the interface ------------------------------------------------------------------------------------------ */
+/* 3. the rest of the interface
+ * ------------------------------------------------------------------------------------------ */
 static void pause_file(struct weir_source *source, int32_t partition)
 {
     (void)partition;

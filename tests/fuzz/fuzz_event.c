@@ -1,5 +1,5 @@
-/* Any bytes as an event. What is accepted is exactly what jansson accepts (json_oracle.h says where it is too lax or too
- * coarse), the values picked up are jansson's, and what is refused is refused with one readable line.
+/* Any bytes as an event. What is accepted is exactly what jansson accepts (json_oracle.h says where it is too lax or
+ * too coarse), the values picked up are jansson's, and what is refused is refused with one readable line.
  *
  * An input that begins with \x01 is the value of a binary-mode message, any other a structured event.
  */
@@ -15,10 +15,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static const char catalog_text[] =
     "{\"meters\":["
-    "{\"key\":\"a\",\"event_type\":\"t\",\"aggregation\":\"sum\",\"value\":\"data.n\",\"window\":\"1h\",\"group_by\":[\"s\",\"o.p\"]},"
+    "{\"key\":\"a\",\"event_type\":\"t\",\"aggregation\":\"sum\",\"value\":\"data.n\",\"window\":\"1h\",\"group_by\":["
+    "\"s\",\"o.p\"]},"
     "{\"key\":\"b\",\"event_type\":\"t\",\"aggregation\":\"unique\",\"value\":\"data.o.q.r\",\"window\":\"1h\","
     "\"where\":{\"data.s\":[\"\",\"x\",\"1.5\",\"true\"]}},"
-    "{\"key\":\"c\",\"event_type\":\"u\",\"aggregation\":\"max\",\"value\":\"data.ext\",\"where\":{\"ext\":[\"1\",\"\"]},\"window\":\"1d\",\"group_by\":[\"a long name of a member\"]},"
+    "{\"key\":\"c\",\"event_type\":\"u\",\"aggregation\":\"max\",\"value\":\"data.ext\",\"where\":{\"ext\":[\"1\",\"\"]"
+    "},\"window\":\"1d\",\"group_by\":[\"a long name of a member\"]},"
     "{\"key\":\"d\",\"event_type\":\"u\",\"aggregation\":\"unique\",\"value\":\"subject\",\"window\":\"1mo\"}]}";
 
 static struct weir_catalog *catalog;
@@ -41,7 +43,8 @@ static void check_rejection(const struct weir_rejection *why)
     weir_check(why->reason < WEIR_REASON_COUNT);
     weir_check(memchr(why->field, '\0', sizeof why->field) && memchr(why->detail, '\0', sizeof why->detail));
     weir_check(why->detail[0] && !strpbrk(why->detail, "\r\n"));
-    weir_check(weir_utf8_is_valid(why->detail, strlen(why->detail)) && weir_utf8_is_valid(why->field, strlen(why->field)));
+    weir_check(weir_utf8_is_valid(why->detail, strlen(why->detail))
+               && weir_utf8_is_valid(why->field, strlen(why->field)));
 }
 
 static const json_t *at_path(const json_t *root, const struct weir_path *path, uint32_t first)
@@ -66,9 +69,9 @@ static void check_number(struct weir_slice text, const json_t *expected)
 static void check_value(const struct weir_value *value, const json_t *expected)
 {
     static const enum weir_value_kind kinds[] = {
-        [JSON_OBJECT] = WEIR_VALUE_OBJECT, [JSON_ARRAY] = WEIR_VALUE_ARRAY,    [JSON_STRING] = WEIR_VALUE_STRING,
-        [JSON_INTEGER] = WEIR_VALUE_NUMBER, [JSON_REAL] = WEIR_VALUE_NUMBER,   [JSON_TRUE] = WEIR_VALUE_TRUE,
-        [JSON_FALSE] = WEIR_VALUE_FALSE,   [JSON_NULL] = WEIR_VALUE_NULL,
+        [JSON_OBJECT] = WEIR_VALUE_OBJECT,  [JSON_ARRAY] = WEIR_VALUE_ARRAY, [JSON_STRING] = WEIR_VALUE_STRING,
+        [JSON_INTEGER] = WEIR_VALUE_NUMBER, [JSON_REAL] = WEIR_VALUE_NUMBER, [JSON_TRUE] = WEIR_VALUE_TRUE,
+        [JSON_FALSE] = WEIR_VALUE_FALSE,    [JSON_NULL] = WEIR_VALUE_NULL,
     };
 
     if (!expected) {
@@ -153,8 +156,9 @@ static void fuzz_structured(const struct weir_message *message)
 
 static void fuzz_binary(struct weir_message *message)
 {
-    static const char *const headers_of[][2] = {{"ce_specversion", "1.0"}, {"ce_id", "i"}, {"ce_source", "s"}, {"ce_type", "t"},
-                                                {"ce_subject", "c"}, {"ce_time", "2026-01-01T00:00:00Z"}};
+    static const char *const headers_of[][2] = {{"ce_specversion", "1.0"}, {"ce_id", "i"},
+                                                {"ce_source", "s"},        {"ce_type", "t"},
+                                                {"ce_subject", "c"},       {"ce_time", "2026-01-01T00:00:00Z"}};
     static struct weir_event event;
     struct weir_header headers[6];
     struct weir_rejection why;

@@ -21,8 +21,8 @@ static inline struct weir_catalog *catalog_of(const char *json)
     return catalog;
 }
 
-/* A copy whose last byte is the last of its page, with a page behind it that nobody may touch: a read beyond the text ends
- * the test, whatever the build. */
+/* A copy whose last byte is the last of its page, with a page behind it that nobody may touch: a read beyond the text
+ * ends the test, whatever the build. */
 struct guarded {
     char *map;
     size_t size;
@@ -43,7 +43,10 @@ static inline struct guarded guard(const char *text, size_t length)
     return guarded;
 }
 
-static inline void unguard(struct guarded *guarded) { munmap(guarded->map, guarded->size); }
+static inline void unguard(struct guarded *guarded)
+{
+    munmap(guarded->map, guarded->size);
+}
 
 static inline struct weir_message message_of(struct weir_slice value)
 {

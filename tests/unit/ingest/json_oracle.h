@@ -34,7 +34,8 @@ static inline const char *oracle_number_end(const char *at, const char *end)
     return at;
 }
 
-/* Makes the number that ends before `position` small: a 0 and white space. False when another number touches it in front
+/* Makes the number that ends before `position` small: a 0 and white space. False when another number touches it in
+ * front
  * (`1-2e999`): that is no JSON, which jansson would only notice behind it. */
 static inline bool oracle_mend_number(char *text, size_t length, size_t position)
 {

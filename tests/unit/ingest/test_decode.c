@@ -4,7 +4,8 @@
 
 static const char catalog_text[] =
     "{\"meters\":["
-    "{\"key\":\"a\",\"event_type\":\"t\",\"aggregation\":\"sum\",\"value\":\"data.n\",\"window\":\"1h\",\"group_by\":[\"s\",\"o.p\"]},"
+    "{\"key\":\"a\",\"event_type\":\"t\",\"aggregation\":\"sum\",\"value\":\"data.n\",\"window\":\"1h\",\"group_by\":["
+    "\"s\",\"o.p\"]},"
     "{\"key\":\"b\",\"event_type\":\"t\",\"aggregation\":\"unique\",\"value\":\"subject\",\"window\":\"1h\"},"
     "{\"key\":\"c\",\"event_type\":\"t\",\"aggregation\":\"unique\",\"value\":\"region\",\"window\":\"1h\","
     "\"where\":{\"dataschema\":[\"x\"]}}]}";
@@ -64,10 +65,12 @@ Test(decode, a_whole_event)
 {
     struct bench *bench = bench_new();
 
-    cr_assert_eq(decode(bench, " {\"specversion\":\"1.0\",\"id\":\"8f0c\",\"source\":\"api\",\"type\":\"t\",\"subject\":\"acme\","
-                               "\"time\":\"2026-01-05T10:59:59.123Z\",\"region\":\"eu\","
-                               "\"data\": {\"n\":18.50,\"s\":\"l\\u00e4\\\"\",\"o\":{\"p\":true,\"q\":[{\"n\":1}]},\"n2\":1} \n}\r\n"),
-                 WEIR_OK, "%s", bench->why.detail);
+    cr_assert_eq(
+        decode(bench,
+               " {\"specversion\":\"1.0\",\"id\":\"8f0c\",\"source\":\"api\",\"type\":\"t\",\"subject\":\"acme\","
+               "\"time\":\"2026-01-05T10:59:59.123Z\",\"region\":\"eu\","
+               "\"data\": {\"n\":18.50,\"s\":\"l\\u00e4\\\"\",\"o\":{\"p\":true,\"q\":[{\"n\":1}]},\"n2\":1} \n}\r\n"),
+        WEIR_OK, "%s", bench->why.detail);
     is_text(bench->event.id, "8f0c");
     is_text(bench->event.source, "api");
     is_text(bench->event.type, "t");
@@ -83,14 +86,17 @@ Test(decode, a_whole_event)
     bench_free(bench);
 }
 
-#define REQUIRED "\"specversion\":\"1.0\",\"id\":\"i\",\"source\":\"s\",\"type\":\"t\",\"subject\":\"c\",\"time\":\"2026-01-01T00:00:00Z\""
+#define REQUIRED                                                                                                       \
+    "\"specversion\":\"1.0\",\"id\":\"i\",\"source\":\"s\",\"type\":\"t\",\"subject\":\"c\",\"time\":\"2026-01-01T00:" \
+    "00:00Z\""
 
 /* What a slot holds must not survive into the next event. */
 Test(decode, events_do_not_interfere)
 {
     struct bench *bench = bench_new();
 
-    cr_assert_eq(decode(bench, "{" REQUIRED ",\"region\":\"eu\",\"data\":{\"n\":1,\"s\":\"\\u0041\",\"o\":{\"p\":2}}}"), WEIR_OK);
+    cr_assert_eq(decode(bench, "{" REQUIRED ",\"region\":\"eu\",\"data\":{\"n\":1,\"s\":\"\\u0041\",\"o\":{\"p\":2}}}"),
+                 WEIR_OK);
     slot_is(bench, S, WEIR_VALUE_STRING, "A");
     cr_assert_eq(decode(bench, "{" REQUIRED "}"), WEIR_OK);
     for (int i = 0; i < SLOTS; i++)
@@ -105,12 +111,15 @@ Test(decode, events_do_not_interfere)
 
 Test(decode, data_of_any_type)
 {
-    static const char *const data[] = {"null", "1", "-2.5e+3", "\"text \\n\"", "[]", "[1,[2]]", "{}", "true", "{ \"n\" : 1 }"};
+    static const char *const data[] = {"null",    "1",  "-2.5e+3", "\"text \\n\"", "[]",
+                                       "[1,[2]]", "{}", "true",    "{ \"n\" : 1 }"};
     struct bench *bench = bench_new();
     char text[512];
 
     for (size_t i = 0; i < sizeof data / sizeof data[0]; i++) {
-        (void)snprintf(text, sizeof text, "{" REQUIRED ",\"data\" :\t%s \r\n, \"datacontenttype\":\"text/plain\",\"dataschema\":\"s\"}", data[i]);
+        (void)snprintf(text, sizeof text,
+                       "{" REQUIRED ",\"data\" :\t%s \r\n, \"datacontenttype\":\"text/plain\",\"dataschema\":\"s\"}",
+                       data[i]);
         cr_assert_eq(decode(bench, text), WEIR_OK, "%s", bench->why.detail);
         is_text(bench->event.data, data[i]);
         slot_is(bench, SCHEMA, WEIR_VALUE_STRING, "s");
@@ -126,8 +135,10 @@ Test(decode, a_path_is_one_place)
 {
     struct bench *bench = bench_new();
 
-    cr_assert_eq(decode(bench, "{" REQUIRED ",\"n\":1,\"s\":\"x\",\"x\":{\"data\":{\"n\":2}},\"data\":{\"data\":{\"n\":3},"
-                               "\"o\":[{\"p\":4}],\"a\":[{\"n\":5}],\"region\":\"eu\",\"subject\":{\"n\":6}}}"), WEIR_OK);
+    cr_assert_eq(decode(bench,
+                        "{" REQUIRED ",\"n\":1,\"s\":\"x\",\"x\":{\"data\":{\"n\":2}},\"data\":{\"data\":{\"n\":3},"
+                        "\"o\":[{\"p\":4}],\"a\":[{\"n\":5}],\"region\":\"eu\",\"subject\":{\"n\":6}}}"),
+                 WEIR_OK);
     slot_is(bench, N, WEIR_VALUE_MISSING, "");
     slot_is(bench, S, WEIR_VALUE_MISSING, "");
     slot_is(bench, O_P, WEIR_VALUE_MISSING, "");
@@ -233,8 +244,10 @@ Test(decode, identifiers_at_their_limit)
     cr_expect_eq(decode(bench, "{" SPECVERSION "\"id\":\"" X256 "\"," SOURCE TYPE SUBJECT_C TIME "}"), WEIR_OK);
     cr_expect_eq(bench->event.id.length, 256);
     /* The limit is of the unescaped text. */
-    cr_expect_eq(decode(bench, "{" SPECVERSION "\"id\":\"" X64 X64 X64 "\\u0078\\u0078\\u0078\\u0078\\u0078\\u0078\\u0078\\u0078"
-                               "\\u0078\\u0078\\u0078\\u0078\\u0078\\u0078\\u0078\\u0078\"," SOURCE TYPE SUBJECT_C TIME "}"), WEIR_OK);
+    cr_expect_eq(
+        decode(bench, "{" SPECVERSION "\"id\":\"" X64 X64 X64 "\\u0078\\u0078\\u0078\\u0078\\u0078\\u0078\\u0078\\u0078"
+                      "\\u0078\\u0078\\u0078\\u0078\\u0078\\u0078\\u0078\\u0078\"," SOURCE TYPE SUBJECT_C TIME "}"),
+        WEIR_OK);
     cr_expect_eq(bench->event.id.length, 208);
     bench_free(bench);
 }
@@ -270,14 +283,18 @@ Test(decode, size_and_depth)
     bench_free(bench);
 }
 
-/* Binary mode ------------------------------------------------------------------------------------------------------------ */
+/* Binary mode
+ * ------------------------------------------------------------------------------------------------------------ */
 struct pair {
     const char *name;
     const char *value; /* NULL: a header without a value */
 };
 
-#define BINARY {"ce_specversion", "1.0"}, {"ce_id", "i"}, {"ce_source", "s"}, {"ce_type", "t"}, {"ce_subject", "c"}, \
-               {"ce_time", "2026-01-01T00:00:00Z"}
+#define BINARY                                                                                                         \
+    {"ce_specversion", "1.0"}, {"ce_id", "i"}, {"ce_source", "s"}, {"ce_type", "t"}, {"ce_subject", "c"},              \
+    {                                                                                                                  \
+        "ce_time", "2026-01-01T00:00:00Z"                                                                              \
+    }
 
 static enum weir_status decode_message(struct bench *bench, const struct pair *pairs, const char *value)
 {
@@ -295,14 +312,23 @@ static enum weir_status decode_message(struct bench *bench, const struct pair *p
     memset(&bench->event, 0xa5, sizeof bench->event);
     return weir_decode(bench->decoder, &message, &bench->event, &bench->why);
 }
-#define HEADERS(...) (const struct pair[]){__VA_ARGS__, {NULL, NULL}}
+#define HEADERS(...)                                                                                                   \
+    (const struct pair[])                                                                                              \
+    {                                                                                                                  \
+        __VA_ARGS__,                                                                                                   \
+        {                                                                                                              \
+            NULL, NULL                                                                                                 \
+        }                                                                                                              \
+    }
 
 Test(decode, binary_mode)
 {
     struct bench *bench = bench_new();
 
-    cr_assert_eq(decode_message(bench, HEADERS({"trace", "1"}, BINARY, {"ce_region", "eu"}, {"content-type", "application/json"}),
-                                " {\"n\":1.5,\"o\":{\"p\":\"\\u0041\"}}\n"), WEIR_OK, "%s", bench->why.detail);
+    cr_assert_eq(decode_message(
+                     bench, HEADERS({"trace", "1"}, BINARY, {"ce_region", "eu"}, {"content-type", "application/json"}),
+                     " {\"n\":1.5,\"o\":{\"p\":\"\\u0041\"}}\n"),
+                 WEIR_OK, "%s", bench->why.detail);
     is_text(bench->event.id, "i");
     is_text(bench->event.source, "s");
     is_text(bench->event.type, "t");
@@ -314,7 +340,8 @@ Test(decode, binary_mode)
     slot_is(bench, REGION, WEIR_VALUE_STRING, "eu");
     slot_is(bench, SUBJECT, WEIR_VALUE_STRING, "c");
     /* A value that looks like attributes is data, and nothing but data. */
-    cr_assert_eq(decode_message(bench, HEADERS(BINARY), "{\"subject\":\"other\",\"region\":\"us\",\"data\":{\"n\":1}}"), WEIR_OK);
+    cr_assert_eq(decode_message(bench, HEADERS(BINARY), "{\"subject\":\"other\",\"region\":\"us\",\"data\":{\"n\":1}}"),
+                 WEIR_OK);
     is_text(bench->event.subject, "c");
     slot_is(bench, REGION, WEIR_VALUE_MISSING, "");
     slot_is(bench, N, WEIR_VALUE_MISSING, "");
@@ -325,9 +352,10 @@ Test(decode, binary_data)
 {
     static const char *const data[] = {"1", " -2.5e3 ", "\"a\\n\"", "null", "true", "[]", "{}", "[1,{\"a\":2}]"};
     static const char *const trimmed[] = {"1", "-2.5e3", "\"a\\n\"", "null", "true", "[]", "{}", "[1,{\"a\":2}]"};
-    static const char *const json_types[] = {"application/json", "Application/JSON; charset=utf-8", "text/json",
-                                             "application/vnd.x+json", "application/vnd.x+JSON ;a=b", ""};
-    static const char *const other_types[] = {"text/plain", "application/xml", "application/jsonx", "application/json5"};
+    static const char *const json_types[] = {"application/json",       "Application/JSON; charset=utf-8", "text/json",
+                                             "application/vnd.x+json", "application/vnd.x+JSON ;a=b",     ""};
+    static const char *const other_types[] = {"text/plain", "application/xml", "application/jsonx",
+                                              "application/json5"};
     struct bench *bench = bench_new();
 
     for (size_t i = 0; i < sizeof data / sizeof data[0]; i++) {
@@ -374,7 +402,9 @@ Test(decode, binary_refusals)
         {{{"Content-Type", "application/CloudEvents-batch"}}, WEIR_REASON_UNSUPPORTED, "content-type"},
         {{{"content-type", "application/cloudevents+avro"}}, WEIR_REASON_UNSUPPORTED, "content-type"},
         /* Structured, since the content type says so: then the value must be the whole event. */
-        {{BINARY, {"content-type", "application/cloudevents+json; charset=UTF-8"}}, WEIR_REASON_MISSING_FIELD, "specversion"},
+        {{BINARY, {"content-type", "application/cloudevents+json; charset=UTF-8"}},
+         WEIR_REASON_MISSING_FIELD,
+         "specversion"},
         {{{"ce_id", "i"}}, WEIR_REASON_MISSING_FIELD, "specversion"},
     };
     struct bench *bench = bench_new();
@@ -402,7 +432,8 @@ Test(decode, structured_by_content_type_and_tombstone)
 {
     struct bench *bench = bench_new();
 
-    cr_expect_eq(decode_message(bench, HEADERS({"content-type", "application/cloudevents+json"}), "{" REQUIRED "}"), WEIR_OK);
+    cr_expect_eq(decode_message(bench, HEADERS({"content-type", "application/cloudevents+json"}), "{" REQUIRED "}"),
+                 WEIR_OK);
     cr_expect_eq(decode_message(bench, HEADERS({"content-type", "application/json"}), "{" REQUIRED "}"), WEIR_OK);
     cr_expect_eq(decode_message(bench, HEADERS({"x", "y"}), "{" REQUIRED "}"), WEIR_OK);
     cr_expect_eq(decode_message(bench, HEADERS({"x", "y"}), NULL), WEIR_REJECT);
@@ -413,7 +444,8 @@ Test(decode, structured_by_content_type_and_tombstone)
 /* Every prefix of an event, ending at a guarded page: refused, and never read beyond. */
 Test(decode, cut_anywhere)
 {
-    static const char whole[] = "{" REQUIRED ",\"data\":{\"n\":-1.5e10,\"s\":\"\\u00e9\\\\x\",\"o\":{\"p\":[true,null]}}}";
+    static const char whole[] =
+        "{" REQUIRED ",\"data\":{\"n\":-1.5e10,\"s\":\"\\u00e9\\\\x\",\"o\":{\"p\":[true,null]}}}";
     struct bench *bench = bench_new();
 
     for (size_t length = 0; length <= sizeof whole - 1; length++) {

@@ -8,69 +8,372 @@ struct sample {
     size_t length;
     bool is_json;
 };
-#define Y(literal) {literal, sizeof(literal) - 1, true}
-#define N(literal) {literal, sizeof(literal) - 1, false}
+#define Y(literal)                                                                                                     \
+    {                                                                                                                  \
+        literal, sizeof(literal) - 1, true                                                                             \
+    }
+#define N(literal)                                                                                                     \
+    {                                                                                                                  \
+        literal, sizeof(literal) - 1, false                                                                            \
+    }
 
 static const struct sample samples[] = {
     /* arrays */
-    Y("[]"), Y("[ ]"), Y(" [] "), Y("[[]]"), Y("[[],[]]"), Y("[1]"), Y("[1,2]"), Y("[\n1\t,\r2 ]"), Y("[null]"),
-    Y("[true,false,null]"), Y("[\"\"]"), Y("[{}]"), Y("[1,null,null,2]"), Y("[[[[1]]]]"), Y("[\"a\" ]"), Y("[1 ]"),
-    N("["), N("]"), N("[1"), N("[1,"), N("[1,]"), N("[,1]"), N("[,]"), N("[1,,2]"), N("[1 2]"), N("[1:2]"), N("[\"a\"\"b\"]"),
-    N("[\"a\" \"b\"]"), N("[1]]"), N("[1]x"), N("[[1]"), N("[}"), N("[1}"), N("[\"\":1]"), N("[1,\n"), N("[\"a"), N("[a]"),
-    N("[][]"), N("[3[4]]"), N("[1{}]"), N("[*]"), N("[\x0b]"), N("[\x0c]"), N("[1\x0c]"), N("[1\x0c,2]"), N("[1\x1a""2]"),
-    N("[\"a\"\x0c]"), N("[\"a\"\x1a""1]"), N("[\0]"), N("[1\0]"), N("[\"a\"\0]"), N("[\xc2\xa0]"), N("[\xe2\x80\x83""1]"),
+    Y("[]"),
+    Y("[ ]"),
+    Y(" [] "),
+    Y("[[]]"),
+    Y("[[],[]]"),
+    Y("[1]"),
+    Y("[1,2]"),
+    Y("[\n1\t,\r2 ]"),
+    Y("[null]"),
+    Y("[true,false,null]"),
+    Y("[\"\"]"),
+    Y("[{}]"),
+    Y("[1,null,null,2]"),
+    Y("[[[[1]]]]"),
+    Y("[\"a\" ]"),
+    Y("[1 ]"),
+    N("["),
+    N("]"),
+    N("[1"),
+    N("[1,"),
+    N("[1,]"),
+    N("[,1]"),
+    N("[,]"),
+    N("[1,,2]"),
+    N("[1 2]"),
+    N("[1:2]"),
+    N("[\"a\"\"b\"]"),
+    N("[\"a\" \"b\"]"),
+    N("[1]]"),
+    N("[1]x"),
+    N("[[1]"),
+    N("[}"),
+    N("[1}"),
+    N("[\"\":1]"),
+    N("[1,\n"),
+    N("[\"a"),
+    N("[a]"),
+    N("[][]"),
+    N("[3[4]]"),
+    N("[1{}]"),
+    N("[*]"),
+    N("[\x0b]"),
+    N("[\x0c]"),
+    N("[1\x0c]"),
+    N("[1\x0c,2]"),
+    N("[1\x1a"
+      "2]"),
+    N("[\"a\"\x0c]"),
+    N("[\"a\"\x1a"
+      "1]"),
+    N("[\0]"),
+    N("[1\0]"),
+    N("[\"a\"\0]"),
+    N("[\xc2\xa0]"),
+    N("[\xe2\x80\x83"
+      "1]"),
     /* objects */
-    Y("{}"), Y("{ }"), Y("{\"a\":1}"), Y("{\"a\" : 1 , \"b\" : 2}"), Y("{\"\":0}"), Y("{\"a\":{\"a\":{\"a\":1}}}"),
-    Y("{\"a\":[],\"b\":{}}"), Y("{\"a\":\"b\",\"c\":\"d\"}"), Y("{\n\"a\"\n:\n1\n}\n"), Y("\t{\"x\":[{\"x\":1},{\"x\":2}]}\r\n"),
-    Y("{\"\\u0061\":1,\"b\":2}"), Y("{\"aaaaaaaab\":1,\"aaaaaaaac\":2}"), Y("{\"a\":1,\"aa\":1,\"aaa\":1,\"A\":1}"),
-    N("{"), N("}"), N("{\"a\"}"), N("{\"a\":}"), N("{\"a\":1"), N("{\"a\":1,"), N("{\"a\":1,}"), N("{,}"), N("{,\"a\":1}"),
-    N("{\"a\":1,,\"b\":2}"), N("{\"a\" 1}"), N("{\"a\",1}"), N("{\"a\"::1}"), N("{a:1}"), N("{1:1}"), N("{null:1}"),
-    N("{'a':1}"), N("{\"a\":1 \"b\":2}"), N("{\"a\":1]"), N("{\"a\":1}}"), N("{\"a\":1}{\"a\":1}"), N("{\"a\":1} x"),
-    N("{\"a\":1}/**/"), N("{\"a\":1}//"), N("{\"a\":/**/1}"), N("{\"a\":1}#"), N("{\"a\":1},"), N("{:1}"), N("{\"a\":1:2}"),
-    N("{[]:1}"), N("{{}:1}"), N("{\"a\"\x0c:1}"), N("{\"a\":1\x1a\"b\":2}"), N("{\"a\"b:1}"), N("{\"a\"\"b\":1}"),
-    N("{\"a\":\"b\"c}"), N("{\"a\":\"b\"\"c\"}"), N("{\"a\":1\"b\":2}"), N("{\"a\":b\"c\"}"), N("{\"a\":\\\"b\"}"),
-    N("{\"a\":1\\\"b\"}"), N("{\"a\"\\:1}"), N("{\"a\":\"b\"\\}"), N("{\"a\":\"b\"\\\"}"),
+    Y("{}"),
+    Y("{ }"),
+    Y("{\"a\":1}"),
+    Y("{\"a\" : 1 , \"b\" : 2}"),
+    Y("{\"\":0}"),
+    Y("{\"a\":{\"a\":{\"a\":1}}}"),
+    Y("{\"a\":[],\"b\":{}}"),
+    Y("{\"a\":\"b\",\"c\":\"d\"}"),
+    Y("{\n\"a\"\n:\n1\n}\n"),
+    Y("\t{\"x\":[{\"x\":1},{\"x\":2}]}\r\n"),
+    Y("{\"\\u0061\":1,\"b\":2}"),
+    Y("{\"aaaaaaaab\":1,\"aaaaaaaac\":2}"),
+    Y("{\"a\":1,\"aa\":1,\"aaa\":1,\"A\":1}"),
+    N("{"),
+    N("}"),
+    N("{\"a\"}"),
+    N("{\"a\":}"),
+    N("{\"a\":1"),
+    N("{\"a\":1,"),
+    N("{\"a\":1,}"),
+    N("{,}"),
+    N("{,\"a\":1}"),
+    N("{\"a\":1,,\"b\":2}"),
+    N("{\"a\" 1}"),
+    N("{\"a\",1}"),
+    N("{\"a\"::1}"),
+    N("{a:1}"),
+    N("{1:1}"),
+    N("{null:1}"),
+    N("{'a':1}"),
+    N("{\"a\":1 \"b\":2}"),
+    N("{\"a\":1]"),
+    N("{\"a\":1}}"),
+    N("{\"a\":1}{\"a\":1}"),
+    N("{\"a\":1} x"),
+    N("{\"a\":1}/**/"),
+    N("{\"a\":1}//"),
+    N("{\"a\":/**/1}"),
+    N("{\"a\":1}#"),
+    N("{\"a\":1},"),
+    N("{:1}"),
+    N("{\"a\":1:2}"),
+    N("{[]:1}"),
+    N("{{}:1}"),
+    N("{\"a\"\x0c:1}"),
+    N("{\"a\":1\x1a\"b\":2}"),
+    N("{\"a\"b:1}"),
+    N("{\"a\"\"b\":1}"),
+    N("{\"a\":\"b\"c}"),
+    N("{\"a\":\"b\"\"c\"}"),
+    N("{\"a\":1\"b\":2}"),
+    N("{\"a\":b\"c\"}"),
+    N("{\"a\":\\\"b\"}"),
+    N("{\"a\":1\\\"b\"}"),
+    N("{\"a\"\\:1}"),
+    N("{\"a\":\"b\"\\}"),
+    N("{\"a\":\"b\"\\\"}"),
     /* keys that stand twice */
-    N("{\"a\":1,\"a\":1}"), N("{\"a\":1,\"b\":2,\"a\":3}"), N("{\"a\":{\"b\":1,\"b\":2}}"), N("[{\"x\":1,\"x\":1}]"),
-    N("{\"a\":1,\"\\u0061\":2}"), N("{\"\\u0061\":1,\"a\":2}"), N("{\"\":1,\"\":2}"), N("{\"a\\n\":1,\"a\\u000a\":2}"),
-    N("{\"aaaaaaaaaaaaaaaab\":1,\"aaaaaaaaaaaaaaaab\":2}"), N("{\"\\/\":1,\"/\":2}"),
-    N("{\"\xc3\xa9\":1,\"\\u00e9\":2}"), N("{\"\\ud83d\\ude00\":1,\"\xf0\x9f\x98\x80\":2}"), N("{\"a\":{},\"a\":{}}"),
+    N("{\"a\":1,\"a\":1}"),
+    N("{\"a\":1,\"b\":2,\"a\":3}"),
+    N("{\"a\":{\"b\":1,\"b\":2}}"),
+    N("[{\"x\":1,\"x\":1}]"),
+    N("{\"a\":1,\"\\u0061\":2}"),
+    N("{\"\\u0061\":1,\"a\":2}"),
+    N("{\"\":1,\"\":2}"),
+    N("{\"a\\n\":1,\"a\\u000a\":2}"),
+    N("{\"aaaaaaaaaaaaaaaab\":1,\"aaaaaaaaaaaaaaaab\":2}"),
+    N("{\"\\/\":1,\"/\":2}"),
+    N("{\"\xc3\xa9\":1,\"\\u00e9\":2}"),
+    N("{\"\\ud83d\\ude00\":1,\"\xf0\x9f\x98\x80\":2}"),
+    N("{\"a\":{},\"a\":{}}"),
     /* numbers */
-    Y("0"), Y("-0"), Y("1"), Y("-1"), Y("10"), Y("123456789012345678901234567890"), Y("0.0"), Y("0.5"), Y("-0.5"), Y("1.25"),
-    Y("1e0"), Y("1E0"), Y("1e+5"), Y("1e-5"), Y("1.5e10"), Y("0e0"), Y("0e+1"), Y("-0e-0"), Y("1e999"), Y("[-1e999]"),
-    Y("1e00"), Y("1.0000000000000000000000000000000000001"), Y("[0]"), Y("[-0.0,1]"), Y(" 1 "), Y("1\n"), Y("20e1"),
-    N("00"), N("01"), N("-01"), N("+1"), N("-"), N("--1"), N("-+1"), N("1."), N("1.e5"), N(".5"), N("-.5"), N("1e"), N("1e+"),
-    N("1E-"), N("1e1.5"), N("1.5.5"), N("1x"), N("0x10"), N("1 2"), N("1,2"), N("1_000"), N("1e1e1"), N("NaN"), N("nan"),
-    N("Infinity"), N("-Infinity"), N("inf"), N("-nan"), N("[1.]"), N("[01]"), N("[-]"), N("[1e]"), N("[.1]"), N("[+1]"),
-    N("[1x]"), N("[1\"a\"]"), N("[1a]"), N("[-1-1]"), N("[1+1]"), N("[0.]"), N("[0e]"), N("[1e5x]"), N("\xef\xbc\x91"),
-    N("[1\xe5]"), N("1]"), N("{\"a\":1.}"), N("{\"a\":-}"), N("{\"a\":1 .5}"), N("[- 1]"), N("[2.e3]"), N("[9.e+]"),
+    Y("0"),
+    Y("-0"),
+    Y("1"),
+    Y("-1"),
+    Y("10"),
+    Y("123456789012345678901234567890"),
+    Y("0.0"),
+    Y("0.5"),
+    Y("-0.5"),
+    Y("1.25"),
+    Y("1e0"),
+    Y("1E0"),
+    Y("1e+5"),
+    Y("1e-5"),
+    Y("1.5e10"),
+    Y("0e0"),
+    Y("0e+1"),
+    Y("-0e-0"),
+    Y("1e999"),
+    Y("[-1e999]"),
+    Y("1e00"),
+    Y("1.0000000000000000000000000000000000001"),
+    Y("[0]"),
+    Y("[-0.0,1]"),
+    Y(" 1 "),
+    Y("1\n"),
+    Y("20e1"),
+    N("00"),
+    N("01"),
+    N("-01"),
+    N("+1"),
+    N("-"),
+    N("--1"),
+    N("-+1"),
+    N("1."),
+    N("1.e5"),
+    N(".5"),
+    N("-.5"),
+    N("1e"),
+    N("1e+"),
+    N("1E-"),
+    N("1e1.5"),
+    N("1.5.5"),
+    N("1x"),
+    N("0x10"),
+    N("1 2"),
+    N("1,2"),
+    N("1_000"),
+    N("1e1e1"),
+    N("NaN"),
+    N("nan"),
+    N("Infinity"),
+    N("-Infinity"),
+    N("inf"),
+    N("-nan"),
+    N("[1.]"),
+    N("[01]"),
+    N("[-]"),
+    N("[1e]"),
+    N("[.1]"),
+    N("[+1]"),
+    N("[1x]"),
+    N("[1\"a\"]"),
+    N("[1a]"),
+    N("[-1-1]"),
+    N("[1+1]"),
+    N("[0.]"),
+    N("[0e]"),
+    N("[1e5x]"),
+    N("\xef\xbc\x91"),
+    N("[1\xe5]"),
+    N("1]"),
+    N("{\"a\":1.}"),
+    N("{\"a\":-}"),
+    N("{\"a\":1 .5}"),
+    N("[- 1]"),
+    N("[2.e3]"),
+    N("[9.e+]"),
     /* words */
-    Y("true"), Y("false"), Y("null"), Y(" true "), Y("[true]"), Y("{\"a\":null}"),
-    N("tru"), N("truex"), N("True"), N("TRUE"), N("nul"), N("nulll"), N("fals"), N("falsee"), N("t"), N("n"), N("f"),
-    N("[tru]"), N("[truex]"), N("[true1]"), N("[true\"\"]"), N("true false"), N("true,"), N("[nul]"), N("{\"a\":nulll}"),
-    N("{\"a\":t}"), N("{\"a\":f}"), N("undefined"), N("[true\x0c]"),
+    Y("true"),
+    Y("false"),
+    Y("null"),
+    Y(" true "),
+    Y("[true]"),
+    Y("{\"a\":null}"),
+    N("tru"),
+    N("truex"),
+    N("True"),
+    N("TRUE"),
+    N("nul"),
+    N("nulll"),
+    N("fals"),
+    N("falsee"),
+    N("t"),
+    N("n"),
+    N("f"),
+    N("[tru]"),
+    N("[truex]"),
+    N("[true1]"),
+    N("[true\"\"]"),
+    N("true false"),
+    N("true,"),
+    N("[nul]"),
+    N("{\"a\":nulll}"),
+    N("{\"a\":t}"),
+    N("{\"a\":f}"),
+    N("undefined"),
+    N("[true\x0c]"),
     /* strings */
-    Y("\"\""), Y("\"a\""), Y("\" \""), Y("\"a b\""), Y("\"\\\"\""), Y("\"\\\\\""), Y("\"\\/\\b\\f\\n\\r\\t\""),
-    Y("\"\\u0001\""), Y("\"\\u00e9\""), Y("\"\\u20AC\""), Y("\"\\uD83D\\uDE00\""), Y("\"\\ud83d\\ude00\""),
-    Y("\"\xc3\xa9\""), Y("\"\xe2\x82\xac\""), Y("\"\xf0\x9f\x98\x80\""), Y("\"\x7f\""), Y("\"\xef\xbf\xbf\""),
-    Y("\"\xf4\x8f\xbf\xbf\""), Y("\"\xed\x9f\xbf\""), Y("\"\\uffff\""), Y("\"{}[],:\""), Y("\"\\\\\\\"\""), Y("\"\\\\u0000\""),
-    Y("[\"a\\\\\"]"), Y("[\"\\\\\\\\\",\"b\"]"), Y("\"// no comment\""), Y("\"\xe2\x80\xa8\""), Y("[\"a \"  ,\"b\"]"),
-    Y("\"\\u005c\""), Y("\"\\u0022\""), Y("\"\\udbff\\udfff\""), Y("\"\xef\xbb\xbf\""),
-    N("\""), N("\"a"), N("a\""), N("\"\\\""), N("\"\\x\""), N("\"\\a\""), N("\"\\'\""), N("\"\\u\""), N("\"\\u1\""),
-    N("\"\\u12\""), N("\"\\u123\""), N("\"\\u123g\""), N("\"\\u 123\""), N("\"\\U0041\""), N("\"\\u-001\""), N("\"\\u+041\""),
-    N("\"\\u0000\""), N("[\"a\\u0000b\"]"), N("{\"\\u0000\":1}"), N("\"\\ud800\""), N("\"\\udc00\""), N("\"\\ud800a\""),
-    N("\"\\ud800\\n\""), N("\"\\ud800\\u0041\""), N("\"\\ud800\\ud800\""), N("\"\\udc00\\ud800\""), N("\"\\ud800\\u\""),
-    N("\"\\ud800\\udc0\""), N("\"\\ud800\\\""), N("\"\n\""), N("\"\t\""), N("\"\r\""), N("\"\0\""), N("\"\x1f\""),
-    N("{\"a\n\":1}"), N("'a'"), N("\"a\"b"), N("\"a\" \"b\""), N("\\"), N("\\u0041"), N("[\\]"), N("\"\\u00\xe9\""),
-    N("[\"\\\"]"), N("\"\\\\\\\""), N("\"\\ \""), N("\"\\\n\""),
+    Y("\"\""),
+    Y("\"a\""),
+    Y("\" \""),
+    Y("\"a b\""),
+    Y("\"\\\"\""),
+    Y("\"\\\\\""),
+    Y("\"\\/\\b\\f\\n\\r\\t\""),
+    Y("\"\\u0001\""),
+    Y("\"\\u00e9\""),
+    Y("\"\\u20AC\""),
+    Y("\"\\uD83D\\uDE00\""),
+    Y("\"\\ud83d\\ude00\""),
+    Y("\"\xc3\xa9\""),
+    Y("\"\xe2\x82\xac\""),
+    Y("\"\xf0\x9f\x98\x80\""),
+    Y("\"\x7f\""),
+    Y("\"\xef\xbf\xbf\""),
+    Y("\"\xf4\x8f\xbf\xbf\""),
+    Y("\"\xed\x9f\xbf\""),
+    Y("\"\\uffff\""),
+    Y("\"{}[],:\""),
+    Y("\"\\\\\\\"\""),
+    Y("\"\\\\u0000\""),
+    Y("[\"a\\\\\"]"),
+    Y("[\"\\\\\\\\\",\"b\"]"),
+    Y("\"// no comment\""),
+    Y("\"\xe2\x80\xa8\""),
+    Y("[\"a \"  ,\"b\"]"),
+    Y("\"\\u005c\""),
+    Y("\"\\u0022\""),
+    Y("\"\\udbff\\udfff\""),
+    Y("\"\xef\xbb\xbf\""),
+    N("\""),
+    N("\"a"),
+    N("a\""),
+    N("\"\\\""),
+    N("\"\\x\""),
+    N("\"\\a\""),
+    N("\"\\'\""),
+    N("\"\\u\""),
+    N("\"\\u1\""),
+    N("\"\\u12\""),
+    N("\"\\u123\""),
+    N("\"\\u123g\""),
+    N("\"\\u 123\""),
+    N("\"\\U0041\""),
+    N("\"\\u-001\""),
+    N("\"\\u+041\""),
+    N("\"\\u0000\""),
+    N("[\"a\\u0000b\"]"),
+    N("{\"\\u0000\":1}"),
+    N("\"\\ud800\""),
+    N("\"\\udc00\""),
+    N("\"\\ud800a\""),
+    N("\"\\ud800\\n\""),
+    N("\"\\ud800\\u0041\""),
+    N("\"\\ud800\\ud800\""),
+    N("\"\\udc00\\ud800\""),
+    N("\"\\ud800\\u\""),
+    N("\"\\ud800\\udc0\""),
+    N("\"\\ud800\\\""),
+    N("\"\n\""),
+    N("\"\t\""),
+    N("\"\r\""),
+    N("\"\0\""),
+    N("\"\x1f\""),
+    N("{\"a\n\":1}"),
+    N("'a'"),
+    N("\"a\"b"),
+    N("\"a\" \"b\""),
+    N("\\"),
+    N("\\u0041"),
+    N("[\\]"),
+    N("\"\\u00\xe9\""),
+    N("[\"\\\"]"),
+    N("\"\\\\\\\""),
+    N("\"\\ \""),
+    N("\"\\\n\""),
     /* encoding */
-    N("\"\x80\""), N("\"\xc0\x80\""), N("\"\xc1\xbf\""), N("\"\xc3\""), N("\"\xe2\x82\""), N("\"\xe0\x80\x80\""),
-    N("\"\xed\xa0\x80\""), N("\"\xed\xbf\xbf\""), N("\"\xf0\x80\x80\x80\""), N("\"\xf4\x90\x80\x80\""), N("\"\xf5\x80\x80\x80\""),
-    N("\"\xff\""), N("\"\xfe\""), N("\xff"), N("[1]\xff"), N("{\"a\":1}\xc3"), N("\xef\xbb\xbf{}"), N("\xfe\xff\0{\0}"),
-    N("{\0}\0"), N("{\"\xff\":1}"),
+    N("\"\x80\""),
+    N("\"\xc0\x80\""),
+    N("\"\xc1\xbf\""),
+    N("\"\xc3\""),
+    N("\"\xe2\x82\""),
+    N("\"\xe0\x80\x80\""),
+    N("\"\xed\xa0\x80\""),
+    N("\"\xed\xbf\xbf\""),
+    N("\"\xf0\x80\x80\x80\""),
+    N("\"\xf4\x90\x80\x80\""),
+    N("\"\xf5\x80\x80\x80\""),
+    N("\"\xff\""),
+    N("\"\xfe\""),
+    N("\xff"),
+    N("[1]\xff"),
+    N("{\"a\":1}\xc3"),
+    N("\xef\xbb\xbf{}"),
+    N("\xfe\xff\0{\0}"),
+    N("{\0}\0"),
+    N("{\"\xff\":1}"),
     /* nothing, and not quite nothing */
-    N(""), N(" "), N("\n"), N("\t\r\n "), N("\0"), N(","), N(":"), N("{]"), N("[)"), N("<null>"), N("()"), N("\x0c"), N("{}\0"),
-    N("{}{"), N("{} ]"), N("[\"x\"]]"), N("\x1e{}"),
+    N(""),
+    N(" "),
+    N("\n"),
+    N("\t\r\n "),
+    N("\0"),
+    N(","),
+    N(":"),
+    N("{]"),
+    N("[)"),
+    N("<null>"),
+    N("()"),
+    N("\x0c"),
+    N("{}\0"),
+    N("{}{"),
+    N("{} ]"),
+    N("[\"x\"]]"),
+    N("\x1e{}"),
 };
 enum { SAMPLES = sizeof samples / sizeof samples[0] };
 
@@ -111,13 +414,25 @@ static void same_value(const struct weir_json_value *value, const json_t *expect
         return;
     }
     switch (json_typeof(expected)) {
-    case JSON_OBJECT: cr_assert_eq(kind, WEIR_VALUE_OBJECT); break;
-    case JSON_ARRAY: cr_assert_eq(kind, WEIR_VALUE_ARRAY); break;
-    case JSON_TRUE: cr_assert_eq(kind, WEIR_VALUE_TRUE); break;
-    case JSON_FALSE: cr_assert_eq(kind, WEIR_VALUE_FALSE); break;
-    case JSON_NULL: cr_assert_eq(kind, WEIR_VALUE_NULL); break;
+    case JSON_OBJECT:
+        cr_assert_eq(kind, WEIR_VALUE_OBJECT);
+        break;
+    case JSON_ARRAY:
+        cr_assert_eq(kind, WEIR_VALUE_ARRAY);
+        break;
+    case JSON_TRUE:
+        cr_assert_eq(kind, WEIR_VALUE_TRUE);
+        break;
+    case JSON_FALSE:
+        cr_assert_eq(kind, WEIR_VALUE_FALSE);
+        break;
+    case JSON_NULL:
+        cr_assert_eq(kind, WEIR_VALUE_NULL);
+        break;
     case JSON_INTEGER:
-    case JSON_REAL: cr_assert_eq(kind, WEIR_VALUE_NUMBER); break;
+    case JSON_REAL:
+        cr_assert_eq(kind, WEIR_VALUE_NUMBER);
+        break;
     case JSON_STRING:
         cr_assert_eq(kind, WEIR_VALUE_STRING);
         cr_assert_eq(value->value.text.length, json_string_length(expected));
@@ -174,8 +489,8 @@ Test(json_walk, known_verdicts)
 Test(json_walk, known_verdicts_nested)
 {
     struct bench bench = bench_new();
-    static const char *const around[][2] = {{"{\"a\":", "}"}, {"[", "]"}, {"{\"a\":{\"b\":[1,", ",2]},\"x\":\"y\"}"},
-                                            {"{\"a\": ", " ,\"z\":1}"}};
+    static const char *const around[][2] = {
+        {"{\"a\":", "}"}, {"[", "]"}, {"{\"a\":{\"b\":[1,", ",2]},\"x\":\"y\"}"}, {"{\"a\": ", " ,\"z\":1}"}};
     char text[512];
 
     for (size_t i = 0; i < SAMPLES; i++)
@@ -203,7 +518,8 @@ static uint64_t next_random(uint64_t *state)
 Test(json_walk, agrees_with_jansson_on_mutations)
 {
     struct bench bench = bench_new();
-    static const char base[] = "{\"a\":{\"b\":{\"c\":\"v\\u00e9 \\\\ w\"},\"n\":[1,-2.5e3,true,null]},\"x\":\"caf\xc3\xa9\",\"y\":[{},[]]}";
+    static const char base[] =
+        "{\"a\":{\"b\":{\"c\":\"v\\u00e9 \\\\ w\"},\"n\":[1,-2.5e3,true,null]},\"x\":\"caf\xc3\xa9\",\"y\":[{},[]]}";
     static const char bytes[] = "{}[]:,\"\\ \n0123e.-+tfnabx/u\xc3\xa9\x00\x0c\x1a\xff";
     uint64_t random = 42;
     size_t accepted = 0;
@@ -216,9 +532,15 @@ Test(json_walk, agrees_with_jansson_on_mutations)
             size_t at = next_random(&random) % length;
             char byte = bytes[next_random(&random) % (sizeof bytes - 1)];
             switch (next_random(&random) % 3) {
-            case 0: text[at] = byte; break;
-            case 1: memmove(text + at, text + at + 1, length - at - 1), length--; break;
-            default: memmove(text + at + 1, text + at, length - at), text[at] = byte, length++; break;
+            case 0:
+                text[at] = byte;
+                break;
+            case 1:
+                memmove(text + at, text + at + 1, length - at - 1), length--;
+                break;
+            default:
+                memmove(text + at + 1, text + at, length - at), text[at] = byte, length++;
+                break;
             }
         }
         accepted += judge(&bench, text, length);
@@ -237,7 +559,8 @@ Test(json_walk, any_alignment)
         for (size_t pad = 0; pad < 130; pad++) {
             memset(text, ' ', pad);
             memcpy(text + pad, samples[i].text, samples[i].length);
-            cr_expect_eq(judge(&bench, text, pad + samples[i].length), samples[i].is_json, "sample %zu after %zu", i, pad);
+            cr_expect_eq(judge(&bench, text, pad + samples[i].length), samples[i].is_json, "sample %zu after %zu", i,
+                         pad);
         }
     bench_free(&bench);
 }
@@ -286,15 +609,19 @@ Test(json_walk, reasons_and_places)
         {"{\"a\"=1}", WEIR_REASON_MALFORMED_JSON, "byte 5: expected ':' after a key, found '='"},
         {"{\"a\":1,}", WEIR_REASON_MALFORMED_JSON, "byte 8: expected a key in double quotes, found '}'"},
         {"{\"a\":\"\\q\"}", WEIR_REASON_MALFORMED_JSON, NULL},
-        {"{\"a\":\"\\ud800\"}", WEIR_REASON_MALFORMED_JSON, "byte 7: half of a surrogate pair; write both halves or the character itself"},
-        {"{\"a\":\"x\\u0000\"}", WEIR_REASON_BAD_ENCODING, "byte 8: a string holds the character \\u0000; leave it out"},
+        {"{\"a\":\"\\ud800\"}", WEIR_REASON_MALFORMED_JSON,
+         "byte 7: half of a surrogate pair; write both halves or the character itself"},
+        {"{\"a\":\"x\\u0000\"}", WEIR_REASON_BAD_ENCODING,
+         "byte 8: a string holds the character \\u0000; leave it out"},
         {"{\"a\":\"x\xff\"}", WEIR_REASON_BAD_ENCODING, "byte 8: not UTF-8"},
         {"\xff{\"a", WEIR_REASON_BAD_ENCODING, "byte 1: not UTF-8"},
-        {"{\"a\":\"b\\\\\",\"c\":\"\t\"}", WEIR_REASON_MALFORMED_JSON, "byte 17: a control character in a string; escape it (as \\n or \\u001f)"},
+        {"{\"a\":\"b\\\\\",\"c\":\"\t\"}", WEIR_REASON_MALFORMED_JSON,
+         "byte 17: a control character in a string; escape it (as \\n or \\u001f)"},
         {"{\"a\":\"b", WEIR_REASON_MALFORMED_JSON, "byte 8: the text ends within a string"},
         {"  ", WEIR_REASON_MALFORMED_JSON, "byte 3: there is nothing but white space"},
         {"", WEIR_REASON_MALFORMED_JSON, "byte 1: there is nothing but white space"},
-        {"{\"a\":1", WEIR_REASON_MALFORMED_JSON, "byte 6: the last token of the text does not close what the first one opens"},
+        {"{\"a\":1", WEIR_REASON_MALFORMED_JSON,
+         "byte 6: the last token of the text does not close what the first one opens"},
         {"{\"a\":[1]", WEIR_REASON_MALFORMED_JSON, "byte 9: expected ',' or '}' after a member, found the end"},
         {"{\"a\":1}}", WEIR_REASON_MALFORMED_JSON, "byte 8: expected nothing after the value's end, found '}'"},
         {"{\"a\":{\"k\":1,\"k\":2}}", WEIR_REASON_DUPLICATE_KEY, "byte 13: the key \"k\" stands twice in one object"},

@@ -89,12 +89,15 @@ Test(quarantine_file, records)
     struct weir_quarantine *quarantine = open_file();
     struct weir_error error;
     struct weir_rejection why = why_of(WEIR_REASON_WRONG_TYPE, "data.tokens", "a \"quoted\" word");
-    struct weir_message message = {.topic = weir_slice_text("dir/ev\"ents\\\xff.ndjson"), .offset = 17,
+    struct weir_message message = {.topic = weir_slice_text("dir/ev\"ents\\\xff.ndjson"),
+                                   .offset = 17,
                                    .value = weir_slice_text("{\"a\":\"\\n\t\x01 caf\xc3\xa9\x7f\"}")};
     json_t *records;
 
     cr_assert_eq(quarantine->ops->put(quarantine, &message, &why, &error), WEIR_OK);
-    message = (struct weir_message){.topic = weir_slice_text("t"), .partition = 3, .offset = INT64_MAX,
+    message = (struct weir_message){.topic = weir_slice_text("t"),
+                                    .partition = 3,
+                                    .offset = INT64_MAX,
                                     .value = weir_slice_of("bad \xc3\x28 \0 bytes", 14)};
     why = why_of(WEIR_REASON_BAD_ENCODING, "", "x");
     cr_assert_eq(quarantine->ops->put(quarantine, &message, &why, &error), WEIR_OK);

@@ -39,7 +39,8 @@ static enum weir_status read_as(struct bench *bench, const char *type, const cha
     char text[4096];
     (void)snprintf(text, sizeof text,
                    "{\"specversion\":\"1.0\",\"id\":\"i\",\"source\":\"s\",\"type\":\"%s\",\"subject\":\"acme\","
-                   "\"time\":\"2026-01-01T00:00:00Z\",\"region\":\"eu\",\"data\":%s}", type, data);
+                   "\"time\":\"2026-01-01T00:00:00Z\",\"region\":\"eu\",\"data\":%s}",
+                   type, data);
     struct weir_message message = message_of(weir_slice_text(text));
     static char kept[4096]; /* the event's views outlive this function */
     memcpy(kept, text, sizeof kept);
@@ -83,22 +84,44 @@ Test(reading, numbers)
     static const struct {
         const char *sent, *value;
     } good[] = {
-        {"1834", "1834"}, {"0", "0"}, {"-0", "0"}, {"1.50", "1.5"}, {"15e-1", "1.5"}, {"\"2.5\"", "2.5"}, {"\"-1e3\"", "-1000"},
-        {"0.000000000001", "0.000000000001"}, {"1.0000000000000000", "1"}, {"9007199254740993", "9007199254740993"},
-        {"0.1", "0.1"}, {"170141183460469231731687303", "170141183460469231731687303"}, {"0e99999999999999999999", "0"},
+        {"1834", "1834"},
+        {"0", "0"},
+        {"-0", "0"},
+        {"1.50", "1.5"},
+        {"15e-1", "1.5"},
+        {"\"2.5\"", "2.5"},
+        {"\"-1e3\"", "-1000"},
+        {"0.000000000001", "0.000000000001"},
+        {"1.0000000000000000", "1"},
+        {"9007199254740993", "9007199254740993"},
+        {"0.1", "0.1"},
+        {"170141183460469231731687303", "170141183460469231731687303"},
+        {"0e99999999999999999999", "0"},
         {"\"\\u0031\"", "1"},
     };
     static const struct {
         const char *sent;
         enum weir_reason reason;
     } bad[] = {
-        {"null", WEIR_REASON_MISSING_FIELD}, {"true", WEIR_REASON_WRONG_TYPE}, {"[1]", WEIR_REASON_WRONG_TYPE},
-        {"{}", WEIR_REASON_WRONG_TYPE}, {"\"\"", WEIR_REASON_WRONG_TYPE}, {"\" 1\"", WEIR_REASON_WRONG_TYPE},
-        {"\"1 \"", WEIR_REASON_WRONG_TYPE}, {"\"+1\"", WEIR_REASON_WRONG_TYPE}, {"\"01\"", WEIR_REASON_WRONG_TYPE},
-        {"\"1.\"", WEIR_REASON_WRONG_TYPE}, {"\"0x1\"", WEIR_REASON_WRONG_TYPE}, {"\"1,5\"", WEIR_REASON_WRONG_TYPE},
-        {"\"NaN\"", WEIR_REASON_WRONG_TYPE}, {"0.0000000000001", WEIR_REASON_NUMBER_RANGE},
-        {"1e-13", WEIR_REASON_NUMBER_RANGE}, {"\"1e-400\"", WEIR_REASON_NUMBER_RANGE}, {"1e27", WEIR_REASON_NUMBER_RANGE},
-        {"170141183460469231731687304", WEIR_REASON_NUMBER_RANGE}, {"-1e999999999999", WEIR_REASON_NUMBER_RANGE},
+        {"null", WEIR_REASON_MISSING_FIELD},
+        {"true", WEIR_REASON_WRONG_TYPE},
+        {"[1]", WEIR_REASON_WRONG_TYPE},
+        {"{}", WEIR_REASON_WRONG_TYPE},
+        {"\"\"", WEIR_REASON_WRONG_TYPE},
+        {"\" 1\"", WEIR_REASON_WRONG_TYPE},
+        {"\"1 \"", WEIR_REASON_WRONG_TYPE},
+        {"\"+1\"", WEIR_REASON_WRONG_TYPE},
+        {"\"01\"", WEIR_REASON_WRONG_TYPE},
+        {"\"1.\"", WEIR_REASON_WRONG_TYPE},
+        {"\"0x1\"", WEIR_REASON_WRONG_TYPE},
+        {"\"1,5\"", WEIR_REASON_WRONG_TYPE},
+        {"\"NaN\"", WEIR_REASON_WRONG_TYPE},
+        {"0.0000000000001", WEIR_REASON_NUMBER_RANGE},
+        {"1e-13", WEIR_REASON_NUMBER_RANGE},
+        {"\"1e-400\"", WEIR_REASON_NUMBER_RANGE},
+        {"1e27", WEIR_REASON_NUMBER_RANGE},
+        {"170141183460469231731687304", WEIR_REASON_NUMBER_RANGE},
+        {"-1e999999999999", WEIR_REASON_NUMBER_RANGE},
     };
     char text[256];
 
@@ -124,8 +147,10 @@ Test(reading, numbers)
 Test(reading, unique)
 {
     struct bench *bench = bench_new(METER("m", "\"aggregation\":\"unique\",\"value\":\"data.u\""));
-    static const char *const texts[][2] = {{"\"x\"", "x"}, {"1.50", "1.5"}, {"15e-1", "1.5"}, {"\"1.50\"", "1.50"}, {"-0", "0"},
-                                           {"true", "true"}, {"false", "false"}, {"\"\\u00e9\"", "\xc3\xa9"}, {"1e3", "1000"}};
+    static const char *const texts[][2] = {
+        {"\"x\"", "x"}, {"1.50", "1.5"},  {"15e-1", "1.5"},   {"\"1.50\"", "1.50"},
+        {"-0", "0"},    {"true", "true"}, {"false", "false"}, {"\"\\u00e9\"", "\xc3\xa9"},
+        {"1e3", "1000"}};
     char text[2048];
 
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
@@ -175,9 +200,12 @@ Test(reading, dimensions)
 
 Test(reading, where)
 {
-    struct bench *bench = bench_new(METER("m", "\"aggregation\":\"sum\",\"value\":\"data.n\",\"where\":{"
-                                              "\"data.r\":[\"1.5\",\"true\",\"eu\"],\"region\":[\"eu\",\"us\"]}") ","
-                                    METER("none", "\"aggregation\":\"count\",\"where\":{\"data.gone\":[\"\"]}"));
+    struct bench *bench = bench_new(METER(
+        "m",
+        "\"aggregation\":\"sum\",\"value\":\"data.n\",\"where\":{"
+        "\"data.r\":[\"1.5\",\"true\",\"eu\"],\"region\":[\"eu\",\"us\"]}") "," METER("none", "\"aggregation\":"
+                                                                                              "\"count\",\"where\":{"
+                                                                                              "\"data.gone\":[\"\"]}"));
 
     read_ok(bench, "{\"r\":\"eu\",\"n\":1}", 2);
     read_ok(bench, "{\"r\":1.50,\"n\":1}", 2);
@@ -197,10 +225,11 @@ Test(reading, where)
 /* One meter that cannot read it is enough, whichever it is. */
 Test(reading, an_event_is_judged_whole)
 {
-    struct bench *bench = bench_new(METER("a", "\"aggregation\":\"count\"") ","
-                                    METER("b", "\"aggregation\":\"sum\",\"value\":\"data.n\"") ","
-                                    METER("c", "\"aggregation\":\"unique\",\"value\":\"data.n\"") ","
-                                    METER("d", "\"aggregation\":\"max\",\"value\":\"data.m\",\"group_by\":[\"n\"]"));
+    struct bench
+        *bench = bench_new(METER("a", "\"aggregation\":\"count\"") "," METER("b", "\"aggregation\":\"sum\",\"value\":"
+                                                                                  "\"data.n\"") "," METER(
+            "c", "\"aggregation\":\"unique\",\"value\":\"data.n\"") "," METER("d", "\"aggregation\":\"max\",\"value\":"
+                                                                                   "\"data.m\",\"group_by\":[\"n\"]"));
 
     read_ok(bench, "{\"n\":2.50,\"m\":\"7\"}", 4);
     value_is(bench, 1, "2.5");
@@ -237,9 +266,10 @@ Test(reading, hundreds_of_meters)
     char type[16];
 
     for (int i = 0; i < WEIR_METERS_MAX; i++)
-        length += (size_t)sprintf(meters + length,
-                                  "%s{\"key\":\"m%d\",\"event_type\":\"type%d\",\"aggregation\":\"count\",\"window\":\"1h\"}",
-                                  i ? "," : "", i, i % 50);
+        length +=
+            (size_t)sprintf(meters + length,
+                            "%s{\"key\":\"m%d\",\"event_type\":\"type%d\",\"aggregation\":\"count\",\"window\":\"1h\"}",
+                            i ? "," : "", i, i % 50);
     struct bench *bench = bench_new(meters);
     for (int i = 0; i < 60; i++) {
         (void)snprintf(type, sizeof type, "type%d", i);

@@ -11,7 +11,10 @@
 static char folder[] = "/tmp/weir-source-XXXXXX";
 static char path_text[8][64];
 
-static void set_up(void) { cr_assert(mkdtemp(folder) != NULL); }
+static void set_up(void)
+{
+    cr_assert(mkdtemp(folder) != NULL);
+}
 
 static void tear_down(void)
 {
@@ -241,8 +244,9 @@ Test(source_file, empty_compressed_files)
 /* Lines around the largest event, and far beyond it; the ones behind them are all there. */
 Test(source_file, huge_lines)
 {
-    static const size_t sizes[] = {WEIR_EVENT_BYTES_MAX - 1, WEIR_EVENT_BYTES_MAX, WEIR_EVENT_BYTES_MAX + 1,
-                                   WEIR_EVENT_BYTES_MAX + 2, WEIR_EVENT_BYTES_MAX + 3, 2 * WEIR_EVENT_BYTES_MAX,
+    static const size_t sizes[] = {WEIR_EVENT_BYTES_MAX - 1,     WEIR_EVENT_BYTES_MAX,
+                                   WEIR_EVENT_BYTES_MAX + 1,     WEIR_EVENT_BYTES_MAX + 2,
+                                   WEIR_EVENT_BYTES_MAX + 3,     2 * WEIR_EVENT_BYTES_MAX,
                                    2 * WEIR_EVENT_BYTES_MAX + 1, 5 * WEIR_EVENT_BYTES_MAX + 12345};
     static const char *const endings[] = {"\n", "\r\n", ""};
     char *text = malloc(6 * WEIR_EVENT_BYTES_MAX + 64);
@@ -313,15 +317,15 @@ Test(source_file, damaged_files)
     unsigned char *packed = malloc(length + 4096);
     size_t used = gzip_member(text, length, packed, length + 4096);
 
-    is_damaged(".gz", packed, used - 1, 2000);  /* cut in the trailer */
-    is_damaged(".gz", packed, used / 2, 100);   /* cut in the middle */
-    is_damaged(".gz", packed, 5, 0);            /* cut in the header */
+    is_damaged(".gz", packed, used - 1, 2000); /* cut in the trailer */
+    is_damaged(".gz", packed, used / 2, 100);  /* cut in the middle */
+    is_damaged(".gz", packed, 5, 0);           /* cut in the header */
     is_damaged(".gz", "", 0, 0);
     is_damaged(".gz", "plain text\n", 11, 0);
     packed[used] = 'x';
-    is_damaged(".gz", packed, used + 1, 2999);  /* something behind it */
+    is_damaged(".gz", packed, used + 1, 2999); /* something behind it */
     packed[used - 8] ^= 1;
-    is_damaged(".gz", packed, used, 2000);      /* the checksum is wrong */
+    is_damaged(".gz", packed, used, 2000); /* the checksum is wrong */
     used = ZSTD_compress(packed, length + 4096, text, length, 3);
     is_damaged(".zst", packed, used - 1, 100);
     is_damaged(".zst", packed, used / 2, 0);
