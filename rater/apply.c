@@ -1,0 +1,255 @@
+#include "rater/apply.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/digest.h"
+#include "rater/apply_check.h"
+#include "rater/postgres_value.h"
+
+#define TEXT(slice) (int)(slice).length, (slice).data
+
+/* 1. the report
+ * --------------------------------------------------------------------------------------------------------- */
+void weir_apply_say(struct weir_apply_report *report, const char *format, ...)
+{
+    va_list arguments;
+    char line[WEIR_ERROR_TEXT_MAX];
+
+    va_start(arguments, format);
+    int length = vsnprintf(line, sizeof line, format, arguments);
+    va_end(arguments);
+    weir_check(length >= 0);
+    report->lines = weir_resize(report->lines, report->count + 1, sizeof *report->lines);
+    report->lines[report->count++] = weir_copy_text(line, strlen(line));
+}
+
+void weir_apply_report_free(struct weir_apply_report *report)
+{
+    for (size_t i = 0; i < report->count; i++)
+        free(report->lines[i]);
+    free(report->lines);
+    *report = (struct weir_apply_report){0};
+}
+
+static void say_contract(struct weir_apply_report *report, const struct weir_change *change, const char *sign)
+{
+    const struct weir_contract *contract = change->is_removed ? change->before.contract : change->after.contract;
+    char fields[160] = "";
+
+    if (!change->is_added && !change->is_removed) {
+        weir_contract_changes(change->before.contract, change->after.contract, fields, sizeof fields - 10);
+        if (change->before.contract->ends_at != change->after.contract->ends_at)
+            snprintf(fields + strlen(fields), sizeof fields - strlen(fields), "%s", *fields ? ", ends_at" : "ends_at");
+    }
+    if (contract->key.length)
+        weir_apply_say(report, "%s contract %.*s of %.*s%s%s", sign, TEXT(contract->key), TEXT(contract->customer),
+                       *fields ? ": " : "", fields);
+    else
+        weir_apply_say(report, "%s default_contract%s%s", sign, *fields ? ": " : "", fields);
+}
+
+static void say_changes(struct weir_apply_report *report, const struct weir_change_list *changes)
+{
+    for (size_t i = 0; i < changes->count; i++) {
+        const struct weir_change *change = &changes->changes[i];
+        const char *sign = change->is_added ? "+" : change->is_removed ? "-" : "~";
+        if (change->kind == WEIR_CHANGE_METER) {
+            const struct weir_meter *meter = change->is_removed ? change->before.meter : change->after.meter;
+            weir_apply_say(report, "%s meter %.*s", sign, TEXT(meter->key));
+        } else if (change->kind == WEIR_CHANGE_VERSION) {
+            const struct weir_price_book_version *version =
+                change->is_removed ? change->before.version : change->after.version;
+            weir_apply_say(report, "%s price book %.*s version %u", sign, TEXT(version->book->key), version->version);
+        } else {
+            say_contract(report, change, sign);
+        }
+    }
+}
+
+/* 2. reading
+ * ------------------------------------------------------------------------------------------------------------- */
+
+/* *ret_catalog NULL: none was applied yet. */
+static enum weir_status read_applied(PGconn *connection, struct weir_catalog **ret_catalog, int *ret_version,
+                                     struct weir_error *reterr)
+{
+    struct weir_mistake_list mistakes = {0};
+    PGresult *result = NULL;
+    enum weir_status status = weir_postgres_ask(connection,
+                                                "SELECT catalog::text, catalog_version FROM weir.catalog_versions"
+                                                " ORDER BY catalog_version DESC LIMIT 1",
+                                                NULL, "reading the catalog", &result, reterr);
+
+    if (status != WEIR_OK)
+        return status;
+    *ret_catalog = NULL;
+    *ret_version = 0;
+    if (PQntuples(result) == 1) {
+        *ret_version = weir_get_int4(PQgetvalue(result, 0, 1));
+        status = weir_catalog_parse("the applied catalog", PQgetvalue(result, 0, 0), (size_t)PQgetlength(result, 0, 0),
+                                    ret_catalog, &mistakes);
+    }
+    if (status != WEIR_OK)
+        (void)weir_fail(reterr, status,
+                        "the catalog applied as number %d cannot be used by this weir: %s: %s; apply one that "
+                        "can",
+                        *ret_version, mistakes.mistakes[0].path, mistakes.mistakes[0].text);
+    weir_mistake_list_free(&mistakes);
+    PQclear(result);
+    return status;
+}
+
+static PGconn *connect_checked(const char *url, enum weir_status *ret_status, struct weir_error *reterr)
+{
+    PGconn *connection = weir_postgres_connect(url, "weir apply", ret_status, reterr);
+
+    if (connection)
+        *ret_status = weir_postgres_check_schema(connection, reterr);
+    if (*ret_status == WEIR_OK)
+        return connection;
+    PQfinish(connection);
+    return NULL;
+}
+
+enum weir_status weir_apply_load_catalog(const char *url, struct weir_catalog **ret_catalog, struct weir_error *reterr)
+{
+    enum weir_status status;
+    PGconn *connection = connect_checked(url, &status, reterr);
+    struct weir_catalog *catalog = NULL;
+    int version;
+
+    if (!connection)
+        return status;
+    status = read_applied(connection, &catalog, &version, reterr);
+    PQfinish(connection);
+    if (status == WEIR_OK && !catalog)
+        return weir_fail(reterr, WEIR_REJECT,
+                         "no catalog was applied yet: run `weir apply --catalog DIR`, or give --catalog");
+    if (status == WEIR_OK)
+        *ret_catalog = catalog;
+    return status;
+}
+
+/* 3. storing
+ * ------------------------------------------------------------------------------------------------------------- */
+
+/* A book may be here already, noted by a rater; what applies is what the catalog says. */
+static enum weir_status store_books(PGconn *connection, const struct weir_catalog *catalog, struct weir_error *reterr)
+{
+    static const char *const rounding[] = {[WEIR_HALF_EVEN] = "half_even", [WEIR_HALF_UP] = "half_up"};
+    struct weir_buffer columns[4] = {{0}};
+    struct weir_parameters parameters = {0};
+    PGresult *result = NULL;
+
+    weir_array_begin(&columns[0], WEIR_PG_TEXT);
+    weir_array_begin(&columns[1], WEIR_PG_TEXT);
+    weir_array_begin(&columns[2], WEIR_PG_INT4);
+    weir_array_begin(&columns[3], WEIR_PG_TEXT);
+    for (uint32_t i = 0; i < catalog->book_count; i++) {
+        weir_put_text(&columns[0], catalog->books[i].key);
+        weir_put_text(&columns[1], catalog->books[i].currency);
+        weir_put_int4(&columns[2], catalog->books[i].currency_places);
+        weir_put_text(&columns[3], weir_slice_text(rounding[catalog->books[i].rounding]));
+    }
+    for (int i = 0; i < 4; i++) {
+        weir_array_end(&columns[i], catalog->book_count);
+        weir_parameters_add(&parameters, columns[i].data, columns[i].length);
+    }
+    enum weir_status status = weir_postgres_ask(
+        connection,
+        "INSERT INTO weir.price_books (price_book, currency, currency_places, rounding)"
+        " SELECT * FROM unnest($1::text[], $2::text[], $3::int[], $4::text[]) ON CONFLICT (price_book) DO UPDATE"
+        " SET currency = excluded.currency, currency_places = excluded.currency_places, rounding = excluded.rounding",
+        &parameters, "storing price books", &result, reterr);
+    PQclear(result);
+    for (int i = 0; i < 4; i++)
+        weir_buffer_free(&columns[i]);
+    return status;
+}
+
+static enum weir_status store(PGconn *connection, const char *json, size_t length, const struct weir_catalog *catalog,
+                              int *ret_version, struct weir_error *reterr)
+{
+    char sha256[WEIR_DIGEST_TEXT_MAX];
+    struct weir_parameters parameters = {0};
+    PGresult *result = NULL;
+    enum weir_status status = store_books(connection, catalog, reterr);
+
+    if (status != WEIR_OK)
+        return status;
+    weir_digest_text(json, length, sha256);
+    weir_parameters_add(&parameters, json, length);
+    weir_parameters_add(&parameters, sha256, strlen(sha256));
+    status = weir_postgres_ask(connection,
+                               "WITH stored AS (INSERT INTO weir.catalog_versions (catalog, sha256)"
+                               " VALUES ($1::json, $2::text) RETURNING catalog_version, catalog)"
+                               " SELECT catalog_version, weir.show_catalog(catalog) FROM stored",
+                               &parameters, "storing the catalog", &result, reterr);
+    if (status != WEIR_OK)
+        return status;
+    *ret_version = weir_get_int4(PQgetvalue(result, 0, 0));
+    PQclear(result);
+    return WEIR_OK;
+}
+
+static enum weir_status apply_locked(PGconn *connection, const char *json, size_t length,
+                                     const struct weir_catalog *after, bool dry_run, struct weir_apply_report *report,
+                                     struct weir_error *reterr)
+{
+    struct weir_catalog *before = NULL;
+    struct weir_change_list changes = {0};
+    enum weir_status status = read_applied(connection, &before, &report->catalog_version, reterr);
+
+    if (status != WEIR_OK)
+        return status;
+    weir_catalog_difference(before, after, &changes);
+    report->outcome = changes.count || !before ? WEIR_APPLY_STORED : WEIR_APPLY_UNCHANGED;
+    if (report->outcome == WEIR_APPLY_STORED)
+        status = weir_apply_check(connection, before, after, &changes, report, reterr);
+    if (status == WEIR_OK && report->count)
+        report->outcome = WEIR_APPLY_REFUSED;
+    if (status == WEIR_OK && report->outcome == WEIR_APPLY_STORED) {
+        say_changes(report, &changes);
+        if (!dry_run)
+            status = store(connection, json, length, after, &report->catalog_version, reterr);
+    }
+    weir_change_list_free(&changes);
+    weir_catalog_free(before);
+    return status;
+}
+
+enum weir_status weir_apply_catalog(const char *url, const char *json, size_t length, bool dry_run,
+                                    struct weir_apply_report *ret_report, struct weir_error *reterr)
+{
+    struct weir_apply_report report = {0};
+    struct weir_mistake_list mistakes = {0};
+    struct weir_catalog *after = NULL;
+    enum weir_status status = weir_catalog_parse("catalog", json, length, &after, &mistakes);
+
+    if (status != WEIR_OK) {
+        status =
+            weir_fail(reterr, status, "%s: %s; see weir check", mistakes.mistakes[0].path, mistakes.mistakes[0].text);
+        weir_mistake_list_free(&mistakes);
+        return status;
+    }
+    PGconn *connection = connect_checked(url, &status, reterr);
+    /* One apply at a time; raters go on meanwhile, under the catalog that they started with. */
+    if (status == WEIR_OK)
+        status = weir_postgres_run(connection,
+                                   "BEGIN; SELECT pg_advisory_xact_lock(" WEIR_LOCK_CLASS ", hashtext('weir apply'))",
+                                   "waiting for another weir apply", reterr);
+    if (status == WEIR_OK)
+        status = apply_locked(connection, json, length, after, dry_run, &report, reterr);
+    if (status == WEIR_OK)
+        status = weir_postgres_run(connection, "COMMIT", "storing the catalog", reterr);
+    PQfinish(connection);
+    weir_catalog_free(after);
+    if (status == WEIR_OK)
+        *ret_report = report;
+    else
+        weir_apply_report_free(&report);
+    return status;
+}

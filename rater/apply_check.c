@@ -1,0 +1,333 @@
+#include "rater/apply_check.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "rater/postgres_value.h"
+
+/* A slice for printf's %.*s. */
+#define TEXT(slice) (int)(slice).length, (slice).data
+
+struct check {
+    PGconn *connection;
+    const struct weir_catalog *before, *after;
+    struct weir_apply_report *report;
+    struct weir_error *reterr;
+    PGresult *meters, *versions, *contracts; /* that have rated usage; sorted, in binary */
+};
+
+static struct weir_slice cell(const PGresult *result, int row, int column)
+{
+    return weir_slice_of(PQgetvalue(result, row, column), (size_t)PQgetlength(result, row, column));
+}
+
+/* 1. what was rated, as a whole ---------------------------------------------------------------------------------------
+ */
+
+/* A window without a meter in the catalog of its day (no_meter) holds no meter to that name. */
+static enum weir_status list_rated(struct check *check)
+{
+    enum weir_status status =
+        weir_postgres_ask(check->connection,
+                          "SELECT meter COLLATE \"C\" FROM weir.price_totals UNION SELECT meter FROM weir.rated_windows"
+                          " WHERE unpriced IN ('no_contract', 'no_price') ORDER BY 1",
+                          NULL, "listing rated meters", &check->meters, check->reterr);
+    if (status == WEIR_OK)
+        status = weir_postgres_ask(
+            check->connection, "SELECT DISTINCT price_book, price_book_version FROM weir.price_totals ORDER BY 1, 2",
+            NULL, "listing rated price book versions", &check->versions, check->reterr);
+    if (status == WEIR_OK)
+        status = weir_postgres_ask(check->connection,
+                                   "SELECT contract, min(customer) FROM weir.billing_periods GROUP BY 1 ORDER BY 1",
+                                   NULL, "listing rated contracts", &check->contracts, check->reterr);
+    return status;
+}
+
+static bool is_rated(const PGresult *result, struct weir_slice key)
+{
+    int low = 0, high = PQntuples(result);
+
+    while (low < high) {
+        int middle = low + (high - low) / 2;
+        int order = weir_slice_compare(cell(result, middle, 0), key);
+        if (order == 0)
+            return true;
+        if (order < 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return false;
+}
+
+static bool has_version(const struct weir_catalog *catalog, struct weir_slice key, int32_t version)
+{
+    const struct weir_price_book *book = weir_catalog_book(catalog, key);
+
+    for (uint32_t i = 0; book && i < book->version_count; i++)
+        if (book->versions[i].version == (uint32_t)version)
+            return true;
+    return false;
+}
+
+static int by_key(const void *left, const void *right)
+{
+    return weir_slice_compare(*(const struct weir_slice *)left, *(const struct weir_slice *)right);
+}
+
+/* Contracts' keys, sorted; to be freed. */
+static struct weir_slice *contract_keys(const struct weir_catalog *catalog)
+{
+    struct weir_slice *keys = weir_new_array(catalog->contract_count + 1, sizeof *keys);
+
+    for (uint32_t i = 0; i < catalog->contract_count; i++)
+        keys[i] = catalog->contracts[i].key;
+    qsort(keys, catalog->contract_count, sizeof *keys, by_key);
+    return keys;
+}
+
+/* Whatever was rated must still be in the catalog, also where it was rated with a catalog that was never applied. */
+static void check_missing(struct check *check)
+{
+    for (int i = 0; i < PQntuples(check->meters); i++)
+        if (!weir_catalog_meter(check->after, cell(check->meters, i, 0)))
+            weir_apply_say(check->report,
+                           "meter '%.*s' has rated usage and is missing: put it back (take its prices out of the next "
+                           "version of the price book to stop charging for it)",
+                           TEXT(cell(check->meters, i, 0)));
+    for (int i = 0; i < PQntuples(check->versions); i++) {
+        int32_t version = weir_get_int4(PQgetvalue(check->versions, i, 1));
+        if (!has_version(check->after, cell(check->versions, i, 0), version))
+            weir_apply_say(check->report,
+                           "price book '%.*s' version %d has rated usage and is missing: put it back; later "
+                           "usage is priced by a later version, beside it",
+                           TEXT(cell(check->versions, i, 0)), version);
+    }
+    struct weir_slice *keys = contract_keys(check->after);
+    for (int i = 0; i < PQntuples(check->contracts); i++) {
+        struct weir_slice key = cell(check->contracts, i, 0), customer = cell(check->contracts, i, 1);
+        if (key.length == 0 && !check->after->default_contract)
+            weir_apply_say(check->report, "default_contract has rated periods and is missing: put it back");
+        else if (key.length && !bsearch(&key, keys, check->after->contract_count, sizeof *keys, by_key))
+            weir_apply_say(check->report,
+                           "contract '%.*s' of customer '%.*s' has rated periods and is missing: put it back, "
+                           "and end it with ends_at",
+                           TEXT(key), TEXT(customer));
+    }
+    free(keys);
+}
+
+/* 2. questions about windows
+ * ------------------------------------------------------------------------------------------- */
+
+/* Texts, then times, as parameters of a question that answers one time, or null. */
+struct question {
+    struct weir_slice texts[2];
+    int text_count;
+    int64_t times[2];
+    int time_count;
+    int32_t number;
+    bool has_number;
+};
+
+static int64_t whole_microseconds(int64_t time)
+{
+    return time == WEIR_TIME_NEVER ? time : time - time % 1000;
+}
+
+static enum weir_status ask_time(struct check *check, const char *sql, const struct question *question,
+                                 int64_t *ret_time)
+{
+    struct weir_parameters parameters = {0};
+    struct weir_buffer bytes = {0};
+    PGresult *result = NULL;
+
+    for (int i = 0; i < question->time_count; i++)
+        weir_put_time(&bytes, whole_microseconds(question->times[i]));
+    weir_put_int4(&bytes, question->number);
+    for (int i = 0; i < question->text_count; i++)
+        weir_parameters_add(&parameters, question->texts[i].length ? question->texts[i].data : "",
+                            question->texts[i].length);
+    for (int i = 0; i < question->time_count; i++)
+        weir_parameters_add(&parameters, bytes.data + 12 * i + 4, 8);
+    if (question->has_number)
+        weir_parameters_add(&parameters, bytes.data + 12 * question->time_count + 4, 4);
+    enum weir_status status =
+        weir_postgres_ask(check->connection, sql, &parameters, "looking at rated windows", &result, check->reterr);
+    weir_buffer_free(&bytes);
+    if (status != WEIR_OK)
+        return status;
+    *ret_time = PQgetisnull(result, 0, 0) ? 0 : weir_get_time(PQgetvalue(result, 0, 0));
+    PQclear(result);
+    return WEIR_OK;
+}
+
+/* 3. entries that changed
+ * ------------------------------------------------------------------------------------------------ */
+static void check_meter(struct check *check, const struct weir_change *change)
+{
+    char fields[128];
+
+    if (change->is_added || change->is_removed || !is_rated(check->meters, change->after.meter->key))
+        return;
+    weir_meter_changes(check->before, change->before.meter, check->after, change->after.meter, fields, sizeof fields);
+    if (*fields)
+        weir_apply_say(check->report,
+                       "meter '%.*s' has rated usage, and its %s changed: add a meter with another key, and "
+                       "price that in a new version of the price book",
+                       TEXT(change->after.meter->key), fields);
+}
+
+/* The first window that was priced by another version of the book and would have been priced by this one. */
+static enum weir_status check_new_version(struct check *check, const struct weir_price_book_version *version)
+{
+    const struct weir_price_book *book = version->book;
+    int64_t until = WEIR_TIME_NEVER, found;
+
+    for (uint32_t i = 0; i < book->version_count; i++)
+        if (book->versions[i].effective_from > version->effective_from && book->versions[i].effective_from < until)
+            until = book->versions[i].effective_from;
+    struct question question = {
+        .texts = {book->key},
+        .text_count = 1,
+        .times = {version->effective_from, until},
+        .time_count = 2,
+        .number = (int32_t)version->version,
+        .has_number = true,
+    };
+    enum weir_status status = ask_time(
+        check,
+        "SELECT min(w.window_start) FROM weir.price_totals AS p JOIN weir.rated_windows AS w ON w.customer = p.customer"
+        " AND w.window_start >= p.period_start AND w.window_start < p.period_end"
+        " WHERE p.price_book = $1::text AND p.price_book_version <> $4::int AND p.period_end > $2::timestamptz"
+        " AND p.period_start < $3::timestamptz AND w.price_book = p.price_book AND w.price_book_version <> $4::int"
+        " AND w.window_start >= $2::timestamptz AND w.window_start < $3::timestamptz",
+        &question, &found);
+    if (status == WEIR_OK && found) {
+        char from[WEIR_TIME_TEXT_MAX], at[WEIR_TIME_TEXT_MAX];
+        weir_time_format(version->effective_from, from);
+        weir_time_format(found, at);
+        weir_apply_say(check->report,
+                       "price book '%.*s' version %u takes effect %s, and the window of %s is rated already: let "
+                       "it take effect after all rated windows, or rerate",
+                       TEXT(book->key), version->version, from, at);
+    }
+    return status;
+}
+
+static enum weir_status check_version(struct check *check, const struct weir_change *change)
+{
+    if (change->is_removed)
+        return WEIR_OK; /* check_missing */
+    if (change->is_added)
+        return check_new_version(check, change->after.version);
+    weir_apply_say(check->report,
+                   "price book '%.*s' version %u was applied with other content, and a version never changes: give "
+                   "the new prices a version of their own, with their effective_from",
+                   TEXT(change->after.version->book->key), change->after.version->version);
+    return WEIR_OK;
+}
+
+/* A term that covers windows which another contract has billed: a new contract, or one that now starts earlier or ends
+ * later. */
+static enum weir_status check_term(struct check *check, const struct weir_contract *contract)
+{
+    struct question question = {
+        .texts = {contract->customer, contract->key},
+        .text_count = 2,
+        .times = {contract->starts_at, contract->ends_at},
+        .time_count = 2,
+    };
+    int64_t found;
+    enum weir_status status =
+        ask_time(check,
+                 "SELECT max(window_start) FROM weir.rated_windows WHERE customer = $1::text AND contract <> $2::text"
+                 " AND price_book IS NOT NULL AND window_start >= $3::timestamptz AND window_start < $4::timestamptz",
+                 &question, &found);
+    if (status == WEIR_OK && found) {
+        char at[WEIR_TIME_TEXT_MAX];
+        weir_time_format(found, at);
+        weir_apply_say(check->report,
+                       "contract '%.*s' covers the window of %s, which was rated for customer '%.*s' under another "
+                       "contract: let it start after all rated windows, or rerate",
+                       TEXT(contract->key), at, TEXT(contract->customer));
+    }
+    return status;
+}
+
+static enum weir_status check_end(struct check *check, const struct weir_contract *contract)
+{
+    struct question question = {.texts = {contract->customer, contract->key}, .text_count = 2};
+    int64_t found;
+    enum weir_status status = ask_time(check,
+                                       "SELECT max(window_end) FROM weir.rated_windows WHERE customer = $1::text"
+                                       " AND contract = $2::text AND price_book IS NOT NULL",
+                                       &question, &found);
+    if (status == WEIR_OK && found > contract->ends_at) {
+        char end[WEIR_TIME_TEXT_MAX], at[WEIR_TIME_TEXT_MAX];
+        weir_time_format(contract->ends_at, end);
+        weir_time_format(found, at);
+        weir_apply_say(check->report,
+                       "contract '%.*s' ends %s, and its last rated window ends %s: let it end then or later, or "
+                       "rerate",
+                       TEXT(contract->key), end, at);
+    }
+    return status;
+}
+
+static enum weir_status check_contract(struct check *check, const struct weir_change *change)
+{
+    const struct weir_contract *contract = change->after.contract;
+    enum weir_status status = WEIR_OK;
+    char fields[128];
+
+    if (change->is_removed)
+        return WEIR_OK; /* check_missing */
+    if (!change->is_added && is_rated(check->contracts, contract->key)) {
+        weir_contract_changes(change->before.contract, contract, fields, sizeof fields);
+        if (*fields && contract->key.length)
+            weir_apply_say(check->report,
+                           "contract '%.*s' has rated periods, and its %s changed: end it with ends_at, and add a "
+                           "contract with the new terms from then on",
+                           TEXT(contract->key), fields);
+        else if (*fields)
+            weir_apply_say(check->report,
+                           "default_contract has rated periods, and its %s changed: give customers contracts with the "
+                           "new terms, or change prices by a new version of its price book",
+                           fields);
+    }
+    if (contract->key.length == 0)
+        return WEIR_OK;
+    status = check_term(check, contract);
+    if (status == WEIR_OK && !change->is_added && contract->ends_at < change->before.contract->ends_at)
+        status = check_end(check, contract);
+    return status;
+}
+
+/* 4. all of it
+ * ----------------------------------------------------------------------------------------------------------- */
+enum weir_status weir_apply_check(PGconn *connection, const struct weir_catalog *before,
+                                  const struct weir_catalog *after, const struct weir_change_list *changes,
+                                  struct weir_apply_report *report, struct weir_error *reterr)
+{
+    struct check check = {
+        .connection = connection, .before = before, .after = after, .report = report, .reterr = reterr};
+    enum weir_status status = list_rated(&check);
+
+    if (status == WEIR_OK)
+        check_missing(&check);
+    for (size_t i = 0; i < changes->count && status == WEIR_OK; i++) {
+        const struct weir_change *change = &changes->changes[i];
+        if (change->kind == WEIR_CHANGE_METER)
+            check_meter(&check, change);
+        else if (change->kind == WEIR_CHANGE_VERSION)
+            status = check_version(&check, change);
+        else
+            status = check_contract(&check, change);
+    }
+    PQclear(check.meters);
+    PQclear(check.versions);
+    PQclear(check.contracts);
+    return status;
+}

@@ -1,0 +1,17 @@
+/* Which entries of a new catalog would change what was rated. For apply.c alone. */
+#ifndef WEIR_RATER_APPLY_CHECK_H
+#define WEIR_RATER_APPLY_CHECK_H
+
+#include "rater/apply.h"
+#include "rater/catalog_difference.h"
+#include "rater/postgres.h"
+
+/* Adds a line to the report. */
+void weir_apply_say(struct weir_apply_report *report, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* In the open transaction. `before` NULL: no catalog was applied yet. Adds a line for each refusal. */
+enum weir_status weir_apply_check(PGconn *connection, const struct weir_catalog *before,
+                                  const struct weir_catalog *after, const struct weir_change_list *changes,
+                                  struct weir_apply_report *report, struct weir_error *reterr);
+
+#endif

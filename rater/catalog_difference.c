@@ -1,0 +1,307 @@
+#include "rater/catalog_difference.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* 1. equal by meaning
+ * --------------------------------------------------------------------------------------------------- */
+static bool same_number(struct weir_decimal a, struct weir_decimal b)
+{
+    return a.e12 == b.e12;
+}
+
+static bool same_groups(const struct weir_meter *a, const struct weir_meter *b)
+{
+    bool is_same = a->group_count == b->group_count;
+
+    for (uint32_t i = 0; is_same && i < a->group_count; i++)
+        is_same = weir_slice_equal(a->groups[i].name, b->groups[i].name);
+    return is_same;
+}
+
+/* Slots are numbers of one catalog; the paths they stand for compare. */
+struct side {
+    const struct weir_catalog *catalog;
+    const struct weir_meter *meter;
+};
+
+static struct weir_slice path_of(const struct weir_catalog *catalog, uint32_t slot)
+{
+    return slot == UINT32_MAX ? (struct weir_slice){0} : catalog->paths[slot].text;
+}
+
+static bool has_value(const struct weir_where *where, struct weir_slice value)
+{
+    for (uint32_t i = 0; i < where->value_count; i++)
+        if (weir_slice_equal(where->values[i], value))
+            return true;
+    return false;
+}
+
+static bool same_values(const struct weir_where *a, const struct weir_where *b)
+{
+    for (uint32_t i = 0; i < a->value_count; i++)
+        if (!has_value(b, a->values[i]))
+            return false;
+    return a->value_count == b->value_count;
+}
+
+static bool same_where(struct side a, struct side b)
+{
+    for (uint32_t i = 0; i < a.meter->where_count; i++) {
+        bool is_found = false;
+        for (uint32_t j = 0; j < b.meter->where_count && !is_found; j++)
+            is_found =
+                weir_slice_equal(path_of(a.catalog, a.meter->where[i].slot), path_of(b.catalog, b.meter->where[j].slot))
+                && same_values(&a.meter->where[i], &b.meter->where[j]);
+        if (!is_found)
+            return false;
+    }
+    return a.meter->where_count == b.meter->where_count;
+}
+
+static bool same_tiers(const struct weir_price *a, const struct weir_price *b)
+{
+    bool is_same = a->tier_count == b->tier_count;
+
+    for (uint32_t i = 0; is_same && i < a->tier_count; i++)
+        is_same = a->tiers[i].has_up_to == b->tiers[i].has_up_to && same_number(a->tiers[i].up_to, b->tiers[i].up_to)
+                  && same_number(a->tiers[i].unit_price, b->tiers[i].unit_price)
+                  && same_number(a->tiers[i].flat_fee, b->tiers[i].flat_fee);
+    return is_same;
+}
+
+static bool same_price(const struct weir_price *a, const struct weir_price *b)
+{
+    return weir_slice_equal(a->key, b->key) && a->model == b->model && a->flat_fee_at_zero == b->flat_fee_at_zero
+           && a->has_minimum == b->has_minimum && a->has_maximum == b->has_maximum && same_tiers(a, b)
+           && same_number(a->unit_price, b->unit_price) && same_number(a->package_size, b->package_size)
+           && same_number(a->package_price, b->package_price) && same_number(a->rate, b->rate)
+           && same_number(a->fixed_fee, b->fixed_fee) && same_number(a->amount, b->amount)
+           && same_number(a->free_units, b->free_units) && same_number(a->minimum_amount, b->minimum_amount)
+           && same_number(a->maximum_amount, b->maximum_amount);
+}
+
+static bool has_fee(const struct weir_price_book_version *version, const struct weir_fee *fee)
+{
+    for (uint32_t i = 0; i < version->fee_count; i++)
+        if (weir_slice_equal(version->fees[i].key, fee->key))
+            return same_number(version->fees[i].amount, fee->amount) && version->fees[i].charged == fee->charged;
+    return false;
+}
+
+/* Prices are sorted by meter and then by key in every catalog. */
+static bool same_version(const struct weir_price_book_version *a, const struct weir_price_book_version *b)
+{
+    bool is_same = a->effective_from == b->effective_from && a->price_count == b->price_count
+                   && a->fee_count == b->fee_count && weir_slice_equal(a->book->currency, b->book->currency)
+                   && a->book->rounding == b->book->rounding;
+
+    for (uint32_t i = 0; is_same && i < a->price_count; i++)
+        is_same = same_price(&a->prices[i], &b->prices[i]);
+    for (uint32_t i = 0; is_same && i < a->fee_count; i++)
+        is_same = has_fee(b, &a->fees[i]);
+    return is_same;
+}
+
+static bool same_overrides(const struct weir_contract *a, const struct weir_contract *b)
+{
+    for (uint32_t i = 0; i < a->override_count; i++) {
+        bool is_found = false;
+        for (uint32_t j = 0; j < b->override_count && !is_found; j++)
+            is_found = weir_slice_equal(a->overrides[i].meter->key, b->overrides[j].meter->key)
+                       && same_number(a->overrides[i].multiplier, b->overrides[j].multiplier);
+        if (!is_found)
+            return false;
+    }
+    return a->override_count == b->override_count;
+}
+
+static bool same_commitment(const struct weir_commitment *a, const struct weir_commitment *b)
+{
+    struct weir_slice none = {0};
+
+    return weir_slice_equal(a->key, b->key) && a->type == b->type && same_number(a->amount, b->amount)
+           && weir_slice_equal(a->meter ? a->meter->key : none, b->meter ? b->meter->key : none)
+           && same_number(a->quantity, b->quantity) && a->priority == b->priority && a->expires_at == b->expires_at
+           && same_number(a->overage_multiplier, b->overage_multiplier);
+}
+
+static bool same_commitments(const struct weir_contract *a, const struct weir_contract *b)
+{
+    for (uint32_t i = 0; i < a->commitment_count; i++) {
+        bool is_found = false;
+        for (uint32_t j = 0; j < b->commitment_count && !is_found; j++)
+            is_found = same_commitment(&a->commitments[i], &b->commitments[j]);
+        if (!is_found)
+            return false;
+    }
+    return a->commitment_count == b->commitment_count;
+}
+
+/* 2. fields that differ
+ * ---------------------------------------------------------------------------------------------------- */
+static void add_word(bool differs, const char *word, char *text, size_t size)
+{
+    size_t length = strlen(text);
+
+    if (differs)
+        snprintf(text + length, size - length, "%s%s", length ? ", " : "", word);
+}
+
+void weir_meter_changes(const struct weir_catalog *before, const struct weir_meter *old,
+                        const struct weir_catalog *after, const struct weir_meter *new, char *text, size_t size)
+{
+    struct weir_slice old_value = path_of(before, old->value_slot), new_value = path_of(after, new->value_slot);
+
+    *text = '\0';
+    add_word(old->aggregation != new->aggregation, "aggregation", text, size);
+    add_word(!weir_slice_equal(old_value, new_value), "value", text, size);
+    add_word(old->rollup_sum != new->rollup_sum, "rollup", text, size);
+    add_word(old->window != new->window, "window", text, size);
+    add_word(!same_groups(old, new), "group_by", text, size);
+}
+
+void weir_contract_changes(const struct weir_contract *before, const struct weir_contract *after, char *text,
+                           size_t size)
+{
+    *text = '\0';
+    add_word(!weir_slice_equal(before->customer, after->customer), "customer", text, size);
+    add_word(!weir_slice_equal(before->book->key, after->book->key), "price_book", text, size);
+    add_word(before->starts_at != after->starts_at, "starts_at", text, size);
+    add_word(before->billing_period != after->billing_period, "billing_period", text, size);
+    add_word(!weir_slice_equal(before->timezone, after->timezone), "timezone", text, size);
+    add_word(!same_overrides(before, after), "overrides", text, size);
+    add_word(!same_commitments(before, after), "commitments", text, size);
+}
+
+/* 3. walking both catalogs by key
+ * -------------------------------------------------------------------------------------------- */
+static int by_meter(const void *left, const void *right)
+{
+    const struct weir_meter *const *a = left, *const *b = right;
+    return weir_slice_compare((*a)->key, (*b)->key);
+}
+
+static int by_version(const void *left, const void *right)
+{
+    const struct weir_price_book_version *a = *(const struct weir_price_book_version *const *)left;
+    const struct weir_price_book_version *b = *(const struct weir_price_book_version *const *)right;
+    int order = weir_slice_compare(a->book->key, b->book->key);
+
+    return order ? order : (a->version > b->version) - (a->version < b->version);
+}
+
+static int by_contract(const void *left, const void *right)
+{
+    const struct weir_contract *const *a = left, *const *b = right;
+    return weir_slice_compare((*a)->key, (*b)->key);
+}
+
+/* Pointers to a catalog's entries of one kind, sorted; to be freed. catalog NULL: none. */
+static const void **list_entries(const struct weir_catalog *catalog, enum weir_change_kind kind, size_t *ret_count)
+{
+    size_t count = 0, room = 1;
+
+    for (uint32_t i = 0; catalog && i < catalog->book_count; i++)
+        room += catalog->books[i].version_count;
+    room += catalog ? (size_t)catalog->meter_count + catalog->contract_count : 0;
+    const void **entries = weir_new_array(room, sizeof *entries);
+    if (catalog && kind == WEIR_CHANGE_METER)
+        for (uint32_t i = 0; i < catalog->meter_count; i++)
+            entries[count++] = &catalog->meters[i];
+    if (catalog && kind == WEIR_CHANGE_VERSION)
+        for (uint32_t i = 0; i < catalog->book_count; i++)
+            for (uint32_t j = 0; j < catalog->books[i].version_count; j++)
+                entries[count++] = &catalog->books[i].versions[j];
+    if (catalog && kind == WEIR_CHANGE_CONTRACT) {
+        for (uint32_t i = 0; i < catalog->contract_count; i++)
+            entries[count++] = &catalog->contracts[i];
+        if (catalog->default_contract)
+            entries[count++] = catalog->default_contract;
+    }
+    *ret_count = count;
+    return entries;
+}
+
+static bool same_entry(enum weir_change_kind kind, const struct weir_catalog *before, const void *a,
+                       const struct weir_catalog *after, const void *b)
+{
+    char text[128];
+
+    if (kind == WEIR_CHANGE_VERSION)
+        return same_version(a, b);
+    if (kind == WEIR_CHANGE_CONTRACT) {
+        const struct weir_contract *old = a, *new = b;
+        weir_contract_changes(old, new, text, sizeof text);
+        return !*text && old->ends_at == new->ends_at;
+    }
+    const struct weir_meter *old = a, *new = b;
+    weir_meter_changes(before, old, after, new, text, sizeof text);
+    return !*text && weir_slice_equal(old->event_type, new->event_type)
+           && same_where((struct side){before, old}, (struct side){after, new});
+}
+
+static void add_change(struct weir_change_list *list, enum weir_change_kind kind, const void *before, const void *after)
+{
+    if (list->count == list->room) {
+        list->room = list->room ? list->room * 2 : 16;
+        list->changes = weir_resize(list->changes, list->room, sizeof *list->changes);
+    }
+    struct weir_change *change = &list->changes[list->count++];
+    *change = (struct weir_change){.kind = kind, .is_added = !before, .is_removed = !after};
+    if (kind == WEIR_CHANGE_METER) {
+        change->before.meter = before;
+        change->after.meter = after;
+    } else if (kind == WEIR_CHANGE_VERSION) {
+        change->before.version = before;
+        change->after.version = after;
+    } else {
+        change->before.contract = before;
+        change->after.contract = after;
+    }
+}
+
+static void compare_kind(enum weir_change_kind kind, int (*order)(const void *, const void *),
+                         const struct weir_catalog *before, const struct weir_catalog *after,
+                         struct weir_change_list *list)
+{
+    size_t old_count, new_count, i = 0, j = 0;
+    const void **old = list_entries(before, kind, &old_count), **new = list_entries(after, kind, &new_count);
+
+    qsort(old, old_count, sizeof *old, order);
+    qsort(new, new_count, sizeof *new, order);
+    while (i < old_count || j < new_count) {
+        int side = i == old_count ? 1 : j == new_count ? -1 : order(&old[i], &new[j]);
+        if (side < 0)
+            add_change(list, kind, old[i++], NULL);
+        else if (side > 0)
+            add_change(list, kind, NULL, new[j++]);
+        else {
+            if (!same_entry(kind, before, old[i], after, new[j]))
+                add_change(list, kind, old[i], new[j]);
+            i++;
+            j++;
+        }
+    }
+    free(old);
+    free(new);
+}
+
+void weir_catalog_difference(const struct weir_catalog *before, const struct weir_catalog *after,
+                             struct weir_change_list *ret_changes)
+{
+    struct weir_change_list list = {0};
+
+    compare_kind(WEIR_CHANGE_METER, by_meter, before, after, &list);
+    compare_kind(WEIR_CHANGE_VERSION, by_version, before, after, &list);
+    compare_kind(WEIR_CHANGE_CONTRACT, by_contract, before, after, &list);
+    *ret_changes = list;
+}
+
+void weir_change_list_free(struct weir_change_list *changes)
+{
+    free(changes->changes);
+    *changes = (struct weir_change_list){0};
+}

@@ -1,0 +1,38 @@
+/* What differs between two catalogs, entry by entry, by meaning: "0.50" is "0.5", and a default that is spelled out
+ * changes nothing. */
+#ifndef WEIR_RATER_CATALOG_DIFFERENCE_H
+#define WEIR_RATER_CATALOG_DIFFERENCE_H
+
+#include "common/model/catalog.h"
+
+enum weir_change_kind { WEIR_CHANGE_METER, WEIR_CHANGE_VERSION, WEIR_CHANGE_CONTRACT };
+
+/* One entry that is not the same in both; old NULL: added, new NULL: removed. Pointers into the catalogs. */
+struct weir_change {
+    enum weir_change_kind kind;
+    union {
+        const struct weir_meter *meter;
+        const struct weir_price_book_version *version;
+        const struct weir_contract *contract; /* the default contract as well: its key is empty */
+    } before, after;
+    bool is_added, is_removed;
+};
+
+struct weir_change_list {
+    size_t count, room;
+    struct weir_change *changes; /* meters, price book versions, contracts, each by key */
+};
+
+/* before NULL: all is added. *ret_changes is to be freed. */
+void weir_catalog_difference(const struct weir_catalog *before, const struct weir_catalog *after,
+                             struct weir_change_list *ret_changes);
+void weir_change_list_free(struct weir_change_list *changes);
+
+/* The fields that differ, separated by ", ", into text (`size` bytes); "" where none does. For meters only those that
+ * make a window's total mean something else; for contracts all but ends_at. */
+void weir_meter_changes(const struct weir_catalog *before, const struct weir_meter *old,
+                        const struct weir_catalog *after, const struct weir_meter *new, char *text, size_t size);
+void weir_contract_changes(const struct weir_contract *before, const struct weir_contract *after, char *text,
+                           size_t size);
+
+#endif
