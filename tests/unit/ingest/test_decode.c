@@ -380,6 +380,14 @@ Test(decode, binary_data)
     cr_expect_eq(decode_message(bench, HEADERS(BINARY), "1 2"), WEIR_REJECT);
     cr_expect_eq(decode_message(bench, HEADERS(BINARY), "1,"), WEIR_REJECT);
     cr_expect_eq(decode_message(bench, HEADERS(BINARY), "tru"), WEIR_REJECT);
+    char nested[160];
+    for (int levels = 62; levels < 66; levels++) { /* one less than an event may have, whose object is not here */
+        memset(nested, '[', (size_t)levels);
+        memset(nested + levels, ']', (size_t)levels);
+        nested[2 * levels] = '\0';
+        cr_expect_eq(decode_message(bench, HEADERS(BINARY), nested), levels < 64 ? WEIR_OK : WEIR_REJECT);
+        cr_expect(levels < 64 || bench->why.reason == WEIR_REASON_TOO_DEEP);
+    }
     bench_free(bench);
 }
 

@@ -193,9 +193,10 @@ Test(quarantine_file, created_by_the_first_record_and_truncated)
     cr_assert_neq(stat(path, &status), 0);
     for (int i = 0; i < 2; i++) {
         quarantine = open_file();
-        cr_assert_eq(quarantine->ops->put(quarantine, &message, &why, &error), WEIR_OK);
+        for (int j = i; j < 2; j++) /* the first time twice */
+            cr_assert_eq(quarantine->ops->put(quarantine, &message, &why, &error), WEIR_OK);
         weir_quarantine_free(quarantine);
-        cr_assert_eq(read_records(&records), 1);
+        cr_assert_eq(read_records(&records), (size_t)(2 - i));
         json_decref(records);
     }
 }

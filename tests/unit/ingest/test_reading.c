@@ -194,6 +194,7 @@ Test(reading, dimensions)
     read_bad(bench, "{\"b\":{}}", WEIR_REASON_WRONG_TYPE, "data.b");
     read_bad(bench, "{\"a\":{\"x\":[]}}", WEIR_REASON_WRONG_TYPE, "data.a.x");
     read_bad(bench, "{\"b\":1e-13}", WEIR_REASON_NUMBER_RANGE, "data.b");
+    read_bad(bench, "{\"b\":999999999999999999999999999}", WEIR_REASON_NUMBER_RANGE, "data.b");
     read_bad(bench, "{\"b\":123456789012345678901234567890}", WEIR_REASON_NUMBER_RANGE, "data.b");
     bench_free(bench);
 }
@@ -225,11 +226,14 @@ Test(reading, where)
 /* One meter that cannot read it is enough, whichever it is. */
 Test(reading, an_event_is_judged_whole)
 {
-    struct bench
-        *bench = bench_new(METER("a", "\"aggregation\":\"count\"") "," METER("b", "\"aggregation\":\"sum\",\"value\":"
-                                                                                  "\"data.n\"") "," METER(
-            "c", "\"aggregation\":\"unique\",\"value\":\"data.n\"") "," METER("d", "\"aggregation\":\"max\",\"value\":"
-                                                                                   "\"data.m\",\"group_by\":[\"n\"]"));
+    struct bench *bench = bench_new(METER("a", "\"aggregation\":\"count\"") "," METER(
+        "b",
+        "\"aggregation\":\"sum\",\"value\":"
+        "\"data.n\"") "," METER("c", "\"aggregation\":\"unique\",\"value\":\"data.n\"") "," METER("d",
+                                                                                                  "\"aggregation\":"
+                                                                                                  "\"max\",\"value\":"
+                                                                                                  "\"data.m\",\"group_"
+                                                                                                  "by\":[\"n\"]"));
 
     read_ok(bench, "{\"n\":2.50,\"m\":\"7\"}", 4);
     value_is(bench, 1, "2.5");

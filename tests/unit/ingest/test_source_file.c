@@ -276,6 +276,31 @@ Test(source_file, huge_lines)
     free(text);
 }
 
+/* The block ends behind the CR of a line that is just as long as an event may be: whether it is too long is not known
+ * before the next byte is. */
+Test(source_file, a_block_that_ends_within_a_line_end)
+{
+    static const char *const rests[] = {"\r\nlast\n", "\rx\nlast\n"};
+    size_t length = 2u << 20;
+    char *text = malloc(length + 16);
+
+    for (size_t i = 0; i < 2; i++) {
+        struct weir_error error = {""};
+        struct weir_source *source = NULL;
+        memset(text, 'x', length);
+        text[length - WEIR_EVENT_BYTES_MAX - 2] = '\n';
+        memcpy(text + length - 1, rests[i], strlen(rests[i]));
+        const char *path = write_file(0, "", text, length - 1 + strlen(rests[i]));
+        cr_assert_eq(weir_source_file_open(&path, 1, &source, &error), WEIR_OK);
+        struct taken taken = drain(source, 100, WEIR_AGAIN, &error);
+        cr_expect_eq(taken.messages, 3);
+        cr_expect_eq(taken.too_large, i);
+        free(taken.text);
+        weir_source_free(source);
+    }
+    free(text);
+}
+
 /* White space of more than an event's size is not known to be blank when its first part is: it may not vanish. */
 Test(source_file, a_huge_line_of_spaces_is_handed_out)
 {
