@@ -11,7 +11,8 @@ enum {
     CALL_MS = 10000,       /* synchronous questions to the brokers */
     REACH_MS = 30000,      /* until_end: how long brokers may stay away at the start */
     COMMIT_MS = 1000,
-    COMMIT_END_MS = 100,   /* until_end: other workers wait for our offsets */
+    COMMIT_END_MS = 300,   /* until_end: other workers wait for our offsets */
+    REBALANCE_MS = 2000,   /* no commits for so long after partitions were revoked */
     END_CHECK_MS = 250,
     COMPLAIN_MS = 10000,
 };
@@ -35,6 +36,7 @@ struct kafka_source {
     char *topic, *brokers;
     bool until_end;
     bool is_cooperative;
+    bool is_closing; /* leaving the group by ourselves */
     struct partition *partitions;
     int32_t partition_count;
     rd_kafka_message_t *held[WEIR_POLL_MESSAGES_MAX]; /* of the last poll */
@@ -141,8 +143,11 @@ static void revoke(struct kafka_source *source, rd_kafka_topic_partition_list_t 
     for (int i = 0; i < list->cnt; i++)
         if (partition_of(source, list->elems[i].partition)->is_ours)
             source->listener.revoked(source->listener.context, topic, list->elems[i].partition, lost);
-    if (!lost)
+    /* In a rebalance a commit may reach the broker with the old generation, and librdkafka then drops the whole assignment as lost. The
+     * next owner commits what it finds stored. */
+    if (source->is_closing && !lost)
         commit(source, false);
+    source->last_commit = monotonic_ms() + REBALANCE_MS;
     for (int i = 0; i < list->cnt; i++)
         partition_of(source, list->elems[i].partition)->is_ours = false;
     if (source->is_cooperative) {
@@ -424,6 +429,7 @@ static void free_source(struct weir_source *self)
     struct kafka_source *source = (struct kafka_source *)self;
 
     give_back(source);
+    source->is_closing = true;
     if (source->queue) {
         rd_kafka_queue_destroy(source->queue);
         rd_kafka_consumer_close(source->handle); /* revokes everything: the listener hands the lanes over */
