@@ -22,6 +22,11 @@ static void disconnect(struct weir_postgres_ledger *ledger)
     ledger->in_transaction = false;
 }
 
+/* Batches of keys against large tables: index look-ups, always. A planner that has no statistics yet (a fresh table)
+ * may otherwise read a whole table for each batch. */
+static const char planner[] =
+    "SET jit = off; SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off";
+
 static enum weir_status connect_if_needed(struct weir_postgres_ledger *ledger, struct weir_error *reterr)
 {
     enum weir_status status = WEIR_OK;
@@ -32,6 +37,8 @@ static enum weir_status connect_if_needed(struct weir_postgres_ledger *ledger, s
     ledger->connection = weir_postgres_connect(ledger->url, "weir rater", &status, reterr);
     if (ledger->connection)
         status = weir_postgres_check_schema(ledger->connection, reterr);
+    if (status == WEIR_OK)
+        status = weir_postgres_run(ledger->connection, planner, "setting the session up", reterr);
     if (status != WEIR_OK)
         disconnect(ledger);
     return status;

@@ -98,11 +98,8 @@ static enum weir_status connect_failed(PGconn *connection, const char *url, stru
                      weir_url_redact(url, shown), line_length(text), text);
 }
 
-/* Plans are made for batches of keys against large tables: index look-ups, always. A planner that has no statistics yet
- * (a fresh table) may otherwise read a whole table for each batch. */
 static const char session[] =
-    "SET client_encoding = 'UTF8'; SET timezone = 'UTC'; SET search_path = pg_catalog, pg_temp; SET jit = off;"
-    "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off;"
+    "SET client_encoding = 'UTF8'; SET timezone = 'UTC'; SET search_path = pg_catalog, pg_temp;"
     "SET client_min_messages = warning; SET lock_timeout = '2min'; SET idle_in_transaction_session_timeout = '10min'";
 
 PGconn *weir_postgres_connect(const char *url, const char *program, enum weir_status *ret_status,
