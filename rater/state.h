@@ -16,7 +16,7 @@
 #include "common/model/window.h"
 
 /* Why a window has no price. The word stands in PostgreSQL and in reports. */
-#define WEIR_UNPRICED(X) X(PRICED, priced) X(NO_METER, no_meter) X(NO_CONTRACT, no_contract) X(NO_PRICE, no_price)
+#define WEIR_UNPRICED(X) X(PRICED, ) X(NO_METER, no_meter) X(NO_CONTRACT, no_contract) X(NO_PRICE, no_price)
 enum weir_unpriced {
 #define WEIR_X(upper, lower) WEIR_UNPRICED_##upper,
     WEIR_UNPRICED(WEIR_X)

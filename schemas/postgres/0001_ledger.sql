@@ -117,7 +117,8 @@ DECLARE
 BEGIN
     IF to_regclass('weir.' || partition) IS NULL THEN
         PERFORM pg_advisory_xact_lock(2003132786, hashtext('partition of line_items'));
-        IF to_regclass('weir.' || partition) IS NULL THEN
+        -- By the table itself: to_regclass would answer again what this session's cache said before it waited.
+        IF NOT EXISTS (SELECT FROM pg_class WHERE relname = partition AND relnamespace = 'weir'::regnamespace) THEN
             EXECUTE format('CREATE TABLE weir.%I (LIKE weir.line_items INCLUDING DEFAULTS INCLUDING CONSTRAINTS'
                            ' INCLUDING INDEXES INCLUDING COMMENTS)', partition);
             EXECUTE format('CREATE TRIGGER append_only_truncate BEFORE TRUNCATE ON weir.%I'
