@@ -37,6 +37,7 @@ struct kafka_source {
     bool until_end;
     bool is_cooperative;
     bool is_closing; /* leaving the group by ourselves */
+    bool was_assigned;
     struct partition *partitions;
     int32_t partition_count;
     rd_kafka_message_t *held[WEIR_POLL_MESSAGES_MAX]; /* of the last poll */
@@ -166,6 +167,7 @@ static void on_rebalance(rd_kafka_t *handle, rd_kafka_resp_err_t what, rd_kafka_
     struct kafka_source *source = context;
 
     source->is_cooperative = strcmp(rd_kafka_rebalance_protocol(handle), "COOPERATIVE") == 0;
+    source->was_assigned = true;
     if (what == RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS)
         assign(source, list);
     else
@@ -434,7 +436,9 @@ static void free_source(struct weir_source *self)
         rd_kafka_queue_destroy(source->queue);
         rd_kafka_consumer_close(source->handle); /* revokes everything: the listener hands the lanes over */
     }
-    if (source->handle)
+    /* librdkafka before 2.3 aborts on destroying a member that joined and was not assigned anything yet (its issue 4312).
+     * It has left the group, and the process is about to end: its memory stays. */
+    if (source->handle && (source->was_assigned || rd_kafka_version() >= 0x02030000))
         rd_kafka_destroy(source->handle);
     free(source->partitions);
     free(source->headers);
