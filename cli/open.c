@@ -45,6 +45,10 @@ enum weir_status weir_open_metrics(struct weir_metrics *metrics, const struct we
     uint16_t port = 0;
     enum weir_status status = weir_metrics_open(metrics, settings->metrics_listen, &port, reterr);
 
+    if (status == WEIR_FATAL && (settings->until_end || settings->until_done)) {
+        weir_log(WEIR_LOG_WARN, "no metrics page: %s", reterr->text);
+        return WEIR_OK;
+    }
     if (status == WEIR_OK && port)
         weir_log(WEIR_LOG_INFO, "metrics on port %u: /metrics /healthz /readyz", port);
     return status;

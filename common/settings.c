@@ -29,7 +29,6 @@ struct row {
 #define POSTGRES (WEIR_COMMAND_RATER | WEIR_COMMAND_RECONCILE | WEIR_COMMAND_MIGRATE | WEIR_COMMAND_APPLY)
 #define STORE (WEIR_COMMAND_INGEST | WEIR_COMMAND_RATER | WEIR_COMMAND_RECONCILE)
 #define CATALOG (WEIR_COMMAND_INGEST | WEIR_COMMAND_RATER | WEIR_COMMAND_RECONCILE | WEIR_COMMAND_APPLY)
-#define DAEMON (WEIR_COMMAND_INGEST | WEIR_COMMAND_RATER)
 
 static const struct row rows[] = {
     {"kafka.brokers", TEXT, KAFKA, "127.0.0.1:9092", 0, 0, AT(kafka_brokers), "bootstrap brokers, host:port,..."},
@@ -63,7 +62,10 @@ static const struct row rows[] = {
     {"rater.batch", WHOLE, WEIR_COMMAND_RATER, "20000", 1, 1000000, AT(rater_batch), "windows per transaction"},
     {"rater.interval", DURATION, WEIR_COMMAND_RATER, "200ms", WEIR_SECOND / 100, WEIR_HOUR, AT(rater_interval),
      "how often the lists of work are looked at"},
-    {"metrics.listen", TEXT, DAEMON, "127.0.0.1:9464", 0, 0, AT(metrics_listen),
+    /* Two rows of one setting: the two daemons of one machine must not want one port. */
+    {"metrics.listen", TEXT, WEIR_COMMAND_RATER, "127.0.0.1:9465", 0, 0, AT(metrics_listen),
+     "host:port of /metrics, /healthz and /readyz of weir rater"},
+    {"metrics.listen", TEXT, WEIR_COMMAND_INGEST, "127.0.0.1:9464", 0, 0, AT(metrics_listen),
      "host:port of /metrics, /healthz, /readyz; port 0: any free one; off: none"},
     {"log.format", LOG_FORMAT, WEIR_COMMAND_ANY, "text", 0, 0, AT(log_format), "text or json"},
     {"log.level", LOG_LEVEL, WEIR_COMMAND_ANY, "info", 0, 0, AT(log_level), "error, warn, info or debug"},
@@ -408,8 +410,11 @@ static bool load(const struct loading *loading, int argc, char **argv)
     char name[NAME_MAX_BYTES];
     const char *config = NULL, *value;
 
-    for (int i = 0; i < ROW_COUNT; i++)
-        weir_check(set_row(loading, &rows[i], rows[i].name, rows[i].fallback));
+    for (int i = 0; i < 2 * ROW_COUNT; i++) { /* every row, then the command's own, which win */
+        const struct row *row = &rows[i % ROW_COUNT];
+        if (i < ROW_COUNT || row->commands & loading->usage->command)
+            weir_check(set_row(loading, row, row->name, row->fallback));
+    }
     if (!take_flags(&look, argc, argv, &config) || (config && !set_file(loading, config)))
         return false;
     for (int i = 0; i < ROW_COUNT; i++) {

@@ -4,7 +4,6 @@ the ledger agree with the independent model to the twelfth place.
 WEIR_PIPELINE_CASES (200) cases, 20 merged into each run, from WEIR_RANDOM_SEED (1).
 """
 import collections
-import json
 import os
 import shutil
 import subprocess
@@ -12,7 +11,7 @@ import subprocess
 import confluent_kafka
 import psycopg2
 import pytest
-from harness import (BINARY, COMPONENT, assert_same, component_sums, event_bytes, model_components, model_rows, run_model, weir)
+from harness import (BINARY, COMPONENT, assert_same, component_sums, model_components, model_rows, run_model, weir)
 from model import exact, generate
 
 FIRST = int(os.environ.get("WEIR_RANDOM_SEED", "1"))
