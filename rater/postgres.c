@@ -90,9 +90,7 @@ static enum weir_status connect_failed(PGconn *connection, const char *url, stru
     bool is_refused = strstr(text, "FATAL:") && !strstr(text, "starting up") && !strstr(text, "shutting down")
                       && !strstr(text, "recovery") && !strstr(text, "too many")
                       && !strstr(text, "remaining connection");
-    bool is_malformed = strstr(text, "invalid connection option") || strstr(text, "missing \"=\"")
-                        || strstr(text, "invalid URI") || strstr(text, "invalid port");
-    enum weir_status status = is_refused || is_malformed ? WEIR_FATAL : WEIR_RETRY;
+    enum weir_status status = is_refused ? WEIR_FATAL : WEIR_RETRY;
 
     return weir_fail(reterr, status, "PostgreSQL at %s: %.*s; check WEIR_POSTGRES_URL, and that the server runs",
                      weir_url_redact(url, shown), line_length(text), text);
@@ -102,9 +100,26 @@ static const char session[] =
     "SET client_encoding = 'UTF8'; SET timezone = 'UTC'; SET search_path = pg_catalog, pg_temp;"
     "SET client_min_messages = warning; SET lock_timeout = '2min'; SET idle_in_transaction_session_timeout = '10min'";
 
+/* A url that cannot be read will not be readable later. */
+static bool is_readable(const char *url, struct weir_error *reterr)
+{
+    char shown[WEIR_SETTING_TEXT_MAX], *why = NULL;
+    PQconninfoOption *options = PQconninfoParse(url, &why);
+
+    if (!options)
+        (void)weir_fail(reterr, WEIR_FATAL, "WEIR_POSTGRES_URL %s: %.*s", weir_url_redact(url, shown),
+                        why ? line_length(why) : 0, why ? why : "");
+    PQconninfoFree(options);
+    PQfreemem(why);
+    return options != NULL;
+}
+
 PGconn *weir_postgres_connect(const char *url, const char *program, enum weir_status *ret_status,
                               struct weir_error *reterr)
 {
+    *ret_status = WEIR_FATAL;
+    if (!is_readable(url, reterr))
+        return NULL;
     /* What stands before dbname can be overridden by the url. A server that vanished is noticed within a minute or so.
      */
     const char *keywords[] = {"connect_timeout",

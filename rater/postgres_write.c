@@ -238,7 +238,10 @@ static void put_item(struct weir_postgres_ledger *ledger, const struct weir_line
     weir_put_text(to, item->price_book);
     put_number_or_null(to, item->price_book_version);
     put_text_or_null(to, weir_slice_text(item->model));
-    put_number_or_null(to, item->tier);
+    if (item->kind == WEIR_KIND_USAGE)
+        weir_put_int4(to, (int32_t)item->tier);
+    else
+        weir_put_null(to);
     weir_put_decimal(to, item->quantity);
     if (item->has_unit_price)
         weir_put_decimal(to, item->unit_price);

@@ -51,7 +51,7 @@ CREATE TABLE weir.line_items (
     price_book text NOT NULL CHECK (price_book <> ''),
     price_book_version integer CHECK (price_book_version >= 1),
     model text,
-    tier integer CHECK (tier >= 1),
+    tier integer CHECK (tier >= 0),
     quantity numeric(39,12) NOT NULL,
     unit_price numeric(39,12),
     amount numeric(39,12) NOT NULL,
@@ -60,6 +60,7 @@ CREATE TABLE weir.line_items (
     CHECK (period_start < period_end),
     CHECK (window_start < window_end),
     CHECK (kind <> 'usage' OR meter IS NOT NULL),
+    CHECK (quantity <> 'NaN' AND amount <> 'NaN'),
     PRIMARY KEY (customer, period_start, line_item_id)
 ) PARTITION BY RANGE (period_start);
 
@@ -83,7 +84,7 @@ COMMENT ON COLUMN weir.line_items.component IS 'Which part of the price the amou
 COMMENT ON COLUMN weir.line_items.price_book IS 'Key of the price book.';
 COMMENT ON COLUMN weir.line_items.price_book_version IS 'Version of the price book; null where none was in force (a true-up before the first version).';
 COMMENT ON COLUMN weir.line_items.model IS 'Price model: per_unit, graduated, volume, package, percentage or flat; null for fees and true-ups.';
-COMMENT ON COLUMN weir.line_items.tier IS 'Tier of the price, from 1; null where there is none.';
+COMMENT ON COLUMN weir.line_items.tier IS 'Tier of the price, from 1; 0 for what concerns the whole price (free units, minimum, maximum); null for fees and true-ups.';
 COMMENT ON COLUMN weir.line_items.quantity IS 'Change of the quantity. The rows of a period add up to the period''s quantity.';
 COMMENT ON COLUMN weir.line_items.unit_price IS 'Price of one unit after the contract''s override; null where there is none.';
 COMMENT ON COLUMN weir.line_items.amount IS 'Change of the charge, not rounded to the currency. The rows of a period add up to the period''s charge.';
