@@ -97,6 +97,9 @@ struct weir_kafka_settings {
 enum weir_status weir_source_kafka_open(const struct weir_kafka_settings *settings,
                                         const struct weir_source_listener *listener, struct weir_source **ret_source,
                                         struct weir_error *reterr);
+/* How many offsets of the partition are yet to be returned, as far as the last fetch told; -1: not known, or not ours. The
+ * polling thread only; asks nobody. */
+int64_t weir_source_kafka_lag(const struct weir_source *source, int32_t partition);
 /* Librdkafka's own properties that weir sets and nobody may override, for --help and the README. NULL-terminated pairs. */
 extern const char *const weir_kafka_owned_properties[];
 
