@@ -1,0 +1,404 @@
+/* weir apply on a real PostgreSQL: what is stored, and every way of changing history that is refused. */
+#include <jansson.h>
+
+#include "common/model/catalog_document.h"
+#include "postgres_database.h"
+#include "rater/apply.h"
+#include "rater/rate.h"
+
+#define S(text) weir_slice_text(text)
+
+static struct database database;
+
+static void drop_database(void)
+{
+    database_drop(&database);
+} /* also after a failed assertion */
+
+TestSuite(apply, .fini = drop_database, .timeout = 60);
+
+/* The catalog that history was made with; each test changes it in one place. 2026-02 was rated: acme by its contract,
+ * zoo by the default one, and a free rider's usage of `calls` stays unpriced. */
+static const char catalog_text[] =
+    "{'meters':[{'key':'tokens','event_type':'t','aggregation':'sum','value':'data.n','window':'1h','group_by':['model'"
+    ",'region'],"
+    "  'where':{'data.ok':['yes','si'],'data.v':['1']}},"
+    " {'key':'calls','event_type':'c','aggregation':'count','window':'1h'},"
+    " {'key':'peak','event_type':'c','aggregation':'max','value':'data.n','window':'1h'},"
+    " {'key':'unused','event_type':'u','aggregation':'count','window':'1h'}],"
+    "'price_books':[{'key':'standard','version':1,'currency':'USD','effective_from':'2026-01-01T00:00:00Z',"
+    "  'prices':[{'meter':'tokens','model':'per_unit','unit_price':'0.50'},"
+    "   {'meter':'tokens','when':{'model':'large'},'model':'graduated','tiers':[{'up_to':'10','unit_price':'1'},"
+    "     {'up_to':null,'unit_price':'0.5','flat_fee':'2'}]}],"
+    "  'fees':[{'key':'base','amount':'1','per':'period','charged':'in_arrears'},"
+    "   {'key':'seat','amount':'2','per':'period','charged':'in_advance'}]},"
+    " {'key':'standard','version':2,'currency':'USD','effective_from':'2026-03-01T00:00:00Z',"
+    "  'prices':[{'meter':'tokens','model':'per_unit','unit_price':'0.40'}]},"
+    " {'key':'spare','version':1,'currency':'EUR','rounding':'half_up','effective_from':'2026-01-01T00:00:00Z',"
+    "  'prices':[{'meter':'unused','model':'flat','amount':'7'}]}],"
+    "'contracts':[{'key':'acme-1','customer':'acme','price_book':'standard','starts_at':'2026-01-01T00:00:00Z',"
+    "  'billing_period':'month','timezone':'UTC','overrides':[{'meter':'tokens','multiplier':'0.5'}],"
+    "  'commitments':[{'key':'floor','type':'minimum_spend','amount':'5','per':'period'}]},"
+    " {'key':'idle-1','customer':'idle','price_book':'spare','starts_at':'2026-01-01T00:00:00Z','ends_at':'2026-06-"
+    "01T00:00:00Z',"
+    "  'billing_period':'month','timezone':'UTC'}],"
+    "'default_contract':{'price_book':'standard','billing_period':'month','timezone':'UTC'}}";
+
+static json_t *catalog_json(void)
+{
+    char *text = strdup(catalog_text);
+    for (char *c = text; *c; c++)
+        *c = *c == '\'' ? '"' : *c;
+    json_t *catalog = json_loads(text, 0, NULL);
+    cr_assert(catalog);
+    free(text);
+    return catalog;
+}
+
+static struct weir_apply_report apply(json_t *catalog, bool dry_run)
+{
+    struct weir_apply_report report = {0};
+    struct weir_error error;
+    char *text = json_dumps(catalog, 0);
+    enum weir_status status = weir_apply_catalog(database.url, text, strlen(text), dry_run, &report, &error);
+    cr_assert_eq(status, WEIR_OK, "%s", error.text);
+    free(text);
+    return report;
+}
+
+static void rate_one(struct weir_rater *rater, const char *customer, const char *meter, const char *start_text)
+{
+    char key[WEIR_SERIES_KEY_MAX];
+    struct weir_error error;
+    bool has_groups = strcmp(meter, "tokens") == 0;
+    struct weir_series series = {.meter = S(meter),
+                                 .customer = S(customer),
+                                 .dimension_count = has_groups ? 2 : 0,
+                                 .dimensions = {{S("model"), S("large")}, {S("region"), S("eu")}}};
+    int64_t start;
+    cr_assert(weir_time_parse(S(start_text), &start));
+    struct weir_lane_window window = {
+        S("events:0"),
+        {weir_slice_of(key, weir_series_write(&series, key)), start, start + WEIR_HOUR, {3, weir_decimal_of(3), 0, 0}}};
+    cr_assert_eq(weir_rater_rate(rater, &window, 1, &error), WEIR_OK, "%s", error.text);
+}
+
+/* Applies the catalog and rates some of February with it. */
+static void make_history(bool applied)
+{
+    struct weir_catalog *catalog = NULL;
+    struct weir_ledger *ledger;
+    struct weir_rater *rater;
+    struct weir_mistake_list mistakes = {0};
+    struct weir_error error;
+
+    database_make(&database);
+    json_t *json = catalog_json();
+    if (applied) {
+        struct weir_apply_report report = apply(json, false);
+        cr_assert_eq(report.outcome, WEIR_APPLY_STORED);
+        weir_apply_report_free(&report);
+        cr_assert_eq(weir_apply_load_catalog(database.url, &catalog, &error), WEIR_OK, "%s", error.text);
+    } else {
+        char *text = json_dumps(json, 0);
+        cr_assert_eq(weir_catalog_parse("folder", text, strlen(text), &catalog, &mistakes), WEIR_OK);
+        free(text);
+    }
+    json_decref(json);
+    cr_assert_eq(weir_ledger_postgres_open(database.url, &ledger, &error), WEIR_OK, "%s", error.text);
+    cr_assert_eq(weir_rater_new(catalog, ledger, &rater, &error), WEIR_OK, "%s", error.text);
+    rate_one(rater, "acme", "tokens", "2026-02-10T00:00:00Z");
+    rate_one(rater, "acme", "tokens", "2026-02-10T05:00:00Z");
+    rate_one(rater, "zoo", "tokens", "2026-02-12T00:00:00Z");
+    rate_one(rater, "rider", "calls", "2026-02-12T00:00:00Z");
+    weir_rater_free(rater);
+    weir_ledger_free(ledger);
+    weir_catalog_free(catalog);
+}
+
+/* 1. stored
+ * ------------------------------------------------------------------------------------------------------------- */
+Test(apply, stores_and_reads_back)
+{
+    struct weir_catalog *catalog = NULL;
+    struct weir_error error;
+
+    database_make(&database);
+    cr_assert_eq(weir_apply_load_catalog(database.url, &catalog, &error), WEIR_REJECT);
+    cr_assert(strstr(error.text, "weir apply"), "%s", error.text);
+    json_t *json = catalog_json();
+    struct weir_apply_report report = apply(json, true);
+    cr_assert(report.outcome == WEIR_APPLY_STORED && report.catalog_version == 0);
+    weir_apply_report_free(&report);
+    cr_assert_eq(ask_number(&database, "SELECT count(*) FROM weir.catalog_versions"), 0, "a dry run stored");
+    report = apply(json, false);
+    cr_assert(report.outcome == WEIR_APPLY_STORED && report.catalog_version == 1);
+    cr_assert_eq(report.count, 10); /* 4 meters, 3 versions, 2 contracts, the default contract */
+    weir_apply_report_free(&report);
+    report = apply(json, false);
+    cr_assert(report.outcome == WEIR_APPLY_UNCHANGED && report.catalog_version == 1 && report.count == 0);
+    weir_apply_report_free(&report);
+    cr_assert_eq(weir_apply_load_catalog(database.url, &catalog, &error), WEIR_OK, "%s", error.text);
+    cr_assert_eq(catalog->meter_count, 4);
+    weir_catalog_free(catalog);
+    char *rows =
+        ask_text(&database,
+                 "SELECT concat((SELECT count(*) FROM weir.meters), ' ', (SELECT count(*) FROM weir.contracts), ' ',"
+                 " (SELECT count(*) FROM weir.price_book_versions), ' ', (SELECT string_agg(concat_ws('/', price_book,"
+                 " currency, currency_places, rounding), ' ' ORDER BY price_book) FROM weir.price_books))");
+    cr_assert_str_eq(rows, "4 3 3 spare/EUR/2/half_up standard/USD/2/half_even", "%s", rows);
+    free(rows);
+    json_decref(json);
+}
+
+/* The same said otherwise is the same. */
+Test(apply, compares_by_meaning)
+{
+    make_history(true);
+    json_t *json = catalog_json();
+    json_t *price =
+        json_array_get(json_object_get(json_array_get(json_object_get(json, "price_books"), 0), "prices"), 0);
+    json_object_set_new(price, "unit_price", json_string("0.5"));
+    json_object_set_new(price, "free_units", json_string("0.00"));
+    json_t *book = json_array_get(json_object_get(json, "price_books"), 0);
+    json_object_set_new(book, "rounding", json_string("half_even"));
+    json_object_set_new(book, "effective_from", json_string("2026-01-01T01:00:00+01:00"));
+    json_t *fees = json_object_get(book, "fees");
+    json_array_append(fees, json_array_get(fees, 0));
+    json_array_remove(fees, 0);
+    json_t *where = json_object_get(json_array_get(json_object_get(json, "meters"), 0), "where");
+    json_object_set_new(where, "data.ok", json_pack("[s,s]", "si", "yes"));
+    json_t *contract = json_array_get(json_object_get(json, "contracts"), 0);
+    json_object_set_new(contract, "ends_at", json_null());
+    json_t *meters = json_object_get(json, "meters");
+    json_array_append(meters, json_array_get(meters, 0));
+    json_array_remove(meters, 0);
+    struct weir_apply_report report = apply(json, false);
+    for (size_t i = 0; i < report.count; i++)
+        cr_log_info("%s", report.lines[i]);
+    cr_assert_eq(report.outcome, WEIR_APPLY_UNCHANGED, "%s", report.count ? report.lines[0] : "");
+    weir_apply_report_free(&report);
+    json_decref(json);
+}
+
+/* 2. changes
+ * -------------------------------------------------------------------------------------------------------------- */
+
+/* "price_books/0/prices/1/model": the parent of the last step, and the step. */
+static json_t *parent_of(json_t *root, const char *path, char step[64])
+{
+    for (;;) {
+        size_t length = strcspn(path, "/");
+        snprintf(step, 64, "%.*s", (int)length, path);
+        if (!path[length])
+            return root;
+        root = json_is_array(root) ? json_array_get(root, strtoul(step, NULL, 10)) : json_object_get(root, step);
+        cr_assert(root, "%s", path);
+        path += length + 1;
+    }
+}
+
+/* Sets the value (JSON with ' for "; NULL: removes it) at a path; a number beyond a list's end appends. */
+static void change(json_t *root, const char *path, const char *value_text)
+{
+    char step[64], text[2048];
+    json_t *parent = parent_of(root, path, step), *value = NULL;
+
+    if (value_text) {
+        snprintf(text, sizeof text, "%s", value_text);
+        for (char *c = text; *c; c++)
+            *c = *c == '\'' ? '"' : *c;
+        value = json_loads(text, JSON_DECODE_ANY, NULL);
+        cr_assert(value, "%s", text);
+    }
+    size_t index = strtoul(step, NULL, 10);
+    if (!json_is_array(parent))
+        value ? json_object_set_new(parent, step, value) : json_object_del(parent, step);
+    else if (!value)
+        json_array_remove(parent, index);
+    else if (index < json_array_size(parent))
+        json_array_set_new(parent, index, value);
+    else
+        json_array_append_new(parent, value);
+}
+
+struct attempt {
+    const char *path, *value;
+    const char *says; /* of the refusal; NULL: it is allowed */
+};
+
+static void try_all(const struct attempt *attempts, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        json_t *json = catalog_json();
+        change(json, attempts[i].path, attempts[i].value);
+        struct weir_apply_report report = apply(json, true);
+        if (attempts[i].says) {
+            cr_assert_eq(report.outcome, WEIR_APPLY_REFUSED, "%s = %s is allowed", attempts[i].path, attempts[i].value);
+            bool is_said = false;
+            for (size_t j = 0; j < report.count; j++)
+                is_said = is_said || strstr(report.lines[j], attempts[i].says);
+            cr_assert(is_said, "%s = %s: %s", attempts[i].path, attempts[i].value, report.lines[0]);
+            cr_assert(strchr(report.lines[0], ':') && !strchr(report.lines[0], '\n'), "%s", report.lines[0]);
+        } else {
+            cr_assert_eq(report.outcome, WEIR_APPLY_STORED, "%s = %s: %s", attempts[i].path, attempts[i].value,
+                         report.count ? report.lines[0] : "nothing changed");
+            cr_assert_geq(report.count, 1);
+        }
+        weir_apply_report_free(&report);
+        json_decref(json);
+    }
+}
+
+#define TRY(...)                                                                                                       \
+    static const struct attempt attempts[] = {__VA_ARGS__};                                                            \
+    try_all(attempts, sizeof attempts / sizeof *attempts)
+
+Test(apply, versions)
+{
+    make_history(true);
+    TRY({"price_books/0/prices/0/unit_price", "'0.51'", "standard' version 1"},
+        {"price_books/0/prices/1/tiers/1/flat_fee", "'3'", "standard' version 1"},
+        {"price_books/0/prices/0/maximum_amount", "'3'", "standard' version 1"},
+        {"price_books/0/fees/0/amount", "'3'", "standard' version 1"},
+        {"price_books/0/fees/1/charged", "'in_arrears'", "standard' version 1"},
+        {"price_books/0/fees/2", "{'key':'x','amount':'1','per':'period','charged':'in_advance'}",
+         "version never changes"},
+        {"price_books/0/prices/1/when/model", "'small'", "standard' version 1"},
+        {"price_books/0/prices/2", "{'meter':'calls','model':'flat','amount':'1'}", "standard' version 1"},
+        {"price_books/0/effective_from", "'2026-01-02T00:00:00Z'", "standard' version 1"},
+        {"price_books/1/prices/0/unit_price", "'0.41'", "standard' version 2"}, /* not rated yet, and still a version */
+        {"price_books/0", NULL, "standard' version 1 has rated usage and is missing"},
+        {"price_books/2/rounding", "'half_even'", "spare' version 1"},
+        {"price_books/1", NULL, NULL}, /* never rated: may go */
+        /* a new version may not reach back before what is rated... */
+        {"price_books/1",
+         "{'key':'standard','version':3,'currency':'USD','effective_from':'2026-02-12T00:00:00Z','prices':[{'meter':'"
+         "tokens','model':'per_unit','unit_price':'1'}]}",
+         "version 3 takes effect 2026-02-12T00:00:00Z"},
+        /* ...but may take effect after it */
+        {"price_books/1",
+         "{'key':'standard','version':3,'currency':'USD','effective_from':'2026-02-12T00:00:01Z','prices':[{'meter':'"
+         "tokens','model':'per_unit','unit_price':'1'}]}",
+         NULL},
+        {"price_books/3",
+         "{'key':'standard','version':3,'currency':'USD','effective_from':'2026-05-01T00:00:00Z','prices':[{'meter':'"
+         "tokens','model':'per_unit','unit_price':'1'}]}",
+         NULL},
+        {"price_books/3",
+         "{'key':'spare','version':2,'currency':'EUR','rounding':'half_up','effective_from':'2026-02-01T00:00:00Z'}",
+         NULL});
+}
+
+Test(apply, meters)
+{
+    make_history(true);
+    TRY({"meters/0/aggregation", "'avg'", "meter 'tokens' has rated usage, and its aggregation changed"},
+        {"meters/0/value", "'data.other'", "its value changed"}, {"meters/0/window", "'15m'", "its window changed"},
+        {"meters/0/group_by", "['model','region','zone']", "its group_by changed"},
+        {"meters/0/group_by", "['region','model']", "its group_by changed"},
+        {"meters/1/window", "'1d'",
+         "meter 'calls' has rated usage, and its window changed"}, /* unpriced usage is usage */
+        {"meters/1", NULL, "meter 'calls' has rated usage and is missing"}, {"meters/0/where/data.ok", "['yes']", NULL},
+        {"meters/0/event_type", "'t2'", NULL}, {"meters/2/rollup", "'sum'", NULL}, {"meters/3/window", "'1d'", NULL},
+        {"meters/2", NULL, NULL},
+        {"meters/4", "{'key':'new','event_type':'u','aggregation':'count','window':'1h'}", NULL});
+}
+
+Test(apply, contracts)
+{
+    make_history(true);
+    TRY({"contracts/0/customer", "'acme2'", "contract 'acme-1' has rated periods, and its customer changed"},
+        {"contracts/0/price_book", "'spare'", "its price_book changed"},
+        {"contracts/0/starts_at", "'2026-01-02T00:00:00Z'", "its starts_at changed"},
+        {"contracts/0/billing_period", "'quarter'", "its billing_period changed"},
+        {"contracts/0/timezone", "'Europe/Berlin'", "its timezone changed"},
+        {"contracts/0/overrides/0/multiplier", "'0.6'", "its overrides changed"},
+        {"contracts/0/overrides", NULL, "its overrides changed"},
+        {"contracts/0/commitments/0/amount", "'6'", "its commitments changed"},
+        {"contracts/0/commitments", NULL, "its commitments changed"},
+        {"contracts/0", NULL, "contract 'acme-1' of customer 'acme' has rated periods and is missing"},
+        {"contracts/0/ends_at", "'2026-02-10T05:00:00Z'", "its last rated window ends 2026-02-10T06:00:00Z"},
+        {"contracts/0/ends_at", "'2026-02-10T06:00:00Z'", NULL},
+        {"contracts/0/ends_at", "'2027-01-01T00:00:00Z'", NULL}, {"contracts/1/customer", "'idle2'", NULL},
+        {"contracts/1/billing_period", "'day'", NULL}, {"contracts/1", NULL, NULL},
+        /* zoo was billed by the default contract on 12 February, rider's usage has no price */
+        {"contracts/2",
+         "{'key':'zoo-1','customer':'zoo','price_book':'standard','starts_at':'2026-02-12T00:00:00Z','billing_period':'"
+         "month','timezone':'UTC'}",
+         "contract 'zoo-1' covers the window of 2026-02-12T00:00:00Z"},
+        {"contracts/2",
+         "{'key':'zoo-1','customer':'zoo','price_book':'standard','starts_at':'2026-02-12T01:00:00Z','billing_period':'"
+         "month','timezone':'UTC'}",
+         NULL},
+        {"contracts/2",
+         "{'key':'zoo-1','customer':'zoo','price_book':'standard','starts_at':'2026-01-01T00:00:00Z','ends_at':'2026-"
+         "02-12T00:00:00Z','billing_period':'month','timezone':'UTC'}",
+         NULL},
+        {"contracts/2",
+         "{'key':'rider-1','customer':'rider','price_book':'spare','starts_at':'2026-01-01T00:00:00Z','billing_period':"
+         "'month','timezone':'UTC'}",
+         NULL},
+        {"contracts/1/customer", "'zoo'", "contract 'idle-1' covers the window"},
+        {"default_contract/timezone", "'Europe/Berlin'",
+         "default_contract has rated periods, and its timezone changed"},
+        {"default_contract/price_book", "'spare'", "its price_book changed"},
+        {"default_contract", NULL, "default_contract has rated periods and is missing"});
+}
+
+/* Terms may only grow over what nobody else has billed. */
+Test(apply, a_contract_that_grows)
+{
+    make_history(true);
+    json_t *json = catalog_json();
+    change(json, "contracts/2",
+           "{'key':'zoo-1','customer':'zoo','price_book':'standard','starts_at':'2026-01-01T00:00:00Z',"
+           "'ends_at':'2026-02-01T00:00:00Z','billing_period':'month','timezone':'UTC'}");
+    struct weir_apply_report report = apply(json, false);
+    cr_assert_eq(report.outcome, WEIR_APPLY_STORED);
+    cr_assert_str_eq(report.lines[0], "+ contract zoo-1 of zoo");
+    weir_apply_report_free(&report);
+    change(json, "contracts/2/ends_at", "'2026-03-01T00:00:00Z'");
+    report = apply(json, false);
+    cr_assert_eq(report.outcome, WEIR_APPLY_REFUSED);
+    weir_apply_report_free(&report);
+    change(json, "contracts/2/ends_at", "'2026-02-11T00:00:00Z'");
+    report = apply(json, false);
+    cr_assert_eq(report.outcome, WEIR_APPLY_STORED);
+    cr_assert_str_eq(report.lines[0], "~ contract zoo-1 of zoo: ends_at", "%s", report.lines[0]);
+    cr_assert_eq(ask_number(&database, "SELECT max(catalog_version) FROM weir.catalog_versions"), 3);
+    weir_apply_report_free(&report);
+    json_decref(json);
+}
+
+/* Raters had the catalog from a folder: what they rated counts, though nothing was ever applied. */
+Test(apply, the_first_catalog_must_hold_what_was_rated)
+{
+    make_history(false);
+    TRY({"meters/4", "{'key':'new','event_type':'u','aggregation':'count','window':'1h'}", NULL},
+        {"price_books/0", NULL, "standard' version 1 has rated usage and is missing"},
+        {"contracts/0", NULL, "contract 'acme-1' of customer 'acme' has rated periods and is missing"},
+        {"contracts/0/key", "'acme-2'", "contract 'acme-2' covers the window of 2026-02-10T05:00:00Z"},
+        {"default_contract", NULL, "default_contract has rated periods and is missing"});
+}
+
+Test(apply, refuses_an_invalid_catalog)
+{
+    static const char text[] = "{\"meters\":[{\"key\":\"m\"}]}";
+    struct weir_apply_report report = {0};
+    struct weir_error error = {{0}};
+
+    database_make(&database);
+    cr_assert_eq(weir_apply_catalog(database.url, text, sizeof text - 1, false, &report, &error), WEIR_REJECT);
+    cr_assert(strstr(error.text, "weir check"), "%s", error.text);
+}
+
+Test(apply, without_a_schema)
+{
+    struct weir_catalog *catalog = NULL;
+    struct weir_error error = {{0}};
+
+    database_make_empty(&database);
+    cr_assert_eq(weir_apply_load_catalog(database.url, &catalog, &error), WEIR_FATAL);
+    cr_assert(strstr(error.text, "weir migrate"), "%s", error.text);
+}
