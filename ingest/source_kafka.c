@@ -16,7 +16,7 @@ enum {
     CALL_MS = 10000,     /* synchronous questions to the brokers */
     ASK_MS = 2500,       /* one question of several tries */
     PROBE_MS = 100,      /* is anybody there again? */
-    REACH_MS = 30000,    /* until_end: how long brokers may stay away */
+    REACH_MS = 30000,
     SEEK_MS = 30000,     /* librdkafka may take this long until it can seek */
     SLICE_MS = 100,      /* of a wait for messages: in between, what a rebalance left to do is done */
     COMMIT_MS = 1000,
@@ -24,6 +24,7 @@ enum {
     REBALANCE_MS = 2000, /* no commits for so long after partitions were revoked */
     END_CHECK_MS = 250,
     COMPLAIN_MS = 10000,
+    JOIN_MS = 5000,
 };
 
 struct partition {
@@ -47,6 +48,7 @@ struct kafka_source {
     rd_kafka_queue_t *queue;
     char *topic, *brokers;
     bool until_end;
+    int reach_ms;
     bool is_cooperative;
     bool is_closing;     /* leaving the group by ourselves */
     bool has_joined;     /* has been told what its partitions are, though it may be none */
@@ -279,8 +281,8 @@ static void watch_brokers(struct kafka_source *source)
         source->down_since = 0;
         return;
     }
-    if (source->until_end && now - source->down_since >= REACH_MS) {
-        weir_fail(&error, WEIR_FATAL, "Kafka at %s has not answered for %d s: %s", source->brokers, REACH_MS / 1000,
+    if (source->until_end && now - source->down_since >= source->reach_ms) {
+        weir_fail(&error, WEIR_FATAL, "Kafka at %s has not answered for %d s: %s", source->brokers, source->reach_ms / 1000,
                   source->last_reason);
         fail(source, &error);
         return;
@@ -506,7 +508,7 @@ static enum weir_status ask_ends(struct kafka_source *source, struct weir_error 
 /* Where the topic ends now, for until_end. */
 static enum weir_status find_ends(struct kafka_source *source, struct weir_error *reterr)
 {
-    int64_t deadline = monotonic_ms() + REACH_MS;
+    int64_t deadline = monotonic_ms() + source->reach_ms;
     enum weir_status status;
 
     while ((status = ask_ends(source, reterr)) == WEIR_RETRY && monotonic_ms() < deadline) {
@@ -518,7 +520,7 @@ static enum weir_status find_ends(struct kafka_source *source, struct weir_error
     if (!*source->last_reason)
         return WEIR_FATAL;
     return weir_fail(reterr, WEIR_FATAL, "Kafka at %s has not answered for %d s: %s. Is it up, and kafka.brokers right?",
-                     source->brokers, REACH_MS / 1000, source->last_reason);
+                     source->brokers, source->reach_ms / 1000, source->last_reason);
 }
 
 /* 6. the interface --------------------------------------------------------------------------------------------------------------- */
@@ -641,6 +643,22 @@ int64_t weir_source_kafka_lag(const struct weir_source *self, int32_t number)
     return position < 0 ? -1 : high > position ? high - position : 0;
 }
 
+/* A member that has no id yet cannot take leave, and the group would wait for it until its session times out. */
+static void wait_for_member_id(struct kafka_source *source)
+{
+    int64_t deadline = monotonic_ms() + JOIN_MS;
+    bool has_id = source->has_joined;
+
+    while (!has_id && monotonic_ms() < deadline) {
+        char *id = rd_kafka_memberid(source->handle);
+        has_id = id && *id;
+        rd_kafka_mem_free(source->handle, id);
+        ssize_t got = has_id ? 0 : rd_kafka_consume_batch_queue(source->queue, JOIN_MS / 50, source->held, 1);
+        source->held_count = got > 0 ? (size_t)got : 0;
+        give_back(source);
+    }
+}
+
 static void free_source(struct weir_source *self)
 {
     struct kafka_source *source = (struct kafka_source *)self;
@@ -648,6 +666,7 @@ static void free_source(struct weir_source *self)
     give_back(source);
     source->is_closing = true;
     if (source->queue) {
+        wait_for_member_id(source);
         rd_kafka_queue_destroy(source->queue);
         rd_kafka_consumer_close(source->handle); /* revokes everything: the listener hands the lanes over */
     }
@@ -671,6 +690,7 @@ static enum weir_status open_consumer(struct kafka_source *source, const struct 
         {"fetch.message.max.bytes", "4194304"},
         {"queued.max.messages.kbytes", "65536"},
         {"queued.min.messages", "200000"},
+        {"session.timeout.ms", "10000"}, /* how long the lanes of a worker that died wait for another one */
         {"client.id", "weir-ingest"},
         {NULL, NULL},
     };
@@ -722,6 +742,7 @@ enum weir_status weir_source_kafka_open(const struct weir_kafka_settings *settin
     source->source.ops = &ops;
     source->listener = *listener;
     source->until_end = settings->until_end;
+    source->reach_ms = settings->reach_ms ? settings->reach_ms : REACH_MS;
     source->last_complaint = -COMPLAIN_MS;
     source->topic = weir_copy_text(settings->topic, strlen(settings->topic));
     source->brokers = weir_copy_text(settings->brokers, strlen(settings->brokers));
