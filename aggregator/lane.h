@@ -31,11 +31,11 @@ struct weir_lane_settings {
 
 enum weir_outcome {
     WEIR_OUTCOME_COUNTED,
-    WEIR_OUTCOME_UNPRICED,  /* counted, and at least one of its windows has no price */
+    WEIR_OUTCOME_UNPRICED, /* counted, and at least one of its windows has no price */
     WEIR_OUTCOME_DUPLICATE,
     WEIR_OUTCOME_UNMATCHED,
-    WEIR_OUTCOME_REJECTED,  /* to quarantine; why is in *reterr */
-    WEIR_OUTCOME_FULL,      /* windows_max or ids_max is reached: nothing changed, the lane cannot go on */
+    WEIR_OUTCOME_REJECTED, /* to quarantine; why is in *reterr */
+    WEIR_OUTCOME_FULL,     /* windows_max or ids_max is reached: nothing changed, the lane cannot go on */
 };
 
 struct weir_lane;
@@ -66,8 +66,9 @@ void weir_lane_hash(const struct weir_lane *lane, const struct weir_event *event
 /* Stages 0, 1, 2 in this order, each for all events of a group before the next stage. */
 void weir_lane_prefetch(const struct weir_lane *lane, const struct weir_lane_hashes *hashes, uint32_t count, int stage);
 
-/* Takes one event that decoded and passed check_time. hashes are of this lane and this event. sequence: its offset, not below the lane's next_offset. With
- * count 0 the event is unmatched. Whatever the outcome but FULL, the lane's next offset is now sequence + 1. */
+/* Takes one event that decoded and passed check_time. hashes are of this lane and this event. sequence: its offset, not
+ * below the lane's next_offset. With count 0 the event is unmatched. Whatever the outcome but FULL, the lane's next
+ * offset is now sequence + 1. */
 enum weir_outcome weir_lane_take(struct weir_lane *lane, const struct weir_event *event,
                                  const struct weir_reading *readings, uint32_t count,
                                  const struct weir_lane_hashes *hashes, int64_t sequence,

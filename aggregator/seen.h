@@ -1,11 +1,11 @@
 /* The ids that a lane has counted: answers "was this one counted before, and with the same content?".
  *
  * An id is a 64-bit keyed fingerprint of (source, id). With n ids remembered, the chance that a new one is taken for an
- * old one is n / 2^64: one in 1.8 * 10^12 for 10 million. A 32-bit fingerprint of the content tells a resend from a conflict; the
- * key is the lane's secret, so that no producer can aim for a collision.
+ * old one is n / 2^64: one in 1.8 * 10^12 for 10 million. A 32-bit fingerprint of the content tells a resend from a
+ * conflict; the key is the lane's secret, so that no producer can aim for a collision.
  *
- * Open addressing with linear probing, 16 bytes a slot, at most 7/8 full. Buckets exist only to forget: an id stands in the bucket of the
- * lane's highest event time when it was counted (minutes since 1970). One owner thread.
+ * Open addressing with linear probing, 16 bytes a slot, at most 7/8 full. Buckets exist only to forget: an id stands in
+ * the bucket of the lane's highest event time when it was counted (minutes since 1970). One owner thread.
  */
 #ifndef WEIR_AGGREGATOR_SEEN_H
 #define WEIR_AGGREGATOR_SEEN_H

@@ -35,7 +35,10 @@ struct weir_unique_set *weir_unique_set_free(struct weir_unique_set *set)
     return NULL;
 }
 
-static bool is_free(struct weir_hash128 slot) { return slot.low == 0 && slot.high == 0; }
+static bool is_free(struct weir_hash128 slot)
+{
+    return slot.low == 0 && slot.high == 0;
+}
 
 static struct weir_hash128 stored(struct weir_hash128 text)
 {
@@ -111,7 +114,10 @@ struct weir_slice weir_unique_set_new_texts(const struct weir_unique_set *set)
     return weir_slice_of((const char *)set->fresh, set->fresh_count * sizeof *set->fresh);
 }
 
-void weir_unique_set_mark_stored(struct weir_unique_set *set) { set->fresh_count = 0; }
+void weir_unique_set_mark_stored(struct weir_unique_set *set)
+{
+    set->fresh_count = 0;
+}
 
 size_t weir_unique_set_bytes(const struct weir_unique_set *set)
 {

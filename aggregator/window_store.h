@@ -18,12 +18,13 @@
 #include "common/status.h"
 
 enum {
-    WEIR_ID_BYTES = 12,          /* 8 bytes fingerprint of (source, id) | 4 bytes of the content's, as the lane made them */
+    WEIR_ID_BYTES = 12, /* 8 bytes fingerprint of (source, id) | 4 bytes of the content's, as the lane made them */
     WEIR_LANE_SECRET_BYTES = 32, /* keys the lane's fingerprints; made once, by the first owner */
     WEIR_LANE_NAME_MAX = 249 + 1 + 10,
 };
 
-/* Events by what became of them, since the lane began. read = all the others added up except unpriced, which the rater knows. */
+/* Events by what became of them, since the lane began. read = all the others added up except unpriced, which the rater
+ * knows. */
 struct weir_lane_counts {
     uint64_t read;
     uint64_t counted;
@@ -34,11 +35,11 @@ struct weir_lane_counts {
 
 /* The scalars of a lane's cut. */
 struct weir_lane_state {
-    uint64_t epoch;         /* the owner's; 0: never owned */
-    int64_t next_offset;    /* everything below is in the cut; -1: nothing yet */
-    int64_t high;           /* highest accepted event time; 0: none yet */
-    int64_t watermark;      /* windows that end at or before it are closed; 0: none yet */
-    int64_t first_time;     /* lowest and highest time of all counted events; first > last: none counted yet */
+    uint64_t epoch;      /* the owner's; 0: never owned */
+    int64_t next_offset; /* everything below is in the cut; -1: nothing yet */
+    int64_t high;        /* highest accepted event time; 0: none yet */
+    int64_t watermark;   /* windows that end at or before it are closed; 0: none yet */
+    int64_t first_time;  /* lowest and highest time of all counted events; first > last: none counted yet */
     int64_t last_time;
     struct weir_lane_counts counts;
     unsigned char secret[WEIR_LANE_SECRET_BYTES];
@@ -90,15 +91,17 @@ struct weir_window_store_ops {
 
     /* 1. Lanes. Statuses: WEIR_OK, WEIR_RETRY (not reached or busy: same call again), WEIR_FENCED, WEIR_FATAL. */
 
-    /* Become the owner: epoch + 1, which fences every earlier owner, then the whole cut through the loader (which may be NULL).
-     * A lane never seen gets `secret`, next_offset -1. The load is one consistent cut. */
+    /* Become the owner: epoch + 1, which fences every earlier owner, then the whole cut through the loader (which may
+     * be NULL). A lane never seen gets `secret`, next_offset -1. The load is one consistent cut. */
     enum weir_status (*take_lane)(struct weir_window_store *store, struct weir_slice lane,
                                   const unsigned char secret[WEIR_LANE_SECRET_BYTES],
                                   const struct weir_lane_loader *loader, struct weir_lane_state *ret_state,
                                   struct weir_error *reterr);
     /* WEIR_FENCED: the epoch or the expected offset is not the stored one; nothing was written. After WEIR_RETRY it may
-     * or may not have been written; the same cut again is harmless (a stored next_offset and cut number equal to this cut's is WEIR_OK). */
-    enum weir_status (*write_cut)(struct weir_window_store *store, const struct weir_cut *cut, struct weir_error *reterr);
+     * or may not have been written; the same cut again is harmless (a stored next_offset and cut number equal to this
+     * cut's is WEIR_OK). */
+    enum weir_status (*write_cut)(struct weir_window_store *store, const struct weir_cut *cut,
+                                  struct weir_error *reterr);
 
     /* 2. Raters and reconcile. */
 
@@ -128,8 +131,10 @@ struct weir_window_store {
 /* In memory, for `weir rate` and tests. One handle shared by all users on one thread. Never forgets a window. */
 struct weir_window_store *weir_store_memory_new(void);
 
-/* redis://[user:password@]host:port[/database] or unix:/path. Connects at first use; reconnects by itself (WEIR_RETRY meanwhile). */
-enum weir_status weir_store_redis_open(const char *url, struct weir_window_store **ret_store, struct weir_error *reterr);
+/* redis://[user:password@]host:port[/database] or unix:/path. Connects at first use; reconnects by itself (WEIR_RETRY
+ * meanwhile). */
+enum weir_status weir_store_redis_open(const char *url, struct weir_window_store **ret_store,
+                                       struct weir_error *reterr);
 
 static inline void weir_window_store_free(struct weir_window_store *store)
 {

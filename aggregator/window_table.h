@@ -1,7 +1,8 @@
 /* A lane's windows in memory: totals by (series, start), what changed since the last cut, and which are due to close.
  *
- * A series (meter, customer, dimensions) is interned while it has windows; a window is 64 bytes beside its index slot. Both tables are open
- * addressing with growth; nothing is allocated for an event that hits a known window. One owner thread.
+ * A series (meter, customer, dimensions) is interned while it has windows; a window is 64 bytes beside its index slot.
+ * Both tables are open addressing with growth; nothing is allocated for an event that hits a known window. One owner
+ * thread.
  */
 #ifndef WEIR_AGGREGATOR_WINDOW_TABLE_H
 #define WEIR_AGGREGATOR_WINDOW_TABLE_H
@@ -34,18 +35,18 @@ struct weir_window_table *weir_window_table_new(const struct weir_catalog *catal
                                                 const struct weir_unpriced_check *check);
 struct weir_window_table *weir_window_table_free(struct weir_window_table *table); /* NULL in, NULL out */
 /* Keys the fingerprints of unique texts; before the first event or restored window. */
-void weir_window_table_set_secret(struct weir_window_table *table,
-                                  const unsigned char secret[WEIR_LANE_SECRET_BYTES]);
+void weir_window_table_set_secret(struct weir_window_table *table, const unsigned char secret[WEIR_LANE_SECRET_BYTES]);
 
 /* The series' hash; customer_hash is weir_hash64 of the customer with seed 0. */
 uint64_t weir_window_table_hash(const struct weir_window_table *table, const struct weir_reading *reading,
                                 uint64_t customer_hash);
-/* Fetches what prepare will touch, one dependent step a stage (0, 1, 2), so that a group of events waits for memory together. */
+/* Fetches what prepare will touch, one dependent step a stage (0, 1, 2), so that a group of events waits for memory
+ * together. */
 void weir_window_table_prefetch(const struct weir_window_table *table, uint64_t series_hash, int stage);
 
 /* Finds or makes the window and works out its total after the reading, changing nothing that counts. WEIR_AGAIN: the
- * limit is reached. WEIR_REJECT: the total does not fit. Several changes of one event (its meters differ, so their windows do) are
- * prepared first and applied together, so that an event counts whole or not at all. */
+ * limit is reached. WEIR_REJECT: the total does not fit. Several changes of one event (its meters differ, so their
+ * windows do) are prepared first and applied together, so that an event counts whole or not at all. */
 enum weir_status weir_window_table_prepare(struct weir_window_table *table, const struct weir_reading *reading,
                                            struct weir_slice customer, uint64_t series_hash, int64_t time,
                                            int64_t offset, struct weir_window_change *ret_change);

@@ -17,9 +17,10 @@ static const struct weir_usage usage = {
     .command = WEIR_COMMAND_INGEST,
     .name = "weir ingest",
     .arguments = "[OPTIONS]",
-    .purpose = "Consumes usage events from Kafka, rolls them into windows and keeps those in Redis, each event counted\n"
-               "once. Start as many as there are partitions at most; they share the partitions. SIGTERM stops cleanly:\n"
-               "what was read is written and the partitions go to the other workers.",
+    .purpose =
+        "Consumes usage events from Kafka, rolls them into windows and keeps those in Redis, each event counted\n"
+        "once. Start as many as there are partitions at most; they share the partitions. SIGTERM stops cleanly:\n"
+        "what was read is written and the partitions go to the other workers.",
     .example = "WEIR_KAFKA_BROKERS=127.0.0.1:9092 weir ingest --catalog deploy/example/catalog --until-end",
 };
 
@@ -46,9 +47,9 @@ static int64_t store_is_up(void *context)
 
 static void add_metrics(struct weir_metrics *metrics, struct weir_worker_gauges *gauges)
 {
-    static const char *const outcomes[WEIR_OUTCOME_FULL] = {
-        "outcome=\"counted\"", "outcome=\"unpriced\"", "outcome=\"duplicate\"", "outcome=\"unmatched\"",
-        "outcome=\"quarantined\""};
+    static const char *const outcomes[WEIR_OUTCOME_FULL] = {"outcome=\"counted\"", "outcome=\"unpriced\"",
+                                                            "outcome=\"duplicate\"", "outcome=\"unmatched\"",
+                                                            "outcome=\"quarantined\""};
     static char reasons[WEIR_REASON_COUNT][48];
 
     for (int i = 0; i < WEIR_OUTCOME_FULL; i++)
@@ -112,8 +113,8 @@ static enum weir_status set_up(struct ingest *ingest, struct weir_source **ret_s
                                             &ingest->quarantine, reterr);
     if (status != WEIR_OK)
         return status;
-    ingest->worker = weir_worker_new(ingest->catalog, &worker, ingest->consumer_store, ingest->writer_store,
-                                     ingest->quarantine);
+    ingest->worker =
+        weir_worker_new(ingest->catalog, &worker, ingest->consumer_store, ingest->writer_store, ingest->quarantine);
     struct weir_source_listener listener = weir_worker_listener(ingest->worker);
     ingest->metrics = weir_metrics_new();
     add_metrics(ingest->metrics, weir_worker_gauges(ingest->worker));
@@ -133,8 +134,8 @@ static void report(const struct ingest *ingest, int64_t took)
             "weir ingest: read=%" PRIu64 " counted=%" PRIu64 " duplicate=%" PRIu64 " unmatched=%" PRIu64
             " quarantined=%" PRIu64 " seconds=%" PRIu64 ".%03" PRIu64 " events_per_second=%" PRIu64 "\n",
             read, outcomes[WEIR_OUTCOME_COUNTED] + outcomes[WEIR_OUTCOME_UNPRICED], outcomes[WEIR_OUTCOME_DUPLICATE],
-            outcomes[WEIR_OUTCOME_UNMATCHED], outcomes[WEIR_OUTCOME_REJECTED], milliseconds / 1000,
-            milliseconds % 1000, read * 1000 / (milliseconds ? milliseconds : 1));
+            outcomes[WEIR_OUTCOME_UNMATCHED], outcomes[WEIR_OUTCOME_REJECTED], milliseconds / 1000, milliseconds % 1000,
+            read * 1000 / (milliseconds ? milliseconds : 1));
 }
 
 int weir_command_ingest(int argc, char **argv)

@@ -14,9 +14,10 @@ static const struct weir_usage usage = {
     .command = WEIR_COMMAND_PRODUCE,
     .name = "weir produce",
     .arguments = "[OPTIONS] FILE...",
-    .purpose = "Publishes NDJSON events (- is standard input; .gz and .zst are read as they are) to the topic, keyed by\n"
-               "customer, so that a customer stays in one partition. Lines that are no valid event go out as they are,\n"
-               "without a key: finding them is the ingest worker's business.",
+    .purpose =
+        "Publishes NDJSON events (- is standard input; .gz and .zst are read as they are) to the topic, keyed by\n"
+        "customer, so that a customer stays in one partition. Lines that are no valid event go out as they are,\n"
+        "without a key: finding them is the ingest worker's business.",
     .example = "weir produce --kafka-topic events deploy/example/events.ndjson",
     .takes_files = true,
 };
@@ -108,7 +109,9 @@ int weir_command_produce(int argc, char **argv)
     enum weir_status status = run(&settings, &no_meters, &producing, &error);
     if (status == WEIR_OK) {
         uint64_t milliseconds = (uint64_t)((weir_time_now() - started) / 1000000);
-        fprintf(stderr, "weir produce: published %" PRIu64 " events (%" PRIu64 " without a key) to %s in %" PRIu64 ".%03" PRIu64 " s\n",
+        fprintf(stderr,
+                "weir produce: published %" PRIu64 " events (%" PRIu64 " without a key) to %s in %" PRIu64 ".%03" PRIu64
+                " s\n",
                 producing.sent, producing.without_key, settings.kafka_topic, milliseconds / 1000, milliseconds % 1000);
     } else {
         fprintf(stderr, "weir produce: %s\n", error.text);

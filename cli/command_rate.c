@@ -18,14 +18,17 @@ enum { WINDOWS_PER_BATCH = 65536 };
 
 static const char help[] =
     "usage: weir rate --catalog DIR [OPTIONS] FILE...\n\n"
-    "Meters and rates the events in FILEs (NDJSON CloudEvents; - is standard input; .gz and .zst are read as they are)\n"
-    "and writes the line items. Nothing but this binary is needed. Every billing period that the events span counts as ended.\n\n"
+    "Meters and rates the events in FILEs (NDJSON CloudEvents; - is standard input; .gz and .zst are read as they "
+    "are)\n"
+    "and writes the line items. Nothing but this binary is needed. Every billing period that the events span counts as "
+    "ended.\n\n"
     "  --catalog DIR        folder of JSON files, or one file (required)\n"
     "  --format FORMAT      table (default), csv or ndjson\n"
     "  --summary            one row per customer, contract, period, item and kind instead of line items\n"
     "  --output FILE        write there instead of to standard output\n"
     "  --quarantine FILE    keep events that cannot be counted there, with their reasons (NDJSON)\n"
-    "  --keep-open          leave periods open that the events do not reach the end of: no fees in arrears, no true-ups\n"
+    "  --keep-open          leave periods open that the events do not reach the end of: no fees in arrears, no "
+    "true-ups\n"
     "  --help               this text\n\n"
     "The last line on stderr counts the events. Exit status: 0 done, 1 failed, 2 bad usage or bad catalog.\n\n"
     "example: weir rate --catalog deploy/example/catalog --summary deploy/example/events.ndjson\n";
@@ -52,7 +55,8 @@ struct run {
     struct weir_rater *rater;
 };
 
-/* 1. the command line ------------------------------------------------------------------------------------------------ */
+/* 1. the command line ------------------------------------------------------------------------------------------------
+ */
 static int bad_usage(const char *what, const char *found)
 {
     fprintf(stderr, "weir rate: %s%s; `weir rate --help` shows how\n", what, found);
@@ -63,10 +67,14 @@ static int bad_usage(const char *what, const char *found)
 static int parse(int argc, char **argv, struct request *ret_request)
 {
     static const struct option options[] = {
-        {"catalog", required_argument, NULL, 'c'}, {"format", required_argument, NULL, 'f'},
-        {"summary", no_argument, NULL, 's'},       {"output", required_argument, NULL, 'o'},
-        {"quarantine", required_argument, NULL, 'q'}, {"keep-open", no_argument, NULL, 'k'},
-        {"help", no_argument, NULL, 'h'},          {0},
+        {"catalog", required_argument, NULL, 'c'},
+        {"format", required_argument, NULL, 'f'},
+        {"summary", no_argument, NULL, 's'},
+        {"output", required_argument, NULL, 'o'},
+        {"quarantine", required_argument, NULL, 'q'},
+        {"keep-open", no_argument, NULL, 'k'},
+        {"help", no_argument, NULL, 'h'},
+        {0},
     };
     static const char *const formats[] = {"table", "csv", "ndjson"};
     struct request request = {.format = WEIR_LEDGER_TABLE};
@@ -76,7 +84,9 @@ static int parse(int argc, char **argv, struct request *ret_request)
     while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
         size_t format = 0;
         switch (option) {
-        case 'c': request.catalog = optarg; break;
+        case 'c':
+            request.catalog = optarg;
+            break;
         case 'f':
             while (format < 3 && strcmp(optarg, formats[format]) != 0)
                 format++;
@@ -84,12 +94,23 @@ static int parse(int argc, char **argv, struct request *ret_request)
                 return bad_usage("--format is table, csv or ndjson, not ", optarg);
             request.format = (enum weir_ledger_format)format;
             break;
-        case 's': request.is_summary = true; break;
-        case 'o': request.output = optarg; break;
-        case 'q': request.quarantine = optarg; break;
-        case 'k': request.is_open = true; break;
-        case 'h': fputs(help, stdout); return WEIR_EXIT_DONE;
-        default: return WEIR_EXIT_USAGE; /* getopt has said which option */
+        case 's':
+            request.is_summary = true;
+            break;
+        case 'o':
+            request.output = optarg;
+            break;
+        case 'q':
+            request.quarantine = optarg;
+            break;
+        case 'k':
+            request.is_open = true;
+            break;
+        case 'h':
+            fputs(help, stdout);
+            return WEIR_EXIT_DONE;
+        default:
+            return WEIR_EXIT_USAGE; /* getopt has said which option */
         }
     }
     if (!request.catalog)
@@ -102,7 +123,8 @@ static int parse(int argc, char **argv, struct request *ret_request)
     return -1;
 }
 
-/* 2. setting up ------------------------------------------------------------------------------------------------------- */
+/* 2. setting up -------------------------------------------------------------------------------------------------------
+ */
 static bool find_unpriced(void *context, struct weir_slice series_key, int64_t start)
 {
     return weir_find_unpriced(context, series_key, start) != WEIR_UNPRICED_PRICED;
@@ -161,7 +183,8 @@ static void tear_down(const struct request *request, struct run *run)
     weir_catalog_free(run->catalog);
 }
 
-/* 3. the way ------------------------------------------------------------------------------------------------------------ */
+/* 3. the way
+ * ------------------------------------------------------------------------------------------------------------ */
 static enum weir_status meter(struct run *run, struct weir_error *reterr)
 {
     static struct weir_message messages[WEIR_POLL_MESSAGES_MAX];

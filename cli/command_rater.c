@@ -20,9 +20,10 @@ static const struct weir_usage usage = {
     .command = WEIR_COMMAND_RATER,
     .name = "weir rater",
     .arguments = "[OPTIONS]",
-    .purpose = "Rates closed windows: compares each window's total in Redis with what was rated before, and writes the\n"
-               "difference as line items to PostgreSQL. Several raters share the lanes. Also settles billing periods:\n"
-               "fees and true-ups. SIGTERM stops after the transaction under way.",
+    .purpose =
+        "Rates closed windows: compares each window's total in Redis with what was rated before, and writes the\n"
+        "difference as line items to PostgreSQL. Several raters share the lanes. Also settles billing periods:\n"
+        "fees and true-ups. SIGTERM stops after the transaction under way.",
     .example = "WEIR_REDIS_URL=redis://127.0.0.1:6379 weir rater --postgres-url postgresql:///weir --until-done",
 };
 
@@ -49,7 +50,8 @@ struct rating {
     _Atomic uint64_t line_items, windows_rated, unpriced, stale, transactions, retries;
 };
 
-/* 1. what there is -------------------------------------------------------------------------------------------------- */
+/* 1. what there is --------------------------------------------------------------------------------------------------
+ */
 static void add_lane(void *context, struct weir_slice name, const struct weir_lane_state *state)
 {
     struct rating *rating = context;
@@ -95,7 +97,8 @@ static struct weir_horizon horizon_of(const struct rating *rating)
     return horizon;
 }
 
-/* 2. one round ---------------------------------------------------------------------------------------------------------- */
+/* 2. one round
+ * ---------------------------------------------------------------------------------------------------------- */
 static void show_counts(struct rating *rating)
 {
     struct weir_rater_counts counts = weir_rater_counts(rating->rater);
@@ -145,8 +148,8 @@ static enum weir_status has_no_work(struct rating *rating, bool *ret_none, struc
     return status;
 }
 
-/* Periods are settled when no rater has work left, so that true-ups are charged once and not corrected at once; one rater
- * does it. */
+/* Periods are settled when no rater has work left, so that true-ups are charged once and not corrected at once; one
+ * rater does it. */
 static enum weir_status settle(struct rating *rating, bool *ret_settled, struct weir_error *reterr)
 {
     struct weir_horizon horizon = horizon_of(rating);
@@ -229,7 +232,8 @@ static enum weir_status run(struct rating *rating, const _Atomic bool *stop, str
     return status;
 }
 
-/* 3. the command ---------------------------------------------------------------------------------------------------------- */
+/* 3. the command
+ * ---------------------------------------------------------------------------------------------------------- */
 static void add_metrics(struct rating *rating)
 {
     struct weir_metrics *metrics = rating->metrics;

@@ -20,9 +20,11 @@ static const struct weir_usage usage = {
     .command = WEIR_COMMAND_RECONCILE,
     .name = "weir reconcile",
     .arguments = "[OPTIONS]",
-    .purpose = "Compares, lane by lane, Kafka's offsets with the lanes' cuts in Redis and each window in Redis with what\n"
-               "was rated of it in PostgreSQL; then the ledger with its own totals. Reads only. Exit status 1: something differs.\n"
-               "Run it at rest for a clean answer; beside running workers what is on its way shows as behind or waiting.",
+    .purpose =
+        "Compares, lane by lane, Kafka's offsets with the lanes' cuts in Redis and each window in Redis with what\n"
+        "was rated of it in PostgreSQL; then the ledger with its own totals. Reads only. Exit status 1: something "
+        "differs.\n"
+        "Run it at rest for a clean answer; beside running workers what is on its way shows as behind or waiting.",
     .example = "weir reconcile --kafka-topic events",
 };
 
@@ -60,7 +62,8 @@ struct reconciling {
     uint64_t differences;
 };
 
-/* 1. differences ------------------------------------------------------------------------------------------------------ */
+/* 1. differences ------------------------------------------------------------------------------------------------------
+ */
 static void differ(struct reconciling *reconciling, const char *text)
 {
     if (++reconciling->differences <= SHOWN_MAX)
@@ -80,15 +83,16 @@ static void differ_window(struct reconciling *reconciling, const struct weir_win
     weir_decimal_format_short(window->total.value, found);
     weir_decimal_format_short(rated ? rated->value : (struct weir_decimal){0}, was);
     snprintf(text, sizeof text,
-             "lane %s, customer '%.*s', meter '%.*s', window %s: Redis has %" PRIu64 " events, value %s; rated were %" PRIu64
-             " events, value %s",
+             "lane %s, customer '%.*s', meter '%.*s', window %s: Redis has %" PRIu64
+             " events, value %s; rated were %" PRIu64 " events, value %s",
              reconciling->lane->name_bytes, (int)series.customer.length, series.customer.data, (int)series.meter.length,
              series.meter.data, start, window->total.events, found, rated ? rated->events : 0, was);
     differ(reconciling, text);
     reconciling->lane->differing++;
 }
 
-/* 2. what was rated of a lane ------------------------------------------------------------------------------------------ */
+/* 2. what was rated of a lane
+ * ------------------------------------------------------------------------------------------ */
 static struct rated *find_rated(const struct reconciling *reconciling, struct weir_slice series_key, int64_t start)
 {
     uint64_t hash = weir_hash64(series_key.data, series_key.length, (uint64_t)start) | 1;
@@ -133,7 +137,8 @@ static void add_rated(void *context, const struct weir_audited_window *audited)
     reconciling->lane->rated++;
 }
 
-/* 3. what Redis has of it ------------------------------------------------------------------------------------------------ */
+/* 3. what Redis has of it
+ * ------------------------------------------------------------------------------------------------ */
 static bool same_total(const struct weir_window_total *a, const struct weir_window_total *b)
 {
     return a->events == b->events && weir_decimal_compare(a->value, b->value) == 0 && a->latest_time == b->latest_time
@@ -163,10 +168,10 @@ static enum weir_status compare_lane(struct reconciling *reconciling, struct lan
     reconciling->arena = weir_arena_new();
     reconciling->table = NULL;
     reconciling->count = 0;
-    enum weir_status status = weir_ledger_audit_windows(reconciling->audit, lane->name, add_rated, reconciling,
-                                                       reterr);
+    enum weir_status status = weir_ledger_audit_windows(reconciling->audit, lane->name, add_rated, reconciling, reterr);
     if (status == WEIR_OK)
-        status = reconciling->store->ops->scan_windows(reconciling->store, lane->name, compare_window, reconciling, reterr);
+        status =
+            reconciling->store->ops->scan_windows(reconciling->store, lane->name, compare_window, reconciling, reterr);
     for (uint64_t i = 0; reconciling->table && i <= reconciling->mask; i++)
         lane->only_rated += reconciling->table[i].hash && !reconciling->table[i].is_in_redis;
     free(reconciling->table);
@@ -174,7 +179,8 @@ static enum weir_status compare_lane(struct reconciling *reconciling, struct lan
     return status;
 }
 
-/* 4. Kafka ------------------------------------------------------------------------------------------------------------------ */
+/* 4. Kafka
+ * ------------------------------------------------------------------------------------------------------------------ */
 static void compare_offsets(struct reconciling *reconciling, const struct lane_report *lane)
 {
     char text[512];
@@ -188,12 +194,14 @@ static void compare_offsets(struct reconciling *reconciling, const struct lane_r
     }
     const struct weir_kafka_offsets *offsets = &reconciling->offsets[partition];
     if (lane->state.next_offset > offsets->end) {
-        snprintf(text, sizeof text, "lane %s: its cut is at offset %lld, beyond Kafka's end %lld: was the topic recreated?",
+        snprintf(text, sizeof text,
+                 "lane %s: its cut is at offset %lld, beyond Kafka's end %lld: was the topic recreated?",
                  lane->name_bytes, (long long)lane->state.next_offset, (long long)offsets->end);
         differ(reconciling, text);
     }
     if (lane->state.next_offset >= 0 && lane->state.next_offset < offsets->low) {
-        snprintf(text, sizeof text, "lane %s: its cut is at offset %lld, and Kafka holds only from %lld on: what is between is gone",
+        snprintf(text, sizeof text,
+                 "lane %s: its cut is at offset %lld, and Kafka holds only from %lld on: what is between is gone",
                  lane->name_bytes, (long long)lane->state.next_offset, (long long)offsets->low);
         differ(reconciling, text);
     }
@@ -205,7 +213,8 @@ static void compare_offsets(struct reconciling *reconciling, const struct lane_r
     }
 }
 
-/* 5. the report ---------------------------------------------------------------------------------------------------------------- */
+/* 5. the report
+ * ---------------------------------------------------------------------------------------------------------------- */
 static void add_lane(void *context, struct weir_slice name, const struct weir_lane_state *state)
 {
     struct reconciling *reconciling = context;
@@ -246,8 +255,8 @@ static void print_lanes(const struct reconciling *reconciling)
            "windows", "open", "waiting", "rated", "differing");
     for (size_t i = 0; i < reconciling->lane_count; i++) {
         const struct lane_report *lane = &reconciling->lanes[i];
-        printf("%-*s  %12" PRId64 "  %10" PRId64 "  %12" PRIu64 "  %10" PRIu64 "  %10" PRIu64 "  %10" PRIu64 "  %10" PRIu64
-               "  %10" PRIu64 "\n",
+        printf("%-*s  %12" PRId64 "  %10" PRId64 "  %12" PRIu64 "  %10" PRIu64 "  %10" PRIu64 "  %10" PRIu64
+               "  %10" PRIu64 "  %10" PRIu64 "\n",
                (int)width, lane->name_bytes, lane->state.next_offset, behind(reconciling, lane),
                lane->state.counts.counted, lane->windows, lane->open, lane->waiting, lane->rated, lane->differing);
     }
@@ -260,11 +269,13 @@ static void differ_total(void *context, const struct weir_audit_difference *diff
     weir_decimal_format_short(difference->kept, kept);
     weir_decimal_format_short(difference->summed, summed);
     weir_time_format(difference->period_start, start);
-    snprintf(text, sizeof text, "ledger, customer '%.*s', contract '%.*s', period from %s, %s%s%.*s: kept is %s, its line items add up to %s",
-             (int)difference->customer.length, difference->customer.data, (int)difference->contract.length,
-             difference->contract.data, start, weir_audit_total_name[difference->total],
-             difference->meter.length ? " of meter " : "", (int)difference->meter.length, difference->meter.data, kept,
-             summed);
+    snprintf(
+        text, sizeof text,
+        "ledger, customer '%.*s', contract '%.*s', period from %s, %s%s%.*s: kept is %s, its line items add up to %s",
+        (int)difference->customer.length, difference->customer.data, (int)difference->contract.length,
+        difference->contract.data, start, weir_audit_total_name[difference->total],
+        difference->meter.length ? " of meter " : "", (int)difference->meter.length, difference->meter.data, kept,
+        summed);
     differ(context, text);
 }
 

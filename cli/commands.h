@@ -1,5 +1,5 @@
-/* The commands of weir: one file each, one prototype each. argv[0] is the command's name; the result is the exit status:
- * 0 done, 1 failed, 2 bad usage or bad catalog. */
+/* The commands of weir: one file each, one prototype each. argv[0] is the command's name; the result is the exit
+ * status: 0 done, 1 failed, 2 bad usage or bad catalog. */
 #ifndef WEIR_CLI_COMMANDS_H
 #define WEIR_CLI_COMMANDS_H
 

@@ -76,11 +76,12 @@ static enum weir_status put_away(struct weir_intake *intake, const struct seat *
 static enum weir_status full(const struct weir_lane *lane, struct weir_error *reterr)
 {
     struct weir_slice name = weir_lane_name(lane);
-    return weir_fail(reterr, WEIR_FATAL,
-                     "lane %.*s is full: %llu windows and %llu ids in memory. Raise lane_windows_max or lane_ids_max, or "
-                     "lower lateness; nothing was lost",
-                     (int)name.length, name.data, (unsigned long long)weir_lane_windows(lane),
-                     (unsigned long long)weir_lane_ids(lane));
+    return weir_fail(
+        reterr, WEIR_FATAL,
+        "lane %.*s is full: %llu windows and %llu ids in memory. Raise lane_windows_max or lane_ids_max, or "
+        "lower lateness; nothing was lost",
+        (int)name.length, name.data, (unsigned long long)weir_lane_windows(lane),
+        (unsigned long long)weir_lane_ids(lane));
 }
 
 /* The lane has moved past the event already, so its record must get through. */
@@ -150,4 +151,7 @@ enum weir_status weir_intake_take(struct weir_intake *intake, struct weir_intake
     return status;
 }
 
-const struct weir_intake_counts *weir_intake_counts(const struct weir_intake *intake) { return &intake->counts; }
+const struct weir_intake_counts *weir_intake_counts(const struct weir_intake *intake)
+{
+    return &intake->counts;
+}

@@ -11,9 +11,9 @@
 #include "ingest/source.h"
 
 struct weir_intake_counts {
-    uint64_t outcomes[WEIR_OUTCOME_FULL];       /* by enum weir_outcome */
-    uint64_t rejections[WEIR_REASON_COUNT];     /* by enum weir_reason; they add up to outcomes[REJECTED] */
-    uint64_t bytes;                             /* of values */
+    uint64_t outcomes[WEIR_OUTCOME_FULL];   /* by enum weir_outcome */
+    uint64_t rejections[WEIR_REASON_COUNT]; /* by enum weir_reason; they add up to outcomes[REJECTED] */
+    uint64_t bytes;                         /* of values */
 };
 
 struct weir_intake;
@@ -32,8 +32,8 @@ struct weir_intake_item {
 };
 
 /* Takes up to WEIR_INTAKE_GROUP messages, in order; as a group, so that they wait for memory together. now: wall clock,
- * ns. *ret_taken: how many lanes have moved past theirs, whatever became of it. WEIR_OK: all. WEIR_AGAIN: quarantine is full: flush it and
- * call again with the rest. WEIR_FATAL: *reterr. */
+ * ns. *ret_taken: how many lanes have moved past theirs, whatever became of it. WEIR_OK: all. WEIR_AGAIN: quarantine is
+ * full: flush it and call again with the rest. WEIR_FATAL: *reterr. */
 enum weir_status weir_intake_take(struct weir_intake *intake, struct weir_intake_item *items, size_t count, int64_t now,
                                   size_t *ret_taken, struct weir_error *reterr);
 

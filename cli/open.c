@@ -27,8 +27,7 @@ struct weir_kafka_settings weir_open_kafka_settings(const struct weir_settings *
                                                     struct weir_property properties[WEIR_PROPERTIES_MAX])
 {
     for (size_t i = 0; i < settings->kafka_property_count; i++)
-        properties[i] =
-            (struct weir_property){settings->kafka_properties[i].name, settings->kafka_properties[i].value};
+        properties[i] = (struct weir_property){settings->kafka_properties[i].name, settings->kafka_properties[i].value};
     return (struct weir_kafka_settings){
         .brokers = settings->kafka_brokers,
         .topic = settings->kafka_topic,

@@ -7,8 +7,8 @@
 #include "common/settings.h"
 #include "ingest/source.h"
 
-/* The catalog of the settings: a path, or the one applied last in PostgreSQL. -1: *ret_catalog is the caller's; otherwise the
- * exit status, all told. */
+/* The catalog of the settings: a path, or the one applied last in PostgreSQL. -1: *ret_catalog is the caller's;
+ * otherwise the exit status, all told. */
 int weir_open_catalog(const struct weir_usage *usage, const struct weir_settings *settings,
                       struct weir_catalog **ret_catalog);
 
@@ -16,8 +16,8 @@ int weir_open_catalog(const struct weir_usage *usage, const struct weir_settings
 struct weir_kafka_settings weir_open_kafka_settings(const struct weir_settings *settings,
                                                     struct weir_property properties[WEIR_PROPERTIES_MAX]);
 
-/* Opens metrics.listen and logs where it is. A run that ends by itself (until_end, until_done) goes on without, when the port is taken:
- * several of them are often started at once. */
+/* Opens metrics.listen and logs where it is. A run that ends by itself (until_end, until_done) goes on without, when
+ * the port is taken: several of them are often started at once. */
 enum weir_status weir_open_metrics(struct weir_metrics *metrics, const struct weir_settings *settings,
                                    struct weir_error *reterr);
 

@@ -11,8 +11,9 @@
 enum {
     PARTITIONS_MAX = 65536,
     POLL_MS = 50,
-    HAND_OVER_MS = 20000, /* how long a revoked or stopping worker tries to write its last cuts; then the next owner reads again */
-    RETAKE_MS = 1000,     /* a fenced lane waits this long: if the group took it away, the news arrives first */
+    HAND_OVER_MS =
+        20000, /* how long a revoked or stopping worker tries to write its last cuts; then the next owner reads again */
+    RETAKE_MS = 1000, /* a fenced lane waits this long: if the group took it away, the news arrives first */
     TAKE_TRIES_MS = 20000,
 };
 
@@ -24,12 +25,12 @@ struct worker_lane {
     int32_t partition;
     uint64_t generation;
     uint32_t in_flight;
-    bool is_paused;        /* back-pressure */
-    bool is_fenced;        /* dropped; to be taken again at retake_at once nothing is in flight */
-    bool has_quarantined;  /* since the last seal */
-    int64_t retake_at;     /* monotonic ns */
-    int64_t last_seal;     /* monotonic ns */
-    int64_t last_message;  /* monotonic ns */
+    bool is_paused;       /* back-pressure */
+    bool is_fenced;       /* dropped; to be taken again at retake_at once nothing is in flight */
+    bool has_quarantined; /* since the last seal */
+    int64_t retake_at;    /* monotonic ns */
+    int64_t last_seal;    /* monotonic ns */
+    int64_t last_message; /* monotonic ns */
 };
 
 struct weir_worker {
@@ -68,7 +69,8 @@ static void fail(struct weir_worker *worker, const struct weir_error *error)
     worker->has_failed = true;
 }
 
-/* 1. flights ----------------------------------------------------------------------------------------------------------- */
+/* 1. flights
+ * ----------------------------------------------------------------------------------------------------------- */
 
 /* Nothing of this lane may be written any more: what it has in memory is not what the store has. */
 static void drop_lane(struct worker_lane *owned)
@@ -143,7 +145,8 @@ static bool settle_lane(struct weir_worker *worker, struct worker_lane *owned)
     return false;
 }
 
-/* 2. lanes come and go ------------------------------------------------------------------------------------------------- */
+/* 2. lanes come and go
+ * ------------------------------------------------------------------------------------------------- */
 
 /* One try at becoming the lane's owner. */
 static enum weir_status take_lane(struct weir_worker *worker, struct worker_lane *owned, struct weir_error *reterr)
@@ -154,7 +157,8 @@ static enum weir_status take_lane(struct weir_worker *worker, struct worker_lane
     struct weir_lane_state state;
 
     weir_hash_make_secret(secret);
-    enum weir_status status = worker->store->ops->take_lane(worker->store, owned->name, secret, &loader, &state, reterr);
+    enum weir_status status =
+        worker->store->ops->take_lane(worker->store, owned->name, secret, &loader, &state, reterr);
     if (status == WEIR_OK)
         status = weir_lane_start(lane, &state, reterr);
     if (status != WEIR_OK) {
@@ -166,8 +170,8 @@ static enum weir_status take_lane(struct weir_worker *worker, struct worker_lane
     owned->is_fenced = false;
     owned->last_seal = owned->last_message = monotonic();
     weir_log(WEIR_LOG_INFO, "lane %s taken: epoch %llu, offset %lld, %llu windows, %llu ids", owned->name_bytes,
-             (unsigned long long)state.epoch, (long long)state.next_offset,
-             (unsigned long long)weir_lane_windows(lane), (unsigned long long)weir_lane_ids(lane));
+             (unsigned long long)state.epoch, (long long)state.next_offset, (unsigned long long)weir_lane_windows(lane),
+             (unsigned long long)weir_lane_ids(lane));
     return WEIR_OK;
 }
 
@@ -178,7 +182,8 @@ static bool on_assigned(void *context, struct weir_slice topic, int32_t partitio
     int64_t deadline = monotonic() + TAKE_TRIES_MS * (WEIR_SECOND / 1000);
 
     if (partition >= PARTITIONS_MAX) {
-        weir_fail(reterr, WEIR_FATAL, "partition %d: weir reads at most %d partitions of a topic", partition, PARTITIONS_MAX);
+        weir_fail(reterr, WEIR_FATAL, "partition %d: weir reads at most %d partitions of a topic", partition,
+                  PARTITIONS_MAX);
         fail(worker, reterr);
         return false;
     }
@@ -195,7 +200,8 @@ static bool on_assigned(void *context, struct weir_slice topic, int32_t partitio
             worker->partition_limit = partition + 1;
     }
     enum weir_status status = owned->lane ? WEIR_OK : take_lane(worker, owned, reterr);
-    while (status == WEIR_RETRY && monotonic() < deadline && !atomic_load_explicit(worker->stop, memory_order_relaxed)) {
+    while (status == WEIR_RETRY && monotonic() < deadline
+           && !atomic_load_explicit(worker->stop, memory_order_relaxed)) {
         weir_log(WEIR_LOG_WARN, "lane %s cannot be taken yet: %s", owned->name_bytes, reterr->text);
         weir_writer_wait(worker->writer, RETAKE_MS);
         status = take_lane(worker, owned, reterr);
@@ -211,8 +217,8 @@ static bool on_assigned(void *context, struct weir_slice topic, int32_t partitio
 
 static void give_up(struct weir_worker *worker, struct worker_lane *owned)
 {
-    /* Flights point at it, so every one must be back. A store that does not answer is not waited for any longer: cuts of
-     * other lanes under way are given up with it, and those lanes read again. */
+    /* Flights point at it, so every one must be back. A store that does not answer is not waited for any longer: cuts
+     * of other lanes under way are given up with it, and those lanes read again. */
     weir_writer_abandon(worker->writer, true);
     while (owned->in_flight > 0) {
         land_all(worker);
@@ -263,8 +269,10 @@ static enum weir_status retake_lanes(struct weir_worker *worker, struct weir_err
     return WEIR_OK;
 }
 
-/* 3. the loop ------------------------------------------------------------------------------------------------------------ */
-/* Whether the lane wants the message: not while it is dropped or seeking (it will be read again), and not what a cut covers. */
+/* 3. the loop
+ * ------------------------------------------------------------------------------------------------------------ */
+/* Whether the lane wants the message: not while it is dropped or seeking (it will be read again), and not what a cut
+ * covers. */
 static bool is_wanted(const struct worker_lane *owned, const struct weir_message *message)
 {
     return owned && owned->lane && message->sequence >= weir_lane_state(owned->lane)->next_offset;
@@ -412,8 +420,8 @@ static enum weir_status step(struct weir_worker *worker, bool *ret_ended, struct
         tend_lanes(worker, false);
         if (status == WEIR_OK)
             status = retake_lanes(worker, reterr);
-        *ret_ended = status == WEIR_OK && is_end && worker->settings.until_end && !has_fenced_lane(worker)
-                     && end_lanes(worker);
+        *ret_ended =
+            status == WEIR_OK && is_end && worker->settings.until_end && !has_fenced_lane(worker) && end_lanes(worker);
     }
     if (worker->has_failed) {
         *reterr = worker->failure;
@@ -454,7 +462,8 @@ enum weir_status weir_worker_run(struct weir_worker *worker, struct weir_source 
     return status;
 }
 
-/* 4. life ------------------------------------------------------------------------------------------------------------------ */
+/* 4. life
+ * ------------------------------------------------------------------------------------------------------------------ */
 struct weir_worker *weir_worker_new(const struct weir_catalog *catalog, const struct weir_worker_settings *settings,
                                     struct weir_window_store *consumer_store, struct weir_window_store *writer_store,
                                     struct weir_quarantine *quarantine)
@@ -499,4 +508,7 @@ struct weir_source_listener weir_worker_listener(struct weir_worker *worker)
     return (struct weir_source_listener){.context = worker, .assigned = on_assigned, .revoked = on_revoked};
 }
 
-struct weir_worker_gauges *weir_worker_gauges(struct weir_worker *worker) { return &worker->gauges; }
+struct weir_worker_gauges *weir_worker_gauges(struct weir_worker *worker)
+{
+    return &worker->gauges;
+}

@@ -1,8 +1,9 @@
 /* An ingest worker: source -> lanes -> cuts -> store, with two threads.
  *
- * The consuming thread polls the source and owns every lane of this worker. Sealed cuts go through a bounded lock-free ring to the
- * writing thread, which writes them in order and sends them back through a second ring. Cut objects come from a fixed
- * pool, so a slow store first fills the ring and then pauses the partitions; the consuming thread never waits for it.
+ * The consuming thread polls the source and owns every lane of this worker. Sealed cuts go through a bounded lock-free
+ * ring to the writing thread, which writes them in order and sends them back through a second ring. Cut objects come
+ * from a fixed pool, so a slow store first fills the ring and then pauses the partitions; the consuming thread never
+ * waits for it.
  *
  * On a mismatch (somebody else took the lane, or the store came back older) the lane is dropped without a write, taken
  * again and read again from its stored offset.
@@ -17,9 +18,9 @@
 
 struct weir_worker_settings {
     struct weir_lane_settings lane;
-    int64_t flush_interval;  /* ns: a lane with changes is sealed this often */
-    int64_t idle;            /* ns without events, caught up: the lane follows the wall clock */
-    uint32_t cuts_max;       /* cuts in flight, 1..WEIR_CUTS_MAX */
+    int64_t flush_interval; /* ns: a lane with changes is sealed this often */
+    int64_t idle;           /* ns without events, caught up: the lane follows the wall clock */
+    uint32_t cuts_max;      /* cuts in flight, 1..WEIR_CUTS_MAX */
     bool until_end;
 };
 
@@ -50,8 +51,8 @@ struct weir_worker *weir_worker_free(struct weir_worker *worker); /* after run; 
 struct weir_source_listener weir_worker_listener(struct weir_worker *worker);
 struct weir_worker_gauges *weir_worker_gauges(struct weir_worker *worker);
 
-/* Runs until *stop is true (flushes, hands the lanes over), or, with until_end, until all is read and written. Frees the source:
- * leaving the group is part of the hand-over. WEIR_OK or WEIR_FATAL with *reterr. */
+/* Runs until *stop is true (flushes, hands the lanes over), or, with until_end, until all is read and written. Frees
+ * the source: leaving the group is part of the hand-over. WEIR_OK or WEIR_FATAL with *reterr. */
 enum weir_status weir_worker_run(struct weir_worker *worker, struct weir_source *source, const _Atomic bool *stop,
                                  struct weir_error *reterr);
 

@@ -121,6 +121,12 @@ void weir_writer_send(struct weir_writer *writer, struct weir_flight *flight)
     weir_bell_ring(&writer->work);
 }
 
-struct weir_flight *weir_writer_receive(struct weir_writer *writer) { return weir_ring_pop(&writer->inbound); }
+struct weir_flight *weir_writer_receive(struct weir_writer *writer)
+{
+    return weir_ring_pop(&writer->inbound);
+}
 
-void weir_writer_wait(struct weir_writer *writer, int timeout_ms) { weir_bell_wait(&writer->done, timeout_ms); }
+void weir_writer_wait(struct weir_writer *writer, int timeout_ms)
+{
+    weir_bell_wait(&writer->done, timeout_ms);
+}

@@ -12,10 +12,10 @@
 /* A cut on its way there and back. Owned by the worker's pool; whoever popped it last may touch it. */
 struct weir_flight {
     struct weir_sealed_cut *sealed;
-    void *lane;               /* the worker's lane that it was sealed from */
-    uint64_t generation;      /* of that lane: a cut of an earlier taking is not for a later one */
-    bool has_quarantined;     /* covers quarantined events: their records must be durable first */
-    enum weir_status status;  /* on the way back: WEIR_OK, WEIR_FENCED, WEIR_FATAL */
+    void *lane;              /* the worker's lane that it was sealed from */
+    uint64_t generation;     /* of that lane: a cut of an earlier taking is not for a later one */
+    bool has_quarantined;    /* covers quarantined events: their records must be durable first */
+    enum weir_status status; /* on the way back: WEIR_OK, WEIR_FENCED, WEIR_FATAL */
     struct weir_error error;
 };
 

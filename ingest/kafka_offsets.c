@@ -25,15 +25,14 @@ static enum weir_status ask(rd_kafka_t *handle, const struct weir_kafka_settings
                             struct weir_kafka_offsets **ret_offsets, int32_t *ret_count, struct weir_error *reterr)
 {
     int32_t count = 0;
-    enum weir_status status =
-        weir_kafka_partitions(handle, settings->brokers, settings->topic, ASK_MS, &count, reterr);
+    enum weir_status status = weir_kafka_partitions(handle, settings->brokers, settings->topic, ASK_MS, &count, reterr);
 
     if (status != WEIR_OK)
         return status;
     struct weir_kafka_offsets *offsets = weir_new_array((size_t)count, sizeof *offsets);
     for (int32_t i = 0; i < count && status == WEIR_OK; i++) {
-        rd_kafka_resp_err_t error = rd_kafka_query_watermark_offsets(handle, settings->topic, i, &offsets[i].low,
-                                                                     &offsets[i].end, ASK_MS);
+        rd_kafka_resp_err_t error =
+            rd_kafka_query_watermark_offsets(handle, settings->topic, i, &offsets[i].low, &offsets[i].end, ASK_MS);
         if (error)
             status = weir_fail(reterr, WEIR_RETRY, "Kafka does not tell the end of %s:%d: %s", settings->topic, i,
                                rd_kafka_err2str(error));
@@ -55,7 +54,8 @@ enum weir_status weir_kafka_ask_offsets(const struct weir_kafka_settings *settin
 {
     static const struct weir_kafka_pair defaults[] = {
         {"isolation.level", "read_committed"}, {"client.id", "weir-reconcile"}, {NULL, NULL}};
-    const struct weir_kafka_pair owned[] = {{"group.id", settings->group}, {"enable.auto.commit", "false"}, {NULL, NULL}};
+    const struct weir_kafka_pair owned[] = {
+        {"group.id", settings->group}, {"enable.auto.commit", "false"}, {NULL, NULL}};
     char text[512];
     rd_kafka_conf_t *conf;
     enum weir_status status = weir_kafka_conf(settings, defaults, owned, &conf, reterr);

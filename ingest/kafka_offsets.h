@@ -10,7 +10,8 @@ struct weir_kafka_offsets {
     int64_t committed; /* by the group, for lag monitors; -1: nothing */
 };
 
-/* *ret_offsets: one for each partition, from 0; to be freed. WEIR_RETRY: brokers do not answer. WEIR_REJECT: no such topic. */
+/* *ret_offsets: one for each partition, from 0; to be freed. WEIR_RETRY: brokers do not answer. WEIR_REJECT: no such
+ * topic. */
 enum weir_status weir_kafka_ask_offsets(const struct weir_kafka_settings *settings,
                                         struct weir_kafka_offsets **ret_offsets, int32_t *ret_count,
                                         struct weir_error *reterr);

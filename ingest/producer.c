@@ -48,7 +48,8 @@ static enum weir_status connect_producer(struct weir_producer *producer, const s
         {"batch.size", "1000000"},
         {"queue.buffering.max.messages", "500000"},
         {"queue.buffering.max.kbytes", "262144"},
-        {"partitioner", "murmur2_random"}, /* as the Java clients do: a customer stays in one partition whoever publishes */
+        {"partitioner",
+         "murmur2_random"}, /* as the Java clients do: a customer stays in one partition whoever publishes */
         {"message.max.bytes", "1100000"},
         {"client.id", "weir-produce"},
         {NULL, NULL},
@@ -120,4 +121,7 @@ enum weir_status weir_producer_flush(struct weir_producer *producer, int timeout
     return error ? WEIR_AGAIN : WEIR_OK;
 }
 
-uint64_t weir_producer_delivered(const struct weir_producer *producer) { return producer->delivered; }
+uint64_t weir_producer_delivered(const struct weir_producer *producer)
+{
+    return producer->delivered;
+}

@@ -1,8 +1,9 @@
 /* Where events go that cannot be counted: original bytes, place and reason. Nothing is dropped silently.
  *
  * Record, one JSON object (schemas/quarantine.schema.json):
- *   {"topic","partition","offset","reason","field","detail","event"} with "event_base64" instead of "event" when the bytes are not UTF-8 text.
- * A crash between a record and the cut that covers it repeats the record: readers identify one by (topic, partition, offset).
+ *   {"topic","partition","offset","reason","field","detail","event"} with "event_base64" instead of "event" when the
+ * bytes are not UTF-8 text. A crash between a record and the cut that covers it repeats the record: readers identify
+ * one by (topic, partition, offset).
  *
  * put and flush may be called from different threads (put: the lane's; flush: the writer's); each implementation is
  * safe for that.
@@ -33,7 +34,8 @@ struct weir_quarantine {
 enum weir_status weir_quarantine_file_open(const char *path, struct weir_quarantine **ret_quarantine,
                                            struct weir_error *reterr);
 /* In Kafka the value is the original bytes with its headers kept, and the record's other fields are headers
- * weir_topic, weir_partition, weir_offset, weir_reason, weir_field, weir_detail. topic NULL: "<settings->topic>.quarantine". */
+ * weir_topic, weir_partition, weir_offset, weir_reason, weir_field, weir_detail. topic NULL:
+ * "<settings->topic>.quarantine". */
 enum weir_status weir_quarantine_kafka_open(const struct weir_kafka_settings *settings, const char *topic,
                                             struct weir_quarantine **ret_quarantine, struct weir_error *reterr);
 

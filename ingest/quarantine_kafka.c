@@ -8,7 +8,8 @@
 
 enum {
     FLUSH_MS = 10000,
-    VALUE_MAX = 900000, /* a broker's default limit is 1 MiB for the whole record: longer values are cut, and weir_cut says so */
+    VALUE_MAX = 900000, /* a broker's default limit is 1 MiB for the whole record: longer values are cut, and weir_cut
+                           says so */
 };
 
 struct kafka_quarantine {
@@ -76,10 +77,10 @@ static enum weir_status put(struct weir_quarantine *self, const struct weir_mess
     rd_kafka_headers_t *headers = make_headers(message, why);
     size_t length = message->value.length > VALUE_MAX ? VALUE_MAX : message->value.length;
 
-    rd_kafka_resp_err_t error = rd_kafka_producev(
-        quarantine->handle, RD_KAFKA_V_TOPIC(quarantine->topic),
-        RD_KAFKA_V_VALUE(message->is_tombstone ? NULL : (void *)message->value.data, length),
-        RD_KAFKA_V_HEADERS(headers), RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_END);
+    rd_kafka_resp_err_t error =
+        rd_kafka_producev(quarantine->handle, RD_KAFKA_V_TOPIC(quarantine->topic),
+                          RD_KAFKA_V_VALUE(message->is_tombstone ? NULL : (void *)message->value.data, length),
+                          RD_KAFKA_V_HEADERS(headers), RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_END);
     if (!error)
         return WEIR_OK; /* the headers are librdkafka's now */
     rd_kafka_headers_destroy(headers);

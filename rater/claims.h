@@ -1,5 +1,6 @@
-/* Who rates which lane: advisory locks in PostgreSQL, so that several raters share the lanes. Only a division of labour:
- * two raters on one lane would be slower, never wrong (rows of customers are locked, and charges are differences).
+/* Who rates which lane: advisory locks in PostgreSQL, so that several raters share the lanes. Only a division of
+ * labour: two raters on one lane would be slower, never wrong (rows of customers are locked, and charges are
+ * differences).
  *
  * A claim lives as long as the connection; a rater that dies gives its lanes up by dying. One thread.
  */

@@ -15,21 +15,25 @@ struct weir_ledger;
 
 struct weir_ledger_ops {
     const char *name; /* "table", "csv", "ndjson", "postgres" */
-    bool keeps_state; /* true: load and write keep the state, the rater forgets it after each batch. false: the rater's is the only one */
+    bool keeps_state; /* true: load and write keep the state, the rater forgets it after each batch. false: the rater's
+                         is the only one */
     /* Fills the entries of state that are not loaded. PostgreSQL: begins the transaction if none is open and locks the
-     * customers concerned, so that two raters never rate one customer at the same time. May be called again in one transaction after more entries
-     * were made (of the same customers, or further ones). WEIR_RETRY: the transaction is gone; clear the state and start over. */
+     * customers concerned, so that two raters never rate one customer at the same time. May be called again in one
+     * transaction after more entries were made (of the same customers, or further ones). WEIR_RETRY: the transaction is
+     * gone; clear the state and start over. */
     enum weir_status (*load)(struct weir_ledger *ledger, struct weir_state *state, struct weir_error *reterr);
-    /* Appends the items and keeps the dirty entries, all in the transaction, and commits. WEIR_RETRY: it may or may not have
-     * been committed: clear the state and start over; what was committed will show as a difference of zero. */
+    /* Appends the items and keeps the dirty entries, all in the transaction, and commits. WEIR_RETRY: it may or may not
+     * have been committed: clear the state and start over; what was committed will show as a difference of zero. */
     enum weir_status (*write)(struct weir_ledger *ledger, const struct weir_line_item *items, size_t count,
                               struct weir_state *state, struct weir_error *reterr);
     /* Gives the open transaction up, if any. */
     void (*abandon)(struct weir_ledger *ledger);
-    /* Customers and periods of the default contract that wait to be settled: rows with contract '' where advance fees are not charged yet, or
-     * not closed with end <= before. At most max; views live until the next call. Embedded ledgers: none (*ret_count = 0). */
+    /* Customers and periods of the default contract that wait to be settled: rows with contract '' where advance fees
+     * are not charged yet, or not closed with end <= before. At most max; views live until the next call. Embedded
+     * ledgers: none (*ret_count = 0). */
     enum weir_status (*unsettled)(struct weir_ledger *ledger, int64_t before, size_t max,
-                                  struct weir_period_running *ret_periods, size_t *ret_count, struct weir_error *reterr);
+                                  struct weir_period_running *ret_periods, size_t *ret_count,
+                                  struct weir_error *reterr);
     /* The end of the output: totals, footers, flush. Once. */
     enum weir_status (*finish)(struct weir_ledger *ledger, struct weir_error *reterr);
     void (*free)(struct weir_ledger *ledger);
@@ -43,12 +47,13 @@ enum weir_ledger_format { WEIR_LEDGER_TABLE, WEIR_LEDGER_CSV, WEIR_LEDGER_NDJSON
 
 /* Line items in columns of design section 6 plus item and component, to `output` (the caller's; not closed). With
  * is_summary one row per (customer, contract, period_start, period_end, item, kind, currency), sorted, with the columns
- * customer, contract, period_start, period_end, item, kind, quantity, amount, invoice_amount, currency. Table: columns line up, in UTF-8 width, with
- * a total line per currency; colours only when `output` is a terminal. */
+ * customer, contract, period_start, period_end, item, kind, quantity, amount, invoice_amount, currency. Table: columns
+ * line up, in UTF-8 width, with a total line per currency; colours only when `output` is a terminal. */
 enum weir_status weir_ledger_text_open(enum weir_ledger_format format, bool is_summary, FILE *output,
                                        struct weir_ledger **ret_ledger, struct weir_error *reterr);
 
-/* url: any libpq connection string. Connects at once; the schema must be the one of this binary ("run weir migrate" otherwise). */
+/* url: any libpq connection string. Connects at once; the schema must be the one of this binary ("run weir migrate"
+ * otherwise). */
 enum weir_status weir_ledger_postgres_open(const char *url, struct weir_ledger **ret_ledger, struct weir_error *reterr);
 
 static inline void weir_ledger_free(struct weir_ledger *ledger)

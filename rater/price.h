@@ -1,4 +1,5 @@
-/* Pure pricing: (price, period quantity, events) -> charges, component by component (docs/rating.md 5). No state, no I/O.
+/* Pure pricing: (price, period quantity, events) -> charges, component by component (docs/rating.md 5). No state, no
+ * I/O.
  *
  * A charge is a running total. The rater bills the difference of two of them, so line items of a period always add up
  * to price(period total).
@@ -22,11 +23,12 @@ struct weir_charge {
 
 struct weir_charge_list {
     uint32_t count;
-    struct weir_charge charges[WEIR_CHARGES_MAX]; /* ascending by (component, tier); never two of the same; zero ones may be left out */
+    struct weir_charge charges[WEIR_CHARGES_MAX]; /* ascending by (component, tier); never two of the same; zero ones
+                                                     may be left out */
 };
 
-/* The price with an override's multiplier applied: *ret_price shares everything but its tiers with `price`; tiers has room for
- * price->tier_count. false: overflow. */
+/* The price with an override's multiplier applied: *ret_price shares everything but its tiers with `price`; tiers has
+ * room for price->tier_count. false: overflow. */
 bool weir_price_override(const struct weir_price *price, struct weir_decimal multiplier, struct weir_tier *tiers,
                          struct weir_price *ret_price);
 
@@ -38,8 +40,9 @@ bool weir_price_charges(const struct weir_price *price, struct weir_decimal quan
 bool weir_price_total(const struct weir_price *price, struct weir_decimal quantity, uint64_t events,
                       struct weir_decimal *ret_amount);
 
-/* Calls emit for each (component, tier) whose quantity or amount differs, with the difference (unit_price is after's, or before's
- * where after has none). false: a difference does not fit, or emit said false. Either list may be NULL: nothing charged. */
+/* Calls emit for each (component, tier) whose quantity or amount differs, with the difference (unit_price is after's,
+ * or before's where after has none). false: a difference does not fit, or emit said false. Either list may be NULL:
+ * nothing charged. */
 bool weir_charges_difference(const struct weir_charge_list *before, const struct weir_charge_list *after,
                              bool (*emit)(void *context, const struct weir_charge *difference), void *context);
 

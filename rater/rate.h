@@ -13,11 +13,11 @@
 struct weir_rater;
 
 struct weir_rater_counts {
-    uint64_t windows;          /* looked at */
-    uint64_t unchanged;        /* difference of zero */
-    uint64_t stale;            /* older than what was rated already: an older cut came back; left alone */
+    uint64_t windows;   /* looked at */
+    uint64_t unchanged; /* difference of zero */
+    uint64_t stale;     /* older than what was rated already: an older cut came back; left alone */
     uint64_t unpriced_windows;
-    uint64_t unpriced_events;  /* events in them (of one with two such windows, both count) */
+    uint64_t unpriced_events; /* events in them (of one with two such windows, both count) */
     uint64_t line_items;
 };
 
@@ -33,7 +33,8 @@ struct weir_lane_window {
 };
 
 /* Rates a batch in one transaction of the ledger. keep_state: the embedded way, nothing is forgotten between batches.
- * WEIR_RETRY: nothing is known to be done; the same batch again is right. WEIR_FATAL/REJECT: *reterr (an overflow names customer, meter and window). */
+ * WEIR_RETRY: nothing is known to be done; the same batch again is right. WEIR_FATAL/REJECT: *reterr (an overflow names
+ * customer, meter and window). */
 enum weir_status weir_rater_rate(struct weir_rater *rater, const struct weir_lane_window *windows, size_t count,
                                  struct weir_error *reterr);
 
@@ -44,11 +45,13 @@ struct weir_horizon {
     int64_t ended; /* periods with end <= this are ended */
 };
 
-/* Settles every period that the horizon says began (fees in advance) or ended (the rest) and that is not settled yet. */
+/* Settles every period that the horizon says began (fees in advance) or ended (the rest) and that is not settled yet.
+ */
 enum weir_status weir_rater_settle(struct weir_rater *rater, const struct weir_horizon *horizon,
                                    struct weir_error *reterr);
 
-/* Why a window that starts at start would have no price; WEIR_UNPRICED_PRICED: it has one. For telling unpriced usage early. */
+/* Why a window that starts at start would have no price; WEIR_UNPRICED_PRICED: it has one. For telling unpriced usage
+ * early. */
 enum weir_unpriced weir_find_unpriced(const struct weir_catalog *catalog, struct weir_slice series_key, int64_t start);
 
 struct weir_rater_counts weir_rater_counts(const struct weir_rater *rater);

@@ -29,10 +29,10 @@ struct target {
     int64_t period_start, period_end;
     struct weir_period_running *period;
     const struct weir_price_book_version *version;
-    const struct weir_price *price;      /* identity */
-    const struct weir_price *effective;  /* after the override */
+    const struct weir_price *price;     /* identity */
+    const struct weir_price *effective; /* after the override */
     struct weir_price_running *running;
-    struct weir_split_running *split;    /* only where a period folds */
+    struct weir_split_running *split; /* only where a period folds */
 };
 
 struct weir_rater {
@@ -61,7 +61,8 @@ void weir_rater_add_item(struct weir_rater *rater, const struct weir_line_item *
 /* Adds to the period's usage. false: overflow. */
 bool weir_add_usage(struct weir_period_running *period, struct weir_decimal amount);
 enum weir_status weir_rater_overflow(const struct weir_rated_window *window, struct weir_error *reterr);
-/* Brings the running total of target's price to (quantity, events) and makes the line items of the difference. false: overflow. */
+/* Brings the running total of target's price to (quantity, events) and makes the line items of the difference. false:
+ * overflow. */
 bool weir_rater_charge(struct weir_rater *rater, struct target *target, struct weir_decimal quantity, uint64_t events,
                        uint32_t revision);
 /* Brings the true-up of a closed period to what its usage leaves short. false: overflow. */

@@ -1,13 +1,14 @@
-/* Billing periods: fees in advance when they begin; when they end, fees in arrears, flat fees at zero usage and the true-up
- * to a minimum spend (docs/rating.md 6). Everything is a running total or a flag in the period's entry, so that settling
- * twice changes nothing. */
+/* Billing periods: fees in advance when they begin; when they end, fees in arrears, flat fees at zero usage and the
+ * true-up to a minimum spend (docs/rating.md 6). Everything is a running total or a flag in the period's entry, so that
+ * settling twice changes nothing. */
 #include <stdlib.h>
 
 #include "rater/rate_internal.h"
 
 enum { PERIODS_PER_BATCH = 2000 };
 
-/* 1. what a period charges ------------------------------------------------------------------------------------------ */
+/* 1. what a period charges ------------------------------------------------------------------------------------------
+ */
 
 /* A line item of a fee or a true-up: no window, no dimensions; `version` is the one in force at the period's start. */
 static struct weir_line_item period_item(const struct weir_contract *contract, const struct weir_period_running *period,
@@ -74,8 +75,7 @@ bool weir_rater_true_up(struct weir_rater *rater, const struct weir_contract *co
         return false;
     if (weir_decimal_is_zero(change))
         return true;
-    struct weir_line_item item =
-        period_item(contract, period, weir_price_book_at(contract->book, period->start));
+    struct weir_line_item item = period_item(contract, period, weir_price_book_at(contract->book, period->start));
     item.item = commitment->key;
     item.quantity = weir_decimal_of(0); /* docs/rating.md 6.3: an amount, not a number of anything */
     item.kind = WEIR_KIND_TRUE_UP;
@@ -150,8 +150,9 @@ static enum weir_status settle_period(struct weir_rater *rater, const struct wei
         return WEIR_OK;
     charge_fees(rater, contract, period, WEIR_FEE_IN_ARREARS);
     if (!charge_at_zero(rater, contract, period) || !weir_rater_true_up(rater, contract, period))
-        return weir_fail(reterr, WEIR_REJECT, "customer '%.*s', contract '%.*s': the period's amounts do not fit (limit "
-                                              "about 1.7e26). Check its prices and commitments",
+        return weir_fail(reterr, WEIR_REJECT,
+                         "customer '%.*s', contract '%.*s': the period's amounts do not fit (limit "
+                         "about 1.7e26). Check its prices and commitments",
                          (int)period->customer.length, period->customer.data, (int)period->contract.length,
                          period->contract.data);
     period->is_closed = true;
@@ -159,7 +160,8 @@ static enum weir_status settle_period(struct weir_rater *rater, const struct wei
     return WEIR_OK;
 }
 
-/* 2. which periods, in batches -------------------------------------------------------------------------------------- */
+/* 2. which periods, in batches --------------------------------------------------------------------------------------
+ */
 struct due {
     const struct weir_contract *contract;
     struct weir_period_running *period;
@@ -230,7 +232,8 @@ static enum weir_status settle_contract(struct weir_rater *rater, struct due_lis
     return status;
 }
 
-/* Under the default contract a customer has a period where there is usage: the ledger (or, embedded, the state) knows them. */
+/* Under the default contract a customer has a period where there is usage: the ledger (or, embedded, the state) knows
+ * them. */
 static enum weir_status settle_default(struct weir_rater *rater, struct due_list *list,
                                        const struct weir_horizon *horizon, struct weir_error *reterr)
 {

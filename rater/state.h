@@ -1,8 +1,8 @@
 /* What has been rated so far: last totals of windows, running totals of prices and splits, billing periods.
  *
- * The rater works on these tables and nothing else; a ledger fills the entries it does not know yet (load) and keeps the
- * ones that changed (write), together with the line items, in one transaction. An embedded ledger keeps nothing: there
- * the state simply lives as long as the run.
+ * The rater works on these tables and nothing else; a ledger fills the entries it does not know yet (load) and keeps
+ * the ones that changed (write), together with the line items, in one transaction. An embedded ledger keeps nothing:
+ * there the state simply lives as long as the run.
  *
  * Entries are made by the rater's find-or-make calls with is_loaded false. Protocol for a ledger:
  *   load:  for each entry with !is_loaded: fill it from storage if a row exists (exists = true), then is_loaded = true.
@@ -44,10 +44,10 @@ struct weir_rated_window {
     struct weir_entry entry;
     struct weir_slice series_key; /* weir_series_parse() gives meter, customer, dimensions */
     int64_t start, end;
-    enum weir_unpriced unpriced;  /* as of the last rating */
-    struct weir_slice contract;   /* what it was rated under; empty: the default contract or unpriced */
+    enum weir_unpriced unpriced;      /* as of the last rating */
+    struct weir_slice contract;       /* what it was rated under; empty: the default contract or unpriced */
     int64_t period_start, period_end; /* 0, 0: no contract */
-    struct weir_slice price_book; /* empty: unpriced */
+    struct weir_slice price_book;     /* empty: unpriced */
     uint32_t price_book_version;
     struct weir_slice price_key;
     uint32_t lane_count;
@@ -78,7 +78,8 @@ struct weir_split_running {
     struct weir_window_total total;
 };
 
-/* One billing period of one contract (or of one customer under the default contract). Key: customer, contract, start. */
+/* One billing period of one contract (or of one customer under the default contract). Key: customer, contract, start.
+ */
 struct weir_period_running {
     struct weir_entry entry;
     struct weir_slice customer;
@@ -109,7 +110,8 @@ struct weir_split_running *weir_state_split(struct weir_state *state, const stru
                                             struct weir_slice series_key);
 struct weir_period_running *weir_state_period(struct weir_state *state, struct weir_slice customer,
                                               struct weir_slice contract, int64_t start, int64_t end);
-/* The lane's share, made with zeros if it is not there. The pointer lives until the next lane is added to this window. */
+/* The lane's share, made with zeros if it is not there. The pointer lives until the next lane is added to this window.
+ */
 struct weir_rated_lane *weir_rated_window_lane(struct weir_state *state, struct weir_rated_window *window,
                                                struct weir_slice lane);
 /* A copy that lives as long as the state's entries. */

@@ -21,15 +21,15 @@ enum {
     WEIR_WHERE_MAX = 8,         /* where paths of one meter */
     WEIR_WHERE_VALUES_MAX = 64, /* values of one where path */
     WEIR_TIERS_MAX = 64,
-    WEIR_PRICES_MAX = 1024,     /* prices of one price book version */
-    WEIR_FEES_MAX = 64,         /* fees of one price book version */
-    WEIR_OVERRIDES_MAX = 256,   /* of one contract */
-    WEIR_COMMITMENTS_MAX = 16,  /* of one contract */
+    WEIR_PRICES_MAX = 1024,    /* prices of one price book version */
+    WEIR_FEES_MAX = 64,        /* fees of one price book version */
+    WEIR_OVERRIDES_MAX = 256,  /* of one contract */
+    WEIR_COMMITMENTS_MAX = 16, /* of one contract */
     WEIR_CONTRACTS_MAX = 1000000,
 };
 
 /* 1. meters ------------------------------------------------------------------------------------------------------ */
-#define WEIR_AGGREGATIONS(X) \
+#define WEIR_AGGREGATIONS(X)                                                                                           \
     X(COUNT, count) X(SUM, sum) X(MIN, min) X(MAX, max) X(LATEST, latest) X(AVG, avg) X(UNIQUE, unique)
 enum weir_aggregation {
 #define WEIR_X(upper, lower) WEIR_AGGREGATION_##upper,
@@ -41,9 +41,9 @@ extern const char *const weir_aggregation_name[WEIR_AGGREGATION_COUNT_OF];
 
 /* A place in an event, e.g. data.usage.tokens; the slot indexes weir_event.values. */
 struct weir_path {
-    struct weir_slice text;         /* "data.usage.tokens" */
-    uint32_t step_count;            /* 1..8 */
-    struct weir_slice steps[8];     /* "data", "usage", "tokens" */
+    struct weir_slice text;     /* "data.usage.tokens" */
+    uint32_t step_count;        /* 1..8 */
+    struct weir_slice steps[8]; /* "data", "usage", "tokens" */
 };
 
 struct weir_where {
@@ -72,8 +72,9 @@ struct weir_meter {
 };
 
 /* 2. price books --------------------------------------------------------------------------------------------------- */
-#define WEIR_PRICE_MODELS(X) \
-    X(PER_UNIT, per_unit) X(GRADUATED, graduated) X(VOLUME, volume) X(PACKAGE, package) X(PERCENTAGE, percentage) X(FLAT, flat)
+#define WEIR_PRICE_MODELS(X)                                                                                           \
+    X(PER_UNIT, per_unit)                                                                                              \
+    X(GRADUATED, graduated) X(VOLUME, volume) X(PACKAGE, package) X(PERCENTAGE, percentage) X(FLAT, flat)
 enum weir_price_model {
 #define WEIR_X(upper, lower) WEIR_MODEL_##upper,
     WEIR_PRICE_MODELS(WEIR_X)
@@ -144,13 +145,14 @@ struct weir_price_book {
     struct weir_price_book_version *versions; /* by effective_from, ascending, all different */
 };
 
-/* 3. contracts ------------------------------------------------------------------------------------------------------ */
+/* 3. contracts ------------------------------------------------------------------------------------------------------
+ */
 struct weir_override {
     const struct weir_meter *meter;
     struct weir_decimal multiplier; /* >= 0 */
 };
 
-#define WEIR_COMMITMENT_TYPES(X) \
+#define WEIR_COMMITMENT_TYPES(X)                                                                                       \
     X(MINIMUM_SPEND, minimum_spend) X(PREPAID, prepaid) X(MINIMUM_QUANTITY, minimum_quantity)
 enum weir_commitment_type {
 #define WEIR_X(upper, lower) WEIR_COMMITMENT_##upper,
@@ -186,7 +188,8 @@ struct weir_contract {
     struct weir_commitment *commitments; /* at most one minimum_spend */
 };
 
-/* 4. the whole --------------------------------------------------------------------------------------------------------- */
+/* 4. the whole
+ * --------------------------------------------------------------------------------------------------------- */
 struct weir_catalog {
     uint32_t path_count;
     struct weir_path *paths; /* slot -> path, all different */
@@ -195,9 +198,9 @@ struct weir_catalog {
     uint32_t book_count;
     struct weir_price_book *books; /* by key */
     uint32_t contract_count;
-    struct weir_contract *contracts; /* by customer, then starts_at; terms of one customer do not overlap */
+    struct weir_contract *contracts;        /* by customer, then starts_at; terms of one customer do not overlap */
     struct weir_contract *default_contract; /* NULL: customers without a contract are unpriced */
-    void *owned; /* the arena and zones; catalog.c's business */
+    void *owned;                            /* the arena and zones; catalog.c's business */
 };
 
 /* One mistake in a catalog. Views live as long as the list. */

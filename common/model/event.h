@@ -42,23 +42,23 @@ struct weir_event {
 };
 
 /* Why an event went to quarantine. The name is the word in quarantine records, metrics and docs. */
-#define WEIR_REASONS(X)                                                                                              \
-    X(MALFORMED_JSON, malformed_json)   /* no JSON object: grammar, trailing bytes, both data and data_base64 */      \
-    X(DUPLICATE_KEY, duplicate_key)     /* a key stands twice in one object, at any depth */                         \
-    X(BAD_ENCODING, bad_encoding)       /* not UTF-8, or a NUL character */                                          \
-    X(TOO_LARGE, too_large)             /* over WEIR_EVENT_BYTES_MAX */                                              \
-    X(TOO_DEEP, too_deep)               /* over WEIR_EVENT_DEPTH_MAX */                                              \
-    X(MISSING_FIELD, missing_field)     /* a required attribute, or what a matched meter reads */                    \
-    X(EMPTY_FIELD, empty_field)         /* id, source, type or subject is "" */                                      \
-    X(WRONG_TYPE, wrong_type)                                                                                        \
-    X(TOO_LONG, too_long)               /* an identifier or a dimension over WEIR_IDENTIFIER_MAX bytes */            \
-    X(BAD_SPECVERSION, bad_specversion) /* not "1.0" */                                                              \
-    X(BAD_TIME, bad_time)                                                                                            \
-    X(NUMBER_RANGE, number_range)       /* more than 12 decimal places, or too large */                              \
-    X(UNSUPPORTED, unsupported)         /* a batch, or a binary-mode content type that is not JSON where data is read */ \
-    X(TOO_LATE, too_late)                                                                                            \
-    X(TOO_EARLY, too_early)             /* further in the future than allowed */                                     \
-    X(CONFLICT, conflict)               /* a known id with other content */
+#define WEIR_REASONS(X)                                                                                                \
+    X(MALFORMED_JSON, malformed_json) /* no JSON object: grammar, trailing bytes, both data and data_base64 */         \
+    X(DUPLICATE_KEY, duplicate_key)   /* a key stands twice in one object, at any depth */                             \
+    X(BAD_ENCODING, bad_encoding)     /* not UTF-8, or a NUL character */                                              \
+    X(TOO_LARGE, too_large)           /* over WEIR_EVENT_BYTES_MAX */                                                  \
+    X(TOO_DEEP, too_deep)             /* over WEIR_EVENT_DEPTH_MAX */                                                  \
+    X(MISSING_FIELD, missing_field)   /* a required attribute, or what a matched meter reads */                        \
+    X(EMPTY_FIELD, empty_field)       /* id, source, type or subject is "" */                                          \
+    X(WRONG_TYPE, wrong_type)                                                                                          \
+    X(TOO_LONG, too_long)               /* an identifier or a dimension over WEIR_IDENTIFIER_MAX bytes */              \
+    X(BAD_SPECVERSION, bad_specversion) /* not "1.0" */                                                                \
+    X(BAD_TIME, bad_time)                                                                                              \
+    X(NUMBER_RANGE, number_range) /* more than 12 decimal places, or too large */                                      \
+    X(UNSUPPORTED, unsupported)   /* a batch, or a binary-mode content type that is not JSON where data is read */     \
+    X(TOO_LATE, too_late)                                                                                              \
+    X(TOO_EARLY, too_early) /* further in the future than allowed */                                                   \
+    X(CONFLICT, conflict)   /* a known id with other content */
 enum weir_reason {
 #define WEIR_X(upper, lower) WEIR_REASON_##upper,
     WEIR_REASONS(WEIR_X)

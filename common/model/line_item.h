@@ -8,9 +8,10 @@
 #include "common/decimal.h"
 #include "common/model/window.h"
 
-#define WEIR_KINDS(X) \
-    X(USAGE, usage) X(FEE, fee) X(TRUE_UP, true_up) X(DRAWDOWN, drawdown) X(OVERAGE, overage) \
-    X(ADJUSTMENT, adjustment) X(REVERSAL, reversal)
+#define WEIR_KINDS(X)                                                                                                  \
+    X(USAGE, usage)                                                                                                    \
+    X(FEE, fee) X(TRUE_UP, true_up) X(DRAWDOWN, drawdown) X(OVERAGE, overage) X(ADJUSTMENT, adjustment)                \
+        X(REVERSAL, reversal)
 enum weir_kind {
 #define WEIR_X(upper, lower) WEIR_KIND_##upper,
     WEIR_KINDS(WEIR_X)
@@ -20,9 +21,10 @@ enum weir_kind {
 extern const char *const weir_kind_name[WEIR_KIND_COUNT];
 
 /* Which part of a price an amount comes from (docs/rating.md 5). */
-#define WEIR_COMPONENTS(X)                                                                                     \
-    X(FREE_UNITS, free_units) X(UNITS, units) X(FLAT_FEE, flat_fee) X(PACKAGE, package) X(FIXED_FEE, fixed_fee) \
-    X(FLAT, flat) X(MINIMUM, minimum) X(MAXIMUM, maximum) X(FEE, fee) X(TRUE_UP, true_up)
+#define WEIR_COMPONENTS(X)                                                                                             \
+    X(FREE_UNITS, free_units)                                                                                          \
+    X(UNITS, units) X(FLAT_FEE, flat_fee) X(PACKAGE, package) X(FIXED_FEE, fixed_fee) X(FLAT, flat)                    \
+        X(MINIMUM, minimum) X(MAXIMUM, maximum) X(FEE, fee) X(TRUE_UP, true_up)
 enum weir_component {
 #define WEIR_X(upper, lower) WEIR_COMPONENT_##upper,
     WEIR_COMPONENTS(WEIR_X)
@@ -34,10 +36,10 @@ extern const char *const weir_component_name[WEIR_COMPONENT_COUNT];
 /* Views; alive while the batch that made it is. Times are ns since 1970. */
 struct weir_line_item {
     struct weir_slice customer;
-    struct weir_slice contract;  /* empty: the default contract */
-    struct weir_slice item;      /* key of the meter, fee or commitment */
-    struct weir_slice meter;     /* empty for fees and true-ups */
-    uint32_t dimension_count;    /* 0 for fees and true-ups */
+    struct weir_slice contract; /* empty: the default contract */
+    struct weir_slice item;     /* key of the meter, fee or commitment */
+    struct weir_slice meter;    /* empty for fees and true-ups */
+    uint32_t dimension_count;   /* 0 for fees and true-ups */
     struct weir_dimension dimensions[WEIR_DIMENSIONS_MAX];
     int64_t period_start, period_end;
     int64_t window_start, window_end; /* fees and true-ups: the period */

@@ -2,7 +2,8 @@
  *
  * The series key is self-describing bytes, so that no process-local number ever reaches a store:
  *   u16 meter length, meter | u16 customer length, customer | u8 n | n * (u16 name length, name, u16 text length, text)
- * lengths little endian; dimensions in the meter's group_by order. A reader rejects any other shape (weir_series_parse).
+ * lengths little endian; dimensions in the meter's group_by order. A reader rejects any other shape
+ * (weir_series_parse).
  */
 #ifndef WEIR_COMMON_MODEL_WINDOW_H
 #define WEIR_COMMON_MODEL_WINDOW_H
@@ -20,7 +21,7 @@ enum {
     WEIR_PATH_TEXT_MAX = 128, /* bytes of a path or group_by name */
     WEIR_SERIES_KEY_MAX = 2 + WEIR_KEY_MAX + 2 + WEIR_IDENTIFIER_MAX + 1
                           + WEIR_DIMENSIONS_MAX * (2 + WEIR_PATH_TEXT_MAX + 2 + WEIR_IDENTIFIER_MAX),
-    WEIR_UNIQUE_BYTES = 16,   /* fingerprint of one distinct text in a `unique` window */
+    WEIR_UNIQUE_BYTES = 16, /* fingerprint of one distinct text in a `unique` window */
 };
 
 struct weir_dimension {

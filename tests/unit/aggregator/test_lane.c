@@ -1,5 +1,5 @@
-/* Lanes: windows against a plain model, time and lateness, duplicates and conflicts, and that a lane which is taken again
- * from its cuts goes on exactly where it was. */
+/* Lanes: windows against a plain model, time and lateness, duplicates and conflicts, and that a lane which is taken
+ * again from its cuts goes on exactly where it was. */
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,7 +10,8 @@
 static const char catalog_json[] =
     "{\"meters\":["
     "{\"key\":\"c\",\"event_type\":\"t\",\"aggregation\":\"count\",\"window\":\"1m\"},"
-    "{\"key\":\"s\",\"event_type\":\"t\",\"aggregation\":\"sum\",\"value\":\"data.v\",\"window\":\"5m\",\"group_by\":[\"g\"]},"
+    "{\"key\":\"s\",\"event_type\":\"t\",\"aggregation\":\"sum\",\"value\":\"data.v\",\"window\":\"5m\",\"group_by\":["
+    "\"g\"]},"
     "{\"key\":\"u\",\"event_type\":\"t\",\"aggregation\":\"unique\",\"value\":\"data.u\",\"window\":\"1h\"}]}";
 
 enum { T0 = 1767225600 }; /* 2026-01-01 */
@@ -50,8 +51,9 @@ static void take(struct bench *bench)
 
     bench->lane = weir_lane_new(bench->catalog, weir_slice_text("events:0"), &bench->settings);
     struct weir_lane_loader loader = weir_lane_loader(bench->lane);
-    cr_assert_eq(bench->store->ops->take_lane(bench->store, weir_slice_text("events:0"), secret, &loader, &state, &error),
-                 WEIR_OK);
+    cr_assert_eq(
+        bench->store->ops->take_lane(bench->store, weir_slice_text("events:0"), secret, &loader, &state, &error),
+        WEIR_OK);
     cr_assert_eq(weir_lane_start(bench->lane, &state, &error), WEIR_OK);
 }
 
@@ -82,7 +84,8 @@ static void flush(struct bench *bench)
 }
 
 /* One event of customer "c<customer>": counts 1, adds v to split g, and u to the distinct ones. */
-static enum weir_outcome send(struct bench *bench, int64_t sequence, int id, int customer, int64_t time, int v, int g, int u)
+static enum weir_outcome send(struct bench *bench, int64_t sequence, int id, int customer, int64_t time, int v, int g,
+                              int u)
 {
     char texts[4][16];
     struct weir_reading readings[3] = {{.meter = 0}, {.meter = 1}, {.meter = 2}};
@@ -142,7 +145,8 @@ Test(lane, counts_each_event_once)
 
     cr_assert_eq(send(&bench, 0, 1, 1, base, 5, 1, 1), WEIR_OUTCOME_COUNTED);
     cr_assert_eq(send(&bench, 1, 1, 1, base, 5, 1, 1), WEIR_OUTCOME_DUPLICATE);
-    cr_assert_eq(send(&bench, 2, 1, 1, base + WEIR_MINUTE, 5, 1, 1), WEIR_OUTCOME_DUPLICATE, "another time is a resend still");
+    cr_assert_eq(send(&bench, 2, 1, 1, base + WEIR_MINUTE, 5, 1, 1), WEIR_OUTCOME_DUPLICATE,
+                 "another time is a resend still");
     cr_assert_eq(send(&bench, 3, 1, 1, base, 6, 1, 1), WEIR_OUTCOME_REJECTED);
     cr_assert_eq(bench.rejection.reason, WEIR_REASON_CONFLICT);
     cr_assert_eq(send(&bench, 4, 2, 1, base, 7, 1, 1), WEIR_OUTCOME_COUNTED);
@@ -216,7 +220,8 @@ Test(lane, refuses_what_is_too_late_or_too_early)
     int64_t watermark = weir_lane_state(bench.lane)->watermark;
     cr_assert_eq(watermark, now - defaults.disorder);
     cr_assert_eq(weir_lane_check_time(bench.lane, watermark - defaults.lateness, now, &bench.rejection), WEIR_OK);
-    cr_assert_eq(weir_lane_check_time(bench.lane, watermark - defaults.lateness - 1, now, &bench.rejection), WEIR_REJECT);
+    cr_assert_eq(weir_lane_check_time(bench.lane, watermark - defaults.lateness - 1, now, &bench.rejection),
+                 WEIR_REJECT);
     cr_assert_eq(bench.rejection.reason, WEIR_REASON_TOO_LATE);
     cr_assert_eq(weir_lane_check_time(bench.lane, now + defaults.max_future, now, &bench.rejection), WEIR_OK);
     cr_assert_eq(weir_lane_check_time(bench.lane, now + defaults.max_future + 1, now, &bench.rejection), WEIR_REJECT);

@@ -22,7 +22,8 @@ Test(seen, agrees_with_an_array)
     struct weir_seen *seen = weir_seen_new(IDS);
 
     for (uint32_t i = 0; i < IDS; i++) {
-        known[i].id = i < 2 ? i : next_random(); /* 0 and 1 share a slot's mark: 1 is told as a conflict or duplicate of 0 */
+        known[i].id =
+            i < 2 ? i : next_random(); /* 0 and 1 share a slot's mark: 1 is told as a conflict or duplicate of 0 */
         known[i].content = (uint32_t)next_random();
         known[i].bucket = i / (IDS / BUCKETS);
         if (i == 1)

@@ -20,12 +20,13 @@ static struct weir_catalog *catalog_with(const char *price)
     struct weir_mistake_list mistakes = {0};
     char *json = NULL;
 
-    cr_assert(asprintf(&json,
-                       "{\"meters\":[{\"key\":\"usage\",\"event_type\":\"t\",\"aggregation\":\"sum\",\"value\":\"data.v\","
-                       "\"window\":\"1h\"}],\"price_books\":[{\"key\":\"b\",\"version\":1,\"currency\":\"USD\","
-                       "\"effective_from\":\"2026-01-01T00:00:00Z\",\"prices\":[%s]}]}",
-                       price)
-              > 0);
+    cr_assert(
+        asprintf(&json,
+                 "{\"meters\":[{\"key\":\"usage\",\"event_type\":\"t\",\"aggregation\":\"sum\",\"value\":\"data.v\","
+                 "\"window\":\"1h\"}],\"price_books\":[{\"key\":\"b\",\"version\":1,\"currency\":\"USD\","
+                 "\"effective_from\":\"2026-01-01T00:00:00Z\",\"prices\":[%s]}]}",
+                 price)
+        > 0);
     enum weir_status status = weir_catalog_parse("test", json, strlen(json), &catalog, &mistakes);
     cr_assert_eq(status, WEIR_OK, "%s: %s", json, mistakes.count ? mistakes.mistakes[0].text : "");
     free(json);
@@ -57,13 +58,14 @@ Test(price, peers)
     size_t i;
 
     cr_assert(json_array_size(examples) > 20, "%s", error.text);
-    json_array_foreach(examples, i, example) {
+    json_array_foreach(examples, i, example)
+    {
         char *json = json_dumps(json_object_get(example, "price"), 0);
         struct weir_catalog *catalog = catalog_with(json);
         struct weir_price scaled;
         struct weir_tier tiers[WEIR_TIERS_MAX];
-        cr_assert(weir_price_override(only_price(catalog),
-                                      decimal(json_string_value(json_object_get(example, "multiplier"))), tiers, &scaled));
+        cr_assert(weir_price_override(
+            only_price(catalog), decimal(json_string_value(json_object_get(example, "multiplier"))), tiers, &scaled));
         expect(&scaled, json_string_value(json_object_get(example, "quantity")),
                (uint64_t)json_integer_value(json_object_get(example, "events")),
                json_string_value(json_object_get(example, "amount")),
@@ -77,13 +79,17 @@ Test(price, peers)
 static const char *const models[] = {
     "{\"meter\":\"usage\",\"model\":\"per_unit\",\"unit_price\":\"0.0000025\"}",
     "{\"meter\":\"usage\",\"model\":\"per_unit\",\"unit_price\":\"0.3\",\"free_units\":\"10.5\"}",
-    "{\"meter\":\"usage\",\"model\":\"graduated\",\"tiers\":[{\"up_to\":\"10\",\"unit_price\":\"1\",\"flat_fee\":\"2\"},"
-    "{\"up_to\":\"20.5\",\"unit_price\":\"0.333333333333\"},{\"up_to\":null,\"unit_price\":\"0.1\",\"flat_fee\":\"5\"}]}",
+    "{\"meter\":\"usage\",\"model\":\"graduated\",\"tiers\":[{\"up_to\":\"10\",\"unit_price\":\"1\",\"flat_fee\":\"2\"}"
+    ","
+    "{\"up_to\":\"20.5\",\"unit_price\":\"0.333333333333\"},{\"up_to\":null,\"unit_price\":\"0.1\",\"flat_fee\":\"5\"}]"
+    "}",
     "{\"meter\":\"usage\",\"model\":\"graduated\",\"tiers\":[{\"up_to\":\"10\",\"unit_price\":\"1\",\"flat_fee\":\"2\","
     "\"flat_fee_at_zero\":true},{\"up_to\":null,\"unit_price\":\"0.1\"}],\"maximum_amount\":\"14\"}",
     "{\"meter\":\"usage\",\"model\":\"volume\",\"tiers\":[{\"up_to\":\"10\",\"unit_price\":\"1\"},"
-    "{\"up_to\":\"20\",\"unit_price\":\"0.5\",\"flat_fee\":\"1\"},{\"up_to\":null,\"unit_price\":\"0.1\"}],\"free_units\":\"3\"}",
-    "{\"meter\":\"usage\",\"model\":\"package\",\"package_size\":\"3.5\",\"package_price\":\"0.07\",\"minimum_amount\":\"1\"}",
+    "{\"up_to\":\"20\",\"unit_price\":\"0.5\",\"flat_fee\":\"1\"},{\"up_to\":null,\"unit_price\":\"0.1\"}],\"free_"
+    "units\":\"3\"}",
+    "{\"meter\":\"usage\",\"model\":\"package\",\"package_size\":\"3.5\",\"package_price\":\"0.07\",\"minimum_amount\":"
+    "\"1\"}",
     "{\"meter\":\"usage\",\"model\":\"percentage\",\"rate\":\"0.029\",\"fixed_fee\":\"0.3\",\"minimum_amount\":\"2\"}",
     "{\"meter\":\"usage\",\"model\":\"flat\",\"amount\":\"9.99\",\"free_units\":\"5\"}",
 };
@@ -116,7 +122,8 @@ Test(price, differences_add_up)
             uint64_t events = 0;
             for (int step = 0; step < 12; step++) {
                 random ^= random << 13, random ^= random >> 7, random ^= random << 17;
-                struct weir_decimal change = {(weir_int128)(int64_t)(random % 20000000) * 1000000 - 6 * WEIR_DECIMAL_ONE};
+                struct weir_decimal change = {(weir_int128)(int64_t)(random % 20000000) * 1000000
+                                              - 6 * WEIR_DECIMAL_ONE};
                 cr_assert(weir_decimal_add(quantity, change, &quantity));
                 events += random % 3;
                 struct weir_charge_list *after = &lists[step % 2];
@@ -149,10 +156,19 @@ Test(price, edges)
         int model;
         const char *quantity, *amount;
     } cases[] = {
-        {2, "10", "12"},        {2, "10.000000000001", "12"}, {2, "20.5", "15.499999999996"}, {2, "20.500000000001", "20.499999999996"},
-        /* 10.5 x 0.333333333333 = 3.4999999999965, to even */ {3, "30", "14"}, {4, "13", "10"},              {4, "13.000000000001", "6"}, /* 10.000000000001 x 0.5 = 5.0000000000005, to even */
-        {5, "0.000000000001", "1"}, {5, "52.5", "1.05"},      {5, "52.500000000001", "1.12"},
-        {6, "1", "2"},          {7, "5", "0"},                {7, "5.000000000001", "9.99"},
+        {2, "10", "12"},
+        {2, "10.000000000001", "12"},
+        {2, "20.5", "15.499999999996"},
+        {2, "20.500000000001", "20.499999999996"},
+        /* 10.5 x 0.333333333333 = 3.4999999999965, to even */ {3, "30", "14"},
+        {4, "13", "10"},
+        {4, "13.000000000001", "6"}, /* 10.000000000001 x 0.5 = 5.0000000000005, to even */
+        {5, "0.000000000001", "1"},
+        {5, "52.5", "1.05"},
+        {5, "52.500000000001", "1.12"},
+        {6, "1", "2"},
+        {7, "5", "0"},
+        {7, "5.000000000001", "9.99"},
     };
 
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
