@@ -4,6 +4,9 @@
 
 #include "common/arena.h"
 
+/* A row of NDJSON: one JSON cell, and texts of which each byte may take six. */
+enum { ROW_MAX = 2 * WEIR_CELL_MAX + WEIR_COLUMNS_MAX * (6 * WEIR_IDENTIFIER_MAX + 64) };
+
 /* 1. JSON ---------------------------------------------------------------------------------------------------------- */
 
 /* How one byte stands inside a JSON string; the texts are valid UTF-8 (decoding saw to it). Returns the length. */
@@ -26,13 +29,28 @@ static size_t escape_byte(unsigned char byte, char to[6])
     return 6;
 }
 
+static bool is_plain(unsigned char byte)
+{
+    return byte >= 0x20 && byte != '"' && byte != '\\';
+}
+
+/* In runs of bytes that stand for themselves: nearly always that is all of them. */
 static size_t json_string(struct weir_slice text, char *to)
 {
     size_t length = 0;
+    uint32_t from = 0, at = 0;
 
     to[length++] = '"';
-    for (uint32_t i = 0; i < text.length; i++)
-        length += escape_byte((unsigned char)text.data[i], to + length);
+    for (;; from = ++at) {
+        while (at < text.length && is_plain((unsigned char)text.data[at]))
+            at++;
+        if (at > from)
+            memcpy(to + length, text.data + from, at - from);
+        length += at - from;
+        if (at == text.length)
+            break;
+        length += escape_byte((unsigned char)text.data[at], to + length);
+    }
     to[length++] = '"';
     return length;
 }
@@ -54,36 +72,49 @@ size_t weir_dimensions_json(const struct weir_dimension *dimensions, uint32_t co
     return length;
 }
 
-static void put_json_string(FILE *output, struct weir_slice text)
+static void put(FILE *output, struct weir_slice text)
 {
-    char escaped[6];
-
-    putc_unlocked('"', output);
-    for (uint32_t i = 0; i < text.length; i++)
-        fwrite_unlocked(escaped, 1, escape_byte((unsigned char)text.data[i], escaped), output);
-    putc_unlocked('"', output);
+    fwrite_unlocked(text.data, 1, text.length, output);
 }
 
-static void put(FILE *output, struct weir_slice text) { fwrite_unlocked(text.data, 1, text.length, output); }
+static size_t add(char *to, const char *data, size_t length)
+{
+    if (length)
+        memcpy(to, data, length);
+    return length;
+}
 
+/* A row is made in memory and written at once: a call for each piece would take longer than making it. */
 bool weir_row_ndjson(FILE *output, const struct weir_column *columns, const struct weir_slice *cells, int count)
 {
+    static _Thread_local char row[ROW_MAX];
+    size_t length = 0;
+
     for (int i = 0; i < count; i++) {
-        fputs_unlocked(i ? ",\"" : "{\"", output);
-        fputs_unlocked(columns[i].name, output);
-        fputs_unlocked("\":", output);
+        size_t name = strlen(columns[i].name);
+        weir_check(length + name + 8 + 6 * (size_t)WEIR_IDENTIFIER_MAX <= ROW_MAX - WEIR_CELL_MAX
+                   && cells[i].length
+                          <= (columns[i].kind == WEIR_CELL_JSON ? (size_t)WEIR_CELL_MAX : WEIR_IDENTIFIER_MAX));
+        row[length++] = i ? ',' : '{';
+        row[length++] = '"';
+        length += add(row + length, columns[i].name, name);
+        row[length++] = '"';
+        row[length++] = ':';
         if (columns[i].is_nullable && cells[i].length == 0)
-            fputs_unlocked("null", output);
+            length += add(row + length, "null", 4);
         else if (columns[i].kind == WEIR_CELL_NUMBER || columns[i].kind == WEIR_CELL_JSON)
-            put(output, cells[i]);
+            length += add(row + length, cells[i].data, cells[i].length);
         else
-            put_json_string(output, cells[i]);
+            length += json_string(cells[i], row + length);
     }
-    fputs_unlocked("}\n", output);
+    row[length++] = '}';
+    row[length++] = '\n';
+    fwrite_unlocked(row, 1, length, output);
     return !ferror_unlocked(output);
 }
 
-/* 2. CSV (RFC 4180, lines ended by \n) --------------------------------------------------------------------------------- */
+/* 2. CSV (RFC 4180, lines ended by \n)
+ * --------------------------------------------------------------------------------- */
 static void put_csv(FILE *output, struct weir_slice text)
 {
     bool is_quoted = false;
@@ -123,7 +154,8 @@ bool weir_row_csv(FILE *output, const struct weir_column *columns, const struct 
     return !ferror_unlocked(output);
 }
 
-/* 3. tables --------------------------------------------------------------------------------------------------------------- */
+/* 3. tables
+ * --------------------------------------------------------------------------------------------------------------- */
 struct weir_text_table {
     const struct weir_column *columns;
     int column_count;
@@ -154,7 +186,8 @@ struct weir_text_table *weir_text_table_free(struct weir_text_table *table)
     return NULL;
 }
 
-/* Characters, not bytes: every byte that does not continue one. (Wide and combining characters are taken as one column.) */
+/* Characters, not bytes: every byte that does not continue one. (Wide and combining characters are taken as one
+ * column.) */
 static size_t width_of(struct weir_slice text)
 {
     size_t width = 0;
@@ -253,7 +286,8 @@ bool weir_text_table_write(const struct weir_text_table *table, FILE *output, bo
     fputs(is_terminal ? "\033[1m" : "", output);
     for (int i = 0; i <= last; i++)
         if (layout.is_shown[i])
-            put_cell(output, &layout, i, table->columns[i].kind == WEIR_CELL_DECIMAL ? WEIR_CELL_NUMBER : table->columns[i].kind,
+            put_cell(output, &layout, i,
+                     table->columns[i].kind == WEIR_CELL_DECIMAL ? WEIR_CELL_NUMBER : table->columns[i].kind,
                      weir_slice_text(table->columns[i].name), i == last);
     fputs(is_terminal ? "\033[0m\n" : "\n", output);
     for (size_t row = 0; row < table->row_count; row++) {

@@ -531,7 +531,8 @@ static char *describe(struct made *made)
                 window->unpriced, (int)window->contract.length, window->contract.data, window->period_start,
                 window->period_end, (int)window->price_book.length, window->price_book.data, window->price_book_version,
                 (int)window->price_key.length, window->price_key.data);
-        qsort(window->lanes, window->lane_count, sizeof *window->lanes, by_name);
+        if (window->lane_count)
+            qsort(window->lanes, window->lane_count, sizeof *window->lanes, by_name);
         for (uint32_t j = 0; j < window->lane_count; j++) {
             fprintf(output, "  %.*s %u", (int)window->lanes[j].lane.length, window->lanes[j].lane.data,
                     window->lanes[j].revision);
