@@ -1232,7 +1232,7 @@ Test(ledger_postgres, unsettled_periods)
 
     open_twin(&f, 1);
     for (int i = 0; i < 8; i++) {
-        char customer[8];
+        char customer[16];
         snprintf(customer, sizeof customer, "c%d", i);
         struct weir_period_running *period =
             weir_state_period(f.state, S(customer), S(i == 7 ? "with a key" : ""), (START + i * 86400) * WEIR_SECOND,
