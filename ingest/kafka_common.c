@@ -6,21 +6,33 @@
 #include "common/log.h"
 
 const char *const weir_kafka_owned_properties[] = {
-    "bootstrap.servers",        "kafka.brokers sets it",
-    "group.id",                 "kafka.group sets it",
-    "enable.auto.commit",       "offsets are part of the lane cut",
-    "enable.auto.offset.store", "offsets are part of the lane cut",
-    "auto.offset.reset",        "an offset that is gone must be told, not skipped",
-    "enable.partition.eof",     "tells that a lane is caught up",
-    "enable.idempotence",       "quarantine and produce must not repeat",
-    NULL,                       NULL,
+    "bootstrap.servers",
+    "kafka.brokers sets it",
+    "group.id",
+    "kafka.group sets it",
+    "enable.auto.commit",
+    "offsets are part of the lane cut",
+    "enable.auto.offset.store",
+    "offsets are part of the lane cut",
+    "auto.offset.reset",
+    "an offset that is gone must be told, not skipped",
+    "enable.partition.eof",
+    "tells that a lane is caught up",
+    "enable.idempotence",
+    "quarantine and produce must not repeat",
+    NULL,
+    NULL,
 };
 
 static void log_line(const rd_kafka_t *handle, int level, const char *facility, const char *text)
 {
     (void)handle;
-    weir_log(level <= LOG_ERR ? WEIR_LOG_WARN : level <= LOG_NOTICE ? WEIR_LOG_INFO : WEIR_LOG_DEBUG, "kafka %s: %s",
-             facility, text);
+    if (strcmp(facility, "FAIL") == 0) /* a connection: on_error callbacks, or a failed call, say it in our words */
+        level = LOG_DEBUG;
+    weir_log(level <= LOG_ERR      ? WEIR_LOG_WARN
+             : level <= LOG_NOTICE ? WEIR_LOG_INFO
+                                   : WEIR_LOG_DEBUG,
+             "kafka %s: %s", facility, text);
 }
 
 static enum weir_status set(rd_kafka_conf_t *conf, const char *name, const char *value, struct weir_error *reterr)
@@ -87,8 +99,11 @@ enum weir_status weir_kafka_partitions(rd_kafka_t *handle, const char *brokers, 
     error = metadata->topic_cnt ? metadata->topics[0].err : RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
     *ret_count = metadata->topic_cnt ? metadata->topics[0].partition_cnt : 0;
     rd_kafka_metadata_destroy(metadata);
-    if (error || *ret_count == 0)
-        return weir_fail(reterr, WEIR_REJECT, "topic '%s' at %s: %s. Create it, or set kafka.topic", topic, brokers,
-                         rd_kafka_err2str(error ? error : RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART));
-    return WEIR_OK;
+    if (error == RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE)
+        return weir_fail(reterr, WEIR_RETRY, "topic '%s' at %s: %s", topic, brokers, rd_kafka_err2str(error));
+    if (error == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART || (!error && *ret_count == 0))
+        return weir_fail(reterr, WEIR_REJECT, "topic '%s' does not exist at %s: create it, or set kafka.topic", topic,
+                         brokers);
+    return error ? weir_fail(reterr, WEIR_REJECT, "topic '%s' at %s: %s", topic, brokers, rd_kafka_err2str(error))
+                 : WEIR_OK;
 }

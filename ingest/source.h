@@ -92,6 +92,7 @@ struct weir_kafka_settings {
     const struct weir_property *properties; /* any librdkafka property, applied last but for those weir must own */
     size_t property_count;
     bool until_end; /* stop at the offsets that were the end when the source was opened */
+    int reach_ms;   /* until_end: how long brokers may stay away; 0: 30 s */
 };
 
 enum weir_status weir_source_kafka_open(const struct weir_kafka_settings *settings,

@@ -13,15 +13,15 @@
 #include "ingest/kafka_common.h"
 
 enum {
-    CALL_MS = 10000,     /* synchronous questions to the brokers */
-    ASK_MS = 2500,       /* one question of several tries */
-    PROBE_MS = 100,      /* is anybody there again? */
+    CALL_MS = 10000, /* synchronous questions to the brokers */
+    ASK_MS = 2500,   /* one question of several tries */
+    PROBE_MS = 100,  /* is anybody there again? */
     REACH_MS = 30000,
-    SEEK_MS = 30000,     /* librdkafka may take this long until it can seek */
-    SLICE_MS = 100,      /* of a wait for messages: in between, what a rebalance left to do is done */
-    COMMIT_MS = 1000,
-    COMMIT_END_MS = 300, /* until_end: other workers wait for our last offsets */
-    REBALANCE_MS = 2000, /* no commits for so long after partitions were revoked */
+    SEEK_MS = 30000,      /* librdkafka may take this long until it can seek */
+    SLICE_MS = 100,       /* of a wait for messages: in between, what a rebalance left to do is done */
+    COMMIT_MS = 5000,     /* rarely: one that meets a rebalance costs us all partitions, see revoke */
+    COMMIT_LOOK_MS = 300, /* but what has just begun or ended is told soon: until_end, others wait for it */
+    REBALANCE_MS = 2000,  /* no commits for so long after partitions were revoked */
     END_CHECK_MS = 250,
     COMPLAIN_MS = 10000,
     JOIN_MS = 5000,
@@ -29,16 +29,15 @@ enum {
 
 struct partition {
     bool is_ours;
-    bool is_eof;          /* nothing was there at the last look */
+    bool is_eof; /* nothing was there at the last look */
     bool is_paused;
-    bool must_seek;       /* what arrives is not wanted until librdkafka has been told to read from position */
-    int64_t seek_since;   /* monotonic ms */
-    int64_t position;     /* everything below was returned, or holds nothing for us; -1: where the partition begins */
-    int64_t delivered;    /* last returned message + 1, or where reading began; -1: none yet */
-    int64_t low, end;     /* until_end: as they were at the start */
-    int64_t durable;      /* below this the worker needs nothing again; -1: nothing yet */
+    bool must_seek;     /* what arrives is not wanted until librdkafka has been told to read from position */
+    int64_t seek_since; /* monotonic ms */
+    int64_t position;   /* everything below was returned, or holds nothing for us; -1: where the partition begins */
+    int64_t delivered;  /* last returned message + 1, or where reading began; -1: none yet */
+    int64_t low, end;   /* until_end: as they were at the start */
+    int64_t durable;    /* below this the worker needs nothing again; -1: nothing yet */
     int64_t committed;
-    int64_t committed_at; /* monotonic ms */
 };
 
 struct kafka_source {
@@ -53,15 +52,17 @@ struct kafka_source {
     bool is_closing;     /* leaving the group by ourselves */
     bool has_joined;     /* has been told what its partitions are, though it may be none */
     bool has_rebalanced; /* since the batch was begun */
+    bool is_late;        /* poll was not called for so long that the group went on without us */
+    int max_poll_ms;
     struct partition *partitions;
     int32_t partition_count;
     rd_kafka_message_t *held[WEIR_POLL_MESSAGES_MAX]; /* of the last poll */
     size_t held_count;
     struct weir_header *headers;
     size_t header_count, header_room;
-    int64_t next_commit, last_end_check; /* monotonic ms */
-    int64_t down_since, last_complaint;  /* monotonic ms; down_since 0: brokers answer */
-    char last_reason[256];               /* why they do not */
+    int64_t next_commit, last_commit, last_end_check, last_poll; /* monotonic ms */
+    int64_t down_since, last_complaint;                          /* monotonic ms; down_since 0: brokers answer */
+    char last_reason[256];                                       /* why they do not */
     bool is_ended;
     bool has_failed;
     struct weir_error failure;
@@ -104,9 +105,11 @@ static void start_at(struct kafka_source *source, struct partition *partition, i
     source->is_ended = false;
 }
 
-/* 1. offsets for lag monitors ------------------------------------------------------------------------------------------ */
+/* 1. offsets for lag monitors
+ * ------------------------------------------------------------------------------------------ */
 
-/* Below this nobody need read again. What is behind the last message (transaction markers, aborted ones) needs no cut. */
+/* Below this nobody need read again. What is behind the last message (transaction markers, aborted ones) needs no cut.
+ */
 static int64_t settled(const struct kafka_source *source, const struct partition *partition)
 {
     int64_t position = partition->position;
@@ -122,7 +125,7 @@ static bool is_commit_due(const struct kafka_source *source, const struct partit
 
     if (!partition->is_ours || offset < 0 || offset == partition->committed)
         return false;
-    return partition->committed < 0 || monotonic_ms() - partition->committed_at >= COMMIT_MS
+    return partition->committed < 0 || monotonic_ms() - source->last_commit >= COMMIT_MS
            || (source->until_end && offset >= partition->end) || source->is_closing;
 }
 
@@ -135,13 +138,14 @@ static void commit(struct kafka_source *source)
         if (!is_commit_due(source, partition))
             continue;
         partition->committed = settled(source, partition);
-        partition->committed_at = monotonic_ms();
         rd_kafka_topic_partition_list_add(list, source->topic, i)->offset = partition->committed;
     }
-    if (list->cnt > 0)
+    if (list->cnt > 0) {
         (void)rd_kafka_commit(source->handle, list, true); /* what becomes of it: on_commit */
+        source->last_commit = monotonic_ms();
+    }
     rd_kafka_topic_partition_list_destroy(list);
-    source->next_commit = monotonic_ms() + (source->until_end ? COMMIT_END_MS : COMMIT_MS);
+    source->next_commit = monotonic_ms() + COMMIT_LOOK_MS;
 }
 
 /* A commit that failed (a rebalance under way) is repeated with the next one; nothing rests on it but lag figures, and
@@ -165,7 +169,8 @@ static void mark_durable(struct weir_source *self, int32_t number, int64_t next_
         partition->durable = next_offset;
 }
 
-/* 2. rebalances ---------------------------------------------------------------------------------------------------------- */
+/* 2. rebalances
+ * ---------------------------------------------------------------------------------------------------------- */
 static rd_kafka_topic_partition_list_t *one(const struct kafka_source *source, int32_t number, int64_t offset)
 {
     rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
@@ -199,8 +204,8 @@ static void assign(struct kafka_source *source, rd_kafka_topic_partition_list_t 
         log_refusal(rd_kafka_incremental_assign(source->handle, list), "assign");
     else
         rd_kafka_assign(source->handle, list);
-    if (source->next_commit < monotonic_ms() + COMMIT_END_MS)
-        source->next_commit = monotonic_ms() + COMMIT_END_MS;
+    if (source->next_commit < monotonic_ms() + COMMIT_LOOK_MS)
+        source->next_commit = monotonic_ms() + COMMIT_LOOK_MS;
 }
 
 static void resume_partition(struct weir_source *self, int32_t number);
@@ -208,13 +213,15 @@ static void resume_partition(struct weir_source *self, int32_t number);
 static void revoke(struct kafka_source *source, rd_kafka_topic_partition_list_t *list)
 {
     struct weir_slice topic = weir_slice_text(source->topic);
-    bool lost = rd_kafka_assignment_lost(source->handle);
+    /* librdkafka forgets to say "lost" when a revocation was waiting while the time ran out. */
+    bool lost = rd_kafka_assignment_lost(source->handle) || source->is_late;
 
     for (int i = 0; i < list->cnt; i++) {
         if (!partition_of(source, list->elems[i].partition)->is_ours)
             continue;
         source->listener.revoked(source->listener.context, topic, list->elems[i].partition, lost);
-        resume_partition(&source->source, list->elems[i].partition); /* librdkafka would keep it paused when it comes back */
+        resume_partition(&source->source,
+                         list->elems[i].partition); /* librdkafka would keep it paused when it comes back */
     }
     /* In a rebalance a commit may reach the broker with the old generation, and librdkafka then drops the whole
      * assignment as lost. The next owner commits what it finds stored. */
@@ -238,13 +245,15 @@ static void on_rebalance(rd_kafka_t *handle, rd_kafka_resp_err_t what, rd_kafka_
     source->has_rebalanced = true;
     if (what == RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS) {
         source->has_joined = true;
+        source->is_late = false;
         assign(source, list);
     } else {
         revoke(source, list);
     }
 }
 
-/* 3. brokers that do not answer -------------------------------------------------------------------------------------------- */
+/* 3. brokers that do not answer
+ * -------------------------------------------------------------------------------------------- */
 static void on_error(rd_kafka_t *handle, int code, const char *reason, void *context)
 {
     struct kafka_source *source = context;
@@ -282,15 +291,16 @@ static void watch_brokers(struct kafka_source *source)
         return;
     }
     if (source->until_end && now - source->down_since >= source->reach_ms) {
-        weir_fail(&error, WEIR_FATAL, "Kafka at %s has not answered for %d s: %s", source->brokers, source->reach_ms / 1000,
-                  source->last_reason);
+        weir_fail(&error, WEIR_FATAL, "Kafka at %s has not answered for %d s: %s", source->brokers,
+                  source->reach_ms / 1000, source->last_reason);
         fail(source, &error);
         return;
     }
     weir_log(WEIR_LOG_WARN, "Kafka at %s does not answer (%s); trying on", source->brokers, source->last_reason);
 }
 
-/* 4. messages -------------------------------------------------------------------------------------------------------------- */
+/* 4. messages
+ * -------------------------------------------------------------------------------------------------------------- */
 
 /* Adds the message's headers to the batch's array; pointers are set when that has stopped moving. */
 static void take_headers(struct kafka_source *source, const rd_kafka_message_t *from, struct weir_message *message)
@@ -454,7 +464,8 @@ static enum weir_status seek_all(struct kafka_source *source, struct weir_error 
     return status;
 }
 
-/* 5. the end ------------------------------------------------------------------------------------------------------------------ */
+/* 5. the end
+ * ------------------------------------------------------------------------------------------------------------------ */
 
 /* Whether the others' partitions are at their end as well, as their commits say: a partition that is on its way between
  * two workers must not be left behind by both. (Commits of an earlier run are set right by whoever is assigned.) */
@@ -517,13 +528,16 @@ static enum weir_status find_ends(struct kafka_source *source, struct weir_error
     }
     if (status != WEIR_RETRY)
         return status;
+    rd_kafka_poll(source->handle, 0);
     if (!*source->last_reason)
         return WEIR_FATAL;
-    return weir_fail(reterr, WEIR_FATAL, "Kafka at %s has not answered for %d s: %s. Is it up, and kafka.brokers right?",
-                     source->brokers, source->reach_ms / 1000, source->last_reason);
+    return weir_fail(reterr, WEIR_FATAL,
+                     "Kafka at %s has not answered for %d s: %s. Is it up, and kafka.brokers right?", source->brokers,
+                     source->reach_ms / 1000, source->last_reason);
 }
 
-/* 6. the interface --------------------------------------------------------------------------------------------------------------- */
+/* 6. the interface
+ * --------------------------------------------------------------------------------------------------------------- */
 static enum weir_status take_batch(struct kafka_source *source, struct weir_message *ret_messages, size_t *ret_count,
                                    struct weir_error *reterr)
 {
@@ -554,6 +568,8 @@ static enum weir_status poll_messages(struct weir_source *self, int timeout_ms, 
 
     give_back(source);
     *ret_count = 0;
+    if (source->last_poll && monotonic_ms() - source->last_poll >= source->max_poll_ms)
+        source->is_late = true;
     if (monotonic_ms() >= source->next_commit)
         commit(source);
     watch_brokers(source);
@@ -561,6 +577,7 @@ static enum weir_status poll_messages(struct weir_source *self, int timeout_ms, 
     if (status != WEIR_OK)
         return status;
     fetch(source, timeout_ms, max < WEIR_POLL_MESSAGES_MAX ? max : WEIR_POLL_MESSAGES_MAX);
+    source->last_poll = monotonic_ms();
     if (source->has_rebalanced) { /* see the top of this file */
         source->has_rebalanced = false;
         for (int32_t i = 0; i < source->partition_count; i++) {
@@ -670,8 +687,8 @@ static void free_source(struct weir_source *self)
         rd_kafka_queue_destroy(source->queue);
         rd_kafka_consumer_close(source->handle); /* revokes everything: the listener hands the lanes over */
     }
-    /* librdkafka before 2.3 aborts on destroying a member that joined and was not assigned anything yet (its issue 4312).
-     * It has left the group, and the process is about to end: its memory stays. */
+    /* librdkafka before 2.3 aborts on destroying a member that joined and was not assigned anything yet (its issue
+     * 4312). It has left the group, and the process is about to end: its memory stays. */
     if (source->handle && (!source->queue || source->has_joined || rd_kafka_version() >= 0x02030000))
         rd_kafka_destroy(source->handle);
     free(source->partitions);
@@ -695,8 +712,8 @@ static enum weir_status open_consumer(struct kafka_source *source, const struct 
         {NULL, NULL},
     };
     const struct weir_kafka_pair owned[] = {
-        {"group.id", settings->group},        {"enable.auto.commit", "false"},  {"enable.auto.offset.store", "false"},
-        {"auto.offset.reset", "error"},       {"enable.partition.eof", "true"}, {NULL, NULL},
+        {"group.id", settings->group},  {"enable.auto.commit", "false"},  {"enable.auto.offset.store", "false"},
+        {"auto.offset.reset", "error"}, {"enable.partition.eof", "true"}, {NULL, NULL},
     };
     char text[512];
     rd_kafka_conf_t *conf;
@@ -704,6 +721,9 @@ static enum weir_status open_consumer(struct kafka_source *source, const struct 
 
     if (status != WEIR_OK)
         return status;
+    size_t size = sizeof text;
+    if (rd_kafka_conf_get(conf, "max.poll.interval.ms", text, &size) == RD_KAFKA_CONF_OK)
+        source->max_poll_ms = atoi(text);
     rd_kafka_conf_set_rebalance_cb(conf, on_rebalance);
     rd_kafka_conf_set_error_cb(conf, on_error);
     rd_kafka_conf_set_offset_commit_cb(conf, on_commit);

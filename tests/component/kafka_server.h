@@ -1,7 +1,7 @@
 /* Topics of the test's own on a real Kafka, and messages in them put there by bare librdkafka.
  *
- * WEIR_TEST_KAFKA_BROKERS names brokers that the tests may create topics at; without it, one hook starts a private Kafka for the
- * whole program (deploy/local) and another one stops it. */
+ * WEIR_TEST_KAFKA_BROKERS names brokers that the tests may create topics at; without it, one hook starts a private
+ * Kafka for the whole program (deploy/local) and another one stops it. */
 #ifndef WEIR_TESTS_COMPONENT_KAFKA_SERVER_H
 #define WEIR_TESTS_COMPONENT_KAFKA_SERVER_H
 
@@ -37,7 +37,8 @@ ReportHook(PRE_ALL)(struct criterion_test_set *tests)
     if (!mkdtemp(kafka_folder))
         abort();
     kafka_local("up --only kafka --fast");
-    snprintf(line, sizeof line, "eval \"$(" WEIR_SOURCE_DIR "/deploy/local env --dir %s)\"; printf %%s \"$WEIR_KAFKA_BROKERS\"",
+    snprintf(line, sizeof line,
+             "eval \"$(" WEIR_SOURCE_DIR "/deploy/local env --dir %s)\"; printf %%s \"$WEIR_KAFKA_BROKERS\"",
              kafka_folder);
     FILE *pipe = popen(line, "r");
     if (pipe) {
@@ -97,10 +98,13 @@ static inline void kafka_topic(const char *stem, int partitions, char name[64])
     rd_kafka_NewTopic_set_config(topic, "max.message.bytes", "4194304");
     rd_kafka_CreateTopics(client, &topic, 1, NULL, queue);
     rd_kafka_event_t *event = rd_kafka_queue_poll(queue, KAFKA_CALL_MS);
-    cr_assert(event && !rd_kafka_event_error(event), "topic %s: %s", name, event ? rd_kafka_event_error_string(event) : "no answer");
+    cr_assert(event && !rd_kafka_event_error(event), "topic %s: %s", name,
+              event ? rd_kafka_event_error_string(event) : "no answer");
     size_t count;
-    const rd_kafka_topic_result_t **results = rd_kafka_CreateTopics_result_topics(rd_kafka_event_CreateTopics_result(event), &count);
-    cr_assert(count == 1 && !rd_kafka_topic_result_error(results[0]), "topic %s: %s", name, rd_kafka_topic_result_error_string(results[0]));
+    const rd_kafka_topic_result_t **results =
+        rd_kafka_CreateTopics_result_topics(rd_kafka_event_CreateTopics_result(event), &count);
+    cr_assert(count == 1 && !rd_kafka_topic_result_error(results[0]), "topic %s: %s", name,
+              rd_kafka_topic_result_error_string(results[0]));
     rd_kafka_event_destroy(event);
     rd_kafka_NewTopic_destroy(topic);
     rd_kafka_queue_destroy(queue);
@@ -160,9 +164,9 @@ static inline rd_kafka_t *kafka_producer(const char *transactional_id)
 
 static inline void kafka_put(rd_kafka_t *producer, const char *topic, int partition, const char *value, size_t length)
 {
-    rd_kafka_resp_err_t error =
-        rd_kafka_producev(producer, RD_KAFKA_V_TOPIC(topic), RD_KAFKA_V_PARTITION(partition),
-                          RD_KAFKA_V_VALUE((void *)value, length), RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_END);
+    rd_kafka_resp_err_t error = rd_kafka_producev(producer, RD_KAFKA_V_TOPIC(topic), RD_KAFKA_V_PARTITION(partition),
+                                                  RD_KAFKA_V_VALUE((void *)value, length),
+                                                  RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_END);
     cr_assert_eq(error, RD_KAFKA_RESP_ERR_NO_ERROR, "%s", rd_kafka_err2str(error));
 }
 

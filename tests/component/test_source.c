@@ -1,4 +1,5 @@
-/* One contract, both twins: what a source promises, on files and on a real Kafka. What only Kafka has: test_source_kafka.c. */
+/* One contract, both twins: what a source promises, on files and on a real Kafka. What only Kafka has:
+ * test_source_kafka.c. */
 #include "kafka_server.h"
 
 #include <criterion/parameterized.h>
@@ -31,7 +32,8 @@ static void let_go(void *context, struct weir_slice topic, int32_t partition, bo
     (void)context, (void)topic, (void)partition, (void)lost;
 }
 
-static void open_twin(struct fixture *fixture, const char *twin, const char *const *values, const size_t *lengths, size_t count)
+static void open_twin(struct fixture *fixture, const char *twin, const char *const *values, const size_t *lengths,
+                      size_t count)
 {
     struct weir_error error = {""};
     memset(fixture, 0, sizeof *fixture);
@@ -88,7 +90,7 @@ static void open_counted(struct fixture *fixture, const char *twin, size_t count
 
 struct reading {
     struct fixture *fixture;
-    size_t next;    /* number of the message that must come next */
+    size_t next; /* number of the message that must come next */
     bool has_ended;
 };
 
@@ -139,17 +141,17 @@ static void read_to_end(struct reading *reading)
 
 /* 3. The contract. */
 
-#define CONTRACT(name)                                                                                                         \
-    static void name(const char *twin);                                                                                        \
-    ParameterizedTestParameters(source, name)                                                                                  \
-    {                                                                                                                          \
-        static int which[] = {0, 1};                                                                                           \
-        return cr_make_param_array(int, which, 2);                                                                             \
-    }                                                                                                                          \
-    ParameterizedTest(int *which, source, name)                                                                                \
-    {                                                                                                                          \
-        name(twins[*which]);                                                                                                   \
-    }                                                                                                                          \
+#define CONTRACT(name)                                                                                                 \
+    static void name(const char *twin);                                                                                \
+    ParameterizedTestParameters(source, name)                                                                          \
+    {                                                                                                                  \
+        static int which[] = {0, 1};                                                                                   \
+        return cr_make_param_array(int, which, 2);                                                                     \
+    }                                                                                                                  \
+    ParameterizedTest(int *which, source, name)                                                                        \
+    {                                                                                                                  \
+        name(twins[*which]);                                                                                           \
+    }                                                                                                                  \
     static void name(const char *twin)
 
 CONTRACT(everything_in_order_then_the_end)
@@ -213,8 +215,8 @@ CONTRACT(sought_is_read_from_there)
     read_to(&reading, 5000, 512);
     for (size_t i = 0; i < sizeof targets / sizeof *targets; i++) {
         reading.next = targets[i];
-        cr_assert_eq(fixture.source->ops->seek(fixture.source, 0, (int64_t)targets[i] + fixture.base, &error), WEIR_OK, "%s",
-                     error.text);
+        cr_assert_eq(fixture.source->ops->seek(fixture.source, 0, (int64_t)targets[i] + fixture.base, &error), WEIR_OK,
+                     "%s", error.text);
         read_to(&reading, targets[i] + 1, 100);
         cr_assert(targets[i] == COUNT - 1 || !fixture.source->ops->is_caught_up(fixture.source, 0));
     }
@@ -251,7 +253,8 @@ CONTRACT(what_is_too_large_is_cut)
     open_twin(&fixture, twin, values, lengths, COUNT);
     for (int64_t deadline = now_ms() + KAFKA_CALL_MS; seen < COUNT && now_ms() < deadline;) {
         size_t count = 0;
-        cr_assert_neq(fixture.source->ops->poll(fixture.source, 100, messages, 8, &count, &error), WEIR_FATAL, "%s", error.text);
+        cr_assert_neq(fixture.source->ops->poll(fixture.source, 100, messages, 8, &count, &error), WEIR_FATAL, "%s",
+                      error.text);
         for (size_t i = 0; i < count; i++, seen++) {
             bool is_too_large = lengths[seen] > WEIR_EVENT_BYTES_MAX;
             cr_assert_eq(messages[i].is_too_large, is_too_large);
