@@ -19,29 +19,45 @@ struct text_ledger {
 };
 
 static const struct weir_column item_columns[] = {
-    {"customer", WEIR_CELL_TEXT, false},          {"contract", WEIR_CELL_TEXT, false},
-    {"item", WEIR_CELL_TEXT, false},              {"meter", WEIR_CELL_TEXT, true},
-    {"dimensions", WEIR_CELL_JSON, false},        {"period_start", WEIR_CELL_TEXT, false},
-    {"period_end", WEIR_CELL_TEXT, false},        {"window_start", WEIR_CELL_TEXT, false},
-    {"window_end", WEIR_CELL_TEXT, false},        {"kind", WEIR_CELL_TEXT, false},
-    {"component", WEIR_CELL_TEXT, false},         {"price_book", WEIR_CELL_TEXT, false},
-    {"price_book_version", WEIR_CELL_NUMBER, true}, {"model", WEIR_CELL_TEXT, true},
-    {"tier", WEIR_CELL_NUMBER, true},             {"quantity", WEIR_CELL_DECIMAL, false},
-    {"unit_price", WEIR_CELL_DECIMAL, true},      {"amount", WEIR_CELL_DECIMAL, false},
-    {"currency", WEIR_CELL_TEXT, false},          {"revision", WEIR_CELL_NUMBER, false},
+    {"customer", WEIR_CELL_TEXT, false},
+    {"contract", WEIR_CELL_TEXT, false},
+    {"item", WEIR_CELL_TEXT, false},
+    {"meter", WEIR_CELL_TEXT, true},
+    {"dimensions", WEIR_CELL_JSON, false},
+    {"period_start", WEIR_CELL_TEXT, false},
+    {"period_end", WEIR_CELL_TEXT, false},
+    {"window_start", WEIR_CELL_TEXT, false},
+    {"window_end", WEIR_CELL_TEXT, false},
+    {"kind", WEIR_CELL_TEXT, false},
+    {"component", WEIR_CELL_TEXT, false},
+    {"price_book", WEIR_CELL_TEXT, false},
+    {"price_book_version", WEIR_CELL_NUMBER, true},
+    {"model", WEIR_CELL_TEXT, true},
+    {"tier", WEIR_CELL_NUMBER, true},
+    {"quantity", WEIR_CELL_DECIMAL, false},
+    {"unit_price", WEIR_CELL_DECIMAL, true},
+    {"amount", WEIR_CELL_DECIMAL, false},
+    {"currency", WEIR_CELL_TEXT, false},
+    {"revision", WEIR_CELL_NUMBER, false},
 };
 enum { ITEM_COLUMNS = sizeof item_columns / sizeof *item_columns };
 
 static const struct weir_column summary_columns[] = {
-    {"customer", WEIR_CELL_TEXT, false},     {"contract", WEIR_CELL_TEXT, false},
-    {"period_start", WEIR_CELL_TEXT, false}, {"period_end", WEIR_CELL_TEXT, false},
-    {"item", WEIR_CELL_TEXT, false},         {"kind", WEIR_CELL_TEXT, false},
-    {"quantity", WEIR_CELL_DECIMAL, false},  {"amount", WEIR_CELL_DECIMAL, false},
-    {"invoice_amount", WEIR_CELL_DECIMAL, false}, {"currency", WEIR_CELL_TEXT, false},
+    {"customer", WEIR_CELL_TEXT, false},
+    {"contract", WEIR_CELL_TEXT, false},
+    {"period_start", WEIR_CELL_TEXT, false},
+    {"period_end", WEIR_CELL_TEXT, false},
+    {"item", WEIR_CELL_TEXT, false},
+    {"kind", WEIR_CELL_TEXT, false},
+    {"quantity", WEIR_CELL_DECIMAL, false},
+    {"amount", WEIR_CELL_DECIMAL, false},
+    {"invoice_amount", WEIR_CELL_DECIMAL, false},
+    {"currency", WEIR_CELL_TEXT, false},
 };
 enum { SUMMARY_COLUMNS = sizeof summary_columns / sizeof *summary_columns };
 
-/* 1. cells ---------------------------------------------------------------------------------------------------------- */
+/* 1. cells ----------------------------------------------------------------------------------------------------------
+ */
 
 /* Room for the texts of one row's numbers and times. */
 struct scratch {
@@ -118,7 +134,8 @@ static bool summary_cells(const struct weir_summary_row *from, struct scratch *s
     return true;
 }
 
-/* 2. rows ------------------------------------------------------------------------------------------------------------ */
+/* 2. rows ------------------------------------------------------------------------------------------------------------
+ */
 static bool put_row(struct text_ledger *ledger, const struct weir_column *columns, const struct weir_slice *cells,
                     int count)
 {
@@ -141,7 +158,8 @@ static bool put_row(struct text_ledger *ledger, const struct weir_column *column
 
 static enum weir_status write_failed(struct weir_error *reterr)
 {
-    return weir_fail(reterr, WEIR_FATAL, "the output cannot be written: %s. What is there is not whole", strerror(errno));
+    return weir_fail(reterr, WEIR_FATAL, "the output cannot be written: %s. What is there is not whole",
+                     strerror(errno));
 }
 
 static enum weir_status load(struct weir_ledger *self, struct weir_state *state, struct weir_error *reterr)
@@ -180,7 +198,8 @@ static enum weir_status append(struct weir_ledger *self, const struct weir_line_
                 status = write_failed(reterr);
         }
         if (ledger->totals && status == WEIR_OK) {
-            struct weir_line_item total = {.customer = weir_slice_text("total"), .currency = items[i].currency, .amount = items[i].amount};
+            struct weir_line_item total = {
+                .customer = weir_slice_text("total"), .currency = items[i].currency, .amount = items[i].amount};
             status = weir_summary_add(ledger->totals, &total, reterr);
         }
     }
@@ -212,8 +231,8 @@ static void put_totals(struct text_ledger *ledger)
 
     for (size_t i = 0; i < count; i++) {
         weir_decimal_format(rows[i].amount, text);
-        fprintf(ledger->output, "%stotal %.*s %s\n", i ? "" : "\n", (int)rows[i].currency.length,
-                rows[i].currency.data, text);
+        fprintf(ledger->output, "%stotal %.*s %s\n", i ? "" : "\n", (int)rows[i].currency.length, rows[i].currency.data,
+                text);
     }
 }
 
@@ -237,11 +256,13 @@ static enum weir_status finish(struct weir_ledger *self, struct weir_error *rete
     return fflush(ledger->output) == 0 && !ferror(ledger->output) ? WEIR_OK : write_failed(reterr);
 }
 
-static void abandon(struct weir_ledger *self) { (void)self; }
+static void abandon(struct weir_ledger *self)
+{
+    (void)self;
+}
 
 static enum weir_status unsettled(struct weir_ledger *self, int64_t before, size_t max,
-                                  struct weir_period_running *ret_periods, size_t *ret_count,
-                                  struct weir_error *reterr)
+                                  struct weir_period_running *ret_periods, size_t *ret_count, struct weir_error *reterr)
 {
     (void)self, (void)before, (void)max, (void)ret_periods, (void)reterr;
     *ret_count = 0;

@@ -291,7 +291,7 @@ enum weir_status weir_postgres_write_items(struct weir_postgres_ledger *ledger, 
                                            size_t count, struct weir_error *reterr)
 {
     static const char doing[] = "writing line items";
-    struct sink sink;
+    struct sink sink = {{0}};
     enum weir_status status = WEIR_OK;
 
     for (size_t i = 0; i < count && status == WEIR_OK; i++)
@@ -325,7 +325,7 @@ static enum weir_status copy_new(struct weir_postgres_ledger *ledger, const stru
                                  struct weir_error *reterr)
 {
     enum weir_status status = WEIR_OK;
-    struct sink sink;
+    struct sink sink = {{0}};
     bool has_begun = false;
 
     for (size_t i = 0; i < rows->count && status == WEIR_OK; i++) {
@@ -370,7 +370,7 @@ static enum weir_status update_changed(struct weir_postgres_ledger *ledger, cons
                                        struct weir_error *reterr)
 {
     enum weir_status status = WEIR_OK;
-    struct sink sink;
+    struct sink sink = {{0}};
     size_t count = 0;
 
     for (int c = 0; c < rows->table->column_count; c++)

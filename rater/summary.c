@@ -106,7 +106,8 @@ enum weir_status weir_summary_add(struct weir_summary *summary, const struct wei
     if (weir_decimal_add(row->quantity, item->quantity, &row->quantity)
         && weir_decimal_add(row->amount, item->amount, &row->amount))
         return WEIR_OK;
-    return weir_fail(reterr, WEIR_REJECT, "customer '%.*s', %s '%.*s': the sum of a period does not fit (limit about 1.7e26)",
+    return weir_fail(reterr, WEIR_REJECT,
+                     "customer '%.*s', %s '%.*s': the sum of a period does not fit (limit about 1.7e26)",
                      (int)item->customer.length, item->customer.data, weir_kind_name[item->kind],
                      (int)item->item.length, item->item.data);
 }

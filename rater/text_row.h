@@ -10,9 +10,9 @@
 
 enum weir_cell_kind {
     WEIR_CELL_TEXT,
-    WEIR_CELL_NUMBER,   /* a whole number: bare in JSON; aligned right */
-    WEIR_CELL_DECIMAL,  /* a string in JSON; aligned right, trailing zeros trimmed in tables */
-    WEIR_CELL_JSON,     /* a JSON object as it is */
+    WEIR_CELL_NUMBER,  /* a whole number: bare in JSON; aligned right */
+    WEIR_CELL_DECIMAL, /* a string in JSON; aligned right, trailing zeros trimmed in tables */
+    WEIR_CELL_JSON,    /* a JSON object as it is */
 };
 
 struct weir_column {
