@@ -22,15 +22,20 @@ static const struct weir_usage usage = {
     .takes_files = true,
 };
 
-enum { FLUSH_MS = 500 };
+enum { FLUSH_MS = 500, LEAVE_MS = 10000 /* after a signal */ };
 
 struct producing {
     struct weir_source *source;
     struct weir_producer *producer;
     struct weir_decoder *decoder;
-    uint64_t sent, without_key;
+    uint64_t sent, without_key, too_large;
     const _Atomic bool *stop;
 };
+
+static bool is_stopped(const struct producing *producing)
+{
+    return atomic_load_explicit(producing->stop, memory_order_relaxed);
+}
 
 static enum weir_status send_message(struct producing *producing, const struct weir_message *message,
                                      struct weir_error *reterr)
@@ -40,14 +45,40 @@ static enum weir_status send_message(struct producing *producing, const struct w
     struct weir_rejection why;
     enum weir_status status;
 
+    if (message->is_too_large) { /* what is left of it would be another event */
+        if (producing->too_large++ == 0)
+            fprintf(stderr, "weir produce: %.*s: line %" PRId64 " is over %d bytes and cannot be published\n",
+                    (int)message->topic.length, message->topic.data, message->offset, WEIR_EVENT_BYTES_MAX);
+        return WEIR_OK;
+    }
     if (weir_decode(producing->decoder, message, &event, &why) == WEIR_OK)
         key = event.subject;
-    producing->without_key += key.length == 0;
     do
         status = weir_producer_send(producing->producer, key, message->value, reterr);
-    while (status == WEIR_AGAIN && !atomic_load_explicit(producing->stop, memory_order_relaxed));
+    while (status == WEIR_AGAIN && !is_stopped(producing));
     producing->sent += status == WEIR_OK;
+    producing->without_key += status == WEIR_OK && key.length == 0;
     return status == WEIR_AGAIN ? WEIR_OK : status;
+}
+
+/* Waits for what was sent; after a signal not for ever. */
+static enum weir_status deliver(struct producing *producing, struct weir_progress *progress, struct weir_error *reterr)
+{
+    enum weir_status status;
+    int left = LEAVE_MS;
+
+    do {
+        status = weir_producer_flush(producing->producer, FLUSH_MS, reterr);
+        weir_progress_show(progress, "%" PRIu64 " events, %" PRIu64 " delivered", producing->sent,
+                           weir_producer_delivered(producing->producer));
+        left -= is_stopped(producing) ? FLUSH_MS : 0;
+    } while (status == WEIR_AGAIN && left > 0);
+    if (status == WEIR_OK && !is_stopped(producing))
+        return WEIR_OK;
+    return status == WEIR_FATAL
+               ? status
+               : weir_fail(reterr, WEIR_FATAL, "stopped by a signal: %" PRIu64 " events are published, no others",
+                           weir_producer_delivered(producing->producer));
 }
 
 static enum weir_status send_all(struct producing *producing, struct weir_error *reterr)
@@ -56,22 +87,20 @@ static enum weir_status send_all(struct producing *producing, struct weir_error 
     struct weir_progress progress = weir_progress_start(usage.name);
     enum weir_status status = WEIR_OK;
 
-    while (status == WEIR_OK && !atomic_load_explicit(producing->stop, memory_order_relaxed)) {
+    while (status == WEIR_OK && !is_stopped(producing)) {
         size_t count = 0;
         status = producing->source->ops->poll(producing->source, -1, messages, WEIR_POLL_MESSAGES_MAX, &count, reterr);
         for (size_t i = 0; i < count && status == WEIR_OK; i++)
             status = send_message(producing, &messages[i], reterr);
         weir_progress_show(&progress, "%" PRIu64 " events", producing->sent);
     }
-    if (status == WEIR_OK || status == WEIR_AGAIN) {
-        do {
-            status = weir_producer_flush(producing->producer, FLUSH_MS, reterr);
-            weir_progress_show(&progress, "%" PRIu64 " events, %" PRIu64 " delivered", producing->sent,
-                               weir_producer_delivered(producing->producer));
-        } while (status == WEIR_AGAIN);
-    }
+    if (status == WEIR_OK || status == WEIR_AGAIN)
+        status = deliver(producing, &progress, reterr);
     weir_progress_end(&progress);
-    return status;
+    return status == WEIR_OK && producing->too_large > 0
+               ? weir_fail(reterr, WEIR_FATAL, "%" PRIu64 " events are published; %" PRIu64 " were too large",
+                           producing->sent, producing->too_large)
+               : status;
 }
 
 static enum weir_status run(const struct weir_settings *settings, const struct weir_catalog *no_meters,

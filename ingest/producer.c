@@ -1,10 +1,16 @@
 #include "ingest/producer.h"
 
 #include <stdlib.h>
+#include <time.h>
 
 #include "ingest/kafka_common.h"
 
-enum { FULL_WAIT_MS = 50, REACH_MS = 15000 };
+enum {
+    FULL_WAIT_MS = 50,
+    ASK_MS = 2500,
+    REACH_MS = 15000, /* for brokers that do not answer */
+    CREATE_MS = 5000, /* a broker that creates topics by use says no at first */
+};
 
 struct weir_producer {
     rd_kafka_t *handle;
@@ -38,6 +44,30 @@ struct weir_producer *weir_producer_free(struct weir_producer *producer)
     return NULL;
 }
 
+static int64_t monotonic_ms(void)
+{
+    struct timespec now;
+    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+static enum weir_status find_topic(struct weir_producer *producer, const struct weir_kafka_settings *settings,
+                                   struct weir_error *reterr)
+{
+    int64_t began = monotonic_ms();
+    int32_t partitions;
+
+    for (;;) {
+        enum weir_status status =
+            weir_kafka_partitions(producer->handle, settings->brokers, settings->topic, ASK_MS, &partitions, reterr);
+        if (status == WEIR_OK)
+            return WEIR_OK;
+        if (monotonic_ms() - began >= (status == WEIR_RETRY ? REACH_MS : CREATE_MS))
+            return status == WEIR_RETRY ? WEIR_FATAL : status;
+        rd_kafka_poll(producer->handle, FULL_WAIT_MS);
+    }
+}
+
 static enum weir_status connect_producer(struct weir_producer *producer, const struct weir_kafka_settings *settings,
                                          struct weir_error *reterr)
 {
@@ -56,7 +86,6 @@ static enum weir_status connect_producer(struct weir_producer *producer, const s
     };
     static const struct weir_kafka_pair owned[] = {{"enable.idempotence", "true"}, {NULL, NULL}};
     char text[512];
-    int32_t partitions;
     rd_kafka_conf_t *conf;
     enum weir_status status = weir_kafka_conf(settings, defaults, owned, &conf, reterr);
 
@@ -70,8 +99,7 @@ static enum weir_status connect_producer(struct weir_producer *producer, const s
         return weir_fail(reterr, WEIR_REJECT, "Kafka producer: %s", text);
     }
     producer->topic = rd_kafka_topic_new(producer->handle, settings->topic, NULL);
-    status = weir_kafka_partitions(producer->handle, settings->brokers, settings->topic, REACH_MS, &partitions, reterr);
-    return status == WEIR_RETRY ? WEIR_FATAL : status;
+    return find_topic(producer, settings, reterr);
 }
 
 enum weir_status weir_producer_open(const struct weir_kafka_settings *settings, struct weir_producer **ret_producer,

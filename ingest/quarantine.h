@@ -34,7 +34,8 @@ struct weir_quarantine {
 enum weir_status weir_quarantine_file_open(const char *path, struct weir_quarantine **ret_quarantine,
                                            struct weir_error *reterr);
 /* In Kafka the value is the original bytes with its headers kept, and the record's other fields are headers
- * weir_topic, weir_partition, weir_offset, weir_reason, weir_field, weir_detail. topic NULL:
+ * weir_topic, weir_partition, weir_offset, weir_reason, weir_field, weir_detail; and weir_cut:
+ * true where value or headers were cut to what a topic takes by default (1 MB). topic NULL:
  * "<settings->topic>.quarantine". */
 enum weir_status weir_quarantine_kafka_open(const struct weir_kafka_settings *settings, const char *topic,
                                             struct weir_quarantine **ret_quarantine, struct weir_error *reterr);

@@ -8,8 +8,9 @@
 
 enum {
     FLUSH_MS = 10000,
-    VALUE_MAX = 900000, /* a broker's default limit is 1 MiB for the whole record: longer values are cut, and weir_cut
-                           says so */
+    RECORD_MAX = 1000000,      /* librdkafka's limit for a whole message, and below a broker's (1,048,588) */
+    HEADERS_BYTES_MAX = 65536, /* of the original ones */
+    OWN_BYTES_MAX = 2048,      /* of ours, and of what the record itself takes */
 };
 
 struct kafka_quarantine {
@@ -37,16 +38,25 @@ static void add_header(rd_kafka_headers_t *headers, const char *name, const char
     weir_check(rd_kafka_header_add(headers, name, -1, value, (ssize_t)length) == RD_KAFKA_RESP_ERR_NO_ERROR);
 }
 
-static rd_kafka_headers_t *make_headers(const struct weir_message *message, const struct weir_rejection *why)
+/* *ret_room: how long the value may be. A record that the topic would not take must not stop the lane: then it is cut,
+ * and weir_cut says so. */
+static rd_kafka_headers_t *make_headers(const struct weir_message *message, const struct weir_rejection *why,
+                                        size_t *ret_room)
 {
     rd_kafka_headers_t *headers = rd_kafka_headers_new(message->header_count + 7);
+    size_t bytes = 0;
+    bool is_cut = false;
     char number[32];
 
-    for (uint32_t i = 0; i < message->header_count; i++) {
+    for (uint32_t i = 0; i < message->header_count && !is_cut; i++) {
         const struct weir_header *header = &message->headers[i];
-        rd_kafka_header_add(headers, header->name.data, (ssize_t)header->name.length, header->value.data,
-                            (ssize_t)header->value.length);
+        bytes += header->name.length + header->value.length + 10;
+        is_cut = bytes > HEADERS_BYTES_MAX;
+        if (!is_cut)
+            rd_kafka_header_add(headers, header->name.data, (ssize_t)header->name.length, header->value.data,
+                                (ssize_t)header->value.length);
     }
+    *ret_room = RECORD_MAX - OWN_BYTES_MAX - (bytes < HEADERS_BYTES_MAX ? bytes : HEADERS_BYTES_MAX);
     add_header(headers, "weir_topic", message->topic.data, message->topic.length);
     add_header(headers, "weir_partition", number, (size_t)snprintf(number, sizeof number, "%d", message->partition));
     add_header(headers, "weir_offset", number,
@@ -54,7 +64,7 @@ static rd_kafka_headers_t *make_headers(const struct weir_message *message, cons
     add_header(headers, "weir_reason", weir_reason_name[why->reason], strlen(weir_reason_name[why->reason]));
     add_header(headers, "weir_field", why->field, strlen(why->field));
     add_header(headers, "weir_detail", why->detail, strlen(why->detail));
-    if (message->value.length > VALUE_MAX)
+    if (is_cut || message->value.length > *ret_room)
         add_header(headers, "weir_cut", "true", 4);
     return headers;
 }
@@ -74,12 +84,14 @@ static enum weir_status put(struct weir_quarantine *self, const struct weir_mess
                             const struct weir_rejection *why, struct weir_error *reterr)
 {
     struct kafka_quarantine *quarantine = (struct kafka_quarantine *)self;
-    rd_kafka_headers_t *headers = make_headers(message, why);
-    size_t length = message->value.length > VALUE_MAX ? VALUE_MAX : message->value.length;
+    size_t room;
+    rd_kafka_headers_t *headers = make_headers(message, why, &room);
+    size_t length = message->value.length > room ? room : message->value.length;
+    const char *value = message->value.data ? message->value.data : ""; /* empty is not null */
 
     rd_kafka_resp_err_t error =
         rd_kafka_producev(quarantine->handle, RD_KAFKA_V_TOPIC(quarantine->topic),
-                          RD_KAFKA_V_VALUE(message->is_tombstone ? NULL : (void *)message->value.data, length),
+                          RD_KAFKA_V_VALUE(message->is_tombstone ? NULL : (void *)value, length),
                           RD_KAFKA_V_HEADERS(headers), RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_END);
     if (!error)
         return WEIR_OK; /* the headers are librdkafka's now */
