@@ -7,7 +7,7 @@
 #include "common/calendar.h"
 
 enum {
-    ID_BUCKETS = 16,       /* the retention is cut into so many: ids are kept at most a sixteenth longer than asked */
+    ID_BUCKETS = 16, /* the retention is cut into so many: ids are kept at most a sixteenth longer than asked */
     READINGS_MAX = WEIR_METERS_MAX,
 };
 
@@ -97,12 +97,12 @@ struct weir_lane_loader weir_lane_loader(struct weir_lane *lane)
     return (struct weir_lane_loader){.context = lane, .window = load_window, .ids = load_ids};
 }
 
-enum weir_status weir_lane_start(struct weir_lane *lane, const struct weir_lane_state *state,
-                                 struct weir_error *reterr)
+enum weir_status weir_lane_start(struct weir_lane *lane, const struct weir_lane_state *state, struct weir_error *reterr)
 {
     if (lane->is_loading_full)
-        return weir_fail(reterr, WEIR_REJECT, "lane %s: its stored windows or ids do not fit: raise lane_windows_max "
-                                              "(now %llu) or lane_ids_max (now %llu)",
+        return weir_fail(reterr, WEIR_REJECT,
+                         "lane %s: its stored windows or ids do not fit: raise lane_windows_max "
+                         "(now %llu) or lane_ids_max (now %llu)",
                          lane->name, (unsigned long long)lane->settings.windows_max,
                          (unsigned long long)lane->settings.ids_max);
     lane->state = *state;
@@ -116,7 +116,8 @@ enum weir_status weir_lane_start(struct weir_lane *lane, const struct weir_lane_
     return WEIR_OK;
 }
 
-/* 2. events --------------------------------------------------------------------------------------------------------- */
+/* 2. events ---------------------------------------------------------------------------------------------------------
+ */
 enum weir_status weir_lane_check_time(const struct weir_lane *lane, int64_t time, int64_t now,
                                       struct weir_rejection *reterr)
 {
@@ -128,7 +129,8 @@ enum weir_status weir_lane_check_time(const struct weir_lane *lane, int64_t time
     if (!is_early && time >= lane->state.watermark - lane->settings.lateness)
         return WEIR_OK;
     weir_time_format(time, found);
-    weir_time_format(is_early ? now + lane->settings.max_future : lane->state.watermark - lane->settings.lateness, limit);
+    weir_time_format(is_early ? now + lane->settings.max_future : lane->state.watermark - lane->settings.lateness,
+                     limit);
     reterr->reason = is_early ? WEIR_REASON_TOO_EARLY : WEIR_REASON_TOO_LATE;
     snprintf(reterr->field, sizeof reterr->field, "time");
     snprintf(reterr->detail, sizeof reterr->detail,
@@ -206,9 +208,8 @@ static enum weir_outcome count_readings(struct weir_lane *lane, const struct wei
     bool is_unpriced = false;
 
     for (uint32_t i = 0; i < count; i++) {
-        enum weir_status status = weir_window_table_prepare(lane->windows, &readings[i], event->subject,
-                                                            hashes->series[i], event->time, sequence,
-                                                            &lane->changes[i]);
+        enum weir_status status = weir_window_table_prepare(
+            lane->windows, &readings[i], event->subject, hashes->series[i], event->time, sequence, &lane->changes[i]);
         if (status == WEIR_AGAIN)
             return WEIR_OUTCOME_FULL;
         if (status != WEIR_OK) {
@@ -283,8 +284,7 @@ static void raise_watermark(struct weir_lane *lane, int64_t watermark)
 
 enum weir_outcome weir_lane_take(struct weir_lane *lane, const struct weir_event *event,
                                  const struct weir_reading *readings, uint32_t count,
-                                 const struct weir_lane_hashes *hashes, int64_t sequence,
-                                 struct weir_rejection *reterr)
+                                 const struct weir_lane_hashes *hashes, int64_t sequence, struct weir_rejection *reterr)
 {
     enum weir_outcome outcome = judge(lane, event, readings, count, hashes, sequence, reterr);
 
@@ -324,7 +324,10 @@ void weir_lane_skip_to(struct weir_lane *lane, int64_t next_offset)
         lane->state.next_offset = next_offset;
 }
 
-void weir_lane_idle(struct weir_lane *lane, int64_t now) { raise_watermark(lane, now - lane->settings.disorder); }
+void weir_lane_idle(struct weir_lane *lane, int64_t now)
+{
+    raise_watermark(lane, now - lane->settings.disorder);
+}
 
 void weir_lane_finish(struct weir_lane *lane)
 {
@@ -333,8 +336,12 @@ void weir_lane_finish(struct weir_lane *lane)
     weir_window_table_close(lane->windows, WEIR_TIME_NEVER);
 }
 
-/* 3. cuts ------------------------------------------------------------------------------------------------------------ */
-struct weir_sealed_cut *weir_sealed_cut_new(void) { return weir_new(sizeof(struct weir_sealed_cut)); }
+/* 3. cuts ------------------------------------------------------------------------------------------------------------
+ */
+struct weir_sealed_cut *weir_sealed_cut_new(void)
+{
+    return weir_new(sizeof(struct weir_sealed_cut));
+}
 
 struct weir_sealed_cut *weir_sealed_cut_free(struct weir_sealed_cut *sealed)
 {
@@ -358,7 +365,8 @@ size_t weir_lane_unsealed(const struct weir_lane *lane)
     return weir_window_table_changed(lane->windows) + lane->ids_count;
 }
 
-/* While bytes grows, views into it are kept as offsets from a null pointer; seal turns them into pointers at the end. */
+/* While bytes grows, views into it are kept as offsets from a null pointer; seal turns them into pointers at the end.
+ */
 static struct weir_slice add_bytes(struct weir_sealed_cut *sealed, struct weir_slice from)
 {
     if (sealed->bytes_room - sealed->bytes_used < from.length) {
@@ -449,13 +457,25 @@ void weir_lane_seal(struct weir_lane *lane, struct weir_sealed_cut *sealed)
     lane->sealed_watermark = lane->state.watermark;
 }
 
-const struct weir_lane_state *weir_lane_state(const struct weir_lane *lane) { return &lane->state; }
+const struct weir_lane_state *weir_lane_state(const struct weir_lane *lane)
+{
+    return &lane->state;
+}
 
-struct weir_slice weir_lane_name(const struct weir_lane *lane) { return weir_slice_of(lane->name, lane->name_length); }
+struct weir_slice weir_lane_name(const struct weir_lane *lane)
+{
+    return weir_slice_of(lane->name, lane->name_length);
+}
 
-uint64_t weir_lane_windows(const struct weir_lane *lane) { return weir_window_table_count(lane->windows); }
+uint64_t weir_lane_windows(const struct weir_lane *lane)
+{
+    return weir_window_table_count(lane->windows);
+}
 
-uint64_t weir_lane_ids(const struct weir_lane *lane) { return weir_seen_count(lane->seen); }
+uint64_t weir_lane_ids(const struct weir_lane *lane)
+{
+    return weir_seen_count(lane->seen);
+}
 
 size_t weir_lane_bytes(const struct weir_lane *lane)
 {

@@ -41,7 +41,10 @@ struct weir_seen *weir_seen_free(struct weir_seen *seen)
 }
 
 /* 0 marks a free slot; its fingerprint shares a slot with 1, which costs one chance in 2^64. */
-static uint64_t stored_id(uint64_t id) { return id ? id : 1; }
+static uint64_t stored_id(uint64_t id)
+{
+    return id ? id : 1;
+}
 
 static struct slot *find(const struct weir_seen *seen, uint64_t id)
 {
@@ -110,11 +113,17 @@ void weir_seen_forget(struct weir_seen *seen, uint32_t bucket)
     rebuild(seen, slots, bucket);
 }
 
-uint64_t weir_seen_count(const struct weir_seen *seen) { return seen->count; }
+uint64_t weir_seen_count(const struct weir_seen *seen)
+{
+    return seen->count;
+}
 
 void weir_seen_prefetch(const struct weir_seen *seen, uint64_t id)
 {
     __builtin_prefetch(&seen->slots[stored_id(id) & seen->mask]);
 }
 
-size_t weir_seen_bytes(const struct weir_seen *seen) { return (size_t)(seen->mask + 1) * sizeof(struct slot); }
+size_t weir_seen_bytes(const struct weir_seen *seen)
+{
+    return (size_t)(seen->mask + 1) * sizeof(struct slot);
+}

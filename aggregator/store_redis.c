@@ -22,7 +22,8 @@
  * A log is a row of bytes cut into strings of 12 MiB (Redis ends at 512 MiB): byte b stands in string b / 12582912.
  * A record may lie across the cut.
  *
- * Old windows go span by span: one that waits for its rater keeps its whole span until the first cut after it is finished.
+ * Old windows go span by span: one that waits for its rater keeps its whole span until the first cut after it is
+ * finished.
  *
  * Valid iff: all spans of `working` are in `spans`; each series in work and unique is in windows; each log is as long
  * as `logs` says. Nothing expires by itself; maxmemory-policy has to be noeviction.

@@ -53,8 +53,9 @@ struct weir_window_table {
     struct weir_hash_key secret;
     uint64_t limit;
     uint64_t window_count;
-    bool closes_at_once;    /* one group for all windows */
-    int64_t closed_through; /* windows that end at or before it are closed, those of late events as soon as they are made */
+    bool closes_at_once; /* one group for all windows */
+    int64_t
+        closed_through; /* windows that end at or before it are closed, those of late events as soon as they are made */
 
     struct index series_index, window_index;
     struct series *series; /* [0] unused */
@@ -215,10 +216,8 @@ static uint32_t add_series(struct weir_window_table *table, uint64_t hash, uint3
         }
         position = table->series_used++;
     }
-    table->series[position] = (struct series){.hash = hash,
-                                              .key = weir_copy_text(key.data, key.length),
-                                              .key_length = key.length,
-                                              .meter = meter};
+    table->series[position] = (struct series){
+        .hash = hash, .key = weir_copy_text(key.data, key.length), .key_length = key.length, .meter = meter};
     index_make_room(&table->series_index, hash_of_series, table);
     index_place(&table->series_index, hash, position);
     table->series_index.count++;
@@ -375,8 +374,7 @@ static uint32_t add_window(struct weir_window_table *table, uint32_t series, int
     table->window_index.count++;
     table->window_count++;
     table->series[series].window_count++;
-    if (table->check.is_unpriced
-        && table->check.is_unpriced(table->check.context, series_key(table, series), start))
+    if (table->check.is_unpriced && table->check.is_unpriced(table->check.context, series_key(table, series), start))
         table->windows[position].flags |= IS_UNPRICED;
     return position;
 }
@@ -415,7 +413,8 @@ static void mark_changed(struct weir_window_table *table, uint32_t position)
     table->changed[table->changed_count++] = position;
 }
 
-/* 4. an event ------------------------------------------------------------------------------------------------------- */
+/* 4. an event -------------------------------------------------------------------------------------------------------
+ */
 static bool add_reading(const struct weir_meter *meter, const struct weir_reading *reading, int64_t time,
                         int64_t offset, struct weir_window_change *change)
 {
@@ -505,7 +504,8 @@ void weir_window_table_apply(struct weir_window_table *table, const struct weir_
     mark_changed(table, change->window);
 }
 
-/* 5. closing, forgetting, cutting ------------------------------------------------------------------------------------ */
+/* 5. closing, forgetting, cutting ------------------------------------------------------------------------------------
+ */
 enum weir_status weir_window_table_restore(struct weir_window_table *table, const struct weir_window *window,
                                            bool is_closed, struct weir_slice unique)
 {
@@ -521,8 +521,8 @@ enum weir_status weir_window_table_restore(struct weir_window_table *table, cons
     }
     /* A meter that is gone from the catalog gets no more events, but its windows still close and are rated. */
     uint32_t index = is_known ? meter->index : UINT32_MAX;
-    uint64_t hash = hash_series(weir_hash64(parsed.customer.data, parsed.customer.length, 0), index, texts,
-                                parsed.dimension_count);
+    uint64_t hash =
+        hash_series(weir_hash64(parsed.customer.data, parsed.customer.length, 0), index, texts, parsed.dimension_count);
     uint32_t series = NONE;
     for (uint32_t at = (uint32_t)hash & table->series_index.mask; table->series_index.slots[at].position != NONE;
          at = (at + 1) & table->series_index.mask) {
@@ -581,7 +581,10 @@ void weir_window_table_forget(struct weir_window_table *table, int64_t end)
     memmove(table->groups, table->groups + gone, table->group_count * sizeof *table->groups);
 }
 
-size_t weir_window_table_changed(const struct weir_window_table *table) { return table->changed_count; }
+size_t weir_window_table_changed(const struct weir_window_table *table)
+{
+    return table->changed_count;
+}
 
 void weir_window_table_take_changed(struct weir_window_table *table,
                                     void (*visit)(void *context, const struct weir_cut_window *window), void *context)
@@ -604,7 +607,10 @@ void weir_window_table_take_changed(struct weir_window_table *table,
     table->changed_count = 0;
 }
 
-uint64_t weir_window_table_count(const struct weir_window_table *table) { return table->window_count; }
+uint64_t weir_window_table_count(const struct weir_window_table *table)
+{
+    return table->window_count;
+}
 
 size_t weir_window_table_bytes(const struct weir_window_table *table)
 {

@@ -11,13 +11,15 @@ struct weir_kafka_pair {
     const char *name, *value; /* ended by a NULL name */
 };
 
-/* brokers, then `defaults`, then the settings' properties (those in weir_kafka_owned_properties are refused), then `owned`.
- * Log lines of librdkafka go to common/log.h. WEIR_REJECT: *reterr says which property, in librdkafka's own words. */
+/* brokers, then `defaults`, then the settings' properties (those in weir_kafka_owned_properties are refused), then
+ * `owned`. Log lines of librdkafka go to common/log.h. WEIR_REJECT: *reterr says which property, in librdkafka's own
+ * words. */
 enum weir_status weir_kafka_conf(const struct weir_kafka_settings *settings, const struct weir_kafka_pair *defaults,
                                  const struct weir_kafka_pair *owned, rd_kafka_conf_t **ret_conf,
                                  struct weir_error *reterr);
 
-/* How many partitions the topic has; asks the brokers for up to timeout_ms. WEIR_REJECT: there is no such topic. WEIR_RETRY: no answer. */
+/* How many partitions the topic has; asks the brokers for up to timeout_ms. WEIR_REJECT: there is no such topic.
+ * WEIR_RETRY: no answer. */
 enum weir_status weir_kafka_partitions(rd_kafka_t *handle, const char *brokers, const char *topic, int timeout_ms,
                                        int32_t *ret_count, struct weir_error *reterr);
 

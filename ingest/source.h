@@ -1,4 +1,5 @@
-/* Where messages come from: files and standard input, or Kafka. One interface, two implementations (a test suite runs on both).
+/* Where messages come from: files and standard input, or Kafka. One interface, two implementations (a test suite runs
+ * on both).
  *
  * A source belongs to one thread: the one that calls poll. Listener calls happen inside poll, on that thread.
  * Messages returned by poll are views that live until the next poll (or free).
@@ -28,7 +29,7 @@ struct weir_message {
     struct weir_slice topic; /* Kafka topic, or the file's name ("-" for standard input) */
     int32_t partition;       /* 0 for files */
     int64_t offset;          /* Kafka offset; for files the line number from 1, counted per file */
-    int64_t sequence;        /* strictly ascending within a lane, over all files: the lane's own offset. Kafka: == offset */
+    int64_t sequence; /* strictly ascending within a lane, over all files: the lane's own offset. Kafka: == offset */
     struct weir_slice value; /* empty with is_tombstone: a Kafka null value */
     bool is_tombstone;
     bool is_too_large; /* value was cut: over WEIR_EVENT_BYTES_MAX; value holds the first WEIR_EVENT_BYTES_MAX bytes */
@@ -39,8 +40,8 @@ struct weir_message {
 /* What a source tells its worker. All on the polling thread. */
 struct weir_source_listener {
     void *context;
-    /* This partition is ours now. Take its lane and set the offset to read from (-1: the earliest that exists), or answer false: the source gives the
-     * partition up and fails with *reterr. */
+    /* This partition is ours now. Take its lane and set the offset to read from (-1: the earliest that exists), or
+     * answer false: the source gives the partition up and fails with *reterr. */
     bool (*assigned)(void *context, struct weir_slice topic, int32_t partition, int64_t *ret_offset,
                      struct weir_error *reterr);
     /* No longer ours. lost: it already belongs to somebody else, write nothing. Else: flush, then return. */
@@ -59,11 +60,13 @@ struct weir_source_ops {
     /* Back-pressure: no more messages of this partition until resume. Already returned ones stand. */
     void (*pause)(struct weir_source *source, int32_t partition);
     void (*resume)(struct weir_source *source, int32_t partition);
-    /* Read this partition from offset on: after a reload of its lane. Messages of it that were fetched before are dropped. */
+    /* Read this partition from offset on: after a reload of its lane. Messages of it that were fetched before are
+     * dropped. */
     enum weir_status (*seek)(struct weir_source *source, int32_t partition, int64_t offset, struct weir_error *reterr);
     /* For lag monitors only: everything below next_offset is durable. May be asynchronous. */
     void (*mark_durable)(struct weir_source *source, int32_t partition, int64_t next_offset);
-    /* True when every message that existed at the last look has been returned (a lane that is idle may then follow the wall clock). */
+    /* True when every message that existed at the last look has been returned (a lane that is idle may then follow the
+     * wall clock). */
     bool (*is_caught_up)(struct weir_source *source, int32_t partition);
     void (*free)(struct weir_source *source);
 };
@@ -72,9 +75,10 @@ struct weir_source {
     const struct weir_source_ops *ops; /* implementations put this first in their own struct */
 };
 
-/* paths: files in order, "-" is standard input, names ending in .gz and .zst are decompressed. Blank lines (only spaces, tabs,
- * CR) are skipped and counted in lines, not in messages. All files together are one lane, partition 0. WEIR_REJECT when a
- * file cannot be opened. A file damaged in the middle ends poll with WEIR_FATAL naming file and byte. */
+/* paths: files in order, "-" is standard input, names ending in .gz and .zst are decompressed. Blank lines (only
+ * spaces, tabs, CR) are skipped and counted in lines, not in messages. All files together are one lane, partition 0.
+ * WEIR_REJECT when a file cannot be opened. A file damaged in the middle ends poll with WEIR_FATAL naming file and
+ * byte. */
 enum weir_status weir_source_file_open(const char *const *paths, size_t path_count, struct weir_source **ret_source,
                                        struct weir_error *reterr);
 /* Bytes read so far and in all (0 when not known: pipes, compressed), for progress. */
@@ -98,10 +102,11 @@ struct weir_kafka_settings {
 enum weir_status weir_source_kafka_open(const struct weir_kafka_settings *settings,
                                         const struct weir_source_listener *listener, struct weir_source **ret_source,
                                         struct weir_error *reterr);
-/* How many offsets of the partition are yet to be returned, as far as the last fetch told; -1: not known, or not ours. The
- * polling thread only; asks nobody. */
+/* How many offsets of the partition are yet to be returned, as far as the last fetch told; -1: not known, or not ours.
+ * The polling thread only; asks nobody. */
 int64_t weir_source_kafka_lag(const struct weir_source *source, int32_t partition);
-/* Librdkafka's own properties that weir sets and nobody may override, for --help and the README. NULL-terminated pairs. */
+/* Librdkafka's own properties that weir sets and nobody may override, for --help and the README. NULL-terminated pairs.
+ */
 extern const char *const weir_kafka_owned_properties[];
 
 static inline void weir_source_free(struct weir_source *source)

@@ -44,11 +44,8 @@ static void add_charge(struct weir_charge_list *list, struct weir_charge charge)
 static bool add_units(struct weir_charge_list *list, enum weir_component component, uint32_t tier,
                       struct weir_decimal quantity, struct weir_decimal units, struct weir_decimal unit_price)
 {
-    struct weir_charge charge = {.component = component,
-                                 .tier = tier,
-                                 .quantity = quantity,
-                                 .has_unit_price = true,
-                                 .unit_price = unit_price};
+    struct weir_charge charge = {
+        .component = component, .tier = tier, .quantity = quantity, .has_unit_price = true, .unit_price = unit_price};
 
     if (!weir_decimal_multiply(units, unit_price, &charge.amount))
         return false;

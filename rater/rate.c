@@ -54,7 +54,10 @@ struct weir_rater *weir_rater_free(struct weir_rater *rater)
     return NULL;
 }
 
-struct weir_rater_counts weir_rater_counts(const struct weir_rater *rater) { return rater->counts; }
+struct weir_rater_counts weir_rater_counts(const struct weir_rater *rater)
+{
+    return rater->counts;
+}
 
 /* 2. line items ---------------------------------------------------------------------------------------------------- */
 void weir_rater_add_item(struct weir_rater *rater, const struct weir_line_item *item)
@@ -81,14 +84,15 @@ enum weir_status weir_rater_overflow(const struct weir_rated_window *window, str
 
     weir_check(weir_series_parse(window->series_key, &series));
     weir_time_format(window->start, start);
-    return weir_fail(reterr, WEIR_REJECT,
-                     "customer '%.*s', meter '%.*s', window %s: the quantity or amount does not fit (limit about 1.7e26). "
-                     "Check the events of this window and the price",
-                     (int)series.customer.length, series.customer.data, (int)series.meter.length, series.meter.data,
-                     start);
+    return weir_fail(
+        reterr, WEIR_REJECT,
+        "customer '%.*s', meter '%.*s', window %s: the quantity or amount does not fit (limit about 1.7e26). "
+        "Check the events of this window and the price",
+        (int)series.customer.length, series.customer.data, (int)series.meter.length, series.meter.data, start);
 }
 
-/* 3. what a window is priced by ------------------------------------------------------------------------------------- */
+/* 3. what a window is priced by -------------------------------------------------------------------------------------
+ */
 
 /* Where (contract, price) stands or would stand. */
 static struct overridden *overridden_slot(const struct weir_rater *rater, const struct weir_contract *contract,
@@ -194,8 +198,9 @@ static enum weir_status aim(struct weir_rater *rater, const struct weir_lane_win
 
     *target = (struct target){.from = from};
     if (!weir_series_parse(window->series_key, &series))
-        return weir_fail(reterr, WEIR_FATAL, "lane %.*s holds a window whose series key cannot be read: the store was "
-                                             "written by something else, or is damaged",
+        return weir_fail(reterr, WEIR_FATAL,
+                         "lane %.*s holds a window whose series key cannot be read: the store was "
+                         "written by something else, or is damaged",
                          (int)from->lane.length, from->lane.data);
     target->window = weir_state_window(rater->state, window->series_key, window->start, window->end);
     target->unpriced = resolve(rater->catalog, &series, window->start, target);
@@ -208,15 +213,16 @@ static enum weir_status aim(struct weir_rater *rater, const struct weir_lane_win
     target->effective = weir_rater_effective_price(rater, target->contract, target->price);
     if (!target->effective)
         return weir_rater_overflow(target->window, reterr);
-    target->running = weir_state_price(rater->state, series.customer, target->contract->key, target->period_start,
-                                       target->period_end, target->version->book->key, target->version->version,
-                                       target->price->key);
+    target->running =
+        weir_state_price(rater->state, series.customer, target->contract->key, target->period_start, target->period_end,
+                         target->version->book->key, target->version->version, target->price->key);
     if (folds(target->meter))
         target->split = weir_state_split(rater->state, target->running, window->series_key);
     return WEIR_OK;
 }
 
-/* 4. totals ---------------------------------------------------------------------------------------------------------- */
+/* 4. totals ----------------------------------------------------------------------------------------------------------
+ */
 static bool is_later(const struct weir_window_total *a, const struct weir_window_total *b)
 {
     return a->latest_time != b->latest_time ? a->latest_time > b->latest_time : a->latest_offset > b->latest_offset;
@@ -320,7 +326,8 @@ static bool quantity_change(struct target *target, const struct weir_window_tota
     return quantity_of(aggregation, folded, &new) && weir_decimal_subtract(new, old, ret_change);
 }
 
-/* 5. rating one window ------------------------------------------------------------------------------------------------ */
+/* 5. rating one window ------------------------------------------------------------------------------------------------
+ */
 struct emission {
     struct weir_rater *rater;
     const struct target *target;
@@ -399,12 +406,12 @@ static enum weir_status check_same_terms(const struct target *target, struct wei
         && window->price_book_version == target->version->version
         && weir_slice_equal(window->price_key, target->price->key))
         return WEIR_OK;
-    return weir_fail(reterr, WEIR_FATAL,
-                     "a window of %.*s was rated by price book '%.*s' version %u, price '%.*s', and the catalog now says "
-                     "otherwise. Apply the catalog that it was rated with, or rerate",
-                     (int)target->running->customer.length, target->running->customer.data,
-                     (int)window->price_book.length, window->price_book.data, window->price_book_version,
-                     (int)window->price_key.length, window->price_key.data);
+    return weir_fail(
+        reterr, WEIR_FATAL,
+        "a window of %.*s was rated by price book '%.*s' version %u, price '%.*s', and the catalog now says "
+        "otherwise. Apply the catalog that it was rated with, or rerate",
+        (int)target->running->customer.length, target->running->customer.data, (int)window->price_book.length,
+        window->price_book.data, window->price_book_version, (int)window->price_key.length, window->price_key.data);
 }
 
 /* The slices are the catalog's and the state's: both outlive the entry. */
@@ -468,7 +475,8 @@ static enum weir_status rate_window(struct weir_rater *rater, struct target *tar
         return WEIR_OK;
     }
     if (total->events < lane->total.events) {
-        /* An older cut came back (a store that lost its last seconds). The events will come again; until then what is rated stands. */
+        /* An older cut came back (a store that lost its last seconds). The events will come again; until then what is
+         * rated stands. */
         rater->counts.stale++;
         return WEIR_OK;
     }
@@ -486,7 +494,8 @@ static enum weir_status rate_window(struct weir_rater *rater, struct target *tar
     return WEIR_OK;
 }
 
-/* 6. batches ------------------------------------------------------------------------------------------------------------ */
+/* 6. batches
+ * ------------------------------------------------------------------------------------------------------------ */
 void weir_rater_forget(struct weir_rater *rater)
 {
     rater->item_count = 0;
@@ -513,8 +522,7 @@ static enum weir_status rate_loaded(struct weir_rater *rater, size_t count, stru
     }
     for (size_t i = 0; i < count; i++) {
         struct target *target = &rater->targets[i];
-        if (target->period && target->period->is_closed
-            && !weir_rater_true_up(rater, target->contract, target->period))
+        if (target->period && target->period->is_closed && !weir_rater_true_up(rater, target->contract, target->period))
             return weir_rater_overflow(target->window, reterr);
     }
     return weir_rater_write(rater, reterr);

@@ -169,7 +169,8 @@ struct weir_rated_lane *weir_rated_window_lane(struct weir_state *state, struct 
         if (weir_slice_equal(window->lanes[i].lane, lane))
             return &window->lanes[i];
     if (window->lane_count == window->lane_room) {
-        /* Nearly always one lane; the old array stays in the arena, doubling keeps that waste below the array itself. */
+        /* Nearly always one lane; the old array stays in the arena, doubling keeps that waste below the array itself.
+         */
         uint32_t room = window->lane_room ? window->lane_room * 2 : 1;
         struct weir_rated_lane *lanes = weir_arena_take_array(state->arena, room, sizeof *lanes);
         if (window->lane_count)
