@@ -88,11 +88,14 @@ static enum weir_status full(const struct weir_lane *lane, struct weir_error *re
 static enum weir_status must_put_away(struct weir_intake *intake, const struct seat *seat,
                                       const struct weir_message *message, struct weir_error *reterr)
 {
-    enum weir_status status;
+    enum weir_status status = put_away(intake, seat, message, reterr);
 
-    while ((status = put_away(intake, seat, message, reterr)) == WEIR_AGAIN)
-        while ((status = intake->quarantine->ops->flush(intake->quarantine, reterr)) == WEIR_RETRY)
-            continue; /* the broker is away: nothing can go on without it */
+    while (status == WEIR_AGAIN
+           || status == WEIR_RETRY) { /* full, or the broker is away: nothing can go on without it */
+        status = intake->quarantine->ops->flush(intake->quarantine, reterr);
+        if (status == WEIR_OK)
+            status = put_away(intake, seat, message, reterr);
+    }
     return status == WEIR_OK ? WEIR_OK : WEIR_FATAL;
 }
 

@@ -10,8 +10,8 @@
 
 #define WEIR_KINDS(X)                                                                                                  \
     X(USAGE, usage)                                                                                                    \
-    X(FEE, fee) X(TRUE_UP, true_up) X(DRAWDOWN, drawdown) X(OVERAGE, overage) X(ADJUSTMENT, adjustment)                \
-        X(REVERSAL, reversal)
+    X(FEE, fee)                                                                                                        \
+    X(TRUE_UP, true_up) X(DRAWDOWN, drawdown) X(OVERAGE, overage) X(ADJUSTMENT, adjustment) X(REVERSAL, reversal)
 enum weir_kind {
 #define WEIR_X(upper, lower) WEIR_KIND_##upper,
     WEIR_KINDS(WEIR_X)
@@ -23,8 +23,9 @@ extern const char *const weir_kind_name[WEIR_KIND_COUNT];
 /* Which part of a price an amount comes from (docs/rating.md 5). */
 #define WEIR_COMPONENTS(X)                                                                                             \
     X(FREE_UNITS, free_units)                                                                                          \
-    X(UNITS, units) X(FLAT_FEE, flat_fee) X(PACKAGE, package) X(FIXED_FEE, fixed_fee) X(FLAT, flat)                    \
-        X(MINIMUM, minimum) X(MAXIMUM, maximum) X(FEE, fee) X(TRUE_UP, true_up)
+    X(UNITS, units)                                                                                                    \
+    X(FLAT_FEE, flat_fee) X(PACKAGE, package) X(FIXED_FEE, fixed_fee) X(FLAT, flat) X(MINIMUM, minimum)                \
+        X(MAXIMUM, maximum) X(FEE, fee) X(TRUE_UP, true_up)
 enum weir_component {
 #define WEIR_X(upper, lower) WEIR_COMPONENT_##upper,
     WEIR_COMPONENTS(WEIR_X)
