@@ -347,6 +347,7 @@ static enum weir_status send_cut(struct weir_redis_store *store, struct weir_red
         status = commit(store, cut, &reply, reterr);
     if (status != WEIR_OK)
         return status;
+    weir_check(reply != NULL);
     if (reply->type == REDIS_REPLY_ARRAY) {
         weir_redis_settle_cut(&lane->index, cut, reply);
         lane->has_index = true;

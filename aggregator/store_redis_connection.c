@@ -257,6 +257,7 @@ enum weir_status weir_redis_receive_array(struct weir_redis_store *store, size_t
     enum weir_status status = weir_redis_receive(store, &reply, reterr);
     if (status != WEIR_OK)
         return status;
+    weir_check(reply != NULL);
     if (reply->type != REDIS_REPLY_ARRAY || (count != SIZE_MAX && reply->elements != count)) {
         freeReplyObject(reply);
         weir_redis_drop(store);
@@ -387,7 +388,7 @@ static enum weir_status load_scripts(struct weir_redis_store *store, struct weir
         enum weir_status status = weir_redis_receive(store, &reply, reterr);
         if (status != WEIR_OK)
             return status;
-        weir_check(reply->type == REDIS_REPLY_STRING && reply->len == 40);
+        weir_check(reply != NULL && reply->type == REDIS_REPLY_STRING && reply->len == 40);
         memcpy(store->sha[i], reply->str, 41);
         freeReplyObject(reply);
     }

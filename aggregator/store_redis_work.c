@@ -129,7 +129,7 @@ static enum weir_status take_scan(struct weir_redis_store *store, struct work_ba
 static enum weir_status scan_work(struct weir_redis_store *store, struct work_batch *batch, size_t room,
                                   struct weir_error *reterr)
 {
-    bool is_round[WEIR_REDIS_PIPELINE]; /* walked from the very front */
+    bool is_round[WEIR_REDIS_PIPELINE] = {false}; /* walked from the very front */
     for (size_t i = 0; i < batch->count; i++) {
         is_round[i] = batch->cursors[i] == 0;
         send_scan(store, batch, i, room);

@@ -232,14 +232,15 @@ static int run(struct bench *bench, bool is_smoke)
     printf("cuts of  20000 ids      %8.2f million ids/s\n", (double)(cuts * ids) / seconds / 1e6);
     int result = load(bench, "bench:0", series, cuts * ids);
     take(bench, "bench:1", NULL);
+    size_t fifth = cuts / 5;
     for (size_t windows = 1000; windows <= 10000; windows *= 10) {
-        seconds = write_cuts(bench, "bench:1", cuts / 5, windows, ids, false);
+        seconds = write_cuts(bench, "bench:1", fifth, windows, ids, false);
         printf("cuts of both, %6zu    %8.2f million totals/s with %.2f million ids/s, %.2f ms each\n", windows,
-               (double)(cuts / 5 * windows) / seconds / 1e6, (double)(cuts / 5 * ids) / seconds / 1e6,
-               seconds * 1000 / (double)(cuts / 5));
+               (double)(fifth * windows) / seconds / 1e6, (double)(fifth * ids) / seconds / 1e6,
+               seconds * 1000 / (double)fifth);
     }
     size_t closed = series / 10000 ? series / 10000 : 1;
-    seconds = write_cuts(bench, "bench:2", 0, 0, 0, false);
+    (void)write_cuts(bench, "bench:2", 0, 0, 0, false);
     take(bench, "bench:2", NULL);
     seconds = write_cuts(bench, "bench:2", closed, 10000, 0, true);
     printf("cuts of  10000 closed   %8.2f million totals/s\n", (double)(closed * 10000) / seconds / 1e6);

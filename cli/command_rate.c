@@ -254,13 +254,13 @@ static void report(const struct run *run, int64_t started)
 
     for (int i = 0; i < WEIR_OUTCOME_FULL; i++)
         read += outcomes[i];
+    uint64_t counted = outcomes[WEIR_OUTCOME_COUNTED] + outcomes[WEIR_OUTCOME_UNPRICED];
     fprintf(stderr,
             "weir rate: read=%llu counted=%llu duplicate=%llu unmatched=%llu unpriced=%llu quarantined=%llu "
             "line_items=%llu seconds=%llu.%03llu events_per_second=%llu\n",
-            (unsigned long long)read,
-            (unsigned long long)(outcomes[WEIR_OUTCOME_COUNTED] + outcomes[WEIR_OUTCOME_UNPRICED]),
-            (unsigned long long)outcomes[WEIR_OUTCOME_DUPLICATE], (unsigned long long)outcomes[WEIR_OUTCOME_UNMATCHED],
-            (unsigned long long)outcomes[WEIR_OUTCOME_UNPRICED], (unsigned long long)outcomes[WEIR_OUTCOME_REJECTED],
+            (unsigned long long)read, (unsigned long long)counted, (unsigned long long)outcomes[WEIR_OUTCOME_DUPLICATE],
+            (unsigned long long)outcomes[WEIR_OUTCOME_UNMATCHED], (unsigned long long)outcomes[WEIR_OUTCOME_UNPRICED],
+            (unsigned long long)outcomes[WEIR_OUTCOME_REJECTED],
             (unsigned long long)weir_rater_counts(run->rater).line_items, (unsigned long long)(milliseconds / 1000),
             (unsigned long long)(milliseconds % 1000),
             (unsigned long long)(read * 1000 / (milliseconds ? milliseconds : 1)));

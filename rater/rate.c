@@ -464,6 +464,7 @@ static enum weir_status rate_window(struct weir_rater *rater, struct target *tar
     const struct weir_window_total *total = &target->from->window.total;
     struct weir_rated_lane *lane = weir_rated_window_lane(rater->state, target->window, target->from->lane);
 
+    weir_check(target->window != NULL);
     rater->counts.windows++;
     if (target->unpriced != WEIR_UNPRICED_PRICED) {
         rater->counts.unpriced_windows++;
