@@ -24,8 +24,9 @@ extern const char *const weir_kind_name[WEIR_KIND_COUNT];
 #define WEIR_COMPONENTS(X)                                                                                             \
     X(FREE_UNITS, free_units)                                                                                          \
     X(UNITS, units)                                                                                                    \
-    X(FLAT_FEE, flat_fee) X(PACKAGE, package) X(FIXED_FEE, fixed_fee) X(FLAT, flat) X(MINIMUM, minimum)                \
-        X(MAXIMUM, maximum) X(FEE, fee) X(TRUE_UP, true_up)
+    X(FLAT_FEE, flat_fee)                                                                                              \
+    X(PACKAGE, package)                                                                                                \
+    X(FIXED_FEE, fixed_fee) X(FLAT, flat) X(MINIMUM, minimum) X(MAXIMUM, maximum) X(FEE, fee) X(TRUE_UP, true_up)
 enum weir_component {
 #define WEIR_X(upper, lower) WEIR_COMPONENT_##upper,
     WEIR_COMPONENTS(WEIR_X)
