@@ -31,6 +31,7 @@ struct partition {
     bool is_ours;
     bool is_eof; /* nothing was there at the last look */
     bool is_paused;
+    bool is_fresh;      /* assigned in this batch, and nothing of it has been seen or taken back */
     bool must_seek;     /* what arrives is not wanted until librdkafka has been told to read from position */
     int64_t seek_since; /* monotonic ms */
     int64_t position;   /* everything below was returned, or holds nothing for us; -1: where the partition begins */
@@ -52,6 +53,7 @@ struct kafka_source {
     bool is_closing;     /* leaving the group by ourselves */
     bool has_joined;     /* has been told what its partitions are, though it may be none */
     bool has_rebalanced; /* since the batch was begun */
+    bool has_seeks;      /* some partition must_seek */
     bool is_late;        /* poll was not called for so long that the group went on without us */
     int max_poll_ms;
     struct partition *partitions;
@@ -83,6 +85,7 @@ static struct partition *partition_of(struct kafka_source *source, int32_t numbe
             source->partitions[i] = (struct partition){.delivered = -1, .durable = -1, .committed = -1};
         source->partition_count = number + 1;
     }
+    weir_check(source->partitions != NULL);
     return &source->partitions[number];
 }
 
@@ -93,6 +96,13 @@ static void fail(struct kafka_source *source, const struct weir_error *error)
     source->has_failed = true;
 }
 
+static void demand_seek(struct kafka_source *source, struct partition *partition)
+{
+    partition->must_seek = true;
+    partition->seek_since = monotonic_ms();
+    source->has_seeks = true;
+}
+
 /* Reading begins, or begins again, at offset; -1: where the partition begins. */
 static void start_at(struct kafka_source *source, struct partition *partition, int64_t offset)
 {
@@ -100,8 +110,7 @@ static void start_at(struct kafka_source *source, struct partition *partition, i
     partition->delivered = partition->durable = offset;
     partition->committed = -1; /* what the group has committed may be ahead of what is stored: it is set right soon */
     partition->is_eof = false;
-    partition->must_seek = true;
-    partition->seek_since = monotonic_ms();
+    demand_seek(source, partition);
     source->is_ended = false;
 }
 
@@ -199,6 +208,7 @@ static void assign(struct kafka_source *source, rd_kafka_topic_partition_list_t 
             fail(source, &error);
         list->elems[i].offset = offset < 0 ? RD_KAFKA_OFFSET_BEGINNING : offset;
         start_at(source, partition, offset);
+        partition->is_fresh = true;
     }
     if (source->is_cooperative)
         log_refusal(rd_kafka_incremental_assign(source->handle, list), "assign");
@@ -243,6 +253,8 @@ static void on_rebalance(rd_kafka_t *handle, rd_kafka_resp_err_t what, rd_kafka_
 
     source->is_cooperative = strcmp(rd_kafka_rebalance_protocol(handle), "COOPERATIVE") == 0;
     source->has_rebalanced = true;
+    for (int32_t i = 0; i < source->partition_count; i++)
+        source->partitions[i].is_fresh = false;
     if (what == RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS) {
         source->has_joined = true;
         source->is_late = false;
@@ -389,13 +401,13 @@ static enum weir_status take_notice(struct kafka_source *source, const rd_kafka_
 
     switch (from->err) {
     case RD_KAFKA_RESP_ERR__PARTITION_EOF:
-        if (partition->must_seek || !partition->is_ours || from->offset < partition->position)
+        if (!partition || partition->must_seek || !partition->is_ours || from->offset < partition->position)
             return WEIR_OK;
         partition->is_eof = true;
         partition->position = from->offset;
         return WEIR_OK;
     case RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET:
-        return partition->is_ours ? out_of_range(source, from, reterr) : WEIR_OK;
+        return partition && partition->is_ours ? out_of_range(source, from, reterr) : WEIR_OK;
     case RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART:
         return unknown_topic(source, reterr);
     case RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED:
@@ -442,9 +454,12 @@ static void fetch(struct kafka_source *source, int timeout_ms, size_t max)
 /* Tells librdkafka where to read, for partitions that came to us or were sought. */
 static enum weir_status seek_all(struct kafka_source *source, struct weir_error *reterr)
 {
-    rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(source->partition_count);
     enum weir_status status = WEIR_OK;
 
+    if (!source->has_seeks)
+        return WEIR_OK;
+    source->has_seeks = false;
+    rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(source->partition_count);
     for (int32_t i = 0; i < source->partition_count; i++)
         if (source->partitions[i].is_ours && source->partitions[i].must_seek)
             rd_kafka_topic_partition_list_add(list, source->topic, i)->offset =
@@ -456,6 +471,7 @@ static enum weir_status seek_all(struct kafka_source *source, struct weir_error 
         rd_kafka_resp_err_t error = list->elems[i].err;
         /* "Wrong state": an assignment that has not been carried out yet. */
         partition->must_seek = error != RD_KAFKA_RESP_ERR_NO_ERROR;
+        source->has_seeks |= partition->must_seek;
         if (error && monotonic_ms() - partition->seek_since > SEEK_MS)
             status = weir_fail(reterr, WEIR_FATAL, "lane %s:%d cannot be read from offset %lld: %s", source->topic,
                                list->elems[i].partition, (long long)partition->position, rd_kafka_err2str(error));
@@ -560,6 +576,24 @@ static enum weir_status take_batch(struct kafka_source *source, struct weir_mess
     return status;
 }
 
+/* See the top of this file. A partition that has just come, and of which nothing was fetched yet, is read from the
+ * right place already: another seek would cost it half a second. */
+static void settle_rebalance(struct kafka_source *source)
+{
+    source->has_rebalanced = false;
+    for (size_t i = 0; i < source->held_count; i++)
+        if (source->held[i]->partition >= 0)
+            partition_of(source, source->held[i]->partition)->is_fresh = false;
+    for (int32_t i = 0; i < source->partition_count; i++) {
+        struct partition *partition = &source->partitions[i];
+        if (partition->is_fresh)
+            partition->must_seek = false;
+        else
+            demand_seek(source, partition);
+        partition->is_fresh = false;
+    }
+}
+
 static enum weir_status poll_messages(struct weir_source *self, int timeout_ms, struct weir_message *ret_messages,
                                       size_t max, size_t *ret_count, struct weir_error *reterr)
 {
@@ -578,13 +612,8 @@ static enum weir_status poll_messages(struct weir_source *self, int timeout_ms, 
         return status;
     fetch(source, timeout_ms, max < WEIR_POLL_MESSAGES_MAX ? max : WEIR_POLL_MESSAGES_MAX);
     source->last_poll = monotonic_ms();
-    if (source->has_rebalanced) { /* see the top of this file */
-        source->has_rebalanced = false;
-        for (int32_t i = 0; i < source->partition_count; i++) {
-            source->partitions[i].must_seek = true;
-            source->partitions[i].seek_since = monotonic_ms();
-        }
-    }
+    if (source->has_rebalanced)
+        settle_rebalance(source);
     status = take_batch(source, ret_messages, ret_count, reterr);
     if (status == WEIR_OK && source->has_failed) {
         *ret_count = 0;
@@ -620,8 +649,7 @@ static void resume_partition(struct weir_source *self, int32_t number)
     if (partition->is_paused) {
         rd_kafka_resume_partitions(source->handle, list);
         partition->is_paused = false;
-        partition->must_seek = true;
-        partition->seek_since = monotonic_ms();
+        demand_seek(source, partition);
     }
     rd_kafka_topic_partition_list_destroy(list);
 }
@@ -723,7 +751,7 @@ static enum weir_status open_consumer(struct kafka_source *source, const struct 
         return status;
     size_t size = sizeof text;
     if (rd_kafka_conf_get(conf, "max.poll.interval.ms", text, &size) == RD_KAFKA_CONF_OK)
-        source->max_poll_ms = atoi(text);
+        source->max_poll_ms = (int)strtol(text, NULL, 10);
     rd_kafka_conf_set_rebalance_cb(conf, on_rebalance);
     rd_kafka_conf_set_error_cb(conf, on_error);
     rd_kafka_conf_set_offset_commit_cb(conf, on_commit);

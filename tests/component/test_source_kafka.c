@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <librdkafka/rdkafka_mock.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <sys/stat.h>
 
 #include "common/log.h"
@@ -230,7 +231,7 @@ static void stop_sharing(struct sharing *sharing, int64_t each)
 /* There is more than they can take: queues are full while partitions change hands. */
 static void share_a_backlog(const char *strategy)
 {
-    enum { EACH = 60000, PER_MS = 45, BATCH_MAX = 600 };
+    enum { EACH = 60000, PER_PACE = 20, BATCH_MAX = 600 };
     const struct weir_property properties[] = {
         quick[0], quick[1], {"partition.assignment.strategy", strategy}, {NULL, NULL}};
     static struct sharing sharing;
@@ -239,13 +240,15 @@ static void share_a_backlog(const char *strategy)
     start_sharing(&sharing, properties);
     for (int i = 0; i < SHARED_PARTITIONS; i++)
         kafka_fill(sharing.topic, i, 0, EACH);
-    int64_t began = now_ms();
+    int64_t began = now_ms(), allowed = 0;
     for (unsigned round = 0; total(&sharing.store) < (int64_t)SHARED_PARTITIONS * EACH; round++) {
         int64_t seen = sharing.workers[0].seen + sharing.workers[1].seen + sharing.workers[2].seen;
-        if (seen > (now_ms() - began) * PER_MS && seen < SHARED_PARTITIONS * EACH)
-            nanosleep(&pace, NULL); /* they take no more than that, so that there is something left to share */
-        else
+        if (seen > allowed && sharing.changes < SHARED_CHANGES) { /* so that there is something left to share */
+            nanosleep(&pace, NULL);
+            allowed += PER_PACE;
+        } else {
             step_all(&sharing, round, 1, 1 + round % BATCH_MAX);
+        }
         cr_assert_lt(now_ms() - began, 120000, "%lld messages after two minutes", (long long)total(&sharing.store));
     }
     stop_sharing(&sharing, EACH);
@@ -261,16 +264,18 @@ Test(source_kafka, workers_share_a_backlog_by_an_eager_strategy)
 }
 
 /* Messages come one by one: whoever waits for a batch is caught by each rebalance with a part of it in hand. */
-enum { TRICKLE_EACH = 5000 };
+static _Atomic int trickled; /* to each partition; the end, once it is */
+static _Atomic bool has_trickled;
 
 static void *trickle(void *topic)
 {
     const struct timespec pace = {0, 1000000};
     rd_kafka_t *producer = kafka_producer(NULL);
     char value[32];
-    for (int i = 0; i < TRICKLE_EACH; i++) {
+    for (int i = 0; !has_trickled; i++) {
         for (int partition = 0; partition < SHARED_PARTITIONS; partition++)
             kafka_put(producer, topic, partition, value, (size_t)snprintf(value, sizeof value, "%d", i));
+        trickled = i + 1;
         nanosleep(&pace, NULL);
     }
     kafka_flush(producer);
@@ -286,12 +291,17 @@ Test(source_kafka, workers_share_a_trickle)
     start_sharing(&sharing, quick);
     cr_assert_eq(pthread_create(&producer, NULL, trickle, sharing.topic), 0);
     int64_t began = now_ms();
-    for (unsigned round = 0; total(&sharing.store) < SHARED_PARTITIONS * TRICKLE_EACH; round++) {
+    for (unsigned round = 0; sharing.changes < SHARED_CHANGES; round++) {
         step_all(&sharing, round, 20, WEIR_POLL_MESSAGES_MAX);
-        cr_assert_lt(now_ms() - began, 120000, "%lld messages after two minutes", (long long)total(&sharing.store));
+        cr_assert_lt(now_ms() - began, 120000, "%d changes after two minutes", sharing.changes);
     }
+    has_trickled = true;
     cr_assert_eq(pthread_join(producer, NULL), 0);
-    stop_sharing(&sharing, TRICKLE_EACH);
+    for (unsigned round = 0; total(&sharing.store) < (int64_t)SHARED_PARTITIONS * trickled; round++) {
+        step_all(&sharing, round, 20, WEIR_POLL_MESSAGES_MAX);
+        cr_assert_lt(now_ms() - began, 180000, "%lld messages after three minutes", (long long)total(&sharing.store));
+    }
+    stop_sharing(&sharing, trickled);
 }
 
 /* A worker that does not poll loses its partitions; it is told so, and what it had is not written. */
