@@ -1,0 +1,131 @@
+/* Brokers that do not answer, and the end of a batch run (until_end). */
+#include <stdio.h>
+
+#include "common/log.h"
+#include "ingest/source_kafka_internal.h"
+
+enum {
+    ASK_MS = 2500,  /* one question of several tries */
+    PROBE_MS = 100, /* is anybody there again? */
+    END_CHECK_MS = 250,
+    COMPLAIN_MS = 10000,
+};
+
+/* 1. brokers that do not answer
+ * -------------------------------------------------------------------------------------------- */
+void weir_kafka_on_error(rd_kafka_t *handle, int code, const char *reason, void *context)
+{
+    struct kafka_source *source = context;
+    struct weir_error error;
+    char text[512];
+
+    if (code == RD_KAFKA_RESP_ERR__FATAL) {
+        rd_kafka_fatal_error(handle, text, sizeof text);
+        weir_fail(&error, WEIR_FATAL, "Kafka: %s", text);
+        weir_kafka_give_up(source, &error);
+        return;
+    }
+    if (code == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN) { /* comes beside the reason, which names the broker */
+        if (!source->down_since)
+            source->down_since = weir_kafka_now_ms();
+        return;
+    }
+    (void)snprintf(source->last_reason, sizeof source->last_reason, "%s", reason);
+    weir_log(WEIR_LOG_DEBUG, "kafka: %s (%s)", reason, rd_kafka_err2name((rd_kafka_resp_err_t)code));
+}
+
+/* Says every ten seconds that nobody answers, until somebody does. */
+void weir_kafka_watch_brokers(struct kafka_source *source)
+{
+    const struct rd_kafka_metadata *metadata;
+    struct weir_error error;
+    int64_t now = weir_kafka_now_ms();
+
+    if (!source->down_since || now - source->last_complaint < COMPLAIN_MS)
+        return;
+    source->last_complaint = now;
+    if (rd_kafka_metadata(source->handle, 0, NULL, &metadata, PROBE_MS) == RD_KAFKA_RESP_ERR_NO_ERROR) {
+        rd_kafka_metadata_destroy(metadata);
+        source->down_since = 0;
+        return;
+    }
+    if (source->until_end && now - source->down_since >= source->reach_ms) {
+        weir_fail(&error, WEIR_FATAL, "Kafka at %s has not answered for %d s: %s", source->brokers,
+                  source->reach_ms / 1000, source->last_reason);
+        weir_kafka_give_up(source, &error);
+        return;
+    }
+    weir_log(WEIR_LOG_WARN, "Kafka at %s does not answer (%s); trying on", source->brokers, source->last_reason);
+}
+
+/* 2. the end
+ * ------------------------------------------------------------------------------------------------------------------ */
+
+/* Whether the others' partitions are at their end as well, as their commits say: a partition that is on its way between
+ * two workers must not be left behind by both. (Commits of an earlier run are set right by whoever is assigned.) */
+static bool others_are_done(struct kafka_source *source)
+{
+    rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(source->partition_count);
+    bool is_done = true;
+
+    for (int32_t i = 0; i < source->partition_count; i++)
+        if (!source->partitions[i].is_ours && source->partitions[i].end > source->partitions[i].low)
+            rd_kafka_topic_partition_list_add(list, source->topic, i);
+    if (list->cnt > 0)
+        is_done = rd_kafka_committed(source->handle, list, WEIR_KAFKA_CALL_MS) == RD_KAFKA_RESP_ERR_NO_ERROR;
+    for (int i = 0; i < list->cnt && is_done; i++)
+        is_done = list->elems[i].offset >= weir_kafka_partition_of(source, list->elems[i].partition)->end;
+    rd_kafka_topic_partition_list_destroy(list);
+    return is_done;
+}
+
+bool weir_kafka_is_at_end(struct kafka_source *source)
+{
+    if (source->is_ended)
+        return true;
+    for (int32_t i = 0; i < source->partition_count; i++)
+        if (source->partitions[i].is_ours && source->partitions[i].position < source->partitions[i].end)
+            return false;
+    if (!source->has_joined || weir_kafka_now_ms() - source->last_end_check < END_CHECK_MS)
+        return false;
+    source->is_ended = others_are_done(source);
+    source->last_end_check = weir_kafka_now_ms();
+    return source->is_ended;
+}
+
+static enum weir_status ask_ends(struct kafka_source *source, struct weir_error *reterr)
+{
+    int32_t count = 0;
+    enum weir_status status =
+        weir_kafka_partitions(source->handle, source->brokers, source->topic, ASK_MS, &count, reterr);
+
+    for (int32_t i = 0; i < count && status == WEIR_OK; i++) {
+        struct kafka_partition *partition = weir_kafka_partition_of(source, i);
+        rd_kafka_resp_err_t error = rd_kafka_query_watermark_offsets(source->handle, source->topic, i, &partition->low,
+                                                                     &partition->end, ASK_MS);
+        if (error)
+            status = weir_fail(reterr, WEIR_RETRY, "topic '%s' at %s: the end of partition %d cannot be asked for: %s",
+                               source->topic, source->brokers, i, rd_kafka_err2str(error));
+    }
+    return status;
+}
+
+/* Where the topic ends now, for until_end. */
+enum weir_status weir_kafka_find_ends(struct kafka_source *source, struct weir_error *reterr)
+{
+    int64_t deadline = weir_kafka_now_ms() + source->reach_ms;
+    enum weir_status status;
+
+    while ((status = ask_ends(source, reterr)) == WEIR_RETRY && weir_kafka_now_ms() < deadline) {
+        rd_kafka_poll(source->handle, PROBE_MS); /* on_error learns why */
+        weir_kafka_watch_brokers(source);
+    }
+    if (status != WEIR_RETRY)
+        return status;
+    rd_kafka_poll(source->handle, 0);
+    if (!*source->last_reason)
+        return WEIR_FATAL;
+    return weir_fail(reterr, WEIR_FATAL,
+                     "Kafka at %s has not answered for %d s: %s. Is it up, and kafka.brokers right?", source->brokers,
+                     source->reach_ms / 1000, source->last_reason);
+}

@@ -1,0 +1,81 @@
+/* What the files of the Kafka source share: source_kafka.c (messages, the interface), source_kafka_group.c (rebalances
+ * and commits) and source_kafka_end.c (brokers that are away, the end of a batch run). All on the polling thread. */
+#ifndef WEIR_INGEST_SOURCE_KAFKA_INTERNAL_H
+#define WEIR_INGEST_SOURCE_KAFKA_INTERNAL_H
+
+#include "ingest/kafka_common.h"
+
+enum {
+    WEIR_KAFKA_CALL_MS = 10000,      /* synchronous questions to the brokers */
+    WEIR_KAFKA_COMMIT_LOOK_MS = 300, /* what has just begun or ended is committed soon: until_end, others wait for it */
+};
+
+struct kafka_partition {
+    bool is_ours;
+    bool is_eof; /* nothing was there at the last look */
+    bool is_paused;
+    bool is_fresh;      /* assigned in this batch, and nothing of it has been seen or taken back */
+    bool must_seek;     /* what arrives is not wanted until librdkafka has been told to read from position */
+    int64_t seek_since; /* monotonic ms */
+    int64_t position;   /* everything below was returned, or holds nothing for us; -1: where the partition begins */
+    int64_t delivered;  /* last returned message + 1, or where reading began; -1: none yet */
+    int64_t low, end;   /* until_end: as they were at the start */
+    int64_t durable;    /* below this the worker needs nothing again; -1: nothing yet */
+    int64_t committed;
+};
+
+struct kafka_source {
+    struct weir_source source;
+    struct weir_source_listener listener;
+    rd_kafka_t *handle;
+    rd_kafka_queue_t *queue;
+    char *topic, *brokers;
+    bool until_end;
+    int reach_ms;
+    bool is_cooperative;
+    bool is_closing;     /* leaving the group by ourselves */
+    bool has_joined;     /* has been told what its partitions are, though it may be none */
+    bool has_rebalanced; /* since the batch was begun */
+    bool has_seeks;      /* some partition must_seek */
+    bool is_late;        /* poll was not called for so long that the group went on without us */
+    int max_poll_ms;
+    struct kafka_partition *partitions;
+    int32_t partition_count;
+    rd_kafka_message_t *held[WEIR_POLL_MESSAGES_MAX]; /* of the last poll */
+    size_t held_count;
+    struct weir_header *headers;
+    size_t header_count, header_room;
+    int64_t next_commit, last_commit, last_end_check, last_poll; /* monotonic ms */
+    int64_t down_since, last_complaint;                          /* monotonic ms; down_since 0: brokers answer */
+    char last_reason[256];                                       /* why they do not */
+    bool is_ended;
+    bool has_failed;
+    struct weir_error failure;
+};
+
+int64_t weir_kafka_now_ms(void); /* monotonic */
+struct kafka_partition *weir_kafka_partition_of(struct kafka_source *source,
+                                                int32_t number); /* until the next call */
+rd_kafka_topic_partition_list_t *weir_kafka_one(const struct kafka_source *source, int32_t number, int64_t offset);
+/* poll fails with the first of these. */
+void weir_kafka_give_up(struct kafka_source *source, const struct weir_error *error);
+void weir_kafka_demand_seek(struct kafka_source *source, struct kafka_partition *partition);
+/* Reading begins, or begins again, at offset; -1: where the partition begins. */
+void weir_kafka_start_at(struct kafka_source *source, struct kafka_partition *partition, int64_t offset);
+void weir_kafka_resume(struct weir_source *self, int32_t number);
+
+/* source_kafka_group.c; callbacks of librdkafka's, which are served by poll. */
+void weir_kafka_commit(struct kafka_source *source); /* what is due */
+void weir_kafka_on_commit(rd_kafka_t *handle, rd_kafka_resp_err_t error, rd_kafka_topic_partition_list_t *list,
+                          void *context);
+void weir_kafka_on_rebalance(rd_kafka_t *handle, rd_kafka_resp_err_t what, rd_kafka_topic_partition_list_t *list,
+                             void *context);
+
+/* source_kafka_end.c */
+void weir_kafka_on_error(rd_kafka_t *handle, int code, const char *reason, void *context);
+void weir_kafka_watch_brokers(struct kafka_source *source); /* says every ten seconds that nobody answers */
+/* until_end: asks where the topic ends now. WEIR_REJECT: no such topic. WEIR_FATAL: nobody answers. */
+enum weir_status weir_kafka_find_ends(struct kafka_source *source, struct weir_error *reterr);
+bool weir_kafka_is_at_end(struct kafka_source *source); /* and so are the other workers */
+
+#endif
