@@ -57,7 +57,7 @@ def test_a_total_that_differs_fails(servers, tmp_path):
     done = quickstart("--real", "--dir", servers, PATH=f"{tmp_path}:{os.environ['PATH']}")
     assert done.returncode == 1
     assert "Equal" not in done.stdout
-    assert done.stderr.splitlines()[-1].startswith("deploy/quickstart: step 10 (comparing")
+    assert done.stderr.splitlines()[-1].startswith("deploy/quickstart: step 11 (comparing")
     assert ",EUR" in done.stderr
 
 
