@@ -175,6 +175,13 @@ static enum weir_status take_lane(struct weir_worker *worker, struct worker_lane
     return WEIR_OK;
 }
 
+/* Where the lane is to be read from; of one that has nothing stored, whatever there still is. */
+static int64_t first_offset(const struct worker_lane *owned)
+{
+    int64_t next = weir_lane_state(owned->lane)->next_offset;
+    return next > 0 ? next : -1;
+}
+
 static bool on_assigned(void *context, struct weir_slice topic, int32_t partition, int64_t *ret_offset,
                         struct weir_error *reterr)
 {
@@ -210,8 +217,7 @@ static bool on_assigned(void *context, struct weir_slice topic, int32_t partitio
         fail(worker, reterr);
         return false;
     }
-    int64_t next = weir_lane_state(owned->lane)->next_offset;
-    *ret_offset = next > 0 ? next : -1;
+    *ret_offset = first_offset(owned);
     return true;
 }
 
@@ -261,8 +267,7 @@ static enum weir_status retake_lanes(struct weir_worker *worker, struct weir_err
             continue;
         }
         if (status == WEIR_OK)
-            status = worker->source->ops->seek(worker->source, owned->partition,
-                                               weir_lane_state(owned->lane)->next_offset, reterr);
+            status = worker->source->ops->seek(worker->source, owned->partition, first_offset(owned), reterr);
         if (status != WEIR_OK)
             return status;
     }

@@ -60,8 +60,8 @@ struct weir_source_ops {
     /* Back-pressure: no more messages of this partition until resume. Already returned ones stand. */
     void (*pause)(struct weir_source *source, int32_t partition);
     void (*resume)(struct weir_source *source, int32_t partition);
-    /* Read this partition from offset on: after a reload of its lane. Messages of it that were fetched before are
-     * dropped. */
+    /* Read this partition from offset on (Kafka: -1: the earliest that exists): after a reload of its lane. Messages of
+     * it that were fetched before are dropped. */
     enum weir_status (*seek)(struct weir_source *source, int32_t partition, int64_t offset, struct weir_error *reterr);
     /* For lag monitors only: everything below next_offset is durable. May be asynchronous. */
     void (*mark_durable)(struct weir_source *source, int32_t partition, int64_t next_offset);
