@@ -271,12 +271,14 @@ Test(produce, a_topic_made_by_use_and_lines_that_are_too_large)
     take_errors(errors);
     int status = produce(topic, path);
     unlink(path);
-    const char *told = errors_in(errors);
+    /* A broker that has just started may have been logged as busy before. */
+    const char *told = strstr(errors_in(errors), "weir produce: /");
     snprintf(want, sizeof want,
              "weir produce: %s: line 1 is over 1048576 bytes and cannot be published\n"
              "weir produce: 1 events are published; 1 were too large\n",
              path);
     cr_expect_eq(status, 1);
+    cr_assert_not_null(told);
     cr_expect_str_eq(told, want);
 }
 
