@@ -172,11 +172,18 @@ static void take_errors(char path[64])
     close(file);
 }
 
+/* What the command said. Log lines, which begin with the time, are left out: librdkafka writes some whenever a broker
+ * that has just started is still busy. */
 static const char *errors_in(const char *path)
 {
     static char text[4096];
+    size_t length = 0;
     FILE *file = fopen(path, "r");
-    text[fread(text, 1, sizeof text - 1, file)] = '\0';
+
+    while (fgets(text + length, (int)(sizeof text - length), file))
+        if (text[length] < '0' || text[length] > '9')
+            length += strlen(text + length);
+    text[length] = '\0';
     fclose(file);
     unlink(path);
     return text;
@@ -271,14 +278,12 @@ Test(produce, a_topic_made_by_use_and_lines_that_are_too_large)
     take_errors(errors);
     int status = produce(topic, path);
     unlink(path);
-    /* A broker that has just started may have been logged as busy before. */
-    const char *told = strstr(errors_in(errors), "weir produce: /");
+    const char *told = errors_in(errors);
     snprintf(want, sizeof want,
              "weir produce: %s: line 1 is over 1048576 bytes and cannot be published\n"
              "weir produce: 1 events are published; 1 were too large\n",
              path);
     cr_expect_eq(status, 1);
-    cr_assert_not_null(told);
     cr_expect_str_eq(told, want);
 }
 
