@@ -1,0 +1,43 @@
+/* The events that benchmarks run on: a believable stream of 250 to 300 bytes each, the same for the same settings.
+ *
+ * Zipf customers; three event types that eight meters count, one of them grouped; some events come twice, some late.
+ * Two days of event time from 2026-01-05. It is the workload of tests/model/load.py in C, not the same bytes. Knows
+ * what it made (weir_workload_totals), so that a benchmark can check its answer. One thread.
+ */
+#ifndef WEIR_BENCHMARKS_WORKLOAD_H
+#define WEIR_BENCHMARKS_WORKLOAD_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum { WEIR_WORKLOAD_EVENT_MAX = 400 }; /* bytes of one event, at most */
+
+struct weir_workload_settings {
+    uint64_t seed;
+    uint64_t events;            /* in all, repeated ones included; event time is spread over them */
+    uint32_t customers;         /* 1..1,000,000 */
+    uint32_t repeated_permille; /* 0..1000 of the events are an earlier one again */
+    uint32_t late_permille;     /* 0..1000 are up to six hours late */
+};
+
+/* Of the distinct events made so far. */
+struct weir_workload_totals {
+    uint64_t events, repeated;
+    uint64_t completions, requests, samples; /* by type; they add up to events */
+    uint64_t tokens_in;
+};
+
+struct weir_workload;
+
+struct weir_workload *weir_workload_new(const struct weir_workload_settings *settings);
+struct weir_workload *weir_workload_free(struct weir_workload *workload); /* NULL in, NULL out */
+/* The next event's JSON, no line end, into WEIR_WORKLOAD_EVENT_MAX bytes. Its length; 0: all are made. */
+size_t weir_workload_next(struct weir_workload *workload, char *text);
+struct weir_workload_totals weir_workload_totals(const struct weir_workload *workload);
+/* The catalog for it: every customer under the default contract. */
+extern const char weir_workload_catalog[];
+/* Writes it all, a line each, and the catalog, into the two files. false: errno. */
+bool weir_workload_write(struct weir_workload *workload, const char *events_path, const char *catalog_path);
+
+#endif
