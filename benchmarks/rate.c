@@ -110,7 +110,7 @@ static void check_counts(uint64_t *ret_per_second)
 {
     char line[512], want[128];
     FILE *said = fopen(said_path, "r");
-    const char *rate;
+    const char *rate = NULL;
 
     if (!said || !fgets(line, sizeof line, said))
         die("weir rate said nothing");
