@@ -35,6 +35,7 @@ struct weir_lane {
     size_t run_count, run_room;
     int64_t sealed_offset; /* next_offset of the last seal */
     int64_t sealed_watermark;
+    bool has_new_gap;
 
     struct weir_window_change changes[READINGS_MAX];
 };
@@ -271,6 +272,7 @@ static void pass(struct weir_lane *lane, int64_t sequence)
 {
     weir_check(sequence >= lane->state.next_offset);
     lane->state.next_offset = sequence + 1;
+    lane->state.stamp = -1;
     lane->state.counts.read++;
 }
 
@@ -320,8 +322,42 @@ void weir_lane_reject(struct weir_lane *lane, int64_t sequence)
 
 void weir_lane_skip_to(struct weir_lane *lane, int64_t next_offset)
 {
-    if (next_offset > lane->state.next_offset)
-        lane->state.next_offset = next_offset;
+    if (next_offset <= lane->state.next_offset)
+        return;
+    lane->state.next_offset = next_offset;
+    lane->state.stamp = -1;
+}
+
+void weir_lane_set_stamp(struct weir_lane *lane, int64_t stamp)
+{
+    lane->state.stamp = stamp;
+}
+
+/* What the lost events' times may be. A lane that has a cut would take none older than its lateness allows; one that
+ * has none took them at a time that nobody here remembers. None was taken that lay further ahead of the clock than
+ * allowed. */
+const struct weir_gap *weir_lane_add_gap(struct weir_lane *lane, enum weir_gap_kind kind, int64_t next_offset,
+                                         int64_t now)
+{
+    struct weir_lane_state *state = &lane->state;
+    int64_t from = state->next_offset > 0 ? state->next_offset : 0;
+    int64_t earliest = kind == WEIR_GAP_NOTHING_STORED ? 0 : state->watermark - lane->settings.lateness;
+    int64_t latest = now + lane->settings.max_future;
+    struct weir_gap gap = {
+        .kind = kind,
+        .from = from,
+        .to = kind == WEIR_GAP_RECREATED ? WEIR_GAP_END_UNKNOWN : next_offset,
+        .time_from = earliest > 0 ? earliest - earliest % 1000 : 0,
+        .time_to = latest - latest % 1000 + 1000,
+        .found_at = now - now % 1000,
+    };
+
+    weir_check(next_offset >= from || kind == WEIR_GAP_RECREATED);
+    weir_gaps_add(&state->gaps, &gap);
+    state->next_offset = next_offset;
+    state->stamp = -1;
+    lane->has_new_gap = true;
+    return &state->gaps.at[state->gaps.count - 1];
 }
 
 void weir_lane_idle(struct weir_lane *lane, int64_t now)
@@ -357,7 +393,7 @@ struct weir_sealed_cut *weir_sealed_cut_free(struct weir_sealed_cut *sealed)
 bool weir_lane_has_changes(const struct weir_lane *lane)
 {
     return lane->state.next_offset != lane->sealed_offset || lane->state.watermark != lane->sealed_watermark
-           || weir_window_table_changed(lane->windows) > 0;
+           || lane->has_new_gap || weir_window_table_changed(lane->windows) > 0;
 }
 
 size_t weir_lane_unsealed(const struct weir_lane *lane)
@@ -453,8 +489,10 @@ void weir_lane_seal(struct weir_lane *lane, struct weir_sealed_cut *sealed)
     sealed->cut.ids = sealed->ids;
     forget(lane, &sealed->cut);
     sealed->cut.state = lane->state;
+    sealed->cut.is_anew = lane->state.next_offset < lane->sealed_offset;
     lane->sealed_offset = lane->state.next_offset;
     lane->sealed_watermark = lane->state.watermark;
+    lane->has_new_gap = false;
 }
 
 const struct weir_lane_state *weir_lane_state(const struct weir_lane *lane)

@@ -75,6 +75,12 @@ enum weir_outcome weir_lane_take(struct weir_lane *lane, const struct weir_event
                                  struct weir_rejection *reterr);
 /* Passes over a message that went to quarantine before it reached take. */
 void weir_lane_reject(struct weir_lane *lane, int64_t sequence);
+/* Kafka's timestamp (ms; -1: none) of the message that was passed last. */
+void weir_lane_set_stamp(struct weir_lane *lane, int64_t stamp);
+/* Offsets [from, next_offset) can be read no more (kind recreated: the lane begins anew at next_offset, which may lie
+ * below where it was; ids and windows are kept). now: wall clock, ns. Returns the gap as it was noted. */
+const struct weir_gap *weir_lane_add_gap(struct weir_lane *lane, enum weir_gap_kind kind, int64_t next_offset,
+                                         int64_t now);
 /* Passes over offsets that hold nothing for us (transaction markers, compacted messages). */
 void weir_lane_skip_to(struct weir_lane *lane, int64_t next_offset);
 

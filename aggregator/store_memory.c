@@ -145,6 +145,7 @@ static struct lane *add_lane(struct memory_store *store, struct weir_slice name,
     lane->state.next_offset = -1;
     lane->state.first_time = INT64_MAX;
     lane->state.last_time = INT64_MIN;
+    lane->state.stamp = -1;
     memcpy(lane->state.secret, secret, WEIR_LANE_SECRET_BYTES);
     store->lanes = weir_resize(store->lanes, store->lane_count + 1, sizeof(struct lane *));
     store->lanes[store->lane_count++] = lane;
@@ -213,7 +214,7 @@ static void forget_ids(struct lane *lane, int64_t below)
 static enum weir_status write_cut(struct weir_window_store *base, const struct weir_cut *cut, struct weir_error *reterr)
 {
     struct lane *lane = find_lane(base, cut->lane);
-    weir_check(cut->state.next_offset >= cut->expected_offset);
+    weir_check(cut->state.next_offset >= cut->expected_offset || cut->is_anew);
     if (lane && lane->state.epoch == cut->state.epoch && lane->state.next_offset == cut->state.next_offset
         && cut->expected_offset != cut->state.next_offset)
         return WEIR_OK; /* this very cut again */
@@ -260,6 +261,15 @@ static enum weir_status list_lanes(struct weir_window_store *base, const char *t
         if (!topic || weir_slice_equal(weir_slice_text(topic), weir_slice_of(lane->name, length)))
             visit(context, (struct weir_slice){lane->name, lane->name_length}, &lane->state);
     }
+    return WEIR_OK;
+}
+
+static enum weir_status read_lane(struct weir_window_store *base, struct weir_slice name,
+                                  struct weir_lane_state *ret_state, struct weir_error *reterr)
+{
+    const struct lane *lane = find_lane(base, name);
+    (void)reterr;
+    *ret_state = lane ? lane->state : (struct weir_lane_state){.next_offset = -1, .stamp = -1};
     return WEIR_OK;
 }
 
@@ -340,6 +350,7 @@ static const struct weir_window_store_ops memory_ops = {
     .take_lane = take_lane,
     .write_cut = write_cut,
     .list_lanes = list_lanes,
+    .read_lane = read_lane,
     .read_work = read_work,
     .finish_work = finish_work,
     .scan_windows = scan_windows,

@@ -4,12 +4,13 @@
  * Numbers in names and in hashes are decimal text; times are ns since 1970, a span is "<start>:<end>".
  *
  *   weir:lanes                 set     names of all lanes ("<topic>:<partition>"), added before a lane's first take
- *   L lane                     hash    format       "1"; another one is refused
+ *   L lane                     hash    format       "2"; "1" becomes it when it is taken, another one is refused
  *                                      epoch        of the owner
  *                                      cut          number of the last cut in this epoch; 0 when it was taken
- *                                      next_offset, high, watermark, first_time, last_time,
+ *                                      next_offset, high, watermark, first_time, last_time, stamp,
  *                                      read, counted, duplicate, unmatched, quarantined     as in weir_lane_state
  *                                      secret       32 bytes
+ *                                      gaps         as common/model/gap.h writes them; empty: none
  *   L spans                    set     spans that have windows
  *   L working                  set     spans that have a list of work
  *   L logs                     hash    log name -> its length in bytes; names as in the two rows of logs below
@@ -48,23 +49,28 @@
 /* 1. State. */
 
 #define STATE_FIELDS                                                                                                   \
-    "epoch", "next_offset", "high", "watermark", "first_time", "last_time", "read", "counted", "duplicate",            \
-        "unmatched", "quarantined", "secret"
-enum { STATE_FIELD_COUNT = 12 };
+    "epoch", "next_offset", "high", "watermark", "first_time", "last_time", "stamp", "read", "counted", "duplicate",   \
+        "unmatched", "quarantined", "secret", "gaps"
+enum { STATE_FIELD_COUNT = 14, STATE_TIMES = 6, STATE_COUNTS = 5 };
 static const char *const state_field[STATE_FIELD_COUNT] = {STATE_FIELDS};
 
 static bool read_state(redisReply *const *values, struct weir_lane_state *ret_state)
 {
     struct weir_lane_state state = {0};
-    int64_t *times[] = {&state.next_offset, &state.high, &state.watermark, &state.first_time, &state.last_time};
-    uint64_t *counts[] = {&state.counts.read, &state.counts.counted, &state.counts.duplicate, &state.counts.unmatched,
-                          &state.counts.quarantined};
+    int64_t *times[STATE_TIMES] = {&state.next_offset, &state.high,      &state.watermark,
+                                   &state.first_time,  &state.last_time, &state.stamp};
+    uint64_t *counts[STATE_COUNTS] = {&state.counts.read, &state.counts.counted, &state.counts.duplicate,
+                                      &state.counts.unmatched, &state.counts.quarantined};
     bool fits = weir_redis_read_u64(values[0], &state.epoch);
-    for (size_t i = 0; i < 5; i++)
-        fits = fits && weir_redis_read_i64(values[1 + i], times[i]) && weir_redis_read_u64(values[6 + i], counts[i]);
-    if (!fits || values[11]->type != REDIS_REPLY_STRING || values[11]->len != WEIR_LANE_SECRET_BYTES)
+    for (size_t i = 0; i < STATE_TIMES; i++)
+        fits = fits && weir_redis_read_i64(values[1 + i], times[i]);
+    for (size_t i = 0; i < STATE_COUNTS; i++)
+        fits = fits && weir_redis_read_u64(values[1 + STATE_TIMES + i], counts[i]);
+    const redisReply *secret = values[1 + STATE_TIMES + STATE_COUNTS], *gaps = values[2 + STATE_TIMES + STATE_COUNTS];
+    if (!fits || secret->type != REDIS_REPLY_STRING || secret->len != WEIR_LANE_SECRET_BYTES
+        || gaps->type != REDIS_REPLY_STRING || !weir_gaps_parse(weir_slice_of(gaps->str, gaps->len), &state.gaps))
         return false;
-    memcpy(state.secret, values[11]->str, WEIR_LANE_SECRET_BYTES);
+    memcpy(state.secret, secret->str, WEIR_LANE_SECRET_BYTES);
     *ret_state = state;
     return true;
 }
@@ -108,7 +114,8 @@ static enum weir_status raise_epoch(struct weir_redis_store *store, struct weir_
                                     struct weir_lane_state *ret_state, struct weir_error *reterr)
 {
     struct weir_redis_command *command = &store->command;
-    const struct weir_lane_state fresh = {.next_offset = -1, .first_time = INT64_MAX, .last_time = INT64_MIN};
+    const struct weir_lane_state fresh = {
+        .next_offset = -1, .first_time = INT64_MAX, .last_time = INT64_MIN, .stamp = -1};
     weir_redis_command_clear(command);
     weir_redis_add_key(command, lane, "lane");
     weir_redis_add_text(command, "%s", WEIR_REDIS_FORMAT);
@@ -363,7 +370,7 @@ static enum weir_status write_cut(struct weir_window_store *base, const struct w
 {
     struct weir_redis_store *store = (struct weir_redis_store *)base;
     weir_check(cut->lane.length > 0 && cut->lane.length <= WEIR_LANE_NAME_MAX);
-    weir_check(cut->state.next_offset >= cut->expected_offset);
+    weir_check(cut->state.next_offset >= cut->expected_offset || cut->is_anew);
     enum weir_status status = weir_redis_connect(store, reterr);
     if (status != WEIR_OK)
         return status;
@@ -404,10 +411,9 @@ static bool is_of_topic(const redisReply *lane, const char *topic)
                || weir_slice_equal(weir_slice_text(topic), weir_slice_of(lane->str, (size_t)(colon - lane->str))));
 }
 
-static enum weir_status visit_lane(struct weir_redis_store *store, struct weir_slice lane,
-                                   void (*visit)(void *context, struct weir_slice lane,
-                                                 const struct weir_lane_state *state),
-                                   void *context, struct weir_error *reterr)
+/* *ret_state with epoch 0: no such lane. */
+static enum weir_status read_state_of(struct weir_redis_store *store, struct weir_slice lane,
+                                      struct weir_lane_state *ret_state, struct weir_error *reterr)
 {
     char key[WEIR_REDIS_KEY_MAX];
     const char *argv[3 + STATE_FIELD_COUNT] = {"HMGET", key, "format"};
@@ -421,18 +427,23 @@ static enum weir_status visit_lane(struct weir_redis_store *store, struct weir_s
     enum weir_status status = weir_redis_receive_array(store, 1 + STATE_FIELD_COUNT, &reply, reterr);
     if (status != WEIR_OK)
         return status;
-    struct weir_lane_state state;
     const redisReply *format = reply->element[0];
     if (format->type == REDIS_REPLY_NIL && reply->element[1]->type == REDIS_REPLY_NIL)
-        ; /* a worker is between naming the lane and taking it, or died there */
+        *ret_state = (struct weir_lane_state){.next_offset = -1, .stamp = -1};
     else if (format->type != REDIS_REPLY_STRING || strcmp(format->str, WEIR_REDIS_FORMAT) != 0)
         status = weir_redis_other_format(store, lane, reterr);
-    else if (!read_state(reply->element + 1, &state))
+    else if (!read_state(reply->element + 1, ret_state))
         status = weir_redis_corrupt(store, lane, "the lane hash", reterr);
-    else
-        visit(context, lane, &state);
     freeReplyObject(reply);
     return status;
+}
+
+static enum weir_status read_lane(struct weir_window_store *base, struct weir_slice lane,
+                                  struct weir_lane_state *ret_state, struct weir_error *reterr)
+{
+    struct weir_redis_store *store = (struct weir_redis_store *)base;
+    enum weir_status status = weir_redis_connect(store, reterr);
+    return status == WEIR_OK ? read_state_of(store, lane, ret_state, reterr) : status;
 }
 
 static enum weir_status list_lanes(struct weir_window_store *base, const char *topic,
@@ -449,10 +460,16 @@ static enum weir_status list_lanes(struct weir_window_store *base, const char *t
     status = weir_redis_receive_array(store, SIZE_MAX, &names, reterr);
     if (status != WEIR_OK)
         return status;
-    for (size_t i = 0; i < names->elements && status == WEIR_OK; i++)
-        if (is_of_topic(names->element[i], topic))
-            status = visit_lane(store, weir_slice_of(names->element[i]->str, names->element[i]->len), visit, context,
-                                reterr);
+    for (size_t i = 0; i < names->elements && status == WEIR_OK; i++) {
+        struct weir_slice lane = weir_slice_of(names->element[i]->str, names->element[i]->len);
+        struct weir_lane_state state = {0};
+        if (!is_of_topic(names->element[i], topic))
+            continue;
+        status = read_state_of(store, lane, &state, reterr);
+        if (status == WEIR_OK
+            && state.epoch > 0) /* 0: a worker is between naming the lane and taking it, or died there */
+            visit(context, lane, &state);
+    }
     freeReplyObject(names);
     return status;
 }
@@ -487,6 +504,7 @@ static const struct weir_window_store_ops redis_ops = {
     .take_lane = take_lane,
     .write_cut = write_cut,
     .list_lanes = list_lanes,
+    .read_lane = read_lane,
     .read_work = weir_redis_read_work,
     .finish_work = weir_redis_finish_work,
     .scan_windows = weir_redis_scan_windows,

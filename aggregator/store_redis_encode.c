@@ -182,7 +182,7 @@ static void put_log_length(struct weir_redis_store *store, struct weir_slice lan
     put_text(&store->transaction, "%" PRIu64, bytes);
 }
 
-#define STATE_TIMES(X) X(next_offset) X(high) X(watermark) X(first_time) X(last_time)
+#define STATE_TIMES(X) X(next_offset) X(high) X(watermark) X(first_time) X(last_time) X(stamp)
 #define STATE_COUNTS(X) X(read) X(counted) X(duplicate) X(unmatched) X(quarantined)
 
 void weir_redis_pack_state(struct weir_redis_command *command, const struct weir_lane_state *state)
@@ -197,13 +197,18 @@ void weir_redis_pack_state(struct weir_redis_command *command, const struct weir
     weir_redis_pack_text(command, "%" PRIu64, state->counts.name);
     STATE_COUNTS(WEIR_X)
 #undef WEIR_X
+    char gaps[WEIR_GAPS_MAX * WEIR_GAP_TEXT_MAX];
+    struct weir_slice text = weir_gaps_format(&state->gaps, gaps);
+    weir_redis_pack_text(command, "gaps");
+    weir_redis_pack(command, text.data, text.length);
 }
 
 static void put_state(struct weir_redis_store *store, const struct weir_redis_lane *lane, const struct weir_cut *cut)
 {
     struct weir_redis_stream *stream = &store->transaction;
     struct key key = plain_key(cut->lane, "lane");
-    begin(stream, "HSET", 1 + 2 * 11);
+    bool has_gaps = cut->state.gaps.count > 0; /* it never gets fewer, and a lane begins with none */
+    begin(stream, "HSET", 1 + 2 * (12 + has_gaps));
     put_key(stream, &key);
     put_text(stream, "cut");
     put_text(stream, "%" PRIu64, lane->cut_number + 1);
@@ -217,6 +222,12 @@ static void put_state(struct weir_redis_store *store, const struct weir_redis_la
     put_text(stream, "%" PRIu64, cut->state.counts.name);
     STATE_COUNTS(WEIR_X)
 #undef WEIR_X
+    if (has_gaps) {
+        char gaps[WEIR_GAPS_MAX * WEIR_GAP_TEXT_MAX];
+        struct weir_slice text = weir_gaps_format(&cut->state.gaps, gaps);
+        put_text(stream, "gaps");
+        put(stream, text.data, text.length);
+    }
 }
 
 static void span_name(const struct weir_redis_span *span, char name[WEIR_REDIS_NAME_MAX])

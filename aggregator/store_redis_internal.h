@@ -14,7 +14,7 @@
 
 #include "aggregator/window_store.h"
 
-#define WEIR_REDIS_FORMAT "1"
+#define WEIR_REDIS_FORMAT "2"
 
 enum {
     WEIR_REDIS_KEY_MAX = WEIR_LANE_NAME_MAX + 128,

@@ -13,6 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "common/model/gap.h"
 #include "common/model/window.h"
 #include "common/slice.h"
 #include "common/status.h"
@@ -41,8 +42,11 @@ struct weir_lane_state {
     int64_t watermark;   /* windows that end at or before it are closed; 0: none yet */
     int64_t first_time;  /* lowest and highest time of all counted events; first > last: none counted yet */
     int64_t last_time;
+    int64_t
+        stamp; /* Kafka's timestamp (ms) of the message at next_offset - 1; -1: not known. Tells a topic made anew */
     struct weir_lane_counts counts;
     unsigned char secret[WEIR_LANE_SECRET_BYTES];
+    struct weir_gaps gaps; /* what this lane never counted and can read no more; only grows while the lane lives */
 };
 
 /* One window of a cut. */
@@ -62,6 +66,7 @@ struct weir_cut_ids {
 struct weir_cut {
     struct weir_slice lane;
     int64_t expected_offset;      /* the stored next_offset must be this one, the stored epoch state.epoch */
+    bool is_anew;                 /* the topic was made anew: only then may next_offset be below expected_offset */
     struct weir_lane_state state; /* after this cut */
     size_t window_count;
     const struct weir_cut_window *windows; /* changed or newly closed since the last cut */
@@ -110,6 +115,9 @@ struct weir_window_store_ops {
                                    void (*visit)(void *context, struct weir_slice lane,
                                                  const struct weir_lane_state *state),
                                    void *context, struct weir_error *reterr);
+    /* One lane's state; epoch 0: no such lane. Read after read_work it holds every gap that those windows may miss. */
+    enum weir_status (*read_lane)(struct weir_window_store *store, struct weir_slice lane,
+                                  struct weir_lane_state *ret_state, struct weir_error *reterr);
     /* Up to max windows of the lane's list of work, any order; views live until the next call on this handle. */
     enum weir_status (*read_work)(struct weir_window_store *store, struct weir_slice lane, size_t max,
                                   struct weir_work *ret_work, size_t *ret_count, struct weir_error *reterr);

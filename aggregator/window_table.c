@@ -578,7 +578,8 @@ void weir_window_table_forget(struct weir_window_table *table, int64_t end)
     }
     table->group_count -= gone;
     table->closed_groups -= gone;
-    memmove(table->groups, table->groups + gone, table->group_count * sizeof *table->groups);
+    if (gone > 0)
+        memmove(table->groups, table->groups + gone, table->group_count * sizeof *table->groups);
 }
 
 size_t weir_window_table_changed(const struct weir_window_table *table)

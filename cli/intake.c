@@ -127,6 +127,7 @@ static enum weir_status take_one(struct weir_intake *intake, struct seat *seat, 
     }
     if (status != WEIR_OK)
         return status == WEIR_AGAIN ? status : WEIR_FATAL;
+    weir_lane_set_stamp(item->lane, message->timestamp);
     intake->counts.outcomes[item->outcome]++;
     intake->counts.bytes += message->value.length;
     if (item->outcome == WEIR_OUTCOME_REJECTED)

@@ -57,6 +57,7 @@ static inline bool take_line(struct file_source *self, const char *text, size_t 
         .topic = self->topic,
         .offset = self->line,
         .sequence = self->sequence,
+        .timestamp = -1,
         .value = weir_slice_of(text, is_too_large ? WEIR_EVENT_BYTES_MAX : length),
         .is_too_large = is_too_large,
     };

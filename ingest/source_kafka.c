@@ -100,6 +100,13 @@ static void take_headers(struct kafka_source *source, const rd_kafka_message_t *
     }
 }
 
+static int64_t stamp_of(const rd_kafka_message_t *message)
+{
+    rd_kafka_timestamp_type_t type;
+    int64_t stamp = rd_kafka_message_timestamp(message, &type);
+    return type == RD_KAFKA_TIMESTAMP_NOT_AVAILABLE ? -1 : stamp;
+}
+
 /* false: nobody wants it. */
 static bool take_message(struct kafka_source *source, const rd_kafka_message_t *from, struct weir_message *message)
 {
@@ -117,6 +124,7 @@ static bool take_message(struct kafka_source *source, const rd_kafka_message_t *
         .partition = from->partition,
         .offset = from->offset,
         .sequence = from->offset,
+        .timestamp = stamp_of(from),
         .is_tombstone = from->payload == NULL,
         .is_too_large = from->len > WEIR_EVENT_BYTES_MAX,
         .value = weir_slice_of(from->payload, from->len > WEIR_EVENT_BYTES_MAX ? WEIR_EVENT_BYTES_MAX : from->len),

@@ -357,6 +357,96 @@ CONTRACT(state_comes_back_as_written)
     clear(&picture);
 }
 
+static bool same_gap(const struct weir_gap *a, const struct weir_gap *b)
+{
+    return a->kind == b->kind && a->from == b->from && a->to == b->to && a->time_from == b->time_from
+           && a->time_to == b->time_to && a->found_at == b->found_at;
+}
+
+CONTRACT(gaps_and_stamp_come_back_as_written)
+{
+    struct picture picture = {0};
+    struct weir_lane_state read;
+    struct weir_error error;
+    struct cut cut;
+    take(f, &picture);
+    cr_assert_eq(picture.state.gaps.count, 0);
+    cr_assert_eq(picture.state.stamp, -1);
+    for (int i = 0; i < WEIR_GAPS_MAX; i++) {
+        struct weir_gap gap = {.kind = (enum weir_gap_kind)(i % WEIR_GAP_KIND_COUNT),
+                               .from = i,
+                               .to = i % 2 ? INT64_MAX : WEIR_GAP_END_UNKNOWN,
+                               .time_from = i ? -1767610799123456000 : 0,
+                               .time_to = INT64_MAX,
+                               .found_at = 1767610799123456000 + i};
+        begin_cut(f, &cut, &picture.state, 10 * (i + 1));
+        cut.cut.state.stamp = INT64_MAX - i;
+        weir_gaps_add(&cut.cut.state.gaps, &gap);
+        must_write(f, &cut, &picture.state);
+    }
+    struct weir_lane_state written = picture.state;
+    take(f, &picture);
+    cr_assert_eq(picture.state.stamp, INT64_MAX - (WEIR_GAPS_MAX - 1));
+    cr_assert_eq(picture.state.gaps.count, WEIR_GAPS_MAX);
+    cr_assert_eq(f->store->ops->read_lane(f->store, lane_name(f), &read, &error), WEIR_OK);
+    cr_assert_eq(read.gaps.count, WEIR_GAPS_MAX);
+    cr_assert_eq(read.epoch, written.epoch + 1);
+    for (int i = 0; i < WEIR_GAPS_MAX; i++) {
+        cr_assert(same_gap(&picture.state.gaps.at[i], &written.gaps.at[i]), "gap %d", i);
+        cr_assert(same_gap(&read.gaps.at[i], &written.gaps.at[i]), "gap %d", i);
+    }
+    begin_cut(f, &cut, &picture.state, 1000); /* a cut that adds none leaves them */
+    must_write(f, &cut, &picture.state);
+    take(f, &picture);
+    cr_assert_eq(picture.state.gaps.count, WEIR_GAPS_MAX);
+    clear(&picture);
+}
+
+CONTRACT(a_lane_that_nobody_took_reads_as_none)
+{
+    struct weir_lane_state state;
+    struct weir_error error;
+    cr_assert_eq(f->store->ops->read_lane(f->store, lane_name(f), &state, &error), WEIR_OK);
+    cr_assert_eq(state.epoch, 0);
+    cr_assert_eq(state.next_offset, -1);
+}
+
+CONTRACT(a_lane_begins_anew_as_a_step_of_its_owner_alone)
+{
+    struct picture old = {0}, now = {0};
+    struct cut cut;
+    take(f, &old);
+    begin_cut(f, &cut, &old.state, 100);
+    put_window(&cut, weir_slice_text("k"), 1, 5);
+    put_ids(&cut, 1, "123456789012", 12);
+    must_write(f, &cut, &old.state);
+    take(f, &now);
+    begin_cut(f, &cut, &old.state, 0);
+    cut.cut.is_anew = true;
+    cr_assert_eq(write_cut(f, &cut), WEIR_FENCED, "a zombie");
+    struct weir_lane_state wrong = now.state;
+    wrong.next_offset = 90;
+    begin_cut(f, &cut, &wrong, 0);
+    cut.cut.is_anew = true;
+    cr_assert_eq(write_cut(f, &cut), WEIR_FENCED, "another offset than the stored one");
+    begin_cut(f, &cut, &now.state, 0);
+    cut.cut.is_anew = true;
+    put_window(&cut, weir_slice_text("k"), 1, 6);
+    must_write(f, &cut, &now.state);
+    for (int i = 0; i < 2; i++)
+        cr_assert_eq(write_cut(f, &cut), WEIR_OK, "the same cut again");
+    begin_cut(f, &cut, &now.state, 10);
+    put_ids(&cut, 1, "abcdefghijkl", 12);
+    must_write(f, &cut, &now.state);
+    take(f, &now);
+    cr_assert_eq(now.state.next_offset, 10);
+    cr_assert_eq(now.count, 1);
+    cr_assert_eq(now.rows[0].total.events, 6);
+    cr_assert_eq(now.ids[0].length, 24, "ids are kept");
+    clear(&old);
+    clear(&now);
+}
+
 CONTRACT(an_old_owner_writes_nothing)
 {
     struct picture old = {0}, now = {0};
@@ -1218,7 +1308,7 @@ Test(window_store_redis, another_format_is_refused)
     size_t count;
     struct cut cut;
     take(f, &picture);
-    freeReplyObject(redisCommand(context, "HSET weir:{%s}:lane format 2", f->lane));
+    freeReplyObject(redisCommand(context, "HSET weir:{%s}:lane format 3", f->lane));
     full_cut(f, &cut, &picture.state, 10);
     uint64_t before = digest_of_database(context);
     cr_assert_eq(f->store->ops->write_cut(f->store, &cut.cut, &error), WEIR_FATAL);
@@ -1227,6 +1317,33 @@ Test(window_store_redis, another_format_is_refused)
     cr_assert_eq(f->store->ops->read_work(f->store, lane_name(f), 1, work, &count, &error), WEIR_FATAL);
     cr_assert_eq(f->store->ops->list_lanes(f->store, NULL, on_lane, &(struct listed){.only = ""}, &error), WEIR_FATAL);
     cr_assert_eq(digest_of_database(context), before);
+    clear(&picture);
+    close_private(f, context);
+}
+
+Test(window_store_redis, a_lane_of_format_1_is_brought_forward_when_it_is_taken)
+{
+    struct fixture fixture, *f = &fixture;
+    redisContext *context = open_private(f);
+    struct picture picture = {0};
+    struct cut cut;
+    take(f, &picture);
+    begin_cut(f, &cut, &picture.state, 10);
+    cut.cut.state.stamp = 7;
+    must_write(f, &cut, &picture.state);
+    freeReplyObject(redisCommand(context, "HSET weir:{%s}:lane format 1", f->lane));
+    freeReplyObject(redisCommand(context, "HDEL weir:{%s}:lane stamp gaps", f->lane));
+    take(f, &picture);
+    cr_assert_eq(picture.state.epoch, 2);
+    cr_assert_eq(picture.state.next_offset, 10);
+    cr_assert_eq(picture.state.stamp, -1);
+    cr_assert_eq(picture.state.gaps.count, 0);
+    cr_assert_eq(memcmp(picture.state.secret, secret, sizeof(secret)), 0);
+    redisReply *reply = redisCommand(context, "HGET weir:{%s}:lane format", f->lane);
+    cr_assert_str_eq(reply->str, "2");
+    freeReplyObject(reply);
+    begin_cut(f, &cut, &picture.state, 20);
+    must_write(f, &cut, &picture.state);
     clear(&picture);
     close_private(f, context);
 }

@@ -211,6 +211,69 @@ Test(lane, goes_on_from_its_cut)
     tear_down(&broken);
 }
 
+Test(lane, a_gap_is_passed_and_kept)
+{
+    struct bench bench = set_up(&defaults);
+
+    send(&bench, 0, 1, 1, base, 5, 1, 1);
+    weir_lane_set_stamp(bench.lane, 1234);
+    flush(&bench);
+    cr_assert_eq(weir_lane_state(bench.lane)->stamp, 1234);
+    const struct weir_gap *gap = weir_lane_add_gap(bench.lane, WEIR_GAP_RETENTION, 50, base + WEIR_DAY + 1);
+    cr_assert_eq(gap->from, 1);
+    cr_assert_eq(gap->to, 50);
+    cr_assert_eq(gap->time_from, base - 10 * WEIR_SECOND - WEIR_HOUR, "older ones would be too late anyway");
+    cr_assert_eq(gap->time_to, base + WEIR_DAY + WEIR_MINUTE + 1000, "whole microseconds, outward");
+    cr_assert_eq(gap->found_at, base + WEIR_DAY);
+    cr_assert(weir_lane_has_changes(bench.lane));
+    flush(&bench);
+    send(&bench, 50, 2, 1, base, 5, 1, 1);
+    flush(&bench);
+    weir_lane_free(bench.lane);
+    take(&bench);
+    cr_assert_eq(weir_lane_state(bench.lane)->next_offset, 51);
+    cr_assert_eq(weir_lane_state(bench.lane)->gaps.count, 1);
+    cr_assert_eq(look(&bench).events, 2);
+    tear_down(&bench);
+}
+
+Test(lane, begins_anew_with_its_ids)
+{
+    struct bench bench = set_up(&defaults);
+
+    for (int i = 0; i < 20; i++)
+        send(&bench, i, i, 1, base, 5, 1, 1);
+    flush(&bench);
+    send(&bench, 20, 20, 1, base, 5, 1, 1); /* not yet sealed when the topic turns out to be another one */
+    const struct weir_gap *gap = weir_lane_add_gap(bench.lane, WEIR_GAP_RECREATED, 0, base);
+    cr_assert_eq(gap->from, 21);
+    cr_assert_eq(gap->to, WEIR_GAP_END_UNKNOWN);
+    flush(&bench);
+    cr_assert_eq(send(&bench, 0, 7, 1, base, 5, 1, 1), WEIR_OUTCOME_DUPLICATE);
+    cr_assert_eq(send(&bench, 1, 100, 1, base, 5, 1, 1), WEIR_OUTCOME_COUNTED);
+    flush(&bench);
+    weir_lane_free(bench.lane);
+    take(&bench);
+    cr_assert_eq(weir_lane_state(bench.lane)->next_offset, 2);
+    cr_assert_eq(look(&bench).events, 22);
+    /* At the very offset where it stood: the gap alone is the change. */
+    weir_lane_add_gap(bench.lane, WEIR_GAP_RECREATED, 2, base);
+    cr_assert(weir_lane_has_changes(bench.lane));
+    flush(&bench);
+    cr_assert_eq(weir_lane_state(bench.lane)->gaps.count, 2);
+    /* A lane without a cut may have lost events of any time. */
+    weir_lane_free(bench.lane);
+    weir_window_store_free(bench.store);
+    bench.store = weir_store_memory_new();
+    take(&bench);
+    gap = weir_lane_add_gap(bench.lane, WEIR_GAP_NOTHING_STORED, 9, base);
+    cr_assert_eq(gap->from, 0);
+    cr_assert_eq(gap->to, 9);
+    cr_assert_eq(gap->time_from, 0);
+    flush(&bench);
+    tear_down(&bench);
+}
+
 Test(lane, refuses_what_is_too_late_or_too_early)
 {
     struct bench bench = set_up(&defaults);
