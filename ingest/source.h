@@ -29,7 +29,7 @@ struct weir_message {
     struct weir_slice topic; /* Kafka topic, or the file's name ("-" for standard input) */
     int32_t partition;       /* 0 for files */
     int64_t offset;          /* Kafka offset; for files the line number from 1, counted per file */
-    int64_t timestamp; /* Kafka's, ms; -1: it has none, and for files */
+    int64_t timestamp;       /* Kafka's, ms; -1: it has none, and for files */
     int64_t sequence; /* strictly ascending within a lane, over all files: the lane's own offset. Kafka: == offset */
     struct weir_slice value; /* empty with is_tombstone: a Kafka null value */
     bool is_tombstone;
