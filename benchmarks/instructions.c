@@ -1,0 +1,216 @@
+/* The parts of an event's way, each in a loop of its own, for counting instructions: tests/instructions runs it under
+ * callgrind with two counts and takes the difference, so that what is done once does not count.
+ *
+ *     benchmark_instructions PART COUNT
+ *     benchmark_instructions --smoke            every part, once, few events
+ *
+ * Parts: generate (making the events, which is in decode and intake too), decode (bytes to readings), intake (bytes to
+ * windows: decode, seen and absorb), seen (one new id), price (one window's charge under four graduated tiers). Each
+ * checks its answer.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "aggregator/lane.h"
+#include "aggregator/seen.h"
+#include "benchmarks/workload.h"
+#include "cli/intake.h"
+#include "ingest/decode.h"
+#include "ingest/reading.h"
+#include "rater/price.h"
+
+enum { SEED = 7, CUSTOMERS = 200, SMOKE_COUNT = 2000 };
+
+static void die(const char *what)
+{
+    fprintf(stderr, "benchmark_instructions: %s\n", what);
+    exit(1);
+}
+
+static struct weir_catalog *load_catalog(void)
+{
+    struct weir_mistake_list mistakes;
+    struct weir_catalog *catalog;
+
+    if (weir_catalog_parse("workload", weir_workload_catalog, strlen(weir_workload_catalog), &catalog, &mistakes)
+        != WEIR_OK)
+        die(mistakes.mistakes[0].text);
+    return catalog;
+}
+
+static struct weir_workload *start_workload(uint64_t count)
+{
+    /* Event time passes as in a run of a million events: so windows come, close and go at the rate that they do there.
+     */
+    return weir_workload_new(&(struct weir_workload_settings){
+        .seed = SEED, .events = count, .customers = CUSTOMERS, .repeated_permille = 10});
+}
+
+static void generate(uint64_t count)
+{
+    char text[WEIR_WORKLOAD_EVENT_MAX];
+    struct weir_workload *workload = start_workload(count);
+    uint64_t bytes = 0, length;
+
+    while ((length = weir_workload_next(workload, text)) > 0)
+        bytes += length;
+    if (bytes < 200 * count || bytes > 320 * count)
+        die("events of another length than the workload's");
+    weir_workload_free(workload);
+}
+
+static void decode(uint64_t count)
+{
+    static struct weir_event event;
+    static struct weir_reading readings[WEIR_METERS_MAX];
+    char text[WEIR_WORKLOAD_EVENT_MAX];
+    struct weir_catalog *catalog = load_catalog();
+    struct weir_workload *workload = start_workload(count);
+    struct weir_decoder *decoder = weir_decoder_new(catalog);
+    struct weir_reader *reader = weir_reader_new(catalog);
+    uint64_t found = 0, want;
+    size_t length;
+
+    while ((length = weir_workload_next(workload, text)) > 0) {
+        struct weir_message message = {.value = weir_slice_of(text, length)};
+        struct weir_rejection why;
+        uint32_t read = 0;
+        if (weir_decode(decoder, &message, &event, &why) != WEIR_OK
+            || weir_read_event(reader, &event, readings, &read, &why) != WEIR_OK)
+            die("an event of the workload does not decode");
+        found += read;
+    }
+    struct weir_workload_totals made = weir_workload_totals(workload);
+    want = 3 * made.completions + 3 * made.requests + 2 * made.samples;
+    if (found < want || made.repeated > count / 20)
+        die("not every meter was read");
+    weir_reader_free(reader);
+    weir_decoder_free(decoder);
+    weir_workload_free(workload);
+    weir_catalog_free(catalog);
+}
+
+static void seen(uint64_t count)
+{
+    struct weir_seen *ids = weir_seen_new(count);
+
+    for (uint64_t i = 1; i <= count; i++) {
+        uint64_t id = i * UINT64_C(0x9E3779B97F4A7C15);
+        if (weir_seen_look(ids, id, (uint32_t)i) != WEIR_SEEN_NEW || weir_seen_add(ids, id, (uint32_t)i, 1) != WEIR_OK)
+            die("a new id is known");
+    }
+    if (weir_seen_count(ids) != count)
+        die("ids are missing");
+    weir_seen_free(ids);
+}
+
+/* A quarantine that must stay empty. */
+static enum weir_status refuse(struct weir_quarantine *quarantine, const struct weir_message *message,
+                               const struct weir_rejection *why, struct weir_error *reterr)
+{
+    (void)quarantine;
+    (void)message;
+    return weir_fail(reterr, WEIR_FATAL, "an event of the workload was refused: %s", why->detail);
+}
+
+static void intake(uint64_t count)
+{
+    static const struct weir_quarantine_ops ops = {.put = refuse};
+    static char text[WEIR_INTAKE_GROUP][WEIR_WORKLOAD_EVENT_MAX];
+    struct weir_quarantine quarantine = {.ops = &ops};
+    struct weir_catalog *catalog = load_catalog();
+    struct weir_workload *workload = start_workload(count);
+    struct weir_lane_settings settings = {
+        .is_bounded = true, .windows_max = UINT32_MAX - 1, .ids_max = UINT32_MAX, .lateness = 0, .retention = 0};
+    struct weir_lane *lane = weir_lane_new(catalog, weir_slice_text("file:0"), &settings);
+    struct weir_lane_state state = {.next_offset = 0};
+    struct weir_intake *way = weir_intake_new(catalog, &quarantine);
+    struct weir_message messages[WEIR_INTAKE_GROUP];
+    struct weir_intake_item items[WEIR_INTAKE_GROUP];
+    struct weir_error error;
+    uint64_t sequence = 0;
+    size_t group, taken;
+
+    if (weir_lane_start(lane, &state, &error) != WEIR_OK)
+        die(error.text);
+    do {
+        for (group = 0; group < WEIR_INTAKE_GROUP; group++) {
+            size_t length = weir_workload_next(workload, text[group]);
+            if (length == 0)
+                break;
+            messages[group] =
+                (struct weir_message){.value = weir_slice_of(text[group], length), .sequence = (int64_t)sequence++};
+            items[group] = (struct weir_intake_item){.lane = lane, .message = &messages[group]};
+        }
+        if (group > 0 && weir_intake_take(way, items, group, 0, &taken, &error) != WEIR_OK)
+            die(error.text);
+    } while (group == WEIR_INTAKE_GROUP);
+    struct weir_workload_totals made = weir_workload_totals(workload);
+    const struct weir_lane_counts *counts = &weir_lane_state(lane)->counts;
+    if (counts->counted != made.events || counts->duplicate != made.repeated)
+        die("the lane counted otherwise than was made");
+    weir_intake_free(way);
+    weir_lane_free(lane);
+    weir_workload_free(workload);
+    weir_catalog_free(catalog);
+}
+
+static bool add_up(void *context, const struct weir_charge *difference)
+{
+    struct weir_decimal *sum = context;
+    return weir_decimal_add(*sum, difference->amount, sum);
+}
+
+static void price(uint64_t count)
+{
+    static const char text[] =
+        "{\"meters\":[{\"key\":\"m\",\"event_type\":\"t\",\"aggregation\":\"sum\",\"value\":\"data.v\",\"window\":"
+        "\"1h\"}],\"price_books\":[{\"key\":\"b\",\"version\":1,\"currency\":\"USD\",\"effective_from\":"
+        "\"2026-01-01T00:00:00Z\",\"prices\":[{\"meter\":\"m\",\"model\":\"graduated\",\"tiers\":["
+        "{\"up_to\":\"1000\",\"unit_price\":\"0\"},{\"up_to\":\"100000\",\"unit_price\":\"0.0000025\",\"flat_fee\":"
+        "\"5\"},"
+        "{\"up_to\":\"1000000\",\"unit_price\":\"0.000002\"},{\"up_to\":null,\"unit_price\":\"0.0000015\"}]}]}],"
+        "\"default_contract\":{\"price_book\":\"b\",\"billing_period\":\"month\",\"timezone\":\"UTC\"}}";
+    static struct weir_charge_list lists[2];
+    struct weir_mistake_list mistakes;
+    struct weir_catalog *catalog;
+    struct weir_decimal quantity = {0}, sum = {0}, total;
+
+    if (weir_catalog_parse("price", text, sizeof text - 1, &catalog, &mistakes) != WEIR_OK)
+        die(mistakes.mistakes[0].text);
+    const struct weir_price *by = &catalog->books[0].versions[0].prices[0];
+    if (!weir_price_charges(by, quantity, 0, &lists[0]))
+        die("nothing cannot be priced");
+    for (uint64_t i = 0; i < count; i++) {
+        struct weir_charge_list *before = &lists[i & 1], *after = &lists[~i & 1];
+        if (!weir_decimal_add(quantity, weir_decimal_of((int64_t)(i % 997)), &quantity)
+            || !weir_price_charges(by, quantity, i + 1, after) || !weir_charges_difference(before, after, add_up, &sum))
+            die("a charge does not fit");
+    }
+    if (!weir_price_total(by, quantity, count, &total) || weir_decimal_compare(total, sum) != 0)
+        die("the differences do not add up to the price of the total");
+    weir_catalog_free(catalog);
+}
+
+static const struct {
+    const char *name;
+    void (*run)(uint64_t count);
+} parts[] = {{"generate", generate}, {"decode", decode}, {"seen", seen}, {"intake", intake}, {"price", price}};
+
+int main(int argc, char **argv)
+{
+    bool is_smoke = argc == 2 && strcmp(argv[1], "--smoke") == 0;
+    uint64_t count = is_smoke ? SMOKE_COUNT : argc == 3 ? strtoull(argv[2], NULL, 10) : 0;
+    bool is_found = false;
+
+    for (size_t i = 0; i < sizeof parts / sizeof *parts && count > 0; i++)
+        if (is_smoke || strcmp(argv[1], parts[i].name) == 0) {
+            parts[i].run(count);
+            is_found = true;
+        }
+    if (!is_found)
+        die("usage: benchmark_instructions PART COUNT (generate, decode, seen, intake, price), or --smoke");
+    return 0;
+}
