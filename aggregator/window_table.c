@@ -576,6 +576,8 @@ void weir_window_table_forget(struct weir_window_table *table, int64_t end)
         }
         gone++;
     }
+    if (gone == 0)
+        return;
     table->group_count -= gone;
     table->closed_groups -= gone;
     if (gone > 0)

@@ -15,6 +15,7 @@
 #include "common/settings.h"
 #include "rater/claims.h"
 #include "rater/rate.h"
+#include "rater/reconciliations.h"
 
 static const struct weir_usage usage = {
     .command = WEIR_COMMAND_RATER,
@@ -28,6 +29,7 @@ static const struct weir_usage usage = {
 };
 
 enum { LANES_MAX = 65536, RETRY_MOST_MS = 5000 };
+#define LOOK_BACK_EVERY (10 * WEIR_SECOND) /* at what the last reconciliation found */
 
 struct known_lane {
     char name_bytes[WEIR_LANE_NAME_MAX + 1];
@@ -48,6 +50,10 @@ struct rating {
     struct weir_work *work;
     struct weir_lane_window *windows;
     _Atomic uint64_t line_items, windows_rated, unpriced, stale, transactions, retries;
+    struct weir_reconciliations *reconciliations;
+    int64_t looked_back; /* wall clock */
+    _Atomic uint64_t reconcile_time, reconcile_lanes, reconcile_windows, reconcile_repaired;
+    _Atomic uint64_t reconcile_differences[WEIR_DIFFERENCE_COUNT];
 };
 
 /* 1. what there is --------------------------------------------------------------------------------------------------
@@ -108,6 +114,31 @@ static void show_counts(struct rating *rating)
     atomic_store_explicit(&rating->windows_rated, counts.windows, memory_order_relaxed);
     atomic_store_explicit(&rating->unpriced, counts.unpriced_windows, memory_order_relaxed);
     atomic_store_explicit(&rating->stale, counts.stale, memory_order_relaxed);
+}
+
+static void set(_Atomic uint64_t *figure, uint64_t value)
+{
+    atomic_store_explicit(figure, value, memory_order_relaxed); /* a figure on a page */
+}
+
+/* What the last `weir reconcile` found stands on every rater's page. When PostgreSQL does not answer, rating says so.
+ */
+static void look_back(struct rating *rating)
+{
+    struct weir_reconciliation last;
+    int64_t now = weir_time_now();
+
+    if (now - rating->looked_back < LOOK_BACK_EVERY && now >= rating->looked_back)
+        return;
+    rating->looked_back = now;
+    if (weir_reconciliations_last(rating->reconciliations, rating->settings.kafka_topic, &last, NULL) != WEIR_OK)
+        return;
+    set(&rating->reconcile_time, (uint64_t)(last.finished_at / WEIR_SECOND));
+    set(&rating->reconcile_lanes, last.lanes);
+    set(&rating->reconcile_windows, last.windows);
+    set(&rating->reconcile_repaired, last.repaired);
+    for (int i = 0; i < WEIR_DIFFERENCE_COUNT; i++)
+        set(&rating->reconcile_differences[i], last.differences[i]);
 }
 
 /* Rates all that the lane's list of work holds. *ret_count: windows taken off the list. */
@@ -208,6 +239,7 @@ static enum weir_status run(struct rating *rating, const _Atomic bool *stop, str
     bool is_done = false, has_worked = false;
 
     while (!atomic_load_explicit(stop, memory_order_relaxed)) {
+        look_back(rating);
         status = go_round(rating, stop, &is_done, &has_worked, reterr);
         weir_daemon_alive();
         weir_progress_show(&progress, "%" PRIu64 " windows, %" PRIu64 " line items", rating->windows_rated,
@@ -234,6 +266,26 @@ static enum weir_status run(struct rating *rating, const _Atomic bool *stop, str
 
 /* 3. the command
  * ---------------------------------------------------------------------------------------------------------- */
+static void add_reconcile_metrics(struct rating *rating)
+{
+    static char kinds[WEIR_DIFFERENCE_COUNT][48];
+    struct weir_metrics *metrics = rating->metrics;
+
+    weir_metrics_add(metrics, WEIR_METRIC_GAUGE, "weir_reconcile_last_time_seconds", "",
+                     "When weir reconcile last ended, seconds since 1970; 0: never.", &rating->reconcile_time);
+    for (int i = 0; i < WEIR_DIFFERENCE_COUNT; i++) {
+        snprintf(kinds[i], sizeof kinds[i], "kind=\"%s\"", weir_difference_name[i]);
+        weir_metrics_add(metrics, WEIR_METRIC_GAUGE, "weir_reconcile_last_differences", kinds[i],
+                         "Differences that weir reconcile last left, by kind.", &rating->reconcile_differences[i]);
+    }
+    weir_metrics_add(metrics, WEIR_METRIC_GAUGE, "weir_reconcile_last_repaired", "",
+                     "Windows that weir reconcile last repaired.", &rating->reconcile_repaired);
+    weir_metrics_add(metrics, WEIR_METRIC_GAUGE, "weir_reconcile_last_lanes", "", "Lanes that it compared.",
+                     &rating->reconcile_lanes);
+    weir_metrics_add(metrics, WEIR_METRIC_GAUGE, "weir_reconcile_last_windows", "", "Windows that it compared.",
+                     &rating->reconcile_windows);
+}
+
 static void add_metrics(struct rating *rating)
 {
     struct weir_metrics *metrics = rating->metrics;
@@ -250,6 +302,7 @@ static void add_metrics(struct rating *rating)
                      &rating->transactions);
     weir_metrics_add(metrics, WEIR_METRIC_COUNTER, "weir_rater_retries_total", "", "Rounds that a server broke off.",
                      &rating->retries);
+    add_reconcile_metrics(rating);
 }
 
 static enum weir_status set_up(struct rating *rating, struct weir_error *reterr)
@@ -263,6 +316,7 @@ static enum weir_status set_up(struct rating *rating, struct weir_error *reterr)
     if (status != WEIR_OK)
         return status;
     rating->claims = weir_claims_new(rating->settings.postgres_url);
+    rating->reconciliations = weir_reconciliations_new(rating->settings.postgres_url);
     rating->work = weir_new_array((size_t)rating->settings.rater_batch, sizeof *rating->work);
     rating->windows = weir_new_array((size_t)rating->settings.rater_batch, sizeof *rating->windows);
     rating->metrics = weir_metrics_new();
@@ -274,6 +328,7 @@ static void tear_down(struct rating *rating)
 {
     weir_metrics_free(rating->metrics);
     weir_claims_free(rating->claims);
+    weir_reconciliations_free(rating->reconciliations);
     weir_rater_free(rating->rater);
     weir_ledger_free(rating->ledger);
     weir_window_store_free(rating->store);

@@ -1,20 +1,15 @@
-/* `weir reconcile`: Kafka, Redis and PostgreSQL against each other. Reads only. */
+/* `weir reconcile`: Kafka, Redis and PostgreSQL against each other; with --repair, what differs is rated. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "aggregator/window_store.h"
 #include "cli/commands.h"
 #include "cli/open.h"
-#include "common/arena.h"
+#include "cli/reconcile.h"
 #include "common/calendar.h"
 #include "common/daemon.h"
-#include "common/hash.h"
 #include "common/log.h"
-#include "common/settings.h"
-#include "ingest/kafka_offsets.h"
-#include "rater/ledger_audit.h"
 
 static const struct weir_usage usage = {
     .command = WEIR_COMMAND_RECONCILE,
@@ -22,329 +17,338 @@ static const struct weir_usage usage = {
     .arguments = "[OPTIONS]",
     .purpose =
         "Compares, lane by lane, Kafka's offsets with the lanes' cuts in Redis and each window in Redis with what\n"
-        "was rated of it in PostgreSQL; then the ledger with its own totals. Reads only. Exit status 1: something "
-        "differs.\n"
-        "Run it at rest for a clean answer; beside running workers what is on its way shows as behind or waiting.",
-    .example = "weir reconcile --kafka-topic events",
+        "was rated of it in PostgreSQL; then the ledger with its own totals. Reads only, unless --repair: then closed\n"
+        "windows that nobody would rate any more are rated, as a rater would. Safe beside running workers and raters,\n"
+        "safe to repeat. The result is kept in weir.reconciliations and shown by every rater's /metrics. What each\n"
+        "kind of difference means: docs/operations.md. Exit status: 0 nothing differs, 1 something does.",
+    .example = "weir reconcile --repair --format json",
 };
 
-enum { SHOWN_MAX = 20, FIRST_SLOTS = 4096 };
-
-/* What was rated of one window in this lane; found by series key and start. */
-struct rated {
-    uint64_t hash; /* 0: free */
-    struct weir_slice series_key;
-    int64_t start;
-    struct weir_window_total total;
-    bool is_in_redis;
-};
-
-struct lane_report {
-    char name_bytes[WEIR_LANE_NAME_MAX + 1];
-    struct weir_slice name;
-    struct weir_lane_state state;
-    uint64_t windows, open, waiting, differing;
-    uint64_t rated, only_rated; /* only_rated: Redis has forgotten them, which it may once they are rated */
-};
-
-struct reconciling {
-    struct weir_settings settings;
-    struct weir_window_store *store;
-    struct weir_ledger_audit *audit;
-    struct weir_kafka_offsets *offsets;
-    int32_t partition_count;
-    struct lane_report *lanes;
-    size_t lane_count;
-    struct weir_arena *arena; /* of the lane under way */
-    struct rated *table;
-    uint64_t mask, count;
-    struct lane_report *lane;
-    uint64_t differences;
-};
-
-/* 1. differences ------------------------------------------------------------------------------------------------------
- */
-static void differ(struct reconciling *reconciling, const char *text)
+/* 1. Kafka --------------------------------------------------------------------------------------------------------- */
+static void compare_offsets(struct weir_reconcile *reconcile, const struct weir_reconcile_lane *lane)
 {
-    if (++reconciling->differences <= SHOWN_MAX)
-        printf("  differs: %s\n", text);
-    else if (reconciling->differences == SHOWN_MAX + 1)
-        printf("  and more, which are only counted\n");
-}
-
-static void differ_window(struct reconciling *reconciling, const struct weir_window *window,
-                          const struct weir_window_total *rated)
-{
-    char start[WEIR_TIME_TEXT_MAX], found[WEIR_DECIMAL_TEXT_MAX], was[WEIR_DECIMAL_TEXT_MAX], text[1024];
-    struct weir_series series = {0};
-
-    (void)weir_series_parse(window->series_key, &series);
-    weir_time_format(window->start, start);
-    weir_decimal_format_short(window->total.value, found);
-    weir_decimal_format_short(rated ? rated->value : (struct weir_decimal){0}, was);
-    snprintf(text, sizeof text,
-             "lane %s, customer '%.*s', meter '%.*s', window %s: Redis has %" PRIu64
-             " events, value %s; rated were %" PRIu64 " events, value %s",
-             reconciling->lane->name_bytes, (int)series.customer.length, series.customer.data, (int)series.meter.length,
-             series.meter.data, start, window->total.events, found, rated ? rated->events : 0, was);
-    differ(reconciling, text);
-    reconciling->lane->differing++;
-}
-
-/* 2. what was rated of a lane
- * ------------------------------------------------------------------------------------------ */
-static struct rated *find_rated(const struct reconciling *reconciling, struct weir_slice series_key, int64_t start)
-{
-    uint64_t hash = weir_hash64(series_key.data, series_key.length, (uint64_t)start) | 1;
-    uint64_t at = hash >> 1 & reconciling->mask;
-
-    while (reconciling->table[at].hash
-           && (reconciling->table[at].hash != hash || reconciling->table[at].start != start
-               || !weir_slice_equal(reconciling->table[at].series_key, series_key)))
-        at = (at + 1) & reconciling->mask;
-    return &reconciling->table[at];
-}
-
-static void grow(struct reconciling *reconciling)
-{
-    struct rated *old = reconciling->table;
-    uint64_t old_slots = old ? reconciling->mask + 1 : 0, slots = old ? old_slots * 2 : FIRST_SLOTS;
-
-    reconciling->table = weir_new_array(slots, sizeof *reconciling->table);
-    reconciling->mask = slots - 1;
-    for (uint64_t i = 0; i < old_slots; i++)
-        if (old[i].hash)
-            *find_rated(reconciling, old[i].series_key, old[i].start) = old[i];
-    free(old);
-}
-
-static void add_rated(void *context, const struct weir_audited_window *audited)
-{
-    struct reconciling *reconciling = context;
-    struct weir_slice series_key = audited->window.series_key;
-    int64_t start = audited->window.start;
-
-    if (!reconciling->table || reconciling->count * 4 >= (reconciling->mask + 1) * 3)
-        grow(reconciling);
-    struct rated *rated = find_rated(reconciling, series_key, start);
-    *rated = (struct rated){
-        .hash = weir_hash64(series_key.data, series_key.length, (uint64_t)start) | 1,
-        .series_key = weir_arena_copy(reconciling->arena, series_key.data, series_key.length),
-        .start = start,
-        .total = audited->window.total,
-    };
-    reconciling->count++;
-    reconciling->lane->rated++;
-}
-
-/* 3. what Redis has of it
- * ------------------------------------------------------------------------------------------------ */
-static bool same_total(const struct weir_window_total *a, const struct weir_window_total *b)
-{
-    return a->events == b->events && weir_decimal_compare(a->value, b->value) == 0 && a->latest_time == b->latest_time
-           && a->latest_offset == b->latest_offset;
-}
-
-static void compare_window(void *context, const struct weir_window *window, bool is_closed, bool has_work)
-{
-    struct reconciling *reconciling = context;
-    struct lane_report *lane = reconciling->lane;
-    struct rated *rated = reconciling->table ? find_rated(reconciling, window->series_key, window->start) : NULL;
-    bool was_rated = rated && rated->hash;
-
-    lane->windows++;
-    lane->open += !is_closed;
-    lane->waiting += has_work;
-    if (was_rated)
-        rated->is_in_redis = true;
-    if (is_closed && !has_work && !(was_rated && same_total(&rated->total, &window->total)))
-        differ_window(reconciling, window, was_rated ? &rated->total : NULL);
-}
-
-static enum weir_status compare_lane(struct reconciling *reconciling, struct lane_report *lane,
-                                     struct weir_error *reterr)
-{
-    reconciling->lane = lane;
-    reconciling->arena = weir_arena_new();
-    reconciling->table = NULL;
-    reconciling->count = 0;
-    enum weir_status status = weir_ledger_audit_windows(reconciling->audit, lane->name, add_rated, reconciling, reterr);
-    if (status == WEIR_OK)
-        status =
-            reconciling->store->ops->scan_windows(reconciling->store, lane->name, compare_window, reconciling, reterr);
-    for (uint64_t i = 0; reconciling->table && i <= reconciling->mask; i++)
-        lane->only_rated += reconciling->table[i].hash && !reconciling->table[i].is_in_redis;
-    free(reconciling->table);
-    weir_arena_free(reconciling->arena);
-    return status;
-}
-
-/* 4. Kafka
- * ------------------------------------------------------------------------------------------------------------------ */
-static void compare_offsets(struct reconciling *reconciling, const struct lane_report *lane)
-{
-    char text[512];
-    const char *colon = strrchr(lane->name_bytes, ':');
+    const char *colon = strrchr(lane->name_bytes, ':'), *name = lane->name_bytes;
     long partition = colon ? strtol(colon + 1, NULL, 10) : -1;
+    const struct weir_lane_counts *counts = &lane->state.counts;
+    long long next = lane->state.next_offset;
 
-    if (partition < 0 || partition >= reconciling->partition_count) {
-        snprintf(text, sizeof text, "lane %s: Kafka has no such partition", lane->name_bytes);
-        differ(reconciling, text);
+    if (counts->read != counts->counted + counts->duplicate + counts->unmatched + counts->quarantined)
+        weir_reconcile_tell(reconcile, WEIR_DIFFERENCE_COUNTS, false, NULL,
+                            "lane %s: %" PRIu64 " events read are not what became of them added up", name,
+                            counts->read);
+    if (partition < 0 || partition >= reconcile->partition_count) {
+        weir_reconcile_tell(reconcile, WEIR_DIFFERENCE_OFFSET, false, NULL, "lane %s: Kafka has no such partition",
+                            name);
         return;
     }
-    const struct weir_kafka_offsets *offsets = &reconciling->offsets[partition];
-    if (lane->state.next_offset > offsets->end) {
-        snprintf(text, sizeof text,
-                 "lane %s: its cut is at offset %lld, beyond Kafka's end %lld: was the topic recreated?",
-                 lane->name_bytes, (long long)lane->state.next_offset, (long long)offsets->end);
-        differ(reconciling, text);
-    }
-    if (lane->state.next_offset >= 0 && lane->state.next_offset < offsets->low) {
-        snprintf(text, sizeof text,
-                 "lane %s: its cut is at offset %lld, and Kafka holds only from %lld on: what is between is gone",
-                 lane->name_bytes, (long long)lane->state.next_offset, (long long)offsets->low);
-        differ(reconciling, text);
-    }
-    const struct weir_lane_counts *counts = &lane->state.counts;
-    if (counts->read != counts->counted + counts->duplicate + counts->unmatched + counts->quarantined) {
-        snprintf(text, sizeof text, "lane %s: %" PRIu64 " events read are not what became of them added up",
-                 lane->name_bytes, counts->read);
-        differ(reconciling, text);
-    }
+    const struct weir_kafka_offsets *offsets = &reconcile->offsets[partition];
+    if (next > offsets->end)
+        weir_reconcile_tell(reconcile, WEIR_DIFFERENCE_OFFSET, false, NULL,
+                            "lane %s: its cut is at offset %lld, beyond Kafka's end %lld: was the topic recreated?",
+                            name, next, (long long)offsets->end);
+    if (next >= 0 && next < offsets->low)
+        weir_reconcile_tell(
+            reconcile, WEIR_DIFFERENCE_OFFSET, false, NULL,
+            "lane %s: its cut is at offset %lld, and Kafka holds only from %lld on: what is between is gone", name,
+            next, (long long)offsets->low);
 }
 
-/* 5. the report
- * ---------------------------------------------------------------------------------------------------------------- */
+/* 2. lanes --------------------------------------------------------------------------------------------------------- */
 static void add_lane(void *context, struct weir_slice name, const struct weir_lane_state *state)
 {
-    struct reconciling *reconciling = context;
+    struct weir_reconcile *reconcile = context;
 
-    reconciling->lanes = weir_resize(reconciling->lanes, reconciling->lane_count + 1, sizeof *reconciling->lanes);
-    struct lane_report *lane = &reconciling->lanes[reconciling->lane_count++];
-    *lane = (struct lane_report){.state = *state};
+    reconcile->lanes = weir_resize(reconcile->lanes, reconcile->lane_count + 1, sizeof *reconcile->lanes);
+    struct weir_reconcile_lane *lane = &reconcile->lanes[reconcile->lane_count++];
+    *lane = (struct weir_reconcile_lane){.state = *state, .watermark_after = WEIR_TIME_NEVER};
     memcpy(lane->name_bytes, name.data, name.length);
     lane->name.length = name.length;
 }
 
 static int by_name(const void *a, const void *b)
 {
-    const struct lane_report *left = a, *right = b;
+    const struct weir_reconcile_lane *left = a, *right = b;
     int order = (left->name.length > right->name.length) - (left->name.length < right->name.length);
     return order ? order : strcmp(left->name_bytes, right->name_bytes); /* :2 before :10 */
 }
 
-static int64_t behind(const struct reconciling *reconciling, const struct lane_report *lane)
+static struct weir_reconcile_lane *find_lane(struct weir_reconcile *reconcile, struct weir_slice name)
 {
-    const char *colon = strrchr(lane->name_bytes, ':');
-    long partition = colon ? strtol(colon + 1, NULL, 10) : -1;
-    int64_t next = lane->state.next_offset;
-
-    if (partition < 0 || partition >= reconciling->partition_count)
-        return 0;
-    const struct weir_kafka_offsets *offsets = &reconciling->offsets[partition];
-    return offsets->end - (next < offsets->low ? offsets->low : next);
+    for (size_t i = 0; i < reconcile->lane_count; i++)
+        if (weir_slice_equal(reconcile->lanes[i].name, name))
+            return &reconcile->lanes[i];
+    return NULL;
 }
 
-static void print_lanes(const struct reconciling *reconciling)
+static bool is_of_topic(const struct weir_reconcile *reconcile, struct weir_slice lane)
 {
-    size_t width = 4;
+    const char *topic = reconcile->settings.kafka_topic;
+    size_t length = strlen(topic);
 
-    for (size_t i = 0; i < reconciling->lane_count; i++)
-        width = reconciling->lanes[i].name.length > width ? reconciling->lanes[i].name.length : width;
-    printf("%-*s  %12s  %10s  %12s  %10s  %10s  %10s  %10s  %10s\n", (int)width, "lane", "offset", "behind", "counted",
-           "windows", "open", "waiting", "rated", "differing");
-    for (size_t i = 0; i < reconciling->lane_count; i++) {
-        const struct lane_report *lane = &reconciling->lanes[i];
-        printf("%-*s  %12" PRId64 "  %10" PRId64 "  %12" PRIu64 "  %10" PRIu64 "  %10" PRIu64 "  %10" PRIu64
-               "  %10" PRIu64 "  %10" PRIu64 "\n",
-               (int)width, lane->name_bytes, lane->state.next_offset, behind(reconciling, lane),
-               lane->state.counts.counted, lane->windows, lane->open, lane->waiting, lane->rated, lane->differing);
+    return lane.length > length + 1 && memcmp(lane.data, topic, length) == 0 && lane.data[length] == ':'
+           && !memchr(lane.data + length + 1, ':', lane.length - length - 1);
+}
+
+/* Spans come lane by lane. */
+struct span_reader {
+    struct weir_reconcile *reconcile;
+    char unknown_bytes[WEIR_LANE_NAME_MAX + 1];
+    struct weir_slice unknown; /* empty: the lane of the last span is known, or another topic's */
+    uint64_t shares;
+};
+
+static void end_unknown(struct span_reader *reader)
+{
+    if (reader->unknown.length)
+        weir_reconcile_tell(reader->reconcile, WEIR_DIFFERENCE_LANE, false, NULL,
+                            "lane %.*s: %" PRIu64 " windows of it were rated, and Redis does not know it",
+                            (int)reader->unknown.length, reader->unknown.data, reader->shares);
+    reader->unknown.length = 0;
+    reader->shares = 0;
+}
+
+static void add_unknown(struct span_reader *reader, const struct weir_audited_span *span)
+{
+    if (!is_of_topic(reader->reconcile, span->lane) || span->lane.length > WEIR_LANE_NAME_MAX)
+        return;
+    memcpy(reader->unknown_bytes, span->lane.data, span->lane.length);
+    reader->unknown = weir_slice_of(reader->unknown_bytes, span->lane.length);
+    reader->shares += span->shares;
+}
+
+static void add_span(void *context, const struct weir_audited_span *span)
+{
+    struct span_reader *reader = context;
+    struct weir_reconcile *reconcile = reader->reconcile;
+    struct weir_reconcile_lane *lane = find_lane(reconcile, span->lane);
+
+    if (!weir_slice_equal(reader->unknown, span->lane))
+        end_unknown(reader);
+    if (!lane) {
+        add_unknown(reader, span);
+        return;
+    }
+    lane->spans = weir_resize(lane->spans, lane->span_count + 1, sizeof *lane->spans);
+    lane->spans[lane->span_count++] = (struct weir_reconcile_span){.end = span->end, .rated = span->shares};
+    lane->rated += span->shares;
+}
+
+/* 3. what Redis forgot before its time ------------------------------------------------------------------------------
+ */
+static void note_watermark(void *context, struct weir_slice name, const struct weir_lane_state *state)
+{
+    struct weir_reconcile_lane *lane = find_lane(context, name);
+
+    if (lane)
+        lane->watermark_after = state->watermark;
+}
+
+/* A lane forgets its windows in the order of their ends, as its watermark goes on. A window that nobody waits for was
+ * there while we looked, so what ended no earlier was there when we began; and while we looked, forgetting went on by
+ * no more than the watermark did. */
+static void tell_missing(struct weir_reconcile *reconcile, const struct weir_reconcile_lane *lane)
+{
+    int64_t moved = lane->watermark_after - lane->state.watermark;
+    char end[WEIR_TIME_TEXT_MAX];
+
+    if (lane->least_end == WEIR_TIME_NEVER || lane->watermark_after == WEIR_TIME_NEVER || moved < 0
+        || lane->least_end > WEIR_TIME_NEVER - moved)
+        return;
+    for (size_t i = 0; i < lane->span_count; i++) {
+        const struct weir_reconcile_span *span = &lane->spans[i];
+        if (span->end < lane->least_end + moved || span->matched >= span->rated)
+            continue;
+        weir_time_format(span->end, end);
+        weir_reconcile_tell(reconcile, WEIR_DIFFERENCE_MISSING, false, NULL,
+                            "lane %s: of %" PRIu64 " windows that end at %s and were rated, Redis has lost %" PRIu64
+                            ": later events of theirs would look like an older total",
+                            lane->name_bytes, span->rated, end, span->rated - span->matched);
     }
 }
 
-static void differ_total(void *context, const struct weir_audit_difference *difference)
+/* 4. the ledger by itself -------------------------------------------------------------------------------------------
+ */
+static void tell_total(void *context, const struct weir_audit_difference *difference)
 {
-    char kept[WEIR_DECIMAL_TEXT_MAX], summed[WEIR_DECIMAL_TEXT_MAX], start[WEIR_TIME_TEXT_MAX], text[1024];
+    struct weir_reconcile *reconcile = context;
+    char kept[WEIR_DECIMAL_TEXT_MAX], summed[WEIR_DECIMAL_TEXT_MAX], start[WEIR_TIME_TEXT_MAX];
+    bool is_windows = difference->total == WEIR_AUDIT_WINDOW_QUANTITY || difference->total == WEIR_AUDIT_WINDOW_EVENTS;
 
     weir_decimal_format_short(difference->kept, kept);
     weir_decimal_format_short(difference->summed, summed);
     weir_time_format(difference->period_start, start);
-    snprintf(
-        text, sizeof text,
-        "ledger, customer '%.*s', contract '%.*s', period from %s, %s%s%.*s: kept is %s, its line items add up to %s",
+    weir_reconcile_add_damaged(reconcile, difference->customer);
+    weir_reconcile_tell(
+        reconcile, WEIR_DIFFERENCE_TOTAL, false, NULL,
+        "ledger, customer '%.*s', contract '%.*s', period from %s, %s%s%.*s: kept is %s, its %s add up to %s",
         (int)difference->customer.length, difference->customer.data, (int)difference->contract.length,
         difference->contract.data, start, weir_audit_total_name[difference->total],
-        difference->meter.length ? " of meter " : "", (int)difference->meter.length, difference->meter.data, kept,
-        summed);
-    differ(context, text);
+        difference->meter.length ? " of " : "", (int)difference->meter.length, difference->meter.data, kept,
+        is_windows ? "rated windows" : "line items", summed);
 }
 
-static enum weir_status reconcile(struct reconciling *reconciling, struct weir_error *reterr)
+static int compare_slices(const void *a, const void *b)
+{
+    return weir_slice_compare(*(const struct weir_slice *)a, *(const struct weir_slice *)b);
+}
+
+/* What was repaired must add up as well; customers that did not before are told already. */
+static void tell_new_total(void *context, const struct weir_audit_difference *difference)
+{
+    if (!weir_reconcile_is_damaged(context, difference->customer))
+        tell_total(context, difference);
+}
+
+static enum weir_status look_again(struct weir_reconcile *reconcile, struct weir_error *reterr)
+{
+    reconcile->audit = weir_ledger_audit_free(reconcile->audit);
+    enum weir_status status = weir_ledger_audit_open(reconcile->settings.postgres_url, &reconcile->audit, reterr);
+
+    return status == WEIR_OK ? weir_ledger_audit_totals(reconcile->audit, tell_new_total, reconcile, reterr) : status;
+}
+
+/* 5. all of it ------------------------------------------------------------------------------------------------------
+ */
+static enum weir_status look_around(struct weir_reconcile *reconcile, struct weir_error *reterr)
+{
+    struct weir_property properties[WEIR_PROPERTIES_MAX];
+    struct weir_kafka_settings kafka = weir_open_kafka_settings(&reconcile->settings, properties);
+    enum weir_status status = weir_ledger_audit_totals(reconcile->audit, tell_total, reconcile, reterr);
+
+    if (reconcile->damaged_count)
+        qsort(reconcile->damaged, reconcile->damaged_count, sizeof *reconcile->damaged, compare_slices);
+    if (status == WEIR_OK)
+        status = reconcile->store->ops->list_lanes(reconcile->store, reconcile->settings.kafka_topic, add_lane,
+                                                   reconcile, reterr);
+    /* Kafka's ends after the lanes' offsets: an end only grows. */
+    if (status == WEIR_OK)
+        status = weir_kafka_ask_offsets(&kafka, &reconcile->offsets, &reconcile->partition_count, reterr);
+    if (status != WEIR_OK)
+        return status;
+    if (reconcile->lane_count)
+        qsort(reconcile->lanes, reconcile->lane_count, sizeof *reconcile->lanes, by_name);
+    for (size_t i = 0; i < reconcile->lane_count; i++)
+        reconcile->lanes[i].name.data = reconcile->lanes[i].name_bytes;
+
+    struct span_reader reader = {.reconcile = reconcile};
+    status = weir_ledger_audit_spans(reconcile->audit, add_span, &reader, reterr);
+    if (status == WEIR_OK)
+        end_unknown(&reader);
+    return status;
+}
+
+static void sum_up(struct weir_reconcile *reconcile)
+{
+    reconcile->result.lanes = reconcile->lane_count;
+    for (size_t i = 0; i < reconcile->lane_count; i++) {
+        reconcile->result.windows += reconcile->lanes[i].windows;
+        reconcile->result.waiting += reconcile->lanes[i].waiting;
+        reconcile->result.behind += (uint64_t)weir_reconcile_behind(reconcile, &reconcile->lanes[i]);
+    }
+}
+
+static enum weir_status compare(struct weir_reconcile *reconcile, struct weir_error *reterr)
 {
     struct weir_progress progress = weir_progress_start(usage.name);
-    struct weir_property properties[WEIR_PROPERTIES_MAX];
-    struct weir_kafka_settings kafka = weir_open_kafka_settings(&reconciling->settings, properties);
-    enum weir_status status =
-        weir_kafka_ask_offsets(&kafka, &reconciling->offsets, &reconciling->partition_count, reterr);
+    enum weir_status status = look_around(reconcile, reterr);
 
-    if (status == WEIR_OK)
-        status = reconciling->store->ops->list_lanes(reconciling->store, reconciling->settings.kafka_topic, add_lane,
-                                                     reconciling, reterr);
-    if (status == WEIR_OK && reconciling->lane_count)
-        qsort(reconciling->lanes, reconciling->lane_count, sizeof *reconciling->lanes, by_name);
-    for (size_t i = 0; i < reconciling->lane_count && status == WEIR_OK; i++) {
-        struct lane_report *lane = &reconciling->lanes[i];
-        lane->name.data = lane->name_bytes;
-        compare_offsets(reconciling, lane);
-        status = compare_lane(reconciling, lane, reterr);
-        weir_progress_show(&progress, "%zu of %zu lanes", i + 1, reconciling->lane_count);
+    for (size_t i = 0; i < reconcile->lane_count && status == WEIR_OK; i++) {
+        compare_offsets(reconcile, &reconcile->lanes[i]);
+        status = weir_reconcile_windows(reconcile, &reconcile->lanes[i], reterr);
+        weir_progress_show(&progress, "%zu of %zu lanes", i + 1, reconcile->lane_count);
     }
     if (status == WEIR_OK)
-        status = weir_ledger_audit_totals(reconciling->audit, differ_total, reconciling, reterr);
+        status = reconcile->store->ops->list_lanes(reconcile->store, reconcile->settings.kafka_topic, note_watermark,
+                                                   reconcile, reterr);
+    for (size_t i = 0; i < reconcile->lane_count && status == WEIR_OK; i++)
+        tell_missing(reconcile, &reconcile->lanes[i]);
+    if (status == WEIR_OK && reconcile->result.repaired)
+        status = look_again(reconcile, reterr);
+    sum_up(reconcile);
     weir_progress_end(&progress);
     return status;
 }
 
-static void report(const struct reconciling *reconciling)
+static enum weir_status set_up(struct weir_reconcile *reconcile, struct weir_error *reterr)
 {
-    uint64_t waiting = 0, open = 0, only_rated = 0;
-    int64_t late = 0;
+    const struct weir_settings *settings = &reconcile->settings;
+    size_t room = (size_t)settings->rater_batch;
+    enum weir_status status = weir_store_redis_open(settings->redis_url, &reconcile->store, reterr);
 
-    print_lanes(reconciling);
-    for (size_t i = 0; i < reconciling->lane_count; i++) {
-        waiting += reconciling->lanes[i].waiting;
-        open += reconciling->lanes[i].open;
-        only_rated += reconciling->lanes[i].only_rated;
-        late += behind(reconciling, &reconciling->lanes[i]);
-    }
-    printf("weir reconcile: lanes=%zu behind=%" PRId64 " open=%" PRIu64 " waiting=%" PRIu64 " forgotten=%" PRIu64
-           " differences=%" PRIu64 "\n",
-           reconciling->lane_count, late, open, waiting, only_rated, reconciling->differences);
+    reconcile->result.started_at = weir_time_now();
+    reconcile->names = weir_arena_new();
+    reconcile->windows = weir_new_array(room, sizeof *reconcile->windows);
+    reconcile->items = weir_new_array(room, sizeof *reconcile->items);
+    reconcile->shares = weir_new_array(room, sizeof *reconcile->shares);
+    reconcile->list = settings->format[0] == 'j' ? json_array() : NULL;
+    if (status == WEIR_OK)
+        status = weir_ledger_audit_open(settings->postgres_url, &reconcile->audit, reterr);
+    if (status != WEIR_OK || !settings->repair)
+        return status;
+    reconcile->work = weir_new_array(room, sizeof *reconcile->work);
+    reconcile->work_items = weir_new_array(room, sizeof *reconcile->work_items);
+    status = weir_ledger_postgres_open(settings->postgres_url, &reconcile->ledger, reterr);
+    return status == WEIR_OK ? weir_rater_new(reconcile->catalog, reconcile->ledger, &reconcile->rater, reterr)
+                             : status;
+}
+
+static void tear_down(struct weir_reconcile *reconcile)
+{
+    weir_rater_free(reconcile->rater);
+    weir_ledger_free(reconcile->ledger);
+    weir_ledger_audit_free(reconcile->audit);
+    weir_window_store_free(reconcile->store);
+    weir_catalog_free(reconcile->catalog);
+    weir_arena_free(reconcile->names);
+    json_decref(reconcile->list);
+    for (size_t i = 0; i < reconcile->lane_count; i++)
+        free(reconcile->lanes[i].spans);
+    free(reconcile->lanes);
+    free(reconcile->offsets);
+    free(reconcile->windows);
+    free(reconcile->items);
+    free(reconcile->shares);
+    free(reconcile->work);
+    free(reconcile->work_items);
+    free(reconcile->damaged);
+    weir_settings_free(&reconcile->settings);
+}
+
+static enum weir_status keep_result(const struct weir_reconcile *reconcile, struct weir_error *reterr)
+{
+    struct weir_reconciliations *kept = weir_reconciliations_new(reconcile->settings.postgres_url);
+    enum weir_status status =
+        weir_reconciliations_add(kept, reconcile->settings.kafka_topic, &reconcile->result, reterr);
+
+    weir_reconciliations_free(kept);
+    return status;
 }
 
 int weir_command_reconcile(int argc, char **argv)
 {
-    struct reconciling reconciling = {0};
+    struct weir_reconcile reconcile = {0};
     struct weir_error error = {{0}};
-    int parsed = weir_settings_load(&usage, argc, argv, &reconciling.settings);
+    int parsed = weir_settings_load(&usage, argc, argv, &reconcile.settings);
 
     if (parsed >= 0)
         return parsed;
-    enum weir_status status = weir_store_redis_open(reconciling.settings.redis_url, &reconciling.store, &error);
+    parsed = reconcile.settings.repair ? weir_open_catalog(&usage, &reconcile.settings, &reconcile.catalog) : -1;
+    if (parsed >= 0) {
+        weir_settings_free(&reconcile.settings);
+        return parsed;
+    }
+    enum weir_status status = set_up(&reconcile, &error);
     if (status == WEIR_OK)
-        status = weir_ledger_audit_open(reconciling.settings.postgres_url, &reconciling.audit, &error);
-    if (status == WEIR_OK)
-        status = reconcile(&reconciling, &error);
-    if (status == WEIR_OK)
-        report(&reconciling);
-    else
+        status = compare(&reconcile, &error);
+    if (status == WEIR_OK) {
+        weir_reconcile_report(&reconcile);
+        status = keep_result(&reconcile, &error);
+    }
+    if (status != WEIR_OK)
         weir_log(WEIR_LOG_ERROR, "%s", error.text);
-    weir_ledger_audit_free(reconciling.audit);
-    weir_window_store_free(reconciling.store);
-    free(reconciling.offsets);
-    free(reconciling.lanes);
-    weir_settings_free(&reconciling.settings);
+    uint64_t differences = weir_reconciliation_differences(&reconcile.result);
+    tear_down(&reconcile);
     if (status != WEIR_OK)
         return status == WEIR_REJECT ? WEIR_EXIT_USAGE : WEIR_EXIT_FAILED;
-    return reconciling.differences ? WEIR_EXIT_FAILED : WEIR_EXIT_DONE;
+    return differences ? WEIR_EXIT_FAILED : WEIR_EXIT_DONE;
 }

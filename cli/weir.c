@@ -18,7 +18,7 @@ static const struct command commands[] = {
     {"produce", weir_command_produce, "publish NDJSON files to Kafka, keyed by customer"},
     {"ingest", weir_command_ingest, "ingest worker: Kafka to windows in Redis"},
     {"rater", weir_command_rater, "rater: windows in Redis to line items in PostgreSQL"},
-    {"reconcile", weir_command_reconcile, "compare Kafka, Redis and PostgreSQL"},
+    {"reconcile", weir_command_reconcile, "compare Kafka, Redis and PostgreSQL, and repair"},
 };
 enum { COMMAND_COUNT = sizeof commands / sizeof *commands };
 

@@ -12,7 +12,7 @@
 #include "common/log.h"
 #include "common/status.h"
 
-enum type { TEXT, WHOLE, DURATION, SWITCH, LOG_FORMAT, LOG_LEVEL };
+enum type { TEXT, WHOLE, DURATION, SWITCH, FORMAT, LOG_FORMAT, LOG_LEVEL };
 
 struct row {
     const char *name;
@@ -75,6 +75,9 @@ static const struct row rows[] = {
      "stop when nothing closed is left to rate"},
     {"dry_run", SWITCH, WEIR_COMMAND_MIGRATE | WEIR_COMMAND_APPLY, "false", 0, 0, AT(dry_run),
      "say what would be done, and do nothing"},
+    {"repair", SWITCH, WEIR_COMMAND_RECONCILE, "false", 0, 0, AT(repair),
+     "rate what differs and may be rated, as a rater would"},
+    {"format", FORMAT, WEIR_COMMAND_RECONCILE, "table", 0, 0, AT(format), "table or json"},
 };
 enum { ROW_COUNT = sizeof rows / sizeof *rows };
 
@@ -182,6 +185,10 @@ static bool set_row(const struct loading *loading, const struct row *row, const 
             return refuse_range(loading, row, where, value);
         *(int64_t *)field = number;
         return true;
+    case FORMAT:
+        if (strcmp(value, "table") != 0 && strcmp(value, "json") != 0)
+            return refuse(loading, where, value, "table or json");
+        break;
     case LOG_FORMAT:
         if (strcmp(value, "text") != 0 && strcmp(value, "json") != 0)
             return refuse(loading, where, value, "text or json");

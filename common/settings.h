@@ -45,7 +45,8 @@ struct weir_settings {
     int64_t lane_windows_max, lane_ids_max, ring_cuts, rater_batch;
     const char *metrics_listen; /* "HOST:PORT", "off" */
     const char *log_format, *log_level;
-    bool until_end, until_done, dry_run;
+    const char *format; /* "table", "json" */
+    bool until_end, until_done, dry_run, repair;
 
     char **arguments; /* what is no flag: files */
     int argument_count;

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/digest.h"
 #include "rater/postgres.h"
 #include "rater/postgres_value.h"
 
@@ -10,8 +11,14 @@
 const char *const weir_audit_total_name[WEIR_AUDIT_TOTAL_COUNT] = {WEIR_AUDIT_TOTALS(WEIR_X)};
 #undef WEIR_X
 
+enum { KEY_COLUMNS = 3 };
+
 struct weir_ledger_audit {
-    PGconn *connection;
+    PGconn *connection; /* in one transaction from the beginning: the snapshot */
+    PGconn *now;        /* each question for itself; NULL until the first */
+    char *url;
+    struct weir_digester *digester;
+    struct weir_buffer keys[KEY_COLUMNS];
 };
 
 enum weir_status weir_ledger_audit_open(const char *url, struct weir_ledger_audit **ret_audit,
@@ -31,6 +38,8 @@ enum weir_status weir_ledger_audit_open(const char *url, struct weir_ledger_audi
     }
     *ret_audit = weir_new(sizeof **ret_audit);
     (*ret_audit)->connection = connection;
+    (*ret_audit)->url = weir_copy_text(url, strlen(url));
+    (*ret_audit)->digester = weir_digester_new();
     return WEIR_OK;
 }
 
@@ -39,6 +48,11 @@ struct weir_ledger_audit *weir_ledger_audit_free(struct weir_ledger_audit *audit
     if (!audit)
         return NULL;
     PQfinish(audit->connection);
+    PQfinish(audit->now);
+    weir_digester_free(audit->digester);
+    for (int i = 0; i < KEY_COLUMNS; i++)
+        weir_buffer_free(&audit->keys[i]);
+    free(audit->url);
     free(audit);
     return NULL;
 }
@@ -113,77 +127,101 @@ static enum weir_status stream(struct weir_ledger_audit *audit, const char *decl
 
 /* 2. windows
  * -------------------------------------------------------------------------------------------------------------- */
-struct window_reader {
-    void (*visit)(void *context, const struct weir_audited_window *window);
-    void *context;
-};
+static const char shares_sql[] =
+    "SELECT k.n, w.events, w.value, w.latest_time, w.latest_offset, w.revision"
+    " FROM unnest($1::text[], $2::timestamptz[], $3::uuid[]) WITH ORDINALITY AS k(customer, start, series, n)"
+    " JOIN weir.rated_windows AS w ON w.customer = k.customer AND w.window_start = k.start AND w.series = k.series"
+    " WHERE w.lane = $4::text";
 
-static bool take_window(void *context, struct row row)
+static bool take_share(struct row row, size_t count, struct weir_audited_share *shares)
 {
-    struct window_reader *reader = context;
-    struct weir_audited_window audited = {
-        .window =
-            {
-                .series_key = text_at(row, 0),
-                .start = time_at(row, 1),
-                .end = time_at(row, 2),
-                .total = {.events = (uint64_t)int8_at(row, 3),
-                          .latest_time = int8_at(row, 5),
-                          .latest_offset = int8_at(row, 6)},
-            },
-        .revision = (uint32_t)weir_get_int4(PQgetvalue(row.result, row.number, 7)),
-        .unpriced = WEIR_UNPRICED_COUNT,
+    size_t place = (size_t)int8_at(row, 0) - 1;
+    struct weir_audited_share share = {
+        .total = {.events = (uint64_t)int8_at(row, 1),
+                  .latest_time = int8_at(row, 3),
+                  .latest_offset = int8_at(row, 4)},
+        .revision = (uint32_t)weir_get_int4(PQgetvalue(row.result, row.number, 5)),
     };
-    struct weir_slice unpriced = text_at(row, 8);
 
-    for (int i = 0; i < WEIR_UNPRICED_COUNT; i++)
-        if (weir_slice_equal(unpriced, weir_slice_text(weir_unpriced_name[i]))
-            || (unpriced.length == 0 && i == WEIR_UNPRICED_PRICED))
-            audited.unpriced = (enum weir_unpriced)i;
-    if (audited.unpriced == WEIR_UNPRICED_COUNT || !decimal_at(row, 4, &audited.window.total.value))
+    if (place >= count || !decimal_at(row, 2, &share.total.value))
         return false;
-    reader->visit(reader->context, &audited);
+    shares[place] = share;
     return true;
 }
 
-enum weir_status weir_ledger_audit_windows(struct weir_ledger_audit *audit, struct weir_slice lane,
-                                           void (*visit)(void *context, const struct weir_audited_window *window),
-                                           void *context, struct weir_error *reterr)
+static void put_keys(struct weir_ledger_audit *audit, const struct weir_window *windows, size_t count)
 {
-    struct window_reader reader = {visit, context};
-    struct weir_parameters parameters = {0};
+    static const enum weir_postgres_type types[KEY_COLUMNS] = {WEIR_PG_TEXT, WEIR_PG_TIMESTAMPTZ, WEIR_PG_UUID};
+    unsigned char digest[WEIR_DIGEST_BYTES];
+    struct weir_series series;
 
-    weir_parameters_add(&parameters, lane.data, lane.length);
-    return stream(
-        audit,
-        "DECLARE audit NO SCROLL CURSOR FOR SELECT series_key, window_start, window_end, events, value, latest_time,"
-        " latest_offset, revision, coalesce(unpriced, '') FROM weir.rated_windows WHERE lane = $1::text"
-        " ORDER BY customer, window_start, series",
-        &parameters, take_window, &reader, "reading rated windows", reterr);
+    for (int i = 0; i < KEY_COLUMNS; i++)
+        weir_array_begin(&audit->keys[i], types[i]);
+    for (size_t i = 0; i < count; i++) {
+        weir_check(weir_series_parse(windows[i].series_key, &series));
+        weir_digest(audit->digester, windows[i].series_key, digest);
+        weir_put_text(&audit->keys[0], series.customer);
+        weir_put_time(&audit->keys[1], windows[i].start);
+        weir_put_uuid(&audit->keys[2], digest);
+    }
+    for (int i = 0; i < KEY_COLUMNS; i++)
+        weir_array_end(&audit->keys[i], count);
 }
 
-struct lane_reader {
-    void (*visit)(void *context, struct weir_slice lane, uint64_t windows);
+enum weir_status weir_ledger_audit_find(struct weir_ledger_audit *audit, bool is_now, struct weir_slice lane,
+                                        const struct weir_window *windows, size_t count,
+                                        struct weir_audited_share *ret_shares, struct weir_error *reterr)
+{
+    struct weir_parameters parameters = {0};
+    enum weir_status status = WEIR_OK;
+    PGresult *result = NULL;
+
+    if (is_now && !audit->now)
+        audit->now = weir_postgres_connect(audit->url, "weir reconcile", &status, reterr);
+    if (status != WEIR_OK)
+        return status;
+    put_keys(audit, windows, count);
+    for (int i = 0; i < KEY_COLUMNS; i++)
+        weir_parameters_add(&parameters, audit->keys[i].data, audit->keys[i].length);
+    weir_parameters_add(&parameters, lane.data, lane.length);
+    status = weir_postgres_ask(is_now ? audit->now : audit->connection, shares_sql, &parameters,
+                               "reading rated windows", &result, reterr);
+    if (status != WEIR_OK)
+        return status;
+    memset(ret_shares, 0, count * sizeof *ret_shares);
+    for (int i = 0; i < PQntuples(result) && status == WEIR_OK; i++)
+        if (!take_share((struct row){result, i}, count, ret_shares))
+            status = weir_fail(reterr, WEIR_FATAL,
+                               "PostgreSQL, weir.rated_windows: a row that weir never wrote; restore the tables of "
+                               "schema weir as they were");
+    PQclear(result);
+    return status;
+}
+
+struct span_reader {
+    void (*visit)(void *context, const struct weir_audited_span *span);
     void *context;
 };
 
-static bool take_lane(void *context, struct row row)
+static bool take_span(void *context, struct row row)
 {
-    struct lane_reader *reader = context;
-    reader->visit(reader->context, text_at(row, 0), (uint64_t)int8_at(row, 1));
+    struct span_reader *reader = context;
+    struct weir_audited_span span = {text_at(row, 0), time_at(row, 1), (uint64_t)int8_at(row, 2)};
+
+    reader->visit(reader->context, &span);
     return true;
 }
 
-enum weir_status weir_ledger_audit_lanes(struct weir_ledger_audit *audit,
-                                         void (*visit)(void *context, struct weir_slice lane, uint64_t windows),
+enum weir_status weir_ledger_audit_spans(struct weir_ledger_audit *audit,
+                                         void (*visit)(void *context, const struct weir_audited_span *span),
                                          void *context, struct weir_error *reterr)
 {
-    struct lane_reader reader = {visit, context};
+    struct span_reader reader = {visit, context};
 
-    return stream(
-        audit,
-        "DECLARE audit NO SCROLL CURSOR FOR SELECT lane, count(*) FROM weir.rated_windows GROUP BY lane ORDER BY lane",
-        NULL, take_lane, &reader, "listing rated lanes", reterr);
+    return stream(audit,
+                  "DECLARE audit NO SCROLL CURSOR FOR SELECT lane, window_end, count(*) FROM weir.rated_windows"
+                  " GROUP BY lane, window_end ORDER BY lane, window_end",
+                  NULL, take_span, &reader, "counting rated windows", reterr);
 }
 
 /* 3. totals
@@ -243,17 +281,57 @@ static const char period_sql[] =
     "coalesce(s.true_up, 0)"
     " ORDER BY 1, 2, 3";
 
+/* One row for each price of a period: its events, and its quantity as section 4 of docs/rating.md has it, worked out of
+ * the rated windows in three steps: lanes' shares to windows, windows to splits, splits to the price. Averages and
+ * meters that weir.meters does not know have no quantity here. */
+static const char window_sql[] =
+    "DECLARE audit NO SCROLL CURSOR FOR WITH windows AS (SELECT customer, contract, period_start, price_book,"
+    "  price_book_version, price_key, w.series, window_start, sum(events) AS events,"
+    "  CASE aggregation WHEN 'count' THEN sum(events) WHEN 'sum' THEN sum(value) WHEN 'unique' THEN sum(value)"
+    "   WHEN 'min' THEN min(value) FILTER (WHERE events > 0) WHEN 'max' THEN max(value) FILTER (WHERE events > 0)"
+    "   WHEN 'latest' THEN (array_agg(value ORDER BY latest_time DESC, latest_offset DESC)"
+    "    FILTER (WHERE events > 0))[1] END AS value,"
+    "  max(latest_time) AS latest_time,"
+    "  (array_agg(latest_offset ORDER BY latest_time DESC, latest_offset DESC))[1] AS latest_offset,"
+    "  aggregation, coalesce(rollup, '') = 'sum' OR aggregation IN ('count', 'sum', 'unique') AS adds_up"
+    "  FROM weir.rated_windows AS w LEFT JOIN weir.meters USING (meter) WHERE price_key IS NOT NULL"
+    "  GROUP BY customer, contract, period_start, price_book, price_book_version, price_key, w.series, window_start,"
+    "   aggregation, rollup),"
+    " splits AS (SELECT customer, contract, period_start, price_book, price_book_version, price_key, series,"
+    "  sum(events) AS events, CASE WHEN adds_up THEN sum(value) WHEN aggregation = 'min' THEN min(value)"
+    "   WHEN aggregation = 'max' THEN max(value) WHEN aggregation = 'latest' THEN"
+    "   (array_agg(value ORDER BY latest_time DESC, latest_offset DESC) FILTER (WHERE value IS NOT NULL))[1] END AS "
+    "value,"
+    "  aggregation IS NOT NULL AND aggregation <> 'avg' AS is_defined FROM windows"
+    "  GROUP BY customer, contract, period_start, price_book, price_book_version, price_key, series, adds_up,"
+    "  aggregation),"
+    " s AS (SELECT customer, contract, period_start, price_book COLLATE \"C\" AS price_book, price_book_version,"
+    "  price_key, sum(events) AS events, coalesce(sum(value), 0) AS quantity, bool_and(is_defined) AS is_defined"
+    "  FROM splits GROUP BY 1, 2, 3, 4, 5, 6)"
+    " SELECT customer, contract, period_start, price_book, price_book_version, price_key,"
+    " coalesce(k.quantity, 0) AS a, CASE WHEN coalesce(is_defined, true) THEN coalesce(s.quantity, 0)"
+    "  ELSE coalesce(k.quantity, 0) END AS b, coalesce(k.events, 0)::numeric, coalesce(s.events, 0)::numeric"
+    " FROM (SELECT customer, contract, period_start, price_book, price_book_version, price_key, quantity, events"
+    "  FROM weir.price_totals) AS k FULL JOIN s"
+    " USING (customer, contract, period_start, price_book, price_book_version, price_key)"
+    " WHERE coalesce(k.events, 0) <> coalesce(s.events, 0)"
+    " OR (coalesce(is_defined, true) AND coalesce(k.quantity, 0) <> coalesce(s.quantity, 0))"
+    " ORDER BY 1, 2, 3, 4, 5, 6";
+
 enum weir_status weir_ledger_audit_totals(struct weir_ledger_audit *audit,
                                           void (*visit)(void *context, const struct weir_audit_difference *difference),
                                           void *context, struct weir_error *reterr)
 {
     struct total_reader prices = {visit, context, WEIR_AUDIT_PRICE_QUANTITY, WEIR_AUDIT_PRICE_AMOUNT};
     struct total_reader periods = {visit, context, WEIR_AUDIT_USAGE_AMOUNT, WEIR_AUDIT_TRUE_UP};
+    struct total_reader windows = {visit, context, WEIR_AUDIT_WINDOW_QUANTITY, WEIR_AUDIT_WINDOW_EVENTS};
     enum weir_status status =
         stream(audit, price_sql, NULL, take_difference, &prices, "adding line items up by price", reterr);
 
     if (status == WEIR_OK)
         status = stream(audit, period_sql, NULL, take_difference, &periods, "adding line items up by period", reterr);
+    if (status == WEIR_OK)
+        status = stream(audit, window_sql, NULL, take_difference, &windows, "adding rated windows up", reterr);
     return status;
 }
 

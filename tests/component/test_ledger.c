@@ -971,25 +971,30 @@ Test(ledger_postgres, repeating_changes_nothing)
     weir_catalog_free(catalog);
 }
 
-struct seen_windows {
-    const struct work *work;
-    int count, wrong;
-};
-
-static void check_window(void *context, const struct weir_audited_window *audited)
+/* How many of the lane's shares are as the work has them, and how many were never rated. */
+static void find_shares(struct weir_ledger_audit *audit, bool is_now, const char *lane, const struct work *work,
+                        int *ret_same, int *ret_unrated)
 {
-    struct seen_windows *seen = context;
-    bool is_found = false;
+    static struct weir_window windows[WORK_WINDOWS];
+    static struct weir_audited_share shares[WORK_WINDOWS];
+    struct weir_error error;
 
-    for (int i = 0; i < WORK_WINDOWS && !is_found; i++) {
-        const struct weir_window *window = &seen->work->windows[i].window;
-        is_found =
-            weir_slice_equal(window->series_key, audited->window.series_key) && window->start == audited->window.start
-            && window->end == audited->window.end && window->total.events == audited->window.total.events
-            && window->total.value.e12 == audited->window.total.value.e12 && audited->unpriced == WEIR_UNPRICED_PRICED;
+    *ret_same = *ret_unrated = 0;
+    for (int i = 0; i < WORK_WINDOWS; i++)
+        windows[i] = work->windows[i].window;
+    cr_assert_eq(weir_ledger_audit_find(audit, is_now, S(lane), windows, WORK_WINDOWS, shares, &error), WEIR_OK, "%s",
+                 error.text);
+    for (int i = 0; i < WORK_WINDOWS; i++) {
+        *ret_same += shares[i].revision == 1 && shares[i].total.events == windows[i].total.events
+                     && shares[i].total.value.e12 == windows[i].total.value.e12;
+        *ret_unrated += shares[i].revision == 0;
     }
-    seen->count++;
-    seen->wrong += !is_found;
+}
+
+static void add_shares(void *context, const struct weir_audited_span *span)
+{
+    cr_assert(weir_slice_equal(span->lane, S("events:2")));
+    *(uint64_t *)context += span->shares;
 }
 
 Test(ledger_postgres, audit_sees_windows_and_tampering)
@@ -997,9 +1002,10 @@ Test(ledger_postgres, audit_sees_windows_and_tampering)
     struct weir_catalog *catalog = parse_catalog();
     struct rating rating = {.catalog = catalog, .rounds = 1, .lane = 2};
     struct work *work = weir_new(sizeof *work);
-    struct seen_windows seen = {work, 0, 0};
     struct weir_ledger_audit *audit;
     struct weir_audit_counts counts;
+    uint64_t shares = 0;
+    int same, unrated;
     struct weir_error error;
 
     database_make(&database);
@@ -1008,18 +1014,28 @@ Test(ledger_postgres, audit_sees_windows_and_tampering)
     make_work(work, 2);
     grow_work(work, 0, 2);
     cr_assert_eq(weir_ledger_audit_open(database.url, &audit, &error), WEIR_OK, "%s", error.text);
-    cr_assert_eq(weir_ledger_audit_windows(audit, S("events:2"), check_window, &seen, &error), WEIR_OK, "%s",
-                 error.text);
-    cr_assert_eq(seen.count, WORK_WINDOWS);
-    cr_assert_eq(seen.wrong, 0);
-    seen.count = 0;
-    cr_assert_eq(weir_ledger_audit_windows(audit, S("events:1"), check_window, &seen, &error), WEIR_OK, "%s",
-                 error.text);
-    cr_assert_eq(seen.count, 0);
+    find_shares(audit, false, "events:2", work, &same, &unrated);
+    cr_assert(same == WORK_WINDOWS && unrated == 0, "%d same, %d unrated", same, unrated);
+    find_shares(audit, false, "events:1", work, &same, &unrated);
+    cr_assert(same == 0 && unrated == WORK_WINDOWS, "%d same, %d unrated", same, unrated);
+    cr_assert_eq(weir_ledger_audit_spans(audit, add_shares, &shares, &error), WEIR_OK, "%s", error.text);
+    cr_assert_eq(shares, WORK_WINDOWS);
     cr_assert_eq(weir_ledger_audit_counts(audit, &counts, &error), WEIR_OK, "%s", error.text);
     cr_assert_eq(counts.rated_windows, WORK_WINDOWS);
     cr_assert_eq(counts.customers, CUSTOMERS);
     cr_assert_eq(counts.unpriced_windows, 0);
+    cr_assert_eq(audit_differences(), 0);
+    sql_on(database.admin, "BEGIN; UPDATE weir.rated_windows SET events = events + 1 WHERE customer = 'customer 0' AND "
+                           "window_start = (SELECT min(window_start) FROM weir.rated_windows WHERE customer = "
+                           "'customer 0'); COMMIT");
+    find_shares(audit, true, "events:2", work, &same, &unrated);
+    cr_assert_lt(same, WORK_WINDOWS, "what is now was not seen");
+    find_shares(audit, false, "events:2", work, &same, &unrated);
+    cr_assert_eq(same, WORK_WINDOWS, "the snapshot moved");
+    cr_assert_gt(audit_differences(), 0, "windows that are not their price's total");
+    sql_on(database.admin, "BEGIN; UPDATE weir.rated_windows SET events = events - 1 WHERE customer = 'customer 0' AND "
+                           "window_start = (SELECT min(window_start) FROM weir.rated_windows WHERE customer = "
+                           "'customer 0'); COMMIT");
     cr_assert_eq(audit_differences(), 0);
     sql_on(database.admin,
            "UPDATE weir.price_totals SET amount = amount + 0.000000000001 WHERE customer = 'customer 1'");

@@ -503,6 +503,8 @@ def test_dockerfile_runtime_has_a_library_for_each_one_built_with():
 def units(tmp_path_factory):
     """The units, with a program that exists: systemd-analyze refuses one that is not installed."""
     folder = tmp_path_factory.mktemp("units")
+    for unit in (DEPLOY / "systemd").glob("*.timer"):
+        (folder / unit.name).write_text(unit.read_text())
     for unit in (DEPLOY / "systemd").glob("*.service"):
         text = unit.read_text()
         assert "ExecStart=/usr/bin/weir " in text
@@ -511,7 +513,7 @@ def units(tmp_path_factory):
 
 
 def test_systemd_accepts_the_units(units):
-    names = ["weir-ingest.service", "weir-rater.service", "weir-ingest@9474.service"]
+    names = ["weir-ingest.service", "weir-rater.service", "weir-ingest@9474.service", "weir-reconcile.service", "weir-reconcile.timer"]
     done = subprocess.run(["systemd-analyze", "verify", "--man=no", *names], cwd=units, capture_output=True, text=True)
     assert done.returncode == 0 and done.stderr == "", done.stderr
     # It would notice: the same with a misspelt setting.
@@ -521,7 +523,7 @@ def test_systemd_accepts_the_units(units):
     assert "WatchdogSecs" in done.stderr
 
 
-@pytest.mark.parametrize("name", ["weir-ingest.service", "weir-rater.service", "weir-ingest@.service"])
+@pytest.mark.parametrize("name", ["weir-ingest.service", "weir-rater.service", "weir-ingest@.service", "weir-reconcile.service"])
 def test_systemd_units_are_hardened(units, name):
     """Exposure at most 2.0 of 10 (a unit without hardening has 9.6)."""
     done = subprocess.run(["systemd-analyze", "security", "--offline=true", "--threshold=20", "--no-pager",

@@ -75,6 +75,17 @@ static void tear_down(struct bench *bench)
     weir_catalog_free(bench->catalog);
 }
 
+/* Its watermark goes on with the clock, and there is nothing to forget. */
+Test(lane, without_windows_is_sealed)
+{
+    struct bench bench = set_up(&defaults);
+    weir_lane_idle(bench.lane, base);
+    weir_lane_seal(bench.lane, bench.sealed);
+    cr_assert_eq(bench.sealed->cut.window_count, 0);
+    cr_assert_eq(bench.sealed->cut.forget_windows_below, base - 10 * WEIR_SECOND - WEIR_HOUR);
+    tear_down(&bench);
+}
+
 static void flush(struct bench *bench)
 {
     struct weir_error error;

@@ -1,0 +1,346 @@
+"""What the one on call works with: weir reconcile finds what was broken on purpose and repairs what may be repaired."""
+import collections
+import json
+import os
+import re
+import subprocess
+import time
+import urllib.request
+
+import psycopg2
+import pytest
+import redis
+from harness import BINARY, assert_same, model_rows, weir
+from model import catalog, exact, run
+from test_random_pipeline import ledger_rows, query
+
+CATALOG = {
+    "meters": [
+        {"key": "tokens", "event_type": "used", "aggregation": "sum", "value": "data.n", "window": "1h", "group_by": ["model"]},
+        {"key": "calls", "event_type": "used", "aggregation": "count", "window": "1h"},
+        {"key": "peak", "event_type": "used", "aggregation": "max", "value": "data.n", "window": "1h", "group_by": ["model"]},
+        {"key": "mean", "event_type": "used", "aggregation": "avg", "value": "data.n", "window": "1d"},
+        {"key": "gauge", "event_type": "used", "aggregation": "latest", "value": "data.n", "window": "1h"},
+        {"key": "floor", "event_type": "used", "aggregation": "min", "value": "data.n", "window": "1h", "rollup": "sum"}],
+    "price_books": [{
+        "key": "book", "version": 1, "currency": "USD", "effective_from": "2026-01-01T00:00:00Z",
+        "prices": [
+            {"meter": "tokens", "model": "graduated", "tiers": [{"up_to": "100", "unit_price": "0.10"},
+                                                                {"up_to": None, "unit_price": "0.03", "flat_fee": "1.00"}]},
+            {"meter": "calls", "model": "per_unit", "unit_price": "0.01"},
+            {"meter": "peak", "model": "per_unit", "unit_price": "2"},
+            {"meter": "mean", "model": "per_unit", "unit_price": "3"},
+            {"meter": "gauge", "model": "per_unit", "unit_price": "5"},
+            {"meter": "floor", "model": "per_unit", "unit_price": "7"}],
+        "fees": [{"key": "platform", "amount": "99.00", "per": "period", "charged": "in_advance"}]}],
+    "contracts": [{"key": "acme-2026", "customer": "acme", "price_book": "book", "starts_at": "2026-01-01T00:00:00Z", "ends_at": None,
+                   "billing_period": "month", "timezone": "UTC",
+                   "commitments": [{"key": "least", "type": "minimum_spend", "amount": "100000", "per": "period"}]}],
+    "default_contract": {"price_book": "book", "billing_period": "month", "timezone": "UTC"},
+}
+
+
+def event(number, **changes):
+    """One of many: three customers, two models, forty hours in January 2026."""
+    return {"specversion": "1.0", "id": f"e{number}", "source": "test", "type": "used",
+            "subject": ("acme", "bolt", "crux")[number % 3], "time": f"2026-01-{5 + number % 40 // 24:02d}T{number % 40 % 24:02d}:30:00Z",
+            "data": {"n": str(number % 17 - 3), "model": ("large", "small")[number % 2]}, **changes}
+
+
+EVENTS = [event(number) for number in range(600)]
+
+
+class World:
+    """A topic, a Redis and a database of one's own, the catalog applied."""
+
+    def __init__(self, env, folder, document=None):
+        self.env, self.folder, self.number = {**env, "WEIR_LATENESS": "9000h"}, folder, 0
+        self.document = document or CATALOG
+        self.sent = []
+        (folder / "catalog.json").write_text(json.dumps(self.document))
+        weir("migrate", env=self.env)
+        weir("apply", "--catalog", folder / "catalog.json", env=self.env)
+        self.redis = redis.Redis.from_url(env["WEIR_REDIS_URL"])
+        self.topic = env["WEIR_KAFKA_TOPIC"]
+
+    def run(self, *arguments, status=0):
+        done = weir(*arguments, env=self.env, check=False)
+        assert done.returncode == status, (arguments, done.returncode, done.stdout.decode(), done.stderr.decode())
+        return done
+
+    def produce(self, events):
+        events, self.number = list(events), self.number + 1
+        path = self.folder / f"events-{self.number}.ndjson"
+        path.write_text("".join(json.dumps(one) + "\n" for one in events))
+        self.sent += [json.dumps(one).encode() for one in events]
+        self.run("produce", path)
+
+    def rate(self):
+        self.run("ingest", "--until-end")
+        self.run("rater", "--until-done")
+
+    def reconcile(self, *arguments, status=0):
+        return json.loads(self.run("reconcile", "--format", "json", *arguments, status=status).stdout)
+
+    def sql(self, text):
+        connection = psycopg2.connect(self.env["WEIR_POSTGRES_URL"])
+        connection.autocommit = True
+        try:
+            connection.cursor().execute(text)
+        finally:
+            connection.close()
+
+    def keys(self, what):
+        return sorted(self.redis.keys(f"weir:{{{self.topic}:*}}:{what}:*"))
+
+    def assert_is_the_models(self, lines=None):
+        # Only January is over for the model and for the real rater: every period that the events span.
+        expected = {key: (quantity, amount, currency) for key, (quantity, amount, _invoice, currency)
+                    in model_rows(run.run(catalog.Catalog(self.document), lines or self.sent, False)).items()}
+        expected = {key: row for key, row in expected.items() if exact.parse(row[0]) or exact.parse(row[1])}
+        assert_same("sums of the ledger", ledger_rows(self.env), expected, self.folder)
+
+
+@pytest.fixture
+def world(servers, tmp_path, request):
+    name = "operator-" + re.sub("[^a-z]+", "-", request.node.name.removeprefix("test_"))
+    return World(servers.room(name), tmp_path)
+
+
+@pytest.fixture
+def rated(world):
+    world.produce(EVENTS)
+    world.rate()
+    world.assert_is_the_models()
+    return world
+
+
+def kinds(result):
+    return {kind: count for kind, count in result["differences_by_kind"].items() if count}
+
+
+# ---- reconcile ----------------------------------------------------------------------------------------
+
+
+def test_at_rest_nothing_differs_and_the_result_is_kept(rated):
+    result = rated.reconcile()
+    assert kinds(result) == {} and result["differences"] == 0 and result["list"] == [] and result["list_is_whole"]
+    assert len(result["lanes"]) == 4 and sum(lane["counted"] for lane in result["lanes"]) == 600
+    assert result["windows"] == sum(lane["rated"] for lane in result["lanes"]) > 300 and result["waiting"] == 0
+    assert result["behind"] == 0
+    table = rated.run("reconcile").stdout.decode()
+    assert table.splitlines()[-1].startswith("weir reconcile: lanes=4 behind=0 windows=")
+    assert table.strip().endswith("differences=0")
+    kept = query(rated.env, "select topic, lanes, windows, differences, differences_by_kind from weir.reconciliations order by 1")
+    assert [(row["lanes"], row["windows"], row["differences"], row["differences_by_kind"]) for row in kept] == \
+        [(4, result["windows"], 0, {})] * 2
+    with pytest.raises(psycopg2.errors.RestrictViolation):
+        rated.sql("delete from weir.reconciliations")
+
+
+def test_what_is_on_its_way_is_no_difference(rated):
+    rated.produce([event(number) for number in range(600, 700)])
+    assert rated.reconcile()["behind"] == 100
+    rated.run("ingest", "--until-end")
+    result = rated.reconcile("--repair")
+    assert result["waiting"] > 0 and result["differences"] == 0 and result["repaired"] == 0
+    rated.run("rater", "--until-done")
+    rated.assert_is_the_models()
+
+
+def test_lost_work_is_found_and_repaired(world):
+    """Closed windows vanish from the list of work before they were rated, and after they were, with more events."""
+    first = [number for number in range(400) if number % 40 < 20]
+    world.produce(EVENTS[number] for number in first)
+    world.rate()
+    world.produce(EVENTS[number] for number in range(600) if number not in first)
+    world.run("ingest", "--until-end")
+    lost = sum(world.redis.hlen(key) for key in world.keys("work"))
+    assert lost > 50
+    for key in world.keys("work"):
+        world.redis.delete(key)
+    for key in world.redis.keys(f"weir:{{{world.topic}:*}}:working"):
+        world.redis.delete(key)
+    world.run("rater", "--until-done")
+    found = world.reconcile(status=1)
+    assert found["differences"] == lost and set(kinds(found)) == {"newer", "unrated"} and found["repaired"] == 0
+    assert all("Redis has" in one["text"] for one in found["list"]) and len(found["list"]) == lost
+    repaired = world.reconcile("--repair")
+    assert repaired["repaired"] == lost and repaired["differences"] == 0
+    assert all(one["is_repaired"] for one in repaired["list"])
+    world.assert_is_the_models()
+    rows = query(world.env, "select count(*) as n from weir.line_items")
+    assert world.reconcile("--repair")["repaired"] == 0
+    assert query(world.env, "select count(*) as n from weir.line_items") == rows
+
+
+def test_table_names_what_it_did(world):
+    world.produce(EVENTS[:30])
+    world.run("ingest", "--until-end")
+    for key in world.keys("work") + world.redis.keys(f"weir:{{{world.topic}:*}}:working"):
+        world.redis.delete(key)
+    text = world.run("reconcile", status=1).stdout.decode()
+    assert text.count("  differs: unrated: lane ") == 20 and "and more, which are only counted" in text
+    text = world.run("reconcile", "--repair").stdout.decode()
+    assert text.count("  repaired: unrated: lane ") == 20 and re.search(r" repaired=\d\d+ differences=0\n$", text)
+
+
+def change_window(world, change):
+    """Alters one stored total, of one of acme's windows of tokens; the value's layout is in docs/redis.md."""
+    for key in world.keys("windows"):
+        for series, value in world.redis.hgetall(key).items():
+            if b"tokens" in series and b"acme" in series:
+                world.redis.hset(key, series, change(value))
+                return
+    raise AssertionError("no window of acme's tokens")
+
+
+def number(value, at, size):
+    return int.from_bytes(value[at:at + size], "little", signed=size == 16)
+
+
+def test_a_total_that_grew_is_repaired_and_one_that_shrank_is_left_alone(rated):
+    """An older total in Redis never lowers a bill."""
+    before = ledger_rows(rated.env)
+    change_window(rated, lambda value: (number(value, 0, 8) - 1).to_bytes(8, "little") + bytes(16) + value[24:])
+    result = rated.reconcile("--repair", status=1)
+    assert kinds(result) == {"older": 1} and result["repaired"] == 0
+    assert "never lowers a bill" in result["list"][0]["why_not"] and not result["list"][0]["is_repaired"]
+    assert ledger_rows(rated.env) == before
+    change_window(rated, lambda value: (number(value, 0, 8) + 3).to_bytes(8, "little")
+                  + (number(value, 8, 16) + 5 * 10**12).to_bytes(16, "little", signed=True) + value[24:])
+    result = rated.reconcile("--repair")
+    assert result["repaired"] == 1 and result["differences"] == 0
+    key = ("acme", "acme-2026", "2026-01-01T00:00:00Z", "2026-02-01T00:00:00Z", "tokens", "usage")
+    assert ledger_rows(rated.env)[key] != before[key]
+
+
+def test_another_value_of_as_many_events_is_told_and_not_rated(rated):
+    before = ledger_rows(rated.env)
+    change_window(rated, lambda value: value[:8] + (number(value, 8, 16) + 10**12).to_bytes(16, "little", signed=True)
+                  + value[24:])
+    result = rated.reconcile("--repair", status=1)
+    assert kinds(result) == {"conflicting": 1} and "neither is the newer" in result["list"][0]["why_not"]
+    assert ledger_rows(rated.env) == before
+
+
+def test_a_lost_row_is_found_and_never_charged_twice(rated):
+    before = ledger_rows(rated.env)
+    rated.sql("delete from weir.rated_windows where ctid = (select ctid from weir.rated_windows where customer = 'acme'"
+              " and meter = 'tokens' limit 1)")
+    result = rated.reconcile("--repair", status=1)
+    assert kinds(result)["unrated"] == 1 and kinds(result)["total"] >= 1 and result["repaired"] == 0
+    assert any("charge it twice" in (one["why_not"] or "") for one in result["list"])
+    assert ledger_rows(rated.env) == before
+
+
+def test_a_damaged_customer_does_not_keep_others_from_being_repaired(world):
+    world.produce(EVENTS)
+    world.run("ingest", "--until-end")
+    for key in world.keys("work")[::2]:
+        world.redis.delete(key)
+    world.run("rater", "--until-done")
+    world.sql("update weir.price_totals set events = events + 1 where customer = 'bolt'")
+    result = world.reconcile("--repair", status=1)
+    assert result["repaired"] > 20 and kinds(result)["unrated"] > 20 and kinds(result)["total"] > 0
+    left = [one for one in result["list"] if one["kind"] == "unrated" and not one["is_repaired"]]
+    assert left and all("customer 'bolt'" in one["text"] for one in left)
+    world.sql("update weir.price_totals set events = events - 1 where customer = 'bolt'")
+    assert world.reconcile("--repair")["differences"] == 0
+    world.run("rater", "--until-done")
+    world.assert_is_the_models()
+
+
+def test_what_redis_lost_is_told(rated):
+    world = rated
+    key = world.keys("windows")[len(world.keys("windows")) // 2]
+    fields = world.redis.hkeys(key)
+    world.redis.hdel(key, fields[0])
+    result = world.reconcile("--repair", status=1)
+    assert kinds(result) == {"missing": 1} and "has lost 1:" in result["list"][0]["text"]
+    world.redis.flushall()
+    result = world.reconcile("--repair", status=1)
+    lanes = query(world.env, "select count(distinct lane) as n from weir.rated_windows")[0]["n"]
+    assert kinds(result) == {"lane": lanes} and lanes > 1 and result["repaired"] == 0
+    world.run("ingest", "--until-end")  # everything is still in Kafka
+    world.run("rater", "--until-done")
+    assert world.reconcile()["differences"] == 0
+    world.assert_is_the_models()
+
+
+def test_a_ledger_that_does_not_add_up_is_told(rated):
+    rated.sql("update weir.price_totals set amount = amount + 0.000000000001 where customer = 'bolt' and meter = 'calls'")
+    rated.sql("update weir.rated_windows set value = value + 1 where ctid = (select ctid from weir.rated_windows where meter = 'peak'"
+              " order by value desc limit 1)")
+    result = rated.reconcile(status=1)
+    told = [one["text"] for one in result["list"] if one["kind"] == "total"]
+    assert len(told) == 2 and any("price_amount of calls" in text for text in told)
+    assert any("window_quantity of peak" in text and "rated windows" in text for text in told)
+
+
+def test_raters_show_the_last_result(rated):
+    rated.sql("update weir.price_totals set amount = amount + 1 where customer = 'bolt' and meter = 'calls'")
+    rated.reconcile(status=1)
+    env = {**os.environ, **rated.env, "WEIR_METRICS_LISTEN": "127.0.0.1:0"}
+    rater = subprocess.Popen([BINARY, "rater"], env=env, stderr=subprocess.PIPE)
+    try:
+        port = None
+        while port is None:
+            line = rater.stderr.readline().decode()
+            assert line, "the rater ended"
+            found = re.search(r"metrics on port (\d+)", line)
+            port = found and found[1]
+        deadline, page = time.monotonic() + 60, ""
+        while "weir_reconcile_last_windows 0\n" in page or not page:
+            assert time.monotonic() < deadline, page
+            page = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10).read().decode()
+    finally:
+        rater.terminate()
+        rater.communicate(timeout=60)
+    figures = dict(line.rsplit(" ", 1) for line in page.splitlines() if line.startswith("weir_reconcile"))
+    assert figures.pop('weir_reconcile_last_differences{kind="total"}') == "1"
+    assert abs(int(figures.pop("weir_reconcile_last_time_seconds")) - time.time()) < 120
+    assert figures.pop("weir_reconcile_last_lanes") == "4" and int(figures.pop("weir_reconcile_last_windows")) > 300
+    assert set(figures.values()) == {"0"}, figures
+
+
+def test_beside_running_workers_nothing_differs(world):
+    """Reconciled with --repair again and again while events come, late ones too: never a difference, and no row twice."""
+    env = {**os.environ, **world.env, "WEIR_METRICS_LISTEN": "off", "WEIR_FLUSH_INTERVAL": "20ms", "WEIR_RATER_INTERVAL": "10ms",
+           "WEIR_IDLE": "200ms"}
+    running = [subprocess.Popen([BINARY, command], env=env, stderr=subprocess.DEVNULL) for command in ("ingest", "rater", "rater")]
+    found = collections.Counter()
+    try:
+        for start in range(0, 600, 60):
+            world.produce(EVENTS[start:start + 60])
+            for _ in range(2):
+                result = world.reconcile("--repair")
+                found += collections.Counter(kinds(result))
+                found["repaired"] += result["repaired"]
+        deadline = time.monotonic() + 120
+        while (result := world.reconcile("--repair"))["behind"] or result["waiting"] or not result["windows"]:
+            assert time.monotonic() < deadline, result
+    finally:
+        for process in running:
+            process.terminate()
+        for process in running:
+            process.wait(timeout=60)
+    assert +found == {}
+    world.run("rater", "--until-done")
+    world.assert_is_the_models()
+
+
+def test_killed_repairs_do_no_harm(world):
+    world.produce(EVENTS)
+    world.run("ingest", "--until-end")
+    for key in world.keys("work") + world.redis.keys(f"weir:{{{world.topic}:*}}:working"):
+        world.redis.delete(key)
+    for delay in (0.02, 0.05, 0.1, 0.15, 0.2):
+        process = subprocess.Popen([BINARY, "reconcile", "--repair"], env={**os.environ, **world.env, "WEIR_RATER_BATCH": "20"},
+                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(delay)  # anywhere in it: whenever it dies must be right
+        process.kill()
+        process.wait()
+    assert world.reconcile("--repair")["differences"] == 0
+    world.run("rater", "--until-done")
+    world.assert_is_the_models()
