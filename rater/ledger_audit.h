@@ -46,8 +46,8 @@ enum weir_status weir_ledger_audit_spans(struct weir_ledger_audit *audit,
 #define WEIR_AUDIT_TOTALS(X)                                                                                           \
     X(PRICE_QUANTITY, price_quantity)                                                                                  \
     X(PRICE_AMOUNT, price_amount)                                                                                      \
-    X(USAGE_AMOUNT, usage_amount) X(TRUE_UP, true_up) X(WINDOW_QUANTITY, window_quantity)                              \
-        X(WINDOW_EVENTS, window_events)
+    X(USAGE_AMOUNT, usage_amount)                                                                                      \
+    X(TRUE_UP, true_up) X(WINDOW_QUANTITY, window_quantity) X(WINDOW_EVENTS, window_events)
 enum weir_audit_total {
 #define WEIR_X(upper, lower) WEIR_AUDIT_##upper,
     WEIR_AUDIT_TOTALS(WEIR_X)
