@@ -7,6 +7,7 @@
 #include "cli/commands.h"
 #include "cli/open.h"
 #include "cli/worker.h"
+#include "cli/worker_metrics.h"
 #include "common/calendar.h"
 #include "common/daemon.h"
 #include "common/log.h"
@@ -39,12 +40,6 @@ static int64_t watermark_seconds(void *context)
     return atomic_load_explicit(&gauges->watermark, memory_order_relaxed) / WEIR_SECOND;
 }
 
-static int64_t store_is_up(void *context)
-{
-    struct weir_worker_gauges *gauges = context;
-    return !atomic_load_explicit(&gauges->is_store_down, memory_order_relaxed);
-}
-
 static void add_metrics(struct weir_metrics *metrics, struct weir_worker_gauges *gauges)
 {
     static const char *const outcomes[WEIR_OUTCOME_FULL] = {"outcome=\"counted\"", "outcome=\"unpriced\"",
@@ -64,8 +59,8 @@ static void add_metrics(struct weir_metrics *metrics, struct weir_worker_gauges 
     weir_metrics_add(metrics, WEIR_METRIC_COUNTER, "weir_event_bytes_total", "", "Bytes of events taken.",
                      &gauges->bytes);
     weir_metrics_add(metrics, WEIR_METRIC_GAUGE, "weir_lanes", "", "Lanes that this worker owns.", &gauges->lanes);
-    weir_metrics_add(metrics, WEIR_METRIC_GAUGE, "weir_lanes_paused", "", "Lanes paused by back-pressure.",
-                     &gauges->lanes_paused);
+    weir_metrics_add(metrics, WEIR_METRIC_GAUGE, "weir_lanes_paused", "",
+                     "Lanes that are not read: the window store is behind or away.", &gauges->lanes_paused);
     weir_metrics_add(metrics, WEIR_METRIC_GAUGE, "weir_windows", "", "Windows in memory.", &gauges->windows);
     weir_metrics_add(metrics, WEIR_METRIC_GAUGE, "weir_ids", "", "Event ids in memory.", &gauges->ids);
     weir_metrics_add(metrics, WEIR_METRIC_GAUGE, "weir_lane_bytes", "", "Memory of windows and ids.",
@@ -78,8 +73,7 @@ static void add_metrics(struct weir_metrics *metrics, struct weir_worker_gauges 
                      &gauges->cuts_in_flight);
     weir_metrics_add_call(metrics, WEIR_METRIC_GAUGE, "weir_watermark_seconds", "",
                           "Lowest watermark of this worker's lanes, seconds since 1970.", watermark_seconds, gauges);
-    weir_metrics_add_call(metrics, WEIR_METRIC_GAUGE, "weir_window_store_up", "",
-                          "1 while the window store takes cuts.", store_is_up, gauges);
+    weir_worker_add_metrics(metrics, gauges);
 }
 
 static struct weir_worker_settings worker_settings(const struct weir_settings *settings)
@@ -94,6 +88,8 @@ static struct weir_worker_settings worker_settings(const struct weir_settings *s
         .flush_interval = settings->flush_interval,
         .idle = settings->idle,
         .cuts_max = (uint32_t)settings->ring_cuts,
+        .changes_max = (size_t)settings->lane_changes_max,
+        .hand_over = settings->hand_over,
         .until_end = settings->until_end,
     };
 }

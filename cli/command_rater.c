@@ -8,6 +8,7 @@
 #include "aggregator/window_store.h"
 #include "cli/commands.h"
 #include "cli/open.h"
+#include "cli/outage.h"
 #include "common/calendar.h"
 #include "common/daemon.h"
 #include "common/log.h"
@@ -27,6 +28,8 @@ static const struct weir_usage usage = {
         "fees and true-ups. SIGTERM stops after the transaction under way.",
     .example = "WEIR_REDIS_URL=redis://127.0.0.1:6379 weir rater --postgres-url postgresql:///weir --until-done",
 };
+
+static const char waiting[] = "nothing is rated, trying again";
 
 enum { LANES_MAX = 65536, RETRY_MOST_MS = 5000 };
 #define LOOK_BACK_EVERY (10 * WEIR_SECOND) /* at what the last reconciliation found */
@@ -49,7 +52,9 @@ struct rating {
     size_t lane_count, lane_room;
     struct weir_work *work;
     struct weir_lane_window *windows;
-    _Atomic uint64_t line_items, windows_rated, unpriced, stale, transactions, retries;
+    _Atomic uint64_t line_items, windows_rated, unpriced, stale, transactions, retries, lanes_known;
+    _Atomic int64_t watermark; /* the lowest of all lanes, ns */
+    struct weir_outage outage;
     struct weir_reconciliations *reconciliations;
     int64_t looked_back; /* wall clock */
     _Atomic uint64_t reconcile_time, reconcile_lanes, reconcile_windows, reconcile_repaired;
@@ -74,16 +79,6 @@ static void add_lane(void *context, struct weir_slice name, const struct weir_la
     lane->state = *state;
 }
 
-static enum weir_status list_lanes(struct rating *rating, struct weir_error *reterr)
-{
-    rating->lane_count = 0;
-    enum weir_status status =
-        rating->store->ops->list_lanes(rating->store, rating->settings.kafka_topic, add_lane, rating, reterr);
-    for (size_t i = 0; i < rating->lane_count; i++) /* the array may have moved while it grew */
-        rating->lanes[i].name.data = rating->lanes[i].name_bytes;
-    return status;
-}
-
 /* Periods end when every lane has passed their end: the slowest one decides. */
 static struct weir_horizon horizon_of(const struct rating *rating)
 {
@@ -101,6 +96,21 @@ static struct weir_horizon horizon_of(const struct rating *rating)
             horizon.last_time = state->last_time;
     }
     return horizon;
+}
+
+static enum weir_status list_lanes(struct rating *rating, struct weir_error *reterr)
+{
+    rating->lane_count = 0;
+    enum weir_status status =
+        rating->store->ops->list_lanes(rating->store, rating->settings.kafka_topic, add_lane, rating, reterr);
+    for (size_t i = 0; i < rating->lane_count; i++) /* the array may have moved while it grew */
+        rating->lanes[i].name.data = rating->lanes[i].name_bytes;
+    if (status == WEIR_OK) { /* relaxed: figures on a page */
+        int64_t watermark = rating->lane_count ? horizon_of(rating).ended : 0;
+        atomic_store_explicit(&rating->lanes_known, rating->lane_count, memory_order_relaxed);
+        atomic_store_explicit(&rating->watermark, watermark, memory_order_relaxed);
+    }
+    return status;
 }
 
 /* 2. one round
@@ -246,7 +256,7 @@ static enum weir_status run(struct rating *rating, const _Atomic bool *stop, str
                            rating->line_items);
         if (status == WEIR_RETRY || status == WEIR_AGAIN) {
             atomic_fetch_add_explicit(&rating->retries, 1, memory_order_relaxed);
-            weir_log(WEIR_LOG_WARN, "trying again: %s", reterr->text);
+            weir_outage_begin(&rating->outage, waiting, reterr->text);
             weir_metrics_set_ready(rating->metrics, false, "a server does not answer");
             pause = pause * 2 < RETRY_MOST_MS * (WEIR_SECOND / 1000) ? pause * 2 : RETRY_MOST_MS * (WEIR_SECOND / 1000);
             rest(pause);
@@ -256,6 +266,7 @@ static enum weir_status run(struct rating *rating, const _Atomic bool *stop, str
         if (status != WEIR_OK || (is_done && rating->settings.until_done))
             break;
         pause = rating->settings.rater_interval;
+        weir_outage_end(&rating->outage, "windows are rated");
         weir_metrics_set_ready(rating->metrics, true, "");
         if (!has_worked)
             rest(pause);
@@ -286,6 +297,18 @@ static void add_reconcile_metrics(struct rating *rating)
                      &rating->reconcile_windows);
 }
 
+static int64_t watermark_seconds(void *context)
+{
+    struct rating *rating = context;
+    return atomic_load_explicit(&rating->watermark, memory_order_relaxed) / WEIR_SECOND;
+}
+
+static int64_t is_up(void *context)
+{
+    struct rating *rating = context;
+    return !weir_outage_is_on(&rating->outage);
+}
+
 static void add_metrics(struct rating *rating)
 {
     struct weir_metrics *metrics = rating->metrics;
@@ -302,15 +325,39 @@ static void add_metrics(struct rating *rating)
                      &rating->transactions);
     weir_metrics_add(metrics, WEIR_METRIC_COUNTER, "weir_rater_retries_total", "", "Rounds that a server broke off.",
                      &rating->retries);
+    weir_metrics_add_call(metrics, WEIR_METRIC_GAUGE, "weir_rater_up", "",
+                          "1 while Redis and PostgreSQL take part: 0, nothing is rated.", is_up, rating);
+    weir_metrics_add(metrics, WEIR_METRIC_GAUGE, "weir_known_lanes", "", "Lanes that the window store holds.",
+                     &rating->lanes_known);
+    weir_metrics_add_call(metrics, WEIR_METRIC_GAUGE, "weir_settled_seconds", "",
+                          "Lowest watermark of all lanes, seconds since 1970: periods that end before it are settled.",
+                          watermark_seconds, rating);
     add_reconcile_metrics(rating);
 }
 
-static enum weir_status set_up(struct rating *rating, struct weir_error *reterr)
+/* A daemon waits for a server that is away, or just starts. */
+static enum weir_status open_ledger(struct rating *rating, const _Atomic bool *stop, struct weir_error *reterr)
+{
+    enum weir_status status;
+
+    while ((status = weir_ledger_postgres_open(rating->settings.postgres_url, &rating->ledger, reterr)) == WEIR_RETRY
+           && !rating->settings.until_done && !atomic_load_explicit(stop, memory_order_relaxed)) {
+        weir_outage_begin(&rating->outage, waiting, reterr->text);
+        rest(WEIR_SECOND);
+    }
+    return status;
+}
+
+static enum weir_status set_up(struct rating *rating, const _Atomic bool *stop, struct weir_error *reterr)
 {
     enum weir_status status = weir_store_redis_open(rating->settings.redis_url, &rating->store, reterr);
 
+    rating->metrics = weir_metrics_new();
+    add_metrics(rating);
     if (status == WEIR_OK)
-        status = weir_ledger_postgres_open(rating->settings.postgres_url, &rating->ledger, reterr);
+        status = weir_open_metrics(rating->metrics, &rating->settings, reterr);
+    if (status == WEIR_OK)
+        status = open_ledger(rating, stop, reterr);
     if (status == WEIR_OK)
         status = weir_rater_new(rating->catalog, rating->ledger, &rating->rater, reterr);
     if (status != WEIR_OK)
@@ -319,9 +366,7 @@ static enum weir_status set_up(struct rating *rating, struct weir_error *reterr)
     rating->reconciliations = weir_reconciliations_new(rating->settings.postgres_url);
     rating->work = weir_new_array((size_t)rating->settings.rater_batch, sizeof *rating->work);
     rating->windows = weir_new_array((size_t)rating->settings.rater_batch, sizeof *rating->windows);
-    rating->metrics = weir_metrics_new();
-    add_metrics(rating);
-    return weir_open_metrics(rating->metrics, &rating->settings, reterr);
+    return WEIR_OK;
 }
 
 static void tear_down(struct rating *rating)
@@ -366,7 +411,7 @@ int weir_command_rater(int argc, char **argv)
         weir_settings_free(&rating.settings);
         return parsed;
     }
-    enum weir_status status = set_up(&rating, &error);
+    enum weir_status status = set_up(&rating, stop, &error);
     if (status == WEIR_OK) {
         weir_metrics_set_ready(rating.metrics, true, "");
         weir_daemon_ready("rating");

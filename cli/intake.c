@@ -19,6 +19,7 @@ struct seat {
 
 struct weir_intake {
     struct weir_quarantine *quarantine;
+    const _Atomic bool *stop; /* NULL: never */
     struct weir_intake_counts counts;
     struct seat seats[WEIR_INTAKE_GROUP];
 };
@@ -45,6 +46,11 @@ struct weir_intake *weir_intake_free(struct weir_intake *intake)
     }
     free(intake);
     return NULL;
+}
+
+void weir_intake_stop_on(struct weir_intake *intake, const _Atomic bool *stop)
+{
+    intake->stop = stop;
 }
 
 /* Everything that can be known of a message by itself. */
@@ -92,6 +98,9 @@ static enum weir_status must_put_away(struct weir_intake *intake, const struct s
 
     while (status == WEIR_AGAIN
            || status == WEIR_RETRY) { /* full, or the broker is away: nothing can go on without it */
+        /* relaxed: a flag by itself. */
+        if (intake->stop && atomic_load_explicit(intake->stop, memory_order_relaxed))
+            return WEIR_FATAL;
         status = intake->quarantine->ops->flush(intake->quarantine, reterr);
         if (status == WEIR_OK)
             status = put_away(intake, seat, message, reterr);

@@ -5,6 +5,8 @@
 #ifndef WEIR_CLI_INTAKE_H
 #define WEIR_CLI_INTAKE_H
 
+#include <stdatomic.h>
+
 #include "aggregator/lane.h"
 #include "common/model/catalog.h"
 #include "ingest/quarantine.h"
@@ -21,6 +23,9 @@ struct weir_intake;
 /* catalog and quarantine must outlive the intake. */
 struct weir_intake *weir_intake_new(const struct weir_catalog *catalog, struct weir_quarantine *quarantine);
 struct weir_intake *weir_intake_free(struct weir_intake *intake); /* NULL in, NULL out */
+
+/* Once *stop is true, quarantine that does not take a record is not waited for any longer: take answers WEIR_FATAL. */
+void weir_intake_stop_on(struct weir_intake *intake, const _Atomic bool *stop);
 
 enum { WEIR_INTAKE_GROUP = 16 };
 

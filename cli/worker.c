@@ -4,17 +4,19 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "cli/worker_metrics.h"
 #include "cli/writer.h"
 #include "common/calendar.h"
+#include "common/daemon.h"
 #include "common/log.h"
+#include "common/steady_clock.h"
 
 enum {
-    PARTITIONS_MAX = 65536,
     POLL_MS = 50,
-    HAND_OVER_MS =
-        20000, /* how long a revoked or stopping worker tries to write its last cuts; then the next owner reads again */
-    RETAKE_MS = 1000, /* a fenced lane waits this long: if the group took it away, the news arrives first */
-    TAKE_TRIES_MS = 20000,
+    RETAKE_MS = 1000,      /* a fenced lane waits this long: if the group took it away, the news arrives first */
+    TAKE_TRIES_MS = 20000, /* until_end only; else it waits for as long as it takes */
+    RELIEVED_MS = 5000,    /* no lane was paused for so long: back-pressure is over */
+    JUMP_SAID_MS = 60000,  /* a clock that is off by less is not worth a line */
 };
 
 /* One partition that is ours. */
@@ -25,12 +27,14 @@ struct worker_lane {
     int32_t partition;
     uint64_t generation;
     uint32_t in_flight;
-    bool is_paused;       /* back-pressure */
+    bool is_paused;       /* back-pressure, or it waits to be taken */
     bool is_fenced;       /* dropped; to be taken again at retake_at once nothing is in flight */
     bool has_quarantined; /* since the last seal */
     int64_t retake_at;    /* monotonic ns */
     int64_t last_seal;    /* monotonic ns */
-    int64_t last_message; /* monotonic ns */
+    int64_t last_event;   /* monotonic ns; broken ones do not count: they say nothing of the time */
+    int64_t caught_up_at; /* wall clock, ns: everything that was published before it was read; 0: not yet */
+    struct weir_lane_gauges *gauges;
 };
 
 struct weir_worker {
@@ -47,6 +51,11 @@ struct weir_worker {
     uint32_t lane_count;
     int32_t partition_limit; /* above the highest partition that was ever ours */
     uint64_t generations;
+    struct weir_steady_clock clock;
+    struct weir_outage pressure, jump;
+    int64_t last_pressed;       /* monotonic ns */
+    int64_t hand_over_deadline; /* monotonic ns; of lanes that go together */
+    int64_t last_revoked;       /* monotonic ns */
     struct weir_flight flights[WEIR_CUTS_MAX];
     struct weir_flight *free_flights[WEIR_CUTS_MAX];
     uint32_t free_count;
@@ -59,6 +68,14 @@ static int64_t monotonic(void)
 {
     struct timespec now;
     (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * WEIR_SECOND + now.tv_nsec;
+}
+
+/* Goes on while the machine is suspended. */
+static int64_t boot_time(void)
+{
+    struct timespec now;
+    (void)clock_gettime(CLOCK_BOOTTIME, &now);
     return now.tv_sec * WEIR_SECOND + now.tv_nsec;
 }
 
@@ -129,10 +146,9 @@ static bool send_cut(struct weir_worker *worker, struct worker_lane *owned)
 /* Writes everything that the lane has and waits for it. false: it did not get through in time, or was fenced. */
 static bool settle_lane(struct weir_worker *worker, struct worker_lane *owned)
 {
-    int64_t deadline = monotonic() + HAND_OVER_MS * (WEIR_SECOND / 1000);
     bool is_sent = false;
 
-    while (monotonic() < deadline && !worker->has_failed) {
+    while (monotonic() < worker->hand_over_deadline && !worker->has_failed) {
         land_all(worker);
         if (!owned->lane)
             return false;
@@ -168,11 +184,18 @@ static enum weir_status take_lane(struct weir_worker *worker, struct worker_lane
     owned->lane = lane;
     owned->generation = ++worker->generations;
     owned->is_fenced = false;
-    owned->last_seal = owned->last_message = monotonic();
+    owned->last_seal = owned->last_event = monotonic();
+    owned->caught_up_at = 0;
+    weir_outage_end(&worker->gauges.store, "the window store answers");
     weir_log(WEIR_LOG_INFO, "lane %s taken: epoch %llu, offset %lld, %llu windows, %llu ids", owned->name_bytes,
              (unsigned long long)state.epoch, (long long)state.next_offset, (unsigned long long)weir_lane_windows(lane),
              (unsigned long long)weir_lane_ids(lane));
     return WEIR_OK;
+}
+
+static void cannot_take(struct weir_worker *worker, const struct weir_error *error)
+{
+    weir_outage_begin(&worker->gauges.store, "lanes cannot be taken yet, trying again", error->text);
 }
 
 /* Where the lane is to be read from; of one that has nothing stored, whatever there still is. */
@@ -188,9 +211,9 @@ static bool on_assigned(void *context, struct weir_slice topic, int32_t partitio
     struct weir_worker *worker = context;
     int64_t deadline = monotonic() + TAKE_TRIES_MS * (WEIR_SECOND / 1000);
 
-    if (partition >= PARTITIONS_MAX) {
+    if (partition >= WEIR_PARTITIONS_MAX) {
         weir_fail(reterr, WEIR_FATAL, "partition %d: weir reads at most %d partitions of a topic", partition,
-                  PARTITIONS_MAX);
+                  WEIR_PARTITIONS_MAX);
         fail(worker, reterr);
         return false;
     }
@@ -201,17 +224,24 @@ static bool on_assigned(void *context, struct weir_slice topic, int32_t partitio
         owned->name.length = (uint32_t)snprintf(owned->name_bytes, sizeof owned->name_bytes, "%.*s:%d",
                                                 (int)topic.length, topic.data, partition);
         owned->name.data = owned->name_bytes;
+        owned->gauges = weir_lane_gauges_of(&worker->gauges, partition, owned->name_bytes);
         worker->lanes[partition] = owned;
         worker->lane_count++;
         if (partition >= worker->partition_limit)
             worker->partition_limit = partition + 1;
     }
     enum weir_status status = owned->lane ? WEIR_OK : take_lane(worker, owned, reterr);
-    while (status == WEIR_RETRY && monotonic() < deadline
+    while (status == WEIR_RETRY && worker->settings.until_end && monotonic() < deadline
            && !atomic_load_explicit(worker->stop, memory_order_relaxed)) {
-        weir_log(WEIR_LOG_WARN, "lane %s cannot be taken yet: %s", owned->name_bytes, reterr->text);
+        cannot_take(worker, reterr);
         weir_writer_wait(worker->writer, RETAKE_MS);
         status = take_lane(worker, owned, reterr);
+    }
+    if (status == WEIR_RETRY && !worker->settings.until_end) {
+        cannot_take(worker, reterr);
+        drop_lane(owned); /* taken by retake_lanes, and read from there on, as soon as the store answers */
+        *ret_offset = -1;
+        return true;
     }
     if (status != WEIR_OK) {
         fail(worker, reterr);
@@ -234,6 +264,7 @@ static void give_up(struct weir_worker *worker, struct worker_lane *owned)
     weir_writer_abandon(worker->writer, false);
     worker->lanes[owned->partition] = NULL;
     worker->lane_count--;
+    atomic_store_explicit(&owned->gauges->is_ours, false, memory_order_relaxed); /* a figure on a page */
     weir_lane_free(owned->lane);
     free(owned);
 }
@@ -241,17 +272,31 @@ static void give_up(struct weir_worker *worker, struct worker_lane *owned)
 static void on_revoked(void *context, struct weir_slice topic, int32_t partition, bool lost)
 {
     struct weir_worker *worker = context;
-    struct worker_lane *owned = partition < PARTITIONS_MAX ? worker->lanes[partition] : NULL;
+    struct worker_lane *owned = partition < WEIR_PARTITIONS_MAX ? worker->lanes[partition] : NULL;
 
     (void)topic;
     if (!owned)
         return;
+    /* Lanes that are revoked one after the other share one time: many of them, and a store that is away, would keep a
+     * worker from stopping. */
+    if (monotonic() - worker->last_revoked > WEIR_SECOND)
+        worker->hand_over_deadline = monotonic() + worker->settings.hand_over;
     if (lost)
         owned->lane = weir_lane_free(owned->lane);
     bool is_whole = owned->lane && settle_lane(worker, owned);
     weir_log(WEIR_LOG_INFO, "lane %s %s", owned->name_bytes,
              is_whole ? "handed over, all written" : "given up; its next owner reads on from the stored cut");
     give_up(worker, owned);
+    worker->last_revoked = monotonic();
+}
+
+static void pause_lane(struct weir_worker *worker, struct worker_lane *owned, bool is_paused)
+{
+    if (is_paused && !owned->is_paused)
+        worker->source->ops->pause(worker->source, owned->partition);
+    else if (!is_paused && owned->is_paused)
+        worker->source->ops->resume(worker->source, owned->partition);
+    owned->is_paused = is_paused;
 }
 
 /* Lanes that were dropped are taken again once nothing of the old one is under way. */
@@ -263,13 +308,15 @@ static enum weir_status retake_lanes(struct weir_worker *worker, struct weir_err
             continue;
         enum weir_status status = take_lane(worker, owned, reterr);
         if (status == WEIR_RETRY) {
+            cannot_take(worker, reterr);
             owned->retake_at = monotonic() + RETAKE_MS * (WEIR_SECOND / 1000);
-            continue;
+            return WEIR_OK; /* the others would wait for the same store */
         }
         if (status == WEIR_OK)
             status = worker->source->ops->seek(worker->source, owned->partition, first_offset(owned), reterr);
         if (status != WEIR_OK)
             return status;
+        pause_lane(worker, owned, false);
     }
     return WEIR_OK;
 }
@@ -284,19 +331,26 @@ static bool is_wanted(const struct worker_lane *owned, const struct weir_message
 }
 
 static enum weir_status take_group(struct weir_worker *worker, struct weir_intake_item *items, size_t count,
-                                   struct weir_error *reterr)
+                                   int64_t clock, struct weir_error *reterr)
 {
-    int64_t now = weir_time_now();
+    int64_t now = weir_steady_clock_later(&worker->clock);
     enum weir_status status = WEIR_OK;
 
     for (size_t done = 0, taken = 0; done < count && (status == WEIR_OK || status == WEIR_AGAIN); done += taken) {
         status = weir_intake_take(worker->intake, items + done, count - done, now, &taken, reterr);
         if (status == WEIR_AGAIN)
             status = worker->quarantine->ops->flush(worker->quarantine, reterr) == WEIR_FATAL ? WEIR_FATAL : WEIR_OK;
+        /* Nobody waits for quarantine to have room again while the worker is to stop: the rest is read again. */
+        if (status == WEIR_OK && taken == 0 && atomic_load_explicit(worker->stop, memory_order_relaxed))
+            count = done;
     }
-    for (size_t i = 0; i < count && status == WEIR_OK; i++)
+    for (size_t i = 0; i < count && status == WEIR_OK; i++) {
+        struct worker_lane *owned = worker->lanes[items[i].message->partition];
         if (items[i].outcome == WEIR_OUTCOME_REJECTED)
-            worker->lanes[items[i].message->partition]->has_quarantined = true;
+            owned->has_quarantined = true;
+        else
+            owned->last_event = clock;
+    }
     return status;
 }
 
@@ -313,10 +367,9 @@ static enum weir_status take_messages(struct weir_worker *worker, const struct w
             struct worker_lane *owned = worker->lanes[messages[i].partition];
             if (!is_wanted(owned, &messages[i]))
                 continue;
-            owned->last_message = clock;
             items[group++] = (struct weir_intake_item){.lane = owned->lane, .message = &messages[i]};
         }
-        status = take_group(worker, items, group, reterr);
+        status = take_group(worker, items, group, clock, reterr);
     }
     return status == WEIR_OK ? WEIR_OK : WEIR_FATAL;
 }
@@ -324,42 +377,86 @@ static enum weir_status take_messages(struct weir_worker *worker, const struct w
 /* Pauses a lane whose changes pile up while no cut is free, and lets it go on when they are off. */
 static void press_back(struct weir_worker *worker, struct worker_lane *owned)
 {
-    bool is_full = weir_lane_unsealed(owned->lane) >= WEIR_UNSEALED_MAX && worker->free_count == 0;
+    size_t unsealed = weir_lane_unsealed(owned->lane);
 
-    if (is_full && !owned->is_paused) {
-        worker->source->ops->pause(worker->source, owned->partition);
-        owned->is_paused = true;
-        weir_log(WEIR_LOG_WARN, "lane %s paused: the window store is behind", owned->name_bytes);
-    } else if (owned->is_paused && weir_lane_unsealed(owned->lane) < WEIR_UNSEALED_MAX / 2) {
-        worker->source->ops->resume(worker->source, owned->partition);
-        owned->is_paused = false;
+    if (unsealed >= worker->settings.changes_max && worker->free_count == 0)
+        pause_lane(worker, owned, true);
+    else if (unsealed < worker->settings.changes_max / 2)
+        pause_lane(worker, owned, false);
+}
+
+/* A store that is just too slow pauses lanes many times a second: over is what has not been for a while. */
+static void tell_pressure(struct weir_worker *worker, uint32_t paused, int64_t now)
+{
+    if (paused > 0) {
+        weir_outage_begin(&worker->pressure, "lanes are paused", "the window store is behind, or away");
+        worker->last_pressed = now;
+    } else if (now - worker->last_pressed >= RELIEVED_MS * (WEIR_SECOND / 1000)) {
+        weir_outage_end(&worker->pressure, "all lanes are read");
     }
+}
+
+/* Which clock is right when they differ nobody knows: a time has passed, and is too early, only by both. */
+static void look_at_clock(struct weir_worker *worker)
+{
+    weir_steady_clock_look(&worker->clock, weir_time_now(), boot_time());
+    int64_t jump = weir_steady_clock_jump(&worker->clock);
+    if (llabs(jump) >= JUMP_SAID_MS * (WEIR_SECOND / 1000))
+        weir_outage_begin(
+            &worker->jump, "the system's clock jumped",
+            "idle lanes follow the earlier of it and the time that passed. If it was set right, a restart "
+            "of this worker makes them follow it at once");
+    else
+        weir_outage_end(&worker->jump, "the system's clock and the time that passed agree");
+    atomic_store_explicit(&worker->gauges.clock_jump, jump, memory_order_relaxed); /* a figure on a page */
 }
 
 static void tend_lanes(struct weir_worker *worker, bool is_end)
 {
-    int64_t now = monotonic(), wall = weir_time_now();
+    int64_t now = monotonic(), wall = weir_steady_clock_earlier(&worker->clock);
+    uint32_t paused = 0;
 
     for (int32_t i = 0; i < worker->partition_limit; i++) {
         struct worker_lane *owned = worker->lanes[i];
-        if (!owned || !owned->lane)
+        if (!owned)
             continue;
-        bool is_idle = now - owned->last_message >= worker->settings.idle
-                       && worker->source->ops->is_caught_up(worker->source, owned->partition);
-        if (is_end || is_idle)
-            weir_lane_idle(owned->lane, wall);
+        if (!owned->lane) { /* nothing of it is wanted yet */
+            pause_lane(worker, owned, true);
+            paused += weir_outage_is_on(&worker->gauges.store);
+            continue;
+        }
+        if (is_end || worker->source->ops->is_caught_up(worker->source, owned->partition))
+            owned->caught_up_at = wall;
+        if (is_end || now - owned->last_event >= worker->settings.idle)
+            weir_lane_idle(owned->lane, owned->caught_up_at);
         bool is_due = now - owned->last_seal >= worker->settings.flush_interval || is_end
-                      || weir_lane_unsealed(owned->lane) >= WEIR_UNSEALED_MAX;
+                      || weir_lane_unsealed(owned->lane) >= worker->settings.changes_max;
         if (is_due && weir_lane_has_changes(owned->lane))
             send_cut(worker, owned);
         press_back(worker, owned);
+        paused += owned->is_paused;
     }
+    tell_pressure(worker, paused, now);
 }
 
 static void set_gauge(_Atomic uint64_t *gauge, uint64_t value)
 {
     /* relaxed: a figure on a page, with no other memory hanging on it. */
     atomic_store_explicit(gauge, value, memory_order_relaxed);
+}
+
+static void show_lane(const struct weir_worker *worker, const struct worker_lane *owned)
+{
+    struct weir_lane_gauges *to = owned->gauges;
+    int64_t watermark = owned->lane ? weir_lane_state(owned->lane)->watermark : 0;
+    int64_t lag = worker->source ? worker->source->ops->lag(worker->source, owned->partition) : -1;
+
+    /* relaxed: figures on a page. */
+    atomic_store_explicit(&to->is_ours, true, memory_order_relaxed);
+    atomic_store_explicit(&to->is_paused, owned->is_paused, memory_order_relaxed);
+    atomic_store_explicit(&to->lag, lag, memory_order_relaxed);
+    atomic_store_explicit(&to->watermark, watermark, memory_order_relaxed);
+    set_gauge(&to->unsealed, owned->lane ? weir_lane_unsealed(owned->lane) : 0);
 }
 
 static void show_gauges(struct weir_worker *worker)
@@ -370,12 +467,15 @@ static void show_gauges(struct weir_worker *worker)
 
     for (int32_t i = 0; i < worker->partition_limit; i++) {
         const struct worker_lane *owned = worker->lanes[i];
-        if (!owned || !owned->lane)
+        if (!owned)
+            continue;
+        show_lane(worker, owned);
+        paused += owned->is_paused;
+        if (!owned->lane)
             continue;
         windows += weir_lane_windows(owned->lane);
         ids += weir_lane_ids(owned->lane);
         bytes += weir_lane_bytes(owned->lane);
-        paused += owned->is_paused;
         if (weir_lane_state(owned->lane)->watermark < watermark)
             watermark = weir_lane_state(owned->lane)->watermark;
     }
@@ -385,6 +485,7 @@ static void show_gauges(struct weir_worker *worker)
     set_gauge(&worker->gauges.lane_bytes, bytes);
     set_gauge(&worker->gauges.lanes_paused, paused);
     set_gauge(&worker->gauges.cuts_in_flight, worker->settings.cuts_max - worker->free_count);
+    set_gauge(&worker->gauges.quarantine_backlog, worker->quarantine->ops->backlog(worker->quarantine));
     set_gauge(&worker->gauges.bytes, counts->bytes);
     atomic_store_explicit(&worker->gauges.watermark, worker->lane_count ? watermark : 0, memory_order_relaxed);
     for (int i = 0; i < WEIR_OUTCOME_FULL; i++)
@@ -404,6 +505,7 @@ static bool has_fenced_lane(const struct weir_worker *worker)
 /* The end was reached: closes by the wall clock, writes all. true: everything stands in the store. */
 static bool end_lanes(struct weir_worker *worker)
 {
+    worker->hand_over_deadline = monotonic() + worker->settings.hand_over;
     tend_lanes(worker, true);
     for (int32_t i = 0; i < worker->partition_limit; i++)
         if (worker->lanes[i] && worker->lanes[i]->lane && !settle_lane(worker, worker->lanes[i]))
@@ -418,6 +520,8 @@ static enum weir_status step(struct weir_worker *worker, bool *ret_ended, struct
     enum weir_status status =
         worker->source->ops->poll(worker->source, POLL_MS, messages, WEIR_POLL_MESSAGES_MAX, &count, reterr);
 
+    weir_daemon_alive();
+    look_at_clock(worker);
     if (status == WEIR_OK || status == WEIR_AGAIN) {
         bool is_end = status == WEIR_AGAIN;
         status = take_messages(worker, messages, count, reterr);
@@ -451,6 +555,8 @@ enum weir_status weir_worker_run(struct weir_worker *worker, struct weir_source 
 
     worker->source = source;
     worker->stop = stop;
+    weir_intake_stop_on(worker->intake, stop);
+    weir_steady_clock_start(&worker->clock, weir_time_now(), boot_time());
     worker->writer = weir_writer_new(worker->writer_store, worker->quarantine, &worker->gauges);
     while (status == WEIR_OK && !is_ended && !atomic_load_explicit(stop, memory_order_relaxed))
         status = step(worker, &is_ended, reterr);
@@ -458,6 +564,7 @@ enum weir_status weir_worker_run(struct weir_worker *worker, struct weir_source 
         drop_all(worker); /* what went wrong may be in memory: write nothing more, the next owner reads again */
     /* Leaving the group revokes every partition, and that hands each lane over. */
     weir_source_free(source);
+    worker->source = NULL;
     worker->writer = weir_writer_free(worker->writer);
     if (status == WEIR_OK && worker->has_failed) {
         *reterr = worker->failure;
@@ -482,7 +589,9 @@ struct weir_worker *weir_worker_new(const struct weir_catalog *catalog, const st
     worker->writer_store = writer_store;
     worker->quarantine = quarantine;
     worker->intake = weir_intake_new(catalog, quarantine);
-    worker->lanes = weir_new_array(PARTITIONS_MAX, sizeof *worker->lanes);
+    worker->lanes = weir_new_array(WEIR_PARTITIONS_MAX, sizeof *worker->lanes);
+    worker->gauges.by_partition = weir_new_array(WEIR_PARTITIONS_MAX, sizeof *worker->gauges.by_partition);
+    worker->gauges.cuts_max = settings->cuts_max;
     for (uint32_t i = 0; i < settings->cuts_max; i++) {
         worker->flights[i].sealed = weir_sealed_cut_new();
         worker->free_flights[worker->free_count++] = &worker->flights[i];
@@ -503,6 +612,7 @@ struct weir_worker *weir_worker_free(struct weir_worker *worker)
     for (uint32_t i = 0; i < worker->settings.cuts_max; i++)
         weir_sealed_cut_free(worker->flights[i].sealed);
     weir_intake_free(worker->intake);
+    weir_worker_gauges_free(&worker->gauges);
     free(worker->lanes);
     free(worker);
     return NULL;

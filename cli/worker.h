@@ -15,18 +15,30 @@
 
 #include "aggregator/lane.h"
 #include "cli/intake.h"
+#include "cli/outage.h"
 
 struct weir_worker_settings {
     struct weir_lane_settings lane;
     int64_t flush_interval; /* ns: a lane with changes is sealed this often */
     int64_t idle;           /* ns without events, caught up: the lane follows the wall clock */
     uint32_t cuts_max;      /* cuts in flight, 1..WEIR_CUTS_MAX */
+    size_t changes_max;     /* changed windows and new ids of a lane that wait for a free cut: then it is paused */
+    int64_t hand_over;      /* ns: how long a revoked or stopping worker tries to write its last cuts; then the next
+                             * owner reads again */
     bool until_end;
 };
 
 enum {
     WEIR_CUTS_MAX = 64,
-    WEIR_UNSEALED_MAX = 262144, /* changed windows and new ids of a lane that wait for a free cut: then it is paused */
+    WEIR_PARTITIONS_MAX = 65536, /* of a topic */
+};
+
+/* Of one lane. */
+struct weir_lane_gauges {
+    char labels[WEIR_LANE_NAME_MAX + 8]; /* lane="events:3" */
+    _Atomic bool is_ours, is_paused;
+    _Atomic int64_t lag, watermark; /* offsets, -1: not known; ns */
+    _Atomic uint64_t unsealed;
 };
 
 /* Written by the worker's threads with relaxed atomics, read by anyone (metrics). */
@@ -37,7 +49,11 @@ struct weir_worker_gauges {
     _Atomic uint64_t rejections[WEIR_REASON_COUNT];
     _Atomic uint64_t bytes;
     _Atomic int64_t watermark; /* the lowest of this worker's lanes, ns */
-    _Atomic bool is_store_down;
+    _Atomic uint64_t cuts_max, quarantine_backlog;
+    _Atomic int64_t clock_jump; /* ns that the system's clock is ahead of the steady one */
+    struct weir_outage store, quarantine;
+    _Atomic(struct weir_lane_gauges *) *by_partition; /* WEIR_PARTITIONS_MAX; NULL: never ours */
+    _Atomic int32_t partition_limit;
 };
 
 struct weir_worker;

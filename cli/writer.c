@@ -3,10 +3,9 @@
 #include <pthread.h>
 #include <stdlib.h>
 
-#include "common/log.h"
 #include "common/ring.h"
 
-enum { RETRY_FIRST_MS = 20, RETRY_MOST_MS = 2000, WAIT_MS = 500, LOG_EVERY_RETRIES = 10 };
+enum { RETRY_FIRST_MS = 20, RETRY_MOST_MS = 2000, WAIT_MS = 500 };
 
 struct weir_writer {
     struct weir_window_store *store;
@@ -22,12 +21,21 @@ struct weir_writer {
 /* One attempt: records of quarantined events first, then the cut that says they were passed. */
 static enum weir_status write_once(struct weir_writer *writer, struct weir_flight *flight)
 {
+    static const char holding[] = "cuts cannot be written, holding everything and trying again";
     enum weir_status status = WEIR_OK;
 
     if (flight->has_quarantined)
         status = writer->quarantine->ops->flush(writer->quarantine, &flight->error);
-    if (status == WEIR_OK)
-        status = writer->store->ops->write_cut(writer->store, &flight->sealed->cut, &flight->error);
+    if (status == WEIR_RETRY || status == WEIR_AGAIN)
+        weir_outage_begin(&writer->gauges->quarantine, holding, flight->error.text);
+    if (status != WEIR_OK)
+        return status;
+    weir_outage_end(&writer->gauges->quarantine, "quarantine takes records");
+    status = writer->store->ops->write_cut(writer->store, &flight->sealed->cut, &flight->error);
+    if (status == WEIR_RETRY || status == WEIR_AGAIN)
+        weir_outage_begin(&writer->gauges->store, holding, flight->error.text);
+    else
+        weir_outage_end(&writer->gauges->store, "the window store takes cuts");
     return status;
 }
 
@@ -36,20 +44,14 @@ static enum weir_status write_flight(struct weir_writer *writer, struct weir_fli
     enum weir_status status;
     int pause = RETRY_FIRST_MS;
 
-    for (unsigned retries = 0; (status = write_once(writer, flight)) == WEIR_RETRY || status == WEIR_AGAIN; retries++) {
+    while ((status = write_once(writer, flight)) == WEIR_RETRY || status == WEIR_AGAIN) {
         /* relaxed: a flag that somebody looks at now and then; nothing hangs on its order. */
         if (atomic_load_explicit(&writer->is_abandoned, memory_order_relaxed))
             return WEIR_FENCED;
         atomic_fetch_add_explicit(&writer->gauges->cuts_retried, 1, memory_order_relaxed);
-        atomic_store_explicit(&writer->gauges->is_store_down, true, memory_order_relaxed);
-        if (retries % LOG_EVERY_RETRIES == 0)
-            weir_log(WEIR_LOG_WARN, "lane %.*s cannot be written, holding everything and trying again: %s",
-                     (int)flight->sealed->cut.lane.length, flight->sealed->cut.lane.data, flight->error.text);
         weir_bell_wait(&writer->work, pause);
         pause = pause * 2 < RETRY_MOST_MS ? pause * 2 : RETRY_MOST_MS;
     }
-    if (atomic_exchange_explicit(&writer->gauges->is_store_down, false, memory_order_relaxed))
-        weir_log(WEIR_LOG_INFO, "the window store answers again");
     return status;
 }
 

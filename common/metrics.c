@@ -12,7 +12,14 @@ struct metric {
     const char *name, *labels, *help;
     const _Atomic uint64_t *value;
     int64_t (*call)(void *context);
+    void (*rows)(const struct weir_metric_rows *to);
     void *context;
+};
+
+/* Where a row goes. */
+struct row_page {
+    FILE *file;
+    const char *name;
 };
 
 struct weir_metrics {
@@ -58,6 +65,20 @@ void weir_metrics_add_call(struct weir_metrics *metrics, enum weir_metric_type t
         (struct metric){.type = type, .name = name, .labels = labels, .help = help, .call = call, .context = context});
 }
 
+void weir_metrics_add_rows(struct weir_metrics *metrics, enum weir_metric_type type, const char *name, const char *help,
+                           void (*rows)(const struct weir_metric_rows *to), void *context)
+{
+    add(metrics,
+        (struct metric){.type = type, .name = name, .labels = "", .help = help, .rows = rows, .context = context});
+}
+
+static void print_row(void *page, const char *labels, int64_t value)
+{
+    const struct row_page *to = page;
+
+    fprintf(to->file, "%s{%s} %" PRId64 "\n", to->name, labels, value);
+}
+
 char *weir_metrics_page(const struct weir_metrics *metrics)
 {
     char *text = NULL;
@@ -71,7 +92,10 @@ char *weir_metrics_page(const struct weir_metrics *metrics)
             fprintf(page, "# HELP %s %s\n# TYPE %s %s\n", metric->name, metric->help, metric->name,
                     metric->type == WEIR_METRIC_COUNTER ? "counter" : "gauge");
         const char *open = *metric->labels ? "{" : "", *close = *metric->labels ? "}" : "";
-        if (metric->call)
+        struct row_page rows = {page, metric->name};
+        if (metric->rows)
+            metric->rows(&(struct weir_metric_rows){metric->context, print_row, &rows});
+        else if (metric->call)
             fprintf(page, "%s%s%s%s %" PRId64 "\n", metric->name, open, metric->labels, close,
                     metric->call(metric->context));
         else /* relaxed: a figure by itself */

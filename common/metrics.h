@@ -32,6 +32,15 @@ void weir_metrics_add(struct weir_metrics *metrics, enum weir_metric_type type, 
 void weir_metrics_add_call(struct weir_metrics *metrics, enum weir_metric_type type, const char *name,
                            const char *labels, const char *help, int64_t (*call)(void *context), void *context);
 
+/* A figure of many things, each a row with labels of its own: `rows` calls emit for each, on the server's thread. */
+struct weir_metric_rows {
+    void *context;
+    void (*emit)(void *page, const char *labels, int64_t value);
+    void *page;
+};
+void weir_metrics_add_rows(struct weir_metrics *metrics, enum weir_metric_type type, const char *name, const char *help,
+                           void (*rows)(const struct weir_metric_rows *to), void *context);
+
 /* listen: "HOST:PORT" (HOST an IPv4 address or "localhost"), or "off". port 0: any free one; *ret_port (may be NULL) is
  * the one. */
 enum weir_status weir_metrics_open(struct weir_metrics *metrics, const char *listen, uint16_t *ret_port,

@@ -23,6 +23,8 @@ struct weir_quarantine_ops {
                             const struct weir_rejection *why, struct weir_error *reterr);
     /* Returns when all records put before are durable (acknowledged by Kafka; written and fsynced to the file). */
     enum weir_status (*flush)(struct weir_quarantine *quarantine, struct weir_error *reterr);
+    /* Records that were put and are not durable yet, as far as that is known. Any thread. */
+    uint64_t (*backlog)(const struct weir_quarantine *quarantine);
     void (*free)(struct weir_quarantine *quarantine);
 };
 

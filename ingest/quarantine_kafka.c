@@ -115,6 +115,11 @@ static enum weir_status flush(struct weir_quarantine *self, struct weir_error *r
     return WEIR_OK;
 }
 
+static uint64_t backlog(const struct weir_quarantine *self)
+{
+    return (uint64_t)rd_kafka_outq_len(((const struct kafka_quarantine *)self)->handle);
+}
+
 static void free_quarantine(struct weir_quarantine *self)
 {
     struct kafka_quarantine *quarantine = (struct kafka_quarantine *)self;
@@ -128,9 +133,14 @@ static void free_quarantine(struct weir_quarantine *self)
 enum weir_status weir_quarantine_kafka_open(const struct weir_kafka_settings *settings, const char *topic,
                                             struct weir_quarantine **ret_quarantine, struct weir_error *reterr)
 {
-    static const struct weir_quarantine_ops ops = {.put = put, .flush = flush, .free = free_quarantine};
-    static const struct weir_kafka_pair defaults[] = {
-        {"compression.type", "lz4"}, {"linger.ms", "20"}, {"client.id", "weir-quarantine"}, {NULL, NULL}};
+    static const struct weir_quarantine_ops ops = {
+        .put = put, .flush = flush, .backlog = backlog, .free = free_quarantine};
+    static const struct weir_kafka_pair defaults[] = {{"compression.type", "lz4"},
+                                                      {"linger.ms", "20"},
+                                                      {"queue.buffering.max.messages", "100000"},
+                                                      {"queue.buffering.max.kbytes", "65536"},
+                                                      {"client.id", "weir-quarantine"},
+                                                      {NULL, NULL}};
     /* No time-out: a broker that stays away holds the lane's cut back instead of losing the record. */
     static const struct weir_kafka_pair owned[] = {
         {"enable.idempotence", "true"}, {"message.timeout.ms", "0"}, {NULL, NULL}};

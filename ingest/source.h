@@ -66,9 +66,12 @@ struct weir_source_ops {
     enum weir_status (*seek)(struct weir_source *source, int32_t partition, int64_t offset, struct weir_error *reterr);
     /* For lag monitors only: everything below next_offset is durable. May be asynchronous. */
     void (*mark_durable)(struct weir_source *source, int32_t partition, int64_t next_offset);
-    /* True when every message that existed at the last look has been returned (a lane that is idle may then follow the
-     * wall clock). */
+    /* True when every message that existed at the last look has been returned, and the look was a moment ago (a lane
+     * that is idle may then follow the wall clock): not while the brokers are away. */
     bool (*is_caught_up)(struct weir_source *source, int32_t partition);
+    /* How many offsets of the partition are yet to be returned, as far as the last fetch told; -1: not known, or not
+     * ours. Asks nobody. */
+    int64_t (*lag)(struct weir_source *source, int32_t partition);
     void (*free)(struct weir_source *source);
 };
 
@@ -103,9 +106,6 @@ struct weir_kafka_settings {
 enum weir_status weir_source_kafka_open(const struct weir_kafka_settings *settings,
                                         const struct weir_source_listener *listener, struct weir_source **ret_source,
                                         struct weir_error *reterr);
-/* How many offsets of the partition are yet to be returned, as far as the last fetch told; -1: not known, or not ours.
- * The polling thread only; asks nobody. */
-int64_t weir_source_kafka_lag(const struct weir_source *source, int32_t partition);
 /* Librdkafka's own properties that weir sets and nobody may override, for --help and the README. NULL-terminated pairs.
  */
 extern const char *const weir_kafka_owned_properties[];

@@ -217,6 +217,12 @@ static bool is_caught_up(struct weir_source *source, int32_t partition)
     return !self->stream && self->next_path == self->path_count;
 }
 
+static int64_t lag(struct weir_source *source, int32_t partition)
+{
+    (void)source, (void)partition;
+    return -1; /* lines are not counted ahead */
+}
+
 static void free_file(struct weir_source *source)
 {
     struct file_source *self = (struct file_source *)source;
@@ -237,6 +243,7 @@ static const struct weir_source_ops file_ops = {
     .seek = seek_file,
     .mark_durable = mark_durable,
     .is_caught_up = is_caught_up,
+    .lag = lag,
     .free = free_file,
 };
 

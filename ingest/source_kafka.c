@@ -16,7 +16,6 @@ enum {
     REACH_MS = 30000,
     SEEK_MS = 30000, /* librdkafka may take this long until it can seek */
     SLICE_MS = 100,  /* of a wait for messages: in between, what a rebalance left to do is done */
-    COMPLAIN_MS = 10000,
     JOIN_MS = 5000,
 };
 
@@ -115,7 +114,7 @@ static bool take_message(struct kafka_source *source, const rd_kafka_message_t *
     if (!partition->is_ours || partition->must_seek || from->offset < partition->position)
         return false;
     partition->position = from->offset + 1;
-    partition->is_eof = false;
+    partition->is_eof = partition->is_end_old = false;
     if (source->until_end && from->offset >= partition->end)
         return false;
     partition->delivered = from->offset + 1;
@@ -173,6 +172,7 @@ static enum weir_status take_notice(struct kafka_source *source, const rd_kafka_
         if (!partition || partition->must_seek || !partition->is_ours || from->offset < partition->position)
             return WEIR_OK;
         partition->is_eof = true;
+        partition->is_end_old = false;
         partition->position = from->offset;
         return WEIR_OK;
     case RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET:
@@ -216,8 +216,9 @@ static void fetch(struct kafka_source *source, int timeout_ms, size_t max)
         }
     }
     source->held_count = got > 0 ? (size_t)got : 0;
-    if (source->held_count > 0)
-        source->down_since = 0;
+    for (size_t i = 0; i < source->held_count && source->down_since; i++)
+        if (!source->held[i]->err)
+            weir_kafka_brokers_are_back(source);
 }
 
 /* Tells librdkafka where to read, for partitions that came to us or were sought. */
@@ -369,15 +370,7 @@ static enum weir_status seek_partition(struct weir_source *self, int32_t number,
     return WEIR_OK;
 }
 
-static bool is_caught_up(struct weir_source *self, int32_t number)
-{
-    struct kafka_source *source = (struct kafka_source *)self;
-    const struct kafka_partition *partition = weir_kafka_partition_of(source, number);
-
-    return partition->is_eof || (source->until_end && partition->is_ours && partition->position >= partition->end);
-}
-
-int64_t weir_source_kafka_lag(const struct weir_source *self, int32_t number)
+static int64_t lag(struct weir_source *self, int32_t number)
 {
     const struct kafka_source *source = (const struct kafka_source *)self;
     int64_t low, high;
@@ -391,6 +384,19 @@ int64_t weir_source_kafka_lag(const struct weir_source *self, int32_t number)
         return -1;
     int64_t position = partition->position >= 0 ? partition->position : low;
     return position < 0 ? -1 : high > position ? high - position : 0;
+}
+
+static bool is_caught_up(struct weir_source *self, int32_t number)
+{
+    struct kafka_source *source = (struct kafka_source *)self;
+    const struct kafka_partition *partition = weir_kafka_partition_of(source, number);
+
+    if (source->until_end && partition->is_ours && partition->position >= partition->end)
+        return true;
+    if (source->down_since || partition->is_paused || partition->must_seek)
+        return false;
+    /* Brokers tell the end only when a fetch comes back empty: never, while something trickles in. */
+    return partition->is_eof || (!partition->is_end_old && lag(self, number) == 0);
 }
 
 /* A member that has no id yet cannot take leave, and the group would wait for it until its session times out. */
@@ -488,6 +494,7 @@ enum weir_status weir_source_kafka_open(const struct weir_kafka_settings *settin
         .seek = seek_partition,
         .mark_durable = mark_durable,
         .is_caught_up = is_caught_up,
+        .lag = lag,
         .free = free_source,
     };
     struct kafka_source *source = weir_new(sizeof *source);
@@ -496,7 +503,6 @@ enum weir_status weir_source_kafka_open(const struct weir_kafka_settings *settin
     source->listener = *listener;
     source->until_end = settings->until_end;
     source->reach_ms = settings->reach_ms ? settings->reach_ms : REACH_MS;
-    source->last_complaint = -COMPLAIN_MS;
     source->topic = weir_copy_text(settings->topic, strlen(settings->topic));
     source->brokers = weir_copy_text(settings->brokers, strlen(settings->brokers));
     enum weir_status status = open_consumer(source, settings, reterr);

@@ -8,7 +8,8 @@ enum {
     ASK_MS = 2500,  /* one question of several tries */
     PROBE_MS = 100, /* is anybody there again? */
     END_CHECK_MS = 250,
-    COMPLAIN_MS = 10000,
+    PROBE_EVERY_MS = 1000,
+    COMPLAIN_MS = 60000,
 };
 
 /* 1. brokers that do not answer
@@ -34,19 +35,37 @@ void weir_kafka_on_error(rd_kafka_t *handle, int code, const char *reason, void 
     weir_log(WEIR_LOG_DEBUG, "kafka: %s (%s)", reason, rd_kafka_err2name((rd_kafka_resp_err_t)code));
 }
 
-/* Says every ten seconds that nobody answers, until somebody does. */
+/* What was the end before they went may be it no longer: each partition is sought again, and librdkafka then tells
+ * its end anew. */
+void weir_kafka_brokers_are_back(struct kafka_source *source)
+{
+    if (source->last_complaint >= source->down_since)
+        weir_log(WEIR_LOG_INFO, "Kafka at %s answers again, after %lld s", source->brokers,
+                 (long long)(weir_kafka_now_ms() - source->down_since) / 1000);
+    source->down_since = 0;
+    for (int32_t i = 0; i < source->partition_count; i++) {
+        struct kafka_partition *partition = &source->partitions[i];
+        partition->is_end_old = true;
+        if (!partition->is_ours || !partition->is_eof)
+            continue;
+        partition->is_eof = false;
+        weir_kafka_demand_seek(source, partition);
+    }
+}
+
+/* Looks every second whether somebody answers; says once that nobody does, and every minute from then on. */
 void weir_kafka_watch_brokers(struct kafka_source *source)
 {
     const struct rd_kafka_metadata *metadata;
     struct weir_error error;
     int64_t now = weir_kafka_now_ms();
 
-    if (!source->down_since || now - source->last_complaint < COMPLAIN_MS)
+    if (!source->down_since || now - source->last_probe < PROBE_EVERY_MS)
         return;
-    source->last_complaint = now;
+    source->last_probe = now;
     if (rd_kafka_metadata(source->handle, 0, NULL, &metadata, PROBE_MS) == RD_KAFKA_RESP_ERR_NO_ERROR) {
         rd_kafka_metadata_destroy(metadata);
-        source->down_since = 0;
+        weir_kafka_brokers_are_back(source);
         return;
     }
     if (source->until_end && now - source->down_since >= source->reach_ms) {
@@ -55,6 +74,9 @@ void weir_kafka_watch_brokers(struct kafka_source *source)
         weir_kafka_give_up(source, &error);
         return;
     }
+    if (source->last_complaint >= source->down_since && now - source->last_complaint < COMPLAIN_MS)
+        return;
+    source->last_complaint = now;
     weir_log(WEIR_LOG_WARN, "Kafka at %s does not answer (%s); trying on", source->brokers, source->last_reason);
 }
 

@@ -127,7 +127,9 @@ void weir_kafka_on_rebalance(rd_kafka_t *handle, rd_kafka_resp_err_t what, rd_ka
 {
     struct kafka_source *source = context;
 
-    source->is_cooperative = strcmp(rd_kafka_rebalance_protocol(handle), "COOPERATIVE") == 0;
+    const char *protocol = rd_kafka_rebalance_protocol(handle);
+    if (protocol) /* NULL: librdkafka is too busy, or closing, to say; it does not change within a group */
+        source->is_cooperative = strcmp(protocol, "COOPERATIVE") == 0;
     source->has_rebalanced = true;
     for (int32_t i = 0; i < source->partition_count; i++)
         source->partitions[i].is_fresh = false;

@@ -12,7 +12,8 @@ enum {
 
 struct kafka_partition {
     bool is_ours;
-    bool is_eof; /* nothing was there at the last look */
+    bool is_eof;     /* nothing was there at the last look */
+    bool is_end_old; /* brokers were away: nothing was heard since of where the partition ends */
     bool is_paused;
     bool is_fresh;      /* assigned in this batch, and nothing of it has been seen or taken back */
     bool must_seek;     /* what arrives is not wanted until librdkafka has been told to read from position */
@@ -46,7 +47,7 @@ struct kafka_source {
     struct weir_header *headers;
     size_t header_count, header_room;
     int64_t next_commit, last_commit, last_end_check, last_poll; /* monotonic ms */
-    int64_t down_since, last_complaint;                          /* monotonic ms; down_since 0: brokers answer */
+    int64_t down_since, last_probe, last_complaint;              /* monotonic ms; down_since 0: brokers answer */
     char last_reason[256];                                       /* why they do not */
     bool is_ended;
     bool has_failed;
@@ -72,7 +73,8 @@ void weir_kafka_on_rebalance(rd_kafka_t *handle, rd_kafka_resp_err_t what, rd_ka
 
 /* source_kafka_end.c */
 void weir_kafka_on_error(rd_kafka_t *handle, int code, const char *reason, void *context);
-void weir_kafka_watch_brokers(struct kafka_source *source); /* says every ten seconds that nobody answers */
+void weir_kafka_watch_brokers(struct kafka_source *source); /* says that nobody answers, and that somebody does again */
+void weir_kafka_brokers_are_back(struct kafka_source *source);
 /* until_end: asks where the topic ends now. WEIR_REJECT: no such topic. WEIR_FATAL: nobody answers. */
 enum weir_status weir_kafka_find_ends(struct kafka_source *source, struct weir_error *reterr);
 bool weir_kafka_is_at_end(struct kafka_source *source); /* and so are the other workers */

@@ -1,11 +1,9 @@
 #include "rater/claims.h"
 
-#include <libpq-fe.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* The first half of every lock's key: "weir" in ASCII, so that other users of the database do not meet our locks. */
-#define LOCK_CLASS "2003132786"
+#include "rater/postgres.h"
 
 struct weir_claims {
     char *url;
@@ -40,16 +38,17 @@ static enum weir_status call(struct weir_claims *claims, const char *sql, struct
         PQfinish(claims->connection);
         claims->connection = NULL;
     }
+    enum weir_status status = WEIR_OK;
     if (!claims->connection)
-        claims->connection = PQconnectdb(claims->url);
+        claims->connection = weir_postgres_connect(claims->url, "weir rater, claims", &status, reterr);
+    if (!claims->connection)
+        return status;
     PGresult *result = PQexecParams(claims->connection, sql, 1, NULL, values, lengths, formats, 0);
-    bool is_good = PQresultStatus(result) == PGRES_TUPLES_OK && PQntuples(result) == 1;
-    if (is_good)
-        *ret_answer = PQgetvalue(result, 0, 0)[0] == 't';
-    else
-        (void)weir_fail(reterr, WEIR_RETRY, "PostgreSQL: %s", PQerrorMessage(claims->connection));
+    if (PQresultStatus(result) != PGRES_TUPLES_OK || PQntuples(result) != 1)
+        return weir_postgres_failed(claims->connection, result, "sharing lanes with other raters", reterr);
+    *ret_answer = PQgetvalue(result, 0, 0)[0] == 't';
     PQclear(result);
-    return is_good ? WEIR_OK : WEIR_RETRY;
+    return WEIR_OK;
 }
 
 enum weir_status weir_claims_try(struct weir_claims *claims, struct weir_slice name, bool *ret_is_ours,
@@ -58,13 +57,14 @@ enum weir_status weir_claims_try(struct weir_claims *claims, struct weir_slice n
     /* A session may take one lock several times and must then give it back as often: ask first whether it is held. */
     return call(claims,
                 "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()"
-                "  AND classid::bigint = " LOCK_CLASS " AND objid::bigint = (hashtext($1::text)::bigint & 4294967295))"
-                " OR pg_try_advisory_lock(" LOCK_CLASS ", hashtext($1::text))",
+                "  AND classid::bigint = " WEIR_LOCK_CLASS
+                " AND objid::bigint = (hashtext($1::text)::bigint & 4294967295))"
+                " OR pg_try_advisory_lock(" WEIR_LOCK_CLASS ", hashtext($1::text))",
                 name, ret_is_ours, reterr);
 }
 
 enum weir_status weir_claims_release(struct weir_claims *claims, struct weir_slice name, struct weir_error *reterr)
 {
     bool was_ours;
-    return call(claims, "SELECT pg_advisory_unlock(" LOCK_CLASS ", hashtext($1::text))", name, &was_ours, reterr);
+    return call(claims, "SELECT pg_advisory_unlock(" WEIR_LOCK_CLASS ", hashtext($1::text))", name, &was_ours, reterr);
 }

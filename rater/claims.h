@@ -17,7 +17,8 @@ struct weir_claims;
 /* url: any libpq connection string. Connects at the first try. */
 struct weir_claims *weir_claims_new(const char *url);
 struct weir_claims *weir_claims_free(struct weir_claims *claims); /* releases all; NULL in, NULL out */
-/* *ret_is_ours: the claim is held now (it may have been before). WEIR_RETRY: PostgreSQL cannot be reached. */
+/* *ret_is_ours: the claim is held now (it may have been before). WEIR_RETRY: PostgreSQL cannot be reached, or not now.
+ */
 enum weir_status weir_claims_try(struct weir_claims *claims, struct weir_slice name, bool *ret_is_ours,
                                  struct weir_error *reterr);
 enum weir_status weir_claims_release(struct weir_claims *claims, struct weir_slice name, struct weir_error *reterr);

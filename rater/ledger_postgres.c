@@ -142,7 +142,7 @@ static enum weir_status load(struct weir_ledger *self, struct weir_state *state,
         status = make_partitions(ledger, state, reterr);
     /* Read committed: what is read after the customers' locks are held must be what their last holder committed. */
     if (status == WEIR_OK && !ledger->in_transaction) {
-        status = weir_postgres_run(ledger->connection, "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE",
+        status = weir_postgres_run(ledger->connection, "BEGIN ISOLATION LEVEL READ COMMITTED",
                                    "beginning a transaction", reterr);
         ledger->in_transaction = status == WEIR_OK;
     }

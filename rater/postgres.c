@@ -82,21 +82,33 @@ enum weir_status weir_postgres_failed(PGconn *connection, PGresult *result, cons
 /* 2. connecting ------------------------------------------------------------------------------------------------------
  */
 
-/* Before a session there is no SQLSTATE, only words: what the server itself refused will not pass by waiting. */
+/* Before a session there is no SQLSTATE, only words. These a person has to mend; everything else passes: a server that
+ * starts, stops, recovers, is full, or says it in another language. */
+static bool is_refused(const char *text)
+{
+    static const char *const refusals[] = {"authentication failed", "no pg_hba.conf entry",    "does not exist",
+                                           "permission denied",     "not permitted to log in", "no password supplied"};
+
+    for (size_t i = 0; i < sizeof refusals / sizeof *refusals; i++)
+        if (strstr(text, refusals[i]))
+            return true;
+    return false;
+}
+
 static enum weir_status connect_failed(PGconn *connection, const char *url, struct weir_error *reterr)
 {
     char shown[WEIR_SETTING_TEXT_MAX];
     const char *text = PQerrorMessage(connection);
-    bool is_refused = strstr(text, "FATAL:") && !strstr(text, "starting up") && !strstr(text, "shutting down")
-                      && !strstr(text, "recovery") && !strstr(text, "too many")
-                      && !strstr(text, "remaining connection");
-    enum weir_status status = is_refused ? WEIR_FATAL : WEIR_RETRY;
+    enum weir_status status = is_refused(text) ? WEIR_FATAL : WEIR_RETRY;
 
     return weir_fail(reterr, status, "PostgreSQL at %s: %.*s; check WEIR_POSTGRES_URL, and that the server runs",
                      weir_url_redact(url, shown), line_length(text), text);
 }
 
+/* A commit that the server may forget in a crash is none: the window is off Redis' list of work by then, and nothing
+ * would rate it again. What is stricter than `on` stays. */
 static const char session[] =
+    "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off';"
     "SET client_encoding = 'UTF8'; SET timezone = 'UTC'; SET search_path = pg_catalog, pg_temp;"
     "SET client_min_messages = warning; SET lock_timeout = '2min'; SET idle_in_transaction_session_timeout = '10min'";
 

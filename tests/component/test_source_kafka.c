@@ -404,16 +404,16 @@ Test(source_kafka, what_is_durable_is_committed_for_lag_monitors)
     kafka_fill(topic, 0, 0, 100);
     struct weir_kafka_settings settings = settings_of(topic, quick);
     start(&worker, &store, &settings);
-    cr_expect_eq(weir_source_kafka_lag(worker.source, 0), -1);
+    cr_expect_eq(worker.source->ops->lag(worker.source, 0), -1);
     UNTIL(worker.seen == 60, step(&worker, 50, 60 - (size_t)worker.seen));
-    cr_expect_eq(weir_source_kafka_lag(worker.source, 0), 40);
-    cr_expect_eq(weir_source_kafka_lag(worker.source, 7), -1);
+    cr_expect_eq(worker.source->ops->lag(worker.source, 0), 40);
+    cr_expect_eq(worker.source->ops->lag(worker.source, 7), -1);
     worker.source->ops->mark_durable(worker.source, 0, 50);
     UNTIL(committed(topic, 0) == 50, worker.source->ops->pause(worker.source, 0), step(&worker, 50, 1));
     worker.source->ops->resume(worker.source, 0);
     UNTIL(worker.source->ops->is_caught_up(worker.source, 0), step(&worker, 50, 100));
     cr_expect_eq(worker.seen, 100);
-    cr_expect_eq(weir_source_kafka_lag(worker.source, 0), 0);
+    cr_expect_eq(worker.source->ops->lag(worker.source, 0), 0);
     kafka_fill(topic, 0, 100, 5); /* new messages end it, and end again */
     UNTIL(worker.seen == 105, step(&worker, 50, 100));
     UNTIL(worker.source->ops->is_caught_up(worker.source, 0), step(&worker, 50, 100));

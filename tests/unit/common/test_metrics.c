@@ -92,6 +92,32 @@ Test(metrics, page_is_prometheus_text)
     weir_metrics_free(metrics);
 }
 
+static void two_lanes(const struct weir_metric_rows *to)
+{
+    to->emit(to->page, "lane=\"events:0\"", *(int64_t *)to->context);
+    to->emit(to->page, "lane=\"events:11\"", -1);
+}
+
+static void no_lane(const struct weir_metric_rows *to)
+{
+    (void)to;
+}
+
+Test(metrics, rows_that_come_and_go)
+{
+    struct weir_metrics *metrics = weir_metrics_new();
+    int64_t lag = 42;
+
+    weir_metrics_add_rows(metrics, WEIR_METRIC_GAUGE, "weir_lane_lag", "Behind.", two_lanes, &lag);
+    weir_metrics_add_rows(metrics, WEIR_METRIC_GAUGE, "weir_lane_paused", "Paused.", no_lane, NULL);
+    char *page = weir_metrics_page(metrics);
+    cr_assert_str_eq(page, "# HELP weir_lane_lag Behind.\n# TYPE weir_lane_lag gauge\n"
+                           "weir_lane_lag{lane=\"events:0\"} 42\nweir_lane_lag{lane=\"events:11\"} -1\n"
+                           "# HELP weir_lane_paused Paused.\n# TYPE weir_lane_paused gauge\n");
+    free(page);
+    weir_metrics_free(metrics);
+}
+
 Test(metrics, health_readiness_and_nothing_else)
 {
     struct weir_metrics *metrics = open_page(weir_metrics_new());
