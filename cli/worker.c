@@ -17,6 +17,8 @@ enum {
     TAKE_TRIES_MS = 20000, /* until_end only; else it waits for as long as it takes */
     RELIEVED_MS = 5000,    /* no lane was paused for so long: back-pressure is over */
     JUMP_SAID_MS = 60000,  /* a clock that is off by less is not worth a line */
+    LOOK_MS = 5000,        /* a lane without changes sends an empty cut so often: else a store that came back older would
+                              be noticed only with the next event */
 };
 
 /* One partition that is ours. */
@@ -431,7 +433,8 @@ static void tend_lanes(struct weir_worker *worker, bool is_end)
             weir_lane_idle(owned->lane, owned->caught_up_at);
         bool is_due = now - owned->last_seal >= worker->settings.flush_interval || is_end
                       || weir_lane_unsealed(owned->lane) >= worker->settings.changes_max;
-        if (is_due && weir_lane_has_changes(owned->lane))
+        bool must_look = owned->in_flight == 0 && now - owned->last_seal >= LOOK_MS * (WEIR_SECOND / 1000);
+        if ((is_due && weir_lane_has_changes(owned->lane)) || must_look)
             send_cut(worker, owned);
         press_back(worker, owned);
         paused += owned->is_paused;
