@@ -110,7 +110,9 @@ static enum weir_status connect_failed(PGconn *connection, const char *url, stru
 static const char session[] =
     "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off';"
     "SET client_encoding = 'UTF8'; SET timezone = 'UTC'; SET search_path = pg_catalog, pg_temp;"
-    "SET client_min_messages = warning; SET lock_timeout = '2min'; SET idle_in_transaction_session_timeout = '10min'";
+    "SET client_min_messages = warning; SET lock_timeout = '2min'; SET idle_in_transaction_session_timeout = '10min';"
+    /* The server, too, notices within a minute that we vanished: until then our locks keep others from our work. */
+    "SET tcp_keepalives_idle = 30; SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 3";
 
 /* A url that cannot be read will not be readable later. */
 static bool is_readable(const char *url, struct weir_error *reterr)
