@@ -231,9 +231,12 @@ def _parse(text):
     return instants.parse_rfc3339(text) // instants.NS
 
 
-def _span(rng, pipeline):
+def _span(rng, pipeline, within):
     """Where in time the case plays: often around a month's end, a leap day or a change of the clock."""
-    if pipeline:  # in the past, and all cases within the accepted lateness of each other
+    if within:
+        first, last = within
+        anchors = [at for at in range(first - first % 86400, last, 86400) if at >= first]
+    elif pipeline:  # in the past, and all cases within the accepted lateness of each other
         first, last = _parse("2025-03-01T00:00:00Z"), _parse("2025-11-20T00:00:00Z")
         anchors = [_parse(f"2025-{month:02d}-01T00:00:00Z") for month in range(4, 12)] + [
             _parse("2025-03-30T00:00:00Z"), _parse("2025-04-25T00:00:00Z"), _parse("2025-10-26T00:00:00Z")]
@@ -248,9 +251,10 @@ def _span(rng, pipeline):
     return start, max(start + 3600, min(last, start + length))
 
 
-def random_shape(rng, prefix="", pipeline=False):
-    """A catalog and what its events are made from. With `pipeline` all lies in 2025, within 300 days."""
-    start, end = _span(rng, pipeline)
+def random_shape(rng, prefix="", pipeline=False, within=None):
+    """A catalog and what its events are made from. With `pipeline` all lies in 2025, within 300 days; or `within` two
+    instants, in seconds."""
+    start, end = _span(rng, pipeline, within)
     windows = rng.choice((("1m", "5m"), ("15m", "1h"), ("1h",), ("1h", "1d"), ("1d",), ("5m", "15m", "1h", "1d", "1mo"), ("1mo", "1h")))
     if end - start > 86400 * 20:
         windows = tuple(w for w in windows if w not in ("1m", "5m")) or ("15m",)
