@@ -52,6 +52,8 @@ struct weir_worker {
     struct worker_lane **lanes; /* by partition; NULL: not ours */
     uint32_t lane_count;
     int32_t partition_limit; /* above the highest partition that was ever ours */
+    int32_t first_lane; /* the first that found no free cut: it is the first to be asked next time, or those before it
+                           would take every cut that comes back */
     uint64_t generations;
     struct weir_steady_clock clock;
     struct weir_outage pressure, jump;
@@ -417,8 +419,11 @@ static void tend_lanes(struct weir_worker *worker, bool is_end)
 {
     int64_t now = monotonic(), wall = weir_steady_clock_earlier(&worker->clock);
     uint32_t paused = 0;
+    int32_t first = worker->first_lane;
+    bool is_short = false;
 
-    for (int32_t i = 0; i < worker->partition_limit; i++) {
+    for (int32_t n = 0; n < worker->partition_limit; n++) {
+        int32_t i = (first + n) % worker->partition_limit;
         struct worker_lane *owned = worker->lanes[i];
         if (!owned)
             continue;
@@ -434,8 +439,11 @@ static void tend_lanes(struct weir_worker *worker, bool is_end)
         bool is_due = now - owned->last_seal >= worker->settings.flush_interval || is_end
                       || weir_lane_unsealed(owned->lane) >= worker->settings.changes_max;
         bool must_look = owned->in_flight == 0 && now - owned->last_seal >= LOOK_MS * (WEIR_SECOND / 1000);
-        if ((is_due && weir_lane_has_changes(owned->lane)) || must_look)
-            send_cut(worker, owned);
+        bool wants_cut = (is_due && weir_lane_has_changes(owned->lane)) || must_look;
+        if (wants_cut && !send_cut(worker, owned) && !is_short) {
+            worker->first_lane = i;
+            is_short = true;
+        }
         press_back(worker, owned);
         paused += owned->is_paused;
     }

@@ -15,6 +15,7 @@ import threading
 import time
 import urllib.parse
 
+import confluent_kafka
 import confluent_kafka.admin
 import psycopg2
 import redis
@@ -115,6 +116,17 @@ class Kafka(Instance):
     def make_topic(self, name, partitions):
         made = self.admin.create_topics([confluent_kafka.admin.NewTopic(name, partitions, 1)], request_timeout=PATIENCE)
         made[name].result(PATIENCE)
+
+    def messages(self, topic):
+        """How many there are; 0 when there is no such topic."""
+        consumer = confluent_kafka.Consumer({"bootstrap.servers": self.brokers, "group.id": "chaos-reader", "log_level": 0})
+        try:
+            found = consumer.list_topics(timeout=PATIENCE).topics.get(topic)
+            ends = [consumer.get_watermark_offsets(confluent_kafka.TopicPartition(topic, n), timeout=PATIENCE)
+                    for n in (found.partitions if found else ())]
+            return sum(high - low for low, high in ends)
+        finally:
+            consumer.close()
 
     def drop_topics(self, names):
         for future in self.admin.delete_topics(names, request_timeout=PATIENCE).values():

@@ -125,6 +125,37 @@ def test_a_schedule_is_a_function_of_its_seed():
     assert schedule.workload(schedule.make(7, 2025))[1] == schedule.workload(schedule.make(7, 2025))[1]
 
 
+# Schedules made by hand, for what random ones have found.
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory):
+    servers = trial.JobServers(tmp_path_factory.mktemp("chaos"))
+    yield servers
+    servers.remove()
+
+
+def run_by_hand(servers, folder, actions, **settings):
+    made = schedule.make(1)
+    made.partitions, made.ingests, made.raters, made.seconds = 5, 1, 1, 2
+    made.settings.update({"WEIR_IDLE": "300ms", "WEIR_FLUSH_INTERVAL": "100ms", "WEIR_RING_CUTS": "8", **settings})
+    made.faults, made.actions = [], [schedule.Action(*action) for action in actions]
+    result = trial.run_one(servers, made, folder)
+    assert not result.failure, f"{result.failure}; files in {folder}"
+    return result
+
+
+def test_no_lane_waits_forever_for_the_only_cut(servers, tmp_path):
+    """Every lane has something to write at every flush, and one cut at a time is under way."""
+    run_by_hand(servers, tmp_path / "trial", [], WEIR_RING_CUTS="1", WEIR_FLUSH_INTERVAL="10ms")
+
+
+def test_a_quiet_lane_notices_that_redis_went_back(servers, tmp_path):
+    """All is produced and written when Redis comes back as it was before; no event and no clock wakes the lanes."""
+    result = run_by_hand(servers, tmp_path / "trial",
+                         [(1, "redis_remember", [0]), (4, "redis_set_back_at_rest", [0])], WEIR_IDLE="1h")
+    assert result.evidence["cuts_fenced"]
+
+
 def test_the_ledger_is_exact_whatever_breaks():
     done = subprocess.run([ROOT / "tests" / "chaos" / "run", "--schedules", str(SCHEDULES), "--first-seed", str(FIRST)],
                           stdin=subprocess.DEVNULL, check=False)

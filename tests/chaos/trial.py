@@ -33,7 +33,7 @@ LOG_EVIDENCE = {
     "cuts_held": re.compile(r"holding everything and trying again"),
     "rater_retries": re.compile(r": trying again: | trying again: "),
 }
-EVIDENCE = (*LOG_EVIDENCE, "windows_stale", "revised_items", "duplicate_quarantine", "traps_sprung")
+EVIDENCE = (*LOG_EVIDENCE, "windows_stale", "revised_items", "quarantined_again", "traps_sprung")
 
 
 class JobServers:
@@ -83,6 +83,7 @@ class Trial:
         self.links = {"kafka": servers.kafka.link, "postgres": servers.postgres.link, "redis": servers.redis_link}
         self.remembered = {}
         self.redis = self.crew = None
+        self.quarantined_again = 0
         self.log = None
         self.troubles = []
 
@@ -170,6 +171,11 @@ class Trial:
     def trap(self, link, word, how, seconds):
         self.links[link].arm(word.encode(), how, seconds)
 
+    def redis_set_back_at_rest(self, number):
+        """When all that is in Kafka is in Redis."""
+        self.catch_up(self.read_topic(), False)
+        self.redis_set_back(number)
+
     # ---- the run
 
     def note(self, text):
@@ -205,7 +211,8 @@ class Trial:
         case.write(self.folder)
         (self.folder / "schedule.json").write_text(self.schedule.as_json())
         config = self.folder / "weir.json"
-        config.write_text(json.dumps({"kafka": {"properties": self.schedule.properties}}))
+        debug = {"debug": os.environ["WEIR_CHAOS_DEBUG"]} if os.environ.get("WEIR_CHAOS_DEBUG") else {}
+        config.write_text(json.dumps({"kafka": {"properties": {**self.schedule.properties, **debug}}}))
         self.case = case
         self.redis = Redis(self.folder, link=self.links["redis"])
         self.servers.postgres.make_database(self.name)
@@ -294,9 +301,8 @@ class Trial:
         return {name: int(fields.get(name, 0)) for name in (
             "next_offset", "watermark", "read", "counted", "duplicate", "unmatched", "quarantined")}, client.scard(prefix + "working")
 
-    def has_caught_up(self, ends):
-        """All that is in Kafka is in Redis; and where lanes follow the wall clock, closed and rated too."""
-        is_closing = self.schedule.settings["WEIR_IDLE"] != "1h"
+    def has_caught_up(self, ends, is_closing):
+        """All that is in Kafka is in Redis; is_closing: closed and rated too."""
         year_end = schedules.instants.parse_rfc3339(f"{self.schedule.year + 1}-01-01T00:00:00Z")
         for partition in range(self.schedule.partitions):
             state, working = self.lane(partition)
@@ -304,12 +310,12 @@ class Trial:
                 return False
         return True
 
-    def catch_up(self, topic):
+    def catch_up(self, topic, is_closing):
         ends = {}
         for partition, offset in topic:
             ends[partition] = offset + 1
         try:
-            wait_for("the workers go on by themselves", lambda: self.has_caught_up(ends), 2 * PATIENCE, 0.1)
+            wait_for("the workers go on by themselves", lambda: self.has_caught_up(ends, is_closing), 2 * PATIENCE, 0.1)
         except AssertionError as error:
             lanes = {partition: self.lane(partition) for partition in range(self.schedule.partitions)}
             raise AssertionError(f"{error}; ends {ends}, lanes {lanes}") from None
@@ -330,6 +336,7 @@ class Trial:
                     {name: count for name, count in outcome.counts.items() if name != "unpriced"}, where)
         bad = {(str(places[b.index][0]), str(places[b.index][1])): (b.reason, b.line) for b in outcome.bad}
         assert_same("quarantined events", ledger.quarantined(environment), bad, where)
+        self.quarantined_again = self.servers.kafka.messages(self.name + ".quarantine") - len(bad)
         expected = {key: (quantity, amount, currency) for key, (quantity, amount, _, currency) in model_rows(outcome).items()}
         assert_same("sums of the ledger", ledger.ledger_rows(environment), expected, where)
         assert_same("components", ledger.ledger_components(environment), model_components(outcome), where)
@@ -350,7 +357,7 @@ class Trial:
             self.heal()
             healed = time.monotonic()
             topic = self.read_topic()
-            self.catch_up(topic)
+            self.catch_up(topic, self.schedule.settings["WEIR_IDLE"] != "1h")
             result.recovery = time.monotonic() - healed
             self.crew.finish()
             self.note("all left")
@@ -371,6 +378,7 @@ class Trial:
         for name, pattern in LOG_EVIDENCE.items():
             evidence[name] = len(pattern.findall(text))
         evidence["windows_stale"] = counters["weir_stale_windows_total"]
+        evidence["quarantined_again"] = self.quarantined_again
         evidence["traps_sprung"] = sum(link.sprung for link in self.links.values())
         evidence["revised_items"] = self.servers.postgres.ask("select count(*) from weir.line_items where revision > 1", self.name)[0][0]
         result.faults.update(self.schedule.faults)
@@ -402,13 +410,13 @@ class Trial:
         self.servers.kafka.drop_topics([self.name, self.name + ".quarantine"])
 
 
-def run_one(servers, seed, folder, year=None, binary=BINARY, keep=False):
+def run_one(servers, schedule, folder, binary=BINARY, keep=False):
     """A Result; its folder stays when the trial failed, or when it is to be kept."""
-    result = Result(seed)
+    result = Result(schedule.seed)
     result.folder = str(folder)
     shutil.rmtree(folder, ignore_errors=True)
     began = time.monotonic()
-    trial = Trial(servers, schedules.make(seed, year), folder, binary)
+    trial = Trial(servers, schedule, folder, binary)
     try:
         trial.run(result)
     except Exception as error:
