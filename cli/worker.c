@@ -17,8 +17,7 @@ enum {
     TAKE_TRIES_MS = 20000, /* until_end only; else it waits for as long as it takes */
     RELIEVED_MS = 5000,    /* no lane was paused for so long: back-pressure is over */
     JUMP_SAID_MS = 60000,  /* a clock that is off by less is not worth a line */
-    LOOK_MS = 5000,        /* a lane without changes sends an empty cut so often: else a store that came back older would
-                              be noticed only with the next event */
+    LOOK_MS = 5000,        /* a lane without changes sends an empty cut so often: has the store come back older? */
 };
 
 /* One partition that is ours. */
