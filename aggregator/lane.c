@@ -173,21 +173,13 @@ static void remember_id(struct weir_lane *lane, uint64_t id, uint32_t content, i
     lane->runs[lane->run_count - 1].count++;
 }
 
-static uint32_t content_of(const struct weir_lane *lane, const struct weir_event *event)
-{
-    uint64_t hash = weir_hash64(event->type.data, event->type.length, weir_hash_key_seed(&lane->secret));
-
-    hash = weir_hash64(event->subject.data, event->subject.length, hash);
-    return (uint32_t)weir_hash64(event->data.data, event->data.length, hash);
-}
-
 void weir_lane_hash(const struct weir_lane *lane, const struct weir_event *event, const struct weir_reading *readings,
                     uint32_t count, struct weir_lane_hashes *ret_hashes)
 {
     uint64_t customer = weir_hash64(event->subject.data, event->subject.length, 0);
 
     ret_hashes->id = weir_fingerprint64(&lane->secret, event->source, event->id);
-    ret_hashes->content = content_of(lane, event);
+    ret_hashes->content = (uint32_t)weir_event_content(event, weir_hash_key_seed(&lane->secret));
     for (uint32_t i = 0; i < count; i++)
         ret_hashes->series[i] = weir_window_table_hash(lane->windows, &readings[i], customer);
 }

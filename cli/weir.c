@@ -19,6 +19,7 @@ static const struct command commands[] = {
     {"ingest", weir_command_ingest, "ingest worker: Kafka to windows in Redis"},
     {"rater", weir_command_rater, "rater: windows in Redis to line items in PostgreSQL"},
     {"reconcile", weir_command_reconcile, "compare Kafka, Redis and PostgreSQL, and repair"},
+    {"explain", weir_command_explain, "one line item back to its price, offsets and events"},
 };
 enum { COMMAND_COUNT = sizeof commands / sizeof *commands };
 

@@ -25,16 +25,18 @@ struct row {
 };
 
 #define AT(field) offsetof(struct weir_settings, field)
-#define KAFKA (WEIR_COMMAND_INGEST | WEIR_COMMAND_PRODUCE | WEIR_COMMAND_RECONCILE | WEIR_COMMAND_RATER)
-#define POSTGRES (WEIR_COMMAND_RATER | WEIR_COMMAND_RECONCILE | WEIR_COMMAND_MIGRATE | WEIR_COMMAND_APPLY)
-#define STORE (WEIR_COMMAND_INGEST | WEIR_COMMAND_RATER | WEIR_COMMAND_RECONCILE)
+#define KAFKA                                                                                                          \
+    (WEIR_COMMAND_INGEST | WEIR_COMMAND_PRODUCE | WEIR_COMMAND_RECONCILE | WEIR_COMMAND_RATER | WEIR_COMMAND_EXPLAIN)
+#define POSTGRES                                                                                                       \
+    (WEIR_COMMAND_RATER | WEIR_COMMAND_RECONCILE | WEIR_COMMAND_MIGRATE | WEIR_COMMAND_APPLY | WEIR_COMMAND_EXPLAIN)
+#define STORE (WEIR_COMMAND_INGEST | WEIR_COMMAND_RATER | WEIR_COMMAND_RECONCILE | WEIR_COMMAND_EXPLAIN)
 #define CATALOG (WEIR_COMMAND_INGEST | WEIR_COMMAND_RATER | WEIR_COMMAND_RECONCILE | WEIR_COMMAND_APPLY)
 
 static const struct row rows[] = {
     {"kafka.brokers", TEXT, KAFKA, "127.0.0.1:9092", 0, 0, AT(kafka_brokers), "bootstrap brokers, host:port,..."},
     {"kafka.topic", TEXT, KAFKA, "events", 0, 0, AT(kafka_topic), "topic of usage events"},
     {"kafka.group", TEXT, KAFKA, "weir", 0, 0, AT(kafka_group), "consumer group of the ingest workers"},
-    {"quarantine.topic", TEXT, WEIR_COMMAND_INGEST, "", 0, 0, AT(quarantine_topic),
+    {"quarantine.topic", TEXT, WEIR_COMMAND_INGEST | WEIR_COMMAND_EXPLAIN, "", 0, 0, AT(quarantine_topic),
      "where events go that cannot be counted; empty: TOPIC.quarantine"},
     {"redis.url", TEXT, STORE, "redis://127.0.0.1:6379", 0, 0, AT(redis_url),
      "window store: redis://[user:password@]host:port[/db] or unix:///path"},
@@ -81,7 +83,9 @@ static const struct row rows[] = {
      "say what would be done, and do nothing"},
     {"repair", SWITCH, WEIR_COMMAND_RECONCILE, "false", 0, 0, AT(repair),
      "rate what differs and may be rated, as a rater would"},
-    {"format", FORMAT, WEIR_COMMAND_RECONCILE, "table", 0, 0, AT(format), "table or json"},
+    {"no_events", SWITCH, WEIR_COMMAND_EXPLAIN, "false", 0, 0, AT(no_events),
+     "leave the events in Kafka alone: the rest is told at once"},
+    {"format", FORMAT, WEIR_COMMAND_RECONCILE | WEIR_COMMAND_EXPLAIN, "table", 0, 0, AT(format), "table or json"},
 };
 enum { ROW_COUNT = sizeof rows / sizeof *rows };
 

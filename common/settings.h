@@ -24,7 +24,8 @@ enum weir_command {
     WEIR_COMMAND_RECONCILE = 8,
     WEIR_COMMAND_MIGRATE = 16,
     WEIR_COMMAND_APPLY = 32,
-    WEIR_COMMAND_ANY = 63,
+    WEIR_COMMAND_EXPLAIN = 64,
+    WEIR_COMMAND_ANY = 127,
 };
 
 /* Passed through to librdkafka. */
@@ -46,7 +47,7 @@ struct weir_settings {
     const char *metrics_listen; /* "HOST:PORT", "off" */
     const char *log_format, *log_level;
     const char *format; /* "table", "json" */
-    bool until_end, until_done, dry_run, repair;
+    bool until_end, until_done, dry_run, repair, no_events;
 
     char **arguments; /* what is no flag: files */
     int argument_count;

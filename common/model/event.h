@@ -41,6 +41,9 @@ struct weir_event {
     struct weir_value values[WEIR_PATHS_MAX]; /* by catalog path slot; only the first catalog->path_count are set */
 };
 
+/* Of what a resend must have the same: type, subject and the bytes of data, not the time (docs/rating.md 1.5). */
+uint64_t weir_event_content(const struct weir_event *event, uint64_t seed);
+
 /* Why an event went to quarantine. The name is the word in quarantine records, metrics and docs. */
 #define WEIR_REASONS(X)                                                                                                \
     X(MALFORMED_JSON, malformed_json) /* no JSON object: grammar, trailing bytes, both data and data_base64 */         \

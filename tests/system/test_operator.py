@@ -344,3 +344,129 @@ def test_killed_repairs_do_no_harm(world):
     assert world.reconcile("--repair")["differences"] == 0
     world.run("rater", "--until-done")
     world.assert_is_the_models()
+
+
+# ---- explain ------------------------------------------------------------------------------------------
+
+
+def explain(world, number, *arguments):
+    return json.loads(world.run("explain", "--format", "json", *arguments, number).stdout)
+
+
+def items_of(world, where="true"):
+    return query(world.env, f"select line_item_id, customer, contract, item, kind, component, tier, trim_scale(quantity)::text as quantity,"
+                            f" trim_scale(amount)::text as amount, revision, window_start from weir.line_items where {where} order by 1")
+
+
+def test_explained_amounts_follow_from_contract_and_price(world):
+    """Every price model, an override, late events: each row is the difference of two totals, and those are the price's."""
+    prices = [{"meter": "a", "model": "graduated", "tiers": [{"up_to": "20", "unit_price": "0.10", "flat_fee": "2"},
+                                                             {"up_to": "50", "unit_price": "0.07"},
+                                                             {"up_to": None, "unit_price": "0.03", "flat_fee": "1"}]},
+              {"meter": "b", "when": {"model": "large"}, "model": "volume", "tiers": [{"up_to": "30", "unit_price": "0.5"},
+                                                                                      {"up_to": None, "unit_price": "0.4"}]},
+              {"meter": "b", "model": "package", "package_size": "7", "package_price": "3", "free_units": "5"},
+              {"meter": "c", "model": "percentage", "rate": "0.029", "fixed_fee": "0.30", "minimum_amount": "9"},
+              {"meter": "d", "model": "flat", "amount": "12", "maximum_amount": "11"}]
+    document = {
+        "meters": [{"key": key, "event_type": "used", "aggregation": "sum", "value": "data.n", "window": "1h", "group_by": ["model"]}
+                   for key in "abcd"],
+        "price_books": [{"key": "other", "version": 1, "currency": "EUR", "effective_from": "2026-01-01T00:00:00Z", "prices": prices}],
+        "contracts": [{"key": "k", "customer": "acme", "price_book": "other", "starts_at": "2026-01-01T00:00:00Z", "ends_at": None,
+                       "billing_period": "month", "timezone": "UTC", "overrides": [{"meter": "a", "multiplier": "0.85"}]}],
+        "default_contract": {"price_book": "other", "billing_period": "week", "timezone": "UTC"}}
+    (world.folder / "other.json").write_text(json.dumps(document))
+    world.run("apply", "--catalog", world.folder / "other.json")
+    for start in (0, 60, 120):
+        world.produce([event(number, data={"n": str(number % 7), "model": ("large", "small")[number % 2]})
+                       for number in range(start, start + 60)])
+        world.rate()
+    rows = items_of(world)
+    assert {row["component"] for row in rows} >= {"units", "flat_fee", "package", "free_units", "fixed_fee", "flat", "minimum", "maximum"}
+    assert max(row["revision"] for row in rows) > 1
+    for row in rows[::max(1, len(rows) // 60)]:
+        told = explain(world, row["line_item_id"], "--no-events")
+        arithmetic, item = told["arithmetic"], told["item"]
+        assert item["amount"] == row["amount"] and item["quantity"] == row["quantity"] and item["customer"] == row["customer"]
+        assert arithmetic["is_line_items_amount"] and arithmetic["is_price_of_quantity"], told
+        assert arithmetic["difference"] == row["amount"] and arithmetic["rule"]
+        assert told["catalog"]["catalog_version"] == 2 and told["price"]["model"] == item["model"]
+        assert told["contract"]["multiplier"] == ("0.85" if row["customer"] == "acme" and row["item"] == "a" else None)
+        assert row["line_item_id"] in [one["line_item_id"] for one in told["revisions"]]
+        assert "running" not in told and "text" not in told["catalog"]
+        assert all("read" not in lane and lane["next_offset"] > 0 for lane in told["lanes"])
+    world.sql("update weir.price_totals set amount = 0")  # not what explain counts from
+    assert explain(world, rows[0]["line_item_id"], "--no-events")["arithmetic"]["is_price_of_quantity"]
+
+
+def test_explained_events_are_those_that_counted(world):
+    """Duplicates within the window and from without, a conflict: each is named by offset, and the rest adds up."""
+    hour = {"subject": "acme", "data": {"n": "4", "model": "large"}}
+    world.produce([event(1, **hour, time="2026-01-05T10:10:00Z"), event(2, **hour, time="2026-01-05T10:20:00Z"),
+                   event(3, **hour, time="2026-01-05T09:20:00Z"),
+                   event(1, **hour, time="2026-01-05T10:10:00Z"),  # a resend
+                   event(3, **hour, time="2026-01-05T10:30:00Z"),  # a resend that carries another time
+                   event(2, subject="acme", data={"n": "5", "model": "large"}, time="2026-01-05T10:40:00Z"),  # a conflict
+                   event(4, subject="acme", data={"n": "7", "model": "small"}, time="2026-01-05T10:50:00Z")])
+    world.rate()
+    row = items_of(world, "meter = 'tokens' and dimensions->>'model' = 'large' and window_start = '2026-01-05 10:00+00'")[0]
+    told = explain(world, row["line_item_id"])
+    (lane,) = told["lanes"]
+    read = lane["read"]
+    assert (lane["events"], lane["value"]) == (2, "8") and read["is_total"] and read["is_whole"]
+    assert {name: read[name] for name in ("found", "counted", "duplicate", "conflict", "quarantined")} == \
+        {"found": 5, "counted": 2, "duplicate": 2, "conflict": 0, "quarantined": 1}
+    by_offset = {one["offset"]: one for one in read["list"]}
+    first = min(by_offset)
+    assert [(one["id"], one["outcome"], one.get("of_offset", first) - first, one.get("reason"))
+            for _, one in sorted(by_offset.items())] == \
+        [("e1", "counted", 0, None), ("e2", "counted", 0, None), ("e1", "duplicate", 0, None), ("e3", "duplicate", 2, None),
+         ("e2", "quarantined", 0, "conflict")]
+    text = world.run("explain", row["line_item_id"]).stdout.decode()
+    assert "customer 'acme' is charged 0.8 USD: usage of 'tokens' model=large, units of tier 1, quantity 8 at 0.1" in text
+    assert re.search(r" (\S+) - (\S+) = 0\.8, which is the line item's amount\n", text) and "this is the total that was rated" in text
+    assert "id 'e3', value 4: duplicate of the event at offset 2" in text and "quarantined, reason conflict" in text
+    world.sql("update weir.rated_windows set value = 9 where meter = 'tokens' and value = 8")
+    assert "this is NOT the total" in world.run("explain", row["line_item_id"]).stdout.decode()
+
+
+def test_every_aggregation_adds_up(rated):
+    for row in [row for meter in ("calls", "peak", "mean", "gauge", "floor") for row in items_of(rated, f"meter = '{meter}'")[:3]]:
+        lanes = explain(rated, row["line_item_id"])["lanes"]
+        assert lanes and all(lane["read"]["is_total"] and lane["read"]["counted"] == lane["events"] > 0 for lane in lanes)
+
+
+def test_fees_and_true_ups_are_explained(rated):
+    fee = items_of(rated, "kind = 'fee' and customer = 'acme'")[0]
+    told = explain(rated, fee["line_item_id"])
+    assert told["arithmetic"] == {"rule": "the fee, once in a period", "fee": "99", "charged": "in_advance", "is_line_items_amount": True}
+    assert told["lanes"] == [] and told["period"]["is_closed"] is not None
+    assert "charged in_advance; this makes the line item's amount" in rated.run("explain", fee["line_item_id"]).stdout.decode()
+
+
+def test_a_true_up_that_late_usage_changes(world):
+    world.produce(EVENTS[:200])
+    world.produce([event(900, time="2026-02-05T10:00:00Z")])
+    world.rate()
+    world.produce(EVENTS[200:400])
+    world.rate()
+    rows = items_of(world, "kind = 'true_up' and contract = 'acme-2026'")
+    assert len(rows) >= 2
+    for row in rows:
+        told = explain(world, row["line_item_id"])
+        assert told["arithmetic"]["is_line_items_amount"] and told["arithmetic"]["minimum_spend"] == "100000", told
+    assert "minimum spend 100000, usage charged until then " in world.run("explain", rows[-1]["line_item_id"]).stdout.decode()
+
+
+def test_explain_says_what_it_does_not_know(rated):
+    done = rated.run("explain", "987654321", status=2)
+    assert b"there is no line item 987654321" in done.stderr
+    for wrong in (["x"], ["-1"], [], ["1", "2"]):
+        assert b"one LINE_ITEM_ID is needed" in rated.run("explain", *wrong, status=2).stderr
+    row = items_of(rated, "meter = 'calls'")[0]
+    rated.sql("delete from weir.catalog_versions")
+    text = rated.run("explain", row["line_item_id"]).stdout.decode()
+    assert "of no catalog that was stored" in text
+    env = {"WEIR_REDIS_URL": "redis://127.0.0.1:1"}
+    text = weir("explain", "--no-events", row["line_item_id"], env={**rated.env, **env}).stdout.decode()
+    assert "next offset not known (" in text

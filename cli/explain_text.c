@@ -1,0 +1,240 @@
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "cli/explain.h"
+
+/* 1. the row --------------------------------------------------------------------------------------------------------
+ */
+static long long whole(const json_t *object, const char *name)
+{
+    return json_integer_value(json_object_get(object, name));
+}
+
+static bool is_true(const json_t *object, const char *name)
+{
+    return json_is_true(json_object_get(object, name));
+}
+
+static void print_dimensions(const json_t *dimensions)
+{
+    const char *name;
+    json_t *value;
+
+    json_object_foreach((json_t *)dimensions, name, value)
+        printf(" %s=%s", name, json_string_value(value) ? json_string_value(value) : "");
+}
+
+static void print_item(const json_t *item)
+{
+    const char *contract = weir_explain_text(item, "contract"), *kind = weir_explain_text(item, "kind");
+    bool is_usage = strcmp(kind, "usage") == 0;
+
+    printf("line item %lld, written %s\n", whole(item, "line_item_id"), weir_explain_text(item, "recorded_at"));
+    printf("  customer '%s' is charged %s %s: %s of '%s'", weir_explain_text(item, "customer"),
+           weir_explain_text(item, "amount"), weir_explain_text(item, "currency"), kind,
+           weir_explain_text(item, "item"));
+    print_dimensions(json_object_get(item, "dimensions"));
+    printf(", %s", weir_explain_text(item, "component"));
+    if (json_is_integer(json_object_get(item, "tier")) && whole(item, "tier") > 0)
+        printf(" of tier %lld", whole(item, "tier"));
+    printf(", quantity %s", weir_explain_text(item, "quantity"));
+    if (*weir_explain_text(item, "unit_price"))
+        printf(" at %s", weir_explain_text(item, "unit_price"));
+    printf("\n  billing period %s to %s, %s%s%s\n", weir_explain_text(item, "period_start"),
+           weir_explain_text(item, "period_end"), *contract ? "contract '" : "the default contract", contract,
+           *contract ? "'" : "");
+    if (is_usage)
+        printf("  window %s to %s, revision %lld of it\n", weir_explain_text(item, "window_start"),
+               weir_explain_text(item, "window_end"), whole(item, "revision"));
+}
+
+/* 2. why this price --------------------------------------------------------------------------------------------------
+ */
+static void print_member(const json_t *object, const char *name)
+{
+    if (*weir_explain_text(object, name))
+        printf(", %s %s", name, weir_explain_text(object, name));
+}
+
+static void print_price(const json_t *root)
+{
+    const json_t *item = json_object_get(root, "item"), *catalog = json_object_get(root, "catalog");
+    const json_t *contract = json_object_get(root, "contract"), *price = json_object_get(root, "price");
+    static const char *const members[] = {"unit_price", "package_size", "package_price",  "rate",          "fixed_fee",
+                                          "amount",     "free_units",   "minimum_amount", "maximum_amount"};
+    size_t index;
+    json_t *tier;
+
+    printf("\nprice\n  book '%s' version %lld, ", weir_explain_text(item, "price_book"),
+           whole(item, "price_book_version"));
+    if (json_is_object(catalog))
+        printf("catalog version %lld (applied %s)\n", whole(catalog, "catalog_version"),
+               weir_explain_text(catalog, "applied_at"));
+    else
+        printf("of no catalog that was stored (weir apply) when the row was written\n");
+    if (contract)
+        printf("  contract: billed by %s in %s%s%s\n", weir_explain_text(contract, "billing_period"),
+               weir_explain_text(contract, "timezone"),
+               *weir_explain_text(contract, "multiplier") ? ", prices of this meter times " : "",
+               weir_explain_text(contract, "multiplier"));
+    else if (json_is_object(catalog))
+        printf("  that catalog has other terms for it: the row was rated by another one (see weir apply)\n");
+    if (!price)
+        return;
+    printf("  price '%s', %s", weir_explain_text(price, "price"), weir_explain_text(price, "model"));
+    for (size_t i = 0; i < sizeof members / sizeof *members; i++)
+        print_member(price, members[i]);
+    printf(" (in force from %s)\n", weir_explain_text(price, "effective_from"));
+    json_array_foreach(json_object_get(price, "tiers"), index, tier)
+        printf("    tier %lld: up to %s at %s each, flat fee %s\n", whole(tier, "tier"),
+               *weir_explain_text(tier, "up_to") ? weir_explain_text(tier, "up_to") : "any number",
+               weir_explain_text(tier, "unit_price"), weir_explain_text(tier, "flat_fee"));
+}
+
+/* 3. the difference --------------------------------------------------------------------------------------------------
+ */
+static void print_usage_arithmetic(const json_t *arithmetic, const json_t *item)
+{
+    printf("\nthe difference\n  the price's quantity in this period went from %s to %s\n",
+           weir_explain_text(arithmetic, "quantity_before"), weir_explain_text(arithmetic, "quantity_after"));
+    printf("  %s (%s): %s before, %s after; %s - %s = %s, which %s\n", weir_explain_text(item, "component"),
+           weir_explain_text(arithmetic, "rule"), weir_explain_text(arithmetic, "amount_before"),
+           weir_explain_text(arithmetic, "amount_after"), weir_explain_text(arithmetic, "amount_after"),
+           weir_explain_text(arithmetic, "amount_before"), weir_explain_text(arithmetic, "difference"),
+           is_true(arithmetic, "is_line_items_amount") ? "is the line item's amount" : "is NOT the line item's amount");
+    printf("  the ledger's totals %s what the price says of these quantities\n",
+           is_true(arithmetic, "is_price_of_quantity") ? "are" : "are NOT");
+}
+
+static void print_period_arithmetic(const json_t *arithmetic)
+{
+    printf("\nthe amount\n  %s", weir_explain_text(arithmetic, "rule"));
+    if (*weir_explain_text(arithmetic, "minimum_spend"))
+        printf(": minimum spend %s, usage charged until then %s, true-up until then %s",
+               weir_explain_text(arithmetic, "minimum_spend"), weir_explain_text(arithmetic, "usage_before"),
+               weir_explain_text(arithmetic, "true_up_before"));
+    else
+        printf(": %s, charged %s", weir_explain_text(arithmetic, "fee"), weir_explain_text(arithmetic, "charged"));
+    printf("; this %s the line item's amount\n",
+           is_true(arithmetic, "is_line_items_amount") ? "makes" : "does NOT make");
+}
+
+static void print_period(const json_t *root)
+{
+    const json_t *period = json_object_get(root, "period");
+
+    if (json_is_object(period))
+        printf("  the period now: %lld line items, usage %s, true-up %s, %s\n", whole(period, "line_items"),
+               weir_explain_text(period, "usage_amount"), weir_explain_text(period, "true_up"),
+               is_true(period, "is_closed") ? "closed" : "not closed yet");
+}
+
+static void print_revisions(const json_t *root)
+{
+    const json_t *revisions = json_object_get(root, "revisions");
+    long long ours = whole(json_object_get(root, "item"), "line_item_id");
+    size_t index;
+    json_t *row;
+
+    printf("\nwhat was written of it, in order\n");
+    json_array_foreach(revisions, index, row)
+    {
+        printf("  %s line item %lld, %s, revision %lld: %s", whole(row, "line_item_id") == ours ? ">" : " ",
+               whole(row, "line_item_id"), weir_explain_text(row, "recorded_at"), whole(row, "revision"),
+               weir_explain_text(row, "component"));
+        if (json_is_integer(json_object_get(row, "tier")) && whole(row, "tier") > 0)
+            printf(" of tier %lld", whole(row, "tier"));
+        printf(", quantity %s, amount %s\n", weir_explain_text(row, "quantity"), weir_explain_text(row, "amount"));
+    }
+}
+
+/* 4. lanes and events ------------------------------------------------------------------------------------------------
+ */
+static void print_event(const json_t *event)
+{
+    const char *outcome = weir_explain_text(event, "outcome");
+
+    printf("      offset %lld, %s, id '%s', value %s: %s", whole(event, "offset"), weir_explain_text(event, "time"),
+           weir_explain_text(event, "id"), weir_explain_text(event, "value"), outcome);
+    if (json_object_get(event, "of_offset"))
+        printf(" of the event at offset %lld", whole(event, "of_offset"));
+    if (*weir_explain_text(event, "reason"))
+        printf(", reason %s", weir_explain_text(event, "reason"));
+    putchar('\n');
+}
+
+static void print_read(const json_t *read)
+{
+    const json_t *list = json_object_get(read, "list");
+    size_t index;
+    json_t *event;
+
+    if (!is_true(read, "is_whole"))
+        printf("    Kafka no longer holds what was before offset %lld: events of it are missing here\n",
+               whole(read, "from_offset"));
+    if (json_object_get(read, "is_quarantine_whole"))
+        printf("    Kafka no longer holds all records of quarantine: what is called counted may have been refused\n");
+    printf(
+        "    offsets %lld to %lld read: %lld events of this window, %lld counted, %lld duplicates, %lld conflicts, %lld"
+        " in quarantine\n",
+        whole(read, "from_offset"), whole(read, "to_offset"), whole(read, "found"), whole(read, "counted"),
+        whole(read, "duplicate"), whole(read, "conflict"), whole(read, "quarantined"));
+    printf("    together %s: this %s the total that was rated\n", weir_explain_text(read, "value"),
+           is_true(read, "is_total") ? "is" : "is NOT");
+    json_array_foreach(list, index, event)
+    {
+        if (index >= WEIR_EXPLAIN_EVENTS_SHOWN)
+            break;
+        print_event(event);
+    }
+    if (whole(read, "found") > WEIR_EXPLAIN_EVENTS_SHOWN)
+        printf("      and %lld more (--format json lists up to %d)\n", whole(read, "found") - WEIR_EXPLAIN_EVENTS_SHOWN,
+               WEIR_EXPLAIN_EVENTS_MAX);
+}
+
+static void print_lanes(const json_t *root)
+{
+    size_t index;
+    json_t *lane;
+
+    printf("\nthe window's events, as last rated\n");
+    json_array_foreach(json_object_get(root, "lanes"), index, lane)
+    {
+        const json_t *read = json_object_get(lane, "read");
+        printf("  lane %s: %lld events, value %s, revision %lld, rated %s", weir_explain_text(lane, "lane"),
+               whole(lane, "events"), weir_explain_text(lane, "value"), whole(lane, "revision"),
+               weir_explain_text(lane, "rated_at"));
+        if (json_is_integer(json_object_get(lane, "next_offset")))
+            printf(", next offset %lld\n", whole(lane, "next_offset"));
+        else
+            printf(", next offset not known (%s)\n", weir_explain_text(root, "no_offsets"));
+        if (read)
+            print_read(read);
+        if (*weir_explain_text(lane, "unread"))
+            printf("    not read: %s\n", weir_explain_text(lane, "unread"));
+    }
+}
+
+void weir_explain_print(const struct weir_explain *explain)
+{
+    const json_t *root = explain->root, *item = json_object_get(root, "item");
+    const json_t *arithmetic = json_object_get(root, "arithmetic");
+    bool is_usage = strcmp(weir_explain_text(item, "kind"), "usage") == 0;
+
+    if (explain->settings.format[0] == 'j') {
+        json_dumpf(root, stdout, JSON_INDENT(2));
+        putchar('\n');
+        return;
+    }
+    print_item(item);
+    print_price(root);
+    if (arithmetic && is_usage)
+        print_usage_arithmetic(arithmetic, item);
+    else if (arithmetic)
+        print_period_arithmetic(arithmetic);
+    print_period(root);
+    print_revisions(root);
+    if (is_usage)
+        print_lanes(root);
+}
