@@ -463,14 +463,17 @@ void weir_lane_seal(struct weir_lane *lane, struct weir_sealed_cut *sealed)
 {
     size_t changed = weir_window_table_changed(lane->windows);
 
-    sealed->cut = (struct weir_cut){.lane = weir_lane_name(lane), .expected_offset = lane->sealed_offset};
     sealed->bytes_used = 0;
+    /* The name too: a lane that is lost is freed while its cuts are still on their way. */
+    sealed->cut =
+        (struct weir_cut){.lane = add_bytes(sealed, weir_lane_name(lane)), .expected_offset = lane->sealed_offset};
     if (sealed->window_room < changed) {
         sealed->window_room = changed + changed / 2;
         sealed->windows = weir_resize(sealed->windows, sealed->window_room, sizeof *sealed->windows);
     }
     weir_window_table_take_changed(lane->windows, seal_window, sealed);
     seal_ids(lane, sealed);
+    place_bytes(sealed, &sealed->cut.lane);
     for (size_t i = 0; i < sealed->cut.window_count; i++) {
         place_bytes(sealed, &sealed->windows[i].window.series_key);
         place_bytes(sealed, &sealed->windows[i].unique);

@@ -285,6 +285,21 @@ Test(lane, begins_anew_with_its_ids)
     tear_down(&bench);
 }
 
+/* A worker drops a lane that is lost while its cuts are on their way; whoever writes them still has to name it. */
+Test(lane, a_sealed_cut_outlives_its_lane)
+{
+    struct bench bench = set_up(&defaults);
+    struct weir_error error;
+
+    send(&bench, 0, 1, 1, base, 5, 1, 1);
+    weir_lane_seal(bench.lane, bench.sealed);
+    bench.lane = weir_lane_free(bench.lane);
+    cr_assert(weir_slice_equal(bench.sealed->cut.lane, weir_slice_text("events:0")));
+    cr_assert_eq(bench.store->ops->write_cut(bench.store, &bench.sealed->cut, &error), WEIR_OK, "%s", error.text);
+    cr_assert_eq(look(&bench).events, 1);
+    tear_down(&bench);
+}
+
 Test(lane, refuses_what_is_too_late_or_too_early)
 {
     struct bench bench = set_up(&defaults);
