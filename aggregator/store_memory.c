@@ -4,6 +4,7 @@
  */
 #include <stdlib.h>
 
+#include "aggregator/epoch.h"
 #include "aggregator/window_store.h"
 #include "common/hash.h"
 
@@ -161,7 +162,7 @@ static enum weir_status take_lane(struct weir_window_store *base, struct weir_sl
     (void)reterr;
     if (!lane)
         lane = add_lane((struct memory_store *)base, name, secret);
-    lane->state.epoch++;
+    lane->state.epoch += weir_epoch_raise();
     for (size_t i = 0; loader && i < lane->entry_count; i++) {
         const struct entry *entry = &lane->entries[i];
         loader->window(loader->context, &entry->window, entry->is_closed,

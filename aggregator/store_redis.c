@@ -44,6 +44,7 @@
 #include <stdlib.h>
 #include <sys/random.h>
 
+#include "aggregator/epoch.h"
 #include "aggregator/store_redis_internal.h"
 
 /* 1. State. */
@@ -128,6 +129,7 @@ static enum weir_status raise_epoch(struct weir_redis_store *store, struct weir_
     weir_redis_pack(command, secret, WEIR_LANE_SECRET_BYTES);
     weir_redis_pack_state(command, &fresh);
     weir_redis_pack_end(command);
+    weir_redis_add_text(command, "%" PRIu64, weir_epoch_raise());
     for (size_t i = 0; i < STATE_FIELD_COUNT; i++)
         weir_redis_add_text(command, "%s", state_field[i]);
     redisReply *reply = NULL;

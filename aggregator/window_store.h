@@ -96,8 +96,8 @@ struct weir_window_store_ops {
 
     /* 1. Lanes. Statuses: WEIR_OK, WEIR_RETRY (not reached or busy: same call again), WEIR_FENCED, WEIR_FATAL. */
 
-    /* Become the owner: epoch + 1, which fences every earlier owner, then the whole cut through the loader (which may
-     * be NULL). A lane never seen gets `secret`, next_offset -1. The load is one consistent cut. */
+    /* Become the owner: a higher epoch (epoch.h), which fences every earlier owner, then the whole cut through the
+     * loader (which may be NULL). A lane never seen gets `secret`, next_offset -1. The load is one consistent cut. */
     enum weir_status (*take_lane)(struct weir_window_store *store, struct weir_slice lane,
                                   const unsigned char secret[WEIR_LANE_SECRET_BYTES],
                                   const struct weir_lane_loader *loader, struct weir_lane_state *ret_state,

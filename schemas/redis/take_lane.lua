@@ -1,7 +1,7 @@
 -- take_lane: become the owner of a lane. Creates the lane if there is none, raises its epoch, starts the count of cuts.
 --   KEYS[1]  the lane hash
 --   ARGV[1]  format   ARGV[2]  the first fields of a new lane, as concatenated msgpack strings (field, value, ...)
---   ARGV[3..] fields to return
+--   ARGV[3]  by how much the epoch is raised (aggregator/epoch.h)   ARGV[4..] fields to return
 -- A lane of format 1 lacks some of those first fields: it gets them, and is of this format from then on.
 -- Answers the values of those fields. The format is checked before the first write; HINCRBY, the first write that can
 -- fail, comes first for a lane that exists, so that nothing is ever half done.
@@ -14,7 +14,7 @@ if not format then
 elseif format ~= ARGV[1] and format ~= '1' then
     return redis.error_reply('WEIRFORMAT ' .. format)
 end
-redis.call('HINCRBY', KEYS[1], 'epoch', 1)
+redis.call('HINCRBY', KEYS[1], 'epoch', ARGV[3])
 redis.call('HSET', KEYS[1], 'cut', '0')
 if format == '1' then
     local first = {cmsgpack.unpack(ARGV[2])}
@@ -23,4 +23,4 @@ if format == '1' then
     end
     redis.call('HSET', KEYS[1], 'format', ARGV[1])
 end
-return redis.call('HMGET', KEYS[1], unpack(ARGV, 3))
+return redis.call('HMGET', KEYS[1], unpack(ARGV, 4))

@@ -310,7 +310,7 @@ CONTRACT(a_fresh_lane_is_empty)
     struct picture picture = {0};
     struct weir_work work[4];
     take(f, &picture);
-    cr_assert_eq(picture.state.epoch, 1);
+    cr_assert_gt(picture.state.epoch, 0);
     cr_assert_eq(picture.state.next_offset, -1);
     cr_assert_eq(picture.state.watermark, 0);
     cr_assert_eq(picture.state.high, 0);
@@ -332,7 +332,7 @@ CONTRACT(the_first_owner_makes_the_secret)
     struct weir_error error;
     take(f, &picture);
     cr_assert_eq(f->store->ops->take_lane(f->store, lane_name(f), other, NULL, &state, &error), WEIR_OK);
-    cr_assert_eq(state.epoch, 2);
+    cr_assert_gt(state.epoch, picture.state.epoch);
     cr_assert_eq(memcmp(state.secret, secret, sizeof(secret)), 0);
     clear(&picture);
 }
@@ -351,8 +351,8 @@ CONTRACT(state_comes_back_as_written)
     must_write(f, &cut, &picture.state);
     struct weir_lane_state written = picture.state;
     take(f, &picture);
-    cr_assert_eq(picture.state.epoch, written.epoch + 1);
-    written.epoch++;
+    cr_assert_gt(picture.state.epoch, written.epoch);
+    written.epoch = picture.state.epoch;
     cr_assert_eq(memcmp(&picture.state, &written, sizeof(written)), 0);
     clear(&picture);
 }
@@ -390,7 +390,7 @@ CONTRACT(gaps_and_stamp_come_back_as_written)
     cr_assert_eq(picture.state.gaps.count, WEIR_GAPS_MAX);
     cr_assert_eq(f->store->ops->read_lane(f->store, lane_name(f), &read, &error), WEIR_OK);
     cr_assert_eq(read.gaps.count, WEIR_GAPS_MAX);
-    cr_assert_eq(read.epoch, written.epoch + 1);
+    cr_assert_gt(read.epoch, written.epoch);
     for (int i = 0; i < WEIR_GAPS_MAX; i++) {
         cr_assert(same_gap(&picture.state.gaps.at[i], &written.gaps.at[i]), "gap %d", i);
         cr_assert(same_gap(&read.gaps.at[i], &written.gaps.at[i]), "gap %d", i);
@@ -943,7 +943,8 @@ static void compare_with_model(struct random_walk *walk)
     uint64_t epoch = walk->state.epoch;
     take(walk->f, &loaded);
     scan(walk->f, &scanned);
-    walk->state.epoch = ++epoch;
+    cr_assert_gt(loaded.state.epoch, epoch);
+    walk->state.epoch = loaded.state.epoch;
     cr_assert_eq(memcmp(&loaded.state, &walk->state, sizeof(loaded.state)), 0);
     cr_assert_eq(loaded.count, walk->model.count);
     cr_assert_eq(scanned.count, walk->model.count);
@@ -1297,6 +1298,26 @@ Test(window_store_redis, a_wrong_type_anywhere_refuses_the_whole_cut)
     close_private(f, context);
 }
 
+/* Redis falls back to before a take, another worker takes the lane, and the first one, a zombie by now, still writes.
+ * Its cut fits in every number that a count of takes and cuts would have. */
+Test(window_store_redis, an_epoch_that_was_lost_is_not_given_out_again)
+{
+    struct fixture fixture, *f = &fixture;
+    redisContext *context = open_private(f);
+    struct weir_window_store *zombie = NULL;
+    struct weir_lane_state lost, state;
+    struct weir_error error;
+    struct cut cut;
+    cr_assert_eq(weir_store_redis_open(f->url, &zombie, &error), WEIR_OK, "%s", error.text);
+    cr_assert_eq(zombie->ops->take_lane(zombie, lane_name(f), secret, NULL, &lost, &error), WEIR_OK);
+    freeReplyObject(redisCommand(context, "FLUSHALL"));
+    cr_assert_eq(f->store->ops->take_lane(f->store, lane_name(f), secret, NULL, &state, &error), WEIR_OK);
+    begin_cut(f, &cut, &lost, 10);
+    cr_assert_eq(zombie->ops->write_cut(zombie, &cut.cut, &error), WEIR_FENCED);
+    weir_window_store_free(zombie);
+    close_private(f, context);
+}
+
 Test(window_store_redis, another_format_is_refused)
 {
     struct fixture fixture, *f = &fixture;
@@ -1334,7 +1355,7 @@ Test(window_store_redis, a_lane_of_format_1_is_brought_forward_when_it_is_taken)
     freeReplyObject(redisCommand(context, "HSET weir:{%s}:lane format 1", f->lane));
     freeReplyObject(redisCommand(context, "HDEL weir:{%s}:lane stamp gaps", f->lane));
     take(f, &picture);
-    cr_assert_eq(picture.state.epoch, 2);
+    cr_assert_gt(picture.state.epoch, 1);
     cr_assert_eq(picture.state.next_offset, 10);
     cr_assert_eq(picture.state.stamp, -1);
     cr_assert_eq(picture.state.gaps.count, 0);
