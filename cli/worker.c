@@ -182,7 +182,8 @@ static enum weir_status take_lane(struct weir_worker *worker, struct worker_lane
         status = weir_lane_start(lane, &state, reterr);
     if (status != WEIR_OK) {
         weir_lane_free(lane);
-        return status;
+        /* Overtaken while it was loaded: it is taken again, unless the group's news says first that it is not ours. */
+        return status == WEIR_FENCED ? WEIR_RETRY : status;
     }
     owned->lane = lane;
     owned->generation = ++worker->generations;
