@@ -1,0 +1,337 @@
+/* The actors: workers and raters, which are the real code on simulated outsides, and what brings a run to its rest. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/simulation/simulation.h"
+
+enum { STALL_SECONDS = 5, REST_SECONDS = 600, RATER_PAUSE_MS = 100, WORK_MAX = 16, LANES_MAX = PARTITIONS_MAX };
+
+struct run run;
+struct books *run_books;
+
+/* 1. faults -----------------------------------------------------------------------------------------------------------
+ */
+bool never(void *context)
+{
+    (void)context;
+    return false;
+}
+
+void kill_process(void)
+{
+    struct process *process = this_process();
+
+    trace("is killed");
+    run.deaths++;
+    process->is_dead = true;
+    expire_member(process);
+    release_locks(process);
+}
+
+enum weir_status dead(struct weir_error *reterr)
+{
+    return weir_fail(reterr, WEIR_FATAL, "the process is dead");
+}
+
+enum fault meet_fault(unsigned allowed, const char *what)
+{
+    enum fault faults[FAULT_COUNT];
+    unsigned count = 0;
+
+    if (this_process()->is_dead)
+        return FAULT_DEAD_BEFORE;
+    for (unsigned i = 1; i < FAULT_COUNT; i++)
+        if (allowed & FAULT_BIT(i))
+            faults[count++] = (enum fault)i;
+    unsigned chosen = step(count, what);
+    if (this_process()->is_dead)
+        return FAULT_DEAD_BEFORE;
+    if (chosen == 0)
+        return FAULT_NONE;
+    run.faults++;
+    switch (faults[chosen - 1]) {
+    case FAULT_DEAD_BEFORE:
+        kill_process();
+        return FAULT_DEAD_BEFORE;
+    case FAULT_STALL:
+        trace("stops for %d s", STALL_SECONDS);
+        run.stalls++;
+        expire_member(this_process());
+        stall(STALL_SECONDS * WEIR_SECOND);
+        trace("goes on");
+        return this_process()->is_dead ? FAULT_DEAD_BEFORE : FAULT_NONE;
+    default:
+        return faults[chosen - 1];
+    }
+}
+
+enum weir_status lose_answer(enum fault fault, struct weir_error *reterr)
+{
+    if (fault == FAULT_DEAD_AFTER)
+        kill_process();
+    if (this_process()->is_dead)
+        return dead(reterr);
+    if (fault == FAULT_ANSWER_LOST) {
+        trace("the answer is lost");
+        return weir_fail(reterr, WEIR_RETRY, "the answer was lost");
+    }
+    return WEIR_OK;
+}
+
+/* 2. workers ----------------------------------------------------------------------------------------------------------
+ */
+static struct weir_worker_settings worker_settings(void)
+{
+    return (struct weir_worker_settings){
+        .lane = {.disorder = run.shape.disorder,
+                 .lateness = run.shape.lateness,
+                 .retention = run.shape.lateness,
+                 .max_future = 100 * WEIR_DAY,
+                 .windows_max = 100000,
+                 .ids_max = 100000},
+        .flush_interval = run.shape.flush_interval,
+        .idle = run.shape.idle,
+        .cuts_max = run.shape.cuts_max,
+        .changes_max = run.shape.changes_max,
+        .hand_over = 20 * WEIR_SECOND,
+    };
+}
+
+static void run_worker(struct process *process)
+{
+    struct weir_worker_settings settings = worker_settings();
+    struct weir_window_store *consumer_store = store_handle(), *writer_store = store_handle();
+    struct weir_quarantine *quarantine = quarantine_handle();
+    struct weir_worker *worker = weir_worker_new(run.catalog, &settings, consumer_store, writer_store, quarantine);
+    struct weir_source_listener listener = weir_worker_listener(worker);
+    struct weir_error error = {{0}};
+
+    enum weir_status status = weir_worker_run(worker, source_handle(&listener), &process->stop, &error);
+    /* One that was asked to stop need not wait for a quarantine that is full. */
+    if (status != WEIR_OK && !process->is_dead && !process->stop)
+        run_fails("%s stopped by itself: %s", process->name, error.text);
+    weir_worker_free(worker);
+    weir_quarantine_free(quarantine);
+    weir_window_store_free(writer_store);
+    weir_window_store_free(consumer_store);
+    trace("ends");
+}
+
+/* 3. raters: the rounds of cli/command_rater.c, without claims, so that two of them rate one lane at once
+ * --------------- */
+struct rating {
+    struct weir_window_store *store;
+    struct weir_ledger *ledger;
+    struct weir_rater *rater;
+    struct {
+        char name[32];
+        struct weir_lane_state state;
+    } lanes[LANES_MAX];
+    size_t lane_count;
+};
+
+static void add_lane(void *context, struct weir_slice name, const struct weir_lane_state *state)
+{
+    struct rating *rating = context;
+
+    weir_check(rating->lane_count < LANES_MAX);
+    snprintf(rating->lanes[rating->lane_count].name, sizeof rating->lanes[0].name, "%.*s", (int)name.length, name.data);
+    rating->lanes[rating->lane_count++].state = *state;
+}
+
+static struct weir_horizon horizon_of(const struct rating *rating)
+{
+    struct weir_horizon horizon = {.first_time = WEIR_TIME_NEVER, .last_time = 0, .ended = WEIR_TIME_NEVER};
+
+    for (size_t i = 0; i < rating->lane_count; i++) {
+        const struct weir_lane_state *state = &rating->lanes[i].state;
+        if (state->watermark < horizon.ended)
+            horizon.ended = state->watermark;
+        if (state->counts.counted == 0)
+            continue;
+        if (state->first_time < horizon.first_time)
+            horizon.first_time = state->first_time;
+        if (state->last_time > horizon.last_time)
+            horizon.last_time = state->last_time;
+    }
+    return horizon;
+}
+
+static enum weir_status rate_lane(struct rating *rating, struct weir_slice lane, bool *ret_worked,
+                                  struct weir_error *reterr)
+{
+    struct weir_work work[WORK_MAX];
+    struct weir_lane_window windows[WORK_MAX];
+    enum weir_status status = WEIR_OK;
+    size_t max = run.shape.batch, count = max;
+
+    while (status == WEIR_OK && count == max && !this_process()->stop) {
+        status = rating->store->ops->read_work(rating->store, lane, max, work, &count, reterr);
+        if (status != WEIR_OK || count == 0)
+            return status;
+        for (size_t i = 0; i < count; i++)
+            windows[i] = (struct weir_lane_window){.lane = lane, .window = work[i].window};
+        status = weir_rater_rate(rating->rater, windows, count, reterr);
+        if (status == WEIR_OK)
+            status = rating->store->ops->finish_work(rating->store, lane, work, count, reterr);
+        *ret_worked = true;
+    }
+    return status;
+}
+
+static enum weir_status go_round(struct rating *rating, bool *ret_worked, struct weir_error *reterr)
+{
+    bool was_complete = is_complete(), has_worked = false;
+    uint64_t fallbacks = run.fallbacks;
+    struct weir_work work;
+    size_t left = 0;
+
+    rating->lane_count = 0;
+    enum weir_status status = rating->store->ops->list_lanes(rating->store, TOPIC, add_lane, rating, reterr);
+    for (size_t i = 0; i < rating->lane_count && status == WEIR_OK; i++)
+        status = rate_lane(rating, weir_slice_text(rating->lanes[i].name), &has_worked, reterr);
+    for (size_t i = 0; i < rating->lane_count && status == WEIR_OK && left == 0; i++)
+        status = rating->store->ops->read_work(rating->store, weir_slice_text(rating->lanes[i].name), 1, &work, &left,
+                                               reterr);
+    *ret_worked = has_worked;
+    if (status != WEIR_OK || has_worked || left > 0)
+        return status;
+    struct weir_horizon horizon = horizon_of(rating);
+    status = weir_rater_settle(rating->rater, &horizon, reterr);
+    if (status == WEIR_OK && was_complete && fallbacks == run.fallbacks)
+        run.is_settled = true;
+    return status;
+}
+
+static void run_rater(struct process *process)
+{
+    struct rating rating = {.store = store_handle(), .ledger = ledger_handle(run_books, false)};
+    struct weir_error error = {{0}};
+    enum weir_status status = weir_rater_new(run.catalog, rating.ledger, &rating.rater, &error);
+
+    while (status == WEIR_OK && !process->stop && !process->is_dead) {
+        bool has_worked = false;
+        status = go_round(&rating, &has_worked, &error);
+        if (status == WEIR_RETRY || status == WEIR_AGAIN) {
+            trace("tries again: %s", error.text);
+            status = WEIR_OK;
+            has_worked = false;
+        }
+        if (!has_worked)
+            wait_for(never, NULL, RATER_PAUSE_MS * (WEIR_SECOND / 1000));
+    }
+    if (status != WEIR_OK && !process->is_dead)
+        run_fails("%s stopped by itself: %s", process->name, error.text);
+    weir_rater_free(rating.rater);
+    weir_ledger_free(rating.ledger);
+    weir_window_store_free(rating.store);
+    trace("ends");
+}
+
+/* 4. lives
+ * -------------------------------------------------------------------------------------------------------------
+ */
+static void begin_life(bool is_worker, unsigned number, unsigned life);
+
+/* Whoever died or was asked to stop is started again, as by systemd. */
+static void live_again(struct process *process, void *context)
+{
+    unsigned number = 0, life = 0;
+
+    (void)context;
+    if (!run.is_ending && sscanf(strchr(process->name, ' '), "%u.%u", &number, &life) == 2)
+        begin_life(process->name[0] == 'w', number, life + 1);
+}
+
+static void begin_life(bool is_worker, unsigned number, unsigned life)
+{
+    if (run.life_count == LIVES_MAX)
+        run_fails("more than %d processes in one run", LIVES_MAX);
+    struct process *process = &run.lives[run.life_count++];
+    *process = (struct process){.on_end = live_again};
+    snprintf(process->name, sizeof process->name, "%s %u.%u", is_worker ? "worker" : "rater", number, life);
+    start_process(process, is_worker ? run_worker : run_rater);
+}
+
+void start_actors(void)
+{
+    for (unsigned i = 0; i < run.shape.workers; i++)
+        begin_life(true, i, 1);
+    for (unsigned i = 0; i < run.shape.raters; i++)
+        begin_life(false, i, 1);
+}
+
+static bool have_all_ended(void *context)
+{
+    (void)context;
+    for (unsigned i = 0; i < run.life_count; i++)
+        if (!run.lives[i].has_ended)
+            return false;
+    return true;
+}
+
+void stop_actors(void)
+{
+    run.is_ending = true;
+    for (unsigned i = 0; i < run.life_count; i++)
+        run.lives[i].stop = true;
+    wait_for(have_all_ended, NULL, REST_SECONDS * WEIR_SECOND);
+    if (!have_all_ended(NULL))
+        run_fails("somebody does not stop");
+}
+
+/* 5. rest -------------------------------------------------------------------------------------------------------------
+ */
+static void is_all_closed(void *context, const struct weir_window *window, bool is_closed, bool has_work)
+{
+    (void)window, (void)has_work;
+    *(bool *)context = *(bool *)context && is_closed;
+}
+
+static bool is_read(void)
+{
+    for (unsigned i = 0; i < run.shape.partitions; i++) {
+        const struct weir_lane_state *state = stored_state(i);
+        if (!state || state->next_offset != end_offset(&run.partitions[i]))
+            return false;
+    }
+    return true;
+}
+
+bool is_complete(void)
+{
+    bool is_closed = is_read();
+
+    for (unsigned i = 0; i < run.shape.partitions && is_closed; i++) {
+        const struct weir_lane_state *state = stored_state(i);
+        is_closed = state->watermark >= (state->last_time / WEIR_DAY + 1) * WEIR_DAY;
+        stored_windows(i, is_all_closed, &is_closed);
+    }
+    return is_closed;
+}
+
+void wait_for_rest(void)
+{
+    int64_t deadline = simulated_clock() + REST_SECONDS * WEIR_SECOND;
+
+    for (;;) {
+        bool is_at_rest = run.is_settled && is_complete();
+        for (unsigned i = 0; i < run.shape.partitions; i++)
+            is_at_rest = is_at_rest && !store_has_work(i);
+        if (is_at_rest)
+            return;
+        if (simulated_clock() > deadline)
+            run_fails("no rest after %d s: %s", REST_SECONDS,
+                      !is_read()      ? "events are not all read"
+                      : is_complete() ? "not all is rated"
+                                      : "windows do not close");
+        /* A long case's events are ahead of the clock; it overtakes them when all are read. */
+        if (run.shape.is_long && !run.has_jumped && is_read()) {
+            let_time_pass(3 * WEIR_DAY);
+            deadline += 3 * WEIR_DAY;
+            run.has_jumped = true;
+        }
+        wait_for(never, NULL, WEIR_SECOND / 10);
+    }
+}
