@@ -13,6 +13,7 @@
 #include <time.h>
 
 #include "benchmarks/dom_ceiling.h"
+#include "benchmarks/workload.h"
 #include "ingest/decode.h"
 #include "ingest/reading.h"
 
@@ -190,7 +191,7 @@ static void report(const char *name, uint64_t *took, const struct corpus *corpus
 
 int main(int argc, char **argv)
 {
-    bool is_smoke = argc > 1 && strcmp(argv[1], "--smoke") == 0;
+    bool is_smoke = weir_benchmark_is_smoke(argc, argv);
     struct corpus corpus = corpus_new(is_smoke ? SMOKE_EVENTS : FULL_EVENTS);
     struct weir_catalog *catalog = NULL;
     struct weir_mistake_list mistakes;

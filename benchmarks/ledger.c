@@ -13,6 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "benchmarks/workload.h"
 #include "common/calendar.h"
 #include "rater/ledger.h"
 #include "rater/migrate.h"
@@ -335,7 +336,7 @@ static void report(const char *what, int64_t *times, int rounds, int64_t windows
 
 int main(int argc, char **argv)
 {
-    bool is_smoke = argc > 1 && strcmp(argv[1], "--smoke") == 0;
+    bool is_smoke = weir_benchmark_is_smoke(argc, argv);
     struct sizes sizes = is_smoke ? (struct sizes){1, 2, 200} : (struct sizes){5, 10, 2000};
     int64_t ledger[ROUNDS_MAX], copy[ROUNDS_MAX], windows = (int64_t)sizes.batches * sizes.customers * SPLITS;
     struct stream *streams = weir_new_array((size_t)sizes.batches, sizeof *streams);

@@ -4,6 +4,8 @@
   deploy/example/make_events.py              writes deploy/example/events.ndjson
   deploy/example/make_events.py --stdout     writes it to standard output
 
+Example: deploy/example/make_events.py --stdout | weir rate --catalog deploy/example/catalog --summary -
+
 The same bytes each time, on any machine: only random() of a seeded generator is drawn from (the one method whose
 sequence Python promises to keep), and everything else is integer arithmetic. The lines stand in the order in which they
 arrived, not in the order in which the usage happened.
@@ -269,6 +271,9 @@ class Maker:
 
 
 def main():
+    if sys.argv[1:] in (["--help"], ["-h"]):
+        print(__doc__.strip())
+        return
     text = b"".join(line + b"\n" for line in Maker().lines())
     if sys.argv[1:] == ["--stdout"]:
         sys.stdout.buffer.write(text)
