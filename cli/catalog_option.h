@@ -4,7 +4,7 @@
 
 #include "common/model/catalog.h"
 
-/* command: "weir rate", for the messages. NULL: told, exit with 2. The catalog is the caller's. */
-struct weir_catalog *weir_catalog_option(const char *command, const char *path);
+/* NULL: told, exit with 2. The catalog is the caller's. */
+struct weir_catalog *weir_catalog_option(const char *path);
 
 #endif

@@ -70,7 +70,7 @@ int weir_command_apply(int argc, char **argv)
         return WEIR_EXIT_USAGE;
     }
     /* First as files, so that a mistake is told with the file it stands in. */
-    struct weir_catalog *checked = weir_catalog_option(usage.name, settings.catalog);
+    struct weir_catalog *checked = weir_catalog_option(settings.catalog);
     code = checked ? apply(&settings) : WEIR_EXIT_USAGE;
     weir_catalog_free(checked);
     weir_settings_free(&settings);

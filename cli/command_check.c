@@ -88,6 +88,7 @@ static int read_flags(int argc, char **argv, const char **ret_catalog, bool *ret
     };
     int flag;
     optind = 0;                                                        /* glibc: start afresh */
+    opterr = 0;                                                        /* it would not say whose option it is */
     while ((flag = getopt_long(argc, argv, "h", flags, NULL)) != -1) { // NOLINT(concurrency-mt-unsafe)
         if (flag == 'h')
             return fputs(help, stdout) == EOF ? WEIR_EXIT_FAILED : WEIR_EXIT_DONE;
@@ -98,7 +99,9 @@ static int read_flags(int argc, char **argv, const char **ret_catalog, bool *ret
         } else {
             if (flag == 'f')
                 fprintf(stderr, "weir check: --format %s: allowed are text and json\n", optarg);
-            fputs("weir check: see weir check --help\n", stderr);
+            else
+                fprintf(stderr, "weir check: %s is no option, or misses its value; `weir check --help` shows how\n",
+                        argv[optind - 1]);
             return WEIR_EXIT_USAGE;
         }
     }

@@ -126,12 +126,12 @@ static void report(const struct ingest *ingest, int64_t took)
 
     for (int i = 0; i < WEIR_OUTCOME_FULL; i++)
         read += outcomes[i] = atomic_load_explicit(&gauges->outcomes[i], memory_order_relaxed);
-    fprintf(stderr,
-            "weir ingest: read=%" PRIu64 " counted=%" PRIu64 " duplicate=%" PRIu64 " unmatched=%" PRIu64
-            " quarantined=%" PRIu64 " seconds=%" PRIu64 ".%03" PRIu64 " events_per_second=%" PRIu64 "\n",
-            read, outcomes[WEIR_OUTCOME_COUNTED] + outcomes[WEIR_OUTCOME_UNPRICED], outcomes[WEIR_OUTCOME_DUPLICATE],
-            outcomes[WEIR_OUTCOME_UNMATCHED], outcomes[WEIR_OUTCOME_REJECTED], milliseconds / 1000, milliseconds % 1000,
-            read * 1000 / (milliseconds ? milliseconds : 1));
+    weir_log_plain(WEIR_LOG_INFO,
+                   "read=%" PRIu64 " counted=%" PRIu64 " duplicate=%" PRIu64 " unmatched=%" PRIu64
+                   " quarantined=%" PRIu64 " seconds=%" PRIu64 ".%03" PRIu64 " events_per_second=%" PRIu64,
+                   read, outcomes[WEIR_OUTCOME_COUNTED] + outcomes[WEIR_OUTCOME_UNPRICED],
+                   outcomes[WEIR_OUTCOME_DUPLICATE], outcomes[WEIR_OUTCOME_UNMATCHED], outcomes[WEIR_OUTCOME_REJECTED],
+                   milliseconds / 1000, milliseconds % 1000, read * 1000 / (milliseconds ? milliseconds : 1));
 }
 
 int weir_command_ingest(int argc, char **argv)
@@ -145,9 +145,11 @@ int weir_command_ingest(int argc, char **argv)
         return parsed;
     const _Atomic bool *stop = weir_daemon_catch_signals();
     int64_t started = weir_time_now();
-    int status_of_catalog = weir_open_catalog(&usage, &ingest.settings, &ingest.catalog);
-    if (status_of_catalog >= 0)
-        return status_of_catalog;
+    parsed = weir_open_catalog(&ingest.settings, &ingest.catalog);
+    if (parsed >= 0) {
+        weir_settings_free(&ingest.settings);
+        return parsed;
+    }
     enum weir_status status = set_up(&ingest, &source, &error);
     if (status == WEIR_OK) {
         weir_metrics_set_ready(ingest.metrics, true, "");

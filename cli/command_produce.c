@@ -6,6 +6,7 @@
 #include "cli/open.h"
 #include "common/calendar.h"
 #include "common/daemon.h"
+#include "common/log.h"
 #include "common/settings.h"
 #include "ingest/decode.h"
 #include "ingest/producer.h"
@@ -47,8 +48,8 @@ static enum weir_status send_message(struct producing *producing, const struct w
 
     if (message->is_too_large) { /* what is left of it would be another event */
         if (producing->too_large++ == 0)
-            fprintf(stderr, "weir produce: %.*s: line %" PRId64 " is over %d bytes and cannot be published\n",
-                    (int)message->topic.length, message->topic.data, message->offset, WEIR_EVENT_BYTES_MAX);
+            weir_log_plain(WEIR_LOG_WARN, "%.*s: line %" PRId64 " is over %d bytes and cannot be published",
+                           (int)message->topic.length, message->topic.data, message->offset, WEIR_EVENT_BYTES_MAX);
         return WEIR_OK;
     }
     if (weir_decode(producing->decoder, message, &event, &why) == WEIR_OK)
@@ -130,7 +131,7 @@ int weir_command_produce(int argc, char **argv)
     if (parsed >= 0)
         return parsed;
     if (settings.argument_count == 0) {
-        fprintf(stderr, "weir produce: no FILE given (- is standard input); `weir produce --help` shows how\n");
+        weir_log_plain(WEIR_LOG_ERROR, "no FILE given (- is standard input); `weir produce --help` shows how");
         weir_settings_free(&settings);
         return WEIR_EXIT_USAGE;
     }
@@ -138,12 +139,12 @@ int weir_command_produce(int argc, char **argv)
     enum weir_status status = run(&settings, &no_meters, &producing, &error);
     if (status == WEIR_OK) {
         uint64_t milliseconds = (uint64_t)((weir_time_now() - started) / 1000000);
-        fprintf(stderr,
-                "weir produce: published %" PRIu64 " events (%" PRIu64 " without a key) to %s in %" PRIu64 ".%03" PRIu64
-                " s\n",
-                producing.sent, producing.without_key, settings.kafka_topic, milliseconds / 1000, milliseconds % 1000);
+        weir_log_plain(WEIR_LOG_INFO,
+                       "published %" PRIu64 " events (%" PRIu64 " without a key) to %s in %" PRIu64 ".%03" PRIu64 " s",
+                       producing.sent, producing.without_key, settings.kafka_topic, milliseconds / 1000,
+                       milliseconds % 1000);
     } else {
-        fprintf(stderr, "weir produce: %s\n", error.text);
+        weir_log_plain(WEIR_LOG_ERROR, "%s", error.text);
     }
     weir_decoder_free(producing.decoder);
     weir_producer_free(producing.producer);

@@ -1,9 +1,11 @@
 /* `weir rate`: the whole way in one process, file -> memory -> line items. */
 #include <errno.h>
 #include <getopt.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "aggregator/window_store.h"
@@ -12,6 +14,7 @@
 #include "cli/intake.h"
 #include "common/calendar.h"
 #include "common/daemon.h"
+#include "common/log.h"
 #include "rater/rate.h"
 
 enum { WINDOWS_PER_BATCH = 65536 };
@@ -26,7 +29,8 @@ static const char help[] =
     "  --format FORMAT      table (default), csv or ndjson\n"
     "  --summary            one row per customer, contract, period, item and kind instead of line items\n"
     "  --output FILE        write there instead of to standard output\n"
-    "  --quarantine FILE    keep events that cannot be counted there, with their reasons (NDJSON)\n"
+    "  --quarantine FILE    keep events that cannot be counted there, with their reasons (NDJSON); without it they go\n"
+    "                       to OUTPUT.quarantine.ndjson, and with no --output they are only counted\n"
     "  --keep-open          leave periods open that the events do not reach the end of: no fees in arrears, no "
     "true-ups\n"
     "  --help               this text\n\n"
@@ -51,6 +55,7 @@ struct run {
     struct weir_sealed_cut *sealed;
     struct weir_window_store *store;
     FILE *output;
+    bool is_kept; /* quarantine goes to a file */
     struct weir_ledger *ledger;
     struct weir_rater *rater;
 };
@@ -81,6 +86,7 @@ static int parse(int argc, char **argv, struct request *ret_request)
     int option;
 
     optind = 1;
+    opterr = 0; /* it would not say whose option it is, nor what to do */
     while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
         size_t format = 0;
         switch (option) {
@@ -110,7 +116,7 @@ static int parse(int argc, char **argv, struct request *ret_request)
             fputs(help, stdout);
             return WEIR_EXIT_DONE;
         default:
-            return WEIR_EXIT_USAGE; /* getopt has said which option */
+            return bad_usage("no option, or one without its value: ", argv[optind - 1]);
         }
     }
     if (!request.catalog)
@@ -138,6 +144,25 @@ static enum weir_status open_output(const struct request *request, struct run *r
     return weir_ledger_text_open(request->format, request->is_summary, run->output, &run->ledger, reterr);
 }
 
+/* Without --quarantine, beside a file of output. An earlier run's goes the way of its output. */
+static enum weir_status open_quarantine(const struct request *request, struct run *run, struct weir_error *reterr)
+{
+    struct stat about;
+    char path[PATH_MAX];
+
+    if (request->quarantine || !request->output || fstat(fileno(run->output), &about) != 0 || !S_ISREG(about.st_mode)) {
+        run->is_kept = request->quarantine != NULL;
+        return weir_quarantine_file_open(request->quarantine, &run->quarantine, reterr);
+    }
+    if (snprintf(path, sizeof path, "%s.quarantine.ndjson", request->output) >= (int)sizeof path)
+        return weir_fail(reterr, WEIR_REJECT,
+                         "--output: its name is too long for a quarantine file beside it; give --quarantine");
+    if (unlink(path) != 0 && errno != ENOENT)
+        return weir_fail(reterr, WEIR_FATAL, "%s: cannot be replaced: %s; give --quarantine", path, strerror(errno));
+    run->is_kept = true;
+    return weir_quarantine_file_open(path, &run->quarantine, reterr);
+}
+
 static enum weir_status set_up(const struct request *request, struct run *run, struct weir_error *reterr)
 {
     struct weir_lane_settings settings = {
@@ -151,9 +176,9 @@ static enum weir_status set_up(const struct request *request, struct run *run, s
     enum weir_status status = weir_source_file_open(request->files, request->file_count, &run->source, reterr);
 
     if (status == WEIR_OK)
-        status = weir_quarantine_file_open(request->quarantine, &run->quarantine, reterr);
-    if (status == WEIR_OK)
         status = open_output(request, run, reterr);
+    if (status == WEIR_OK)
+        status = open_quarantine(request, run, reterr);
     if (status == WEIR_OK)
         status = weir_rater_new(run->catalog, run->ledger, &run->rater, reterr);
     if (status != WEIR_OK)
@@ -254,16 +279,20 @@ static void report(const struct run *run, int64_t started)
 
     for (int i = 0; i < WEIR_OUTCOME_FULL; i++)
         read += outcomes[i];
+    if (outcomes[WEIR_OUTCOME_REJECTED] > 0 && !run->is_kept)
+        weir_log_plain(WEIR_LOG_WARN, "%llu events cannot be counted and were not kept; --quarantine FILE keeps them",
+                       (unsigned long long)outcomes[WEIR_OUTCOME_REJECTED]);
     uint64_t counted = outcomes[WEIR_OUTCOME_COUNTED] + outcomes[WEIR_OUTCOME_UNPRICED];
-    fprintf(stderr,
-            "weir rate: read=%llu counted=%llu duplicate=%llu unmatched=%llu unpriced=%llu quarantined=%llu "
-            "line_items=%llu seconds=%llu.%03llu events_per_second=%llu\n",
-            (unsigned long long)read, (unsigned long long)counted, (unsigned long long)outcomes[WEIR_OUTCOME_DUPLICATE],
-            (unsigned long long)outcomes[WEIR_OUTCOME_UNMATCHED], (unsigned long long)outcomes[WEIR_OUTCOME_UNPRICED],
-            (unsigned long long)outcomes[WEIR_OUTCOME_REJECTED],
-            (unsigned long long)weir_rater_counts(run->rater).line_items, (unsigned long long)(milliseconds / 1000),
-            (unsigned long long)(milliseconds % 1000),
-            (unsigned long long)(read * 1000 / (milliseconds ? milliseconds : 1)));
+    weir_log_plain(
+        WEIR_LOG_INFO,
+        "read=%llu counted=%llu duplicate=%llu unmatched=%llu unpriced=%llu quarantined=%llu "
+        "line_items=%llu seconds=%llu.%03llu events_per_second=%llu",
+        (unsigned long long)read, (unsigned long long)counted, (unsigned long long)outcomes[WEIR_OUTCOME_DUPLICATE],
+        (unsigned long long)outcomes[WEIR_OUTCOME_UNMATCHED], (unsigned long long)outcomes[WEIR_OUTCOME_UNPRICED],
+        (unsigned long long)outcomes[WEIR_OUTCOME_REJECTED],
+        (unsigned long long)weir_rater_counts(run->rater).line_items, (unsigned long long)(milliseconds / 1000),
+        (unsigned long long)(milliseconds % 1000),
+        (unsigned long long)(read * 1000 / (milliseconds ? milliseconds : 1)));
 }
 
 int weir_command_rate(int argc, char **argv)
@@ -276,7 +305,8 @@ int weir_command_rate(int argc, char **argv)
 
     if (parsed >= 0)
         return parsed;
-    run.catalog = weir_catalog_option("weir rate", request.catalog);
+    weir_log_open("weir rate", false, WEIR_LOG_INFO);
+    run.catalog = weir_catalog_option(request.catalog);
     if (!run.catalog)
         return WEIR_EXIT_USAGE;
     enum weir_status status = set_up(&request, &run, &error);
@@ -287,7 +317,7 @@ int weir_command_rate(int argc, char **argv)
     if (status == WEIR_OK)
         report(&run, started);
     else
-        fprintf(stderr, "weir rate: %s\n", error.text);
+        weir_log_plain(WEIR_LOG_ERROR, "%s", error.text);
     tear_down(&request, &run);
     return status == WEIR_OK ? WEIR_EXIT_DONE : status == WEIR_REJECT ? WEIR_EXIT_USAGE : WEIR_EXIT_FAILED;
 }

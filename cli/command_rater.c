@@ -50,6 +50,7 @@ struct rating {
     struct weir_metrics *metrics;
     struct known_lane *lanes;
     size_t lane_count, lane_room;
+    bool has_too_many; /* lanes, or one whose name is too long */
     struct weir_work *work;
     struct weir_lane_window *windows;
     _Atomic uint64_t line_items, windows_rated, unpriced, stale, transactions, retries, lanes_known;
@@ -67,8 +68,10 @@ static void add_lane(void *context, struct weir_slice name, const struct weir_la
 {
     struct rating *rating = context;
 
-    if (rating->lane_count == LANES_MAX || name.length > WEIR_LANE_NAME_MAX)
+    if (rating->lane_count == LANES_MAX || name.length > WEIR_LANE_NAME_MAX) {
+        rating->has_too_many = true;
         return;
+    }
     if (rating->lane_count == rating->lane_room) {
         rating->lane_room = rating->lane_room ? rating->lane_room * 2 : 16;
         rating->lanes = weir_resize(rating->lanes, rating->lane_room, sizeof *rating->lanes);
@@ -110,6 +113,10 @@ static enum weir_status list_lanes(struct rating *rating, struct weir_error *ret
         atomic_store_explicit(&rating->lanes_known, rating->lane_count, memory_order_relaxed);
         atomic_store_explicit(&rating->watermark, watermark, memory_order_relaxed);
     }
+    /* Rating some and not the others would settle periods too early. */
+    if (status == WEIR_OK && rating->has_too_many)
+        return weir_fail(reterr, WEIR_FATAL, "redis: topic %s has more than %d lanes; a rater takes no more than that",
+                         rating->settings.kafka_topic, LANES_MAX);
     return status;
 }
 
@@ -389,11 +396,11 @@ static void report(const struct rating *rating, int64_t took)
     struct weir_rater_counts counts = weir_rater_counts(rating->rater);
     uint64_t milliseconds = (uint64_t)(took / 1000000);
 
-    fprintf(stderr,
-            "weir rater: windows=%" PRIu64 " unchanged=%" PRIu64 " unpriced=%" PRIu64 " stale=%" PRIu64
-            " line_items=%" PRIu64 " seconds=%" PRIu64 ".%03" PRIu64 "\n",
-            counts.windows, counts.unchanged, counts.unpriced_windows, counts.stale, counts.line_items,
-            milliseconds / 1000, milliseconds % 1000);
+    weir_log_plain(WEIR_LOG_INFO,
+                   "windows=%" PRIu64 " unchanged=%" PRIu64 " unpriced=%" PRIu64 " stale=%" PRIu64
+                   " line_items=%" PRIu64 " seconds=%" PRIu64 ".%03" PRIu64,
+                   counts.windows, counts.unchanged, counts.unpriced_windows, counts.stale, counts.line_items,
+                   milliseconds / 1000, milliseconds % 1000);
 }
 
 int weir_command_rater(int argc, char **argv)
@@ -406,7 +413,7 @@ int weir_command_rater(int argc, char **argv)
         return parsed;
     const _Atomic bool *stop = weir_daemon_catch_signals();
     int64_t started = weir_time_now();
-    parsed = weir_open_catalog(&usage, &rating.settings, &rating.catalog);
+    parsed = weir_open_catalog(&rating.settings, &rating.catalog);
     if (parsed >= 0) {
         weir_settings_free(&rating.settings);
         return parsed;

@@ -8,13 +8,12 @@
 #include "common/log.h"
 #include "rater/apply.h"
 
-int weir_open_catalog(const struct weir_usage *usage, const struct weir_settings *settings,
-                      struct weir_catalog **ret_catalog)
+int weir_open_catalog(const struct weir_settings *settings, struct weir_catalog **ret_catalog)
 {
     struct weir_error error;
 
     if (*settings->catalog) {
-        *ret_catalog = weir_catalog_option(usage->name, settings->catalog);
+        *ret_catalog = weir_catalog_option(settings->catalog);
         return *ret_catalog ? -1 : WEIR_EXIT_USAGE;
     }
     if (weir_apply_load_catalog(settings->postgres_url, ret_catalog, &error) == WEIR_OK)

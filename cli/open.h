@@ -9,8 +9,7 @@
 
 /* The catalog of the settings: a path, or the one applied last in PostgreSQL. -1: *ret_catalog is the caller's;
  * otherwise the exit status, all told. */
-int weir_open_catalog(const struct weir_usage *usage, const struct weir_settings *settings,
-                      struct weir_catalog **ret_catalog);
+int weir_open_catalog(const struct weir_settings *settings, struct weir_catalog **ret_catalog);
 
 /* Views into settings and properties, which must outlive the result's use. */
 struct weir_kafka_settings weir_open_kafka_settings(const struct weir_settings *settings,

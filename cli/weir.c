@@ -31,7 +31,7 @@ static void print_help(FILE *output)
           output);
     for (int i = 0; i < COMMAND_COUNT; i++)
         fprintf(output, "  %-10s %s\n", commands[i].name, commands[i].summary);
-    fputs("\n`weir COMMAND --help` tells a command's options, with an example.\n"
+    fputs("\n`weir COMMAND --help` tells a command's options, with an example; `weir --version` the version.\n"
           "example: weir rate --catalog deploy/example/catalog --summary deploy/example/events.ndjson\n",
           output);
 }

@@ -67,26 +67,53 @@ static size_t escape(char *to, size_t room, const char *text, bool is_json)
     return used;
 }
 
-void weir_log(enum weir_log_level level, const char *format, ...)
+/* Always to the millisecond: columns stay where they are. */
+static void format_now(char text[WEIR_TIME_TEXT_MAX])
+{
+    int64_t now = weir_time_now();
+    size_t length = weir_time_format(now / WEIR_SECOND * WEIR_SECOND, text); /* ends in "Z" */
+
+    snprintf(text + length - 1, WEIR_TIME_TEXT_MAX - length + 1, ".%03dZ", (int)(now % WEIR_SECOND / 1000000));
+}
+
+static void write_line(enum weir_log_level level, bool is_plain, const char *format, va_list arguments)
 {
     static const char *const colours[WEIR_LOG_LEVEL_COUNT] = {"\033[31m", "\033[33m", "", "\033[2m"};
     char message[WEIR_LOG_LINE_MAX], line[2 * WEIR_LOG_LINE_MAX], time[WEIR_TIME_TEXT_MAX];
-    va_list arguments;
+    const char *colour = settings.is_terminal && !settings.is_json && !is_plain ? colours[level] : "";
     int length;
 
-    if (level > settings.level)
-        return;
-    va_start(arguments, format);
     (void)vsnprintf(message, sizeof message, format, arguments);
-    va_end(arguments);
-    weir_time_format(weir_time_now() / 1000000 * 1000000, time);
-    const char *colour = settings.is_terminal && !settings.is_json ? colours[level] : "";
-    length = snprintf(line, sizeof line,
-                      settings.is_json ? "%s{\"time\":\"%s\",\"level\":\"%s\",\"command\":\"%s\",\"message\":\""
-                                       : "%s%s %-5s %s: ",
-                      colour, time, weir_log_level_name[level], settings.name);
+    format_now(time);
+    if (settings.is_json)
+        length = snprintf(line, sizeof line, "{\"time\":\"%s\",\"level\":\"%s\",\"command\":\"%s\",\"message\":\"",
+                          time, weir_log_level_name[level], settings.name);
+    else if (is_plain)
+        length = snprintf(line, sizeof line, "%s: ", settings.name);
+    else
+        length = snprintf(line, sizeof line, "%s%s %-5s %s: ", colour, time, weir_log_level_name[level], settings.name);
     length += (int)escape(line + length, sizeof line - (size_t)length - 8, message, settings.is_json);
     length += snprintf(line + length, 8, "%s%s\n", settings.is_json ? "\"}" : "", *colour ? "\033[0m" : "");
     if (write(STDERR_FILENO, line, (size_t)length) < 0)
         return; /* nobody to tell */
+}
+
+void weir_log(enum weir_log_level level, const char *format, ...)
+{
+    va_list arguments;
+
+    if (level > settings.level)
+        return;
+    va_start(arguments, format);
+    write_line(level, false, format, arguments);
+    va_end(arguments);
+}
+
+void weir_log_plain(enum weir_log_level level, const char *format, ...)
+{
+    va_list arguments;
+
+    va_start(arguments, format);
+    write_line(level, true, format, arguments);
+    va_end(arguments);
 }

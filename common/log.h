@@ -20,5 +20,8 @@ enum { WEIR_LOG_LINE_MAX = 4096 }; /* a longer message is cut */
 /* Once, before threads start. name: what runs ("weir ingest"), kept by reference. */
 void weir_log_open(const char *name, bool is_json, enum weir_log_level level);
 void weir_log(enum weir_log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* What a command says of its run, whatever the level that is logged: "NAME: message" where lines are text (people and
+ * scripts read it), and a line like any other in JSON. */
+void weir_log_plain(enum weir_log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 #endif

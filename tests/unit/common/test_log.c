@@ -109,6 +109,35 @@ Test(log, a_long_message_is_cut_and_still_a_line)
     }
 }
 
+/* The same width whatever the clock says: milliseconds that end in noughts come up within a second or so. */
+Test(log, a_time_has_three_places)
+{
+    catch_lines();
+    weir_log_open("weir", false, WEIR_LOG_INFO);
+    for (int64_t end = weir_time_now() + WEIR_SECOND / 20; weir_time_now() < end;)
+        weir_log(WEIR_LOG_INFO, "x");
+    for (char *at = lines(), *next; (next = strchr(at, '\n')); at = next + 1) {
+        cr_assert_eq(next - at, (ptrdiff_t)strlen("2026-01-05T10:00:00.000Z info  weir: x"), "%.*s", (int)(next - at), at);
+        cr_assert(at[19] == '.' && at[23] == 'Z', "%.*s", (int)(next - at), at);
+    }
+}
+
+Test(log, what_a_command_says_of_its_run_is_plain_text_or_json)
+{
+    json_t *root;
+
+    catch_lines();
+    weir_log_open("weir ingest", false, WEIR_LOG_ERROR);
+    weir_log_plain(WEIR_LOG_INFO, "read=%d", 7);
+    cr_assert_str_eq(lines(), "weir ingest: read=7\n");
+    catch_lines();
+    weir_log_open("weir ingest", true, WEIR_LOG_ERROR);
+    weir_log_plain(WEIR_LOG_INFO, "read=%d", 7);
+    cr_assert_str_eq(message_of(&root, lines()), "read=7");
+    cr_assert_str_eq(json_string_value(json_object_get(root, "level")), "info");
+    json_decref(root);
+}
+
 enum { THREADS = 4, LINES = 500 };
 
 static void *write_lines(void *context)

@@ -1,0 +1,202 @@
+"""Command lines and exit statuses of every command: 0 done, 1 failed, 2 bad usage or bad catalog, and one line that says
+what to do. (`weir check` has more in tests/unit/test_check.py; the daemons in test_daemons.py.)"""
+import json
+import re
+import subprocess
+
+import pytest
+from harness import BINARY, ROOT, counts, event_bytes, read_quarantine, weir
+
+COMMANDS = re.findall(r'^    \{"([a-z]+)", weir_command_', (ROOT / "cli" / "weir.c").read_text(), re.M)
+DAEMONS = ("ingest", "rater")
+EXAMPLE = ROOT / "deploy" / "example" / "catalog"
+NOWHERE = {"WEIR_KAFKA_BROKERS": "127.0.0.1:1", "WEIR_REDIS_URL": "redis://127.0.0.1:1", "WEIR_METRICS_LISTEN": "off",
+           "WEIR_POSTGRES_URL": "postgresql://127.0.0.1:1/weir"}
+CATALOG = {
+    "meters": [{"key": "calls", "event_type": "call", "aggregation": "count", "window": "1h"}],
+    "price_books": [{"key": "b", "version": 1, "currency": "USD", "effective_from": "1970-01-01T00:00:00Z",
+                     "prices": [{"meter": "calls", "model": "per_unit", "unit_price": "1"}]}],
+    "contracts": [{"key": "acme-1", "customer": "acme", "price_book": "b", "starts_at": "2026-01-01T00:00:00Z", "ends_at": None,
+                   "billing_period": "month", "timezone": "UTC"}]}
+EVENT = {"specversion": "1.0", "id": "1", "source": "test", "type": "call", "subject": "acme", "time": "2026-01-05T10:00:00Z"}
+BAD = b'{"specversion":"1.0","id":"2"}'
+
+
+def lines(done):
+    return done.stderr.decode().splitlines()
+
+
+@pytest.fixture
+def files(tmp_path):
+    """A folder with a catalog, and an event that counts beside one that cannot."""
+    (tmp_path / "catalog.json").write_text(json.dumps(CATALOG))
+    (tmp_path / "events.ndjson").write_bytes(json.dumps(EVENT).encode() + b"\n" + BAD + b"\n")
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def room(servers):
+    env = {**servers.room("commands", 1), "WEIR_METRICS_LISTEN": "off"}
+    weir("migrate", env=env)
+    return env
+
+
+def test_the_binary_says_its_version_and_its_commands():
+    version = re.search(r"project\(weir VERSION (\S+)", (ROOT / "CMakeLists.txt").read_text())[1]
+    assert weir("--version").stdout.decode() == f"weir {version}\n"
+    text = weir("--help").stdout.decode()
+    assert "weir --version" in text and "\nexample: weir " in text
+    assert set(COMMANDS) == set(re.findall(r"^  ([a-z]+) ", text, re.M)) and len(COMMANDS) >= 8
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_an_example(command):
+    done = weir(command, "--help")
+    assert done.stderr == b""
+    text = done.stdout.decode()
+    assert text.startswith(f"usage: weir {command} ") and re.search(rf"\nexample: .*weir {command}\b", text)
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, None])
+def test_an_unknown_option_exits_with_2_and_says_whose_and_what_to_do(command):
+    done = subprocess.run([BINARY, *([command] if command else []), "--nonsense"], capture_output=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (2, b"")
+    [line] = lines(done)
+    name = f"weir {command}" if command else "weir"
+    assert line.startswith(f"{name}: ") and "--nonsense" in line and f"`{name} --help`" in line
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_an_option_without_its_value_exits_with_2(command):
+    done = weir(command, "--catalog" if command in ("rate", "check") else "--log-level", check=False)
+    assert (done.returncode, done.stdout, len(lines(done))) == (2, b"", 1)
+    assert lines(done)[0].startswith(f"weir {command}: ")
+
+
+@pytest.mark.parametrize("command", [name for name in COMMANDS if name not in ("rate", "check", "produce")])
+def test_a_word_that_is_no_option_exits_with_2(command):
+    done = weir(command, "nonsense", check=False)
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert lines(done)[-1].startswith(f"weir {command}: ")
+
+
+@pytest.mark.parametrize("command", ["rate", "apply", *DAEMONS])
+def test_a_bad_catalog_exits_with_2_and_names_file_and_place(files, command):
+    (files / "catalog.json").write_text(json.dumps({**CATALOG, "contracts": [{**CATALOG["contracts"][0], "price_book": "none"}]}))
+    done = weir(command, "--catalog", files / "catalog.json", *(["-"] if command == "rate" else []), check=False, env=NOWHERE)
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert lines(done)[0].startswith(f"weir {command}: {files}/catalog.json: $.contracts[0].price_book: "), done.stderr
+
+
+@pytest.mark.parametrize("command", DAEMONS)
+def test_a_bad_catalog_is_told_in_json_too(files, command):
+    (files / "catalog.json").write_text("{")
+    done = weir(command, "--catalog", files / "catalog.json", "--log-format", "json", check=False, env=NOWHERE)
+    assert done.returncode == 2
+    [line] = [json.loads(line) for line in lines(done)]
+    assert (line["level"], line["command"]) == ("error", f"weir {command}") and "catalog.json" in line["message"]
+
+
+@pytest.mark.parametrize("command", ["rate", "rater"])
+@pytest.mark.parametrize("commitment", [
+    {"key": "credit", "type": "prepaid", "amount": "100"},
+    {"key": "least", "type": "minimum_quantity", "meter": "calls", "quantity": "10", "per": "period"}], ids=lambda c: c["type"])
+@pytest.mark.parametrize("whose", ["contracts", "default_contract"])
+def test_commitments_that_are_not_billed_yet_are_refused(room, files, command, commitment, whose):
+    """In a catalog they are right; what rates does not go on as if they were not there."""
+    contract = {**CATALOG["contracts"][0], "commitments": [commitment]}
+    if whose == "default_contract":
+        contract = {name: contract[name] for name in ("price_book", "billing_period", "timezone", "commitments")}
+    (files / "catalog.json").write_text(json.dumps({**CATALOG, whose: contract if whose == "default_contract" else [contract]}))
+    weir("check", "--catalog", files / "catalog.json")
+    done = weir(command, "--catalog", files / "catalog.json", *([files / "events.ndjson"] if command == "rate" else ["--until-done"]),
+                check=False, env=room)
+    assert (done.returncode, done.stdout) == (2, b"")
+    said = lines(done)[-1]
+    assert f"'{commitment['key']}'" in said and f"{commitment['type']} is not billed yet" in said, done.stderr
+    assert whose == "default_contract" or "'acme-1'" in said
+
+
+# ---- where `weir rate` keeps what cannot be counted ------------------------------------------------------------------
+
+def rate(files, *arguments, check=True):
+    return weir("rate", "--catalog", files / "catalog.json", *arguments, files / "events.ndjson", check=check)
+
+
+def test_quarantine_goes_beside_the_output(files):
+    done = rate(files, "--output", files / "items.csv", "--format", "csv")
+    assert counts(done.stderr)["quarantined"] == 1 and len(lines(done)) == 1
+    assert [event_bytes(record) for record in read_quarantine(files / "items.csv.quarantine.ndjson")] == [BAD]
+
+
+def test_quarantine_of_an_earlier_run_goes_with_its_output(files):
+    rate(files, "--output", files / "items.csv")
+    (files / "events.ndjson").write_text(json.dumps(EVENT) + "\n")
+    rate(files, "--output", files / "items.csv")
+    assert not (files / "items.csv.quarantine.ndjson").exists()
+
+
+def test_quarantine_goes_where_it_is_sent(files):
+    done = rate(files, "--output", files / "items.csv", "--quarantine", files / "bad.ndjson")
+    assert len(lines(done)) == 1 and len(read_quarantine(files / "bad.ndjson")) == 1
+    assert sorted(path.name for path in files.iterdir()) == ["bad.ndjson", "catalog.json", "events.ndjson", "items.csv"]
+
+
+@pytest.mark.parametrize("arguments", [(), ("--output", "/dev/null")])
+def test_quarantine_that_is_not_kept_is_told(files, arguments):
+    first, last = lines(rate(files, *arguments))
+    assert first == "weir rate: 1 events cannot be counted and were not kept; --quarantine FILE keeps them"
+    assert last.startswith("weir rate: read=2 counted=1 ")
+    (files / "events.ndjson").write_text(json.dumps(EVENT) + "\n")
+    assert len(lines(rate(files, *arguments))) == 1
+
+
+def test_rate_exits_with_1_when_it_cannot_write(files):
+    done = rate(files, "--output", files / "none" / "items.csv", check=False)
+    assert done.returncode == 1 and "items.csv: cannot be written" in lines(done)[-1]
+
+
+@pytest.mark.parametrize("arguments", [(), ("--catalog", EXAMPLE), ("--catalog", EXAMPLE, "--format", "xml", "-"), ("-",)])
+def test_rate_exits_with_2_when_something_is_missing(arguments):
+    done = weir("rate", *arguments, check=False)
+    assert (done.returncode, done.stdout) == (2, b"") and "`weir rate --help` shows how" in lines(done)[-1]
+
+
+# ---- servers that are away, and that say no --------------------------------------------------------------------------
+
+@pytest.mark.parametrize("command", ["migrate", "reconcile", "ingest"])
+def test_a_postgres_that_is_away_exits_with_1(command):
+    done = weir(command, check=False, env={**NOWHERE, "WEIR_CATALOG": ""})
+    assert done.returncode == 1 and done.stdout == b""
+    assert any(f"weir {command}: " in line and "127.0.0.1" in line for line in lines(done)), done.stderr
+
+
+def test_apply_exits_with_1_when_postgres_is_away():
+    done = weir("apply", "--catalog", EXAMPLE, check=False, env=NOWHERE)
+    assert done.returncode == 1 and "127.0.0.1" in lines(done)[-1]
+
+
+def test_apply_exits_with_2_without_a_catalog_and_when_it_refuses(servers, files):
+    env = servers.room("commands-apply", 1)
+    assert weir("apply", check=False, env={**env, "WEIR_CATALOG": ""}).returncode == 2
+    assert "applied" in weir("migrate", env=env).stdout.decode()
+    assert weir("migrate", env=env).returncode == 0
+    weir("apply", "--catalog", files / "catalog.json", env=env)
+    assert "nothing to do" in weir("apply", "--catalog", files / "catalog.json", env=env).stdout.decode()
+    CHANGED = json.loads(json.dumps(CATALOG).replace('"unit_price": "1"', '"unit_price": "2"'))
+    (files / "catalog.json").write_text(json.dumps(CHANGED))
+    done = weir("apply", "--catalog", files / "catalog.json", check=False, env=env)
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert lines(done)[-1] == "weir apply: refused, nothing was stored" and all(line.startswith("weir apply: ") for line in lines(done))
+
+
+def test_ingest_and_produce_exit_with_2_when_there_is_no_topic(servers, files):
+    env = {**servers.env, "WEIR_KAFKA_TOPIC": "no/topic", "WEIR_CATALOG": str(files / "catalog.json"), "WEIR_METRICS_LISTEN": "off"}
+    done = weir("produce", files / "events.ndjson", check=False, env=env)
+    assert done.returncode in (1, 2) and "no/topic" in lines(done)[-1], done.stderr
+
+
+@pytest.mark.parametrize("arguments", [(), ("/nonexistent.ndjson",)])
+def test_produce_exits_with_2_without_files(arguments):
+    done = weir("produce", *arguments, check=False, env=NOWHERE)
+    assert (done.returncode, done.stdout) == (2, b"") and lines(done)[-1].startswith("weir produce: ")
