@@ -332,7 +332,7 @@ int weir_command_reconcile(int argc, char **argv)
 
     if (parsed >= 0)
         return parsed;
-    parsed = reconcile.settings.repair ? weir_open_catalog(&usage, &reconcile.settings, &reconcile.catalog) : -1;
+    parsed = reconcile.settings.repair ? weir_open_catalog(&reconcile.settings, &reconcile.catalog) : -1;
     if (parsed >= 0) {
         weir_settings_free(&reconcile.settings);
         return parsed;

@@ -117,7 +117,8 @@ Test(log, a_time_has_three_places)
     for (int64_t end = weir_time_now() + WEIR_SECOND / 20; weir_time_now() < end;)
         weir_log(WEIR_LOG_INFO, "x");
     for (char *at = lines(), *next; (next = strchr(at, '\n')); at = next + 1) {
-        cr_assert_eq(next - at, (ptrdiff_t)strlen("2026-01-05T10:00:00.000Z info  weir: x"), "%.*s", (int)(next - at), at);
+        cr_assert_eq(next - at, (ptrdiff_t)strlen("2026-01-05T10:00:00.000Z info  weir: x"), "%.*s", (int)(next - at),
+                     at);
         cr_assert(at[19] == '.' && at[23] == 'Z', "%.*s", (int)(next - at), at);
     }
 }
