@@ -56,6 +56,12 @@ static void add_metrics(struct weir_metrics *metrics, struct weir_worker_gauges 
         weir_metrics_add(metrics, WEIR_METRIC_COUNTER, "weir_quarantined_events_total", reasons[i],
                          "Events in quarantine, by reason.", &gauges->rejections[i]);
     }
+    static char kinds[WEIR_GAP_KIND_COUNT][32];
+    for (int i = 0; i < WEIR_GAP_KIND_COUNT; i++) {
+        snprintf(kinds[i], sizeof kinds[i], "kind=\"%s\"", weir_gap_kind_name[i]);
+        weir_metrics_add(metrics, WEIR_METRIC_COUNTER, "weir_lane_gaps_total", kinds[i],
+                         "Gaps found: events that Kafka lost before they were counted.", &gauges->gaps[i]);
+    }
     weir_metrics_add(metrics, WEIR_METRIC_COUNTER, "weir_event_bytes_total", "", "Bytes of events taken.",
                      &gauges->bytes);
     weir_metrics_add(metrics, WEIR_METRIC_GAUGE, "weir_lanes", "", "Lanes that this worker owns.", &gauges->lanes);

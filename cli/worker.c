@@ -107,7 +107,9 @@ static void land(struct weir_worker *worker, struct weir_flight *flight)
     worker->free_flights[worker->free_count++] = flight;
     owned->in_flight--;
     if (flight->status == WEIR_OK) {
-        if (flight->generation == owned->generation)
+        /* A cut from before the topic was made anew is durable as well, but its offset means nothing any more. */
+        if (flight->generation == owned->generation && owned->lane
+            && flight->sealed->cut.state.next_offset <= weir_lane_state(owned->lane)->next_offset)
             worker->source->ops->mark_durable(worker->source, owned->partition, flight->sealed->cut.state.next_offset);
         return;
     }
@@ -253,6 +255,46 @@ static bool on_assigned(void *context, struct weir_slice topic, int32_t partitio
     }
     *ret_offset = first_offset(owned);
     return true;
+}
+
+static int64_t on_stamp(void *context, int32_t partition)
+{
+    const struct weir_worker *worker = context;
+    const struct worker_lane *owned = partition < PARTITIONS_MAX ? worker->lanes[partition] : NULL;
+
+    return owned && owned->lane ? weir_lane_state(owned->lane)->stamp : -1;
+}
+
+/* Of nothing_stored only the rater knows whether it is a loss: it may be the first start on an old topic. */
+static void log_gap(const struct worker_lane *owned, const struct weir_gap *gap)
+{
+    static const char *const what[WEIR_GAP_KIND_COUNT] = {
+        [WEIR_GAP_NOTHING_STORED] = "nothing is stored of it, and Kafka's first messages are gone",
+        [WEIR_GAP_RETENTION] = "Kafka deleted messages before they were read",
+        [WEIR_GAP_RECREATED] = "the topic was made anew; what the old one still held is unknown",
+    };
+    char from[WEIR_TIME_TEXT_MAX], to[WEIR_TIME_TEXT_MAX], end[24] = "?";
+
+    weir_time_format(gap->time_from, from);
+    weir_time_format(gap->time_to, to);
+    if (gap->to != WEIR_GAP_END_UNKNOWN)
+        (void)snprintf(end, sizeof end, "%lld", (long long)gap->to);
+    weir_log(
+        gap->kind == WEIR_GAP_NOTHING_STORED ? WEIR_LOG_WARN : WEIR_LOG_ERROR,
+        "lane %s: gap (%s), offsets %lld to %s: %s. Usage from %s to %s may be incomplete: the rater holds it until "
+        "`weir release` (docs/gaps.md)",
+        owned->name_bytes, weir_gap_kind_name[gap->kind], (long long)gap->from, end, what[gap->kind], from, to);
+}
+
+static void on_gone(void *context, int32_t partition, enum weir_gap_kind kind, int64_t next_offset)
+{
+    struct weir_worker *worker = context;
+    struct worker_lane *owned = partition < PARTITIONS_MAX ? worker->lanes[partition] : NULL;
+
+    if (!owned || !owned->lane)
+        return; /* dropped: when it is taken again, it is found again */
+    log_gap(owned, weir_lane_add_gap(owned->lane, kind, next_offset, weir_time_now()));
+    atomic_fetch_add_explicit(&worker->gauges.gaps[kind], 1, memory_order_relaxed);
 }
 
 static void give_up(struct weir_worker *worker, struct worker_lane *owned)
@@ -631,7 +673,8 @@ struct weir_worker *weir_worker_free(struct weir_worker *worker)
 
 struct weir_source_listener weir_worker_listener(struct weir_worker *worker)
 {
-    return (struct weir_source_listener){.context = worker, .assigned = on_assigned, .revoked = on_revoked};
+    return (struct weir_source_listener){
+        .context = worker, .assigned = on_assigned, .revoked = on_revoked, .stamp = on_stamp, .gone = on_gone};
 }
 
 struct weir_worker_gauges *weir_worker_gauges(struct weir_worker *worker)

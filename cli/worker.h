@@ -48,7 +48,8 @@ struct weir_worker_gauges {
     _Atomic uint64_t outcomes[WEIR_OUTCOME_FULL];
     _Atomic uint64_t rejections[WEIR_REASON_COUNT];
     _Atomic uint64_t bytes;
-    _Atomic int64_t watermark; /* the lowest of this worker's lanes, ns */
+    _Atomic uint64_t gaps[WEIR_GAP_KIND_COUNT]; /* found by this worker */
+    _Atomic int64_t watermark;                  /* the lowest of this worker's lanes, ns */
     _Atomic uint64_t cuts_max, quarantine_backlog;
     _Atomic int64_t clock_jump; /* ns that the system's clock is ahead of the steady one */
     struct weir_outage store, quarantine;

@@ -11,6 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "common/model/gap.h"
 #include "common/slice.h"
 #include "common/status.h"
 
@@ -47,6 +48,14 @@ struct weir_source_listener {
                      struct weir_error *reterr);
     /* No longer ours. lost: it already belongs to somebody else, write nothing. Else: flush, then return. */
     void (*revoked)(void *context, struct weir_slice topic, int32_t partition, bool lost);
+    /* Kafka's timestamp (ms) of the message just below the offset that `assigned` set or `seek` was told; -1: not
+     * known. With it the source makes sure that the topic is still the one that the lane read. May be NULL: it does
+     * not. */
+    int64_t (*stamp)(void *context, int32_t partition);
+    /* What was to be read next is gone, and reading goes on at next_offset (recreated: it may lie below). The worker
+     * has every message before that. May be NULL: a lane with nothing stored begins at what there is, and for the
+     * others poll fails with WEIR_FATAL. */
+    void (*gone)(void *context, int32_t partition, enum weir_gap_kind kind, int64_t next_offset);
 };
 
 struct weir_source;

@@ -31,7 +31,8 @@ struct kafka_partition *weir_kafka_partition_of(struct kafka_source *source, int
     if (number >= source->partition_count) {
         source->partitions = weir_resize(source->partitions, (size_t)number + 1, sizeof *source->partitions);
         for (int32_t i = source->partition_count; i <= number; i++)
-            source->partitions[i] = (struct kafka_partition){.delivered = -1, .durable = -1, .committed = -1};
+            source->partitions[i] =
+                (struct kafka_partition){.delivered = -1, .durable = -1, .committed = -1, .stamp = -1};
         source->partition_count = number + 1;
     }
     weir_check(source->partitions != NULL);
@@ -58,7 +59,8 @@ void weir_kafka_start_at(struct kafka_source *source, struct kafka_partition *pa
     partition->position = offset >= 0 ? offset : source->until_end ? partition->low : -1;
     partition->delivered = partition->durable = offset;
     partition->committed = -1; /* what the group has committed may be ahead of what is stored: it is set right soon */
-    partition->is_eof = false;
+    partition->is_eof = partition->is_checking = partition->has_loss = false;
+    partition->stamp = -1;
     weir_kafka_demand_seek(source, partition);
     source->is_ended = false;
 }
@@ -110,10 +112,14 @@ static int64_t stamp_of(const rd_kafka_message_t *message)
 static bool take_message(struct kafka_source *source, const rd_kafka_message_t *from, struct weir_message *message)
 {
     struct kafka_partition *partition = weir_kafka_partition_of(source, from->partition);
+    int64_t stamp = stamp_of(from);
 
     if (!partition->is_ours || partition->must_seek || from->offset < partition->position)
         return false;
+    if (partition->is_checking && !weir_kafka_check(source, partition, from->offset, stamp))
+        return false;
     partition->position = from->offset + 1;
+    partition->stamp = stamp;
     partition->is_eof = partition->is_end_old = false;
     if (source->until_end && from->offset >= partition->end)
         return false;
@@ -123,7 +129,7 @@ static bool take_message(struct kafka_source *source, const rd_kafka_message_t *
         .partition = from->partition,
         .offset = from->offset,
         .sequence = from->offset,
-        .timestamp = stamp_of(from),
+        .timestamp = stamp,
         .is_tombstone = from->payload == NULL,
         .is_too_large = from->len > WEIR_EVENT_BYTES_MAX,
         .value = weir_slice_of(from->payload, from->len > WEIR_EVENT_BYTES_MAX ? WEIR_EVENT_BYTES_MAX : from->len),
@@ -132,33 +138,17 @@ static bool take_message(struct kafka_source *source, const rd_kafka_message_t *
     return true;
 }
 
-/* librdkafka does not know where to go on. */
-static enum weir_status out_of_range(struct kafka_source *source, const rd_kafka_message_t *from,
-                                     struct weir_error *reterr)
-{
-    int64_t position = weir_kafka_partition_of(source, from->partition)->position;
-    int64_t low = -1, high = -1;
-
-    if (rd_kafka_query_watermark_offsets(source->handle, source->topic, from->partition, &low, &high,
-                                         WEIR_KAFKA_CALL_MS)
-        || (position >= low && position <= high))
-        return weir_fail(reterr, WEIR_FATAL, "lane %s:%d cannot be read from offset %lld: %s", source->topic,
-                         from->partition, (long long)position, rd_kafka_message_errstr(from));
-    return weir_fail(reterr, WEIR_FATAL,
-                     "lane %s:%d is to be read from offset %lld, but Kafka holds only %lld to %lld: retention, or a "
-                     "topic made anew, took the rest. Nothing was skipped: bring the topic back, or go on without by "
-                     "setting the lane's next_offset in the window store (docs/redis.md)",
-                     source->topic, from->partition, (long long)position, (long long)low, (long long)high);
-}
-
-/* A topic may seem gone for a moment while brokers change; is it? */
+/* A topic may seem gone for a moment while brokers change, or while somebody makes it anew; is it? */
 static enum weir_status unknown_topic(struct kafka_source *source, struct weir_error *reterr)
 {
     int32_t count;
     enum weir_status status =
         weir_kafka_partitions(source->handle, source->brokers, source->topic, WEIR_KAFKA_CALL_MS, &count, reterr);
 
-    return status == WEIR_REJECT ? WEIR_FATAL : WEIR_OK;
+    if (status == WEIR_REJECT)
+        return WEIR_FATAL;
+    weir_kafka_check_again(source);
+    return WEIR_OK;
 }
 
 /* What is no message: the end of a partition, or an error. */
@@ -171,12 +161,24 @@ static enum weir_status take_notice(struct kafka_source *source, const rd_kafka_
     case RD_KAFKA_RESP_ERR__PARTITION_EOF:
         if (!partition || partition->must_seek || !partition->is_ours || from->offset < partition->position)
             return WEIR_OK;
+        if (partition->is_checking && from->offset == partition->position) {
+            weir_kafka_look(source, from->partition); /* the message to compare with is beyond the end */
+            return WEIR_OK;
+        }
+        if (from->offset > partition->position + partition->is_checking)
+            partition->stamp = -1;
+        partition->is_checking = false;
         partition->is_eof = true;
         partition->is_end_old = false;
         partition->position = from->offset;
         return WEIR_OK;
     case RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET:
-        return partition && partition->is_ours ? out_of_range(source, from, reterr) : WEIR_OK;
+        if (!partition || !partition->is_ours)
+            return WEIR_OK;
+        partition->is_stopped = true;
+        if (!partition->has_loss)
+            weir_kafka_look(source, from->partition);
+        return WEIR_OK;
     case RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART:
         return unknown_topic(source, reterr);
     case RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED:
@@ -229,11 +231,21 @@ static enum weir_status seek_all(struct kafka_source *source, struct weir_error 
     if (!source->has_seeks)
         return WEIR_OK;
     source->has_seeks = false;
-    rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(source->partition_count);
     for (int32_t i = 0; i < source->partition_count; i++)
-        if (source->partitions[i].is_ours && source->partitions[i].must_seek)
-            rd_kafka_topic_partition_list_add(list, source->topic, i)->offset =
-                source->partitions[i].position < 0 ? RD_KAFKA_OFFSET_BEGINNING : source->partitions[i].position;
+        if (source->partitions[i].is_ours && source->partitions[i].has_loss
+            && (status = weir_kafka_tell_loss(source, i, reterr)) == WEIR_FATAL)
+            return status;
+    rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(source->partition_count);
+    for (int32_t i = 0; i < source->partition_count; i++) {
+        struct kafka_partition *partition = &source->partitions[i];
+        bool is_due = partition->is_ours && partition->must_seek && !partition->has_loss;
+        if (is_due && partition->is_stopped)
+            weir_kafka_restart(source, i);
+        else if (is_due)
+            rd_kafka_topic_partition_list_add(list, source->topic, i)->offset = partition->position;
+        source->has_seeks |= partition->is_ours && partition->has_loss;
+    }
+    status = WEIR_OK;
     if (list->cnt > 0)
         rd_kafka_error_destroy(rd_kafka_seek_partitions(source->handle, list, WEIR_KAFKA_CALL_MS));
     for (int i = 0; i < list->cnt && status == WEIR_OK; i++) {
@@ -313,6 +325,7 @@ static enum weir_status poll_messages(struct weir_source *self, int timeout_ms, 
     if (weir_kafka_now_ms() >= source->next_commit)
         weir_kafka_commit(source);
     weir_kafka_watch_brokers(source);
+    weir_kafka_look_policy(source);
     status = seek_all(source, reterr);
     if (status != WEIR_OK)
         return status;
@@ -363,10 +376,8 @@ void weir_kafka_resume(struct weir_source *self, int32_t number)
 static enum weir_status seek_partition(struct weir_source *self, int32_t number, int64_t offset,
                                        struct weir_error *reterr)
 {
-    struct kafka_source *source = (struct kafka_source *)self;
-
     (void)reterr;
-    weir_kafka_start_at(source, weir_kafka_partition_of(source, number), offset); /* the next poll carries it out */
+    weir_kafka_begin((struct kafka_source *)self, number, offset); /* the next poll carries it out */
     return WEIR_OK;
 }
 
@@ -426,6 +437,8 @@ static void free_source(struct weir_source *self)
         rd_kafka_queue_destroy(source->queue);
         rd_kafka_consumer_close(source->handle); /* revokes everything: the listener hands the lanes over */
     }
+    if (source->policy)
+        rd_kafka_queue_destroy(source->policy);
     /* librdkafka before 2.3 aborts on destroying a member that joined and was not assigned anything yet (its issue
      * 4312). It has left the group, and the process is about to end: its memory stays. */
     if (source->handle && (!source->queue || source->has_joined || rd_kafka_version() >= 0x02030000))
@@ -447,6 +460,7 @@ static enum weir_status open_consumer(struct kafka_source *source, const struct 
         {"queued.max.messages.kbytes", "65536"},
         {"queued.min.messages", "200000"},
         {"session.timeout.ms", "10000"}, /* how long the lanes of a worker that died wait for another one */
+        {"topic.metadata.refresh.interval.ms", "30000"}, /* how long new partitions wait to be noticed */
         {"client.id", "weir-ingest"},
         {NULL, NULL},
     };
@@ -474,6 +488,7 @@ static enum weir_status open_consumer(struct kafka_source *source, const struct 
     }
     if (source->until_end && (status = weir_kafka_find_ends(source, reterr)) != WEIR_OK)
         return status;
+    weir_kafka_ask_policy(source);
     rd_kafka_poll_set_consumer(source->handle);
     source->queue = rd_kafka_queue_get_consumer(source->handle);
     rd_kafka_topic_partition_list_t *topics = weir_kafka_one(source, RD_KAFKA_PARTITION_UA, RD_KAFKA_OFFSET_INVALID);

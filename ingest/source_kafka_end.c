@@ -106,7 +106,9 @@ bool weir_kafka_is_at_end(struct kafka_source *source)
     if (source->is_ended)
         return true;
     for (int32_t i = 0; i < source->partition_count; i++)
-        if (source->partitions[i].is_ours && source->partitions[i].position < source->partitions[i].end)
+        if (source->partitions[i].is_ours
+            && (source->partitions[i].position < source->partitions[i].end || source->partitions[i].is_checking
+                || source->partitions[i].has_loss))
             return false;
     if (!source->has_joined || weir_kafka_now_ms() - source->last_end_check < END_CHECK_MS)
         return false;

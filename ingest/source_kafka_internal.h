@@ -1,5 +1,6 @@
 /* What the files of the Kafka source share: source_kafka.c (messages, the interface), source_kafka_group.c (rebalances
- * and commits) and source_kafka_end.c (brokers that are away, the end of a batch run). All on the polling thread. */
+ * and commits), source_kafka_gaps.c (what can be read no more) and source_kafka_end.c (brokers that are away, the end
+ * of a batch run). All on the polling thread. */
 #ifndef WEIR_INGEST_SOURCE_KAFKA_INTERNAL_H
 #define WEIR_INGEST_SOURCE_KAFKA_INTERNAL_H
 
@@ -16,6 +17,7 @@ struct kafka_partition {
     bool is_end_old; /* brokers were away: nothing was heard since of where the partition ends */
     bool is_paused;
     bool is_fresh;      /* assigned in this batch, and nothing of it has been seen or taken back */
+    bool is_stopped;    /* librdkafka has given it up, after an offset that is not there: it takes no seek any more */
     bool must_seek;     /* what arrives is not wanted until librdkafka has been told to read from position */
     int64_t seek_since; /* monotonic ms */
     int64_t position;   /* everything below was returned, or holds nothing for us; -1: where the partition begins */
@@ -23,6 +25,10 @@ struct kafka_partition {
     int64_t low, end;   /* until_end: as they were at the start */
     int64_t durable;    /* below this the worker needs nothing again; -1: nothing yet */
     int64_t committed;
+    bool is_checking; /* position is the message before the first that is wanted: it is compared and passed over */
+    int64_t stamp;    /* Kafka's timestamp of the last message below what is wanted, ms; -1: not known */
+    bool has_loss;    /* to be told at the next poll */
+    enum weir_gap_kind loss;
 };
 
 struct kafka_source {
@@ -52,6 +58,7 @@ struct kafka_source {
     bool is_ended;
     bool has_failed;
     struct weir_error failure;
+    rd_kafka_queue_t *policy; /* where the answer to ask_policy comes; NULL: it has come */
 };
 
 int64_t weir_kafka_now_ms(void);                                                              /* monotonic */
@@ -63,6 +70,23 @@ void weir_kafka_demand_seek(struct kafka_source *source, struct kafka_partition 
 /* Reading begins, or begins again, at offset; -1: where the partition begins. */
 void weir_kafka_start_at(struct kafka_source *source, struct kafka_partition *partition, int64_t offset);
 void weir_kafka_resume(struct weir_source *self, int32_t number);
+
+/* source_kafka_gaps.c */
+/* Reading begins at offset, after a look at the message before it; -1: where the partition begins. */
+void weir_kafka_begin(struct kafka_source *source, int32_t number, int64_t offset);
+/* All partitions go back to their last message, to see whether it is still the same one. */
+void weir_kafka_check_again(struct kafka_source *source);
+/* The first message that came; true: it is wanted. */
+bool weir_kafka_check(struct kafka_source *source, struct kafka_partition *partition, int64_t offset, int64_t stamp);
+/* Kafka says that the offset that is wanted is not there: finds out why. */
+void weir_kafka_look(struct kafka_source *source, int32_t number);
+/* Begins a partition that is stopped again, at its position. */
+void weir_kafka_restart(struct kafka_source *source, int32_t number);
+/* WEIR_RETRY: the brokers do not say where to go on. WEIR_FATAL: the worker keeps no gaps. */
+enum weir_status weir_kafka_tell_loss(struct kafka_source *source, int32_t number, struct weir_error *reterr);
+/* Asks whether the topic is compacted, and says so when the answer comes. */
+void weir_kafka_ask_policy(struct kafka_source *source);
+void weir_kafka_look_policy(struct kafka_source *source);
 
 /* source_kafka_group.c; callbacks of librdkafka's, which are served by poll. */
 void weir_kafka_commit(struct kafka_source *source); /* what is due */

@@ -85,17 +85,18 @@ static inline rd_kafka_t *kafka_client(rd_kafka_type_t type, const char *const *
     return client;
 }
 
-/* A new topic of an unused name (into `name`), which takes messages of 4 MiB. */
-static inline void kafka_topic(const char *stem, int partitions, char name[64])
+/* Makes a topic that takes messages of 4 MiB, and waits until its partitions are led; the broker's answer. policy:
+ * cleanup.policy, or NULL. */
+static inline rd_kafka_resp_err_t kafka_make_topic(const char *name, int partitions, const char *policy)
 {
-    static int number;
     char text[512];
-    snprintf(name, 64, "%s-%d-%lld-%d", stem, (int)getpid(), (long long)time(NULL), number++);
     rd_kafka_t *client = kafka_client(RD_KAFKA_PRODUCER, NULL);
     rd_kafka_queue_t *queue = rd_kafka_queue_new(client);
     rd_kafka_NewTopic_t *topic = rd_kafka_NewTopic_new(name, partitions, 1, text, sizeof text);
     cr_assert(topic, "%s", text);
     rd_kafka_NewTopic_set_config(topic, "max.message.bytes", "4194304");
+    if (policy)
+        rd_kafka_NewTopic_set_config(topic, "cleanup.policy", policy);
     rd_kafka_CreateTopics(client, &topic, 1, NULL, queue);
     rd_kafka_event_t *event = rd_kafka_queue_poll(queue, KAFKA_CALL_MS);
     cr_assert(event && !rd_kafka_event_error(event), "topic %s: %s", name,
@@ -103,18 +104,61 @@ static inline void kafka_topic(const char *stem, int partitions, char name[64])
     size_t count;
     const rd_kafka_topic_result_t **results =
         rd_kafka_CreateTopics_result_topics(rd_kafka_event_CreateTopics_result(event), &count);
-    cr_assert(count == 1 && !rd_kafka_topic_result_error(results[0]), "topic %s: %s", name,
-              rd_kafka_topic_result_error_string(results[0]));
+    cr_assert_eq(count, 1);
+    rd_kafka_resp_err_t error = rd_kafka_topic_result_error(results[0]);
     rd_kafka_event_destroy(event);
     rd_kafka_NewTopic_destroy(topic);
     rd_kafka_queue_destroy(queue);
     /* Created is not yet led: wait for the leaders. */
     int64_t deadline = now_ms() + KAFKA_CALL_MS, low, high;
-    for (int i = 0; i < partitions;)
+    for (int i = 0; i < partitions && !error;)
         if (rd_kafka_query_watermark_offsets(client, name, i, &low, &high, 1000) == RD_KAFKA_RESP_ERR_NO_ERROR)
             i++;
         else
             cr_assert(now_ms() < deadline, "topic %s: no leader", name);
+    rd_kafka_destroy(client);
+    return error;
+}
+
+/* A new topic of an unused name (into `name`). */
+static inline void kafka_topic(const char *stem, int partitions, char name[64])
+{
+    static int number;
+    snprintf(name, 64, "%s-%d-%lld-%d", stem, (int)getpid(), (long long)time(NULL), number++);
+    rd_kafka_resp_err_t error = kafka_make_topic(name, partitions, NULL);
+    cr_assert_eq(error, RD_KAFKA_RESP_ERR_NO_ERROR, "topic %s: %s", name, rd_kafka_err2str(error));
+}
+
+/* The topic goes, and another one of its name comes. */
+static inline void kafka_make_anew(const char *name, int partitions)
+{
+    rd_kafka_t *client = kafka_client(RD_KAFKA_PRODUCER, NULL);
+    rd_kafka_queue_t *queue = rd_kafka_queue_new(client);
+    rd_kafka_DeleteTopic_t *what = rd_kafka_DeleteTopic_new(name);
+    rd_kafka_DeleteTopics(client, &what, 1, NULL, queue);
+    rd_kafka_event_t *event = rd_kafka_queue_poll(queue, KAFKA_CALL_MS);
+    cr_assert(event && !rd_kafka_event_error(event));
+    rd_kafka_event_destroy(event);
+    rd_kafka_DeleteTopic_destroy(what);
+    rd_kafka_queue_destroy(queue);
+    rd_kafka_destroy(client);
+    int64_t deadline = now_ms() + KAFKA_CALL_MS;
+    while (kafka_make_topic(name, partitions, NULL)) /* exists still */
+        cr_assert(now_ms() < deadline, "topic %s does not go", name);
+}
+
+static inline void kafka_add_partitions(const char *name, int partitions)
+{
+    char text[512];
+    rd_kafka_t *client = kafka_client(RD_KAFKA_PRODUCER, NULL);
+    rd_kafka_queue_t *queue = rd_kafka_queue_new(client);
+    rd_kafka_NewPartitions_t *what = rd_kafka_NewPartitions_new(name, (size_t)partitions, text, sizeof text);
+    rd_kafka_CreatePartitions(client, &what, 1, NULL, queue);
+    rd_kafka_event_t *event = rd_kafka_queue_poll(queue, KAFKA_CALL_MS);
+    cr_assert(event && !rd_kafka_event_error(event));
+    rd_kafka_event_destroy(event);
+    rd_kafka_NewPartitions_destroy(what);
+    rd_kafka_queue_destroy(queue);
     rd_kafka_destroy(client);
 }
 
