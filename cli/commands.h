@@ -14,5 +14,6 @@ int weir_command_rater(int argc, char **argv);
 int weir_command_produce(int argc, char **argv);
 int weir_command_reconcile(int argc, char **argv);
 int weir_command_explain(int argc, char **argv);
+int weir_command_release(int argc, char **argv);
 
 #endif

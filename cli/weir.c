@@ -20,6 +20,7 @@ static const struct command commands[] = {
     {"rater", weir_command_rater, "rater: windows in Redis to line items in PostgreSQL"},
     {"reconcile", weir_command_reconcile, "compare Kafka, Redis and PostgreSQL, and repair"},
     {"explain", weir_command_explain, "one line item back to its price, offsets and events"},
+    {"release", weir_command_release, "list gaps in the events, decide on the windows that they hold"},
 };
 enum { COMMAND_COUNT = sizeof commands / sizeof *commands };
 

@@ -25,16 +25,17 @@ struct row {
 };
 
 #define AT(field) offsetof(struct weir_settings, field)
+#define TOPIC (KAFKA | WEIR_COMMAND_RELEASE)
 #define KAFKA                                                                                                          \
     (WEIR_COMMAND_INGEST | WEIR_COMMAND_PRODUCE | WEIR_COMMAND_RECONCILE | WEIR_COMMAND_RATER | WEIR_COMMAND_EXPLAIN)
 #define POSTGRES                                                                                                       \
-    (WEIR_COMMAND_RATER | WEIR_COMMAND_RECONCILE | WEIR_COMMAND_MIGRATE | WEIR_COMMAND_APPLY | WEIR_COMMAND_EXPLAIN)
+    (WEIR_COMMAND_RATER | WEIR_COMMAND_RECONCILE | WEIR_COMMAND_MIGRATE | WEIR_COMMAND_APPLY | WEIR_COMMAND_EXPLAIN | WEIR_COMMAND_RELEASE)
 #define STORE (WEIR_COMMAND_INGEST | WEIR_COMMAND_RATER | WEIR_COMMAND_RECONCILE | WEIR_COMMAND_EXPLAIN)
 #define CATALOG (WEIR_COMMAND_INGEST | WEIR_COMMAND_RATER | WEIR_COMMAND_RECONCILE | WEIR_COMMAND_APPLY)
 
 static const struct row rows[] = {
     {"kafka.brokers", TEXT, KAFKA, "127.0.0.1:9092", 0, 0, AT(kafka_brokers), "bootstrap brokers, host:port,..."},
-    {"kafka.topic", TEXT, KAFKA, "events", 0, 0, AT(kafka_topic), "topic of usage events"},
+    {"kafka.topic", TEXT, TOPIC, "events", 0, 0, AT(kafka_topic), "topic of usage events"},
     {"kafka.group", TEXT, KAFKA, "weir", 0, 0, AT(kafka_group), "consumer group of the ingest workers"},
     {"quarantine.topic", TEXT, WEIR_COMMAND_INGEST | WEIR_COMMAND_EXPLAIN, "", 0, 0, AT(quarantine_topic),
      "where events go that cannot be counted; empty: TOPIC.quarantine"},
@@ -79,7 +80,13 @@ static const struct row rows[] = {
      "stop, flushed, at the offsets that were the end at the start"},
     {"until_done", SWITCH, WEIR_COMMAND_RATER, "false", 0, 0, AT(until_done),
      "stop when nothing closed is left to rate"},
-    {"dry_run", SWITCH, WEIR_COMMAND_MIGRATE | WEIR_COMMAND_APPLY, "false", 0, 0, AT(dry_run),
+    {"lane", TEXT, WEIR_COMMAND_RELEASE, "", 0, 0, AT(lane), "the lane whose gaps are released, such as events:3"},
+    {"gap", WHOLE, WEIR_COMMAND_RELEASE, "0", 0, INT64_MAX, AT(gap), "number of one gap"},
+    {"all", SWITCH, WEIR_COMMAND_RELEASE, "false", 0, 0, AT(all), "all open gaps of the lane"},
+    {"reason", TEXT, WEIR_COMMAND_RELEASE, "", 0, 0, AT(reason), "why; it is kept"},
+    {"lower", SWITCH, WEIR_COMMAND_RELEASE, "false", 0, 0, AT(lower),
+     "what was rebuilt replaces what was rated, even where it is less"},
+    {"dry_run", SWITCH, WEIR_COMMAND_MIGRATE | WEIR_COMMAND_APPLY | WEIR_COMMAND_RELEASE, "false", 0, 0, AT(dry_run),
      "say what would be done, and do nothing"},
     {"repair", SWITCH, WEIR_COMMAND_RECONCILE, "false", 0, 0, AT(repair),
      "rate what differs and may be rated, as a rater would"},

@@ -25,7 +25,8 @@ enum weir_command {
     WEIR_COMMAND_MIGRATE = 16,
     WEIR_COMMAND_APPLY = 32,
     WEIR_COMMAND_EXPLAIN = 64,
-    WEIR_COMMAND_ANY = 127,
+    WEIR_COMMAND_RELEASE = 512,
+    WEIR_COMMAND_ANY = 1023,
 };
 
 /* Passed through to librdkafka. */
@@ -48,6 +49,9 @@ struct weir_settings {
     const char *log_format, *log_level;
     const char *format; /* "table", "json" */
     bool until_end, until_done, dry_run, repair, no_events;
+    const char *lane, *reason; /* "": not given */
+    int64_t gap;               /* 0: not given */
+    bool all, lower;
 
     char **arguments; /* what is no flag: files */
     int argument_count;

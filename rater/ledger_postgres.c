@@ -129,6 +129,8 @@ static void mark_loaded(struct weir_state *state)
         all.splits[i]->entry.is_loaded = true;
     for (size_t i = 0; i < all.period_count; i++)
         all.periods[i]->entry.is_loaded = true;
+    for (size_t i = 0; i < all.lane_count; i++)
+        all.lanes[i]->entry.is_loaded = true;
 }
 
 static enum weir_status load(struct weir_ledger *self, struct weir_state *state, struct weir_error *reterr)
@@ -150,6 +152,8 @@ static enum weir_status load(struct weir_ledger *self, struct weir_state *state,
         status = weir_postgres_lock_customers(ledger, state, reterr);
     if (status == WEIR_OK)
         status = weir_postgres_load_state(ledger, state, reterr);
+    if (status == WEIR_OK)
+        status = weir_postgres_load_held(ledger, state, reterr);
     if (status == WEIR_OK)
         mark_loaded(state);
     else
@@ -188,6 +192,8 @@ static enum weir_status write_batch(struct weir_ledger *self, const struct weir_
     enum weir_status status = weir_postgres_write_items(ledger, items, count, reterr);
     if (status == WEIR_OK)
         status = weir_postgres_write_state(ledger, state, reterr);
+    if (status == WEIR_OK)
+        status = weir_postgres_write_held(ledger, state, reterr);
     if (status == WEIR_OK) {
         status = weir_postgres_run(ledger->connection, "COMMIT", "committing", reterr);
         if (status == WEIR_OK)

@@ -48,6 +48,11 @@ enum weir_status weir_postgres_load_state(struct weir_postgres_ledger *ledger, s
                                           struct weir_error *reterr);
 enum weir_status weir_postgres_write_items(struct weir_postgres_ledger *ledger, const struct weir_line_item *items,
                                            size_t count, struct weir_error *reterr);
+/* postgres_held.c: open gaps and held windows. Loaded before anything else is told apart. */
+enum weir_status weir_postgres_load_held(struct weir_postgres_ledger *ledger, struct weir_state *state,
+                                         struct weir_error *reterr);
+enum weir_status weir_postgres_write_held(struct weir_postgres_ledger *ledger, struct weir_state *state,
+                                          struct weir_error *reterr);
 enum weir_status weir_postgres_write_state(struct weir_postgres_ledger *ledger, struct weir_state *state,
                                            struct weir_error *reterr);
 

@@ -450,6 +450,15 @@ static void put_terms(struct sink *sink, int column, const struct weir_rated_win
     put_text_or_null(sink->to[column + 6], has_price ? window->price_key : (struct weir_slice){0});
 }
 
+/* Shares that are held and were never rated have no row. */
+static const struct weir_rated_lane *rated_share(const struct weir_rated_window *window, uint32_t part)
+{
+    for (uint32_t i = 0; i < window->lane_count; i++)
+        if (window->lanes[i].revision > 0 && part-- == 0)
+            return &window->lanes[i];
+    return NULL;
+}
+
 /* A part is a lane. All of them, changed or not: they carry the window's terms. */
 static bool put_window(struct weir_postgres_ledger *ledger, const void *list, size_t index, uint32_t part,
                        struct sink *sink)
@@ -457,11 +466,11 @@ static bool put_window(struct weir_postgres_ledger *ledger, const void *list, si
     const struct weir_rated_window *window = ((struct weir_rated_window *const *)list)[index];
     struct weir_series series;
 
-    if (part >= window->lane_count)
+    const struct weir_rated_lane *lane = rated_share(window, part);
+    if (!lane)
         return false;
-    const struct weir_rated_lane *lane = &window->lanes[part];
     struct weir_row_id id = weir_row_id(ledger, window->series_key);
-    weir_check(weir_series_parse(window->series_key, &series) && lane->revision > 0 && lane->revision <= INT32_MAX);
+    weir_check(weir_series_parse(window->series_key, &series) && lane->revision <= INT32_MAX);
     weir_put_text(sink->to[0], series.customer);
     weir_put_time(sink->to[1], window->start);
     weir_put_uuid(sink->to[2], id.bytes);

@@ -203,6 +203,7 @@ static enum weir_status aim(struct weir_rater *rater, const struct weir_lane_win
                          "written by something else, or is damaged",
                          (int)from->lane.length, from->lane.data);
     target->window = weir_state_window(rater->state, window->series_key, window->start, window->end);
+    target->lane = weir_state_lane(rater->state, from->lane);
     target->unpriced = resolve(rater->catalog, &series, window->start, target);
     if (!target->contract)
         return WEIR_OK;
@@ -459,6 +460,62 @@ static bool price_change(struct weir_rater *rater, struct target *target, const 
     return weir_rater_charge(rater, target, quantity, events, revision);
 }
 
+static bool is_older(const struct weir_window_total *a, const struct weir_window_total *b)
+{
+    return a->events < b->events;
+}
+
+static bool is_in_gap(const struct target *target)
+{
+    const struct weir_window *window = &target->from->window;
+
+    for (uint32_t i = 0; i < target->lane->span_count; i++)
+        if (window->start < target->lane->spans[i].to && window->end > target->lane->spans[i].from)
+            return true;
+    return false;
+}
+
+/* A window in an open gap may be below the truth however many events it has: a rebuilt one that misses 40 of 100 and
+ * then gets 41 late ones has 101. Only one that is what was rated is surely not another. */
+static void hold(struct weir_rater *rater, const struct target *target, struct weir_rated_lane *lane)
+{
+    const struct weir_window_total *total = &target->from->window.total;
+
+    if (lane->revision > 0 && same_total(&lane->total, total)) {
+        rater->counts.unchanged++;
+        if (lane->held_number)
+            lane->held_change = WEIR_HELD_LET_GO;
+        return;
+    }
+    rater->counts.held++;
+    if (target->from->held_number || (lane->held_number && same_total(&lane->held, total)))
+        return;
+    lane->held = *total;
+    lane->held_change = WEIR_HELD_HOLD;
+}
+
+/* A held window that no gap holds any more. false: it is not to be rated now: another rater was faster, or what comes
+ * from the store is older than what is held. */
+static bool let_go(struct weir_rater *rater, const struct target *target, struct weir_rated_lane *lane)
+{
+    if (target->from->held_number ? target->from->held_number != lane->held_number
+                                  : lane->held_number && is_older(&target->from->window.total, &lane->held)) {
+        rater->counts.stale++;
+        return false;
+    }
+    if (lane->held_number)
+        lane->held_change = WEIR_HELD_LET_GO;
+    return true;
+}
+
+/* The period's minimum, maximum or latest of a split was merged from this very window, too, and cannot be taken back.
+ */
+static bool may_lower(const struct target *target, const struct weir_rated_lane *lane)
+{
+    return lane->held_number && lane->may_lower
+           && !(target->split && target->meter->aggregation != WEIR_AGGREGATION_AVG);
+}
+
 static enum weir_status rate_window(struct weir_rater *rater, struct target *target, struct weir_error *reterr)
 {
     const struct weir_window_total *total = &target->from->window.total;
@@ -466,6 +523,12 @@ static enum weir_status rate_window(struct weir_rater *rater, struct target *tar
 
     weir_check(target->window != NULL);
     rater->counts.windows++;
+    if (is_in_gap(target)) {
+        hold(rater, target, lane);
+        return WEIR_OK;
+    }
+    if (!let_go(rater, target, lane))
+        return WEIR_OK;
     if (target->unpriced != WEIR_UNPRICED_PRICED) {
         rater->counts.unpriced_windows++;
         rater->counts.unpriced_events += total->events;
@@ -475,7 +538,7 @@ static enum weir_status rate_window(struct weir_rater *rater, struct target *tar
         rater->counts.unchanged++;
         return WEIR_OK;
     }
-    if (total->events < lane->total.events) {
+    if (is_older(total, &lane->total) && !may_lower(target, lane)) {
         /* An older cut came back (a store that lost its last seconds). The events will come again; until then what is
          * rated stands. */
         rater->counts.stale++;

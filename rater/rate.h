@@ -16,6 +16,7 @@ struct weir_rater_counts {
     uint64_t windows;   /* looked at */
     uint64_t unchanged; /* difference of zero */
     uint64_t stale;     /* older than what was rated already: an older cut came back; left alone */
+    uint64_t held;      /* in the span of an open gap: not rated until it is released */
     uint64_t unpriced_windows;
     uint64_t unpriced_events; /* events in them (of one with two such windows, both count) */
     uint64_t line_items;
@@ -30,6 +31,8 @@ struct weir_rater *weir_rater_free(struct weir_rater *rater);
 struct weir_lane_window {
     struct weir_slice lane;
     struct weir_window window;
+    uint64_t
+        held_number; /* of the row that it was held in, when it comes from there (weir_lane_book_released); else 0 */
 };
 
 /* Rates a batch in one transaction of the ledger. keep_state: the embedded way, nothing is forgotten between batches.

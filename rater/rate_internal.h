@@ -22,7 +22,8 @@ struct settled {
 /* Everything that rating one window touches. */
 struct target {
     const struct weir_lane_window *from;
-    struct weir_rated_window *window; /* NULL: a charge without a window (flat fee at zero) */
+    struct weir_rated_window *window;  /* NULL: a charge without a window (flat fee at zero) */
+    const struct weir_held_lane *lane; /* its open gaps; NULL: as window */
     enum weir_unpriced unpriced;
     const struct weir_meter *meter;
     const struct weir_contract *contract; /* NULL: no_meter, no_contract */

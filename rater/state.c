@@ -26,7 +26,7 @@ struct table {
 
 struct weir_state {
     struct weir_arena *arena;
-    struct table windows, prices, splits, periods;
+    struct table windows, prices, splits, periods, lanes;
 };
 
 enum { FIRST_SLOTS = 1024 };
@@ -112,6 +112,7 @@ struct weir_state *weir_state_free(struct weir_state *state)
     table_free(&state->prices);
     table_free(&state->splits);
     table_free(&state->periods);
+    table_free(&state->lanes);
     weir_arena_free(state->arena);
     free(state);
     return NULL;
@@ -123,6 +124,7 @@ void weir_state_clear(struct weir_state *state)
     table_clear(&state->prices);
     table_clear(&state->splits);
     table_clear(&state->periods);
+    table_clear(&state->lanes);
     weir_arena_free(state->arena);
     state->arena = weir_arena_new();
 }
@@ -269,6 +271,33 @@ struct weir_period_running *weir_state_period(struct weir_state *state, struct w
     return period;
 }
 
+/* 5. lanes -------------------------------------------------------------------------------------------------------- */
+static bool same_lane(const void *entry, const void *probe)
+{
+    const struct weir_held_lane *a = entry, *b = probe;
+    return weir_slice_equal(a->lane, b->lane);
+}
+
+struct weir_held_lane *weir_state_lane(struct weir_state *state, struct weir_slice lane)
+{
+    struct weir_held_lane probe = {.lane = lane};
+    uint64_t hash = hash_slice(lane, 0);
+    struct weir_held_lane *held = table_find(&state->lanes, hash, same_lane, &probe);
+
+    if (held)
+        return held;
+    held = weir_arena_take(state->arena, sizeof *held);
+    *held = probe;
+    held->lane = weir_state_copy(state, lane);
+    table_add(&state->lanes, hash, held);
+    return held;
+}
+
+void *weir_state_take(struct weir_state *state, size_t size)
+{
+    return weir_arena_take(state->arena, size);
+}
+
 struct weir_state_view weir_state_all(struct weir_state *state)
 {
     return (struct weir_state_view){
@@ -276,9 +305,11 @@ struct weir_state_view weir_state_all(struct weir_state *state)
         .price_count = state->prices.count,
         .split_count = state->splits.count,
         .period_count = state->periods.count,
+        .lane_count = state->lanes.count,
         .windows = (struct weir_rated_window **)state->windows.entries,
         .prices = (struct weir_price_running **)state->prices.entries,
         .splits = (struct weir_split_running **)state->splits.entries,
         .periods = (struct weir_period_running **)state->periods.entries,
+        .lanes = (struct weir_held_lane **)state->lanes.entries,
     };
 }

@@ -31,12 +31,33 @@ struct weir_entry {
     bool is_dirty;
 };
 
+/* What becomes of a share's row of windows that are held. */
+enum weir_held_change { WEIR_HELD_AS_IT_WAS, WEIR_HELD_HOLD, WEIR_HELD_LET_GO };
+
 /* One lane's share of a window: the last total that was rated. */
 struct weir_rated_lane {
     struct weir_slice lane; /* "events:3" */
     bool is_dirty;
     struct weir_window_total total;
     uint32_t revision; /* of the last rating; 0: never rated */
+
+    /* Held back by a gap (docs/gaps.md); held_number 0: it is not. */
+    uint64_t held_number; /* of the row: another one when the row changes */
+    bool may_lower;       /* the operator's word: what was rebuilt replaces what was rated even where it is less */
+    enum weir_held_change held_change;
+    struct weir_window_total held; /* what was rebuilt */
+};
+
+/* The open gaps of a lane, loaded before anything of it is rated. Embedded ledgers know none. Key: lane. */
+struct weir_held_span {
+    int64_t from, to; /* event times [from, to) */
+};
+struct weir_held_lane {
+    struct weir_entry entry;
+    struct weir_slice lane;
+    bool has_held; /* some window of it is held */
+    uint32_t span_count;
+    struct weir_held_span *spans;
 };
 
 /* Key: (series_key, start). All lanes that hold a share of it. */
@@ -114,16 +135,19 @@ struct weir_period_running *weir_state_period(struct weir_state *state, struct w
  */
 struct weir_rated_lane *weir_rated_window_lane(struct weir_state *state, struct weir_rated_window *window,
                                                struct weir_slice lane);
-/* A copy that lives as long as the state's entries. */
+struct weir_held_lane *weir_state_lane(struct weir_state *state, struct weir_slice lane);
+/* Zeroed memory and a copy that live as long as the state's entries. */
+void *weir_state_take(struct weir_state *state, size_t size);
 struct weir_slice weir_state_copy(struct weir_state *state, struct weir_slice text);
 
 /* All entries in the order they were made, for load and write. */
 struct weir_state_view {
-    size_t window_count, price_count, split_count, period_count;
+    size_t window_count, price_count, split_count, period_count, lane_count;
     struct weir_rated_window **windows;
     struct weir_price_running **prices;
     struct weir_split_running **splits;
     struct weir_period_running **periods;
+    struct weir_held_lane **lanes;
 };
 struct weir_state_view weir_state_all(struct weir_state *state); /* valid until an entry is made */
 

@@ -1,0 +1,397 @@
+#include "rater/lanes.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "common/calendar.h"
+#include "rater/postgres.h"
+#include "rater/postgres_value.h"
+
+enum { NOTE_SECONDS = 2, COLUMNS = 9 };
+
+/* What this rater has noted of a lane. */
+struct noted {
+    char name[WEIR_LANE_NAME_MAX];
+    uint32_t length;
+    unsigned char secret[WEIR_LANE_SECRET_BYTES]; /* another one: the store was emptied since */
+    int64_t next_offset, highest_offset;
+    uint32_t gap_count;
+    int64_t last_gap_found_at;
+    time_t at; /* monotonic seconds */
+};
+
+struct weir_lane_book {
+    char *url;
+    PGconn *connection;
+    struct noted *noted;
+    size_t noted_count, noted_room;
+    struct weir_open_gap *gaps;
+    size_t gap_room;
+    PGresult *answer; /* what the last answer's views point into */
+    struct weir_buffer columns[COLUMNS];
+};
+
+struct weir_lane_book *weir_lane_book_new(const char *url)
+{
+    struct weir_lane_book *book = weir_new(sizeof *book);
+    book->url = weir_copy_text(url, strlen(url));
+    return book;
+}
+
+struct weir_lane_book *weir_lane_book_free(struct weir_lane_book *book)
+{
+    if (!book)
+        return NULL;
+    PQclear(book->answer);
+    PQfinish(book->connection);
+    for (int i = 0; i < COLUMNS; i++)
+        weir_buffer_free(&book->columns[i]);
+    free(book->noted);
+    free(book->gaps);
+    free(book->url);
+    free(book);
+    return NULL;
+}
+
+static enum weir_status connect_if_needed(struct weir_lane_book *book, struct weir_error *reterr)
+{
+    enum weir_status status = WEIR_OK;
+
+    if (book->connection && PQstatus(book->connection) == CONNECTION_OK)
+        return WEIR_OK;
+    PQfinish(book->connection);
+    book->connection = weir_postgres_connect(book->url, "weir lanes", &status, reterr);
+    if (book->connection)
+        status = weir_postgres_check_schema(book->connection, reterr);
+    return status;
+}
+
+static enum weir_status ask(struct weir_lane_book *book, const char *sql, const struct weir_parameters *parameters,
+                            const char *doing, struct weir_error *reterr)
+{
+    enum weir_status status = connect_if_needed(book, reterr);
+
+    PQclear(book->answer);
+    book->answer = NULL;
+    return status == WEIR_OK ? weir_postgres_ask(book->connection, sql, parameters, doing, &book->answer, reterr)
+                             : status;
+}
+
+static struct weir_slice text_at(const PGresult *rows, int row, int column)
+{
+    return weir_slice_of(PQgetvalue(rows, row, column), (size_t)PQgetlength(rows, row, column));
+}
+
+static int64_t int8_at(const PGresult *rows, int row, int column)
+{
+    return weir_get_int8(PQgetvalue(rows, row, column));
+}
+
+static int64_t time_at(const PGresult *rows, int row, int column)
+{
+    return weir_get_time(PQgetvalue(rows, row, column));
+}
+
+static bool is_of_topic(struct weir_slice lane, const char *topic)
+{
+    const char *colon = memrchr(lane.data, ':', lane.length);
+    return colon && weir_slice_equal(weir_slice_of(lane.data, (size_t)(colon - lane.data)), weir_slice_text(topic));
+}
+
+/* 1. noting --------------------------------------------------------------------------------------------------------
+ */
+static struct noted *noted_of(struct weir_lane_book *book, struct weir_slice lane)
+{
+    for (size_t i = 0; i < book->noted_count; i++)
+        if (weir_slice_equal(weir_slice_of(book->noted[i].name, book->noted[i].length), lane))
+            return &book->noted[i];
+    if (book->noted_count == book->noted_room) {
+        book->noted_room = book->noted_room ? book->noted_room * 2 : 16;
+        book->noted = weir_resize(book->noted, book->noted_room, sizeof *book->noted);
+    }
+    struct noted *noted = &book->noted[book->noted_count++];
+    *noted = (struct noted){.length = lane.length, .highest_offset = -1};
+    weir_check(lane.length <= sizeof noted->name);
+    memcpy(noted->name, lane.data, lane.length);
+    return noted;
+}
+
+static time_t monotonic_seconds(void)
+{
+    struct timespec now;
+    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec;
+}
+
+static int64_t last_gap_found_at(const struct weir_lane_state *state)
+{
+    return state->gaps.count ? state->gaps.at[state->gaps.count - 1].found_at : 0;
+}
+
+/* That a lane has counted anything must be known before its store can be emptied unseen. */
+static bool must_note(const struct noted *noted, const struct weir_lane_state *state)
+{
+    return noted->at == 0 || memcmp(noted->secret, state->secret, sizeof noted->secret) != 0
+           || noted->gap_count != state->gaps.count || noted->last_gap_found_at != last_gap_found_at(state)
+           || (noted->highest_offset <= 0 && state->next_offset > 0) || state->next_offset < noted->next_offset
+           || (state->next_offset != noted->next_offset && monotonic_seconds() - noted->at >= NOTE_SECONDS);
+}
+
+/* Whole microseconds, as PostgreSQL keeps them: down, or up to the next. */
+static int64_t floor_us(int64_t time)
+{
+    int64_t rest = time % 1000;
+    return time - rest - (rest < 0 ? 1000 : 0);
+}
+
+static int64_t ceiling_us(int64_t time)
+{
+    int64_t low = floor_us(time);
+    return low == time ? low : low + 1000;
+}
+
+static void add_column(struct weir_lane_book *book, int column, size_t count, struct weir_parameters *parameters)
+{
+    weir_array_end(&book->columns[column], count);
+    weir_parameters_add(parameters, book->columns[column].data, book->columns[column].length);
+}
+
+static void put_gaps(struct weir_lane_book *book, const struct weir_gaps *gaps, struct weir_parameters *parameters)
+{
+    static const enum weir_postgres_type types[] = {WEIR_PG_TEXT,        WEIR_PG_INT8,        WEIR_PG_INT8,
+                                                    WEIR_PG_TIMESTAMPTZ, WEIR_PG_TIMESTAMPTZ, WEIR_PG_TIMESTAMPTZ};
+    enum { GAP_COLUMNS = sizeof types / sizeof *types };
+
+    for (int i = 0; i < GAP_COLUMNS; i++)
+        weir_array_begin(&book->columns[i], types[i]);
+    for (uint32_t i = 0; i < gaps->count; i++) {
+        const struct weir_gap *gap = &gaps->at[i];
+        weir_put_text(&book->columns[0], weir_slice_text(weir_gap_kind_name[gap->kind]));
+        weir_put_int8(&book->columns[1], gap->from);
+        weir_put_int8(&book->columns[2], gap->to);
+        weir_put_time(&book->columns[3], floor_us(gap->time_from));
+        weir_put_time(&book->columns[4], ceiling_us(gap->time_to));
+        weir_put_time(&book->columns[5], floor_us(gap->found_at));
+    }
+    for (int i = 0; i < GAP_COLUMNS; i++)
+        add_column(book, i, gaps->count, parameters);
+}
+
+enum weir_status weir_lane_book_note(struct weir_lane_book *book, struct weir_slice lane,
+                                     const struct weir_lane_state *state, int64_t *ret_back, struct weir_error *reterr)
+{
+    struct noted *noted = noted_of(book, lane);
+    struct weir_parameters parameters = {0};
+    struct weir_buffer *scalars = &book->columns[COLUMNS - 1];
+
+    *ret_back = -1;
+    if (!must_note(noted, state))
+        return WEIR_OK;
+    scalars->length = 0;
+    weir_put_int8(scalars, state->next_offset);
+    weir_put_time(scalars, floor_us(state->watermark));
+    weir_parameters_add(&parameters, lane.data, lane.length);
+    weir_parameters_add(&parameters, scalars->data + 4, 8);
+    weir_parameters_add(&parameters, scalars->data + 16, 8);
+    put_gaps(book, &state->gaps, &parameters);
+    enum weir_status status = ask(book,
+                                  "SELECT known_offset, known_highest FROM weir.note_lane($1::text, $2::bigint,"
+                                  " $3::timestamptz, $4::text[], $5::bigint[], $6::bigint[], $7::timestamptz[],"
+                                  " $8::timestamptz[], $9::timestamptz[])",
+                                  &parameters, "noting a lane", reterr);
+    if (status != WEIR_OK)
+        return status;
+    int64_t known = int8_at(book->answer, 0, 0);
+    if (state->next_offset < known)
+        *ret_back = known;
+    noted->next_offset = state->next_offset;
+    noted->highest_offset = int8_at(book->answer, 0, 1);
+    noted->gap_count = state->gaps.count;
+    noted->last_gap_found_at = last_gap_found_at(state);
+    noted->at = monotonic_seconds() + 1; /* + 1: never 0 */
+    memcpy(noted->secret, state->secret, sizeof noted->secret);
+    return WEIR_OK;
+}
+
+/* 2. asking --------------------------------------------------------------------------------------------------------
+ */
+static enum weir_gap_kind kind_of(struct weir_slice name)
+{
+    enum weir_gap_kind kind = WEIR_GAP_NOTHING_STORED;
+
+    while (!weir_slice_equal(name, weir_slice_text(weir_gap_kind_name[kind])))
+        weir_check(++kind < WEIR_GAP_KIND_COUNT); /* the table's own check lets no other in */
+    return kind;
+}
+
+enum weir_status weir_lane_book_open_gaps(struct weir_lane_book *book, const char *topic,
+                                          const struct weir_open_gap **ret_gaps, size_t *ret_count,
+                                          struct weir_error *reterr)
+{
+    enum weir_status status =
+        ask(book,
+            "SELECT g.gap, g.lane, g.kind, g.from_offset, g.to_offset, g.time_from, g.time_to, g.found_at, h.held,"
+            " h.fewer FROM weir.open_gaps AS g, LATERAL (SELECT count(*) AS held,"
+            " count(*) FILTER (WHERE h.events < h.rated_events) AS fewer FROM weir.held_windows AS h"
+            " WHERE h.lane = g.lane AND h.window_start < g.time_to AND h.window_end > g.time_from) AS h"
+            " ORDER BY g.gap",
+            NULL, "looking for open gaps", reterr);
+    size_t count = 0;
+
+    if (status != WEIR_OK)
+        return status;
+    const PGresult *rows = book->answer;
+    if ((size_t)PQntuples(rows) > book->gap_room) {
+        book->gap_room = (size_t)PQntuples(rows) * 2;
+        book->gaps = weir_resize(book->gaps, book->gap_room, sizeof *book->gaps);
+    }
+    for (int i = 0; i < PQntuples(rows); i++) {
+        if (!is_of_topic(text_at(rows, i, 1), topic))
+            continue;
+        book->gaps[count++] = (struct weir_open_gap){
+            .number = int8_at(rows, i, 0),
+            .lane = text_at(rows, i, 1),
+            .gap = {.kind = kind_of(text_at(rows, i, 2)),
+                    .from = int8_at(rows, i, 3),
+                    .to = int8_at(rows, i, 4),
+                    .time_from = time_at(rows, i, 5),
+                    .time_to = time_at(rows, i, 6),
+                    .found_at = time_at(rows, i, 7)},
+            .held = (uint64_t)int8_at(rows, i, 8),
+            .fewer = (uint64_t)int8_at(rows, i, 9),
+        };
+    }
+    *ret_gaps = book->gaps;
+    *ret_count = count;
+    return WEIR_OK;
+}
+
+enum weir_status weir_lane_book_released(struct weir_lane_book *book, const char *topic, size_t max,
+                                         struct weir_lane_window *ret_windows, size_t *ret_count,
+                                         struct weir_error *reterr)
+{
+    struct weir_parameters parameters = {0};
+    struct weir_buffer *limit = &book->columns[0];
+
+    limit->length = 0;
+    weir_put_int8(limit, (int64_t)max);
+    weir_parameters_add(&parameters, topic, strlen(topic));
+    weir_parameters_add(&parameters, limit->data + 4, 8);
+    enum weir_status status = ask(
+        book,
+        "SELECT h.lane, h.series_key, h.window_start, h.window_end, h.total, h.held_number FROM weir.held_windows AS h"
+        " WHERE starts_with(h.lane, $1::text || ':') AND NOT EXISTS (SELECT FROM weir.open_gaps AS g"
+        " WHERE g.lane = h.lane AND g.time_from < h.window_end AND g.time_to > h.window_start)"
+        " ORDER BY h.customer, h.window_start, h.series, h.lane LIMIT $2::bigint",
+        &parameters, "looking for windows that were let go", reterr);
+    if (status != WEIR_OK)
+        return status;
+    const PGresult *rows = book->answer;
+    for (int i = 0; i < PQntuples(rows); i++) {
+        if (PQgetlength(rows, i, 4) != WEIR_WINDOW_TOTAL_BYTES)
+            return weir_fail(reterr, WEIR_FATAL, "weir.held_windows, lane %.*s: a total that weir never wrote",
+                             PQgetlength(rows, i, 0), PQgetvalue(rows, i, 0));
+        ret_windows[i] = (struct weir_lane_window){
+            .lane = text_at(rows, i, 0),
+            .window = {.series_key = text_at(rows, i, 1),
+                       .start = time_at(rows, i, 2),
+                       .end = time_at(rows, i, 3),
+                       .total = weir_window_total_load((const unsigned char *)PQgetvalue(rows, i, 4))},
+            .held_number = (uint64_t)int8_at(rows, i, 5),
+        };
+    }
+    *ret_count = (size_t)PQntuples(rows);
+    return WEIR_OK;
+}
+
+enum weir_status weir_lane_book_lanes(struct weir_lane_book *book, const char *topic,
+                                      void (*visit)(void *context, struct weir_slice lane, int64_t watermark),
+                                      void *context, struct weir_error *reterr)
+{
+    enum weir_status status =
+        ask(book, "SELECT lane, watermark FROM weir.lanes", NULL, "looking for known lanes", reterr);
+
+    for (int i = 0; status == WEIR_OK && i < PQntuples(book->answer); i++)
+        if (is_of_topic(text_at(book->answer, i, 0), topic))
+            visit(context, text_at(book->answer, i, 0), time_at(book->answer, i, 1));
+    return status;
+}
+
+/* 3. the operator's word --------------------------------------------------------------------------------------------
+ */
+
+/* Windows that no other gap holds, by what becomes of them. $1 lane, $2 gap or 0, $3 whether it lowers. */
+static const char foreseen[] =
+    "WITH chosen AS (SELECT gap, lane, time_from, time_to FROM weir.open_gaps"
+    " WHERE lane = $1::text AND ($2::bigint = 0 OR gap = $2::bigint)),"
+    " freed AS (SELECT h.events < coalesce(h.rated_events, 0) AS is_fewer FROM weir.held_windows AS h"
+    " WHERE EXISTS (SELECT FROM chosen AS g WHERE g.lane = h.lane AND g.time_from < h.window_end"
+    " AND g.time_to > h.window_start) AND NOT EXISTS (SELECT FROM weir.open_gaps AS g WHERE g.lane = h.lane"
+    " AND g.time_from < h.window_end AND g.time_to > h.window_start AND g.gap NOT IN (SELECT gap FROM chosen)))"
+    " SELECT (SELECT count(*) FROM chosen), count(*) FILTER (WHERE NOT is_fewer),"
+    " count(*) FILTER (WHERE is_fewer AND NOT $3::bool), count(*) FILTER (WHERE is_fewer AND $3::bool) FROM freed";
+
+static const char allowed[] = "UPDATE weir.held_windows AS h SET may_lower = $3::bool FROM weir.open_gaps AS g"
+                              " WHERE g.lane = $1::text AND ($2::bigint = 0 OR g.gap = $2::bigint) AND h.lane = g.lane"
+                              " AND h.window_start < g.time_to AND h.window_end > g.time_from";
+
+static const char closed[] = "INSERT INTO weir.gap_releases (gap, released_by, reason, lowers)"
+                             " SELECT gap, $4::text || ' as ' || session_user, $5::text, $3::bool FROM weir.open_gaps"
+                             " WHERE lane = $1::text AND ($2::bigint = 0 OR gap = $2::bigint)";
+
+static void put_release(struct weir_lane_book *book, const struct weir_release *release,
+                        struct weir_parameters *parameters)
+{
+    struct weir_buffer *bytes = &book->columns[0];
+
+    bytes->length = 0;
+    weir_put_int8(bytes, release->gap);
+    weir_put_bool(bytes, release->lowers);
+    weir_parameters_add(parameters, release->lane.data, release->lane.length);
+    weir_parameters_add(parameters, bytes->data + 4, 8);
+    weir_parameters_add(parameters, bytes->data + 16, 1);
+}
+
+static enum weir_status write_release(struct weir_lane_book *book, const struct weir_release *release,
+                                      struct weir_error *reterr)
+{
+    struct weir_parameters parameters = {0}, with_words = {0};
+
+    put_release(book, release, &parameters);
+    with_words = parameters;
+    weir_parameters_add(&with_words, release->by, strlen(release->by));
+    weir_parameters_add(&with_words, release->reason, strlen(release->reason));
+    enum weir_status status = ask(book, allowed, &parameters, "marking held windows", reterr);
+    return status == WEIR_OK ? ask(book, closed, &with_words, "releasing gaps", reterr) : status;
+}
+
+enum weir_status weir_lane_book_release(struct weir_lane_book *book, const struct weir_release *release, bool is_dry,
+                                        struct weir_release_counts *ret_counts, struct weir_error *reterr)
+{
+    struct weir_parameters parameters = {0};
+    enum weir_status status = connect_if_needed(book, reterr);
+
+    /* One at a time, so that what is foretold is what happens; raters go on. */
+    if (status == WEIR_OK)
+        status = weir_postgres_run(book->connection,
+                                   "BEGIN; SELECT pg_advisory_xact_lock(" WEIR_LOCK_CLASS ", hashtext('weir release'))",
+                                   "beginning a release", reterr);
+    put_release(book, release, &parameters);
+    if (status == WEIR_OK)
+        status = ask(book, foreseen, &parameters, "looking at held windows", reterr);
+    if (status == WEIR_OK)
+        *ret_counts = (struct weir_release_counts){
+            .gaps = (uint64_t)int8_at(book->answer, 0, 0),
+            .rated = (uint64_t)int8_at(book->answer, 0, 1),
+            .kept = (uint64_t)int8_at(book->answer, 0, 2),
+            .lowered = (uint64_t)int8_at(book->answer, 0, 3),
+        };
+    if (status == WEIR_OK && !is_dry)
+        status = write_release(book, release, reterr);
+    if (status == WEIR_OK)
+        return weir_postgres_run(book->connection, "COMMIT", "committing a release", reterr);
+    PQfinish(book->connection); /* gives the transaction up */
+    book->connection = NULL;
+    return status;
+}

@@ -1,0 +1,65 @@
+/* What PostgreSQL knows of lanes: where each stood when a rater last looked, the gaps that it has, which of them wait
+ * for an operator's word, and the windows that are to be rated because it was given. docs/gaps.md has the rules.
+ *
+ * A rater notes a lane before it rates anything that it read of it. That windows in an open gap are held is not its
+ * business: the ledger reads the open gaps in the very transaction that would rate them (postgres_held.c).
+ *
+ * A connection of its own, opened at the first call and again when it broke (WEIR_RETRY). One thread.
+ */
+#ifndef WEIR_RATER_LANES_H
+#define WEIR_RATER_LANES_H
+
+#include "aggregator/window_store.h"
+#include "rater/rate.h"
+
+struct weir_lane_book;
+
+struct weir_lane_book *weir_lane_book_new(const char *url);              /* any libpq connection string */
+struct weir_lane_book *weir_lane_book_free(struct weir_lane_book *book); /* NULL in, NULL out */
+
+/* Notes the lane as the store has it. May be called as often as one likes: it asks PostgreSQL only for what it must
+ * know at once (a lane or a gap that was not noted before), and every few seconds. *ret_back: where the lane stood
+ * before, when it has gone back since; -1: it has not. */
+enum weir_status weir_lane_book_note(struct weir_lane_book *book, struct weir_slice lane,
+                                     const struct weir_lane_state *state, int64_t *ret_back, struct weir_error *reterr);
+
+/* A gap that nobody has decided on. */
+struct weir_open_gap {
+    int64_t number;
+    struct weir_slice lane;
+    struct weir_gap gap;
+    uint64_t held;  /* windows that it holds back */
+    uint64_t fewer; /* of these: with fewer events than what was rated */
+};
+/* All of a topic's lanes, by number; views live until the next call with this book. */
+enum weir_status weir_lane_book_open_gaps(struct weir_lane_book *book, const char *topic,
+                                          const struct weir_open_gap **ret_gaps, size_t *ret_count,
+                                          struct weir_error *reterr);
+
+/* Held windows of the topic's lanes that no open gap holds any more, at most max, to be given to weir_rater_rate as
+ * they are; views live until the next call with this book. */
+enum weir_status weir_lane_book_released(struct weir_lane_book *book, const char *topic, size_t max,
+                                         struct weir_lane_window *ret_windows, size_t *ret_count,
+                                         struct weir_error *reterr);
+
+/* Calls visit for each lane of the topic that was ever noted. */
+enum weir_status weir_lane_book_lanes(struct weir_lane_book *book, const char *topic,
+                                      void (*visit)(void *context, struct weir_slice lane, int64_t watermark),
+                                      void *context, struct weir_error *reterr);
+
+/* The operator's word. gap 0: all open gaps of the lane. */
+struct weir_release {
+    struct weir_slice lane;
+    int64_t gap;
+    const char *by, *reason;
+    bool lowers;
+};
+/* What it does, or (is_dry) would do: gaps that are closed, and their held windows by what becomes of them: rated for
+ * the first time or with more events than before; of fewer events and so left as they were rated, or lowered. */
+struct weir_release_counts {
+    uint64_t gaps, rated, kept, lowered;
+};
+enum weir_status weir_lane_book_release(struct weir_lane_book *book, const struct weir_release *release, bool is_dry,
+                                        struct weir_release_counts *ret_counts, struct weir_error *reterr);
+
+#endif
