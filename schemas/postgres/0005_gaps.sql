@@ -83,6 +83,14 @@ CREATE VIEW weir.open_gaps AS
     FROM weir.lane_gaps AS g
     WHERE g.is_loss AND NOT EXISTS (SELECT FROM weir.gap_releases AS r WHERE r.gap = g.gap);
 COMMENT ON VIEW weir.open_gaps IS 'Gaps that nobody has decided on yet: windows in their span are held.';
+COMMENT ON COLUMN weir.open_gaps.gap IS 'Number of the gap: what weir release --gap takes.';
+COMMENT ON COLUMN weir.open_gaps.lane IS 'The lane that they belonged to.';
+COMMENT ON COLUMN weir.open_gaps.kind IS 'retention: Kafka deleted them before they were read. recreated: the topic was deleted and made anew. nothing_stored: the window store held nothing of the lane, and Kafka''s first messages were gone.';
+COMMENT ON COLUMN weir.open_gaps.from_offset IS 'The first offset that is missing.';
+COMMENT ON COLUMN weir.open_gaps.to_offset IS 'The first one that is there again; -1: unknown, the topic is another one now.';
+COMMENT ON COLUMN weir.open_gaps.time_from IS 'Usage before this time is not concerned.';
+COMMENT ON COLUMN weir.open_gaps.time_to IS 'Usage from this time on is not concerned.';
+COMMENT ON COLUMN weir.open_gaps.found_at IS 'When the ingest worker met it.';
 
 -- 3. Windows held back -----------------------------------------------------------------------------------------------------
 
@@ -135,6 +143,18 @@ CREATE VIEW weir.held_usage AS
             WHERE g.lane = h.lane AND g.time_from < h.window_end AND g.time_to > h.window_start) AS gaps
     FROM weir.held_windows AS h;
 COMMENT ON VIEW weir.held_usage IS 'Usage that waits for an operator''s word: what was rebuilt beside what was rated before, and the open gaps that hold it (null: released, a rater is about to rate it).';
+COMMENT ON COLUMN weir.held_usage.customer IS 'The customer.';
+COMMENT ON COLUMN weir.held_usage.meter IS 'Key of the meter.';
+COMMENT ON COLUMN weir.held_usage.dimensions IS 'The meter''s group_by names with their texts.';
+COMMENT ON COLUMN weir.held_usage.window_start IS 'Start of the window.';
+COMMENT ON COLUMN weir.held_usage.window_end IS 'End of the window: the first instant after it.';
+COMMENT ON COLUMN weir.held_usage.lane IS 'The lane whose share of the window this is.';
+COMMENT ON COLUMN weir.held_usage.events IS 'What was rebuilt: number of events.';
+COMMENT ON COLUMN weir.held_usage.value IS 'What was rebuilt: as in rated_windows.';
+COMMENT ON COLUMN weir.held_usage.rated_events IS 'What was rated of it before: number of events; null: nothing.';
+COMMENT ON COLUMN weir.held_usage.rated_value IS 'What was rated of it before; null: nothing.';
+COMMENT ON COLUMN weir.held_usage.held_at IS 'When it was held with this total.';
+COMMENT ON COLUMN weir.held_usage.gaps IS 'Numbers of the open gaps that hold it; null: it was released, and a rater is about to rate it.';
 
 -- 4. What a rater notes before it rates ------------------------------------------------------------------------------------
 
