@@ -287,7 +287,10 @@ static enum weir_status set_up(struct weir_reconcile *reconcile, struct weir_err
         return status;
     reconcile->work = weir_new_array(room, sizeof *reconcile->work);
     reconcile->work_items = weir_new_array(room, sizeof *reconcile->work_items);
-    status = weir_ledger_postgres_open(settings->postgres_url, &reconcile->ledger, reterr);
+    reconcile->book = weir_lane_book_new(settings->postgres_url);
+    status = weir_store_redis_open(settings->redis_url, &reconcile->looker, reterr);
+    if (status == WEIR_OK)
+        status = weir_ledger_postgres_open(settings->postgres_url, &reconcile->ledger, reterr);
     return status == WEIR_OK ? weir_rater_new(reconcile->catalog, reconcile->ledger, &reconcile->rater, reterr)
                              : status;
 }
@@ -297,6 +300,8 @@ static void tear_down(struct weir_reconcile *reconcile)
     weir_rater_free(reconcile->rater);
     weir_ledger_free(reconcile->ledger);
     weir_ledger_audit_free(reconcile->audit);
+    weir_window_store_free(reconcile->looker);
+    weir_lane_book_free(reconcile->book);
     weir_window_store_free(reconcile->store);
     weir_catalog_free(reconcile->catalog);
     weir_arena_free(reconcile->names);

@@ -16,6 +16,7 @@
 #include "common/model/catalog.h"
 #include "common/settings.h"
 #include "ingest/kafka_offsets.h"
+#include "rater/lanes.h"
 #include "rater/ledger_audit.h"
 #include "rater/rate.h"
 #include "rater/reconciliations.h"
@@ -78,7 +79,9 @@ struct weir_reconcile {
     struct weir_ledger *ledger;
     struct weir_rater *rater;
     struct weir_lane_window *work;
-    size_t *work_items; /* which item each of them is */
+    size_t *work_items;               /* which item each of them is */
+    struct weir_window_store *looker; /* a second handle: the first one is within a scan */
+    struct weir_lane_book *book;
     uint64_t failures;
 
     /* Customers whose totals do not add up: nothing of theirs is rated by a repair. Sorted once all are known. */

@@ -184,10 +184,53 @@ static bool may_rate(struct weir_reconcile *reconcile, size_t i)
     }
 }
 
+/* As raters do it (note_lane in command_rater.c): a gap is noted before anything is rated that may miss what it lost,
+ * and what was read of a store that has been emptied since is left. */
+static enum weir_status note_lane(struct weir_reconcile *reconcile, bool *ret_is_same, struct weir_error *reterr)
+{
+    const struct weir_reconcile_lane *lane = reconcile->lane;
+    struct weir_lane_state now;
+    int64_t back;
+    enum weir_status status = reconcile->looker->ops->read_lane(reconcile->looker, lane->name, &now, reterr);
+
+    if (status != WEIR_OK)
+        return status;
+    *ret_is_same = memcmp(now.secret, lane->state.secret, sizeof now.secret) == 0 && now.epoch >= lane->state.epoch
+                   && now.gaps.count >= lane->state.gaps.count;
+    return *ret_is_same ? weir_lane_book_note(reconcile->book, lane->name, &now, &back, reterr) : WEIR_OK;
+}
+
+static bool is_in_gap(const struct weir_reconcile *reconcile, const struct weir_window *window,
+                      const struct weir_open_gap *gaps, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (weir_slice_equal(gaps[i].lane, reconcile->lane->name) && window->start < gaps[i].gap.time_to
+            && window->end > gaps[i].gap.time_from)
+            return true;
+    return false;
+}
+
+/* The ledger holds them, so rating did nothing. */
+static enum weir_status explain_holds(struct weir_reconcile *reconcile, size_t work, struct weir_error *reterr)
+{
+    const struct weir_open_gap *gaps = NULL;
+    size_t count = 0;
+    enum weir_status status =
+        weir_lane_book_open_gaps(reconcile->book, reconcile->settings.kafka_topic, &gaps, &count, reterr);
+
+    for (size_t i = 0; i < work && status == WEIR_OK; i++) {
+        struct weir_reconcile_item *item = &reconcile->items[reconcile->work_items[i]];
+        if (!item->is_repaired && is_in_gap(reconcile, &reconcile->windows[reconcile->work_items[i]], gaps, count))
+            item->why = "an open gap concerns it, so it is held until `weir release` (docs/gaps.md)";
+    }
+    return status;
+}
+
 /* Rates what may be, through the path that raters take, and looks again whether it stands. */
 static enum weir_status repair(struct weir_reconcile *reconcile, struct weir_error *reterr)
 {
     size_t count = 0;
+    bool is_same = true;
 
     for (size_t i = 0; i < reconcile->count; i++) {
         if (!may_rate(reconcile, i))
@@ -198,7 +241,10 @@ static enum weir_status repair(struct weir_reconcile *reconcile, struct weir_err
     }
     if (count == 0)
         return WEIR_OK;
-    enum weir_status status = rate_apart(reconcile, 0, count, reterr);
+    enum weir_status status = note_lane(reconcile, &is_same, reterr);
+    if (status != WEIR_OK || !is_same)
+        return status;
+    status = rate_apart(reconcile, 0, count, reterr);
     if (status == WEIR_OK)
         status = weir_ledger_audit_find(reconcile->audit, true, reconcile->lane->name, reconcile->windows,
                                         reconcile->count, reconcile->shares, reterr);
@@ -208,7 +254,7 @@ static enum weir_status repair(struct weir_reconcile *reconcile, struct weir_err
         reconcile->items[at].is_repaired =
             share->revision && changes(&share->total) >= changes(&reconcile->windows[at].total);
     }
-    return status;
+    return status == WEIR_OK ? explain_holds(reconcile, count, reterr) : status;
 }
 
 /* 4. batches ------------------------------------------------------------------------------------------------------- */

@@ -260,7 +260,7 @@ static bool on_assigned(void *context, struct weir_slice topic, int32_t partitio
 static int64_t on_stamp(void *context, int32_t partition)
 {
     const struct weir_worker *worker = context;
-    const struct worker_lane *owned = partition < PARTITIONS_MAX ? worker->lanes[partition] : NULL;
+    const struct worker_lane *owned = partition < WEIR_PARTITIONS_MAX ? worker->lanes[partition] : NULL;
 
     return owned && owned->lane ? weir_lane_state(owned->lane)->stamp : -1;
 }
@@ -289,7 +289,7 @@ static void log_gap(const struct worker_lane *owned, const struct weir_gap *gap)
 static void on_gone(void *context, int32_t partition, enum weir_gap_kind kind, int64_t next_offset)
 {
     struct weir_worker *worker = context;
-    struct worker_lane *owned = partition < PARTITIONS_MAX ? worker->lanes[partition] : NULL;
+    struct worker_lane *owned = partition < WEIR_PARTITIONS_MAX ? worker->lanes[partition] : NULL;
 
     if (!owned || !owned->lane)
         return; /* dropped: when it is taken again, it is found again */

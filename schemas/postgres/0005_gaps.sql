@@ -23,6 +23,10 @@ COMMENT ON COLUMN weir.lanes.seen_at IS 'When it was last looked at.';
 COMMENT ON COLUMN weir.lanes.times_back IS 'How often next_offset was lower than before: the window store lost its last seconds or everything, or the topic was made anew.';
 COMMENT ON COLUMN weir.lanes.went_back_at IS 'When that was last seen; null: never.';
 
+-- A ledger from before this table: its lanes were known, or else an emptied store would pass for a first start.
+INSERT INTO weir.lanes (lane, next_offset, highest_offset, watermark)
+    SELECT lane, 1, 1, max(window_end) FROM weir.rated_windows GROUP BY lane;
+
 -- 2. Gaps: append-only -----------------------------------------------------------------------------------------------------
 
 CREATE TABLE weir.lane_gaps (

@@ -1,0 +1,316 @@
+/* Lanes, gaps and held windows in PostgreSQL: what is a loss, what is held, and what an operator's word does. */
+#include "postgres_database.h"
+
+#include "common/calendar.h"
+#include "rater/lanes.h"
+
+static struct database database;
+
+static void drop_database(void)
+{
+    database_drop(&database);
+} /* also after a failed assertion */
+
+TestSuite(lanes, .fini = drop_database);
+
+#define S(text) weir_slice_text(text)
+static const int64_t noon = INT64_C(1767614400) * WEIR_SECOND; /* 2026-01-05T12:00:00Z */
+
+static const char catalog_json[] =
+    "{\"meters\":[{\"key\":\"calls\",\"event_type\":\"t\",\"aggregation\":\"count\",\"window\":\"1h\"},"
+    "{\"key\":\"top\",\"event_type\":\"t\",\"aggregation\":\"max\",\"value\":\"data.v\",\"window\":\"1h\"},"
+    "{\"key\":\"mean\",\"event_type\":\"t\",\"aggregation\":\"avg\",\"value\":\"data.v\",\"window\":\"1h\"}],"
+    "\"price_books\":[{\"key\":\"b\",\"version\":1,\"currency\":\"USD\",\"effective_from\":\"2026-01-01T00:00:00Z\","
+    "\"prices\":[{\"meter\":\"calls\",\"model\":\"per_unit\",\"unit_price\":\"1\"},"
+    "{\"meter\":\"top\",\"model\":\"per_unit\",\"unit_price\":\"1\"},"
+    "{\"meter\":\"mean\",\"model\":\"per_unit\",\"unit_price\":\"1\"}]}],"
+    "\"default_contract\":{\"price_book\":\"b\",\"billing_period\":\"month\",\"timezone\":\"UTC\"}}";
+
+struct bench {
+    struct weir_catalog *catalog;
+    struct weir_ledger *ledger;
+    struct weir_rater *rater;
+    struct weir_lane_book *book;
+    struct weir_lane_state state;
+};
+
+static struct bench set_up(void)
+{
+    struct bench bench = {.state = {.epoch = 1, .next_offset = 100, .watermark = noon}};
+    struct weir_mistake_list mistakes = {0};
+    struct weir_error error;
+
+    database_make(&database);
+    cr_assert_eq(weir_catalog_parse("test", catalog_json, sizeof catalog_json - 1, &bench.catalog, &mistakes), WEIR_OK);
+    cr_assert_eq(weir_ledger_postgres_open(database.url, &bench.ledger, &error), WEIR_OK, "%s", error.text);
+    cr_assert_eq(weir_rater_new(bench.catalog, bench.ledger, &bench.rater, &error), WEIR_OK, "%s", error.text);
+    bench.book = weir_lane_book_new(database.url);
+    return bench;
+}
+
+static void tear_down(struct bench *bench)
+{
+    weir_lane_book_free(bench->book);
+    weir_rater_free(bench->rater);
+    weir_ledger_free(bench->ledger);
+    weir_catalog_free(bench->catalog);
+}
+
+static int64_t note(struct bench *bench, const char *lane)
+{
+    struct weir_error error;
+    int64_t back;
+    cr_assert_eq(weir_lane_book_note(bench->book, S(lane), &bench->state, &back, &error), WEIR_OK, "%s", error.text);
+    return back;
+}
+
+static void add_gap(struct bench *bench, enum weir_gap_kind kind, int64_t time_from, int64_t time_to)
+{
+    static int64_t found_at;
+    struct weir_gap gap = {kind, 100, 200, time_from, time_to, noon + (found_at += WEIR_SECOND)};
+    weir_gaps_add(&bench->state.gaps, &gap);
+}
+
+/* A window of one hour from `hour` on, in lane events:<lane>. */
+static void rate(struct bench *bench, int lane, const char *meter, int hour, uint64_t events, int64_t value)
+{
+    char key[WEIR_SERIES_KEY_MAX], name[32];
+    struct weir_series series = {.meter = S(meter), .customer = S("acme")};
+    struct weir_lane_window window = {
+        .window = {.start = noon + hour * WEIR_HOUR, .end = noon + (hour + 1) * WEIR_HOUR}};
+    struct weir_error error;
+
+    snprintf(name, sizeof name, "events:%d", lane);
+    window.lane = S(name);
+    window.window.series_key = weir_slice_of(key, weir_series_write(&series, key));
+    window.window.total.events = events;
+    window.window.total.value = weir_decimal_of(value);
+    cr_assert_eq(weir_rater_rate(bench->rater, &window, 1, &error), WEIR_OK, "%s", error.text);
+}
+
+/* As `weir rater` does it; how many were there. */
+static size_t rate_released(struct bench *bench)
+{
+    struct weir_lane_window windows[16];
+    struct weir_error error;
+    size_t count = 0;
+
+    cr_assert_eq(weir_lane_book_released(bench->book, "events", 16, windows, &count, &error), WEIR_OK, "%s",
+                 error.text);
+    if (count)
+        cr_assert_eq(weir_rater_rate(bench->rater, windows, count, &error), WEIR_OK, "%s", error.text);
+    return count;
+}
+
+static struct weir_release_counts release(struct bench *bench, int64_t gap, bool lowers, bool is_dry)
+{
+    const struct weir_release word = {S("events:0"), gap, "me@here", "because", lowers};
+    struct weir_release_counts counts;
+    struct weir_error error;
+    cr_assert_eq(weir_lane_book_release(bench->book, &word, is_dry, &counts, &error), WEIR_OK, "%s", error.text);
+    return counts;
+}
+
+static long amount(void)
+{
+    return ask_number(&database, "SELECT coalesce(sum(amount), 0)::bigint FROM weir.line_items");
+}
+
+static long held(void)
+{
+    return ask_number(&database, "SELECT count(*) FROM weir.held_windows");
+}
+
+static size_t open_gaps(struct bench *bench, const struct weir_open_gap **ret_gaps)
+{
+    struct weir_error error;
+    size_t count;
+    cr_assert_eq(weir_lane_book_open_gaps(bench->book, "events", ret_gaps, &count, &error), WEIR_OK, "%s", error.text);
+    return count;
+}
+
+/* 1. What is a loss. */
+
+Test(lanes, nothing_stored_is_a_loss_of_a_lane_that_was_known)
+{
+    struct bench bench = set_up();
+    const struct weir_open_gap *gaps;
+
+    add_gap(&bench, WEIR_GAP_NOTHING_STORED, 0, noon);
+    note(&bench, "events:0"); /* at once, with all that it counted */
+    cr_assert_eq(open_gaps(&bench, &gaps), 0);
+    cr_assert_eq(ask_number(&database, "SELECT count(*) FROM weir.lane_gaps WHERE NOT is_loss"), 1);
+    memset(bench.state.secret, 7, sizeof bench.state.secret); /* the store was emptied, and 40 events counted again */
+    bench.state.gaps.count = 0;
+    bench.state.next_offset = 40;
+    cr_assert_eq(note(&bench, "events:0"), 100, "it went back, and that is told");
+    add_gap(&bench, WEIR_GAP_NOTHING_STORED, 0, noon + WEIR_HOUR);
+    cr_assert_eq(note(&bench, "events:0"), -1);
+    note(&bench, "events:0");
+    cr_assert_eq(open_gaps(&bench, &gaps), 1);
+    cr_assert_eq(gaps[0].gap.time_to, noon + WEIR_HOUR);
+    cr_assert_eq(ask_number(&database, "SELECT highest_offset FROM weir.lanes"), 100, "it does not go back");
+    cr_assert_eq(ask_number(&database, "SELECT times_back FROM weir.lanes"), 1);
+    struct weir_lane_book *other = weir_lane_book_new(database.url); /* another rater: nothing new */
+    struct weir_error error;
+    int64_t back;
+    cr_assert_eq(weir_lane_book_note(other, S("events:0"), &bench.state, &back, &error), WEIR_OK);
+    cr_assert_eq(ask_number(&database, "SELECT count(*) FROM weir.lane_gaps"), 2);
+    weir_lane_book_free(other);
+    note(&bench, "others:0");
+    cr_assert_eq(open_gaps(&bench, &gaps), 1, "another topic's lanes are not ours");
+    tear_down(&bench);
+}
+
+Test(lanes, that_a_lane_has_counted_is_noted_at_once)
+{
+    struct bench bench = set_up();
+
+    bench.state.next_offset = -1;
+    note(&bench, "events:0");
+    bench.state.next_offset = 10; /* the very next look */
+    note(&bench, "events:0");
+    cr_assert_eq(ask_number(&database, "SELECT highest_offset FROM weir.lanes"), 10);
+    tear_down(&bench);
+}
+
+Test(lanes, gaps_and_words_are_append_only)
+{
+    struct bench bench = set_up();
+    static const char *const wrong[] = {"UPDATE weir.lane_gaps SET is_loss = false", "DELETE FROM weir.lane_gaps",
+                                        "TRUNCATE weir.gap_releases", "UPDATE weir.gap_releases SET reason = 'x'",
+                                        "DELETE FROM weir.gap_releases"};
+
+    add_gap(&bench, WEIR_GAP_RETENTION, 0, noon);
+    note(&bench, "events:0");
+    release(&bench, 0, false, false);
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
+        cr_assert_str_eq(sqlstate_of(&database, wrong[i]), "23001", "%s", wrong[i]);
+    tear_down(&bench);
+}
+
+/* 2. What is held. */
+
+Test(lanes, windows_in_a_gap_are_held_and_others_are_rated)
+{
+    struct bench bench = set_up();
+
+    rate(&bench, 0, "calls", 0, 100, 0);
+    rate(&bench, 0, "calls", 1, 50, 0);
+    add_gap(&bench, WEIR_GAP_RETENTION, noon, noon + 2 * WEIR_HOUR);
+    note(&bench, "events:0");
+    cr_assert_eq(amount(), 150);
+    rate(&bench, 0, "calls", 0, 101, 0); /* more, and yet it may be below the truth */
+    rate(&bench, 0, "calls", 1, 50, 0);  /* exactly what was rated */
+    rate(&bench, 0, "calls", -1, 7, 0);  /* before it */
+    rate(&bench, 0, "calls", 2, 8, 0);   /* after it */
+    rate(&bench, 1, "calls", 0, 9, 0);   /* another lane's share of a window that is held */
+    cr_assert_eq(amount(), 150 + 7 + 8 + 9);
+    cr_assert_eq(held(), 1);
+    cr_assert_eq(weir_rater_counts(bench.rater).held, 1);
+    cr_assert_eq(rate_released(&bench), 0);
+    rate(&bench, 0, "calls", 0, 120, 0); /* it changes while it is held */
+    cr_assert_eq(ask_number(&database, "SELECT events FROM weir.held_usage"), 120);
+    cr_assert_eq(ask_number(&database, "SELECT rated_events FROM weir.held_usage"), 100);
+    rate(&bench, 0, "calls", 0, 100, 0); /* and is back to what was rated */
+    cr_assert_eq(held(), 0);
+    tear_down(&bench);
+}
+
+Test(lanes, a_window_goes_when_no_gap_holds_it_any_more)
+{
+    struct bench bench = set_up();
+    const struct weir_open_gap *gaps;
+
+    add_gap(&bench, WEIR_GAP_RETENTION, noon, noon + 2 * WEIR_HOUR);
+    add_gap(&bench, WEIR_GAP_RECREATED, noon + WEIR_HOUR, noon + 3 * WEIR_HOUR);
+    note(&bench, "events:0");
+    for (int hour = 0; hour < 3; hour++)
+        rate(&bench, 0, "calls", hour, 10, 0);
+    cr_assert_eq(open_gaps(&bench, &gaps), 2);
+    cr_assert(gaps[0].held == 2 && gaps[1].held == 2 && gaps[0].fewer == 0);
+    int64_t first = gaps[0].number, second = gaps[1].number;
+    struct weir_release_counts counts = release(&bench, first, false, true);
+    cr_assert(counts.gaps == 1 && counts.rated == 1 && counts.kept == 0 && counts.lowered == 0);
+    cr_assert_eq(open_gaps(&bench, &gaps), 2, "a dry run");
+    release(&bench, first, false, false);
+    cr_assert_eq(rate_released(&bench), 1);
+    cr_assert_eq(amount(), 10);
+    cr_assert_eq(release(&bench, first, false, false).gaps, 0, "once");
+    release(&bench, second, false, false);
+    cr_assert_eq(rate_released(&bench), 2);
+    cr_assert_eq(rate_released(&bench), 0);
+    cr_assert_eq(amount(), 30);
+    cr_assert_eq(held(), 0);
+    tear_down(&bench);
+}
+
+/* 3. The operator's word. */
+
+static void fall_short(struct bench *bench)
+{
+    rate(bench, 0, "calls", 0, 100, 0);
+    rate(bench, 0, "top", 0, 10, 70);
+    rate(bench, 0, "mean", 0, 10, 70);
+    cr_assert_eq(amount(), 100 + 70 + 7);
+    add_gap(bench, WEIR_GAP_RETENTION, noon, noon + WEIR_HOUR);
+    note(bench, "events:0");
+    rate(bench, 0, "calls", 0, 60, 0);
+    rate(bench, 0, "top", 0, 6, 50);
+    rate(bench, 0, "mean", 0, 5, 10);
+    cr_assert_eq(held(), 3);
+}
+
+Test(lanes, what_was_rated_is_kept)
+{
+    struct bench bench = set_up();
+
+    fall_short(&bench);
+    struct weir_release_counts counts = release(&bench, 0, false, false);
+    cr_assert(counts.gaps == 1 && counts.rated == 0 && counts.kept == 3 && counts.lowered == 0);
+    cr_assert_eq(rate_released(&bench), 3);
+    cr_assert_eq(amount(), 177);
+    cr_assert_eq(held(), 0);
+    rate(&bench, 0, "calls", 0, 101, 0); /* the gap is decided on: from now on it is a window like others */
+    cr_assert_eq(amount(), 178);
+    tear_down(&bench);
+}
+
+Test(lanes, what_was_rebuilt_replaces_it_where_it_may)
+{
+    struct bench bench = set_up();
+
+    fall_short(&bench);
+    cr_assert_eq(release(&bench, 0, true, false).lowered, 3);
+    rate(&bench, 0, "calls", 0, 65, 0); /* came before the held one was let go: the same word, and the newer total */
+    cr_assert_eq(amount(), 65 + 70 + 7);
+    cr_assert_eq(rate_released(&bench), 2);
+    cr_assert_eq(amount(), 65 + 70 + 2, "a maximum cannot be taken back, and stays");
+    cr_assert_eq(held(), 0);
+    rate(&bench, 0, "calls", 0, 30, 0);
+    cr_assert_eq(amount(), 65 + 70 + 2, "the word was for once");
+    cr_assert_eq(ask_number(&database, "SELECT count(*) FROM weir.gap_releases WHERE lowers AND reason = 'because'"),
+                 1);
+    tear_down(&bench);
+}
+
+Test(lanes, two_raters_let_a_window_go_once)
+{
+    struct bench bench = set_up();
+    struct weir_lane_window late[4];
+    struct weir_error error;
+    size_t count;
+
+    fall_short(&bench);
+    release(&bench, 0, true, false);
+    struct weir_lane_book *other = weir_lane_book_new(database.url);
+    cr_assert_eq(weir_lane_book_released(other, "events", 4, late, &count, &error), WEIR_OK);
+    cr_assert_eq(count, 3);
+    rate_released(&bench);
+    rate(&bench, 0, "calls", 0, 90, 0); /* and it grows */
+    cr_assert_eq(amount(), 90 + 70 + 2);
+    cr_assert_eq(weir_rater_rate(bench.rater, late, count, &error), WEIR_OK);
+    cr_assert_eq(amount(), 90 + 70 + 2, "what was read before lowers nothing any more");
+    weir_lane_book_free(other);
+    tear_down(&bench);
+}
