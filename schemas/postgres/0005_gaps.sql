@@ -191,3 +191,33 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION weir.note_lane(text, bigint, timestamptz, text[], bigint[], bigint[], timestamptz[], timestamptz[], timestamptz[]) IS 'Notes where a lane stands and which gaps it has. Answers what was known of it before, and its highest offset now.';
+
+-- 5. All that a gap concerns -----------------------------------------------------------------------------------------------
+
+CREATE VIEW weir.gap_windows AS
+    SELECT g.gap, g.lane, w.customer, w.meter, w.dimensions, w.window_start, w.window_end, w.is_held, w.events, w.value,
+           w.rated_events, w.rated_value
+    FROM weir.open_gaps AS g, LATERAL (
+        SELECT h.customer, h.meter, h.dimensions, h.window_start, h.window_end, true AS is_held, h.events, h.value,
+               h.rated_events, h.rated_value
+        FROM weir.held_windows AS h
+        WHERE h.lane = g.lane AND h.window_start < g.time_to AND h.window_end > g.time_from
+        UNION ALL
+        SELECT r.customer, r.meter, r.dimensions, r.window_start, r.window_end, false, NULL, NULL, r.events, r.value
+        FROM weir.rated_windows AS r
+        WHERE r.lane = g.lane AND r.window_start < g.time_to AND r.window_end > g.time_from
+            AND NOT EXISTS (SELECT FROM weir.held_windows AS h WHERE h.customer = r.customer
+                            AND h.window_start = r.window_start AND h.series = r.series AND h.lane = r.lane)) AS w;
+COMMENT ON VIEW weir.gap_windows IS 'Every known window that an open gap concerns. Held: something else was rebuilt than what was rated. Not held: what was rated stands, as exactly that was rebuilt, or nothing. Restrict gap: it reads all rated windows.';
+COMMENT ON COLUMN weir.gap_windows.gap IS 'Number of the gap.';
+COMMENT ON COLUMN weir.gap_windows.lane IS 'The lane whose share of the window this is.';
+COMMENT ON COLUMN weir.gap_windows.customer IS 'The customer.';
+COMMENT ON COLUMN weir.gap_windows.meter IS 'Key of the meter.';
+COMMENT ON COLUMN weir.gap_windows.dimensions IS 'The meter''s group_by names with their texts.';
+COMMENT ON COLUMN weir.gap_windows.window_start IS 'Start of the window.';
+COMMENT ON COLUMN weir.gap_windows.window_end IS 'End of the window: the first instant after it.';
+COMMENT ON COLUMN weir.gap_windows.is_held IS 'Whether it waits for an operator''s word.';
+COMMENT ON COLUMN weir.gap_windows.events IS 'What was rebuilt: number of events; null: not held.';
+COMMENT ON COLUMN weir.gap_windows.value IS 'What was rebuilt; null: not held.';
+COMMENT ON COLUMN weir.gap_windows.rated_events IS 'What was rated: number of events; null: nothing.';
+COMMENT ON COLUMN weir.gap_windows.rated_value IS 'What was rated; null: nothing.';
