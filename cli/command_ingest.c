@@ -82,6 +82,11 @@ static void add_metrics(struct weir_metrics *metrics, struct weir_worker_gauges 
     weir_worker_add_metrics(metrics, gauges);
 }
 
+static const char *why_not_ready(void *context)
+{
+    return weir_worker_why_not_ready(context);
+}
+
 static struct weir_worker_settings worker_settings(const struct weir_settings *settings)
 {
     return (struct weir_worker_settings){
@@ -97,6 +102,7 @@ static struct weir_worker_settings worker_settings(const struct weir_settings *s
         .changes_max = (size_t)settings->lane_changes_max,
         .hand_over = settings->hand_over,
         .until_end = settings->until_end,
+        .patience = settings->patience,
     };
 }
 
@@ -106,6 +112,7 @@ static enum weir_status set_up(struct ingest *ingest, struct weir_source **ret_s
     struct weir_property properties[WEIR_PROPERTIES_MAX];
     struct weir_kafka_settings kafka = weir_open_kafka_settings(settings, properties);
     struct weir_worker_settings worker = worker_settings(settings);
+    kafka.reach_ms = (int)(settings->patience / (WEIR_SECOND / 1000));
     enum weir_status status = weir_store_redis_open(settings->redis_url, &ingest->consumer_store, reterr);
 
     if (status == WEIR_OK)
@@ -120,6 +127,7 @@ static enum weir_status set_up(struct ingest *ingest, struct weir_source **ret_s
     struct weir_source_listener listener = weir_worker_listener(ingest->worker);
     ingest->metrics = weir_metrics_new();
     add_metrics(ingest->metrics, weir_worker_gauges(ingest->worker));
+    weir_metrics_ready_call(ingest->metrics, why_not_ready, weir_worker_gauges(ingest->worker));
     status = weir_open_metrics(ingest->metrics, settings, reterr);
     return status == WEIR_OK ? weir_source_kafka_open(&kafka, &listener, ret_source, reterr) : status;
 }
@@ -159,7 +167,7 @@ int weir_command_ingest(int argc, char **argv)
     enum weir_status status = set_up(&ingest, &source, &error);
     if (status == WEIR_OK) {
         weir_metrics_set_ready(ingest.metrics, true, "");
-        weir_daemon_ready("consuming");
+        weir_daemon_ready("starting"); /* what it waits for from now on needs no restart; the status says what */
         status = weir_worker_run(ingest.worker, source, stop, &error);
         weir_daemon_stopping();
         weir_metrics_set_ready(ingest.metrics, false, "stopping");

@@ -382,6 +382,18 @@ static enum weir_status go_round(struct rating *rating, const _Atomic bool *stop
     return status;
 }
 
+/* --until-done ends some time when a server stays away. */
+static bool is_out_of_patience(const struct rating *rating)
+{
+    return rating->settings.until_done && weir_outage_lasts(&rating->outage) > rating->settings.patience;
+}
+
+static enum weir_status give_up(struct weir_error *reterr)
+{
+    struct weir_error why = *reterr;
+    return weir_fail(reterr, WEIR_FATAL, "%s. Patience is at its end; start it again to go on", why.text);
+}
+
 static void rest(int64_t duration)
 {
     struct timespec time = {duration / WEIR_SECOND, duration % WEIR_SECOND};
@@ -406,6 +418,10 @@ static enum weir_status run(struct rating *rating, const _Atomic bool *stop, str
             weir_outage_begin(&rating->outage, waiting, reterr->text);
             weir_metrics_set_ready(rating->metrics, false, "a server does not answer");
             pause = pause * 2 < RETRY_MOST_MS * (WEIR_SECOND / 1000) ? pause * 2 : RETRY_MOST_MS * (WEIR_SECOND / 1000);
+            if (is_out_of_patience(rating)) {
+                status = give_up(reterr);
+                break;
+            }
             rest(pause);
             status = WEIR_OK;
             continue;
@@ -419,6 +435,10 @@ static enum weir_status run(struct rating *rating, const _Atomic bool *stop, str
             rest(pause);
     }
     weir_progress_end(&progress);
+    if (status == WEIR_OK && rating->settings.until_done && !is_done)
+        return weir_fail(
+            reterr, WEIR_FATAL,
+            "stopped by a signal before all was rated: what was rated is written; start it again to go on");
     return status;
 }
 
@@ -492,11 +512,13 @@ static enum weir_status open_ledger(struct rating *rating, const _Atomic bool *s
     enum weir_status status;
 
     while ((status = weir_ledger_postgres_open(rating->settings.postgres_url, &rating->ledger, reterr)) == WEIR_RETRY
-           && !rating->settings.until_done && !atomic_load_explicit(stop, memory_order_relaxed)) {
+           && !is_out_of_patience(rating) && !atomic_load_explicit(stop, memory_order_relaxed)) {
         weir_outage_begin(&rating->outage, waiting, reterr->text);
+        weir_daemon_ready("waiting for PostgreSQL"); /* no restart would help */
+        weir_daemon_alive();
         rest(WEIR_SECOND);
     }
-    return status;
+    return status == WEIR_RETRY && is_out_of_patience(rating) ? give_up(reterr) : status;
 }
 
 static enum weir_status set_up(struct rating *rating, const _Atomic bool *stop, struct weir_error *reterr)
@@ -566,7 +588,6 @@ int weir_command_rater(int argc, char **argv)
     }
     enum weir_status status = set_up(&rating, stop, &error);
     if (status == WEIR_OK) {
-        weir_metrics_set_ready(rating.metrics, true, "");
         weir_daemon_ready("rating");
         status = run(&rating, stop, &error);
         weir_daemon_stopping();

@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 
+#include "common/daemon.h"
 #include "ingest/decode.h"
 #include "ingest/reading.h"
 
@@ -82,12 +83,12 @@ static enum weir_status put_away(struct weir_intake *intake, const struct seat *
 static enum weir_status full(const struct weir_lane *lane, struct weir_error *reterr)
 {
     struct weir_slice name = weir_lane_name(lane);
-    return weir_fail(
-        reterr, WEIR_FATAL,
-        "lane %.*s is full: %llu windows and %llu ids in memory. Raise lane_windows_max or lane_ids_max, or "
-        "lower lateness; nothing was lost",
-        (int)name.length, name.data, (unsigned long long)weir_lane_windows(lane),
-        (unsigned long long)weir_lane_ids(lane));
+    return weir_fail(reterr, WEIR_FATAL,
+                     "lane %.*s is full: %llu windows and %llu ids in memory. Raise lane_windows_max or lane_ids_max "
+                     "with the memory "
+                     "that they need, start more workers, or lower lateness; nothing was lost",
+                     (int)name.length, name.data, (unsigned long long)weir_lane_windows(lane),
+                     (unsigned long long)weir_lane_ids(lane));
 }
 
 /* The lane has moved past the event already, so its record must get through. */
@@ -101,6 +102,7 @@ static enum weir_status must_put_away(struct weir_intake *intake, const struct s
         /* relaxed: a flag by itself. */
         if (intake->stop && atomic_load_explicit(intake->stop, memory_order_relaxed))
             return WEIR_FATAL;
+        weir_daemon_alive();
         status = intake->quarantine->ops->flush(intake->quarantine, reterr);
         if (status == WEIR_OK)
             status = put_away(intake, seat, message, reterr);

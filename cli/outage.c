@@ -48,3 +48,9 @@ bool weir_outage_is_on(const struct weir_outage *outage)
 {
     return atomic_load_explicit(&outage->since, memory_order_relaxed) != 0;
 }
+
+int64_t weir_outage_lasts(const struct weir_outage *outage)
+{
+    int64_t since = atomic_load_explicit(&outage->since, memory_order_relaxed);
+    return since ? monotonic() - since : 0;
+}

@@ -18,5 +18,6 @@ void weir_outage_begin(struct weir_outage *outage, const char *consequence, cons
 /* what: "the window store takes cuts". Cheap when there is no outage. */
 void weir_outage_end(struct weir_outage *outage, const char *what);
 bool weir_outage_is_on(const struct weir_outage *outage);
+int64_t weir_outage_lasts(const struct weir_outage *outage); /* ns so far; 0: there is none */
 
 #endif

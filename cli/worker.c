@@ -13,11 +13,10 @@
 
 enum {
     POLL_MS = 50,
-    RETAKE_MS = 1000,      /* a fenced lane waits this long: if the group took it away, the news arrives first */
-    TAKE_TRIES_MS = 20000, /* until_end only; else it waits for as long as it takes */
-    RELIEVED_MS = 5000,    /* no lane was paused for so long: back-pressure is over */
-    JUMP_SAID_MS = 60000,  /* a clock that is off by less is not worth a line */
-    LOOK_MS = 5000,        /* a lane without changes sends an empty cut so often: has the store come back older? */
+    RETAKE_MS = 1000,     /* a fenced lane waits this long: if the group took it away, the news arrives first */
+    RELIEVED_MS = 5000,   /* no lane was paused for so long: back-pressure is over */
+    JUMP_SAID_MS = 60000, /* a clock that is off by less is not worth a line */
+    LOOK_MS = 5000,       /* a lane without changes sends an empty cut so often: has the store come back older? */
 };
 
 /* One partition that is ours. */
@@ -63,6 +62,7 @@ struct weir_worker {
     struct weir_flight *free_flights[WEIR_CUTS_MAX];
     uint32_t free_count;
     const _Atomic bool *stop;
+    struct weir_progress progress; /* until_end */
     bool has_failed;
     struct weir_error failure; /* of a listener call, or a flight */
 };
@@ -162,6 +162,7 @@ static bool settle_lane(struct weir_worker *worker, struct worker_lane *owned)
         if (is_sent && owned->in_flight == 0)
             return owned->lane != NULL;
         weir_writer_wait(worker->writer, POLL_MS);
+        weir_daemon_alive();
     }
     return false;
 }
@@ -169,10 +170,31 @@ static bool settle_lane(struct weir_worker *worker, struct worker_lane *owned)
 /* 2. lanes come and go
  * ------------------------------------------------------------------------------------------------- */
 
+static uint64_t left_of(uint64_t max, uint64_t held)
+{
+    return held < max ? max - held : 1;
+}
+
+/* What the other lanes leave: a lane that does not fit beside them is refused before it takes the memory. */
+static struct weir_lane_settings lane_settings(const struct weir_worker *worker)
+{
+    struct weir_lane_settings settings = worker->settings.lane;
+
+    for (int32_t i = 0; i < worker->partition_limit; i++) {
+        const struct worker_lane *other = worker->lanes[i];
+        if (!other || !other->lane)
+            continue;
+        settings.windows_max = left_of(settings.windows_max, weir_lane_windows(other->lane));
+        settings.ids_max = left_of(settings.ids_max, weir_lane_ids(other->lane));
+    }
+    return settings;
+}
+
 /* One try at becoming the lane's owner. */
 static enum weir_status take_lane(struct weir_worker *worker, struct worker_lane *owned, struct weir_error *reterr)
 {
-    struct weir_lane *lane = weir_lane_new(worker->catalog, owned->name, &worker->settings.lane);
+    struct weir_lane_settings settings = lane_settings(worker);
+    struct weir_lane *lane = weir_lane_new(worker->catalog, owned->name, &settings);
     struct weir_lane_loader loader = weir_lane_loader(lane);
     unsigned char secret[WEIR_LANE_SECRET_BYTES];
     struct weir_lane_state state;
@@ -215,7 +237,6 @@ static bool on_assigned(void *context, struct weir_slice topic, int32_t partitio
                         struct weir_error *reterr)
 {
     struct weir_worker *worker = context;
-    int64_t deadline = monotonic() + TAKE_TRIES_MS * (WEIR_SECOND / 1000);
 
     if (partition >= WEIR_PARTITIONS_MAX) {
         weir_fail(reterr, WEIR_FATAL, "partition %d: weir reads at most %d partitions of a topic", partition,
@@ -237,13 +258,8 @@ static bool on_assigned(void *context, struct weir_slice topic, int32_t partitio
             worker->partition_limit = partition + 1;
     }
     enum weir_status status = owned->lane ? WEIR_OK : take_lane(worker, owned, reterr);
-    while (status == WEIR_RETRY && worker->settings.until_end && monotonic() < deadline
-           && !atomic_load_explicit(worker->stop, memory_order_relaxed)) {
-        cannot_take(worker, reterr);
-        weir_writer_wait(worker->writer, RETAKE_MS);
-        status = take_lane(worker, owned, reterr);
-    }
-    if (status == WEIR_RETRY && !worker->settings.until_end) {
+    weir_daemon_alive(); /* many lanes may come in one call */
+    if (status == WEIR_RETRY) {
         cannot_take(worker, reterr);
         drop_lane(owned); /* taken by retake_lanes, and read from there on, as soon as the store answers */
         *ret_offset = -1;
@@ -306,6 +322,7 @@ static void give_up(struct weir_worker *worker, struct worker_lane *owned)
         land_all(worker);
         if (owned->in_flight > 0)
             weir_writer_wait(worker->writer, POLL_MS);
+        weir_daemon_alive();
     }
     weir_writer_abandon(worker->writer, false);
     worker->lanes[owned->partition] = NULL;
@@ -515,7 +532,7 @@ static void show_lane(const struct weir_worker *worker, const struct worker_lane
 static void show_gauges(struct weir_worker *worker)
 {
     const struct weir_intake_counts *counts = weir_intake_counts(worker->intake);
-    uint64_t windows = 0, ids = 0, bytes = 0, paused = 0;
+    uint64_t windows = 0, ids = 0, bytes = 0, paused = 0, waiting = 0;
     int64_t watermark = WEIR_TIME_NEVER;
 
     for (int32_t i = 0; i < worker->partition_limit; i++) {
@@ -524,6 +541,7 @@ static void show_gauges(struct weir_worker *worker)
             continue;
         show_lane(worker, owned);
         paused += owned->is_paused;
+        waiting += owned->lane == NULL;
         if (!owned->lane)
             continue;
         windows += weir_lane_windows(owned->lane);
@@ -537,6 +555,7 @@ static void show_gauges(struct weir_worker *worker)
     set_gauge(&worker->gauges.ids, ids);
     set_gauge(&worker->gauges.lane_bytes, bytes);
     set_gauge(&worker->gauges.lanes_paused, paused);
+    set_gauge(&worker->gauges.lanes_waiting, waiting);
     set_gauge(&worker->gauges.cuts_in_flight, worker->settings.cuts_max - worker->free_count);
     set_gauge(&worker->gauges.quarantine_backlog, worker->quarantine->ops->backlog(worker->quarantine));
     set_gauge(&worker->gauges.bytes, counts->bytes);
@@ -545,6 +564,46 @@ static void show_gauges(struct weir_worker *worker)
         set_gauge(&worker->gauges.outcomes[i], counts->outcomes[i]);
     for (int i = 0; i < WEIR_REASON_COUNT; i++)
         set_gauge(&worker->gauges.rejections[i], counts->rejections[i]);
+}
+
+static unsigned long long events_read(const struct weir_worker *worker)
+{
+    const struct weir_intake_counts *counts = weir_intake_counts(worker->intake);
+    unsigned long long read = 0;
+
+    for (int i = 0; i < WEIR_OUTCOME_FULL; i++)
+        read += counts->outcomes[i];
+    return read;
+}
+
+static void show_readiness(struct weir_worker *worker)
+{
+    const struct weir_source_ops *ops = worker->source->ops;
+
+    /* relaxed: a text that lasts. */
+    atomic_store_explicit(&worker->gauges.source_trouble, ops->trouble ? ops->trouble(worker->source) : NULL,
+                          memory_order_relaxed);
+    const char *why_not = weir_worker_why_not_ready(&worker->gauges);
+    weir_daemon_status(why_not ? why_not : "consuming");
+    if (worker->settings.until_end)
+        weir_progress_show(&worker->progress, "%llu events%s%s", events_read(worker), why_not ? "; " : "",
+                           why_not ? why_not : "");
+}
+
+/* Each lane has the whole room when it is alone; here they are counted together. */
+static enum weir_status check_room(const struct weir_worker *worker, struct weir_error *reterr)
+{
+    const struct weir_lane_settings *most = &worker->settings.lane;
+    uint64_t windows = atomic_load_explicit(&worker->gauges.windows, memory_order_relaxed); /* ours alone */
+    uint64_t ids = atomic_load_explicit(&worker->gauges.ids, memory_order_relaxed);
+
+    if (windows <= most->windows_max && ids <= most->ids_max)
+        return WEIR_OK;
+    return weir_fail(
+        reterr, WEIR_FATAL,
+        "%u lanes hold %llu windows and %llu ids in memory, more than lane_windows_max or lane_ids_max allow. "
+        "Raise them with the memory that they need, start more workers, or lower lateness; nothing was lost",
+        worker->lane_count, (unsigned long long)windows, (unsigned long long)ids);
 }
 
 static bool has_fenced_lane(const struct weir_worker *worker)
@@ -589,8 +648,13 @@ static enum weir_status step(struct weir_worker *worker, bool *ret_ended, struct
         *reterr = worker->failure;
         status = WEIR_FATAL;
     }
+    if (status == WEIR_OK && worker->settings.until_end
+        && weir_outage_lasts(&worker->gauges.store) > worker->settings.patience)
+        status = weir_fail(reterr, WEIR_FATAL,
+                           "the window store does not answer, and patience is at its end; start it again");
     show_gauges(worker);
-    return status;
+    show_readiness(worker);
+    return status == WEIR_OK ? check_room(worker, reterr) : status;
 }
 
 static void drop_all(struct weir_worker *worker)
@@ -608,11 +672,13 @@ enum weir_status weir_worker_run(struct weir_worker *worker, struct weir_source 
 
     worker->source = source;
     worker->stop = stop;
+    worker->progress = weir_progress_start("weir ingest");
     weir_intake_stop_on(worker->intake, stop);
     weir_steady_clock_start(&worker->clock, weir_time_now(), boot_time());
     worker->writer = weir_writer_new(worker->writer_store, worker->quarantine, &worker->gauges);
     while (status == WEIR_OK && !is_ended && !atomic_load_explicit(stop, memory_order_relaxed))
         status = step(worker, &is_ended, reterr);
+    weir_progress_end(&worker->progress);
     if (status != WEIR_OK)
         drop_all(worker); /* what went wrong may be in memory: write nothing more, the next owner reads again */
     /* Leaving the group revokes every partition, and that hands each lane over. */
@@ -623,6 +689,9 @@ enum weir_status weir_worker_run(struct weir_worker *worker, struct weir_source 
         *reterr = worker->failure;
         status = WEIR_FATAL;
     }
+    if (status == WEIR_OK && worker->settings.until_end && !is_ended)
+        status = weir_fail(reterr, WEIR_FATAL,
+                           "stopped by a signal before the end: what was read is written; start it again to go on");
     show_gauges(worker);
     return status;
 }

@@ -26,6 +26,7 @@ struct weir_worker_settings {
     int64_t hand_over;      /* ns: how long a revoked or stopping worker tries to write its last cuts; then the next
                              * owner reads again */
     bool until_end;
+    int64_t patience; /* ns; until_end: how long the store may be away */
 };
 
 enum {
@@ -53,6 +54,8 @@ struct weir_worker_gauges {
     _Atomic uint64_t cuts_max, quarantine_backlog;
     _Atomic int64_t clock_jump; /* ns that the system's clock is ahead of the steady one */
     struct weir_outage store, quarantine;
+    _Atomic(const char *) source_trouble;             /* NULL: none */
+    _Atomic uint64_t lanes_waiting;                   /* to be taken */
     _Atomic(struct weir_lane_gauges *) *by_partition; /* WEIR_PARTITIONS_MAX; NULL: never ours */
     _Atomic int32_t partition_limit;
 };
@@ -68,8 +71,9 @@ struct weir_worker *weir_worker_free(struct weir_worker *worker); /* after run; 
 struct weir_source_listener weir_worker_listener(struct weir_worker *worker);
 struct weir_worker_gauges *weir_worker_gauges(struct weir_worker *worker);
 
-/* Runs until *stop is true (flushes, hands the lanes over), or, with until_end, until all is read and written. Frees
- * the source: leaving the group is part of the hand-over. WEIR_OK or WEIR_FATAL with *reterr. */
+/* Runs until *stop is true (flushes, hands the lanes over), or, with until_end, until all is read and written: a
+ * stop before that is a WEIR_FATAL. Frees the source: leaving the group is part of the hand-over. WEIR_OK or WEIR_FATAL
+ * with *reterr. Main thread (daemon.h). */
 enum weir_status weir_worker_run(struct weir_worker *worker, struct weir_source *source, const _Atomic bool *stop,
                                  struct weir_error *reterr);
 

@@ -95,6 +95,19 @@ static int64_t jump_seconds(void *context)
            / WEIR_SECOND;
 }
 
+const char *weir_worker_why_not_ready(const struct weir_worker_gauges *gauges)
+{
+    const char *trouble = atomic_load_explicit(&gauges->source_trouble, memory_order_relaxed);
+
+    if (trouble)
+        return trouble;
+    if (weir_outage_is_on(&gauges->store))
+        return "the window store does not answer";
+    if (weir_outage_is_on(&gauges->quarantine))
+        return "the quarantine topic takes no records";
+    return atomic_load_explicit(&gauges->lanes_waiting, memory_order_relaxed) ? "lanes are yet to be taken" : NULL;
+}
+
 void weir_worker_add_metrics(struct weir_metrics *metrics, struct weir_worker_gauges *gauges)
 {
     weir_metrics_add_rows(metrics, WEIR_METRIC_GAUGE, "weir_lane_lag", "Offsets of the lane that are yet to be taken.",

@@ -9,6 +9,9 @@
 struct weir_lane_gauges *weir_lane_gauges_of(struct weir_worker_gauges *gauges, int32_t partition, const char *lane);
 void weir_worker_gauges_free(struct weir_worker_gauges *gauges);
 
+/* NULL: it reads and writes all that it owns. A text that lasts. Any thread. */
+const char *weir_worker_why_not_ready(const struct weir_worker_gauges *gauges);
+
 void weir_worker_add_metrics(struct weir_metrics *metrics, struct weir_worker_gauges *gauges);
 
 #endif

@@ -11,8 +11,10 @@
 #include "common/calendar.h"
 
 static _Atomic bool is_stopping;
-static uint64_t watchdog_us; /* 0: nobody watches */
-static int64_t last_alive;
+static uint64_t watchdog_us;       /* 0: nobody watches */
+static int64_t last_alive;         /* told to the watchdog */
+static _Atomic int64_t last_round; /* monotonic ns; 0: none yet */
+static const char *last_status;
 
 static int64_t monotonic(void)
 {
@@ -53,15 +55,29 @@ void weir_daemon_stopping(void)
 
 void weir_daemon_alive(void)
 {
-    int64_t now;
+    int64_t now = monotonic();
 
+    atomic_store_explicit(&last_round, now, memory_order_relaxed); /* a figure by itself */
     if (!watchdog_us)
         return;
-    now = monotonic();
     if (now - last_alive < (int64_t)watchdog_us * 1000 / 4)
         return;
     last_alive = now;
     sd_notify(0, "WATCHDOG=1");
+}
+
+int64_t weir_daemon_silence(void)
+{
+    int64_t round = atomic_load_explicit(&last_round, memory_order_relaxed);
+    return round ? monotonic() - round : 0;
+}
+
+void weir_daemon_status(const char *status)
+{
+    if (status == last_status)
+        return;
+    last_status = status;
+    sd_notifyf(0, "STATUS=%s", status);
 }
 
 struct weir_progress weir_progress_start(const char *name)

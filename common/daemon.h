@@ -1,5 +1,5 @@
 /* What makes a process a good daemon, or a good neighbour on a terminal: stopping on signals, talking to systemd,
- * progress. Main thread only, but for the stop flag.
+ * progress. Main thread only, but for the stop flag and the silence.
  */
 #ifndef WEIR_COMMON_DAEMON_H
 #define WEIR_COMMON_DAEMON_H
@@ -14,8 +14,12 @@ const _Atomic bool *weir_daemon_catch_signals(void);
 /* sd_notify, where systemd listens; else nothing. */
 void weir_daemon_ready(const char *status);
 void weir_daemon_stopping(void);
-/* Tells the watchdog that the loop goes round; cheap, call it every round. */
+/* The loop goes round: tells the watchdog, and /healthz (metrics.h). Cheap; call it every round, and in every wait. */
 void weir_daemon_alive(void);
+/* ns since alive was called last; 0 before the first call. Any thread. */
+int64_t weir_daemon_silence(void);
+/* What `systemctl status` shows beside the unit; said when it is another text (another pointer) than before. */
+void weir_daemon_status(const char *status);
 
 /* A line on a terminal that is written over, at most 5 times a second, first after two seconds; nothing elsewhere. */
 struct weir_progress {

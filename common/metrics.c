@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/daemon.h"
+
 struct metric {
     enum weir_metric_type type;
     const char *name, *labels, *help;
@@ -28,12 +30,16 @@ struct weir_metrics {
     struct MHD_Daemon *server;
     _Atomic bool is_ready;
     _Atomic(const char *) reason;
+    const char *(*why_not)(void *context);
+    void *why_not_context;
+    int64_t silence_max;
 };
 
 struct weir_metrics *weir_metrics_new(void)
 {
     struct weir_metrics *metrics = weir_new(sizeof *metrics);
     atomic_init(&metrics->reason, "starting");
+    metrics->silence_max = WEIR_SILENCE_MAX;
     return metrics;
 }
 
@@ -120,28 +126,42 @@ static enum MHD_Result answer(struct MHD_Connection *connection, unsigned status
     return result;
 }
 
+/* One line. */
+static enum MHD_Result say(struct MHD_Connection *connection, unsigned status, const char *text)
+{
+    char line[256];
+    int length = snprintf(line, sizeof line, "%s\n", text);
+
+    return answer(connection, status, "text/plain; charset=utf-8",
+                  weir_copy_text(line, (size_t)length < sizeof line ? (size_t)length : sizeof line - 1));
+}
+
+static const char *why_not_ready(const struct weir_metrics *metrics)
+{
+    /* acquire pairs with set_ready's release: the reason belongs to the flag. */
+    if (!atomic_load_explicit(&metrics->is_ready, memory_order_acquire))
+        return atomic_load_explicit(&metrics->reason, memory_order_relaxed);
+    return metrics->why_not ? metrics->why_not(metrics->why_not_context) : NULL;
+}
+
 static enum MHD_Result serve(void *context, struct MHD_Connection *connection, const char *url, const char *method,
                              const char *version, const char *data, size_t *size, void **request)
 {
     struct weir_metrics *metrics = context;
-    static const char plain[] = "text/plain; charset=utf-8";
+    static const char silent[] = "the loop does not go round";
 
     (void)version, (void)data, (void)size, (void)request;
     if (strcmp(method, "GET") != 0 && strcmp(method, "HEAD") != 0)
-        return answer(connection, MHD_HTTP_METHOD_NOT_ALLOWED, plain, weir_copy_text("GET only\n", 9));
+        return say(connection, MHD_HTTP_METHOD_NOT_ALLOWED, "GET only");
     if (strcmp(url, "/metrics") == 0)
         return answer(connection, MHD_HTTP_OK, "text/plain; version=0.0.4; charset=utf-8", weir_metrics_page(metrics));
+    bool is_silent = weir_daemon_silence() > metrics->silence_max;
     if (strcmp(url, "/healthz") == 0)
-        return answer(connection, MHD_HTTP_OK, plain, weir_copy_text("ok\n", 3));
+        return is_silent ? say(connection, MHD_HTTP_SERVICE_UNAVAILABLE, silent) : say(connection, MHD_HTTP_OK, "ok");
     if (strcmp(url, "/readyz") != 0)
-        return answer(connection, MHD_HTTP_NOT_FOUND, plain, weir_copy_text("/metrics /healthz /readyz\n", 26));
-    /* acquire pairs with set_ready's release: the reason belongs to the flag. */
-    bool is_ready = atomic_load_explicit(&metrics->is_ready, memory_order_acquire);
-    char text[256];
-    int length = snprintf(text, sizeof text, "%s\n",
-                          is_ready ? "ready" : atomic_load_explicit(&metrics->reason, memory_order_relaxed));
-    return answer(connection, is_ready ? MHD_HTTP_OK : MHD_HTTP_SERVICE_UNAVAILABLE, plain,
-                  weir_copy_text(text, (size_t)length < sizeof text ? (size_t)length : sizeof text - 1));
+        return say(connection, MHD_HTTP_NOT_FOUND, "/metrics /healthz /readyz");
+    const char *why_not = is_silent ? silent : why_not_ready(metrics);
+    return why_not ? say(connection, MHD_HTTP_SERVICE_UNAVAILABLE, why_not) : say(connection, MHD_HTTP_OK, "ready");
 }
 
 /* "HOST:PORT". */
@@ -189,4 +209,17 @@ void weir_metrics_set_ready(struct weir_metrics *metrics, bool is_ready, const c
     if (reason) /* none is needed to be ready; a page that is being written keeps the last one */
         atomic_store_explicit(&metrics->reason, reason, memory_order_relaxed);
     atomic_store_explicit(&metrics->is_ready, is_ready, memory_order_release);
+}
+
+void weir_metrics_ready_call(struct weir_metrics *metrics, const char *(*why_not)(void *context), void *context)
+{
+    weir_check(!metrics->server);
+    metrics->why_not = why_not;
+    metrics->why_not_context = context;
+}
+
+void weir_metrics_set_silence_max(struct weir_metrics *metrics, int64_t silence)
+{
+    weir_check(!metrics->server);
+    metrics->silence_max = silence;
 }

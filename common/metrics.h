@@ -1,6 +1,8 @@
 /* The page that Prometheus reads, and the two questions that an orchestrator asks, over HTTP (libmicrohttpd).
  *
- *   /metrics   text format 0.0.4       /healthz   200 while the process lives       /readyz   200 when ready, else 503
+ *   /metrics   text format 0.0.4
+ *   /healthz   200 while the loop goes round (weir_daemon_alive), else 503: restart it
+ *   /readyz    200 when it goes round and does its work, else 503 and why not
  *
  * Figures are C11 atomics that their owners update relaxed; the page reads them at any time. Register everything before
  * open.
@@ -17,6 +19,8 @@
 enum weir_metric_type { WEIR_METRIC_COUNTER, WEIR_METRIC_GAUGE };
 
 enum { WEIR_METRICS_MAX = 256 };
+/* ns; as long as WatchdogSec of the units: the longest step is the taking of a lane of the largest size. */
+#define WEIR_SILENCE_MAX INT64_C(180000000000)
 
 struct weir_metrics;
 
@@ -47,6 +51,10 @@ enum weir_status weir_metrics_open(struct weir_metrics *metrics, const char *lis
                                    struct weir_error *reterr);
 /* Any thread. reason: why not, for people; kept by reference; NULL when it is ready. */
 void weir_metrics_set_ready(struct weir_metrics *metrics, bool is_ready, const char *reason);
+/* Asked too when /readyz is: why not, or NULL when it is ready; on the server's thread. Before open. */
+void weir_metrics_ready_call(struct weir_metrics *metrics, const char *(*why_not)(void *context), void *context);
+/* /healthz answers 503 when weir_daemon_alive was not called for longer. Before open; else WEIR_SILENCE_MAX. */
+void weir_metrics_set_silence_max(struct weir_metrics *metrics, int64_t silence);
 /* The page's text, for tests; to be freed. */
 char *weir_metrics_page(const struct weir_metrics *metrics);
 

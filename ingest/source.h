@@ -81,6 +81,9 @@ struct weir_source_ops {
     /* How many offsets of the partition are yet to be returned, as far as the last fetch told; -1: not known, or not
      * ours. Asks nobody. */
     int64_t (*lag)(struct weir_source *source, int32_t partition);
+    /* Why nothing comes though there may be something, for people; a text that lasts. NULL: all is well. May itself be
+     * NULL: all always is. */
+    const char *(*trouble)(struct weir_source *source);
     void (*free)(struct weir_source *source);
 };
 

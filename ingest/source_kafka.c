@@ -411,6 +411,15 @@ static bool is_caught_up(struct weir_source *self, int32_t number)
 }
 
 /* A member that has no id yet cannot take leave, and the group would wait for it until its session times out. */
+static const char *trouble(struct weir_source *self)
+{
+    const struct kafka_source *source = (const struct kafka_source *)self;
+
+    if (source->down_since)
+        return "Kafka does not answer";
+    return source->has_joined ? NULL : "waiting for the consumer group";
+}
+
 static void wait_for_member_id(struct kafka_source *source)
 {
     int64_t deadline = weir_kafka_now_ms() + JOIN_MS;
@@ -507,6 +516,7 @@ enum weir_status weir_source_kafka_open(const struct weir_kafka_settings *settin
         .pause = pause_partition,
         .resume = weir_kafka_resume,
         .seek = seek_partition,
+        .trouble = trouble,
         .mark_durable = mark_durable,
         .is_caught_up = is_caught_up,
         .lag = lag,

@@ -540,7 +540,19 @@ def test_systemd_units_agree_with_each_other():
 
     ingest = lines("weir-ingest.service")
     assert lines("weir-ingest@.service") == ingest
-    rater = [line.replace("weir rater", "weir ingest").replace("MemoryMax=1G", "MemoryMax=2G")
+    rater = [line.replace("weir rater", "weir ingest").replace("MemoryMax=1G", "MemoryMax=4G")
              for line in lines("weir-rater.service")]
     assert rater == ingest
     assert "Type=notify" in ingest and "Restart=on-failure" in ingest
+
+
+def test_an_ingest_worker_at_its_limits_fits_into_its_memory():
+    """deploy/README.md, "Memory of an ingest worker": by the defaults, an error stops it and not the kernel."""
+    text = subprocess.run([ROOT / "build/release/weir", "ingest", "--help"], capture_output=True, text=True, check=True).stdout
+    windows, ids = (int(re.search(rf"WEIR_LANE_{name}_MAX +, default (\d+)", text)[1]) for name in ("WINDOWS", "IDS"))
+    readme = (DEPLOY / "README.md").read_text()
+    window, identity, rest = map(int, re.search(r"(\d+) bytes × lane_windows_max \+ (\d+) bytes × lane_ids_max \+ (\d+) MB", readme).groups())
+    needed = window * windows + identity * ids + rest * 10**6
+    for unit in ("weir-ingest.service", "weir-ingest@.service"):
+        assert needed <= int(re.search(r"^MemoryMax=(\d+)G$", (DEPLOY / "systemd" / unit).read_text(), re.M)[1]) << 30
+    assert needed <= int(re.search(r"mem_limit: (\d+)g # 300 bytes", (DEPLOY / "compose.yaml").read_text())[1]) << 30

@@ -10,6 +10,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "common/calendar.h"
+#include "common/daemon.h"
 #include "common/metrics.h"
 
 static uint16_t port;
@@ -135,6 +137,52 @@ Test(metrics, health_readiness_and_nothing_else)
     assert_answers("GET", "/../etc/passwd", 404, "");
     assert_answers("POST", "/metrics", 405, "");
     assert_answers("DELETE", "/healthz", 405, "");
+    weir_metrics_free(metrics);
+}
+
+static const char *why_not(void *context)
+{
+    return *(const char *_Atomic *)context;
+}
+
+Test(metrics, readiness_is_asked_for_when_the_page_is)
+{
+    const char *_Atomic reason = "lanes are yet to be taken";
+    struct weir_metrics *metrics = weir_metrics_new();
+
+    weir_metrics_ready_call(metrics, why_not, &reason);
+    open_page(metrics);
+    assert_answers("GET", "/readyz", 503, "starting");
+    weir_metrics_set_ready(metrics, true, NULL);
+    assert_answers("GET", "/readyz", 503, "lanes are yet to be taken");
+    reason = NULL;
+    assert_answers("GET", "/readyz", 200, "ready");
+    weir_metrics_set_ready(metrics, false, "stopping");
+    assert_answers("GET", "/readyz", 503, "stopping");
+    weir_metrics_free(metrics);
+}
+
+/* The answers while the loop stands still; it goes on between them. */
+Test(metrics, health_is_a_loop_that_goes_round)
+{
+    struct weir_metrics *metrics = weir_metrics_new();
+    const struct timespec pause = {.tv_nsec = 20000000};
+
+    weir_metrics_set_silence_max(metrics, WEIR_SECOND / 100);
+    open_page(metrics);
+    weir_metrics_set_ready(metrics, true, NULL);
+    assert_answers("GET", "/healthz", 200, "ok"); /* it has not begun */
+    weir_daemon_alive();
+    nanosleep(&pause, NULL);
+    assert_answers("GET", "/healthz", 503, "the loop does not go round");
+    assert_answers("GET", "/readyz", 503, "the loop does not go round");
+    weir_metrics_free(metrics);
+
+    metrics = weir_metrics_new();
+    open_page(metrics);
+    weir_metrics_set_ready(metrics, true, NULL);
+    assert_answers("GET", "/healthz", 200, "ok");
+    assert_answers("GET", "/readyz", 200, "ready");
     weir_metrics_free(metrics);
 }
 

@@ -115,8 +115,8 @@ Test(settings, defaults_are_those_of_the_documents)
     cr_assert_eq(settings.flush_interval, WEIR_SECOND / 5);
     cr_assert_eq(settings.rater_interval, WEIR_SECOND / 5);
     cr_assert_eq(settings.rater_batch, 20000);
-    cr_assert_eq(settings.lane_windows_max, 10000000);
-    cr_assert_eq(settings.lane_ids_max, 100000000);
+    cr_assert_eq(settings.lane_windows_max, 4000000);
+    cr_assert_eq(settings.lane_ids_max, 40000000);
     cr_assert_eq(settings.ring_cuts, 8);
     cr_assert_eq(settings.kafka_property_count, 0u);
     cr_assert_not(settings.until_end);
