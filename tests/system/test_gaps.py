@@ -163,12 +163,17 @@ def rebuilt_short(servers, tmp_path, name, late):
     assert room.items() == items
     held = room.held()
     assert {row["customer"] for row in held} == {"acme"}, "what was rebuilt whole is not held"
+    concerned = query(room.env, "select customer, is_held from weir.gap_windows where meter = 'requests' order by 1")
+    assert concerned == [{"customer": "acme", "is_held": True}, {"customer": "globex", "is_held": False}]
     assert [(row["events"], row["rated_events"]) for row in held if row["meter"] == "requests"] == [(60 + late, 100)]
     return room, first, whole, more
 
 
 def test_more_events_than_before_are_not_the_truth_while_some_are_missing(servers, tmp_path):
     room, first, whole, more = rebuilt_short(servers, tmp_path, "gaps-trap", 41)
+    repaired = room.weir("reconcile", "--repair", check=False)
+    assert repaired.returncode == 1 and b"held until `weir release`" in repaired.stdout, repaired.stdout + repaired.stderr
+    room.assert_ledger(first + whole, "a repair does not pass a hold by")
     listed = room.weir("release").stdout.decode()
     assert f"{room.topic}:0" in listed and "nothing_stored" in listed and "open=1" in listed
     dry = room.release("--all", "--dry-run").stdout.decode()
