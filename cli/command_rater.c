@@ -32,7 +32,7 @@ static const struct weir_usage usage = {
 
 static const char waiting[] = "nothing is rated, trying again";
 
-enum { LANES_MAX = 65536, RETRY_MOST_MS = 5000, GAP_LOG_SECONDS = 60 };
+enum { LANES_MAX = 65536, RETRY_MOST_MS = 5000, GAP_SHOW_SECONDS = 10, GAP_LOG_SECONDS = 60 };
 #define LOOK_BACK_EVERY (10 * WEIR_SECOND) /* at what the last reconciliation found */
 
 struct known_lane {
@@ -59,7 +59,7 @@ struct rating {
         held_windows;
     _Atomic int64_t watermark; /* the lowest of all lanes, ns */
     struct weir_outage outage;
-    int64_t logged_gap, gaps_logged_at; /* the newest gap that was told, and when they all were */
+    int64_t logged_gap, gaps_shown_at, gaps_logged_at; /* the newest gap that was told, and when they all were */
     uint64_t logged_held;
     struct weir_reconciliations *reconciliations;
     int64_t looked_back; /* wall clock */
@@ -158,7 +158,7 @@ static enum weir_status find_horizon(struct rating *rating, struct weir_horizon 
         weir_lane_book_lanes(rating->book, rating->settings.kafka_topic, wait_for_lane, &settling, reterr);
 
     if (status == WEIR_OK)
-        status = weir_lane_book_open_gaps(rating->book, rating->settings.kafka_topic, &gaps, &count, reterr);
+        status = weir_lane_book_open_gaps(rating->book, rating->settings.kafka_topic, false, &gaps, &count, reterr);
     for (size_t i = 0; i < count && status == WEIR_OK; i++)
         if (gaps[i].gap.time_from < horizon.ended)
             horizon.ended = gaps[i].gap.time_from;
@@ -293,18 +293,22 @@ static enum weir_status has_no_work(struct rating *rating, bool *ret_none, struc
     return status;
 }
 
-/* One line a gap when it is new, or a minute later when it holds another number of windows. */
+/* Every ten seconds: it counts all held windows. One line a gap when it is new, or a minute later when it holds another
+ * number of windows. */
 static enum weir_status show_gaps(struct rating *rating, struct weir_error *reterr)
 {
     const struct weir_open_gap *gaps = NULL;
     int64_t now = weir_time_now();
     uint64_t held = 0;
     size_t count = 0;
-    enum weir_status status =
-        weir_lane_book_open_gaps(rating->book, rating->settings.kafka_topic, &gaps, &count, reterr);
 
+    if (now - rating->gaps_shown_at < GAP_SHOW_SECONDS * WEIR_SECOND && now >= rating->gaps_shown_at)
+        return WEIR_OK;
+    enum weir_status status =
+        weir_lane_book_open_gaps(rating->book, rating->settings.kafka_topic, true, &gaps, &count, reterr);
     if (status != WEIR_OK)
         return status;
+    rating->gaps_shown_at = now;
     for (size_t i = 0; i < count; i++)
         held += gaps[i].held;
     bool again = held != rating->logged_held && now - rating->gaps_logged_at > GAP_LOG_SECONDS * WEIR_SECOND;

@@ -57,7 +57,7 @@ static enum weir_status list(struct weir_lane_book *book, const struct weir_sett
     const struct weir_open_gap *gaps = NULL;
     size_t count = 0;
     int width = 4;
-    enum weir_status status = weir_lane_book_open_gaps(book, settings->kafka_topic, &gaps, &count, reterr);
+    enum weir_status status = weir_lane_book_open_gaps(book, settings->kafka_topic, true, &gaps, &count, reterr);
 
     if (status != WEIR_OK)
         return status;

@@ -216,7 +216,7 @@ static enum weir_status explain_holds(struct weir_reconcile *reconcile, size_t w
     const struct weir_open_gap *gaps = NULL;
     size_t count = 0;
     enum weir_status status =
-        weir_lane_book_open_gaps(reconcile->book, reconcile->settings.kafka_topic, &gaps, &count, reterr);
+        weir_lane_book_open_gaps(reconcile->book, reconcile->settings.kafka_topic, false, &gaps, &count, reterr);
 
     for (size_t i = 0; i < work && status == WEIR_OK; i++) {
         struct weir_reconcile_item *item = &reconcile->items[reconcile->work_items[i]];

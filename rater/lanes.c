@@ -225,18 +225,19 @@ static enum weir_gap_kind kind_of(struct weir_slice name)
     return kind;
 }
 
-enum weir_status weir_lane_book_open_gaps(struct weir_lane_book *book, const char *topic,
+enum weir_status weir_lane_book_open_gaps(struct weir_lane_book *book, const char *topic, bool are_counted,
                                           const struct weir_open_gap **ret_gaps, size_t *ret_count,
                                           struct weir_error *reterr)
 {
-    enum weir_status status =
-        ask(book,
-            "SELECT g.gap, g.lane, g.kind, g.from_offset, g.to_offset, g.time_from, g.time_to, g.found_at, h.held,"
-            " h.fewer FROM weir.open_gaps AS g, LATERAL (SELECT count(*) AS held,"
-            " count(*) FILTER (WHERE h.events < h.rated_events) AS fewer FROM weir.held_windows AS h"
-            " WHERE h.lane = g.lane AND h.window_start < g.time_to AND h.window_end > g.time_from) AS h"
-            " ORDER BY g.gap",
-            NULL, "looking for open gaps", reterr);
+    static const char counted[] =
+        "SELECT g.gap, g.lane, g.kind, g.from_offset, g.to_offset, g.time_from, g.time_to, g.found_at, h.held, h.fewer"
+        " FROM weir.open_gaps AS g, LATERAL (SELECT count(*) AS held,"
+        " count(*) FILTER (WHERE h.events < h.rated_events) AS fewer FROM weir.held_windows AS h"
+        " WHERE h.lane = g.lane AND h.window_start < g.time_to AND h.window_end > g.time_from) AS h ORDER BY g.gap";
+    static const char plain[] =
+        "SELECT gap, lane, kind, from_offset, to_offset, time_from, time_to, found_at, 0::bigint,"
+        " 0::bigint FROM weir.open_gaps ORDER BY gap";
+    enum weir_status status = ask(book, are_counted ? counted : plain, NULL, "looking for open gaps", reterr);
     size_t count = 0;
 
     if (status != WEIR_OK)

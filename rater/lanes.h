@@ -31,8 +31,9 @@ struct weir_open_gap {
     uint64_t held;  /* windows that it holds back */
     uint64_t fewer; /* of these: with fewer events than what was rated */
 };
-/* All of a topic's lanes, by number; views live until the next call with this book. */
-enum weir_status weir_lane_book_open_gaps(struct weir_lane_book *book, const char *topic,
+/* All of a topic's lanes, by number; views live until the next call with this book. are_counted: held and fewer are
+ * filled, which reads every held window. */
+enum weir_status weir_lane_book_open_gaps(struct weir_lane_book *book, const char *topic, bool are_counted,
                                           const struct weir_open_gap **ret_gaps, size_t *ret_count,
                                           struct weir_error *reterr);
 

@@ -125,7 +125,8 @@ static size_t open_gaps(struct bench *bench, const struct weir_open_gap **ret_ga
 {
     struct weir_error error;
     size_t count;
-    cr_assert_eq(weir_lane_book_open_gaps(bench->book, "events", ret_gaps, &count, &error), WEIR_OK, "%s", error.text);
+    cr_assert_eq(weir_lane_book_open_gaps(bench->book, "events", true, ret_gaps, &count, &error), WEIR_OK, "%s",
+                 error.text);
     return count;
 }
 
