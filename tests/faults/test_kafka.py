@@ -1,0 +1,174 @@
+"""Kafka: brokers that restart, err, move and vanish; transactions; messages that are too large."""
+import time
+
+import confluent_kafka
+import mock_kafka
+import pytest
+from mock_kafka import MockKafka
+from pipeline import DEADLINE, until
+
+
+@pytest.mark.parametrize("how", ["restart", "kill"])
+def test_broker_restart_while_running(pipeline, servers, how):
+    pipeline.send(300, repeat=4)
+    worker, rater = pipeline.ingest(), pipeline.rater()
+    pipeline.check()
+    pipeline.send(300, repeat=4)
+    pipeline.send(lines=[b"{broken"], partition=0, bad=True)
+    assert servers.local(how, "kafka").returncode == 0
+    if how == "kill":
+        worker.wait_log("Kafka at .* does not answer")
+        assert servers.local("start", "kafka").returncode == 0
+    pipeline.send(300, repeat=4)
+    pipeline.check()
+    if how == "kill":
+        worker.wait_log("Kafka at .* answers again, after")
+    until("the broken event is kept", lambda: len(pipeline.quarantined()) == 1)
+    assert worker.is_running() and rater.is_running()
+    pipeline.check_stays()
+
+
+def test_huge_messages(pipeline):
+    """Over the event's limit, and as large as a broker takes: quarantined, cut to what its topic takes, in nobody's way."""
+    worker, _rater = pipeline.ingest(), pipeline.rater()
+    pipeline.send(100)
+    edge = 1 << 20
+    fill = edge - len(pipeline.event(100000, data={"n": 1, "model": "a", "fill": ""}))
+    pipeline.send(lines=[pipeline.event(100000, data={"n": 1, "model": "a", "fill": "x" * fill})])  # exactly 1 MiB counts
+    pipeline.send(lines=[pipeline.event(100001, data={"n": 1, "model": "a", "fill": "x" * (fill + 1)}), b"y" * 7900000], bad=True)
+    pipeline.send(100)
+    pipeline.check()
+    assert worker.metric('weir_quarantined_events_total{reason="too_large"}') == 2
+    until("both are kept", lambda: len(pipeline.quarantined()) == 2)
+    assert {reason for reason, _value in pipeline.quarantined().values()} == {"too_large"}
+    pipeline.check_stays()
+
+
+def test_transactions_committed_aborted_and_open(pipeline):
+    """An open one holds back what comes after it in its partition, and nothing else; aborted events never count."""
+    worker, _rater = pipeline.ingest(), pipeline.rater()
+    producer = confluent_kafka.Producer({"bootstrap.servers": pipeline.env["WEIR_KAFKA_BROKERS"], "transactional.id": pipeline.name})
+    producer.init_transactions(DEADLINE)
+    topic = pipeline.env["WEIR_KAFKA_TOPIC"]
+
+    def begin(numbers):
+        producer.begin_transaction()
+        lines = [pipeline.event(number) for number in numbers]
+        for line in lines:
+            producer.produce(topic, line, partition=0)
+        assert producer.flush(DEADLINE) == 0
+        return lines
+
+    pipeline.lines += begin(range(1000, 1100))
+    producer.commit_transaction(DEADLINE)
+    begin(range(2000, 2100))
+    producer.abort_transaction(DEADLINE)
+    pipeline.check()
+    held = begin(range(3000, 3100))
+    pipeline.send(50, partition=1)
+    pipeline.check()  # the other partition goes on
+    pipeline.send(50, partition=0)
+    behind = pipeline.lines[-50:]
+    pipeline.lines = pipeline.lines[:-50]
+    pipeline.check()
+    counted = worker.metric('weir_events_total{outcome="counted"}')
+    assert counted == 150, "what comes after an open transaction is held back"
+    producer.commit_transaction(DEADLINE)
+    pipeline.lines += held + behind
+    pipeline.check()
+    begin(range(3000, 3200))  # resends, and then they never were
+    producer.abort_transaction(DEADLINE)
+    pipeline.send(50)
+    pipeline.check()
+    pipeline.check_stays()
+
+
+@pytest.fixture
+def mocked(pipeline):
+    """The pipeline on three mock brokers."""
+    kafka = MockKafka()
+    kafka.topic(pipeline.name, pipeline.partitions)
+    kafka.topic(pipeline.name + ".quarantine", 1)
+    pipeline.env["WEIR_KAFKA_BROKERS"] = kafka.brokers
+    pipeline.producer = confluent_kafka.Producer({"bootstrap.servers": kafka.brokers, "linger.ms": 5})
+    pipeline.config({"reconnect.backoff.max.ms": "500"})
+    try:
+        yield kafka
+    finally:
+        pipeline.close()  # before its brokers go
+        kafka.close()
+
+
+class Feeder:
+    def __init__(self, pipeline):
+        self.pipeline, self.broken = pipeline, 0
+
+    def feed(self):
+        self.pipeline.send(60, repeat=4)
+        for partition in range(2):
+            self.pipeline.send(lines=[b"{broken %d" % self.broken], partition=partition, bad=True)
+            self.broken += 1
+
+    def finish(self):
+        pipeline = self.pipeline
+        pipeline.check()
+        until(lambda: f"{self.broken} broken events, and {pipeline.quarantined()}", lambda: len(pipeline.quarantined()) == self.broken)
+        assert len({value for _reason, value in pipeline.quarantined().values()}) == self.broken
+        for process in pipeline.processes:
+            assert process.is_running(), process.log()[-2000:]
+
+
+FETCHING = (
+    ("FETCH", ("NOT_LEADER", "UNKNOWN_TOPIC_OR_PARTITION", "STORAGE_ERROR", "REQUEST_TIMED_OUT", "TRANSPORT", "TRANSPORT")),
+    ("LIST_OFFSETS", ("NOT_LEADER", "REQUEST_TIMED_OUT", "TRANSPORT")),
+    ("METADATA", ("LEADER_NOT_AVAILABLE", "TRANSPORT")))
+JOINING = (
+    ("FIND_COORDINATOR", ("COORDINATOR_NOT_AVAILABLE", "TRANSPORT")),
+    ("JOIN_GROUP", ("COORDINATOR_LOADING", "NOT_COORDINATOR", "TRANSPORT")),
+    ("SYNC_GROUP", ("REBALANCE_IN_PROGRESS", "NOT_COORDINATOR", "TRANSPORT")),
+    ("HEARTBEAT", ("REBALANCE_IN_PROGRESS", "ILLEGAL_GENERATION", "UNKNOWN_MEMBER", "NOT_COORDINATOR", "TRANSPORT")),
+    ("OFFSET_COMMIT", ("NOT_COORDINATOR", "COORDINATOR_LOADING", "REBALANCE_IN_PROGRESS", "ILLEGAL_GENERATION", "UNKNOWN_MEMBER",
+                       "TRANSPORT")))
+PRODUCING = (
+    ("INIT_PRODUCER_ID", ("COORDINATOR_LOADING", "COORDINATOR_NOT_AVAILABLE", "TRANSPORT")),
+    ("PRODUCE", ("NOT_LEADER", "NOT_ENOUGH_REPLICAS", "REQUEST_TIMED_OUT", "TRANSPORT", "TRANSPORT")))
+
+
+@pytest.mark.parametrize("kinds", [pytest.param(FETCHING, id="fetching"), pytest.param(JOINING, id="joining"),
+                                   pytest.param(PRODUCING, id="producing")])
+def test_errors_of_brokers(pipeline, mocked, kinds):
+    """Before anybody has joined, and while all is under way: each error to whoever asks next, we or the test's producer."""
+    feeder = Feeder(pipeline)
+    feeder.feed()
+    for kind, errors in kinds:
+        if kind != "PRODUCE":
+            mocked.errors(getattr(mock_kafka, kind), *(getattr(mock_kafka, name) for name in errors))
+    pipeline.ingest()
+    pipeline.rater()
+    for kind, errors in kinds:
+        for name in errors:
+            mocked.errors(getattr(mock_kafka, kind), getattr(mock_kafka, name))
+            feeder.feed()
+    feeder.finish()
+
+
+def test_brokers_that_vanish_and_leaders_and_coordinators_that_move(pipeline, mocked):
+    worker, _rater = pipeline.ingest(), pipeline.rater()
+    feeder = Feeder(pipeline)
+    for number in range(6):
+        feeder.feed()
+        mocked.lead(pipeline.name, number % 2, 1 + number % 3)
+        mocked.coordinate(pipeline.name, 1 + (number + 1) % 3)
+        mocked.delay(1 + number % 3, 100 * (number % 2))
+        if number == 3:
+            for broker in (1, 2, 3):
+                mocked.down(broker)
+            worker.wait_log("Kafka at .* does not answer")
+            lanes = [f'weir_lane_watermark_seconds{{lane="{pipeline.name}:{lane}"}}' for lane in range(2)]
+            before = [worker.metric(lane) for lane in lanes]
+            time.sleep(2)  # much longer than a lane may be idle
+            assert [worker.metric(lane) for lane in lanes] == before, "nobody knows what is in Kafka meanwhile"
+            for broker in (1, 2, 3):
+                mocked.up(broker)
+    feeder.feed()
+    feeder.finish()

@@ -1,0 +1,179 @@
+"""Processes killed, stopped for too long, out of memory, with full disks and a clock that jumps."""
+import os
+import resource
+import signal
+import subprocess
+import time
+import urllib.request
+
+import pytest
+from harness import BINARY, weir
+from pipeline import time_text, until
+from redis_process import free_port
+
+FAKETIME = next((f"{folder}/libfaketimeMT.so.1" for folder in ("/usr/lib/x86_64-linux-gnu/faketime", "/usr/lib/aarch64-linux-gnu/faketime")
+                 if os.path.exists(f"{folder}/libfaketimeMT.so.1")), None)
+
+
+def test_kill_9_of_worker_and_rater_again_and_again(pipeline):
+    for number in range(3):
+        worker, rater = pipeline.ingest(), pipeline.rater(env={"WEIR_RATER_BATCH": "30"})
+        pipeline.send(400, repeat=3)
+        pipeline.send(lines=[b"{broken %d" % number], partition=number % 2, bad=True)
+        until("something is rated", lambda: rater.metric("weir_line_items_total") > 0)
+        worker.kill()
+        rater.kill()
+        pipeline.send(50, repeat=2)
+    pipeline.ingest()
+    pipeline.rater()
+    pipeline.check()
+    until("all broken events are kept", lambda: len(pipeline.quarantined()) == 3)
+    pipeline.check_stays()
+
+
+def test_a_zombie_that_wakes_is_fenced(pipeline):
+    """Stopped for longer than its session with everything in hand: read, unsealed, and cuts under way."""
+    zombie = pipeline.ingest(env={"WEIR_FLUSH_INTERVAL": "2s"})
+    pipeline.rater()
+    pipeline.send(300, repeat=4)
+    pipeline.send(lines=[b"{broken 1"], partition=0, bad=True)
+    until("it has read them", lambda: zombie.metric('weir_events_total{outcome="counted"}') >= 300)
+    pipeline.send(300, repeat=4)
+    zombie.send(signal.SIGSTOP)
+    heir = pipeline.ingest()  # gets the lanes when the zombie's session is over
+    pipeline.send(300, repeat=4)
+    pipeline.check()
+    zombie.send(signal.SIGCONT)
+    pipeline.send(300, repeat=4)
+    zombie.wait_log("given up|handed over|reading it again from its stored cut")
+    pipeline.send(300, repeat=4)
+    pipeline.check()
+    assert zombie.is_running() and heir.is_running()
+    assert len(pipeline.quarantined()) == 1
+    pipeline.check_stays()
+
+
+def test_a_zombie_rater_that_wakes_bills_nothing_twice(pipeline):
+    pipeline.ingest()
+    zombie = pipeline.rater(env={"WEIR_RATER_BATCH": "10"})
+    for _ in range(4):
+        pipeline.send(200, repeat=4)
+        zombie.send(signal.SIGSTOP)  # anywhere: it may hold a transaction, claims, or a list of work
+        time.sleep(0.3)
+        other = pipeline.rater()
+        pipeline.send(200, repeat=4)
+        time.sleep(0.3)
+        zombie.send(signal.SIGCONT)
+        other.stop()
+    pipeline.check()
+    pipeline.check_stays()
+
+
+def test_out_of_memory_is_a_clear_death_and_exact_after_it(pipeline):
+    """Windows of wide series fill the memory that the worker may have."""
+    pipeline.use_catalog({**pipeline.document, "meters": [
+        {"key": "calls", "event_type": "use", "aggregation": "count", "window": "1h", "group_by": ["wide"]}], "price_books": [
+        {**pipeline.document["price_books"][0], "prices": [{"meter": "calls", "model": "per_unit", "unit_price": "0.1"}]}]})
+
+    def send(count):
+        lines = [pipeline.event(pipeline.sent + number, data={"wide": f"{pipeline.sent + number:0250}"}) for number in range(count)]
+        pipeline.sent += count
+        pipeline.send(lines=lines)
+
+    worker = pipeline.ingest()
+    pipeline.rater()
+    send(100)
+    pipeline.check()
+    with open(f"/proc/{worker.process.pid}/statm", encoding="ascii") as file:
+        size = int(file.read().split()[0]) * resource.getpagesize()
+    worker.stop()
+    limited = pipeline.ingest(wrap=("prlimit", f"--as={size + (8 << 20)}"), taken=0)
+    send(30000)
+    assert limited.process.wait(120) != 0
+    assert "out of memory" in limited.log() or "Assertion" in limited.log(), limited.log()[-1000:]
+    pipeline.processes.remove(limited)
+    pipeline.ingest()
+    pipeline.check(120)
+
+
+def test_a_full_disk_for_the_log_stops_nothing(pipeline):
+    port = free_port()
+    with open("/dev/full", "wb") as full:
+        worker = pipeline.ingest(taken=0, stderr=full, env={"WEIR_METRICS_LISTEN": f"127.0.0.1:{port}"})
+        rater = pipeline.rater(stderr=full)
+        pipeline.send(300, repeat=4)
+        pipeline.send(lines=[b"{broken"], partition=0, bad=True)
+        pipeline.check()
+        assert urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=20).status == 200
+        worker.stop()
+        rater.stop()
+
+
+@pytest.mark.parametrize("option", ["--quarantine", "--output"])
+def test_a_full_disk_for_what_weir_rate_writes(pipeline, tmp_path, option):
+    events = tmp_path / "events.ndjson"
+    events.write_bytes(b"\n".join([pipeline.event(number) for number in range(2000)] + [b"{broken"] * 2000))
+    done = weir("rate", "--catalog", tmp_path / "catalog.json", option, "/dev/full", events, check=False)
+    assert done.returncode == 1
+    assert b"No space left" in done.stderr and option[2:].encode() in done.stderr, done.stderr
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+
+
+def test_a_full_disk_for_standard_output(pipeline, tmp_path):
+    events = tmp_path / "events.ndjson"
+    events.write_bytes(b"\n".join(pipeline.event(number) for number in range(100)))
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run([BINARY, "rate", "--catalog", tmp_path / "catalog.json", events], stdout=full, stderr=subprocess.PIPE,
+                              timeout=60, check=False)
+    assert done.returncode == 1 and b"No space left" in done.stderr
+
+
+@pytest.mark.skipif(FAKETIME is None, reason="package faketime is not installed")
+def test_the_clock_jumps_forward_and_back(pipeline, tmp_path):
+    """By a year and by an hour: no event is turned away, no lane closes a time that has not passed, the watermark never
+    goes back, and flushing goes on by the time that passes."""
+    clock = tmp_path / "clock"
+
+    def jump(text):
+        clock.with_suffix(".new").write_text(text)
+        clock.with_suffix(".new").rename(clock)
+
+    jump("+0")
+    worker = pipeline.ingest(env={"LD_PRELOAD": FAKETIME, "FAKETIME_TIMESTAMP_FILE": str(clock), "FAKETIME_NO_CACHE": "1",
+                                  "FAKETIME_DONT_FAKE_MONOTONIC": "1", "WEIR_LATENESS": "3h"})
+    pipeline.rater()
+    lanes = [f'weir_lane_watermark_seconds{{lane="{pipeline.name}:{number}"}}' for number in range(2)]
+    watermarks = []
+
+    def look():
+        watermarks.append([worker.metric(lane) for lane in lanes])
+        assert watermarks[-1] >= watermarks[0]
+        if len(watermarks) > 1:
+            assert all(now >= before for now, before in zip(watermarks[-1], watermarks[-2])), "a watermark went back"
+        assert all(mark <= time.time() + 5 for mark in watermarks[-1]), "a time is closed that has not passed"
+
+    def now_events(count):
+        lines = [pipeline.event(pipeline.sent + number, time=time_text(time.time() - 1)) for number in range(count)]
+        pipeline.sent += count
+        pipeline.send(lines=lines)
+
+    pipeline.send(100)
+    pipeline.check()
+    until("idle lanes follow the clock", lambda: min(worker.metric(lane) for lane in lanes) > time.time() - 60)
+    look()
+    for text, jumped in (("+365d", 365 * 86400), ("+0", 0), ("-2h", -7200), ("+0", 0), ("+3700d", 3700 * 86400), ("+0", 0)):
+        jump(text)
+        until(f"the clock is off by {text}", lambda j=jumped: abs(worker.metric("weir_clock_jump_seconds") - j) <= 2)
+        look()
+        time.sleep(0.5)  # idle for longer than the setting, in this time
+        look()
+        now_events(20)
+        pipeline.send(20)
+        expected = pipeline.sent
+        until("all are counted", lambda e=expected: worker.metric('weir_events_total{outcome="counted"}') == e)
+        look()
+    pipeline.check()
+    worker.wait_log("the system's clock jumped", count=3)
+    worker.wait_log("the system's clock and the time that passed agree again", count=3)
+    assert not pipeline.quarantined()
+    worker.stop()
