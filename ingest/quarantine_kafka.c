@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "common/log.h"
 #include "ingest/kafka_common.h"
 #include "ingest/quarantine.h"
 
@@ -31,6 +32,13 @@ static void on_delivery(rd_kafka_t *handle, const rd_kafka_message_t *message, v
     /* relaxed: flush reads them on the thread that serves this call, or later. */
     atomic_store_explicit(&quarantine->failed_reason, message->err, memory_order_relaxed);
     atomic_fetch_add_explicit(&quarantine->failed, 1, memory_order_relaxed);
+}
+
+/* Brokers that are away: the consumer says that. */
+static void on_error(rd_kafka_t *handle, int code, const char *reason, void *context)
+{
+    (void)handle, (void)context;
+    weir_log(WEIR_LOG_DEBUG, "kafka, quarantine: %s (%s)", reason, rd_kafka_err2name((rd_kafka_resp_err_t)code));
 }
 
 static void add_header(rd_kafka_headers_t *headers, const char *name, const char *value, size_t length)
@@ -156,6 +164,7 @@ enum weir_status weir_quarantine_kafka_open(const struct weir_kafka_settings *se
     enum weir_status status = weir_kafka_conf(settings, defaults, owned, &conf, reterr);
     if (status == WEIR_OK) {
         rd_kafka_conf_set_dr_msg_cb(conf, on_delivery);
+        rd_kafka_conf_set_error_cb(conf, on_error);
         rd_kafka_conf_set_opaque(conf, quarantine);
         quarantine->handle = rd_kafka_new(RD_KAFKA_PRODUCER, conf, text, sizeof text);
         if (!quarantine->handle) {

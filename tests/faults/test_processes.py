@@ -72,14 +72,16 @@ def test_a_zombie_rater_that_wakes_bills_nothing_twice(pipeline):
 def test_out_of_memory_is_a_clear_death_and_exact_after_it(pipeline):
     """Windows of wide series fill the memory that the worker may have."""
     pipeline.use_catalog({**pipeline.document, "meters": [
-        {"key": "calls", "event_type": "use", "aggregation": "count", "window": "1h", "group_by": ["wide"]}], "price_books": [
+        {"key": "calls", "event_type": "use", "aggregation": "count", "window": "1m", "group_by": ["wide", "wider", "widest"]}], "price_books": [
         {**pipeline.document["price_books"][0], "prices": [{"meter": "calls", "model": "per_unit", "unit_price": "0.1"}]}]})
 
     def send(count):
-        lines = [pipeline.event(pipeline.sent + number, data={"wide": f"{pipeline.sent + number:0250}"}) for number in range(count)]
+        lines = [pipeline.event(pipeline.sent + number, data={"wide": f"{pipeline.sent + number:0250}", "wider": "r" * 250, "widest": "t" * 250})
+                 for number in range(count)]
         pipeline.sent += count
         pipeline.send(lines=lines)
 
+    pipeline.env["MALLOC_ARENA_MAX"] = "1"  # of others, glibc reserves more than it uses, now so and now so
     worker = pipeline.ingest()
     pipeline.rater()
     send(100)
@@ -87,8 +89,8 @@ def test_out_of_memory_is_a_clear_death_and_exact_after_it(pipeline):
     with open(f"/proc/{worker.process.pid}/statm", encoding="ascii") as file:
         size = int(file.read().split()[0]) * resource.getpagesize()
     worker.stop()
-    limited = pipeline.ingest(wrap=("prlimit", f"--as={size + (8 << 20)}"), taken=0)
-    send(30000)
+    limited = pipeline.ingest(wrap=("prlimit", f"--as={size + (4 << 20)}"), taken=0)
+    send(12000)
     assert limited.process.wait(120) != 0
     assert "out of memory" in limited.log() or "Assertion" in limited.log(), limited.log()[-1000:]
     pipeline.processes.remove(limited)
@@ -146,8 +148,11 @@ def test_the_clock_jumps_forward_and_back(pipeline, tmp_path):
     watermarks = []
 
     def look():
-        watermarks.append([worker.metric(lane) for lane in lanes])
-        assert watermarks[-1] >= watermarks[0]
+        def both():  # librdkafka waits by the system's clock: after a jump back it may lose its session and join again
+            page = worker.metrics()
+            return [page[lane] for lane in lanes] if all(page.get(lane) for lane in lanes) else None
+
+        watermarks.append(until("both lanes are owned", both))
         if len(watermarks) > 1:
             assert all(now >= before for now, before in zip(watermarks[-1], watermarks[-2])), "a watermark went back"
         assert all(mark <= time.time() + 5 for mark in watermarks[-1]), "a time is closed that has not passed"
