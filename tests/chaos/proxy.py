@@ -10,6 +10,7 @@ A Link is one listening port in front of one server. Its commands may come from 
       lose_request          it is thrown away and the connection reset
       lose_answer           it is passed on; nothing comes back, and after `seconds` the connection is reset
       late_request          the client is reset at once; `seconds` later the server gets it all the same
+      tell                  it is passed on, and `then` is called in the proxy's thread
   heal()                    all of this ends; connections that lost bytes are reset
 """
 import asyncio
@@ -83,9 +84,9 @@ class Link:
         assert set(state) <= set(_CALM), state
         self._call(self._set, state)
 
-    def arm(self, word, how, seconds=1.0):
-        assert how in ("lose_request", "lose_answer", "late_request"), how
-        self._call(self.traps.append, (word, how, seconds))
+    def arm(self, word, how, seconds=1.0, then=None):
+        assert how in ("lose_request", "lose_answer", "late_request", "tell"), how
+        self._call(self.traps.append, (word, how, seconds, then))
 
     def heal(self):
         self._call(self._heal)
@@ -177,8 +178,11 @@ class Link:
         except OSError:
             pass
 
-    async def _spring(self, connection, piece, how, seconds):
-        if how == "lose_request":
+    async def _spring(self, connection, piece, how, seconds, then):
+        if how == "tell":
+            connection.server.write(piece)
+            then()
+        elif how == "lose_request":
             connection.reset()
         elif how == "lose_answer":
             connection.has_lost = connection.lose_answers = True

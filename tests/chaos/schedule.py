@@ -27,6 +27,7 @@ WEIGHTS = {
     "kafka": {"broker_restarted": 1, "broker_frozen": 3},
     "link": {"link_cut": 6, "link_refused": 3, "link_slow": 2, "link_throttled": 2, "link_half_open": 6},
     "trap": {"cut_trapped": 8, "work_trapped": 3, "commit_trapped": 8},
+    "ambush": {"killed_at_a_cut": 6, "killed_at_finished_work": 2, "killed_at_a_commit": 6},
 }
 FAULTS = tuple(name for group in WEIGHTS.values() for name in group)
 
@@ -47,6 +48,7 @@ class Schedule:
     raters: int
     producers: int
     seconds: float  # of production
+    rebuilds: bool  # at the end Redis is emptied and made anew
     settings: dict  # WEIR_* of the workers, and librdkafka's properties
     properties: dict
     faults: list  # names, in the order in which they were chosen
@@ -216,6 +218,20 @@ class _Chooser:
     def commit_trapped(self, at):
         self._trap(at, "postgres", "COMMIT\0")
 
+    # ---- ambushes: all ingest workers, or all raters, die at once, as in a power failure, in the middle of a message
+
+    def _killed_at(self, at, link, word, names):
+        self.put(at, "kill_at_word", link, word, names, self._seconds(0, 1))
+
+    def killed_at_a_cut(self, at):
+        self._killed_at(at, "redis", "\r\nEXEC\r\n", [f"ingest-{n}" for n in range(self.schedule.ingests)])
+
+    def killed_at_finished_work(self, at):
+        self._killed_at(at, "redis", "\r\nEVALSHA\r\n", [f"rater-{n}" for n in range(self.schedule.raters)])
+
+    def killed_at_a_commit(self, at):
+        self._killed_at(at, "postgres", "COMMIT\0", [f"rater-{n}" for n in range(self.schedule.raters)])
+
 
 def _settings(rng):
     session = rng.choice((1500, 2000, 3000))
@@ -230,6 +246,7 @@ def _settings(rng):
     }, {
         "session.timeout.ms": str(session),
         "heartbeat.interval.ms": "300",
+        "partition.assignment.strategy": rng.choice(("cooperative-sticky", "cooperative-sticky", "cooperative-sticky", "range")),
         "max.poll.interval.ms": rng.choice(("6000", "300000")),
         "reconnect.backoff.max.ms": "500",
         "topic.metadata.refresh.interval.ms": "5000",
@@ -241,7 +258,7 @@ def make(seed, year=None):
     settings, properties = _settings(rng)
     schedule = Schedule(seed=seed, year=year or past_year(), partitions=rng.randrange(2, 7), ingests=rng.choice((1, 2, 2, 3)),
                         raters=rng.choice((1, 2, 2)), producers=rng.choice((1, 2, 3)), seconds=round(rng.uniform(4, 8), 3),
-                        settings=settings, properties=properties, faults=[], actions=[])
+                        rebuilds=rng.random() < 0.25, settings=settings, properties=properties, faults=[], actions=[])
     chooser = _Chooser(rng, schedule)
     groups = list(WEIGHTS) if rng.random() < 0.6 else rng.sample(list(WEIGHTS), 2)
     weights = {name: weight for group in groups for name, weight in WEIGHTS[group].items()}

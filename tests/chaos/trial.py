@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 import traceback
 
@@ -25,6 +26,7 @@ import ledger  # noqa: E402
 from harness import BINARY, assert_same, model_components, model_rows, run_model  # noqa: E402
 
 SLICE_SECONDS = 0.04  # of a producer
+AMBUSH_SECONDS = 3  # a word that does not come by then is not waited for
 LOG_EVIDENCE = {
     "lanes_taken": re.compile(r" taken: epoch "),
     "lanes_handed_over": re.compile(r" handed over, all written"),
@@ -175,6 +177,17 @@ class Trial:
         """When all that is in Kafka is in Redis."""
         self.catch_up(self.read_topic(), False)
         self.redis_set_back(number)
+
+    def kill_at_word(self, link, word, names, down):
+        """All of them die in the instant in which the server gets a message with this word."""
+        struck = threading.Event()
+        self.links[link].arm(word.encode(), "tell", then=struck.set)
+        if struck.wait(AMBUSH_SECONDS):
+            for name in names:
+                self.crew.kill(name)
+            time.sleep(down)
+            for name in names:
+                self.crew.start(name)
 
     # ---- the run
 
@@ -340,6 +353,10 @@ class Trial:
         expected = {key: (quantity, amount, currency) for key, (quantity, amount, _, currency) in model_rows(outcome).items()}
         assert_same("sums of the ledger", ledger.ledger_rows(environment), expected, where)
         assert_same("components", ledger.ledger_components(environment), model_components(outcome), where)
+        assert_same("unpriced usage", ledger.ledger_unpriced(environment, self.case.document["meters"]), outcome.rating.unpriced, where)
+        self.reconcile()
+
+    def reconcile(self):
         report = self.weir("reconcile")
         assert re.search(r"behind=0 open=0 waiting=0 forgotten=\d+ differences=0$", report.strip()), report
 
@@ -361,10 +378,24 @@ class Trial:
             result.recovery = time.monotonic() - healed
             self.crew.finish()
             self.note("all left")
-            self.weir("ingest", "--until-end")
-            self.weir("rater", "--until-done", "--rater-batch", "20000")
+            self.end()
             self.compare(topic)
+            if self.schedule.rebuilds:
+                self.rebuild()
             self.check_exits()
+
+    def end(self):
+        self.weir("ingest", "--until-end")
+        self.weir("rater", "--until-done", "--rater-batch", "20000")
+
+    def rebuild(self):
+        """A Redis that is made anew from all that Kafka holds agrees with what was rated long ago."""
+        rows = "select count(*) from weir.line_items"
+        before = self.servers.postgres.ask(rows, self.name)
+        self.redis.client().flushall()
+        self.end()
+        self.reconcile()
+        assert self.servers.postgres.ask(rows, self.name) == before, "rating what was rebuilt wrote line items"
 
     def check_exits(self):
         """Whatever breaks, nobody ends by itself: they wait and go on."""

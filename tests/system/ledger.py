@@ -42,6 +42,15 @@ def ledger_components(env):
         group by 1, 2, line_items.period_start, line_items.period_end, 5, 6, {', '.join(COMPONENT[-3:])}"""))
 
 
+def ledger_unpriced(env, meters):
+    """Like the model's: (customer, meter, texts, window start) -> (reason, events). meters: as the catalog document has them."""
+    names = {meter["key"]: meter.get("group_by", []) for meter in meters}
+    rows = query(env, "select customer, meter, dimensions, extract(epoch from window_start)::bigint as start, reason,"
+                      " events::bigint as events from weir.unpriced_usage")
+    return {(row["customer"], row["meter"], tuple(row["dimensions"][name] for name in names[row["meter"]]), row["start"]):
+            (row["reason"], row["events"]) for row in rows}
+
+
 def quarantined(env):
     """Every record of the quarantine topic by where its event lay; one lane's record may come twice after a hand-over."""
     topic = env["WEIR_KAFKA_TOPIC"] + ".quarantine"
