@@ -15,6 +15,7 @@ from model import generate, instants  # noqa: E402
 
 # A disordered line comes up to this many seconds of event time too early or too late.
 _DISORDERS = (0, 3600, 86400, 86400 * 4, 86400 * 40)
+AT_REST = -1  # the number of the state that Redis goes back to at rest
 _TIME = re.compile(rb'"time"\s*:\s*"([^"]*)"')
 
 # How often each fault is chosen, by what it strikes.
@@ -48,6 +49,7 @@ class Schedule:
     raters: int
     producers: int
     seconds: float  # of production
+    rests: bool  # when all have left, Redis goes back to the middle of it all before the end is made
     rebuilds: bool  # at the end Redis is emptied and made anew
     settings: dict  # WEIR_* of the workers, and librdkafka's properties
     properties: dict
@@ -258,7 +260,7 @@ def make(seed, year=None):
     settings, properties = _settings(rng)
     schedule = Schedule(seed=seed, year=year or past_year(), partitions=rng.randrange(2, 7), ingests=rng.choice((1, 2, 2, 3)),
                         raters=rng.choice((1, 2, 2)), producers=rng.choice((1, 2, 3)), seconds=round(rng.uniform(4, 8), 3),
-                        rebuilds=rng.random() < 0.25, settings=settings, properties=properties, faults=[], actions=[])
+                        rests=rng.random() < 0.3, rebuilds=rng.random() < 0.25, settings=settings, properties=properties, faults=[], actions=[])
     chooser = _Chooser(rng, schedule)
     groups = list(WEIGHTS) if rng.random() < 0.6 else rng.sample(list(WEIGHTS), 2)
     weights = {name: weight for group in groups for name, weight in WEIGHTS[group].items()}
@@ -267,6 +269,8 @@ def make(seed, year=None):
         if fault == "broker_restarted":
             del weights[fault]  # it takes longest: once is enough
         chooser.strike(rng.uniform(0.3, schedule.seconds), fault)
+    if schedule.rests:
+        chooser.put(schedule.seconds / 2, "redis_remember", AT_REST)
     schedule.actions.sort(key=lambda action: action.at)
     return schedule
 

@@ -379,6 +379,8 @@ class Trial:
             result.recovery = time.monotonic() - healed
             self.crew.finish()
             self.note("all left")
+            if self.schedule.rests:
+                self.redis_set_back(schedules.AT_REST)
             self.end()
             self.compare(topic)
             if self.schedule.rebuilds:
@@ -386,8 +388,10 @@ class Trial:
             self.check_exits()
 
     def end(self):
-        self.weir("ingest", "--until-end")
-        self.weir("rater", "--until-done", "--rater-batch", "20000")
+        """Batch runs, several at once, make an end of what is left."""
+        with concurrent.futures.ThreadPoolExecutor(4) as pool:
+            list(pool.map(lambda _: self.weir("ingest", "--until-end"), range(min(2, self.schedule.ingests))))
+            list(pool.map(lambda _: self.weir("rater", "--until-done", "--rater-batch", "20000"), range(self.schedule.raters)))
 
     def rebuild(self):
         """A Redis that is made anew from all that Kafka holds agrees with what was rated long ago."""
