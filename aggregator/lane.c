@@ -47,7 +47,7 @@ struct weir_lane *weir_lane_new(const struct weir_catalog *catalog, struct weir_
     struct weir_lane *lane = weir_new(sizeof *lane);
 
     weir_check(name.length <= WEIR_LANE_NAME_MAX);
-    weir_check(settings->is_bounded || settings->retention >= settings->lateness);
+    weir_check(settings->is_bounded || settings->keeps_all || settings->retention >= settings->lateness);
     lane->catalog = catalog;
     lane->settings = *settings;
     memcpy(lane->name, name.data, name.length);
@@ -111,7 +111,9 @@ enum weir_status weir_lane_start(struct weir_lane *lane, const struct weir_lane_
         lane->state.first_time = WEIR_TIME_NEVER; /* nothing counted: an empty span */
     weir_hash_key_init(&lane->secret, state->secret);
     weir_window_table_set_secret(lane->windows, state->secret);
-    weir_window_table_close(lane->windows, state->watermark);
+    if (lane->settings.keeps_all)
+        lane->state.watermark = WEIR_TIME_NEVER;
+    weir_window_table_close(lane->windows, lane->state.watermark);
     lane->sealed_offset = state->next_offset;
     lane->sealed_watermark = state->watermark;
     return WEIR_OK;
@@ -127,7 +129,7 @@ enum weir_status weir_lane_check_time(const struct weir_lane *lane, int64_t time
     if (lane->settings.is_bounded)
         return WEIR_OK;
     bool is_early = time - now > lane->settings.max_future;
-    if (!is_early && time >= lane->state.watermark - lane->settings.lateness)
+    if (!is_early && (lane->settings.keeps_all || time >= lane->state.watermark - lane->settings.lateness))
         return WEIR_OK;
     weir_time_format(time, found);
     weir_time_format(is_early ? now + lane->settings.max_future : lane->state.watermark - lane->settings.lateness,
@@ -145,7 +147,7 @@ static int64_t bucket_of(const struct weir_lane *lane)
 {
     int64_t length = lane->settings.retention / ID_BUCKETS / WEIR_MINUTE;
 
-    if (lane->settings.is_bounded)
+    if (lane->settings.is_bounded || lane->settings.keeps_all)
         return 0;
     if (length < 1)
         length = 1;
@@ -447,7 +449,7 @@ static void forget(struct weir_lane *lane, struct weir_cut *cut)
     int64_t length = lane->settings.retention / ID_BUCKETS / WEIR_MINUTE;
     int64_t bucket = (lane->state.watermark - lane->settings.retention) / WEIR_MINUTE - (length < 1 ? 1 : length);
 
-    if (lane->settings.is_bounded)
+    if (lane->settings.is_bounded || lane->settings.keeps_all)
         return;
     cut->forget_windows_below = lane->state.watermark - lane->settings.lateness;
     if (cut->forget_windows_below < 0)

@@ -19,13 +19,15 @@
 #include "common/model/reading.h"
 
 struct weir_lane_settings {
-    bool is_bounded;      /* files: nothing is too late or too early, nothing is forgotten, windows close at finish */
-    int64_t disorder;     /* ns, >= 0 */
-    int64_t lateness;     /* ns, >= 0 */
-    int64_t retention;    /* ns, >= lateness */
-    int64_t max_future;   /* ns, >= 0: an event may be this far ahead of the wall clock */
-    uint64_t windows_max; /* windows in memory, >= 1 */
-    uint64_t ids_max;     /* ids in memory, >= 1 */
+    bool is_bounded;  /* files: nothing is too late or too early, nothing is forgotten, windows close at finish */
+    bool keeps_all;   /* admitted events: none is too late, nothing is forgotten, and windows are closed as soon as they
+                         are   made; retention and lateness do not matter */
+    int64_t disorder; /* ns, >= 0 */
+    int64_t lateness; /* ns, >= 0 */
+    int64_t retention;                   /* ns, >= lateness */
+    int64_t max_future;                  /* ns, >= 0: an event may be this far ahead of the wall clock */
+    uint64_t windows_max;                /* windows in memory, >= 1 */
+    uint64_t ids_max;                    /* ids in memory, >= 1 */
     struct weir_unpriced_check unpriced; /* .is_unpriced NULL: unpriced events are not told apart */
 };
 

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cli/admitted.h"
 #include "cli/commands.h"
 #include "cli/open.h"
 #include "cli/worker.h"
@@ -87,31 +88,12 @@ static const char *why_not_ready(void *context)
     return weir_worker_why_not_ready(context);
 }
 
-static struct weir_worker_settings worker_settings(const struct weir_settings *settings)
-{
-    return (struct weir_worker_settings){
-        .lane = {.disorder = settings->disorder,
-                 .lateness = settings->lateness,
-                 .retention = settings->id_retention,
-                 .max_future = settings->max_future,
-                 .windows_max = (uint64_t)settings->lane_windows_max,
-                 .ids_max = (uint64_t)settings->lane_ids_max},
-        .flush_interval = settings->flush_interval,
-        .idle = settings->idle,
-        .cuts_max = (uint32_t)settings->ring_cuts,
-        .changes_max = (size_t)settings->lane_changes_max,
-        .hand_over = settings->hand_over,
-        .until_end = settings->until_end,
-        .patience = settings->patience,
-    };
-}
-
 static enum weir_status set_up(struct ingest *ingest, struct weir_source **ret_source, struct weir_error *reterr)
 {
     const struct weir_settings *settings = &ingest->settings;
     struct weir_property properties[WEIR_PROPERTIES_MAX];
     struct weir_kafka_settings kafka = weir_open_kafka_settings(settings, properties);
-    struct weir_worker_settings worker = worker_settings(settings);
+    struct weir_worker_settings worker = weir_open_worker_settings(settings);
     kafka.reach_ms = (int)(settings->patience / (WEIR_SECOND / 1000));
     enum weir_status status = weir_store_redis_open(settings->redis_url, &ingest->consumer_store, reterr);
 
@@ -157,6 +139,12 @@ int weir_command_ingest(int argc, char **argv)
 
     if (parsed >= 0)
         return parsed;
+    if (weir_is_admitted(weir_slice_text(ingest.settings.kafka_topic))) {
+        weir_log(WEIR_LOG_ERROR, "kafka.topic '%s': weir admit reads the topics of admitted events, nobody else",
+                 ingest.settings.kafka_topic);
+        weir_settings_free(&ingest.settings);
+        return WEIR_EXIT_USAGE;
+    }
     const _Atomic bool *stop = weir_daemon_catch_signals();
     int64_t started = weir_time_now();
     parsed = weir_open_catalog(&ingest.settings, &ingest.catalog);

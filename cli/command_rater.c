@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "aggregator/window_store.h"
+#include "cli/admitted.h"
 #include "cli/commands.h"
 #include "cli/open.h"
 #include "cli/outage.h"
@@ -87,15 +88,18 @@ static void add_lane(void *context, struct weir_slice name, const struct weir_la
     lane->state = *state;
 }
 
-/* Periods end when every lane has passed their end: the slowest one decides. */
+/* Periods end when every lane has passed their end: the slowest one decides. Lanes of admitted events have no time of
+ * their own, and end nothing. */
 static struct weir_horizon horizon_of(const struct rating *rating)
 {
-    struct weir_horizon horizon = {
-        .first_time = WEIR_TIME_NEVER, .last_time = 0, .ended = rating->lane_count ? WEIR_TIME_NEVER : 0};
+    struct weir_horizon horizon = {.first_time = WEIR_TIME_NEVER, .last_time = 0, .ended = WEIR_TIME_NEVER};
+    bool is_any = false;
 
     for (size_t i = 0; i < rating->lane_count; i++) {
         const struct weir_lane_state *state = &rating->lanes[i].state;
-        if (state->watermark < horizon.ended)
+        bool has_time = !weir_is_admitted(rating->lanes[i].name);
+        is_any = is_any || has_time;
+        if (has_time && state->watermark < horizon.ended)
             horizon.ended = state->watermark;
         if (state->counts.counted == 0)
             continue;
@@ -104,14 +108,21 @@ static struct weir_horizon horizon_of(const struct rating *rating)
         if (state->last_time > horizon.last_time)
             horizon.last_time = state->last_time;
     }
+    if (!is_any)
+        horizon.ended = 0;
     return horizon;
 }
 
 static enum weir_status list_lanes(struct rating *rating, struct weir_error *reterr)
 {
+    char admitted[WEIR_SETTING_TEXT_MAX];
+
     rating->lane_count = 0;
     enum weir_status status =
         rating->store->ops->list_lanes(rating->store, rating->settings.kafka_topic, add_lane, rating, reterr);
+    if (status == WEIR_OK)
+        status = rating->store->ops->list_lanes(rating->store, weir_admitted_topic(&rating->settings, admitted),
+                                                add_lane, rating, reterr);
     for (size_t i = 0; i < rating->lane_count; i++) /* the array may have moved while it grew */
         rating->lanes[i].name.data = rating->lanes[i].name_bytes;
     if (status == WEIR_OK) { /* relaxed: figures on a page */

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cli/admitted.h"
 #include "cli/commands.h"
 #include "cli/open.h"
 #include "cli/reconcile.h"
@@ -27,8 +28,8 @@ static const struct weir_usage usage = {
 /* 1. Kafka --------------------------------------------------------------------------------------------------------- */
 static void compare_offsets(struct weir_reconcile *reconcile, const struct weir_reconcile_lane *lane)
 {
-    const char *colon = strrchr(lane->name_bytes, ':'), *name = lane->name_bytes;
-    long partition = colon ? strtol(colon + 1, NULL, 10) : -1;
+    const struct weir_kafka_offsets *offsets = weir_reconcile_offsets(reconcile, lane);
+    const char *name = lane->name_bytes;
     const struct weir_lane_counts *counts = &lane->state.counts;
     long long next = lane->state.next_offset;
 
@@ -36,12 +37,11 @@ static void compare_offsets(struct weir_reconcile *reconcile, const struct weir_
         weir_reconcile_tell(reconcile, WEIR_DIFFERENCE_COUNTS, false, NULL,
                             "lane %s: %" PRIu64 " events read are not what became of them added up", name,
                             counts->read);
-    if (partition < 0 || partition >= reconcile->partition_count) {
+    if (!offsets) {
         weir_reconcile_tell(reconcile, WEIR_DIFFERENCE_OFFSET, false, NULL, "lane %s: Kafka has no such partition",
                             name);
         return;
     }
-    const struct weir_kafka_offsets *offsets = &reconcile->offsets[partition];
     if (next > offsets->end)
         weir_reconcile_tell(reconcile, WEIR_DIFFERENCE_OFFSET, false, NULL,
                             "lane %s: its cut is at offset %lld, beyond Kafka's end %lld: was the topic recreated?",
@@ -80,13 +80,46 @@ static struct weir_reconcile_lane *find_lane(struct weir_reconcile *reconcile, s
     return NULL;
 }
 
-static bool is_of_topic(const struct weir_reconcile *reconcile, struct weir_slice lane)
+static bool is_of_topics(const struct weir_reconcile *reconcile, struct weir_slice lane)
 {
-    const char *topic = reconcile->settings.kafka_topic;
-    size_t length = strlen(topic);
+    for (int i = 0; i < WEIR_RECONCILE_TOPICS; i++) {
+        size_t length = strlen(reconcile->topics[i].name);
+        if (lane.length > length + 1 && memcmp(lane.data, reconcile->topics[i].name, length) == 0
+            && lane.data[length] == ':' && !memchr(lane.data + length + 1, ':', lane.length - length - 1))
+            return true;
+    }
+    return false;
+}
 
-    return lane.length > length + 1 && memcmp(lane.data, topic, length) == 0 && lane.data[length] == ':'
-           && !memchr(lane.data + length + 1, ':', lane.length - length - 1);
+/* Of both topics. */
+static enum weir_status list_lanes(struct weir_reconcile *reconcile,
+                                   void (*visit)(void *context, struct weir_slice name,
+                                                 const struct weir_lane_state *state),
+                                   struct weir_error *reterr)
+{
+    enum weir_status status = WEIR_OK;
+
+    for (int i = 0; i < WEIR_RECONCILE_TOPICS && status == WEIR_OK; i++)
+        status =
+            reconcile->store->ops->list_lanes(reconcile->store, reconcile->topics[i].name, visit, reconcile, reterr);
+    return status;
+}
+
+/* Nothing was ever admitted where there is no such topic. */
+static enum weir_status ask_offsets(struct weir_reconcile *reconcile, struct weir_error *reterr)
+{
+    struct weir_property properties[WEIR_PROPERTIES_MAX];
+    struct weir_kafka_settings kafka = weir_open_kafka_settings(&reconcile->settings, properties);
+    enum weir_status status = WEIR_OK;
+
+    for (int i = 0; i < WEIR_RECONCILE_TOPICS && status == WEIR_OK; i++) {
+        struct weir_reconcile_topic *topic = &reconcile->topics[i];
+        kafka.topic = topic->name;
+        status = weir_kafka_ask_offsets(&kafka, &topic->offsets, &topic->partition_count, reterr);
+        if (i > 0 && status == WEIR_REJECT)
+            status = WEIR_OK;
+    }
+    return status;
 }
 
 /* Spans come lane by lane. */
@@ -109,7 +142,7 @@ static void end_unknown(struct span_reader *reader)
 
 static void add_unknown(struct span_reader *reader, const struct weir_audited_span *span)
 {
-    if (!is_of_topic(reader->reconcile, span->lane) || span->lane.length > WEIR_LANE_NAME_MAX)
+    if (!is_of_topics(reader->reconcile, span->lane) || span->lane.length > WEIR_LANE_NAME_MAX)
         return;
     memcpy(reader->unknown_bytes, span->lane.data, span->lane.length);
     reader->unknown = weir_slice_of(reader->unknown_bytes, span->lane.length);
@@ -211,18 +244,15 @@ static enum weir_status look_again(struct weir_reconcile *reconcile, struct weir
  */
 static enum weir_status look_around(struct weir_reconcile *reconcile, struct weir_error *reterr)
 {
-    struct weir_property properties[WEIR_PROPERTIES_MAX];
-    struct weir_kafka_settings kafka = weir_open_kafka_settings(&reconcile->settings, properties);
     enum weir_status status = weir_ledger_audit_totals(reconcile->audit, tell_total, reconcile, reterr);
 
     if (reconcile->damaged_count)
         qsort(reconcile->damaged, reconcile->damaged_count, sizeof *reconcile->damaged, compare_slices);
     if (status == WEIR_OK)
-        status = reconcile->store->ops->list_lanes(reconcile->store, reconcile->settings.kafka_topic, add_lane,
-                                                   reconcile, reterr);
+        status = list_lanes(reconcile, add_lane, reterr);
     /* Kafka's ends after the lanes' offsets: an end only grows. */
     if (status == WEIR_OK)
-        status = weir_kafka_ask_offsets(&kafka, &reconcile->offsets, &reconcile->partition_count, reterr);
+        status = ask_offsets(reconcile, reterr);
     if (status != WEIR_OK)
         return status;
     if (reconcile->lane_count)
@@ -258,8 +288,7 @@ static enum weir_status compare(struct weir_reconcile *reconcile, struct weir_er
         weir_progress_show(&progress, "%zu of %zu lanes", i + 1, reconcile->lane_count);
     }
     if (status == WEIR_OK)
-        status = reconcile->store->ops->list_lanes(reconcile->store, reconcile->settings.kafka_topic, note_watermark,
-                                                   reconcile, reterr);
+        status = list_lanes(reconcile, note_watermark, reterr);
     for (size_t i = 0; i < reconcile->lane_count && status == WEIR_OK; i++)
         tell_missing(reconcile, &reconcile->lanes[i]);
     if (status == WEIR_OK && reconcile->result.repaired)
@@ -276,6 +305,8 @@ static enum weir_status set_up(struct weir_reconcile *reconcile, struct weir_err
     enum weir_status status = weir_store_redis_open(settings->redis_url, &reconcile->store, reterr);
 
     reconcile->result.started_at = weir_time_now();
+    snprintf(reconcile->topics[0].name, sizeof reconcile->topics[0].name, "%s", settings->kafka_topic);
+    (void)weir_admitted_topic(settings, reconcile->topics[1].name);
     reconcile->names = weir_arena_new();
     reconcile->windows = weir_new_array(room, sizeof *reconcile->windows);
     reconcile->items = weir_new_array(room, sizeof *reconcile->items);
@@ -309,7 +340,8 @@ static void tear_down(struct weir_reconcile *reconcile)
     for (size_t i = 0; i < reconcile->lane_count; i++)
         free(reconcile->lanes[i].spans);
     free(reconcile->lanes);
-    free(reconcile->offsets);
+    for (int i = 0; i < WEIR_RECONCILE_TOPICS; i++)
+        free(reconcile->topics[i].offsets);
     free(reconcile->windows);
     free(reconcile->items);
     free(reconcile->shares);

@@ -15,5 +15,6 @@ int weir_command_produce(int argc, char **argv);
 int weir_command_reconcile(int argc, char **argv);
 int weir_command_explain(int argc, char **argv);
 int weir_command_release(int argc, char **argv);
+int weir_command_admit(int argc, char **argv);
 
 #endif

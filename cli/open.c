@@ -51,3 +51,22 @@ enum weir_status weir_open_metrics(struct weir_metrics *metrics, const struct we
         weir_log(WEIR_LOG_INFO, "metrics on port %u: /metrics /healthz /readyz", port);
     return status;
 }
+
+struct weir_worker_settings weir_open_worker_settings(const struct weir_settings *settings)
+{
+    return (struct weir_worker_settings){
+        .lane = {.disorder = settings->disorder,
+                 .lateness = settings->lateness,
+                 .retention = settings->id_retention,
+                 .max_future = settings->max_future,
+                 .windows_max = (uint64_t)settings->lane_windows_max,
+                 .ids_max = (uint64_t)settings->lane_ids_max},
+        .flush_interval = settings->flush_interval,
+        .idle = settings->idle,
+        .cuts_max = (uint32_t)settings->ring_cuts,
+        .changes_max = (size_t)settings->lane_changes_max,
+        .hand_over = settings->hand_over,
+        .until_end = settings->until_end,
+        .patience = settings->patience,
+    };
+}

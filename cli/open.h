@@ -2,6 +2,7 @@
 #ifndef WEIR_CLI_OPEN_H
 #define WEIR_CLI_OPEN_H
 
+#include "cli/worker.h"
 #include "common/metrics.h"
 #include "common/model/catalog.h"
 #include "common/settings.h"
@@ -14,6 +15,9 @@ int weir_open_catalog(const struct weir_settings *settings, struct weir_catalog 
 /* Views into settings and properties, which must outlive the result's use. */
 struct weir_kafka_settings weir_open_kafka_settings(const struct weir_settings *settings,
                                                     struct weir_property properties[WEIR_PROPERTIES_MAX]);
+
+/* What the settings say of an ingest worker. */
+struct weir_worker_settings weir_open_worker_settings(const struct weir_settings *settings);
 
 /* Opens metrics.listen and logs where it is. A run that ends by itself (until_end, until_done) goes on without, when
  * the port is taken: several of them are often started at once. */

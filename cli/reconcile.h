@@ -27,6 +27,14 @@ enum {
     WEIR_RECONCILE_DAMAGED_MAX = 100000,
 };
 
+/* The topic of usage events, and that of admitted ones; without partitions when it is not there. */
+enum { WEIR_RECONCILE_TOPICS = 2 };
+struct weir_reconcile_topic {
+    char name[WEIR_SETTING_TEXT_MAX];
+    struct weir_kafka_offsets *offsets;
+    int32_t partition_count;
+};
+
 /* Windows that end at one time, and how many of the lane's shares in them were rated and are in Redis. */
 struct weir_reconcile_span {
     int64_t end;
@@ -59,8 +67,7 @@ struct weir_reconcile {
     struct weir_ledger_audit *audit;
     struct weir_reconciliation result;
 
-    struct weir_kafka_offsets *offsets;
-    int32_t partition_count;
+    struct weir_reconcile_topic topics[WEIR_RECONCILE_TOPICS];
     struct weir_reconcile_lane *lanes;
     size_t lane_count;
 
@@ -97,6 +104,9 @@ struct weir_reconcile {
 void weir_reconcile_tell(struct weir_reconcile *reconcile, enum weir_difference kind, bool is_repaired, const char *why,
                          const char *format, ...) __attribute__((format(printf, 5, 6)));
 void weir_reconcile_report(const struct weir_reconcile *reconcile);
+/* What Kafka holds of the lane's partition; NULL: it has no such partition. */
+const struct weir_kafka_offsets *weir_reconcile_offsets(const struct weir_reconcile *reconcile,
+                                                        const struct weir_reconcile_lane *lane);
 /* How many offsets of the lane's partition are yet to be counted. */
 int64_t weir_reconcile_behind(const struct weir_reconcile *reconcile, const struct weir_reconcile_lane *lane);
 

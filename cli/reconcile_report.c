@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cli/admitted.h"
 #include "cli/reconcile.h"
 #include "common/calendar.h"
 
@@ -55,15 +56,23 @@ void weir_reconcile_tell(struct weir_reconcile *reconcile, enum weir_difference 
 }
 
 /* 2. the whole ----------------------------------------------------------------------------------------------------- */
-int64_t weir_reconcile_behind(const struct weir_reconcile *reconcile, const struct weir_reconcile_lane *lane)
+const struct weir_kafka_offsets *weir_reconcile_offsets(const struct weir_reconcile *reconcile,
+                                                        const struct weir_reconcile_lane *lane)
 {
+    const struct weir_reconcile_topic *topic = &reconcile->topics[weir_is_admitted(lane->name)];
     const char *colon = strrchr(lane->name_bytes, ':');
     long partition = colon ? strtol(colon + 1, NULL, 10) : -1;
+
+    return partition >= 0 && partition < topic->partition_count ? &topic->offsets[partition] : NULL;
+}
+
+int64_t weir_reconcile_behind(const struct weir_reconcile *reconcile, const struct weir_reconcile_lane *lane)
+{
+    const struct weir_kafka_offsets *offsets = weir_reconcile_offsets(reconcile, lane);
     int64_t next = lane->state.next_offset;
 
-    if (partition < 0 || partition >= reconcile->partition_count)
+    if (!offsets)
         return 0;
-    const struct weir_kafka_offsets *offsets = &reconcile->offsets[partition];
     int64_t from = next < offsets->low ? offsets->low : next;
     return offsets->end > from ? offsets->end - from : 0;
 }

@@ -21,6 +21,7 @@ static const struct command commands[] = {
     {"reconcile", weir_command_reconcile, "compare Kafka, Redis and PostgreSQL, and repair"},
     {"explain", weir_command_explain, "one line item back to its price, offsets and events"},
     {"release", weir_command_release, "list gaps in the events, decide on the windows that they hold"},
+    {"admit", weir_command_admit, "reviewed events out of quarantine, counted once"},
 };
 enum { COMMAND_COUNT = sizeof commands / sizeof *commands };
 

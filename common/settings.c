@@ -27,19 +27,22 @@ struct row {
 #define AT(field) offsetof(struct weir_settings, field)
 #define TOPIC (KAFKA | WEIR_COMMAND_RELEASE)
 #define KAFKA                                                                                                          \
-    (WEIR_COMMAND_INGEST | WEIR_COMMAND_PRODUCE | WEIR_COMMAND_RECONCILE | WEIR_COMMAND_RATER | WEIR_COMMAND_EXPLAIN)
+    (WEIR_COMMAND_INGEST | WEIR_COMMAND_PRODUCE | WEIR_COMMAND_RECONCILE | WEIR_COMMAND_RATER | WEIR_COMMAND_EXPLAIN   \
+     | WEIR_COMMAND_ADMIT)
 #define POSTGRES                                                                                                       \
     (WEIR_COMMAND_RATER | WEIR_COMMAND_RECONCILE | WEIR_COMMAND_MIGRATE | WEIR_COMMAND_APPLY | WEIR_COMMAND_EXPLAIN    \
-     | WEIR_COMMAND_RELEASE)
-#define STORE (WEIR_COMMAND_INGEST | WEIR_COMMAND_RATER | WEIR_COMMAND_RECONCILE | WEIR_COMMAND_EXPLAIN)
-#define CATALOG (WEIR_COMMAND_INGEST | WEIR_COMMAND_RATER | WEIR_COMMAND_RECONCILE | WEIR_COMMAND_APPLY)
+     | WEIR_COMMAND_ADMIT | WEIR_COMMAND_RELEASE)
+#define STORE                                                                                                          \
+    (WEIR_COMMAND_INGEST | WEIR_COMMAND_RATER | WEIR_COMMAND_RECONCILE | WEIR_COMMAND_EXPLAIN | WEIR_COMMAND_ADMIT)
+#define CATALOG                                                                                                        \
+    (WEIR_COMMAND_INGEST | WEIR_COMMAND_RATER | WEIR_COMMAND_RECONCILE | WEIR_COMMAND_APPLY | WEIR_COMMAND_ADMIT)
 
 static const struct row rows[] = {
     {"kafka.brokers", TEXT, KAFKA, "127.0.0.1:9092", 0, 0, AT(kafka_brokers), "bootstrap brokers, host:port,..."},
     {"kafka.topic", TEXT, TOPIC, "events", 0, 0, AT(kafka_topic), "topic of usage events"},
     {"kafka.group", TEXT, KAFKA, "weir", 0, 0, AT(kafka_group), "consumer group of the ingest workers"},
-    {"quarantine.topic", TEXT, WEIR_COMMAND_INGEST | WEIR_COMMAND_EXPLAIN, "", 0, 0, AT(quarantine_topic),
-     "where events go that cannot be counted; empty: TOPIC.quarantine"},
+    {"quarantine.topic", TEXT, WEIR_COMMAND_INGEST | WEIR_COMMAND_EXPLAIN | WEIR_COMMAND_ADMIT, "", 0, 0,
+     AT(quarantine_topic), "where events go that cannot be counted; empty: TOPIC.quarantine"},
     {"redis.url", TEXT, STORE, "redis://127.0.0.1:6379", 0, 0, AT(redis_url),
      "window store: redis://[user:password@]host:port[/db] or unix:///path"},
     {"postgres.url", TEXT, POSTGRES | WEIR_COMMAND_INGEST, "postgresql:///weir", 0, 0, AT(postgres_url),
@@ -49,7 +52,7 @@ static const struct row rows[] = {
      "how late an event is accepted, in event time"},
     {"disorder", DURATION, WEIR_COMMAND_INGEST, "10s", 0, 9500 * WEIR_HOUR, AT(disorder),
      "how far the watermark stays behind the highest event time"},
-    {"max_future", DURATION, WEIR_COMMAND_INGEST, "5m", 0, 9500 * WEIR_HOUR, AT(max_future),
+    {"max_future", DURATION, WEIR_COMMAND_INGEST | WEIR_COMMAND_ADMIT, "5m", 0, 9500 * WEIR_HOUR, AT(max_future),
      "how far ahead of the clock an event may be"},
     {"id_retention", DURATION, WEIR_COMMAND_INGEST, "0s", 0, 9500 * WEIR_HOUR, AT(id_retention),
      "how long ids are remembered; 0s: as long as lateness, and never shorter"},
@@ -57,9 +60,9 @@ static const struct row rows[] = {
      "a lane without events and caught up follows the wall clock after this"},
     {"flush_interval", DURATION, WEIR_COMMAND_INGEST, "200ms", WEIR_SECOND / 100, WEIR_MINUTE, AT(flush_interval),
      "how often a lane's changes go to the window store"},
-    {"lane_windows_max", WHOLE, WEIR_COMMAND_INGEST, "4000000", 1000, 4000000000, AT(lane_windows_max),
-     "windows that a worker's lanes hold in memory (200 bytes, at times 300)"},
-    {"lane_ids_max", WHOLE, WEIR_COMMAND_INGEST, "40000000", 1000, 4000000000, AT(lane_ids_max),
+    {"lane_windows_max", WHOLE, WEIR_COMMAND_INGEST | WEIR_COMMAND_ADMIT, "4000000", 1000, 4000000000,
+     AT(lane_windows_max), "windows that a worker's lanes hold in memory (200 bytes, at times 300)"},
+    {"lane_ids_max", WHOLE, WEIR_COMMAND_INGEST | WEIR_COMMAND_ADMIT, "40000000", 1000, 4000000000, AT(lane_ids_max),
      "ids that a worker's lanes hold in memory (18 to 37 bytes, at times 54)"},
     {"ring_cuts", WHOLE, WEIR_COMMAND_INGEST, "8", 1, 64, AT(ring_cuts),
      "cuts under way to the window store before partitions are paused"},
@@ -70,8 +73,8 @@ static const struct row rows[] = {
     {"rater.batch", WHOLE, WEIR_COMMAND_RATER, "20000", 1, 1000000, AT(rater_batch), "windows per transaction"},
     {"rater.interval", DURATION, WEIR_COMMAND_RATER, "200ms", WEIR_SECOND / 100, WEIR_HOUR, AT(rater_interval),
      "how often the lists of work are looked at"},
-    {"patience", DURATION, WEIR_COMMAND_INGEST | WEIR_COMMAND_RATER, "60s", WEIR_SECOND, WEIR_DAY, AT(patience),
-     "how long --until-end and --until-done wait for a server that is away"},
+    {"patience", DURATION, WEIR_COMMAND_INGEST | WEIR_COMMAND_RATER | WEIR_COMMAND_ADMIT, "60s", WEIR_SECOND, WEIR_DAY,
+     AT(patience), "how long --until-end and --until-done wait for a server that is away"},
     /* Two rows of one setting: the two daemons of one machine must not want one port. */
     {"metrics.listen", TEXT, WEIR_COMMAND_RATER, "127.0.0.1:9465", 0, 0, AT(metrics_listen),
      "host:port of /metrics, /healthz and /readyz of weir rater"},
@@ -93,9 +96,17 @@ static const struct row rows[] = {
      "say what would be done, and do nothing"},
     {"repair", SWITCH, WEIR_COMMAND_RECONCILE, "false", 0, 0, AT(repair),
      "rate what differs and may be rated, as a rater would"},
+    {"reason", TEXT, WEIR_COMMAND_ADMIT, "too_late", 0, 0, AT(reason),
+     "events in quarantine for this reason; any: all"},
+    {"lane", TEXT, WEIR_COMMAND_ADMIT, "", 0, 0, AT(lane), "events of this lane, TOPIC:PARTITION"},
+    {"offset", TEXT, WEIR_COMMAND_ADMIT, "", 0, 0, AT(offset), "events at this offset, or A..B: from A to B"},
+    {"id", TEXT, WEIR_COMMAND_ADMIT, "", 0, 0, AT(id), "the event with this identity, SOURCE/ID"},
+    {"customer", TEXT, WEIR_COMMAND_ADMIT, "", 0, 0, AT(customer), "events of this customer"},
+    {"yes", SWITCH, WEIR_COMMAND_ADMIT, "false", 0, 0, AT(yes), "admit them; otherwise they are only listed"},
     {"no_events", SWITCH, WEIR_COMMAND_EXPLAIN, "false", 0, 0, AT(no_events),
      "leave the events in Kafka alone: the rest is told at once"},
-    {"format", FORMAT, WEIR_COMMAND_RECONCILE | WEIR_COMMAND_EXPLAIN, "table", 0, 0, AT(format), "table or json"},
+    {"format", FORMAT, WEIR_COMMAND_RECONCILE | WEIR_COMMAND_EXPLAIN | WEIR_COMMAND_ADMIT, "table", 0, 0, AT(format),
+     "table or json"},
 };
 enum { ROW_COUNT = sizeof rows / sizeof *rows };
 

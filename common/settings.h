@@ -25,6 +25,7 @@ enum weir_command {
     WEIR_COMMAND_MIGRATE = 16,
     WEIR_COMMAND_APPLY = 32,
     WEIR_COMMAND_EXPLAIN = 64,
+    WEIR_COMMAND_ADMIT = 128,
     WEIR_COMMAND_RELEASE = 512,
     WEIR_COMMAND_ANY = 1023,
 };
@@ -48,9 +49,9 @@ struct weir_settings {
     const char *metrics_listen; /* "HOST:PORT", "off" */
     const char *log_format, *log_level;
     const char *format; /* "table", "json" */
-    bool until_end, until_done, dry_run, repair, no_events;
-    const char *lane, *reason; /* "": not given */
-    int64_t gap;               /* 0: not given */
+    const char *lane, *reason, *offset, *id, *customer; /* "": not given */
+    bool until_end, until_done, dry_run, repair, no_events, yes;
+    int64_t gap; /* 0: not given */
     bool all, lower;
 
     char **arguments; /* what is no flag: files */

@@ -7,6 +7,7 @@ import subprocess
 import time
 import urllib.request
 
+import confluent_kafka
 import psycopg2
 import pytest
 import redis
@@ -470,3 +471,223 @@ def test_explain_says_what_it_does_not_know(rated):
     env = {"WEIR_REDIS_URL": "redis://127.0.0.1:1"}
     text = weir("explain", "--no-events", row["line_item_id"], env={**rated.env, **env}).stdout.decode()
     assert "next offset not known (" in text
+
+
+# ---- admit --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def late(rated):
+    """Everything is rated, the clock has gone on: what comes now is too late."""
+    rated.env["WEIR_LATENESS"] = "1h"
+    return rated
+
+
+LATE = [event(number, id=f"late-{number}") for number in range(40)]
+
+
+def admit(world, *arguments, status=0):
+    done = world.run("admit", "--format", "json", *arguments, status=status)
+    return json.loads(done.stdout), dict(re.findall(r"(\w+)=(\d+)", done.stderr.decode().splitlines()[-1] if done.stderr else ""))
+
+
+def come_late(world, events):
+    before = ledger_rows(world.env)
+    world.produce(events)
+    world.rate()
+    assert ledger_rows(world.env) == before, "nothing was late"
+
+
+def messages(world, topic):
+    consumer = confluent_kafka.Consumer({"bootstrap.servers": world.env["WEIR_KAFKA_BROKERS"], "group.id": "test", "enable.partition.eof": True,
+                                         "auto.offset.reset": "earliest"})
+    try:
+        partitions = set(consumer.list_topics(timeout=20).topics[topic].partitions)
+        consumer.assign([confluent_kafka.TopicPartition(topic, number, 0) for number in partitions])
+        found = []
+        while partitions:
+            message = consumer.poll(20)
+            assert message is not None
+            if message.error():
+                partitions.discard(message.partition())
+            else:
+                found.append(message)
+        return found
+    finally:
+        consumer.close()
+
+
+def test_late_events_are_admitted_and_count_once(late):
+    come_late(late, LATE)
+    before = ledger_rows(late.env)
+    told, figures = admit(late)
+    assert len(told) == 40 and all(one["may_be_admitted"] and one["reason"] == "too_late" and one["why_not"] is None for one in told)
+    assert {one["id"] for one in told} == {one["id"] for one in LATE} and figures == {}
+    assert ledger_rows(late.env) == before and f"{late.topic}.admitted:0" not in late.redis.smembers("weir:lanes")
+    _, figures = admit(late, "--yes")
+    assert figures == {"selected": "40", "refused": "0", "published": "40", "counted": "40", "duplicate": "0", "quarantined": "0"}
+    late.run("rater", "--until-done")
+    late.assert_is_the_models()
+    rows = query(late.env, "select count(*) as n from weir.line_items")
+    told, figures = admit(late, "--yes")
+    assert all("it was admitted before: " in one["why_not"] for one in told) and figures["published"] == figures["counted"] == "0"
+    late.run("rater", "--until-done")
+    assert query(late.env, "select count(*) as n from weir.line_items") == rows
+    assert [message.partition() for message in messages(late, late.topic + ".admitted")] == [0] * 40
+    result = late.reconcile()
+    assert [lane["counted"] for lane in result["lanes"] if lane["lane"] == late.topic + ".admitted:0"] == [40]
+    assert result["differences"] == 0 and result["behind"] == 0 and result["waiting"] == 0
+    row = items_of(late, "meter = 'tokens'")[-1]
+    (ours,) = [lane for lane in explain(late, row["line_item_id"])["lanes"] if lane["lane"] == late.topic + ".admitted:0"]
+    assert ours["read"]["is_total"] and ours["read"]["counted"] == ours["events"] > 0
+    for key in late.keys("ids"):  # of the events' own lanes: what was admitted is not forgotten with them
+        late.redis.delete(key)
+    assert admit(late, "--yes")[1]["counted"] == "0"
+
+
+def test_a_window_that_is_still_open_takes_what_is_admitted(world):
+    """A month that has not ended: its admitted share is rated at once, for nobody would close it later."""
+    now = time.gmtime()
+    month = time.strftime("%Y-%m-01T00:00:00Z", now)
+    document = {**CATALOG, "meters": [{"key": "calls", "event_type": "used", "aggregation": "count", "window": "1mo"}],
+                "price_books": [{"key": "monthly", "version": 1, "currency": "USD", "effective_from": "2026-01-01T00:00:00Z",
+                                 "prices": [{"meter": "calls", "model": "per_unit", "unit_price": "0.01"}]}],
+                "contracts": [], "default_contract": {"price_book": "monthly", "billing_period": "month", "timezone": "UTC"}}
+    (world.folder / "month.json").write_text(json.dumps(document))
+    world.run("apply", "--catalog", world.folder / "month.json")
+    world.env["WEIR_LATENESS"] = "0s"
+    first = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - 60))
+    world.produce([event(0, time=first)])
+    world.rate()
+    world.produce([event(3, time=month)])
+    world.rate()
+    assert admit(world, "--yes")[1]["counted"] == "1"
+    world.run("rater", "--until-done")
+    assert [row["quantity"] for row in items_of(world, "meter = 'calls'")] == ["1"]
+    assert world.reconcile()["differences"] == 0
+
+
+def test_killed_admissions_count_once(late):
+    come_late(late, LATE)
+    for delay in (0.1, 0.3, 0.5, 0.7, 0.9, 1.2, 1.6):
+        process = subprocess.Popen([BINARY, "admit", "--yes"], env={**os.environ, **late.env}, stdout=subprocess.DEVNULL,
+                                   stderr=subprocess.DEVNULL)
+        time.sleep(delay)  # anywhere in it: whenever it dies must be right
+        process.kill()
+        process.wait()
+    admit(late, "--yes")
+    late.run("rater", "--until-done")
+    late.assert_is_the_models()
+    assert late.reconcile()["differences"] == 0
+
+
+def test_admissions_at_once_count_once(late):
+    come_late(late, LATE)
+    running = [subprocess.Popen([BINARY, "admit", "--yes"], env={**os.environ, **late.env}, stdout=subprocess.DEVNULL,
+                                stderr=subprocess.PIPE) for _ in range(3)]
+    for process in running:
+        _, err = process.communicate(timeout=180)
+        assert process.returncode == 0, err.decode()
+    late.run("rater", "--until-done")
+    late.assert_is_the_models()
+
+
+def test_resends_and_copies_are_refused(late):
+    """Of what was counted, of what stands twice in quarantine, with other content, and what is yet to be read."""
+    copies = [event(1000, id="twice"), event(1000, id="twice"), event(1001, id="other"), event(1001, id="other", data={"n": "9"})]
+    come_late(late, [EVENTS[7], *copies])
+    late.produce([event(1002, id="ahead", time="2026-01-06T10:00:00Z")])
+    late.run("ingest", "--until-end")
+    late.produce([event(1002, id="ahead", time=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))])
+    told, _ = admit(late)
+    why = collections.defaultdict(list)
+    for one in told:
+        why[one["id"]].append(one["why_not"] or "yes")
+    assert [text.split(":")[0] for text in why["e7"]] == ["its id was counted"]
+    assert why["twice"][0] == "yes" and why["twice"][1].startswith("the same event stands at partition")
+    assert why["other"][0] == "yes" and why["other"][1].endswith("has its id with other content")
+    assert [text.split(":")[0] for text in why["ahead"]] == ["its id has come again and will be counted"]
+    assert admit(late, "--yes")[1]["counted"] == "2"
+    late.run("rater", "--until-done")
+    # The event that was ahead counts by its second coming, in a window of today.
+    lines = late.sent[:600] + [json.dumps(copies[0]).encode(), json.dumps(copies[2]).encode()]
+    january = {key: row for key, row in ledger_rows(late.env).items() if key[2] < "2026-02"}
+    late.env["WEIR_POSTGRES_URL"], kept = late.env["WEIR_POSTGRES_URL"], january
+    expected = {key: (quantity, amount, currency) for key, (quantity, amount, _invoice, currency)
+                in model_rows(run.run(catalog.Catalog(late.document), lines, False)).items()}
+    assert_same("sums of January", kept, {key: row for key, row in expected.items() if exact.parse(row[0]) or exact.parse(row[1])}, late.folder)
+
+
+def test_admit_says_what_cannot_be_counted(world):
+    meters = [*CATALOG["meters"], {"key": "users", "event_type": "seen", "aggregation": "unique", "value": "data.user", "window": "1h"}]
+    document = {**CATALOG, "meters": meters, "price_books": [{**CATALOG["price_books"][0], "key": "more"}], "contracts": [],
+                "default_contract": {**CATALOG["default_contract"], "price_book": "more"}}
+    (world.folder / "more.json").write_text(json.dumps(document))
+    world.run("apply", "--catalog", world.folder / "more.json")
+    world.produce(EVENTS[:40])
+    world.rate()
+    world.env["WEIR_LATENESS"] = "1h"
+    world.produce([event(50, type="seen", data={"user": "u"}), event(51, type="nothing"), event(52, data={"n": "x"}), event(53),
+                   event(54, id="")])
+    world.run("ingest", "--until-end")
+    assert len(admit(world)[0]) == 3, "what matches no meter is too late as well"
+    told, _ = admit(world, "--reason", "any")
+    why = {one["id"]: one["why_not"] for one in told}
+    assert why.pop("e53") is None
+    assert why["e50"] == "meter 'users' counts distinct values, and those of two lanes cannot be told apart"
+    assert why["e51"] == "it matches no meter of the catalog" and why["e52"].startswith("wrong_type: ")
+    assert why[""].startswith("empty_field: ") and len(why) == 4
+    assert "no: it matches no meter of the catalog" in world.run("admit").stdout.decode()
+
+
+def test_admit_takes_what_a_mended_catalog_can_read(world):
+    world.produce([event(number, data={"n": "1", "amount": "7"}) for number in range(3)] + [event(9, data={"amount": "7"})])
+    world.rate()
+    assert admit(world, "--reason", "missing_field")[0][0]["why_not"].startswith("missing_field: ")
+    document = json.loads(json.dumps(CATALOG))
+    document["meters"] = [meter for meter in document["meters"] if meter["key"] == "calls"]
+    document["price_books"][0]["prices"] = [price for price in document["price_books"][0]["prices"] if price["meter"] == "calls"]
+    (world.folder / "mended.json").write_text(json.dumps(document))
+    world.env["WEIR_CATALOG"] = str(world.folder / "mended.json")
+    before = ledger_rows(world.env)[("acme", "acme-2026", "2026-01-01T00:00:00Z", "2026-02-01T00:00:00Z", "calls", "usage")]
+    assert admit(world, "--reason", "missing_field", "--yes")[1]["counted"] == "1"
+    world.run("rater", "--until-done")
+    after = ledger_rows(world.env)[("acme", "acme-2026", "2026-01-01T00:00:00Z", "2026-02-01T00:00:00Z", "calls", "usage")]
+    assert exact.parse(after[0]) - exact.parse(before[0]) == exact.parse("1")
+
+
+def test_admit_selects(late):
+    come_late(late, LATE)
+    everything, _ = admit(late)
+    some = everything[3]
+    lane = f"{late.topic}:{some['partition']}"
+    assert {one["customer"] for one in admit(late, "--customer", "bolt")[0]} == {"bolt"}
+    assert admit(late, "--id", f"test/{some['id']}")[0] == [some]
+    assert admit(late, "--lane", lane)[0] == [one for one in everything if one["partition"] == some["partition"]]
+    assert admit(late, "--lane", lane, "--offset", str(some["offset"]))[0] == [some]
+    low, high = some["offset"], some["offset"] + 4
+    assert admit(late, "--lane", lane, "--offset", f"{low}..{high}")[0] == \
+        [one for one in everything if one["partition"] == some["partition"] and low <= one["offset"] <= high]
+    assert admit(late, "--reason", "conflict")[0] == []
+    for wrong in ("x", "5..", "9..3", "-1", "1..2x"):
+        assert b"--offset: " in late.run("admit", f"--offset={wrong}", status=2).stderr
+    assert admit(late, "--id", f"test/{some['id']}", "--yes")[1]["counted"] == "1"
+    table = late.run("admit", "--customer", some["customer"]).stdout.decode()
+    assert table.count("it was admitted before") == 1 and f"test/{some['id']}" in table
+
+
+def test_admitted_events_are_the_same_to_the_byte(late):
+    producer = confluent_kafka.Producer({"bootstrap.servers": late.env["WEIR_KAFKA_BROKERS"]})
+    headers = [("ce_specversion", b"1.0"), ("ce_id", b"binary"), ("ce_source", b"test"), ("ce_type", b"used"), ("ce_subject", b"acme"),
+               ("ce_time", b"2026-01-05T03:00:00Z"), ("trace", b"\x00\xff")]
+    producer.produce(late.topic, b' {"n": 5e0 , "model": "large"}', key=b"acme", headers=headers)
+    producer.flush(30)
+    late.run("ingest", "--until-end")
+    assert admit(late, "--yes")[1]["counted"] == "1"
+    (message,) = messages(late, late.topic + ".admitted")
+    assert (message.key(), message.value(), message.headers()) == (b"acme", b' {"n": 5e0 , "model": "large"}', headers)
+
+
+def test_nobody_else_ingests_admitted_events(late):
+    late.env["WEIR_KAFKA_TOPIC"] += ".admitted"
+    assert b"weir admit reads the topics of admitted events" in late.run("ingest", "--until-end", status=2).stderr

@@ -1,0 +1,67 @@
+/* Parts of `weir admit`: command_admit.c (what is done, in which order), admit_select.c (records of quarantine,
+ * selected, judged), admit_prove.c (what stands in Kafka and the window store against admitting them). Nobody else's.
+ */
+#ifndef WEIR_CLI_ADMIT_H
+#define WEIR_CLI_ADMIT_H
+
+#include "aggregator/window_store.h"
+#include "cli/quarantined.h"
+#include "common/arena.h"
+#include "common/hash.h"
+#include "common/model/catalog.h"
+#include "ingest/decode.h"
+#include "ingest/reading.h"
+
+enum {
+    WEIR_ADMIT_EVENTS_MAX = 100000,   /* at once */
+    WEIR_ADMIT_BYTES_MAX = 256 << 20, /* of their values and headers */
+};
+
+/* One event in quarantine that was selected. Copies, in the arena. */
+struct weir_admit_event {
+    int32_t partition;
+    int64_t offset;
+    enum weir_reason reason;
+    struct weir_slice value;
+    const struct weir_header *headers;
+    uint32_t header_count;
+    bool is_cut;
+    /* Of what could be decoded: */
+    bool is_decoded;
+    uint64_t identity, content; /* hashes */
+    struct weir_slice source, id, customer;
+    int64_t time;
+    const char *refusal; /* why it stays in quarantine; NULL: it may be admitted */
+};
+
+struct weir_admit {
+    struct weir_settings settings;
+    const _Atomic bool *stop;
+    struct weir_catalog *catalog;
+    struct weir_decoder *decoder;
+    struct weir_reader *reader;
+    struct weir_hash_key key;
+    struct weir_quarantined *quarantined;
+    struct weir_arena *arena;
+    int64_t offset_from, offset_to;  /* of --offset */
+    struct weir_admit_event *events; /* by partition, then offset */
+    size_t count, room, bytes;
+    size_t *by_identity; /* index + 1 of the first of each; open addressing */
+    uint64_t mask;
+};
+
+/* Reads --offset. false: told. */
+bool weir_admit_parse_offsets(struct weir_admit *admit);
+/* Fills events with what the settings select, and refuses what cannot be counted as it is. */
+enum weir_status weir_admit_select(struct weir_admit *admit, struct weir_error *reterr);
+/* Refuses what is proved to be counted already, or to be counted by somebody else. */
+enum weir_status weir_admit_prove(struct weir_admit *admit, struct weir_error *reterr);
+
+/* Decodes the event's bytes again: views until the next call. */
+bool weir_admit_decode(struct weir_admit *admit, const struct weir_admit_event *from, struct weir_event *ret_event,
+                       struct weir_rejection *reterr);
+/* The place of the first selected event of this identity, 0 for none, less one. */
+size_t *weir_admit_slot(const struct weir_admit *admit, uint64_t identity);
+uint64_t weir_admit_identity(const struct weir_admit *admit, struct weir_slice source, struct weir_slice id);
+
+#endif

@@ -1,0 +1,20 @@
+/* The topic of admitted events, "<topic>.admitted": what `weir admit` publishes and ingests, and what raters, reconcile
+ * and explain look at beside the topic of usage events itself. Its lanes keep every id and every window for ever, and
+ * hold no period back.
+ */
+#ifndef WEIR_CLI_ADMITTED_H
+#define WEIR_CLI_ADMITTED_H
+
+#include <stdbool.h>
+
+#include "common/settings.h"
+#include "common/slice.h"
+
+#define WEIR_ADMITTED_SUFFIX ".admitted"
+
+/* Into text, which is returned. */
+const char *weir_admitted_topic(const struct weir_settings *settings, char text[WEIR_SETTING_TEXT_MAX]);
+/* "events.admitted" and its lanes, "events.admitted:0". */
+bool weir_is_admitted(struct weir_slice topic_or_lane);
+
+#endif
