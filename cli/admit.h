@@ -34,6 +34,13 @@ struct weir_admit_event {
     const char *refusal; /* why it stays in quarantine; NULL: it may be admitted */
 };
 
+/* A lane of the events' topic, as the window store had it before quarantine was read. */
+struct weir_admit_lane {
+    bool is_known;
+    int64_t next_offset;
+    uint64_t quarantined; /* events that this lane has refused, as long as it remembers */
+};
+
 struct weir_admit {
     struct weir_settings settings;
     const _Atomic bool *stop;
@@ -41,6 +48,8 @@ struct weir_admit {
     struct weir_decoder *decoder;
     struct weir_reader *reader;
     struct weir_hash_key key;
+    struct weir_admit_lane *lanes; /* by partition */
+    int32_t lane_count;
     struct weir_quarantined *quarantined;
     struct weir_arena *arena;
     int64_t offset_from, offset_to;  /* of --offset */
@@ -54,6 +63,8 @@ struct weir_admit {
 bool weir_admit_parse_offsets(struct weir_admit *admit);
 /* Fills events with what the settings select, and refuses what cannot be counted as it is. */
 enum weir_status weir_admit_select(struct weir_admit *admit, struct weir_error *reterr);
+/* Asks the window store for the lanes. First of all. */
+enum weir_status weir_admit_lanes(struct weir_admit *admit, struct weir_error *reterr);
 /* Refuses what is proved to be counted already, or to be counted by somebody else. */
 enum weir_status weir_admit_prove(struct weir_admit *admit, struct weir_error *reterr);
 

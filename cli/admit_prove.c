@@ -13,8 +13,6 @@ struct proving {
     struct weir_admit *admit;
     bool is_admitted; /* the topic of admitted events is read, not that of events */
     struct weir_progress progress;
-    const int64_t *next_offsets; /* of the lanes, by partition; -1: not known */
-    int32_t partition_count;
 };
 
 static void refuse_counted(const struct proving *proving, const struct weir_message *message,
@@ -22,7 +20,7 @@ static void refuse_counted(const struct proving *proving, const struct weir_mess
 {
     struct weir_admit *admit = proving->admit;
     bool is_read =
-        message->partition < proving->partition_count && message->offset < proving->next_offsets[message->partition];
+        message->partition < admit->lane_count && message->offset < admit->lanes[message->partition].next_offset;
 
     if (ours->refusal)
         return;
@@ -83,14 +81,9 @@ static enum weir_status scan_topic(struct proving *proving, const char *topic, s
     return status;
 }
 
-struct offset_list {
-    int64_t *at;
-    int32_t count;
-};
-
-static void note_offset(void *context, struct weir_slice name, const struct weir_lane_state *state)
+static void note_lane(void *context, struct weir_slice name, const struct weir_lane_state *state)
 {
-    struct offset_list *list = context;
+    struct weir_admit *admit = context;
     char text[WEIR_LANE_NAME_MAX + 1];
 
     memcpy(text, name.data, name.length);
@@ -99,33 +92,64 @@ static void note_offset(void *context, struct weir_slice name, const struct weir
     long partition = colon ? strtol(colon + 1, NULL, 10) : -1;
     if (partition < 0 || partition > INT32_MAX - 1)
         return;
-    if (partition >= list->count) {
-        list->at = weir_resize(list->at, (size_t)partition + 1, sizeof *list->at);
-        while (list->count <= partition)
-            list->at[list->count++] = -1;
+    if (partition >= admit->lane_count) {
+        admit->lanes = weir_resize(admit->lanes, (size_t)partition + 1, sizeof *admit->lanes);
+        while (admit->lane_count <= partition)
+            admit->lanes[admit->lane_count++] = (struct weir_admit_lane){.next_offset = -1};
     }
-    list->at[partition] = state->next_offset;
+    admit->lanes[partition] = (struct weir_admit_lane){true, state->next_offset, state->counts.quarantined};
+}
+
+enum weir_status weir_admit_lanes(struct weir_admit *admit, struct weir_error *reterr)
+{
+    struct weir_window_store *store = NULL;
+    enum weir_status status = weir_store_redis_open(admit->settings.redis_url, &store, reterr);
+
+    if (status == WEIR_OK)
+        status = store->ops->list_lanes(store, admit->settings.kafka_topic, note_lane, admit, reterr);
+    weir_window_store_free(store);
+    return status;
+}
+
+/* A lane that was built anew may have counted what it had refused before: its clock was another one. But what it
+ * refuses is in quarantine before its cut is written. So when it has refused as many as quarantine holds of it, those
+ * are the same events, and it has counted none of them. */
+static const char *why_unproved(const struct weir_admit *admit, int32_t partition)
+{
+    if (partition >= admit->lane_count || !admit->lanes[partition].is_known)
+        return "the window store does not know its lane: nothing tells whether it was counted (--unproved admits it)";
+    if (weir_quarantined_is_short(admit->quarantined))
+        return "quarantine has lost records: nothing tells whether its lane counted it later (--unproved admits it)";
+    const struct weir_admit_lane *lane = &admit->lanes[partition];
+    if (weir_quarantined_count(admit->quarantined, partition, lane->next_offset) != lane->quarantined)
+        return "its lane was built anew and has counted some of what it had refused before: nothing tells whether this "
+               "is one of them (see weir explain; --unproved admits it)";
+    return NULL;
+}
+
+static void refuse_unproved(struct weir_admit *admit)
+{
+    const char *why = NULL;
+
+    for (size_t i = 0; i < admit->count; i++) { /* by partition */
+        if (i == 0 || admit->events[i].partition != admit->events[i - 1].partition)
+            why = why_unproved(admit, admit->events[i].partition);
+        if (!admit->events[i].refusal)
+            admit->events[i].refusal = why;
+    }
 }
 
 enum weir_status weir_admit_prove(struct weir_admit *admit, struct weir_error *reterr)
 {
     struct proving proving = {.admit = admit, .progress = weir_progress_start("weir admit")};
-    struct offset_list offsets = {0};
-    struct weir_window_store *store = NULL;
     char topic[WEIR_SETTING_TEXT_MAX];
-    enum weir_status status = weir_store_redis_open(admit->settings.redis_url, &store, reterr);
+    enum weir_status status = scan_topic(&proving, admit->settings.kafka_topic, reterr);
 
-    if (status == WEIR_OK)
-        status = store->ops->list_lanes(store, admit->settings.kafka_topic, note_offset, &offsets, reterr);
-    weir_window_store_free(store);
-    proving.next_offsets = offsets.at;
-    proving.partition_count = offsets.count;
-    if (status == WEIR_OK)
-        status = scan_topic(&proving, admit->settings.kafka_topic, reterr);
     proving.is_admitted = true;
     if (status == WEIR_OK)
         status = scan_topic(&proving, weir_admitted_topic(&admit->settings, topic), reterr);
     weir_progress_end(&proving.progress);
-    free(offsets.at);
+    if (status == WEIR_OK && !admit->settings.unproved)
+        refuse_unproved(admit);
     return status;
 }

@@ -62,6 +62,11 @@ static void list_table(const struct weir_admit *admit)
     weir_text_table_free(table);
 }
 
+static json_t *json_text(const struct weir_admit_event *event, struct weir_slice text)
+{
+    return event->is_decoded ? json_stringn(text.data, text.length) : json_null();
+}
+
 static void list_json(const struct weir_admit *admit)
 {
     json_t *list = json_array();
@@ -74,9 +79,9 @@ static void list_json(const struct weir_admit *admit)
         json_object_set_new(entry, "partition", json_integer(event->partition));
         json_object_set_new(entry, "offset", json_integer(event->offset));
         json_object_set_new(entry, "reason", json_string(weir_reason_name[event->reason]));
-        json_object_set_new(entry, "source", json_stringn(event->source.data, event->source.length));
-        json_object_set_new(entry, "id", json_stringn(event->id.data, event->id.length));
-        json_object_set_new(entry, "customer", json_stringn(event->customer.data, event->customer.length));
+        json_object_set_new(entry, "source", json_text(event, event->source));
+        json_object_set_new(entry, "id", json_text(event, event->id));
+        json_object_set_new(entry, "customer", json_text(event, event->customer));
         json_object_set_new(entry, "time", event->is_decoded ? json_string(time) : json_null());
         json_object_set_new(entry, "may_be_admitted", json_boolean(!event->refusal));
         json_object_set_new(entry, "why_not", event->refusal ? json_string(event->refusal) : json_null());
@@ -190,7 +195,9 @@ static enum weir_status run(struct weir_admit *admit, struct weir_error *reterr)
     admit->reader = weir_reader_new(admit->catalog);
     admit->arena = weir_arena_new();
     weir_hash_key_init(&admit->key, no_secret);
-    enum weir_status status = weir_admit_select(admit, reterr);
+    enum weir_status status = weir_admit_lanes(admit, reterr);
+    if (status == WEIR_OK)
+        status = weir_admit_select(admit, reterr);
     if (status == WEIR_OK)
         status = weir_quarantined_load(settings, weir_slice_text(settings->kafka_topic), admit->stop,
                                        &admit->quarantined, reterr);
@@ -215,6 +222,7 @@ static void tear_down(struct weir_admit *admit)
     weir_catalog_free(admit->catalog);
     free(admit->events);
     free(admit->by_identity);
+    free(admit->lanes);
     weir_settings_free(&admit->settings);
 }
 

@@ -167,6 +167,17 @@ const char *weir_quarantined_reason(const struct weir_quarantined *quarantined, 
     return place->is_taken ? weir_reason_name[place->reason] : NULL;
 }
 
+uint64_t weir_quarantined_count(const struct weir_quarantined *quarantined, int32_t partition, int64_t below)
+{
+    uint64_t count = 0;
+
+    for (uint64_t i = 0; i <= quarantined->mask; i++) {
+        const struct place *place = &quarantined->places[i];
+        count += place->is_taken && place->partition == partition && place->offset < below;
+    }
+    return count;
+}
+
 bool weir_quarantined_is_short(const struct weir_quarantined *quarantined)
 {
     return quarantined->is_short;

@@ -35,6 +35,8 @@ enum weir_status weir_quarantined_load(const struct weir_settings *settings, str
 struct weir_quarantined *weir_quarantined_free(struct weir_quarantined *quarantined); /* NULL in, NULL out */
 /* The reason's name; NULL: the event is not in quarantine. */
 const char *weir_quarantined_reason(const struct weir_quarantined *quarantined, int32_t partition, int64_t offset);
+/* How many events of the partition below the offset are in quarantine. */
+uint64_t weir_quarantined_count(const struct weir_quarantined *quarantined, int32_t partition, int64_t below);
 /* Whether records are gone that there may have been. */
 bool weir_quarantined_is_short(const struct weir_quarantined *quarantined);
 

@@ -102,6 +102,8 @@ static const struct row rows[] = {
     {"offset", TEXT, WEIR_COMMAND_ADMIT, "", 0, 0, AT(offset), "events at this offset, or A..B: from A to B"},
     {"id", TEXT, WEIR_COMMAND_ADMIT, "", 0, 0, AT(id), "the event with this identity, SOURCE/ID"},
     {"customer", TEXT, WEIR_COMMAND_ADMIT, "", 0, 0, AT(customer), "events of this customer"},
+    {"unproved", SWITCH, WEIR_COMMAND_ADMIT, "false", 0, 0, AT(unproved),
+     "admit also what nothing proves not to be counted already"},
     {"yes", SWITCH, WEIR_COMMAND_ADMIT, "false", 0, 0, AT(yes), "admit them; otherwise they are only listed"},
     {"no_events", SWITCH, WEIR_COMMAND_EXPLAIN, "false", 0, 0, AT(no_events),
      "leave the events in Kafka alone: the rest is told at once"},

@@ -50,7 +50,7 @@ struct weir_settings {
     const char *log_format, *log_level;
     const char *format; /* "table", "json" */
     const char *lane, *reason, *offset, *id, *customer; /* "": not given */
-    bool until_end, until_done, dry_run, repair, no_events, yes;
+    bool until_end, until_done, dry_run, repair, no_events, yes, unproved;
     int64_t gap; /* 0: not given */
     bool all, lower;
 
