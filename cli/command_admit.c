@@ -234,8 +234,7 @@ int weir_command_admit(int argc, char **argv)
 
     if (parsed >= 0)
         return parsed;
-    parsed =
-        weir_admit_parse_offsets(&admit) ? weir_open_catalog(&usage, &admit.settings, &admit.catalog) : WEIR_EXIT_USAGE;
+    parsed = weir_admit_parse_offsets(&admit) ? weir_open_catalog(&admit.settings, &admit.catalog) : WEIR_EXIT_USAGE;
     if (parsed >= 0) {
         weir_settings_free(&admit.settings);
         return parsed;

@@ -48,7 +48,7 @@ struct weir_settings {
     int64_t lane_windows_max, lane_ids_max, lane_changes_max, ring_cuts, hand_over, rater_batch;
     const char *metrics_listen; /* "HOST:PORT", "off" */
     const char *log_format, *log_level;
-    const char *format; /* "table", "json" */
+    const char *format;                                 /* "table", "json" */
     const char *lane, *reason, *offset, *id, *customer; /* "": not given */
     bool until_end, until_done, dry_run, repair, no_events, yes, unproved;
     int64_t gap; /* 0: not given */

@@ -378,3 +378,35 @@ Test(lane, limits_leave_it_as_it_was)
     cr_assert_eq(weir_lane_state(bench.lane)->counts.read, 3);
     tear_down(&bench);
 }
+
+/* A lane of admitted events: of any age, each once for ever, in windows that are closed as soon as they are made. */
+Test(lane, that_keeps_all)
+{
+    struct weir_lane_settings settings = defaults;
+    struct weir_rejection why;
+    settings.keeps_all = true;
+    settings.lateness = settings.retention = 0;
+    struct bench bench = set_up(&settings);
+
+    for (int round = 0; round < 3; round++) {
+        for (int i = 0; i < 50; i++) { /* a year back, event by event */
+            int64_t time = base - i * 7 * WEIR_DAY, sequence = round * 50 + i;
+            cr_assert_eq(weir_lane_check_time(bench.lane, time, base, &why), WEIR_OK);
+            cr_assert_eq(send(&bench, sequence, i, i % 3, time, 1, 0, 0),
+                         round ? WEIR_OUTCOME_DUPLICATE : WEIR_OUTCOME_COUNTED);
+        }
+        weir_lane_idle(bench.lane, base + WEIR_DAY * round);
+        flush(&bench);
+        cr_assert_eq(bench.sealed->cut.forget_ids_below, 0);
+        cr_assert_eq(bench.sealed->cut.forget_windows_below, 0);
+        struct found found = look(&bench);
+        cr_assert_eq(found.events, 50);
+        cr_assert_eq(found.closed, found.windows);
+        weir_lane_free(bench.lane); /* and taken again */
+        take(&bench);
+        cr_assert_eq(weir_lane_ids(bench.lane), 50);
+    }
+    cr_assert_eq(weir_lane_check_time(bench.lane, base + 2 * WEIR_MINUTE, base, &why), WEIR_REJECT);
+    cr_assert_eq(why.reason, WEIR_REASON_TOO_EARLY);
+    tear_down(&bench);
+}
