@@ -414,18 +414,22 @@ inline idle_and_seal()
 #else
 #define SAME_EPOCH EPOCH_IS(store, F)
 #endif
-#if defined(M_NO_OFFSET_CHECK) || defined(M_COMMITTED_OFFSET)
+#if defined(M_NO_OFFSET_CHECK) || defined(M_COMMITTED_OFFSET) || defined(BLIND_RETRY)
 #define SAME_OFFSET 1
 #else
 #define SAME_OFFSET (store.offset == F.expected)
 #endif
-#if defined(M_NO_NUMBER_CHECK) || defined(M_NO_OFFSET_CHECK)
+#if defined(M_NO_NUMBER_CHECK) || defined(M_NO_OFFSET_CHECK) || defined(BLIND_RETRY)
 #define SAME_NUMBER 1
 #else
 #define SAME_NUMBER (store.number == W.known_number)
 #endif
+#ifdef BLIND_RETRY /* what was not acknowledged is written again without a look */
+#define IS_WRITTEN_ALREADY 0
+#else
 #define IS_WRITTEN_ALREADY (SAME_EPOCH && store.offset == F.next \
     && (store.number == W.known_number + 1 || (store.number == W.known_number && F.expected != F.next)))
+#endif
 
 /* The flight is back with the worker (land of worker.c), and the writing thread takes the next one. */
 inline land()
