@@ -638,9 +638,11 @@ static enum weir_status step(struct weir_worker *worker, bool *ret_ended, struct
         bool is_end = status == WEIR_AGAIN;
         status = take_messages(worker, messages, count, reterr);
         land_all(worker);
-        tend_lanes(worker, false);
-        if (status == WEIR_OK)
+        /* What failed may have left a lane past a message that stands nowhere: then no more of it is sealed. */
+        if (status == WEIR_OK) {
+            tend_lanes(worker, false);
             status = retake_lanes(worker, reterr);
+        }
         *ret_ended =
             status == WEIR_OK && is_end && worker->settings.until_end && !has_fenced_lane(worker) && end_lanes(worker);
     }
