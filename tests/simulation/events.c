@@ -99,7 +99,7 @@ static bool make_again(struct simulated_event *event, uint64_t *seed, const stru
 
 static void make_partition(struct partition *partition, uint64_t *seed, unsigned number)
 {
-    int64_t offset = 0, visible = 0, high = 0;
+    int64_t offset = 0, visible = CLOCK_START, high = 0;
     int64_t span = run.shape.minutes * WEIR_MINUTE;
     int64_t first = WALL_START + (run.shape.is_long ? WEIR_HOUR : -WEIR_HOUR);
 

@@ -38,8 +38,8 @@ struct small_case {
 };
 
 #define SMALL(cuts)                                                                                                    \
-    .customers = 2, .minutes = 3, .pauses = 2, .cuts_max = (cuts), .changes_max = 100, .batch = 8, .fetch = 2,         \
-    .flush_interval = 1, .idle = WEIR_SECOND / 10, .disorder = 0, .lateness = WEIR_DAY
+    .customers = 2, .minutes = 3, .pauses = 2, .cuts_max = (cuts), .changes_max = 100, .queue = 1, .batch = 8,         \
+    .fetch = 2, .flush_interval = 1, .idle = WEIR_SECOND / 10, .disorder = 0, .lateness = WEIR_DAY
 static const struct small_case small_cases[] = {
     {"one_lane",
      "two workers and a rater, one lane, 4 events",
@@ -47,7 +47,11 @@ static const struct small_case small_cases[] = {
      {.partitions = 1, .workers = 2, .raters = 1, .events = 4, .is_plain = true, SMALL(2)}},
     {"again",
      "two workers and a rater, one lane, 5 messages with repeats, conflicts and broken ones",
-     5,
+     2074,
+     {.partitions = 1, .workers = 2, .raters = 1, .events = 5, SMALL(2)}},
+    {"full_queue",
+     "two workers and a rater, one lane, 5 messages, conflicts that quarantine has no room for",
+     26,
      {.partitions = 1, .workers = 2, .raters = 1, .events = 5, SMALL(2)}},
     {"two_lanes",
      "two workers and a rater, two lanes, 3 events each",
@@ -168,6 +172,7 @@ static struct shape any_shape(uint64_t *seed)
         .minutes = between(seed, 1, 50),
         .pauses = between(seed, 1, 12),
         .cuts_max = between(seed, 1, 4),
+        .queue = between(seed, 1, 8),
         .changes_max = between(seed, 2, 60),
         .batch = between(seed, 1, 8),
         .fetch = between(seed, 1, 10),

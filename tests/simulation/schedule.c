@@ -11,7 +11,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "common/calendar.h"
 #include "common/ring.h"
 #include "common/status.h"
 #include "ingest/decode.h"
@@ -316,8 +315,8 @@ void schedule_begin(struct choices *choices, int64_t wall)
     world.strands[0].process = &world.director;
     world.now = &world.strands[0];
     world.choices = choices;
-    world.wall_start = wall;
-    world.clock = WEIR_SECOND;
+    world.clock = CLOCK_START;
+    world.wall_start = wall - CLOCK_START;
     world.secrets = 0;
     world.switches = 0;
     world.traced = 0;

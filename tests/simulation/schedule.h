@@ -17,6 +17,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "common/calendar.h"
+
 /* 1. choices ------------------------------------------------------------------------------------------------------ */
 enum choosing {
     CHOOSE_ENUMERATED, /* depth first through all lists with at most `deviations` values other than 0 */
@@ -55,6 +57,7 @@ struct process {
     void *context;
 };
 
+#define CLOCK_START (1000 * WEIR_SECOND)
 /* Begins a run: one process and thread, the caller's (the director), clock at `wall`. */
 void schedule_begin(struct choices *choices, int64_t wall);
 /* Ends it: every other thread has returned (checked). */

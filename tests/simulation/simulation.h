@@ -67,6 +67,7 @@ struct shape {
     unsigned pauses;  /* between messages, in tenths of a second at most */
     uint32_t cuts_max;
     size_t changes_max;
+    unsigned queue;        /* records that quarantine holds until they are durable, 1..8 */
     unsigned batch, fetch; /* windows a transaction; messages a poll */
     int64_t flush_interval, idle, disorder, lateness;
 };
@@ -99,6 +100,7 @@ struct run {
     unsigned life_count;
     bool is_ending;  /* nobody is started again */
     bool has_jumped; /* the clock of a long case */
+    bool was_full;   /* quarantine had no room, once at least */
     bool is_settled; /* a rater found all rated and settled the periods, since the store last went back */
     uint64_t faults, store_writes, commits, fallbacks, deaths, stalls, revocations;
 };

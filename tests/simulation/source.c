@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cli/writer.h"
 #include "tests/simulation/simulation.h"
 
 enum { NOBODY = -1, MEMBERS_MAX = LIVES_MAX, SESSION = 3 };
@@ -16,6 +17,7 @@ struct simulated_source {
     struct weir_source_listener listener;
     const struct process *process;
     bool is_ours[PARTITIONS_MAX]; /* as this member knows */
+    bool is_lost[PARTITIONS_MAX]; /* being told that it was taken away: nothing of it may be sealed any more */
     bool is_paused[PARTITIONS_MAX];
     int64_t position[PARTITIONS_MAX]; /* the next offset to be returned */
 };
@@ -70,12 +72,36 @@ void expire_member(const struct process *process)
             set_free(i);
 }
 
+/* What goes in good order, with nothing gone wrong so far, is written first: all that was fetched. */
+static void check_hand_over(const struct simulated_source *source, unsigned partition, bool is_lost)
+{
+    const struct weir_lane_state *state = stored_state(partition);
+
+    if (!is_lost && run.faults == 0 && !run.was_full && (!state || state->next_offset < source->position[partition]))
+        run_fails("%s was handed over at offset %lld, and all below %lld was fetched", run.partitions[partition].name,
+                  state ? (long long)state->next_offset : -1, (long long)source->position[partition]);
+}
+
+void __real_weir_writer_send(struct weir_writer *writer, struct weir_flight *flight);
+void __wrap_weir_writer_send(struct weir_writer *writer, struct weir_flight *flight);
+void __wrap_weir_writer_send(struct weir_writer *writer, struct weir_flight *flight)
+{
+    for (unsigned i = 0; i < group.member_count; i++)
+        for (unsigned p = 0; group.members[i] && p < run.shape.partitions; p++)
+            if (group.members[i]->process == this_process() && group.members[i]->is_lost[p]
+                && weir_slice_equal(flight->sealed->cut.lane, weir_slice_text(run.partitions[p].name)))
+                run_fails("%s is lost, and more of it is sealed", run.partitions[p].name);
+    __real_weir_writer_send(writer, flight);
+}
+
 static void revoke(struct simulated_source *source, unsigned partition, bool is_lost)
 {
     trace("partition %u revoked%s", partition, is_lost ? ", lost" : "");
     run.revocations++;
     source->is_ours[partition] = false;
+    source->is_lost[partition] = is_lost;
     source->listener.revoked(source->listener.context, weir_slice_text(TOPIC), (int32_t)partition, is_lost);
+    check_hand_over(source, partition, is_lost);
     if (group.owner[partition] == source && !source->process->is_dead)
         set_free(partition);
 }
@@ -85,6 +111,7 @@ static bool assign(struct simulated_source *source, unsigned partition, struct w
     int64_t offset = -1;
 
     trace("partition %u assigned", partition);
+    source->is_lost[partition] = false;
     group.owner[partition] = source;
     if (!source->listener.assigned(source->listener.context, weir_slice_text(TOPIC), (int32_t)partition, &offset,
                                    reterr))
@@ -263,7 +290,7 @@ struct weir_source *source_handle(const struct weir_source_listener *listener)
 
 /* 3. quarantine -------------------------------------------------------------------------------------------------------
  */
-enum { QUEUE_MAX = 3 };
+enum { QUEUE_MAX = 8 };
 
 struct place {
     unsigned partition;
@@ -295,8 +322,10 @@ static enum weir_status put(struct weir_quarantine *self, const struct weir_mess
 {
     struct simulated_quarantine *quarantine = (struct simulated_quarantine *)self;
 
-    if (quarantine->count == QUEUE_MAX)
+    if (quarantine->count == run.shape.queue) {
+        run.was_full = true;
         return weir_fail(reterr, WEIR_AGAIN, "quarantine is full");
+    }
     trace("offset %lld to quarantine: %s", (long long)message->offset, weir_reason_name[why->reason]);
     quarantine->waiting[quarantine->count++] = (struct place){(unsigned)message->partition, message->offset};
     return WEIR_OK;

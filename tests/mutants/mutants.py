@@ -1,0 +1,130 @@
+"""The safeguards of "each event counts once", each broken on purpose: what is edited, and which test must fail then.
+
+A mutant: (name, safeguard, test, [(file, old, new), ...]). `old` must stand in the file exactly once: an edit that no longer
+applies is a failure of tests/mutants/run, not a mutant that is caught. Tests are those of TESTS; the quick ones need no
+server and no more than seconds.
+"""
+
+TESTS = {
+    # name: (target to build, arguments, quick)
+    "simulation": ("simulation", ["--seconds", "20"], True),
+    "lane": ("unit_aggregator_test_lane", [], True),
+    "seen": ("unit_aggregator_test_seen", [], True),
+    "store": ("component_test_window_store", [], False),
+    "ledger": ("component_test_ledger", [], False),
+}
+
+MEMORY, LANE, WORKER, WRITER = "aggregator/store_memory.c", "aggregator/lane.c", "cli/worker.c", "cli/writer.c"
+REDIS, RATE = "aggregator/store_redis.c", "rater/rate.c"
+
+MUTANTS = [
+    # 1. the lane cut
+    ("no_epoch_check", "a cut of an earlier owner is refused", "simulation",
+     [(MEMORY, "if (!lane || lane->state.epoch != cut->state.epoch || lane->state.next_offset != cut->expected_offset)",
+       "if (!lane || lane->state.next_offset != cut->expected_offset)"),
+      (MEMORY, "lane->state.epoch == cut->state.epoch && lane->state.next_offset == cut->state.next_offset",
+       "lane->state.next_offset == cut->state.next_offset")]),
+    ("no_offset_check", "a cut that expects another offset is refused", "simulation",
+     [(MEMORY, "if (!lane || lane->state.epoch != cut->state.epoch || lane->state.next_offset != cut->expected_offset)",
+       "if (!lane || lane->state.epoch != cut->state.epoch)")]),
+    ("totals_without_offset", "totals and next offset are one write", "simulation",
+     [(MEMORY, "    lane->state = cut->state;\n",
+       "    int64_t old_offset = lane->state.next_offset;\n    lane->state = cut->state;\n"
+       "    lane->state.next_offset = cut->window_count ? old_offset : cut->state.next_offset;\n")]),
+    ("ids_not_in_the_cut", "ids are stored with the totals that they were counted in", "simulation",
+     [(MEMORY, "            add_ids(lane, &cut->ids[i]);", "            (void)add_ids;")]),
+    ("unique_not_in_the_cut", "the distinct texts of a window are stored with its total", "simulation",
+     [(LANE, "    copy->unique = add_bytes(sealed, window->unique);", "    copy->unique = add_bytes(sealed, (struct weir_slice){0});")]),
+    ("epochs_repeat", "no two takes make one epoch, also when the store falls back in between", "store",
+     [("aggregator/epoch.c", "    return 1 + (uint64_t)(part >> 1);", "    return 1 + (uint64_t)(part >> 1) * 0;")]),
+    ("name_is_a_view", "a sealed cut outlives its lane", "lane",
+     [(LANE, ".lane = add_bytes(sealed, weir_lane_name(lane))", ".lane = weir_lane_name(lane)"),
+      (LANE, "    place_bytes(sealed, &sealed->cut.lane);\n", "")]),
+    ("cut_lost_again", "the answer to a cut that is there already is yes", "store",
+     [(MEMORY, "        && cut->expected_offset != cut->state.next_offset)\n        return WEIR_OK;",
+       "        && cut->expected_offset != cut->state.next_offset && cut->window_count > 1000000)\n        return WEIR_OK;")]),
+
+    # 2. the worker
+    ("no_seek_after_reload", "a lane that was taken again is read again from its offset", "simulation",
+     [(WORKER, "        if (status == WEIR_OK)\n            status = worker->source->ops->seek(worker->source, owned->partition, "
+       "first_offset(owned), reterr);\n", "")]),
+    ("fenced_lane_goes_on", "a lane whose cut was refused is dropped", "simulation",
+     [(WORKER, "    owned->lane = weir_lane_free(owned->lane);\n    owned->is_fenced = true;\n", "    (void)owned;\n")]),
+    ("old_messages_taken", "a message that a cut covers is not taken again", "simulation",
+     [(WORKER, "return owned && owned->lane && message->sequence >= weir_lane_state(owned->lane)->next_offset;",
+       "(void)message;\n    return owned && owned->lane;")]),
+    ("no_flush_on_revoke", "a lane that is handed over is written first", "simulation",
+     [(WORKER, "bool is_whole = owned->lane && settle_lane(worker, owned);", "bool is_whole = owned->lane && worker->has_failed && settle_lane(worker, owned);")]),
+    ("writes_a_lost_lane", "a lane that is lost is dropped without a write", "simulation",
+     [(WORKER, "    if (lost)\n        owned->lane = weir_lane_free(owned->lane);\n", "    (void)lost;\n")]),
+    ("overtaken_take_ends_the_worker", "a take that another one overtakes is tried again", "simulation",
+     [(WORKER, "return status == WEIR_FENCED ? WEIR_RETRY : status;", "return status;")]),
+    ("quarantine_after_the_cut", "quarantine is durable before the cut that passes it", "simulation",
+     [(WRITER, "    if (flight->has_quarantined)\n", "    if (flight->has_quarantined && flight->sealed->cut.window_count > 1000000)\n")]),
+    ("seals_after_a_failure", "nothing is sealed of a lane that is past a message which stands nowhere", "simulation",
+     [(WORKER, "        if (status == WEIR_OK) {\n            tend_lanes(worker, false);", "        tend_lanes(worker, false);\n        if (status == WEIR_OK) {")]),
+    ("lost_answer_taken_for_yes", "a cut is tried again until its answer is known", "simulation",
+     [(WRITER, "    if (status == WEIR_RETRY || status == WEIR_AGAIN)\n        weir_outage_begin(&writer->gauges->store, ",
+       "    if (status == WEIR_RETRY)\n        return WEIR_OK;\n    if (status == WEIR_AGAIN)\n"
+       "        weir_outage_begin(&writer->gauges->store, ")]),
+
+    # 3. ids and time
+    ("ids_forgotten_early", "an id is known for as long as its resend is accepted", "lane",
+     [(LANE, "(lane->state.watermark - lane->settings.retention) / WEIR_MINUTE", "(lane->state.watermark - lane->settings.retention / 8) / WEIR_MINUTE")]),
+    ("bucket_forgotten_early", "only buckets below the one named are forgotten", "seen",
+     [("aggregator/seen.c", "if (!old[i].id || old[i].bucket < bucket)", "if (!old[i].id || old[i].bucket <= bucket)")]),
+    ("ids_not_loaded", "a lane that is taken knows its stored ids", "simulation",
+     [(LANE, "at < ids.length && !lane->is_loading_full; at", "at < ids.length && !lane->is_loading_full && !lane; at")]),
+    ("no_content_check", "the same id with other content is a conflict, not a duplicate", "simulation",
+     [("aggregator/seen.c", "return slot->content == content ? WEIR_SEEN_DUPLICATE : WEIR_SEEN_CONFLICT;",
+       "(void)content;\n    return WEIR_SEEN_DUPLICATE;")]),
+    ("nothing_is_too_late", "an event later than the lateness is refused: its id may be forgotten", "simulation",
+     [(LANE, "if (!is_early && time >= lane->state.watermark - lane->settings.lateness)", "if (!is_early)")]),
+    ("closed_too_early", "a window closes when the watermark has passed its end", "simulation",
+     [("aggregator/window_table.c", "table->groups[table->closed_groups].end <= watermark;",
+       "table->groups[table->closed_groups].end <= watermark + 2 * WEIR_MINUTE;")]),
+    ("late_change_not_rated", "a closed window that changes is put on the list of work again", "simulation",
+     [(MEMORY, "        if (window->is_closed)\n            add_work(lane, entry, token);",
+       "        if (window->is_closed && entry->token == 0)\n            add_work(lane, entry, token);")]),
+
+    # 4. the rater
+    ("finish_without_token", "a window that changed while it was rated stays on the list", "simulation",
+     [(MEMORY, "if (!entry || entry->work_place == 0 || entry->token != work[i].token)", "if (!entry || entry->work_place == 0)")]),
+    ("stale_rule_dropped", "an older total that came back lowers no bill", "simulation",
+     [(RATE, "if (is_older(total, &lane->total) && !may_lower(target, lane)) {",
+       "if (is_older(total, &lane->total) && !may_lower(target, lane) && !rater) {")]),
+    ("rated_total_not_kept", "what was rated is kept, so that only the difference is billed", "simulation",
+     [(RATE, "    lane->total = *total;\n", "")]),
+    ("rated_window_not_written", "line items and rated windows are one transaction", "simulation",
+     [(RATE, "    window->entry.is_dirty = true;\n    window->unpriced = target->unpriced;\n", "    window->unpriced = target->unpriced;\n")]),
+    ("fees_charged_again", "a period's fees are charged once", "simulation",
+     [("rater/settle.c", "        period->is_advance_charged = true;\n", "")]),
+    ("true_up_not_corrected", "late usage in a closed period changes its true-up", "simulation",
+     [(RATE, "if (target->period && target->period->is_closed && !weir_rater_true_up(", "if (target->period && !target->period && !weir_rater_true_up(")]),
+
+    # 5. what only real servers show
+    ("redis_no_epoch_check", "Redis: a cut of an earlier owner is refused", "store",
+     [(REDIS, "if (epoch != cut->state.epoch || offset != cut->expected_offset || number != lane->cut_number)",
+       "if (offset != cut->expected_offset || number != lane->cut_number)"),
+      (REDIS, "if (epoch == cut->state.epoch && offset == cut->state.next_offset", "if (offset == cut->state.next_offset")]),
+    ("redis_no_offset_check", "Redis: a cut that expects another offset is refused", "store",
+     [(REDIS, "if (epoch != cut->state.epoch || offset != cut->expected_offset || number != lane->cut_number)",
+       "if (epoch != cut->state.epoch || number != lane->cut_number)")]),
+    ("redis_no_cut_number_check", "Redis: an older cut at the same offset is noticed", "store",
+     [(REDIS, "if (epoch != cut->state.epoch || offset != cut->expected_offset || number != lane->cut_number)",
+       "if (epoch != cut->state.epoch || offset != cut->expected_offset)")]),
+    ("redis_no_watch", "Redis: a lane that is taken between look and write is not written", "store",
+     [("aggregator/store_redis_encode.c", 'begin(&store->probe, "WATCH", 1);', 'begin(&store->probe, "EXISTS", 1);')]),
+    ("redis_finish_without_token", "Redis: a window that changed while it was rated stays on the list", "store",
+     [("schemas/redis/finish_work.lua", "        if stored[n] == tokens[n] then", "        if stored[n] then")]),
+    ("postgres_no_customer_locks", "PostgreSQL: two raters never rate one customer at the same time", "ledger",
+     [("rater/ledger_postgres.c", "        status = weir_postgres_lock_customers(ledger, state, reterr);",
+       "        (void)weir_postgres_lock_customers;")]),
+    ("postgres_two_transactions", "PostgreSQL: line items and rated windows are one transaction", "ledger",
+     [("rater/postgres_write.c", "enum weir_status weir_postgres_write_state(struct weir_postgres_ledger *ledger, struct weir_state *state,\n"
+       "                                           struct weir_error *reterr)\n{\n",
+       "enum weir_status weir_postgres_write_state(struct weir_postgres_ledger *ledger, struct weir_state *state,\n"
+       "                                           struct weir_error *reterr)\n{\n"
+       "    if (weir_postgres_run(ledger->connection, \"COMMIT; BEGIN\", \"splitting\", reterr) != WEIR_OK)\n"
+       "        return WEIR_RETRY;\n")]),
+]
