@@ -11,7 +11,7 @@ enum {
     READINGS_MAX = WEIR_METERS_MAX,
 };
 
-/* Ids counted since the last seal, as they will be stored: WEIR_ID_BYTES each, grouped by bucket. */
+/* Ids counted or voided since the last seal, as they will be stored: WEIR_ID_BYTES each, grouped by bucket. */
 struct fresh_ids {
     int64_t bucket;
     size_t count;
@@ -83,12 +83,9 @@ static void load_ids(void *context, int64_t bucket, struct weir_slice ids)
 
     weir_check(ids.length % WEIR_ID_BYTES == 0);
     for (uint32_t at = 0; at < ids.length && !lane->is_loading_full; at += WEIR_ID_BYTES) {
-        uint64_t id;
-        uint32_t content;
-        memcpy(&id, ids.data + at, sizeof id);
-        memcpy(&content, ids.data + at + sizeof id, sizeof content);
-        if (weir_seen_look(lane->seen, id, content) == WEIR_SEEN_NEW
-            && weir_seen_add(lane->seen, id, content, (uint32_t)bucket) != WEIR_OK)
+        struct weir_id_mark mark;
+        uint64_t id = weir_id_load(ids.data + at, &mark);
+        if (weir_seen_set(lane->seen, id, mark, (uint32_t)bucket) != WEIR_OK)
             lane->is_loading_full = true;
     }
 }
@@ -107,7 +104,7 @@ enum weir_status weir_lane_start(struct weir_lane *lane, const struct weir_lane_
                          lane->name, (unsigned long long)lane->settings.windows_max,
                          (unsigned long long)lane->settings.ids_max);
     lane->state = *state;
-    if (state->first_time == 0 && state->last_time == 0 && state->counts.counted == 0)
+    if (state->first_time == 0 && state->last_time == 0 && state->counts.counted + state->counts.retracted == 0)
         lane->state.first_time = WEIR_TIME_NEVER; /* nothing counted: an empty span */
     weir_hash_key_init(&lane->secret, state->secret);
     weir_window_table_set_secret(lane->windows, state->secret);
@@ -154,7 +151,15 @@ static int64_t bucket_of(const struct weir_lane *lane)
     return lane->state.high / WEIR_MINUTE / length * length;
 }
 
-static void remember_id(struct weir_lane *lane, uint64_t id, uint32_t content, int64_t bucket)
+/* Ids of buckets below this one are not needed any more. */
+static int64_t ids_needed_from(const struct weir_lane *lane)
+{
+    int64_t length = lane->settings.retention / ID_BUCKETS / WEIR_MINUTE;
+    return (lane->state.watermark - lane->settings.retention) / WEIR_MINUTE - (length < 1 ? 1 : length);
+}
+
+/* For the next cut. */
+static void record_id(struct weir_lane *lane, uint64_t id, const struct weir_id_mark *mark, int64_t bucket)
 {
     if (lane->settings.is_bounded)
         return; /* nothing will be resumed */
@@ -162,9 +167,7 @@ static void remember_id(struct weir_lane *lane, uint64_t id, uint32_t content, i
         lane->ids_room = lane->ids_room ? lane->ids_room * 2 : 4096;
         lane->ids = weir_resize(lane->ids, lane->ids_room, WEIR_ID_BYTES);
     }
-    char *at = lane->ids + lane->ids_count++ * WEIR_ID_BYTES;
-    memcpy(at, &id, sizeof id);
-    memcpy(at + sizeof id, &content, sizeof content);
+    weir_id_store(id, mark, lane->ids + lane->ids_count++ * WEIR_ID_BYTES);
     if (lane->run_count == 0 || lane->runs[lane->run_count - 1].bucket != bucket) {
         if (lane->run_count == lane->run_room) {
             lane->run_room = lane->run_room ? lane->run_room * 2 : 16;
@@ -173,6 +176,53 @@ static void remember_id(struct weir_lane *lane, uint64_t id, uint32_t content, i
         lane->runs[lane->run_count++] = (struct fresh_ids){.bucket = bucket};
     }
     lane->runs[lane->run_count - 1].count++;
+}
+
+/* The bucket is of the highest time so far, this event's included: a resend of it is refused as too late before the
+ * bucket is forgotten. */
+static void remember(struct weir_lane *lane, const struct weir_event *event, const struct weir_lane_hashes *hashes,
+                     enum weir_id_state state)
+{
+    struct weir_id_mark mark = {hashes->content, hashes->effect, state};
+
+    if (event->time > lane->state.high)
+        lane->state.high = event->time;
+    int64_t bucket = bucket_of(lane);
+    if (weir_seen_is_crowded(lane->seen) && !lane->settings.is_bounded && ids_needed_from(lane) > 0)
+        weir_seen_forget(lane->seen, (uint32_t)ids_needed_from(lane));
+    weir_check(weir_seen_set(lane->seen, hashes->id, mark, (uint32_t)bucket) == WEIR_OK);
+    record_id(lane, hashes->id, &mark, bucket);
+    if (event->time < lane->state.first_time)
+        lane->state.first_time = event->time;
+    if (event->time > lane->state.last_time)
+        lane->state.last_time = event->time;
+}
+
+static uint64_t mix(uint64_t hash)
+{
+    hash = (hash ^ hash >> 32) * UINT64_C(0xD6E8FEB86659FD93);
+    return hash ^ hash >> 32;
+}
+
+/* What counting the event does: its time and, for each window that it adds to, which one and how much; keyed, as only
+ * the lane's secret makes it unpredictable. Meters may come in any order. 0 where a meter cannot take it out again. */
+static uint32_t effect_of(const struct weir_lane *lane, const struct weir_event *event,
+                          const struct weir_reading *readings, uint32_t count, const uint64_t series[])
+{
+    uint64_t sum = 0;
+
+    for (uint32_t i = 0; i < count; i++) {
+        const struct weir_meter *meter = &lane->catalog->meters[readings[i].meter];
+        if (!weir_meter_is_retractable(meter))
+            return 0;
+        uint64_t value = 0;
+        if (meter->aggregation != WEIR_AGGREGATION_COUNT)
+            value = (uint64_t)readings[i].value.e12
+                    + (uint64_t)(readings[i].value.e12 >> 64) * UINT64_C(0x9E3779B97F4A7C15);
+        sum += mix(series[i] ^ value * UINT64_C(0x9E3779B97F4A7C15));
+    }
+    uint64_t hash = mix(mix(sum ^ weir_hash_key_seed(&lane->secret)) + (uint64_t)event->time);
+    return (uint32_t)(hash >> (64 - WEIR_EFFECT_BITS));
 }
 
 void weir_lane_hash(const struct weir_lane *lane, const struct weir_event *event, const struct weir_reading *readings,
@@ -184,6 +234,7 @@ void weir_lane_hash(const struct weir_lane *lane, const struct weir_event *event
     ret_hashes->content = (uint32_t)weir_event_content(event, weir_hash_key_seed(&lane->secret));
     for (uint32_t i = 0; i < count; i++)
         ret_hashes->series[i] = weir_window_table_hash(lane->windows, &readings[i], customer);
+    ret_hashes->effect = effect_of(lane, event, readings, count, ret_hashes->series);
 }
 
 void weir_lane_prefetch(const struct weir_lane *lane, const struct weir_lane_hashes *hashes, uint32_t count, int stage)
@@ -194,29 +245,50 @@ void weir_lane_prefetch(const struct weir_lane *lane, const struct weir_lane_has
         weir_window_table_prefetch(lane->windows, hashes->series[i], stage);
 }
 
-/* Both passes of counting: first everything that can fail, then everything that changes. */
-static enum weir_outcome count_readings(struct weir_lane *lane, const struct weir_event *event,
-                                        const struct weir_reading *readings, uint32_t count,
-                                        const struct weir_lane_hashes *hashes, int64_t sequence,
-                                        struct weir_rejection *reterr)
+static enum weir_outcome refuse(struct weir_rejection *reterr, enum weir_reason reason, const char *field,
+                                const char *detail)
+{
+    reterr->reason = reason;
+    snprintf(reterr->field, sizeof reterr->field, "%s", field);
+    snprintf(reterr->detail, sizeof reterr->detail, "%s", detail);
+    return WEIR_OUTCOME_REJECTED;
+}
+
+static enum weir_outcome refuse_overflow(const struct weir_lane *lane, const struct weir_meter *meter,
+                                         struct weir_rejection *reterr)
+{
+    const struct weir_slice *path = &lane->catalog->paths[meter->value_slot].text;
+
+    reterr->reason = WEIR_REASON_NUMBER_RANGE;
+    snprintf(reterr->field, sizeof reterr->field, "%.*s", (int)path->length, path->data);
+    snprintf(reterr->detail, sizeof reterr->detail,
+             "with this value the window's total of meter '%.*s' would pass the limit (about 1.7e26)",
+             (int)meter->key.length, meter->key.data);
+    return WEIR_OUTCOME_REJECTED;
+}
+
+/* Both passes of a step: first everything that can fail, then everything that changes. Answers COUNTED or UNPRICED
+ * when it went through, whichever step it was. */
+static enum weir_outcome step_windows(struct weir_lane *lane, enum weir_window_step step,
+                                      const struct weir_event *event, const struct weir_reading *readings,
+                                      uint32_t count, const struct weir_lane_hashes *hashes, int64_t sequence,
+                                      struct weir_rejection *reterr)
 {
     bool is_unpriced = false;
 
     for (uint32_t i = 0; i < count; i++) {
-        enum weir_status status = weir_window_table_prepare(
-            lane->windows, &readings[i], event->subject, hashes->series[i], event->time, sequence, &lane->changes[i]);
-        if (status == WEIR_AGAIN)
+        switch (weir_window_table_prepare(lane->windows, step, &readings[i], event->subject, hashes->series[i],
+                                          event->time, sequence, &lane->changes[i])) {
+        case WEIR_PREPARED:
+            break;
+        case WEIR_PREPARED_FULL:
             return WEIR_OUTCOME_FULL;
-        if (status != WEIR_OK) {
-            const struct weir_meter *meter = &lane->catalog->meters[readings[i].meter];
-            reterr->reason = WEIR_REASON_NUMBER_RANGE;
-            snprintf(reterr->field, sizeof reterr->field, "%.*s",
-                     (int)lane->catalog->paths[meter->value_slot].text.length,
-                     lane->catalog->paths[meter->value_slot].text.data);
-            snprintf(reterr->detail, sizeof reterr->detail,
-                     "with this value the window's total of meter '%.*s' would pass the limit (about 1.7e26)",
-                     (int)meter->key.length, meter->key.data);
-            return WEIR_OUTCOME_REJECTED;
+        case WEIR_PREPARED_OVERFLOW:
+            return refuse_overflow(lane, &lane->catalog->meters[readings[i].meter], reterr);
+        case WEIR_PREPARED_ABSENT: /* only when lateness was made longer: then younger windows are gone already */
+            return refuse(reterr, WEIR_REASON_RETRACTION_DIFFERS, "",
+                          "the event to be voided was counted in a window that is forgotten already: it cannot be "
+                          "taken out; send an event with the negative value instead");
         }
         is_unpriced = is_unpriced || lane->changes[i].is_unpriced;
     }
@@ -225,41 +297,83 @@ static enum weir_outcome count_readings(struct weir_lane *lane, const struct wei
     return is_unpriced ? WEIR_OUTCOME_UNPRICED : WEIR_OUTCOME_COUNTED;
 }
 
+/* A retraction can be taken only where every meter that it matches could take the event out, whether or not it came
+ * already: so the order of the two does not matter. */
+static bool is_retractable(const struct weir_lane *lane, const struct weir_reading *readings, uint32_t count,
+                           struct weir_rejection *reterr)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        const struct weir_meter *meter = &lane->catalog->meters[readings[i].meter];
+        if (weir_meter_is_retractable(meter))
+            continue;
+        reterr->reason = WEIR_REASON_NOT_RETRACTABLE;
+        snprintf(reterr->field, sizeof reterr->field, "retraction");
+        snprintf(reterr->detail, sizeof reterr->detail,
+                 "meter '%.*s' (%s) keeps no single events, so nothing can be taken out of it again; no meter was "
+                 "changed",
+                 (int)meter->key.length, meter->key.data, weir_aggregation_name[meter->aggregation]);
+        return false;
+    }
+    return true;
+}
+
+/* The id is known, with this content. */
+static enum weir_outcome judge_known(struct weir_lane *lane, const struct weir_event *event,
+                                     const struct weir_reading *readings, uint32_t count,
+                                     const struct weir_lane_hashes *hashes, const struct weir_id_mark *mark,
+                                     int64_t sequence, struct weir_rejection *reterr)
+{
+    /* A retraction that came ahead voids the event that it describes, and no other one of the same id. */
+    if (mark->state == WEIR_ID_AHEAD && mark->effect != hashes->effect)
+        return refuse(reterr, WEIR_REASON_RETRACTION_DIFFERS, "",
+                      "a retraction of this id came before, and reads otherwise (its time, or the catalog has changed "
+                      "since): nothing of this id counts");
+    if (!event->is_retraction || mark->state == WEIR_ID_VOID || mark->state == WEIR_ID_AHEAD)
+        return WEIR_OUTCOME_DUPLICATE;
+    if (mark->state == WEIR_ID_COUNTED_UNKNOWN)
+        return refuse(reterr, WEIR_REASON_RETRACTION_DIFFERS, "",
+                      "the event to be voided was counted by an older weir, which kept too little to take it out "
+                      "exactly; send an event with the negative value instead");
+    if (mark->effect != hashes->effect)
+        return refuse(reterr, WEIR_REASON_RETRACTION_DIFFERS, "",
+                      "the event to be voided was counted otherwise than this retraction reads: another time, or the "
+                      "catalog has changed since. Send it with the event's own time, or an event with the negative "
+                      "value");
+    enum weir_outcome outcome = step_windows(lane, WEIR_WINDOW_UNDO, event, readings, count, hashes, sequence, reterr);
+    if (outcome != WEIR_OUTCOME_COUNTED && outcome != WEIR_OUTCOME_UNPRICED)
+        return outcome;
+    remember(lane, event, hashes, WEIR_ID_VOID);
+    return WEIR_OUTCOME_RETRACTED;
+}
+
 static enum weir_outcome judge(struct weir_lane *lane, const struct weir_event *event,
                                const struct weir_reading *readings, uint32_t count,
                                const struct weir_lane_hashes *hashes, int64_t sequence, struct weir_rejection *reterr)
 {
+    struct weir_id_mark mark;
+
     if (count == 0)
         return WEIR_OUTCOME_UNMATCHED;
-    switch (weir_seen_look(lane->seen, hashes->id, hashes->content)) {
-    case WEIR_SEEN_DUPLICATE:
-        return WEIR_OUTCOME_DUPLICATE;
-    case WEIR_SEEN_CONFLICT:
-        reterr->reason = WEIR_REASON_CONFLICT;
-        snprintf(reterr->field, sizeof reterr->field, "id");
-        snprintf(reterr->detail, sizeof reterr->detail,
-                 "an event with this source and id, but another type, subject or data, was counted before");
+    if (event->is_retraction && !is_retractable(lane, readings, count, reterr))
         return WEIR_OUTCOME_REJECTED;
+    switch (weir_seen_look(lane->seen, hashes->id, hashes->content, &mark)) {
+    case WEIR_SEEN_KNOWN:
+        return judge_known(lane, event, readings, count, hashes, &mark, sequence, reterr);
+    case WEIR_SEEN_CONFLICT:
+        return refuse(reterr, WEIR_REASON_CONFLICT, "id",
+                      "an event with this source and id, but another type, subject or data, was counted or voided "
+                      "before");
     case WEIR_SEEN_NEW:
         break;
     }
     if (weir_seen_count(lane->seen) == lane->settings.ids_max)
         return WEIR_OUTCOME_FULL;
-    enum weir_outcome outcome = count_readings(lane, event, readings, count, hashes, sequence, reterr);
+    enum weir_outcome outcome = step_windows(lane, event->is_retraction ? WEIR_WINDOW_VOID : WEIR_WINDOW_ADD, event,
+                                             readings, count, hashes, sequence, reterr);
     if (outcome != WEIR_OUTCOME_COUNTED && outcome != WEIR_OUTCOME_UNPRICED)
         return outcome;
-    /* The bucket is of the highest time so far, this event's included: a resend of it is refused as too late before
-     * the bucket is forgotten. */
-    if (event->time > lane->state.high)
-        lane->state.high = event->time;
-    int64_t bucket = bucket_of(lane);
-    weir_check(weir_seen_add(lane->seen, hashes->id, hashes->content, (uint32_t)bucket) == WEIR_OK);
-    remember_id(lane, hashes->id, hashes->content, bucket);
-    if (event->time < lane->state.first_time)
-        lane->state.first_time = event->time;
-    if (event->time > lane->state.last_time)
-        lane->state.last_time = event->time;
-    return outcome;
+    remember(lane, event, hashes, event->is_retraction ? WEIR_ID_AHEAD : WEIR_ID_COUNTED);
+    return event->is_retraction ? WEIR_OUTCOME_RETRACTED : outcome;
 }
 
 static void pass(struct weir_lane *lane, int64_t sequence)
@@ -296,6 +410,9 @@ enum weir_outcome weir_lane_take(struct weir_lane *lane, const struct weir_event
         break;
     case WEIR_OUTCOME_UNMATCHED:
         lane->state.counts.unmatched++;
+        break;
+    case WEIR_OUTCOME_RETRACTED:
+        lane->state.counts.retracted++;
         break;
     case WEIR_OUTCOME_REJECTED:
         lane->state.counts.quarantined++;
@@ -446,8 +563,7 @@ static void seal_ids(struct weir_lane *lane, struct weir_sealed_cut *sealed)
 /* A bucket may go when the retention has passed its end; a window, when no event for it can be accepted any more. */
 static void forget(struct weir_lane *lane, struct weir_cut *cut)
 {
-    int64_t length = lane->settings.retention / ID_BUCKETS / WEIR_MINUTE;
-    int64_t bucket = (lane->state.watermark - lane->settings.retention) / WEIR_MINUTE - (length < 1 ? 1 : length);
+    int64_t bucket = ids_needed_from(lane);
 
     if (lane->settings.is_bounded || lane->settings.keeps_all)
         return;

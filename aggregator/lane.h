@@ -8,6 +8,13 @@
  * end at or before it are closed. An event older than watermark - lateness is too late: its id may be forgotten
  * already. An id is forgotten when watermark - retention has passed its bucket, and retention >= lateness, so an id is
  * always known for as long as a resend of its event can be accepted.
+ *
+ * Retraction. An event with the attribute `retraction` voids the event of its id and content, whichever of the two
+ * comes first. What the lane then holds is the same in both orders: windows as if the event had been counted and taken
+ * out again, the span of events with its time, the id void. Taking out is exact because the id's mark tells (by its
+ * effect) that the retraction reads as the event did when it was counted, and because a window is there for as long as
+ * an event of its time can be accepted. A void id stays known like a counted one: its record is written again, in the
+ * bucket of that moment, so that it outlives every resend of the event or of the retraction, which carry the same time.
  */
 #ifndef WEIR_AGGREGATOR_LANE_H
 #define WEIR_AGGREGATOR_LANE_H
@@ -36,8 +43,9 @@ enum weir_outcome {
     WEIR_OUTCOME_UNPRICED, /* counted, and at least one of its windows has no price */
     WEIR_OUTCOME_DUPLICATE,
     WEIR_OUTCOME_UNMATCHED,
-    WEIR_OUTCOME_REJECTED, /* to quarantine; why is in *reterr */
-    WEIR_OUTCOME_FULL,     /* windows_max or ids_max is reached: nothing changed, the lane cannot go on */
+    WEIR_OUTCOME_RETRACTED, /* a retraction was taken: its event counts no more, or will not when it comes */
+    WEIR_OUTCOME_REJECTED,  /* to quarantine; why is in *reterr */
+    WEIR_OUTCOME_FULL,      /* windows_max or ids_max is reached: nothing changed, the lane cannot go on */
 };
 
 struct weir_lane;
@@ -61,6 +69,7 @@ enum weir_status weir_lane_check_time(const struct weir_lane *lane, int64_t time
 struct weir_lane_hashes {
     uint64_t id;
     uint32_t content;
+    uint32_t effect;
     uint64_t series[WEIR_METERS_MAX];
 };
 void weir_lane_hash(const struct weir_lane *lane, const struct weir_event *event, const struct weir_reading *readings,
@@ -107,7 +116,7 @@ struct weir_sealed_cut *weir_sealed_cut_free(struct weir_sealed_cut *sealed); /*
 
 /* True when there is anything that the last sealed cut does not hold. */
 bool weir_lane_has_changes(const struct weir_lane *lane);
-/* Changed windows and new ids since the last seal: for sealing early when a cut would grow large. */
+/* Changed windows and new marks of ids since the last seal: for sealing early when a cut would grow large. */
 size_t weir_lane_unsealed(const struct weir_lane *lane);
 /* Copies what changed since the last seal; the next cut expects this one to be stored. Then forgets what is too old. */
 void weir_lane_seal(struct weir_lane *lane, struct weir_sealed_cut *sealed);

@@ -4,24 +4,31 @@
  * Numbers in names and in hashes are decimal text; times are ns since 1970, a span is "<start>:<end>".
  *
  *   weir:lanes                 set     names of all lanes ("<topic>:<partition>"), added before a lane's first take
- *   L lane                     hash    format       "2"; "1" becomes it when it is taken, another one is refused
+ *   L lane                     hash    format       "2"; "1" is read and becomes 2, another one is refused
  *                                      epoch        of the owner
  *                                      cut          number of the last cut in this epoch; 0 when it was taken
  *                                      next_offset, high, watermark, first_time, last_time, stamp,
- *                                      read, counted, duplicate, unmatched, quarantined     as in weir_lane_state
+ *                                      read, counted, duplicate, unmatched, retracted, quarantined
+ *                                                   as in weir_lane_state
  *                                      secret       32 bytes
  *                                      gaps         as common/model/gap.h writes them; empty: none
  *   L spans                    set     spans that have windows
  *   L working                  set     spans that have a list of work
- *   L logs                     hash    log name -> its length in bytes; names as in the two rows of logs below
- *   L windows:<start>:<end>    hash    series key (common/model/window.h) -> 41 bytes, little endian:
- *                                        0 u64 events | 8 i128 value * 10^12 | 24 i64 latest_time | 32 i64
- * latest_offset 40 u8 flags: 1 closed, all others 0 L work:<start>:<end>       hash    series key -> u64 token, little
- * endian; gone when empty L ids:<bucket>:<n>         string  log "ids:<bucket>": 12 bytes for each id (window_store.h)
+ *   L logs                     hash    log name -> its length in bytes; names as in the rows of logs below
+ *   L windows:<start>:<end>    hash    series key (common/model/window.h) -> 49 bytes, little endian:
+ *                                        0 u64 events | 8 i128 value * 10^12 | 24 i64 latest_time
+ *                                        32 i64 latest_offset | 40 u64 retracted | 48 u8 flags: 1 closed, others 0
+ *   L work:<start>:<end>       hash    series key -> u64 token, little endian; gone when empty
+ *   L seen:<bucket>:<n>        string  log "seen:<bucket>": 15 bytes for each id (window_store.h); of several records
+ *                                      of an id the last one holds
  *   L unique:<start>:<end>:<n> string  log "unique:<start>:<end>": records, little endian:
  *                                        u16 length | series key | u32 n | n * 16 bytes fingerprint
  * A log is a row of bytes cut into strings of 12 MiB (Redis ends at 512 MiB): byte b stands in string b / 12582912.
  * A record may lie across the cut.
+ *
+ * Format 1 had no retractions: no `retracted`, values of 41 bytes without it, and ids of 12 bytes (fingerprint,
+ * content) in logs "ids:<bucket>". A lane of it is taken as it is: what was written then is read for as long as it is
+ * there, and what is written is of format 2.
  *
  * Old windows go span by span: one that waits for its rater keeps its whole span until the first cut after it is
  * finished.
@@ -51,25 +58,37 @@
 
 #define STATE_FIELDS                                                                                                   \
     "epoch", "next_offset", "high", "watermark", "first_time", "last_time", "stamp", "read", "counted", "duplicate",   \
-        "unmatched", "quarantined", "secret", "gaps"
-enum { STATE_FIELD_COUNT = 14, STATE_TIMES = 6, STATE_COUNTS = 5 };
+        "unmatched", "retracted", "quarantined", "secret", "gaps"
+enum { STATE_FIELD_COUNT = 15, STATE_TIMES = 6, STATE_COUNTS = 6 };
 static const char *const state_field[STATE_FIELD_COUNT] = {STATE_FIELDS};
+
+/* Format 1 has no such field. */
+static bool is_new(const redisReply *reply, bool is_of_format_2)
+{
+    return is_of_format_2 && reply->type == REDIS_REPLY_NIL;
+}
 
 static bool read_state(redisReply *const *values, struct weir_lane_state *ret_state)
 {
-    struct weir_lane_state state = {0};
+    struct weir_lane_state state = {.stamp = -1};
     int64_t *times[STATE_TIMES] = {&state.next_offset, &state.high,      &state.watermark,
                                    &state.first_time,  &state.last_time, &state.stamp};
-    uint64_t *counts[STATE_COUNTS] = {&state.counts.read, &state.counts.counted, &state.counts.duplicate,
-                                      &state.counts.unmatched, &state.counts.quarantined};
+    uint64_t *counts[STATE_COUNTS] = {&state.counts.read,      &state.counts.counted,   &state.counts.duplicate,
+                                      &state.counts.unmatched, &state.counts.retracted, &state.counts.quarantined};
     bool fits = weir_redis_read_u64(values[0], &state.epoch);
     for (size_t i = 0; i < STATE_TIMES; i++)
-        fits = fits && weir_redis_read_i64(values[1 + i], times[i]);
+        fits =
+            fits && (is_new(values[1 + i], times[i] == &state.stamp) || weir_redis_read_i64(values[1 + i], times[i]));
+    values += 1 + STATE_TIMES;
     for (size_t i = 0; i < STATE_COUNTS; i++)
-        fits = fits && weir_redis_read_u64(values[1 + STATE_TIMES + i], counts[i]);
-    const redisReply *secret = values[1 + STATE_TIMES + STATE_COUNTS], *gaps = values[2 + STATE_TIMES + STATE_COUNTS];
+        fits =
+            fits
+            && (is_new(values[i], counts[i] == &state.counts.retracted) || weir_redis_read_u64(values[i], counts[i]));
+    const redisReply *secret = values[STATE_COUNTS], *gaps = values[1 + STATE_COUNTS];
+    struct weir_slice gaps_text =
+        gaps->type == REDIS_REPLY_STRING ? weir_slice_of(gaps->str, gaps->len) : weir_slice_of("", 0);
     if (!fits || secret->type != REDIS_REPLY_STRING || secret->len != WEIR_LANE_SECRET_BYTES
-        || gaps->type != REDIS_REPLY_STRING || !weir_gaps_parse(weir_slice_of(gaps->str, gaps->len), &state.gaps))
+        || (gaps->type != REDIS_REPLY_STRING && !is_new(gaps, true)) || !weir_gaps_parse(gaps_text, &state.gaps))
         return false;
     memcpy(state.secret, secret->str, WEIR_LANE_SECRET_BYTES);
     *ret_state = state;
@@ -432,7 +451,7 @@ static enum weir_status read_state_of(struct weir_redis_store *store, struct wei
     const redisReply *format = reply->element[0];
     if (format->type == REDIS_REPLY_NIL && reply->element[1]->type == REDIS_REPLY_NIL)
         *ret_state = (struct weir_lane_state){.next_offset = -1, .stamp = -1};
-    else if (format->type != REDIS_REPLY_STRING || strcmp(format->str, WEIR_REDIS_FORMAT) != 0)
+    else if (!weir_redis_is_format(format))
         status = weir_redis_other_format(store, lane, reterr);
     else if (!read_state(reply->element + 1, ret_state))
         status = weir_redis_corrupt(store, lane, "the lane hash", reterr);

@@ -183,7 +183,7 @@ static void put_log_length(struct weir_redis_store *store, struct weir_slice lan
 }
 
 #define STATE_TIMES(X) X(next_offset) X(high) X(watermark) X(first_time) X(last_time) X(stamp)
-#define STATE_COUNTS(X) X(read) X(counted) X(duplicate) X(unmatched) X(quarantined)
+#define STATE_COUNTS(X) X(read) X(counted) X(duplicate) X(unmatched) X(retracted) X(quarantined)
 
 void weir_redis_pack_state(struct weir_redis_command *command, const struct weir_lane_state *state)
 {
@@ -208,7 +208,7 @@ static void put_state(struct weir_redis_store *store, const struct weir_redis_la
     struct weir_redis_stream *stream = &store->transaction;
     struct key key = plain_key(cut->lane, "lane");
     bool has_gaps = cut->state.gaps.count > 0; /* it never gets fewer, and a lane begins with none */
-    begin(stream, "HSET", 1 + 2 * (12 + has_gaps));
+    begin(stream, "HSET", 1 + 2 * (13 + has_gaps));
     put_key(stream, &key);
     put_text(stream, "cut");
     put_text(stream, "%" PRIu64, lane->cut_number + 1);
@@ -465,7 +465,7 @@ static void encode_ids(struct weir_redis_store *store, const struct weir_redis_i
         char name[WEIR_REDIS_NAME_MAX];
         if (bucket->pending == 0)
             continue;
-        snprintf(name, sizeof(name), "ids:%" PRId64, bucket->bucket);
+        snprintf(name, sizeof(name), "seen:%" PRId64, bucket->bucket);
         probe_log(store, cut->lane, name, bytes);
         for (size_t i = 0; i < cut->ids_count; i++) {
             if (cut->ids[i].bucket != bucket->bucket)
@@ -477,20 +477,28 @@ static void encode_ids(struct weir_redis_store *store, const struct weir_redis_i
     }
 }
 
+static void drop_log(struct weir_redis_store *store, struct weir_slice lane, const char *what, int64_t bucket,
+                     uint64_t bytes)
+{
+    struct key logs = plain_key(lane, "logs");
+    char name[WEIR_REDIS_NAME_MAX];
+    snprintf(name, sizeof(name), "%s:%" PRId64, what, bucket);
+    for (uint64_t i = 0; i < segments_of(bytes); i++) {
+        struct key key = segment_key(lane, name, i);
+        begin(&store->transaction, "UNLINK", 1);
+        put_key(&store->transaction, &key);
+    }
+    put_member(store, "HDEL", &logs, name);
+}
+
 static void encode_id_forgetting(struct weir_redis_store *store, const struct weir_redis_index *index,
                                  const struct weir_cut *cut)
 {
-    struct key logs = plain_key(cut->lane, "logs");
     for (size_t b = 0; b < index->bucket_count && index->buckets[b].bucket < cut->forget_ids_below; b++) {
         const struct weir_redis_bucket *bucket = &index->buckets[b];
-        char name[WEIR_REDIS_NAME_MAX];
-        snprintf(name, sizeof(name), "ids:%" PRId64, bucket->bucket);
-        for (uint64_t i = 0; i < segments_of(bucket->bytes); i++) {
-            struct key key = segment_key(cut->lane, name, i);
-            begin(&store->transaction, "UNLINK", 1);
-            put_key(&store->transaction, &key);
-        }
-        put_member(store, "HDEL", &logs, name);
+        drop_log(store, cut->lane, "seen", bucket->bucket, bucket->bytes);
+        if (bucket->old_bytes)
+            drop_log(store, cut->lane, "ids", bucket->bucket, bucket->old_bytes);
     }
 }
 

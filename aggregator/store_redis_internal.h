@@ -15,16 +15,19 @@
 #include "aggregator/window_store.h"
 
 #define WEIR_REDIS_FORMAT "2"
+#define WEIR_REDIS_OLD_FORMAT "1" /* is read, and becomes 2 when the lane is taken; store_redis.c says how */
 
 enum {
     WEIR_REDIS_KEY_MAX = WEIR_LANE_NAME_MAX + 128,
     WEIR_REDIS_NAME_MAX = 64, /* a span ("<start>:<end>") or a log ("unique:<start>:<end>") with its NUL */
     WEIR_REDIS_VALUE_BYTES = WEIR_WINDOW_TOTAL_BYTES + 1, /* total | u8 flags */
+    WEIR_REDIS_OLD_VALUE_BYTES = 41,                      /* the same without total.retracted */
+    WEIR_REDIS_OLD_ID_BYTES = 12,                         /* an id without effect and state */
     WEIR_REDIS_CLOSED = 1,                                /* flag */
     WEIR_REDIS_TOKEN_BYTES = 8,
     WEIR_REDIS_CHUNK = 500,              /* windows in one HSET; finished items in one packed argument */
-    WEIR_REDIS_SEGMENT_BYTES = 12 << 20, /* a log's bytes in one string: 2^20 ids; Redis ends at 512 MiB */
-    WEIR_REDIS_RANGE_BYTES = 12 << 17,   /* read at a time, a divisor of the segment: 131,072 ids */
+    WEIR_REDIS_SEGMENT_BYTES = 12 << 20, /* a log's bytes in one string; Redis ends at 512 MiB */
+    WEIR_REDIS_RANGE_BYTES = 12 << 17,   /* read at a time, a divisor of the segment */
     WEIR_REDIS_SCAN_COUNT = 4096,        /* fields asked of one HSCAN */
     WEIR_REDIS_PIPELINE = 32,            /* commands sent ahead of their answers */
     WEIR_REDIS_CUT_BYTES_MAX =
@@ -54,7 +57,8 @@ struct weir_redis_span {
 struct weir_redis_bucket {
     int64_t bucket;
     uint64_t bytes;
-    uint64_t pending; /* bytes that the cut under way adds */
+    uint64_t old_bytes; /* of its log in the old format: read and forgotten, never written */
+    uint64_t pending;   /* bytes that the cut under way adds */
 };
 
 /* What Redis holds of a lane, by name and length: exact while one owner writes, so that each cut can name its keys. */
@@ -204,6 +208,7 @@ void weir_redis_settle_cut(struct weir_redis_index *index, const struct weir_cut
 void weir_redis_pack_state(struct weir_redis_command *command, const struct weir_lane_state *state);
 
 /* 3. Reading. */
+bool weir_redis_is_format(const redisReply *format); /* one that can be read */
 bool weir_redis_read_i64(const redisReply *reply, int64_t *ret_value);
 bool weir_redis_read_u64(const redisReply *reply, uint64_t *ret_value);
 bool weir_redis_read_span(const redisReply *reply, struct weir_redis_span *ret_span);

@@ -51,12 +51,23 @@ bool weir_redis_read_span(const redisReply *reply, struct weir_redis_span *ret_s
 
 bool weir_redis_read_value(const redisReply *reply, struct weir_window_total *ret_total, bool *ret_closed)
 {
-    if (reply->type != REDIS_REPLY_STRING || reply->len != WEIR_REDIS_VALUE_BYTES
-        || ((unsigned char)reply->str[WEIR_WINDOW_TOTAL_BYTES] & ~WEIR_REDIS_CLOSED))
+    unsigned char total[WEIR_WINDOW_TOTAL_BYTES] = {0};
+    if (reply->type != REDIS_REPLY_STRING
+        || (reply->len != WEIR_REDIS_VALUE_BYTES && reply->len != WEIR_REDIS_OLD_VALUE_BYTES))
         return false;
-    *ret_total = weir_window_total_load((const unsigned char *)reply->str);
-    *ret_closed = reply->str[WEIR_WINDOW_TOTAL_BYTES] == WEIR_REDIS_CLOSED;
+    unsigned char flags = (unsigned char)reply->str[reply->len - 1];
+    if (flags & ~WEIR_REDIS_CLOSED)
+        return false;
+    memcpy(total, reply->str, reply->len - 1);
+    *ret_total = weir_window_total_load(total);
+    *ret_closed = flags == WEIR_REDIS_CLOSED;
     return true;
+}
+
+bool weir_redis_is_format(const redisReply *format)
+{
+    return format->type == REDIS_REPLY_STRING
+           && (strcmp(format->str, WEIR_REDIS_FORMAT) == 0 || strcmp(format->str, WEIR_REDIS_OLD_FORMAT) == 0);
 }
 
 /* 2. The index. */
@@ -74,9 +85,12 @@ static bool add_log(struct weir_redis_index *index, const redisReply *name, uint
     }
     int64_t bucket;
     int read = 0;
-    if (sscanf(name->str, "ids:%" SCNd64 "%n", &bucket, &read) != 1 || name->str[read] || bytes % WEIR_ID_BYTES)
+    bool is_old = sscanf(name->str, "ids:%" SCNd64 "%n", &bucket, &read) == 1;
+    if ((!is_old && sscanf(name->str, "seen:%" SCNd64 "%n", &bucket, &read) != 1) || name->str[read]
+        || bytes % (is_old ? WEIR_REDIS_OLD_ID_BYTES : WEIR_ID_BYTES))
         return false;
-    weir_redis_bucket_get(index, bucket)->bytes = bytes;
+    struct weir_redis_bucket *known = weir_redis_bucket_get(index, bucket);
+    *(is_old ? &known->old_bytes : &known->bytes) = bytes;
     return true;
 }
 
@@ -164,7 +178,7 @@ static enum weir_status read_log(struct weir_redis_store *store, struct weir_sli
             take(context, reply->str, expected);
         freeReplyObject(reply);
         if (!fits)
-            return weir_redis_corrupt(store, lane, "a log (ids: or unique:) shorter than recorded", reterr);
+            return weir_redis_corrupt(store, lane, "a log (seen: or unique:) shorter than recorded", reterr);
         got += expected;
     }
     return WEIR_OK;
@@ -178,27 +192,70 @@ static void take_to_buffer(void *context, const char *data, size_t length)
 struct ids_sink {
     const struct weir_lane_loader *loader;
     int64_t bucket;
+    struct weir_redis_buffer *converted; /* ids of the old format in the present one */
+    size_t record;                       /* bytes of one as they are stored */
+    char part[WEIR_ID_BYTES];            /* the front of one that lies across two ranges */
+    size_t part_length;
 };
+
+/* Whole records, as the loader takes them. */
+static void hand_over_ids(const struct ids_sink *sink, const char *records, size_t length)
+{
+    if (sink->record == WEIR_REDIS_OLD_ID_BYTES) {
+        sink->converted->length = 0;
+        for (size_t at = 0; at < length; at += WEIR_REDIS_OLD_ID_BYTES) {
+            struct weir_id_mark mark = {.state = WEIR_ID_COUNTED_UNKNOWN};
+            uint64_t id;
+            char bytes[WEIR_ID_BYTES];
+            memcpy(&id, records + at, 8);
+            memcpy(&mark.content, records + at + 8, 4);
+            weir_id_store(id, &mark, bytes);
+            weir_redis_put(sink->converted, bytes, WEIR_ID_BYTES);
+        }
+        records = sink->converted->data;
+        length = sink->converted->length;
+    }
+    if (length)
+        sink->loader->ids(sink->loader->context, sink->bucket, weir_slice_of(records, length));
+}
 
 static void take_ids(void *context, const char *data, size_t length)
 {
-    const struct ids_sink *sink = context;
-    sink->loader->ids(sink->loader->context, sink->bucket, weir_slice_of(data, length));
+    struct ids_sink *sink = context;
+    if (sink->part_length) {
+        size_t rest = sink->record - sink->part_length;
+        rest = length < rest ? length : rest;
+        memcpy(sink->part + sink->part_length, data, rest);
+        sink->part_length += rest;
+        data += rest;
+        length -= rest;
+        if (sink->part_length < sink->record)
+            return;
+        hand_over_ids(sink, sink->part, sink->record);
+    }
+    size_t whole = length - length % sink->record;
+    hand_over_ids(sink, data, whole);
+    sink->part_length = length - whole;
+    memcpy(sink->part, data + whole, sink->part_length);
 }
 
 static enum weir_status load_ids(struct weir_redis_store *store, struct weir_slice lane,
                                  const struct weir_redis_index *index, const struct weir_lane_loader *loader,
                                  struct weir_error *reterr)
 {
-    for (size_t b = 0; b < index->bucket_count; b++) {
-        struct ids_sink sink = {loader, index->buckets[b].bucket};
+    enum weir_status status = WEIR_OK;
+    for (size_t i = 0; i < 2 * index->bucket_count && status == WEIR_OK; i++) {
+        const struct weir_redis_bucket *bucket = &index->buckets[i / 2];
+        bool is_old = i % 2 == 0; /* first: of two records of an id the later one holds */
+        struct ids_sink sink = {.loader = loader,
+                                .bucket = bucket->bucket,
+                                .converted = &store->gather,
+                                .record = is_old ? WEIR_REDIS_OLD_ID_BYTES : WEIR_ID_BYTES};
         char name[WEIR_REDIS_NAME_MAX];
-        snprintf(name, sizeof(name), "ids:%" PRId64, sink.bucket);
-        enum weir_status status = read_log(store, lane, name, index->buckets[b].bytes, take_ids, &sink, reterr);
-        if (status != WEIR_OK)
-            return status;
+        snprintf(name, sizeof(name), "%s:%" PRId64, is_old ? "ids" : "seen", sink.bucket);
+        status = read_log(store, lane, name, is_old ? bucket->old_bytes : bucket->bytes, take_ids, &sink, reterr);
     }
-    return WEIR_OK;
+    return status;
 }
 
 /* 4. A span's unique fingerprints, by series. */

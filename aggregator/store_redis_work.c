@@ -52,8 +52,7 @@ static enum weir_status read_working(struct weir_redis_store *store, struct weir
     enum weir_status status = weir_redis_receive(store, &reply, reterr);
     if (status != WEIR_OK)
         return status;
-    bool fits = reply->type == REDIS_REPLY_NIL
-                || (reply->type == REDIS_REPLY_STRING && strcmp(reply->str, WEIR_REDIS_FORMAT) == 0);
+    bool fits = reply->type == REDIS_REPLY_NIL || weir_redis_is_format(reply);
     freeReplyObject(reply);
     if (!fits)
         return weir_redis_other_format(store, lane, reterr);

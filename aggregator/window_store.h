@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "common/model/gap.h"
 #include "common/model/window.h"
@@ -19,18 +20,57 @@
 #include "common/status.h"
 
 enum {
-    WEIR_ID_BYTES = 12, /* 8 bytes fingerprint of (source, id) | 4 bytes of the content's, as the lane made them */
+    WEIR_ID_BYTES = 15, /* 8 bytes fingerprint of (source, id) | 4 bytes of the content's | 3 bytes effect and state */
+    WEIR_EFFECT_BITS = 22,
     WEIR_LANE_SECRET_BYTES = 32, /* keys the lane's fingerprints; made once, by the first owner */
     WEIR_LANE_NAME_MAX = 249 + 1 + 10,
 };
 
+/* What a lane remembers of an id. Of several records of one id the last holds. */
+enum weir_id_state {
+    WEIR_ID_COUNTED,
+    WEIR_ID_VOID,            /* was counted, and taken out again */
+    WEIR_ID_AHEAD,           /* void, and was never counted: its retraction came first */
+    WEIR_ID_COUNTED_UNKNOWN, /* counted by a weir that did not keep the effect: cannot be taken out again */
+};
+
+struct weir_id_mark {
+    uint32_t content; /* fingerprint of type, subject and data */
+    uint32_t effect;  /* WEIR_EFFECT_BITS of a fingerprint of what was counted: time, windows, values */
+    enum weir_id_state state;
+};
+
+/* Little endian; the last three bytes are effect | state << WEIR_EFFECT_BITS. */
+static inline void weir_id_store(uint64_t id, const struct weir_id_mark *mark, char bytes[WEIR_ID_BYTES])
+{
+    uint32_t last = mark->effect | (uint32_t)mark->state << WEIR_EFFECT_BITS;
+
+    memcpy(bytes, &id, 8);
+    memcpy(bytes + 8, &mark->content, 4);
+    memcpy(bytes + 12, &last, 3);
+}
+
+static inline uint64_t weir_id_load(const char bytes[WEIR_ID_BYTES], struct weir_id_mark *ret_mark)
+{
+    uint64_t id;
+    uint32_t last = 0;
+
+    memcpy(&id, bytes, 8);
+    memcpy(&ret_mark->content, bytes + 8, 4);
+    memcpy(&last, bytes + 12, 3);
+    ret_mark->effect = last & ((UINT32_C(1) << WEIR_EFFECT_BITS) - 1);
+    ret_mark->state = (enum weir_id_state)(last >> WEIR_EFFECT_BITS);
+    return id;
+}
+
 /* Events by what became of them, since the lane began. read = all the others added up except unpriced, which the rater
- * knows. */
+ * knows. counted is never lowered: `retracted` says how many retractions were taken. */
 struct weir_lane_counts {
     uint64_t read;
     uint64_t counted;
     uint64_t duplicate;
     uint64_t unmatched;
+    uint64_t retracted;
     uint64_t quarantined;
 };
 
@@ -56,7 +96,7 @@ struct weir_cut_window {
     struct weir_slice unique;  /* `unique` meters: fingerprints (WEIR_UNIQUE_BYTES each) new since the last cut */
 };
 
-/* Ids counted since the last cut, by bucket (lane.h says what a bucket is). */
+/* Ids counted or voided since the last cut, by bucket (lane.h says what a bucket is). */
 struct weir_cut_ids {
     int64_t bucket;
     struct weir_slice ids; /* WEIR_ID_BYTES each */

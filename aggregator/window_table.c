@@ -49,6 +49,7 @@ struct index {
 
 struct weir_window_table {
     const struct weir_catalog *catalog;
+    uint64_t *meters; /* by index: what stands for the meter in hashes */
     struct weir_unpriced_check check;
     struct weir_hash_key secret;
     uint64_t limit;
@@ -140,6 +141,21 @@ static uint64_t hash_of_window(const void *of, uint32_t position)
 }
 
 /* 2. series ------------------------------------------------------------------------------------------------------- */
+
+/* Everything of the meter by which the same event would be counted otherwise, beside what is read from the event. */
+static uint64_t hash_meter(const struct weir_meter *meter)
+{
+    const char *aggregation = weir_aggregation_name[meter->aggregation];
+    const char *length = weir_window_length_name[meter->window];
+    uint64_t hash = weir_hash64(meter->key.data, meter->key.length, 1);
+
+    hash = weir_hash64(aggregation, strlen(aggregation), hash);
+    hash = weir_hash64(length, strlen(length), hash);
+    for (uint32_t i = 0; i < meter->group_count; i++)
+        hash = weir_hash64(meter->groups[i].name.data, meter->groups[i].name.length, hash);
+    return hash;
+}
+
 struct weir_window_table *weir_window_table_new(const struct weir_catalog *catalog, uint64_t limit, bool closes_at_once,
                                                 const struct weir_unpriced_check *check)
 {
@@ -147,6 +163,9 @@ struct weir_window_table *weir_window_table_new(const struct weir_catalog *catal
 
     weir_check(limit >= 1 && limit < UINT32_MAX);
     table->catalog = catalog;
+    table->meters = weir_new_array(catalog->meter_count + 1, sizeof *table->meters);
+    for (uint32_t i = 0; i < catalog->meter_count; i++)
+        table->meters[i] = hash_meter(&catalog->meters[i]);
     table->limit = limit;
     table->closes_at_once = closes_at_once;
     if (check)
@@ -171,6 +190,7 @@ struct weir_window_table *weir_window_table_free(struct weir_window_table *table
     free(table->windows);
     free(table->groups);
     free(table->changed);
+    free(table->meters);
     free(table);
     return NULL;
 }
@@ -224,8 +244,8 @@ static uint32_t add_series(struct weir_window_table *table, uint64_t hash, uint3
     return position;
 }
 
-/* The hash of a series: the customer's, mixed with meter and texts. */
-static uint64_t hash_series(uint64_t customer_hash, uint32_t meter, const struct weir_slice texts[], uint32_t count)
+/* The hash of a series: the customer's, mixed with meter (by hash_meter; 0: gone from the catalog) and texts. */
+static uint64_t hash_series(uint64_t customer_hash, uint64_t meter, const struct weir_slice texts[], uint32_t count)
 {
     uint64_t hash = (customer_hash + meter) * UINT64_C(0xD6E8FEB86659FD93);
 
@@ -238,7 +258,7 @@ static uint64_t hash_series(uint64_t customer_hash, uint32_t meter, const struct
 uint64_t weir_window_table_hash(const struct weir_window_table *table, const struct weir_reading *reading,
                                 uint64_t customer_hash)
 {
-    return hash_series(customer_hash, reading->meter, reading->dimensions,
+    return hash_series(customer_hash, table->meters[reading->meter], reading->dimensions,
                        table->catalog->meters[reading->meter].group_count);
 }
 
@@ -415,6 +435,19 @@ static void mark_changed(struct weir_window_table *table, uint32_t position)
 
 /* 4. an event -------------------------------------------------------------------------------------------------------
  */
+
+/* Only what adds up can be taken out of a running total; lanes refuse the rest before it comes here. */
+static bool take_out_reading(const struct weir_meter *meter, const struct weir_reading *reading,
+                             struct weir_window_total *total)
+{
+    total->events--;
+    total->retracted++;
+    if (meter->aggregation == WEIR_AGGREGATION_COUNT)
+        return true;
+    weir_check(meter->aggregation == WEIR_AGGREGATION_SUM || meter->aggregation == WEIR_AGGREGATION_AVG);
+    return weir_decimal_subtract(total->value, reading->value, &total->value);
+}
+
 static bool add_reading(const struct weir_meter *meter, const struct weir_reading *reading, int64_t time,
                         int64_t offset, struct weir_window_change *change)
 {
@@ -451,47 +484,65 @@ static bool add_reading(const struct weir_meter *meter, const struct weir_readin
     return false;
 }
 
-enum weir_status weir_window_table_prepare(struct weir_window_table *table, const struct weir_reading *reading,
-                                           struct weir_slice customer, uint64_t hash, int64_t time, int64_t offset,
-                                           struct weir_window_change *ret_change)
+/* The window of the series that holds the time; NONE: not there (and not to be made), or the limit is reached. */
+static uint32_t find_window(struct weir_window_table *table, enum weir_window_length length, uint32_t series,
+                            int64_t time, bool is_made)
+{
+    uint32_t position = table->series[series].latest;
+    int64_t start, end;
+
+    if (position != NONE && time >= table->windows[position].start && time < window_end(&table->windows[position]))
+        return position;
+    weir_window_of(length, time, &start, &end);
+    position = look_window(table, series, start);
+    if (position == NONE && is_made)
+        position = add_window(table, series, start, end);
+    if (position != NONE)
+        table->series[series].latest = position;
+    else if (table->series[series].window_count == 0)
+        remove_series(table, series);
+    return position;
+}
+
+enum weir_prepared weir_window_table_prepare(struct weir_window_table *table, enum weir_window_step step,
+                                             const struct weir_reading *reading, struct weir_slice customer,
+                                             uint64_t hash, int64_t time, int64_t offset,
+                                             struct weir_window_change *ret_change)
 {
     const struct weir_meter *meter = &table->catalog->meters[reading->meter];
     uint32_t series = find_series(table, reading, customer, hash);
-    uint32_t position = table->series[series].latest;
-    struct weir_window_change change = {0};
+    uint32_t position = find_window(table, meter->window, series, time, step != WEIR_WINDOW_UNDO);
+    struct weir_window_change change = {.window = position};
 
-    if (position == NONE || time < table->windows[position].start || time >= window_end(&table->windows[position])) {
-        int64_t start, end;
-        weir_window_of(meter->window, time, &start, &end);
-        position = look_window(table, series, start);
-        if (position == NONE)
-            position = add_window(table, series, start, end);
-        if (position == NONE) {
-            if (table->series[series].window_count == 0)
-                remove_series(table, series);
-            return WEIR_AGAIN;
-        }
-        table->series[series].latest = position;
-    }
+    if (position == NONE)
+        return step == WEIR_WINDOW_UNDO ? WEIR_PREPARED_ABSENT : WEIR_PREPARED_FULL;
     struct window *window = &table->windows[position];
-    change.window = position;
     change.is_unpriced = window->flags & IS_UNPRICED;
     change.after = window->total;
-    if (meter->aggregation == WEIR_AGGREGATION_UNIQUE) {
-        change.unique = weir_fingerprint128(&table->secret, reading->unique_text);
-        change.is_new_unique = !window->unique || !weir_unique_set_has(window->unique, change.unique);
+    if (step == WEIR_WINDOW_VOID) {
+        change.after.retracted++;
+    } else if (step == WEIR_WINDOW_UNDO) {
+        if (window->total.events == 0)
+            return WEIR_PREPARED_ABSENT;
+        if (!take_out_reading(meter, reading, &change.after))
+            return WEIR_PREPARED_OVERFLOW;
+    } else {
+        if (meter->aggregation == WEIR_AGGREGATION_UNIQUE) {
+            change.unique = weir_fingerprint128(&table->secret, reading->unique_text);
+            change.is_new_unique = !window->unique || !weir_unique_set_has(window->unique, change.unique);
+        }
+        if (!add_reading(meter, reading, time, offset, &change))
+            return WEIR_PREPARED_OVERFLOW;
     }
-    if (!add_reading(meter, reading, time, offset, &change))
-        return WEIR_REJECT;
     *ret_change = change;
-    return WEIR_OK;
+    return WEIR_PREPARED;
 }
 
 void weir_window_table_apply(struct weir_window_table *table, const struct weir_window_change *change)
 {
     struct window *window = &table->windows[change->window];
 
-    weir_check(change->after.events == window->total.events + 1);
+    weir_check(weir_window_total_changes(&change->after) > weir_window_total_changes(&window->total));
     window->total = change->after;
     if (change->is_new_unique) {
         if (!window->unique)
@@ -521,8 +572,8 @@ enum weir_status weir_window_table_restore(struct weir_window_table *table, cons
     }
     /* A meter that is gone from the catalog gets no more events, but its windows still close and are rated. */
     uint32_t index = is_known ? meter->index : UINT32_MAX;
-    uint64_t hash =
-        hash_series(weir_hash64(parsed.customer.data, parsed.customer.length, 0), index, texts, parsed.dimension_count);
+    uint64_t hash = hash_series(weir_hash64(parsed.customer.data, parsed.customer.length, 0),
+                                is_known ? table->meters[index] : 0, texts, parsed.dimension_count);
     uint32_t series = NONE;
     for (uint32_t at = (uint32_t)hash & table->series_index.mask; table->series_index.slots[at].position != NONE;
          at = (at + 1) & table->series_index.mask) {

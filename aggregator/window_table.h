@@ -14,6 +14,13 @@
 
 struct weir_window_table;
 
+/* What an event does to its windows. */
+enum weir_window_step {
+    WEIR_WINDOW_ADD,
+    WEIR_WINDOW_UNDO, /* takes out what ADD put in; count, sum and avg only */
+    WEIR_WINDOW_VOID, /* ADD and UNDO at once: the event is void before it comes */
+};
+
 /* One place where an event adds up: what find returned, and what the window would be after the event. */
 struct weir_window_change {
     uint32_t window;
@@ -37,19 +44,28 @@ struct weir_window_table *weir_window_table_free(struct weir_window_table *table
 /* Keys the fingerprints of unique texts; before the first event or restored window. */
 void weir_window_table_set_secret(struct weir_window_table *table, const unsigned char secret[WEIR_LANE_SECRET_BYTES]);
 
-/* The series' hash; customer_hash is weir_hash64 of the customer with seed 0. */
+/* The series' hash; customer_hash is weir_hash64 of the customer with seed 0. The same in every process for as long as
+ * the meter is the same: it goes into the effect of an id. */
 uint64_t weir_window_table_hash(const struct weir_window_table *table, const struct weir_reading *reading,
                                 uint64_t customer_hash);
 /* Fetches what prepare will touch, one dependent step a stage (0, 1, 2), so that a group of events waits for memory
  * together. */
 void weir_window_table_prefetch(const struct weir_window_table *table, uint64_t series_hash, int stage);
 
-/* Finds or makes the window and works out its total after the reading, changing nothing that counts. WEIR_AGAIN: the
- * limit is reached. WEIR_REJECT: the total does not fit. Several changes of one event (its meters differ, so their
- * windows do) are prepared first and applied together, so that an event counts whole or not at all. */
-enum weir_status weir_window_table_prepare(struct weir_window_table *table, const struct weir_reading *reading,
-                                           struct weir_slice customer, uint64_t series_hash, int64_t time,
-                                           int64_t offset, struct weir_window_change *ret_change);
+enum weir_prepared {
+    WEIR_PREPARED,
+    WEIR_PREPARED_FULL,     /* the limit is reached */
+    WEIR_PREPARED_OVERFLOW, /* the total does not fit */
+    WEIR_PREPARED_ABSENT,   /* UNDO: no event is there to be taken out */
+};
+
+/* Finds or makes the window (UNDO only finds it) and works out its total after the reading, changing nothing that
+ * counts. Several changes of one event (its meters differ, so their windows do) are prepared first and applied
+ * together, so that an event counts whole or not at all. */
+enum weir_prepared weir_window_table_prepare(struct weir_window_table *table, enum weir_window_step step,
+                                             const struct weir_reading *reading, struct weir_slice customer,
+                                             uint64_t series_hash, int64_t time, int64_t offset,
+                                             struct weir_window_change *ret_change);
 void weir_window_table_apply(struct weir_window_table *table, const struct weir_window_change *change);
 
 /* Puts a stored window back (a lane is taken). */

@@ -164,7 +164,7 @@ static void rate_customer(struct weir_state *state, int batch, int customer_numb
             weir_state_window(state, weir_slice_of(key, weir_series_write(&series, key)), start, start + WEIR_HOUR);
         struct weir_rated_lane *lane = weir_rated_window_lane(state, window, weir_slice_text("events:3"));
         int number = customer_number * SPLITS + i + batch;
-        lane->total = (struct weir_window_total){17, weir_decimal_of(1 + number % 5000), 0, 0};
+        lane->total = (struct weir_window_total){.events = 17, .value = weir_decimal_of(1 + number % 5000)};
         lane->revision = 1;
         lane->is_dirty = window->entry.is_dirty = true;
         window->contract = price->contract;

@@ -43,9 +43,11 @@ static int64_t watermark_seconds(void *context)
 
 static void add_metrics(struct weir_metrics *metrics, struct weir_worker_gauges *gauges)
 {
-    static const char *const outcomes[WEIR_OUTCOME_FULL] = {"outcome=\"counted\"", "outcome=\"unpriced\"",
-                                                            "outcome=\"duplicate\"", "outcome=\"unmatched\"",
-                                                            "outcome=\"quarantined\""};
+    static const char *const outcomes[WEIR_OUTCOME_FULL] = {
+        [WEIR_OUTCOME_COUNTED] = "outcome=\"counted\"",      [WEIR_OUTCOME_DUPLICATE] = "outcome=\"duplicate\"",
+        [WEIR_OUTCOME_UNMATCHED] = "outcome=\"unmatched\"",  [WEIR_OUTCOME_RETRACTED] = "outcome=\"retracted\"",
+        [WEIR_OUTCOME_REJECTED] = "outcome=\"quarantined\"",
+    };
     static char reasons[WEIR_REASON_COUNT][48];
 
     for (int i = 0; i < WEIR_OUTCOME_FULL; i++)
@@ -124,9 +126,10 @@ static void report(const struct ingest *ingest, int64_t took)
         read += outcomes[i] = atomic_load_explicit(&gauges->outcomes[i], memory_order_relaxed);
     weir_log_plain(WEIR_LOG_INFO,
                    "read=%" PRIu64 " counted=%" PRIu64 " duplicate=%" PRIu64 " unmatched=%" PRIu64
-                   " quarantined=%" PRIu64 " seconds=%" PRIu64 ".%03" PRIu64 " events_per_second=%" PRIu64,
+                   " retracted=%" PRIu64 " quarantined=%" PRIu64 " seconds=%" PRIu64 ".%03" PRIu64 " events_per_second=%" PRIu64,
                    read, outcomes[WEIR_OUTCOME_COUNTED] + outcomes[WEIR_OUTCOME_UNPRICED],
-                   outcomes[WEIR_OUTCOME_DUPLICATE], outcomes[WEIR_OUTCOME_UNMATCHED], outcomes[WEIR_OUTCOME_REJECTED],
+                   outcomes[WEIR_OUTCOME_DUPLICATE], outcomes[WEIR_OUTCOME_UNMATCHED],
+                   outcomes[WEIR_OUTCOME_RETRACTED], outcomes[WEIR_OUTCOME_REJECTED],
                    milliseconds / 1000, milliseconds % 1000, read * 1000 / (milliseconds ? milliseconds : 1));
 }
 

@@ -101,7 +101,7 @@ static struct weir_horizon horizon_of(const struct rating *rating)
         is_any = is_any || has_time;
         if (has_time && state->watermark < horizon.ended)
             horizon.ended = state->watermark;
-        if (state->counts.counted == 0)
+        if (state->counts.counted + state->counts.retracted == 0)
             continue;
         if (state->first_time < horizon.first_time)
             horizon.first_time = state->first_time;

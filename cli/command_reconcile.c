@@ -33,7 +33,8 @@ static void compare_offsets(struct weir_reconcile *reconcile, const struct weir_
     const struct weir_lane_counts *counts = &lane->state.counts;
     long long next = lane->state.next_offset;
 
-    if (counts->read != counts->counted + counts->duplicate + counts->unmatched + counts->quarantined)
+    if (counts->read
+        != counts->counted + counts->duplicate + counts->unmatched + counts->retracted + counts->quarantined)
         weir_reconcile_tell(reconcile, WEIR_DIFFERENCE_COUNTS, false, NULL,
                             "lane %s: %" PRIu64 " events read are not what became of them added up", name,
                             counts->read);

@@ -47,13 +47,7 @@ bool weir_reconcile_is_damaged(const struct weir_reconcile *reconcile, struct we
 static bool same_total(const struct weir_window_total *a, const struct weir_window_total *b)
 {
     return a->events == b->events && weir_decimal_compare(a->value, b->value) == 0 && a->latest_time == b->latest_time
-           && a->latest_offset == b->latest_offset;
-}
-
-/* Which of two totals of one window in one lane is the later one: a window's history is one of changes. */
-static uint64_t changes(const struct weir_window_total *total)
-{
-    return total->events;
+           && a->latest_offset == b->latest_offset && a->retracted == b->retracted;
 }
 
 /* before: the snapshot; now: looked at after Redis was. */
@@ -62,13 +56,14 @@ static enum weir_difference kind_of(const struct weir_window_total *found, const
 {
     if (now->revision && same_total(found, &now->total))
         return WEIR_DIFFERENCE_COUNT;
-    if (before->revision && changes(found) < changes(&before->total))
+    if (before->revision && weir_window_total_changes(found) < weir_window_total_changes(&before->total))
         return WEIR_DIFFERENCE_OLDER;
     if (!now->revision)
         return WEIR_DIFFERENCE_UNRATED;
-    if (changes(found) > changes(&now->total))
+    if (weir_window_total_changes(found) > weir_window_total_changes(&now->total))
         return WEIR_DIFFERENCE_NEWER;
-    return changes(found) == changes(&now->total) ? WEIR_DIFFERENCE_CONFLICTING : WEIR_DIFFERENCE_COUNT;
+    return weir_window_total_changes(found) == weir_window_total_changes(&now->total) ? WEIR_DIFFERENCE_CONFLICTING
+                                                                                      : WEIR_DIFFERENCE_COUNT;
 }
 
 static struct weir_reconcile_span *span_of(struct weir_reconcile_lane *lane, int64_t end)
@@ -252,7 +247,8 @@ static enum weir_status repair(struct weir_reconcile *reconcile, struct weir_err
         size_t at = reconcile->work_items[i];
         const struct weir_audited_share *share = &reconcile->shares[at];
         reconcile->items[at].is_repaired =
-            share->revision && changes(&share->total) >= changes(&reconcile->windows[at].total);
+            share->revision
+            && weir_window_total_changes(&share->total) >= weir_window_total_changes(&reconcile->windows[at].total);
     }
     return status == WEIR_OK ? explain_holds(reconcile, count, reterr) : status;
 }

@@ -158,6 +158,28 @@ static inline enum weir_status take_time(const struct weir_decoder *decoder, int
         shown);
 }
 
+/* An extension of ours: a Boolean, which in binary mode is a text. null is how JSON writes an attribute that is not
+ * there. */
+static inline enum weir_status take_retraction(const struct weir_decoder *decoder, bool *ret_is_retraction,
+                                               struct weir_rejection *reterr)
+{
+    const struct weir_json_value *value = attribute(decoder, WEIR_ATTRIBUTE_RETRACTION);
+    enum weir_value_kind kind = value->value.kind;
+
+    *ret_is_retraction = false;
+    if (__builtin_expect(kind == WEIR_VALUE_MISSING, 1))
+        return WEIR_OK;
+    bool is_text = kind == WEIR_VALUE_STRING;
+    *ret_is_retraction =
+        kind == WEIR_VALUE_TRUE || (is_text && weir_slice_equal(value->value.text, weir_slice_text("true")));
+    if (*ret_is_retraction || kind == WEIR_VALUE_FALSE || kind == WEIR_VALUE_NULL
+        || (is_text && weir_slice_equal(value->value.text, weir_slice_text("false"))))
+        return WEIR_OK;
+    return weir_decode_reject(reterr, WEIR_REASON_WRONG_TYPE, "retraction",
+                              "the attribute retraction is %s; it must be true or false",
+                              is_text ? "another text" : kind_name(kind));
+}
+
 static inline enum weir_status take_attributes(const struct weir_decoder *decoder, struct weir_event *event,
                                                struct weir_rejection *reterr)
 {
@@ -173,6 +195,8 @@ static inline enum weir_status take_attributes(const struct weir_decoder *decode
         status = take_identifier(decoder, WEIR_ATTRIBUTE_SUBJECT, &event->subject, reterr);
     if (status == WEIR_OK)
         status = take_time(decoder, &event->time, reterr);
+    if (status == WEIR_OK)
+        status = take_retraction(decoder, &event->is_retraction, reterr);
     return status;
 }
 

@@ -5,8 +5,8 @@
  * simdjson finds the tokens (json_index.h); the walk over them, the numbers and the fields are here.
  *
  * Of several faults one is named, the same every time: size; then encoding and grammar (json_walk.h says in which
- * order); then the attributes specversion, id, source, type, subject, time, in this order. Attributes that weir does
- * not read may be any JSON. Bytes in a detail are counted from 1.
+ * order); then the attributes specversion, id, source, type, subject, time, retraction, in this order. Attributes that
+ * weir does not read may be any JSON. Bytes in a detail are counted from 1.
  *
  * A decoder belongs to one thread. What it returns points into the message or into the decoder's scratch (unescaped
  * strings) and lives until the decoder's next call.

@@ -5,7 +5,7 @@
 #include "ingest/decode.h"
 #include "ingest/json_walk.h"
 
-/* The attributes that decoding itself reads. The first six are required, and judged in this order. */
+/* The attributes that decoding itself reads. The first six are required; the first seven are judged in this order. */
 #define WEIR_ATTRIBUTES(X)                                                                                             \
     X(SPECVERSION, specversion)                                                                                        \
     X(ID, id)                                                                                                          \
@@ -13,6 +13,7 @@
     X(TYPE, type)                                                                                                      \
     X(SUBJECT, subject)                                                                                                \
     X(TIME, time)                                                                                                      \
+    X(RETRACTION, retraction)                                                                                          \
     X(DATA, data)                                                                                                      \
     X(DATA_BASE64, data_base64)
 enum weir_attribute {

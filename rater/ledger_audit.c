@@ -128,7 +128,7 @@ static enum weir_status stream(struct weir_ledger_audit *audit, const char *decl
 /* 2. windows
  * -------------------------------------------------------------------------------------------------------------- */
 static const char shares_sql[] =
-    "SELECT k.n, w.events, w.value, w.latest_time, w.latest_offset, w.revision"
+    "SELECT k.n, w.events, w.value, w.latest_time, w.latest_offset, w.revision, w.retracted"
     " FROM unnest($1::text[], $2::timestamptz[], $3::uuid[]) WITH ORDINALITY AS k(customer, start, series, n)"
     " JOIN weir.rated_windows AS w ON w.customer = k.customer AND w.window_start = k.start AND w.series = k.series"
     " WHERE w.lane = $4::text";
@@ -139,7 +139,8 @@ static bool take_share(struct row row, size_t count, struct weir_audited_share *
     struct weir_audited_share share = {
         .total = {.events = (uint64_t)int8_at(row, 1),
                   .latest_time = int8_at(row, 3),
-                  .latest_offset = int8_at(row, 4)},
+                  .latest_offset = int8_at(row, 4),
+                  .retracted = (uint64_t)int8_at(row, 6)},
         .revision = (uint32_t)weir_get_int4(PQgetvalue(row.result, row.number, 5)),
     };
 

@@ -207,6 +207,7 @@ static bool take_window(const struct question *question, size_t index, struct ro
     lane->revision = int4_at(row, 6);
     if (!total_at(row, 2, &lane->total) || !unpriced_at(row, 7, &window->unpriced))
         return false;
+    lane->total.retracted = (uint64_t)int8_at(row, 16);
     window->contract = weir_state_copy(question->state, text_at(row, 8));
     window->period_start = time_at(row, 9);
     window->period_end = time_at(row, 10);
@@ -225,7 +226,9 @@ static enum weir_status load_windows(struct weir_postgres_ledger *ledger, struct
         .state = state,
         .sql =
             "SELECT k.n, w.lane, w.events, w.value, w.latest_time, w.latest_offset, w.revision, w.unpriced, w.contract,"
-            " w.period_start, w.period_end, w.price_book, w.price_book_version, w.price_key, w.series_key, w.window_end"
+            " w.period_start, w.period_end, w.price_book, w.price_book_version, w.price_key, w.series_key, "
+            "w.window_end,"
+            " w.retracted"
             " FROM unnest($1::text[], $2::timestamptz[], $3::uuid[]) WITH ORDINALITY AS k(customer, start, series, n)"
             " JOIN weir.rated_windows AS w ON w.customer = k.customer AND w.window_start = k.start AND w.series = "
             "k.series",

@@ -421,6 +421,7 @@ static const struct stored_column window_columns[] = {
     {"price_book", WEIR_PG_TEXT, false},
     {"price_book_version", WEIR_PG_INT4, false},
     {"price_key", WEIR_PG_TEXT, false},
+    {"retracted", WEIR_PG_INT8, false},
 };
 enum { WINDOW_COLUMNS = sizeof window_columns / sizeof *window_columns };
 static const struct stored_table window_table = {"weir.rated_windows", "rated_at", WINDOW_COLUMNS, window_columns};
@@ -482,6 +483,8 @@ static bool put_window(struct weir_postgres_ledger *ledger, const void *list, si
     put_total(sink, 8, &lane->total);
     weir_put_int4(sink->to[12], (int32_t)lane->revision);
     put_terms(sink, 13, window);
+    weir_check(lane->total.retracted <= INT64_MAX);
+    weir_put_int8(sink->to[20], (int64_t)lane->total.retracted);
     return true;
 }
 

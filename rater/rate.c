@@ -435,7 +435,7 @@ static void remember_terms(struct target *target)
 static bool same_total(const struct weir_window_total *a, const struct weir_window_total *b)
 {
     return a->events == b->events && a->value.e12 == b->value.e12 && a->latest_time == b->latest_time
-           && a->latest_offset == b->latest_offset;
+           && a->latest_offset == b->latest_offset && a->retracted == b->retracted;
 }
 
 static bool price_change(struct weir_rater *rater, struct target *target, const struct weir_rated_lane *lane,
@@ -462,7 +462,7 @@ static bool price_change(struct weir_rater *rater, struct target *target, const 
 
 static bool is_older(const struct weir_window_total *a, const struct weir_window_total *b)
 {
-    return a->events < b->events;
+    return weir_window_total_changes(a) < weir_window_total_changes(b);
 }
 
 static bool is_in_gap(const struct target *target)
@@ -539,8 +539,8 @@ static enum weir_status rate_window(struct weir_rater *rater, struct target *tar
         return WEIR_OK;
     }
     if (is_older(total, &lane->total) && !may_lower(target, lane)) {
-        /* An older cut came back (a store that lost its last seconds). The events will come again; until then what is
-         * rated stands. */
+        /* An older cut came back (a store that lost its last seconds). The events and retractions will come again;
+         * until then what is rated stands. */
         rater->counts.stale++;
         return WEIR_OK;
     }

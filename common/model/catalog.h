@@ -71,6 +71,13 @@ struct weir_meter {
     uint32_t index; /* of this meter in catalog->meters */
 };
 
+/* Whether an event can be taken out of the meter's windows again (docs/rating.md 1.7): what was added is subtracted. */
+static inline bool weir_meter_is_retractable(const struct weir_meter *meter)
+{
+    return meter->aggregation == WEIR_AGGREGATION_COUNT || meter->aggregation == WEIR_AGGREGATION_SUM
+           || meter->aggregation == WEIR_AGGREGATION_AVG;
+}
+
 /* 2. price books --------------------------------------------------------------------------------------------------- */
 #define WEIR_PRICE_MODELS(X)                                                                                           \
     X(PER_UNIT, per_unit)                                                                                              \

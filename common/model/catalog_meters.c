@@ -1,8 +1,9 @@
 /* $.meters, and the table of all paths that they read.
  *
  * Which paths there are: "data" and one to seven members below it, or one attribute of the event. `id`, `time`,
- * `specversion` and `datacontenttype` are no paths: the first two are different in every event, the last two say how
- * the event is written down and may differ between the structured and the binary form of the same event. Attributes are
+ * `specversion`, `datacontenttype` and `retraction` are no paths: the first two are different in every event, the next
+ * two say how the event is written down and may differ between the structured and the binary form of the same event,
+ * and a retraction has to match what the event that it voids matched. Attributes are
  * texts, so a number cannot be read from one: as a value they serve `unique` alone.
  */
 #include <stdlib.h>
@@ -15,7 +16,7 @@ enum { PATH_STEPS_MAX = 8, STEP_BYTES_MAX = 64, GROUP_NAME_BYTES_MAX = WEIR_PATH
 
 static bool is_attribute(struct weir_slice text)
 {
-    static const char *const not_a_path[] = {"data", "id", "time", "specversion", "datacontenttype"};
+    static const char *const not_a_path[] = {"data", "id", "time", "specversion", "datacontenttype", "retraction"};
     if (text.length == 0 || text.length > STEP_BYTES_MAX)
         return false;
     for (uint32_t i = 0; i < text.length; i++)
@@ -85,7 +86,7 @@ bool weir_path_slot(struct weir_catalog_load *load, const struct weir_node *node
 static const char path_meaning[] =
     "a path is \"data.\" and one to seven names with points between (each 1 to 64 bytes, "
     "128 in all), or an attribute such as \"subject\" (not id, time, specversion, "
-    "datacontenttype)";
+    "datacontenttype, retraction)";
 
 /* 2. members of a meter -------------------------------------------------------------------------------------------- */
 

@@ -2,6 +2,7 @@
 #ifndef WEIR_COMMON_MODEL_EVENT_H
 #define WEIR_COMMON_MODEL_EVENT_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "common/slice.h"
@@ -37,6 +38,7 @@ struct weir_event {
     struct weir_slice type;
     struct weir_slice subject; /* the customer */
     int64_t time;              /* event time, ns since 1970 */
+    bool is_retraction;        /* voids the event of the same source, id and content (docs/rating.md 1.7) */
     struct weir_slice data;    /* the JSON text of `data` as sent; empty when absent. For the content fingerprint */
     struct weir_value values[WEIR_PATHS_MAX]; /* by catalog path slot; only the first catalog->path_count are set */
 };
@@ -60,8 +62,10 @@ uint64_t weir_event_content(const struct weir_event *event, uint64_t seed);
     X(NUMBER_RANGE, number_range) /* more than 12 decimal places, or too large */                                      \
     X(UNSUPPORTED, unsupported)   /* a batch, or a binary-mode content type that is not JSON where data is read */     \
     X(TOO_LATE, too_late)                                                                                              \
-    X(TOO_EARLY, too_early) /* further in the future than allowed */                                                   \
-    X(CONFLICT, conflict)   /* a known id with other content */
+    X(TOO_EARLY, too_early)                   /* further in the future than allowed */                                 \
+    X(CONFLICT, conflict)                     /* a known id with other content */                                      \
+    X(RETRACTION_DIFFERS, retraction_differs) /* the same content, but not as it was counted: time or catalog */       \
+    X(NOT_RETRACTABLE, not_retractable)       /* a meter that cannot take an event out again */
 enum weir_reason {
 #define WEIR_X(upper, lower) WEIR_REASON_##upper,
     WEIR_REASONS(WEIR_X)

@@ -73,6 +73,7 @@ void weir_window_total_store(const struct weir_window_total *total, unsigned cha
     weir_decimal_store(total->value, bytes + 8);
     memcpy(bytes + 24, &total->latest_time, 8);
     memcpy(bytes + 32, &total->latest_offset, 8);
+    memcpy(bytes + 40, &total->retracted, 8);
 }
 
 struct weir_window_total weir_window_total_load(const unsigned char bytes[WEIR_WINDOW_TOTAL_BYTES])
@@ -83,5 +84,6 @@ struct weir_window_total weir_window_total_load(const unsigned char bytes[WEIR_W
     total.value = weir_decimal_load(bytes + 8);
     memcpy(&total.latest_time, bytes + 24, 8);
     memcpy(&total.latest_offset, bytes + 32, 8);
+    memcpy(&total.retracted, bytes + 40, 8);
     return total;
 }

@@ -44,14 +44,22 @@ bool weir_series_parse(struct weir_slice bytes, struct weir_series *ret_series);
  * count: 0 (events says it); sum, avg: the sum; min, max; latest: the value at (latest_time, latest_offset);
  * unique: the number of distinct texts. */
 struct weir_window_total {
-    uint64_t events;
+    uint64_t events;    /* those that count now: retracted ones are not among them */
+    uint64_t retracted; /* events that were taken out again, or were void before they came */
     struct weir_decimal value;
     int64_t latest_time;   /* `latest` only, else 0 */
     int64_t latest_offset; /* `latest` only, else 0 */
 };
 
-/* 40 bytes: u64 events | i128 value | i64 latest_time | i64 latest_offset, little endian. */
-enum { WEIR_WINDOW_TOTAL_BYTES = 40 };
+/* How often the window changed. It only rises in a lane's history (an event adds 1, its retraction 1 more), so of two
+ * totals the one with fewer changes is the older one. */
+static inline uint64_t weir_window_total_changes(const struct weir_window_total *total)
+{
+    return total->events + 2 * total->retracted;
+}
+
+/* 48 bytes: u64 events | i128 value | i64 latest_time | i64 latest_offset | u64 retracted, little endian. */
+enum { WEIR_WINDOW_TOTAL_BYTES = 48 };
 void weir_window_total_store(const struct weir_window_total *total, unsigned char bytes[WEIR_WINDOW_TOTAL_BYTES]);
 struct weir_window_total weir_window_total_load(const unsigned char bytes[WEIR_WINDOW_TOTAL_BYTES]);
 

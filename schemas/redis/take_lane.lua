@@ -2,7 +2,8 @@
 --   KEYS[1]  the lane hash
 --   ARGV[1]  format   ARGV[2]  the first fields of a new lane, as concatenated msgpack strings (field, value, ...)
 --   ARGV[3]  by how much the epoch is raised (aggregator/epoch.h)   ARGV[4..] fields to return
--- A lane of format 1 lacks some of those first fields: it gets them, and is of this format from then on.
+-- A lane of format 1 lacks some of those first fields: it gets them, and is of this format from then on. (Its windows and ids
+-- stay as they are: they are told apart by their length and by the logs' names.)
 -- Answers the values of those fields. The format is checked before the first write; HINCRBY, the first write that can
 -- fail, comes first for a lane that exists, so that nothing is ever half done.
 local format = redis.call('HGET', KEYS[1], 'format')

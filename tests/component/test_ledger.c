@@ -447,8 +447,10 @@ static void make_keys(struct weir_state *state, struct made *made)
 
 static struct weir_window_total any_total(void)
 {
-    return (struct weir_window_total){1 + below(INT64_MAX), any_decimal(), (int64_t)below(INT64_MAX),
-                                      (int64_t)below(INT64_MAX)};
+    return (struct weir_window_total){.events = 1 + below(INT64_MAX),
+                                      .value = any_decimal(),
+                                      .latest_time = (int64_t)below(INT64_MAX),
+                                      .latest_offset = (int64_t)below(INT64_MAX)};
 }
 
 static void change_window(struct weir_state *state, struct weir_rated_window *window)
@@ -459,6 +461,7 @@ static void change_window(struct weir_state *state, struct weir_rated_window *wi
     for (int i = 0; i < count; i++) {
         struct weir_rated_lane *lane = weir_rated_window_lane(state, window, S(lanes[below(3)]));
         lane->total = any_total();
+        lane->total.retracted = below(3) ? 0 : below(INT64_MAX);
         lane->revision++;
         lane->is_dirty = true;
     }
@@ -508,8 +511,8 @@ static void describe_total(FILE *output, const struct weir_window_total *total)
 {
     char value[WEIR_DECIMAL_TEXT_MAX];
     weir_decimal_format(total->value, value);
-    fprintf(output, " %" PRIu64 " %s %" PRId64 " %" PRId64, total->events, value, total->latest_time,
-            total->latest_offset);
+    fprintf(output, " %" PRIu64 " %" PRIu64 " %s %" PRId64 " %" PRId64, total->events, total->retracted, value,
+            total->latest_time, total->latest_offset);
 }
 
 static int by_name(const void *left, const void *right)
@@ -733,7 +736,7 @@ static struct weir_catalog *parse_catalog(void)
 
 enum { WORK_WINDOWS = 400, CUSTOMERS = 6 };
 
-/* Windows of one lane: the same customers in every lane, each window growing from visit to visit. */
+/* Windows of one lane: the same customers in every lane, each window changing from visit to visit. */
 struct work {
     char lane[16];
     char keys[WORK_WINDOWS][WEIR_SERIES_KEY_MAX];
@@ -765,6 +768,14 @@ static void grow_work(struct work *work, int round, int lane)
 {
     for (int i = 0; i < WORK_WINDOWS; i++) {
         struct weir_window_total *total = &work->windows[i].window.total;
+        struct weir_series series;
+        cr_assert(weir_series_parse(work->windows[i].window.series_key, &series));
+        if ((i + round) % 3 == 0 && total->events > 2 && weir_slice_equal(series.meter, S("tokens"))) {
+            total->events -= 2; /* retracted, down to below zero in some */
+            total->retracted += 2;
+            total->value.e12 -= (weir_int128)((i * 29 + round * 13) % 1500) * 1000000007;
+            continue;
+        }
         total->events += 1 + (uint64_t)((i * 7 + round) % 3);
         total->value.e12 += (weir_int128)((i * 31 + round * 17 + lane * 13) % 1000) * 1000000007;
     }

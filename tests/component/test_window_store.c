@@ -229,7 +229,7 @@ static void scan(struct fixture *f, struct picture *picture)
 static bool same_total(const struct weir_window_total *a, const struct weir_window_total *b)
 {
     return a->events == b->events && a->value.e12 == b->value.e12 && a->latest_time == b->latest_time
-           && a->latest_offset == b->latest_offset;
+           && a->latest_offset == b->latest_offset && a->retracted == b->retracted;
 }
 
 /* 3. Cuts. */
@@ -262,6 +262,7 @@ static struct weir_cut_window *put_window(struct cut *cut, struct weir_slice key
         .window = {.series_key = key, .start = start_minute * MINUTE * NS, .end = (start_minute + 1) * MINUTE * NS}};
     window->window.total.events = events;
     window->window.total.value.e12 = (weir_int128)events * 3 - 7;
+    window->window.total.retracted = events % 5;
     return window;
 }
 
@@ -347,7 +348,7 @@ CONTRACT(state_comes_back_as_written)
     cut.cut.state.watermark = -5;
     cut.cut.state.first_time = INT64_MIN;
     cut.cut.state.last_time = 1767610799123456789;
-    cut.cut.state.counts = (struct weir_lane_counts){UINT64_MAX, UINT64_C(1) << 53, (UINT64_C(1) << 53) + 1, 4, 5};
+    cut.cut.state.counts = (struct weir_lane_counts){UINT64_MAX, UINT64_C(1) << 53, (UINT64_C(1) << 53) + 1, 4, 5, 6};
     must_write(f, &cut, &picture.state);
     struct weir_lane_state written = picture.state;
     take(f, &picture);
@@ -418,7 +419,7 @@ CONTRACT(a_lane_begins_anew_as_a_step_of_its_owner_alone)
     take(f, &old);
     begin_cut(f, &cut, &old.state, 100);
     put_window(&cut, weir_slice_text("k"), 1, 5);
-    put_ids(&cut, 1, "123456789012", 12);
+    put_ids(&cut, 1, "123456789012012", WEIR_ID_BYTES);
     must_write(f, &cut, &old.state);
     take(f, &now);
     begin_cut(f, &cut, &old.state, 0);
@@ -436,13 +437,13 @@ CONTRACT(a_lane_begins_anew_as_a_step_of_its_owner_alone)
     for (int i = 0; i < 2; i++)
         cr_assert_eq(write_cut(f, &cut), WEIR_OK, "the same cut again");
     begin_cut(f, &cut, &now.state, 10);
-    put_ids(&cut, 1, "abcdefghijkl", 12);
+    put_ids(&cut, 1, "abcdefghijkljkl", WEIR_ID_BYTES);
     must_write(f, &cut, &now.state);
     take(f, &now);
     cr_assert_eq(now.state.next_offset, 10);
     cr_assert_eq(now.count, 1);
     cr_assert_eq(now.rows[0].total.events, 6);
-    cr_assert_eq(now.ids[0].length, 24, "ids are kept");
+    cr_assert_eq(now.ids[0].length, 2 * WEIR_ID_BYTES, "ids are kept");
     clear(&old);
     clear(&now);
 }
@@ -455,7 +456,7 @@ CONTRACT(an_old_owner_writes_nothing)
     take(f, &now);
     begin_cut(f, &cut, &old.state, 10);
     put_window(&cut, weir_slice_text("k"), 1, 5)->is_closed = true;
-    put_ids(&cut, 1, "123456789012", 12);
+    put_ids(&cut, 1, "123456789012012", WEIR_ID_BYTES);
     cr_assert_eq(write_cut(f, &cut), WEIR_FENCED);
     begin_cut(f, &cut, &now.state, 10);
     must_write(f, &cut, &now.state);
@@ -477,13 +478,13 @@ CONTRACT(a_late_cut_of_an_old_owner_disturbs_nothing)
     take(f, &now);
     for (int i = 1; i < 4; i++) {
         begin_cut(f, &cut, &now.state, 10 * i);
-        put_ids(&cut, 1, "123456789012", 12);
+        put_ids(&cut, 1, "123456789012012", WEIR_ID_BYTES);
         must_write(f, &cut, &now.state);
         begin_cut(f, &cut, &old.state, 10 * i); /* as when it waited in a queue while the lane was taken anew */
         cr_assert_eq(write_cut(f, &cut), WEIR_FENCED);
     }
     take(f, &now);
-    cr_assert_eq(now.ids[0].length, 36);
+    cr_assert_eq(now.ids[0].length, 3 * WEIR_ID_BYTES);
     clear(&old);
     clear(&now);
 }
@@ -502,7 +503,7 @@ CONTRACT(an_unexpected_offset_writes_nothing)
         wrong.next_offset = offset;
         begin_cut(f, &cut, &wrong, 30);
         put_window(&cut, weir_slice_text("k"), 1, 5);
-        put_ids(&cut, 1, "123456789012", 12);
+        put_ids(&cut, 1, "123456789012012", WEIR_ID_BYTES);
         cr_assert_eq(write_cut(f, &cut), WEIR_FENCED, "offset %d", (int)offset);
     }
     take(f, &picture);
@@ -530,7 +531,7 @@ CONTRACT(the_same_cut_again_is_harmless)
     struct weir_cut_window *window = put_window(&cut, weir_slice_text("k"), 1, 5);
     window->is_closed = true;
     window->unique = weir_slice_of("0123456789abcdef", 16);
-    put_ids(&cut, 1, "123456789012", 12);
+    put_ids(&cut, 1, "123456789012012", WEIR_ID_BYTES);
     must_write(f, &cut, &picture.state);
     for (int i = 0; i < 3; i++)
         cr_assert_eq(write_cut(f, &cut), WEIR_OK);
@@ -540,14 +541,14 @@ CONTRACT(the_same_cut_again_is_harmless)
     for (int i = 0; i < 3; i++)
         cr_assert_eq(write_cut(f, &next), WEIR_OK);
     begin_cut(f, &next, &picture.state, 20);
-    put_ids(&next, 1, "abcdefghijkl", 12);
+    put_ids(&next, 1, "abcdefghijkljkl", WEIR_ID_BYTES);
     must_write(f, &next, &picture.state);
     take(f, &picture);
     cr_assert_eq(picture.count, 1);
     cr_assert_eq(picture.rows[0].unique_length, 16);
     cr_assert_eq(picture.ids_count, 1);
-    cr_assert_eq(picture.ids[0].length, 24);
-    cr_assert_eq(memcmp(picture.ids[0].ids, "123456789012abcdefghijkl", 24), 0);
+    cr_assert_eq(picture.ids[0].length, 2 * WEIR_ID_BYTES);
+    cr_assert_eq(memcmp(picture.ids[0].ids, "123456789012012abcdefghijkljkl", 2 * WEIR_ID_BYTES), 0);
     clear(&picture);
 }
 
@@ -556,7 +557,7 @@ CONTRACT(totals_are_absolute_and_exact)
     struct picture picture = {0};
     struct cut cut;
     take(f, &picture);
-    struct weir_window_total total = {UINT64_MAX, weir_decimal_max(), INT64_MIN, INT64_MAX};
+    struct weir_window_total total = {UINT64_MAX, UINT64_MAX, weir_decimal_max(), INT64_MIN, INT64_MAX};
     for (int i = 0; i < 3; i++) {
         begin_cut(f, &cut, &picture.state, 10 * (i + 1));
         put_window(&cut, weir_slice_text("k"), -3, 5)->window.total = total;
@@ -644,28 +645,29 @@ CONTRACT(ids_are_kept_by_bucket_until_forgotten)
     struct cut cut;
     take(f, &picture);
     begin_cut(f, &cut, &picture.state, 10);
-    put_ids(&cut, -2, "-2-2-2-2-2-2", 12);
-    put_ids(&cut, 5, "555555555555", 12);
-    put_ids(&cut, 3, "333333333333", 12);
-    put_ids(&cut, 4, "444444444444", 12);
-    put_ids(&cut, 3, "3.3.3.3.3.3.", 12);
+    put_ids(&cut, -2, "-2-2-2-2-2-22-2", WEIR_ID_BYTES);
+    put_ids(&cut, 5, "555555555555555", WEIR_ID_BYTES);
+    put_ids(&cut, 3, "333333333333333", WEIR_ID_BYTES);
+    put_ids(&cut, 4, "444444444444444", WEIR_ID_BYTES);
+    put_ids(&cut, 3, "3.3.3.3.3.3..3.", WEIR_ID_BYTES);
     must_write(f, &cut, &picture.state);
     begin_cut(f, &cut, &picture.state, 20);
     cut.cut.forget_ids_below = 4;
-    put_ids(&cut, 5, "5+5+5+5+5+5+5-5-5-5-5-5-", 24);
-    put_ids(&cut, 3, "too late....", 12);
+    put_ids(&cut, 5, "5+5+5+5+5+5++5+5-5-5-5-5-5--5-", 2 * WEIR_ID_BYTES);
+    put_ids(&cut, 3, "too late.......", WEIR_ID_BYTES);
     must_write(f, &cut, &picture.state);
     take(f, &picture);
     cr_assert_eq(picture.ids_count, 2);
     for (int i = 0; i < 2; i++) {
         cr_assert(picture.ids[i].bucket == 4 || picture.ids[i].bucket == 5);
         if (picture.ids[i].bucket == 5)
-            cr_assert(picture.ids[i].length == 36
-                      && memcmp(picture.ids[i].ids, "5555555555555+5+5+5+5+5+5-5-5-5-5-5-", 36) == 0);
+            cr_assert(picture.ids[i].length == 3 * WEIR_ID_BYTES
+                      && memcmp(picture.ids[i].ids, "5555555555555555+5+5+5+5+5++5+5-5-5-5-5-5--5-", 3 * WEIR_ID_BYTES)
+                             == 0);
     }
     begin_cut(f, &cut, &picture.state, 30); /* a bucket comes back after it was forgotten */
     cut.cut.state.epoch = picture.state.epoch;
-    put_ids(&cut, 3, "once more...", 12);
+    put_ids(&cut, 3, "once more......", WEIR_ID_BYTES);
     must_write(f, &cut, &picture.state);
     take(f, &picture);
     cr_assert_eq(picture.ids_count, 3);
@@ -828,7 +830,8 @@ static void random_cut(struct random_walk *walk, struct cut *cut)
             window->unique = weir_slice_of(walk->fingerprints + roll(walk, 100), 16 * (1 + (uint32_t)roll(walk, 4)));
     }
     for (size_t i = 0; moves && i < roll(walk, 4); i++)
-        put_ids(cut, (int64_t)roll(walk, 6) - 2, walk->fingerprints + roll(walk, 200), 12 * (uint32_t)roll(walk, 8));
+        put_ids(cut, (int64_t)roll(walk, 6) - 2, walk->fingerprints + roll(walk, 200),
+                WEIR_ID_BYTES * (uint32_t)roll(walk, 8));
     if (roll(walk, 4) == 0)
         cut->cut.forget_ids_below = (int64_t)roll(walk, 6) - 3;
     if (roll(walk, 4) == 0)
@@ -1050,7 +1053,7 @@ static void make_large(struct large *large, size_t windows, size_t bytes, size_t
             (struct weir_cut_window){.window = {.series_key = weir_slice_of(large->keys[i], (size_t)length),
                                                 .start = (int64_t)(i % spans) * MINUTE * NS,
                                                 .end = (int64_t)(i % spans + 1) * MINUTE * NS,
-                                                .total = {i, {(weir_int128)i * i}, (int64_t)i, -(int64_t)i}},
+                                                .total = {i, i / 2, {(weir_int128)i * i}, (int64_t)i, -(int64_t)i}},
                                      .is_closed = i % 2 == 0};
     }
 }
@@ -1188,7 +1191,7 @@ static void full_cut(struct fixture *f, struct cut *cut, const struct weir_lane_
     window->is_closed = true;
     window->unique = weir_slice_of("0123456789abcdef", 16);
     put_window(cut, weir_slice_text("k"), 0, 5);
-    put_ids(cut, next_offset, "123456789012", 12);
+    put_ids(cut, next_offset, "123456789012012", WEIR_ID_BYTES);
 }
 
 Test(window_store_redis, out_of_memory_refuses_the_whole_cut)
@@ -1243,7 +1246,7 @@ Test(window_store_redis, memory_that_ends_anywhere_leaves_whole_cuts)
         begin_cut(f, &cut, &picture.state, picture.state.next_offset + 1);
         cut.cut.windows = large.windows;
         cut.cut.window_count = large.count;
-        put_ids(&cut, i, large.bytes, (1 << 20) / 12 * 12);
+        put_ids(&cut, i, large.bytes, (1 << 20) / WEIR_ID_BYTES * WEIR_ID_BYTES);
         enum weir_status status = f->store->ops->write_cut(f->store, &cut.cut, &error);
         cr_assert(status == WEIR_OK || (status == WEIR_RETRY && strstr(error.text, "maxmemory")), "%s", error.text);
         if (status == WEIR_OK)
@@ -1260,7 +1263,7 @@ Test(window_store_redis, memory_that_ends_anywhere_leaves_whole_cuts)
     struct weir_lane_loader loader = {&loaded, tally_window, tally_ids};
     f->store->ops->take_lane(f->store, lane_name(f), secret, &loader, &picture.state, &error);
     cr_assert_eq(picture.state.next_offset, next_offset);
-    cr_assert_eq(loaded.ids, 1 + (uint64_t)written * ((1 << 20) / 12));
+    cr_assert_eq(loaded.ids, 1 + (uint64_t)written * ((1 << 20) / WEIR_ID_BYTES));
     free_large(&large);
     clear(&picture);
     close_private(f, context);
@@ -1275,7 +1278,7 @@ Test(window_store_redis, a_wrong_type_anywhere_refuses_the_whole_cut)
                                           "windows:600000000000:660000000000",
                                           "work:600000000000:660000000000",
                                           "unique:600000000000:660000000000:0",
-                                          "ids:10:0"};
+                                          "seen:10:0"};
     struct fixture fixture, *f = &fixture;
     redisContext *context = open_private(f);
     struct weir_error error;
@@ -1342,29 +1345,64 @@ Test(window_store_redis, another_format_is_refused)
     close_private(f, context);
 }
 
-Test(window_store_redis, a_lane_of_format_1_is_brought_forward_when_it_is_taken)
+/* As weir wrote a lane before there were retractions: the first owner of this weir goes on with it. */
+Test(window_store_redis, a_lane_of_the_old_format_goes_on)
 {
     struct fixture fixture, *f = &fixture;
     redisContext *context = open_private(f);
     struct picture picture = {0};
     struct cut cut;
+    char value[41] = {7}, ids[12 * 200000];
+    value[8] = 21;
+    value[40] = 1;
+    for (uint32_t i = 0; i < sizeof ids; i++)
+        ids[i] = (char)(i * 31 + i / 12);
     take(f, &picture);
     begin_cut(f, &cut, &picture.state, 10);
-    cut.cut.state.stamp = 7;
     must_write(f, &cut, &picture.state);
+    freeReplyObject(redisCommand(context, "HDEL weir:{%s}:lane retracted stamp gaps", f->lane));
     freeReplyObject(redisCommand(context, "HSET weir:{%s}:lane format 1", f->lane));
-    freeReplyObject(redisCommand(context, "HDEL weir:{%s}:lane stamp gaps", f->lane));
+    freeReplyObject(redisCommand(context, "SADD weir:{%s}:spans 0:60", f->lane));
+    freeReplyObject(redisCommand(context, "HSET weir:{%s}:windows:0:60 k %b", f->lane, value, sizeof value));
+    freeReplyObject(redisCommand(context, "HSET weir:{%s}:logs ids:3 %d", f->lane, (int)sizeof ids));
+    freeReplyObject(redisCommand(context, "SET weir:{%s}:ids:3:0 %b", f->lane, ids, sizeof ids));
+    struct listed listed = {.only = f->lane};
+    struct weir_error error;
+    f->store->ops->list_lanes(f->store, NULL, on_lane, &listed, &error);
+    cr_assert_eq(listed.count, 1, "raters read it before it is taken");
     take(f, &picture);
     cr_assert_gt(picture.state.epoch, 1);
     cr_assert_eq(picture.state.next_offset, 10);
     cr_assert_eq(picture.state.stamp, -1);
     cr_assert_eq(picture.state.gaps.count, 0);
+    cr_assert_eq(picture.state.counts.retracted, 0);
     cr_assert_eq(memcmp(picture.state.secret, secret, sizeof(secret)), 0);
     redisReply *reply = redisCommand(context, "HGET weir:{%s}:lane format", f->lane);
     cr_assert_str_eq(reply->str, "2");
     freeReplyObject(reply);
+    cr_assert_eq(picture.count, 1);
+    cr_assert(picture.rows[0].total.events == 7 && picture.rows[0].total.value.e12 == 21 && picture.rows[0].is_closed);
+    cr_assert_eq(picture.rows[0].total.retracted, 0);
+    cr_assert_eq(picture.ids[0].length, sizeof ids / 12 * WEIR_ID_BYTES);
+    for (size_t i = 0; i < sizeof ids / 12; i++) {
+        struct weir_id_mark mark;
+        uint64_t id = weir_id_load(picture.ids[0].ids + i * WEIR_ID_BYTES, &mark);
+        cr_assert(memcmp(&id, ids + i * 12, 8) == 0 && memcmp(&mark.content, ids + i * 12 + 8, 4) == 0);
+        cr_assert_eq(mark.state, WEIR_ID_COUNTED_UNKNOWN);
+    }
     begin_cut(f, &cut, &picture.state, 20);
+    put_window(&cut, weir_slice_text("k"), 5, 5);
+    put_ids(&cut, 3, "abcdefghijkljkl", WEIR_ID_BYTES);
     must_write(f, &cut, &picture.state);
+    take(f, &picture);
+    cr_assert_eq(picture.count, 2);
+    cr_assert_eq(picture.ids[0].length, (sizeof ids / 12 + 1) * WEIR_ID_BYTES);
+    begin_cut(f, &cut, &picture.state, 30);
+    cut.cut.forget_ids_below = 4;
+    must_write(f, &cut, &picture.state);
+    redisReply *left = redisCommand(context, "KEYS *:3:0");
+    cr_assert_eq(left->elements, 0, "old logs are forgotten like new ones");
+    freeReplyObject(left);
     clear(&picture);
     close_private(f, context);
 }

@@ -121,7 +121,17 @@ def decode(line):
     nanoseconds = instants.parse_rfc3339(time)
     if nanoseconds is None:
         raise Bad("bad_time", "time")
+    is_retraction(event)
     return event, identity, source, kind, subject, nanoseconds
+
+
+def is_retraction(event):
+    value = event.get("retraction")
+    if value is None or value is False or (type(value) is str and value == "false"):
+        return False
+    if value is True or (type(value) is str and value == "true"):
+        return True
+    raise Bad("wrong_type", "retraction")
 
 
 @functools.lru_cache(maxsize=None)

@@ -26,6 +26,7 @@ class Metering:
             self.meters_of_type[meter.event_type].append((meter, _READERS[meter.aggregation], _FOLDS[meter.aggregation]))
         self.windows = {}
         self.seen = {}
+        self.void = {}  # identity: "void" or "ahead"
         self.kept = {}
         self.line_at = line_at or self.kept.__getitem__
         self.keep = line_at is None
@@ -34,23 +35,29 @@ class Metering:
         self.earliest = None
         self.latest = None
 
+    def _found(self, event, kind):
+        """The meters that an event matches, each with its texts and value."""
+        return [(meter, fold,
+                 tuple([events.dimension(event, name) for name in meter.group_by]) if meter.group_by else (),
+                 read(event, meter.value) if read else None)
+                for meter, read, fold in self.meters_of_type.get(kind, ())
+                if not meter.where or events.passes(event, meter.where)]
+
     def add(self, index, line):
         counts = self.counts
         counts["read"] += 1
         try:
             event, identity, source, kind, subject, time = events.decode(line)
-            found = [(meter, fold,
-                      tuple([events.dimension(event, name) for name in meter.group_by]) if meter.group_by else (),
-                      read(event, meter.value) if read else None)
-                     for meter, read, fold in self.meters_of_type.get(kind, ())
-                     if not meter.where or events.passes(event, meter.where)]
+            found = self._found(event, kind)
             if not found:
                 counts["unmatched"] += 1
                 return
+            retraction = events.is_retraction(event)
+            if retraction and not all(_is_retractable(meter) for meter, *_rest in found):
+                raise events.Bad("not_retractable", "retraction")
             first = self.seen.setdefault((source, identity), index)
-            if first != index:
-                if not self._same_content(self.line_at(first), line, kind, subject):
-                    raise events.Bad("conflict")
+            undoes = first != index and self._undoes(first, line, (source, identity), kind, subject, time, found, retraction)
+            if first != index and not undoes:
                 counts["duplicate"] += 1
                 return
             seconds = time // instants.NS
@@ -58,33 +65,55 @@ class Metering:
                     for meter, _fold, texts, _value in found]
             windows = [self.windows.get(key) for key in keys]
             for (meter, fold, _texts, value), window in zip(found, windows):
-                if fold is _sum and window is not None and abs(window[2] + value) >= exact.LIMIT:
-                    del self.seen[(source, identity)]
+                change = 0 if retraction and not undoes else -value if undoes and fold is _sum else value
+                if fold is _sum and window is not None and abs(window[2] + change) >= exact.LIMIT:
+                    if not undoes:
+                        del self.seen[(source, identity)]
                     raise events.Bad("number_range", meter.value)
         except events.Bad as bad:
             counts["quarantined"] += 1
             self.bad.append(Quarantined(index, line, bad.reason, bad.field))
             return
-        if self.keep:
+        if self.keep and not undoes:
             self.kept[index] = line
-        counts["counted"] += 1
+        counts["retracted" if retraction else "counted"] += 1
+        if retraction:
+            self.void[(source, identity)] = "void" if undoes else "ahead"
         if self.earliest is None or time < self.earliest:
             self.earliest = time
         if self.latest is None or time > self.latest:
             self.latest = time
         unpriced = False
-        for (meter, fold, texts, value), key, window in zip(found, keys, windows):
+        for (meter, fold, texts, value), key in zip(found, keys):
+            window = self.windows.get(key)
             if window is None:
-                start = key[3]
-                window = [self.catalog.place(subject, meter, texts, start), 1]
-                self.windows[key] = window
+                window = self.windows[key] = [self.catalog.place(subject, meter, texts, key[3]), 0]
+            if undoes:
+                window[1] -= 1
+                _UNFOLDS[meter.aggregation](window, value, time, index)
+            elif retraction:
+                _touch(window, meter.aggregation)
             else:
                 window[1] += 1
-            fold(window, value, time, index)
+                fold(window, value, time, index)
             if type(window[0]) is Unpriced:
                 unpriced = True
-        if unpriced:
+        if unpriced and not retraction:
             counts["unpriced"] += 1
+
+    def _undoes(self, first, line, identity, kind, subject, time, found, retraction):
+        """Of an identity that is known: whether this takes its event out; False: a duplicate; Bad: neither."""
+        known = self.line_at(first)
+        if not self._same_content(known, line, kind, subject):
+            raise events.Bad("conflict")
+        state = self.void.get(identity)
+        if state == "void" or (state is None and not retraction):
+            return False
+        event, _id, _source, known_kind, _subject, known_time = events.decode(known)
+        known_found = self._found(event, known_kind)
+        if known_time != time or [(m.key, *rest) for m, _f, *rest in known_found] != [(m.key, *rest) for m, _f, *rest in found]:
+            raise events.Bad("retraction_differs")
+        return state is None
 
     @staticmethod
     def _same_content(first, line, kind, subject):
@@ -92,8 +121,26 @@ class Metering:
         return (first_kind, first_subject) == (kind, subject) and events.data_text(first) == events.data_text(line)
 
 
+def _is_retractable(meter):
+    return meter.aggregation in ("count", "sum", "avg")
+
+
+def _touch(window, aggregation):
+    """A window that is there without an event: its retraction came first."""
+    if len(window) == 2 and aggregation != "count":
+        window.append(0)
+
+
 def _count(window, value, time, index):
     pass
+
+
+def _uncount(window, value, time, index):
+    pass
+
+
+def _unsum(window, value, time, index):
+    window[2] -= value
 
 
 def _sum(window, value, time, index):
@@ -135,3 +182,4 @@ def _unique(window, value, time, index):
 _FOLDS = {"count": _count, "sum": _sum, "avg": _sum, "min": _min, "max": _max, "latest": _latest, "unique": _unique}
 _READERS = {"count": None, "sum": events.number, "avg": events.number, "min": events.number, "max": events.number,
             "latest": events.number, "unique": events.distinct}
+_UNFOLDS = {"count": _uncount, "sum": _unsum, "avg": _unsum}

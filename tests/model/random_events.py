@@ -157,6 +157,8 @@ class EventMaker:
         if rng.random() < 0.1:
             event["datacontenttype"] = "application/json"
         data = self._data(kind)
+        if rng.random() < 0.03:
+            event["retraction"] = Raw(rng.choice(("false", '"false"', "null")))
         if data or rng.random() < 0.7:
             event["data"] = Raw(dump(rng, data, tidy=rng.random() < 0.5))
         return event
@@ -188,6 +190,24 @@ class EventMaker:
             event["data"] = Raw(dump(rng, self._data(event["type"]), tidy=True))
         elif "data" in event:
             event["data"] = Raw(event["data"][:1] + " " + event["data"][1:])
+        return self.line(event)
+
+    def retraction(self):
+        """Of an event that came, or that is still to come; at times of one that never was, or that reads otherwise."""
+        rng = self.rng
+        how = rng.random()
+        if how < 0.25 or not self.made:
+            self.made.append(self.new())  # a duplicate of it may follow: then the retraction was ahead
+            event = dict(self.made[-1])
+        else:
+            event = dict(rng.choice(self.made[-20:] if rng.random() < 0.5 else self.made))
+        if 0.25 <= how < 0.35:
+            event["time"] = time_text(rng, self._instant())
+        elif how < 0.4 and "data" in event:
+            event["data"] = Raw(event["data"][:1] + " " + event["data"][1:])
+        elif how < 0.45 and "plan" in event:
+            del event["plan"]
+        event["retraction"] = Raw(rng.choice(("true", "true", '"true"')))
         return self.line(event)
 
     def unmatched(self):
@@ -238,7 +258,10 @@ class EventMaker:
 
     def _broken_attribute(self, event):
         rng = self.rng
-        name = rng.choice(("id", "source", "type", "subject", "time", "specversion"))
+        name = rng.choice(("id", "source", "type", "subject", "time", "specversion", "retraction"))
+        if name == "retraction":
+            event[name] = Raw(rng.choice(("1", '"yes"', '"TRUE"', "[]", "{}", '""')))
+            return self.line(event)
         how = rng.randrange(6)
         if how == 0:
             del event[name]
@@ -293,6 +316,7 @@ def random_lines(rng, shape, count, pipeline=False):
     lines = []
     bad_share = rng.choice((0, 0.02, 0.1))
     repeat_share = rng.choice((0, 0.05, 0.2))
+    retraction_share = rng.choice((0, 0.05, 0.3))
     for _ in range(count):
         kind = rng.random()
         if kind < bad_share:
@@ -301,6 +325,8 @@ def random_lines(rng, shape, count, pipeline=False):
             lines.append(maker.unmatched())
         elif kind < bad_share + 0.02 + repeat_share and maker.made:
             lines.append(maker.duplicate() if rng.random() < 0.7 else maker.conflict())
+        elif rng.random() < retraction_share:
+            lines.append(maker.retraction())
         else:
             lines.append(maker.good())
     if rng.random() < 0.5:  # as far out of order as can be; a repeat may then come before its first

@@ -47,7 +47,7 @@ def _window_value(aggregation, window):
     if aggregation == "unique":
         return len(window[2]) * exact.SCALE
     if aggregation == "avg":
-        return exact.divide(window[2], window[1])
+        return exact.divide(window[2], window[1]) if window[1] else 0
     return window[3] if aggregation == "latest" else window[2]
 
 
@@ -78,7 +78,7 @@ def _quantity(meter, splits):
     total = 0
     for events, state in splits.values():
         if not meter.rollup_sum and meter.aggregation == "avg":
-            state = exact.divide(state, events)
+            state = exact.divide(state, events) if events else 0
         elif not meter.rollup_sum and meter.aggregation == "latest":
             state = state[1]
         total += state

@@ -24,7 +24,7 @@ from model import metering, rating  # noqa: E402
 
 HEADER = ("customer", "contract", "period_start", "period_end", "item", "kind", "quantity", "amount",
           "invoice_amount", "currency")
-COUNTS = ("read", "counted", "duplicate", "unmatched", "unpriced", "quarantined")
+COUNTS = ("read", "counted", "duplicate", "unmatched", "retracted", "unpriced", "quarantined")
 _SUBJECT = re.compile(rb'"subject":"([^"\\]*)"')
 
 

@@ -293,7 +293,7 @@ def test_identity():
              first.replace(b'{"v": 1}', b'{"v":1}'), first.replace(b'"data": {', b'"data":   {'), event(type="nothing"),
              event(id="2", data={}), event(id="2")]
     outcome = rate(lines)
-    assert outcome.counts == {"read": 10, "counted": 3, "duplicate": 2, "unmatched": 1, "unpriced": 0, "quarantined": 4}
+    assert outcome.counts == {"read": 10, "counted": 3, "duplicate": 2, "unmatched": 1, "retracted": 0, "unpriced": 0, "quarantined": 4}
     assert [bad.reason for bad in outcome.bad] == ["conflict", "conflict", "conflict", "missing_field"]
 
 

@@ -235,7 +235,7 @@ def test_odd_but_good(rated, line):
 
 def test_all_good_ones_count(rated):
     good = len(BAD) + 1 + len(ODD_BUT_GOOD)
-    assert rated.counts == {"read": len(BAD) + good, "counted": good, "duplicate": 0, "unmatched": 0, "unpriced": 0, "quarantined": len(BAD)}
+    assert rated.counts == {"read": len(BAD) + good, "counted": good, "duplicate": 0, "unmatched": 0, "retracted": 0, "unpriced": 0, "quarantined": len(BAD)}
     neighbour = [row for key, row in rated.rows.items() if key[0] == "neighbour"]
     assert [row[0] for row in neighbour] == [f"{len(BAD) + 1}.000000000000"]
 

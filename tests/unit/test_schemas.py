@@ -96,7 +96,7 @@ STRINGS = [
     "a", "A-b.c_9", "a b", "a/b", "a:b", "ä", "a\tb", "x" * 64, "x" * 65, "x" * 256, "x" * 257,
     "data", "data.", "data.x", "data.x.", "data..x", ".data.x", "data.x.y", "data.a.b.c.d.e.f.g", "data.a.b.c.d.e.f.g.h",
     "data." + "x" * 64, "data." + "x" * 65, "data." + "x" * 60 + "." + "y" * 62, "data." + "x" * 60 + "." + "y" * 63,
-    "data.a\u007fb", "data.a b", "subject", "source", "type", "id", "time", "specversion", "datacontenttype", "dataschema",
+    "data.a\u007fb", "data.a b", "subject", "source", "type", "id", "time", "specversion", "datacontenttype", "retraction", "dataschema",
     "data_base64", "Subject", "extension1", "a.b.c.d.e.f.g", "a.b.c.d.e.f.g.h", "x" * 60 + "." + "y" * 62,
     "x" * 60 + "." + "y" * 63,
     "count", "sum", "min", "max", "latest", "avg", "unique", "1m", "5m", "15m", "1h", "1d", "1mo", "2h",

@@ -6,6 +6,7 @@
 
 #include "aggregator/lane.h"
 #include "common/calendar.h"
+#include "common/hash.h"
 
 static const char catalog_json[] =
     "{\"meters\":["
@@ -94,13 +95,15 @@ static void flush(struct bench *bench)
     cr_assert(!weir_lane_has_changes(bench->lane));
 }
 
-/* One event of customer "c<customer>": counts 1, adds v to split g, and u to the distinct ones. */
-static enum weir_outcome send(struct bench *bench, int64_t sequence, int id, int customer, int64_t time, int v, int g,
-                              int u)
+/* One event of customer "c<customer>": counts 1, adds v to split g, and, when it matches all three meters, u to the
+ * distinct ones. */
+static enum weir_outcome offer(struct bench *bench, int64_t sequence, int id, int customer, int64_t time, int v, int g,
+                               int u, uint32_t meters, bool is_retraction)
 {
     char texts[4][16];
     struct weir_reading readings[3] = {{.meter = 0}, {.meter = 1}, {.meter = 2}};
-    struct weir_event event = {.time = time, .source = weir_slice_text("src"), .type = weir_slice_text("t")};
+    struct weir_event event = {
+        .time = time, .source = weir_slice_text("src"), .type = weir_slice_text("t"), .is_retraction = is_retraction};
     char data[64];
 
     snprintf(texts[0], 16, "id%d", id);
@@ -115,12 +118,18 @@ static enum weir_outcome send(struct bench *bench, int64_t sequence, int id, int
     readings[1].dimensions[0] = weir_slice_text(texts[2]);
     readings[2].unique_text = weir_slice_text(texts[3]);
     struct weir_lane_hashes hashes;
-    weir_lane_hash(bench->lane, &event, readings, 3, &hashes);
-    return weir_lane_take(bench->lane, &event, readings, 3, &hashes, sequence, &bench->rejection);
+    weir_lane_hash(bench->lane, &event, readings, meters, &hashes);
+    return weir_lane_take(bench->lane, &event, readings, meters, &hashes, sequence, &bench->rejection);
+}
+
+static enum weir_outcome send(struct bench *bench, int64_t sequence, int id, int customer, int64_t time, int v, int g,
+                              int u)
+{
+    return offer(bench, sequence, id, customer, time, v, g, u, 3, false);
 }
 
 struct found {
-    uint64_t windows, closed, events;
+    uint64_t windows, closed, events, retracted, digest;
     struct weir_decimal sum, unique;
 };
 
@@ -133,8 +142,14 @@ static void add_found(void *context, const struct weir_window *window, bool is_c
     cr_assert(!has_work || is_closed);
     found->windows++;
     found->closed += is_closed;
-    if (series.meter.data[0] == 'c')
+    if (series.meter.data[0] == 'c') {
         found->events += window->total.events;
+        found->retracted += window->total.retracted;
+    }
+    unsigned char total[WEIR_WINDOW_TOTAL_BYTES];
+    weir_window_total_store(&window->total, total);
+    found->digest += weir_hash64(
+        total, sizeof total, weir_hash64(window->series_key.data, window->series_key.length, (uint64_t)window->start));
     if (series.meter.data[0] == 's')
         cr_assert(weir_decimal_add(found->sum, window->total.value, &found->sum));
     if (series.meter.data[0] == 'u')
@@ -408,5 +423,144 @@ Test(lane, that_keeps_all)
     }
     cr_assert_eq(weir_lane_check_time(bench.lane, base + 2 * WEIR_MINUTE, base, &why), WEIR_REJECT);
     cr_assert_eq(why.reason, WEIR_REASON_TOO_EARLY);
+    tear_down(&bench);
+}
+
+/* 2. retraction --------------------------------------------------------------------------------------------------- */
+static enum weir_outcome send_two(struct bench *bench, int64_t sequence, int id, int64_t time, int v,
+                                  bool is_retraction)
+{
+    return offer(bench, sequence, id, id % 5, time, v, id % 3, 0, 2, is_retraction);
+}
+
+Test(lane, a_retraction_takes_its_event_out_in_whatever_order_they_come)
+{
+    struct bench event_first = set_up(&defaults), ahead = set_up(&defaults);
+
+    cr_assert_eq(send_two(&event_first, 0, 1, base, 5, false), WEIR_OUTCOME_COUNTED);
+    cr_assert_eq(send_two(&event_first, 1, 4, base, 7, false), WEIR_OUTCOME_COUNTED);
+    cr_assert_eq(send_two(&event_first, 2, 1, base, 5, true), WEIR_OUTCOME_RETRACTED);
+    cr_assert_eq(send_two(&ahead, 0, 1, base, 5, true), WEIR_OUTCOME_RETRACTED);
+    cr_assert_eq(send_two(&ahead, 1, 1, base, 5, false), WEIR_OUTCOME_DUPLICATE);
+    cr_assert_eq(send_two(&ahead, 2, 4, base, 7, false), WEIR_OUTCOME_COUNTED);
+    for (int64_t i = 3; i < 7; i++) { /* resends of either, before and after the lane is taken again */
+        cr_assert_eq(send_two(&event_first, i, 1, base, 5, i % 2), WEIR_OUTCOME_DUPLICATE);
+        cr_assert_eq(send_two(&ahead, i, 1, base, 5, i % 2), WEIR_OUTCOME_DUPLICATE);
+        flush(&event_first);
+        flush(&ahead);
+        weir_lane_free(event_first.lane);
+        weir_lane_free(ahead.lane);
+        take(&event_first);
+        take(&ahead);
+    }
+    struct found a = look(&event_first), b = look(&ahead);
+    cr_assert_eq(a.events, 1);
+    cr_assert_eq(a.retracted, 1);
+    cr_assert_eq(weir_decimal_compare(a.sum, weir_decimal_of(7)), 0);
+    cr_assert(a.digest == b.digest && a.windows == b.windows, "every total is the same");
+    const struct weir_lane_state *left = weir_lane_state(event_first.lane), *right = weir_lane_state(ahead.lane);
+    cr_assert(left->first_time == right->first_time && left->last_time == right->last_time);
+    cr_assert(left->counts.counted == 2 && left->counts.retracted == 1 && left->counts.duplicate == 4);
+    cr_assert(right->counts.counted == 1 && right->counts.retracted == 1 && right->counts.duplicate == 5);
+    cr_assert_eq(left->counts.read, 7);
+    tear_down(&event_first);
+    tear_down(&ahead);
+}
+
+Test(lane, a_retraction_that_does_not_fit_is_refused)
+{
+    struct bench bench = set_up(&defaults);
+
+    cr_assert_eq(send_two(&bench, 0, 1, base, 5, false), WEIR_OUTCOME_COUNTED);
+    flush(&bench);
+    struct found before = look(&bench);
+    cr_assert_eq(send_two(&bench, 1, 1, base, 6, true), WEIR_OUTCOME_REJECTED, "other data");
+    cr_assert_eq(bench.rejection.reason, WEIR_REASON_CONFLICT);
+    cr_assert_eq(send_two(&bench, 2, 1, base + 1, 5, true), WEIR_OUTCOME_REJECTED, "another time");
+    cr_assert_eq(bench.rejection.reason, WEIR_REASON_RETRACTION_DIFFERS);
+    cr_assert_eq(offer(&bench, 3, 1, 1, base, 5, 1, 0, 1, true), WEIR_OUTCOME_REJECTED, "one meter is gone");
+    cr_assert_eq(bench.rejection.reason, WEIR_REASON_RETRACTION_DIFFERS);
+    cr_assert_eq(offer(&bench, 4, 1, 1, base, 5, 1, 0, 3, true), WEIR_OUTCOME_REJECTED, "one cannot");
+    cr_assert_eq(bench.rejection.reason, WEIR_REASON_NOT_RETRACTABLE);
+    cr_assert_eq(offer(&bench, 5, 2, 1, base, 5, 1, 0, 3, true), WEIR_OUTCOME_REJECTED, "nor ahead");
+    cr_assert_eq(bench.rejection.reason, WEIR_REASON_NOT_RETRACTABLE);
+    flush(&bench);
+    cr_assert_eq(look(&bench).digest, before.digest);
+    cr_assert_eq(send_two(&bench, 6, 7, base, 5, true), WEIR_OUTCOME_RETRACTED);
+    cr_assert_eq(send_two(&bench, 7, 7, base + 1, 5, false), WEIR_OUTCOME_REJECTED, "not the event that was voided");
+    cr_assert_eq(bench.rejection.reason, WEIR_REASON_RETRACTION_DIFFERS);
+    cr_assert_eq(send_two(&bench, 8, 1, base, 5, true), WEIR_OUTCOME_RETRACTED, "and the right one is still taken");
+    cr_assert_eq(weir_lane_state(bench.lane)->counts.quarantined, 6);
+    tear_down(&bench);
+}
+
+/* Events and retractions, each any number of times, in any order, with crashes between: what is left is what was not
+ * retracted, to the last total. */
+Test(lane, what_is_left_is_what_was_not_retracted)
+{
+    enum { IDS = 700, SENT = 4 * IDS };
+    struct message {
+        int id;
+        bool is_retraction;
+    } sent[SENT];
+    struct bench bench = set_up(&defaults);
+    bool is_retracted[IDS] = {false}, is_sent[IDS] = {false};
+    uint64_t events = 0, retracted = 0;
+    int64_t sum = 0;
+
+    srand(5);
+    for (int i = 0; i < SENT; i++) {
+        sent[i] = (struct message){rand() % IDS, rand() % 6 == 0};
+        is_retracted[sent[i].id] |= sent[i].is_retraction;
+        is_sent[sent[i].id] = true;
+    }
+    for (int i = 0; i < IDS; i++) {
+        events += is_sent[i] && !is_retracted[i];
+        retracted += is_retracted[i];
+        sum += is_sent[i] && !is_retracted[i] ? i % 100 : 0;
+    }
+    for (int64_t i = 0; i < SENT; i++) {
+        if (rand() % 97 == 0) {
+            weir_lane_free(bench.lane);
+            take(&bench);
+            i = weir_lane_state(bench.lane)->next_offset < 0 ? 0 : weir_lane_state(bench.lane)->next_offset;
+        }
+        int64_t time = base + sent[i].id * 3 * WEIR_SECOND; /* 35 minutes: within the lateness */
+        enum weir_outcome outcome = send_two(&bench, i, sent[i].id, time, sent[i].id % 100, sent[i].is_retraction);
+        cr_assert_neq(outcome, WEIR_OUTCOME_REJECTED, "%s", bench.rejection.detail);
+        if (rand() % 53 == 0)
+            flush(&bench);
+    }
+    flush(&bench);
+    struct found found = look(&bench);
+    cr_assert_eq(found.events, events);
+    cr_assert_eq(found.retracted, retracted);
+    cr_assert_eq(weir_decimal_compare(found.sum, weir_decimal_of(sum)), 0);
+    cr_assert_eq(weir_lane_state(bench.lane)->counts.retracted, retracted);
+    tear_down(&bench);
+}
+
+/* As the ids of counted events: for as long as a retraction or its event is accepted at all, the void id is known. */
+Test(lane, remembers_void_ids_for_as_long_as_resends_are_accepted)
+{
+    struct bench bench = set_up(&defaults);
+    int64_t sequence = 0;
+
+    for (int i = 0; i < 300; i++) {
+        int64_t time = base + i * WEIR_MINUTE;
+        cr_assert_eq(send_two(&bench, sequence++, i, time, 1, i % 2),
+                     i % 2 ? WEIR_OUTCOME_RETRACTED : WEIR_OUTCOME_COUNTED);
+        int old = i - i % 40; /* even: counted; voided when it is up to 39 minutes old */
+        if (i % 40 == 39)
+            cr_assert_eq(send_two(&bench, sequence++, old, base + old * WEIR_MINUTE, 1, true), WEIR_OUTCOME_RETRACTED);
+        if (i % 3 == 0)
+            flush(&bench);
+        for (int back = 0; back <= i; back++)
+            if (weir_lane_check_time(bench.lane, base + back * WEIR_MINUTE, time, &bench.rejection) == WEIR_OK)
+                cr_assert_eq(send_two(&bench, sequence++, back, base + back * WEIR_MINUTE, 1, false),
+                             WEIR_OUTCOME_DUPLICATE);
+    }
+    cr_assert(weir_lane_ids(bench.lane) < 90, "older ones are forgotten: %llu",
+              (unsigned long long)weir_lane_ids(bench.lane));
     tear_down(&bench);
 }

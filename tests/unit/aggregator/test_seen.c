@@ -1,4 +1,4 @@
-/* The id set against a plain array, through growth and forgetting. */
+/* The id set against a plain array, through growth, changes of marks and forgetting. */
 #include <criterion/criterion.h>
 #include <stdlib.h>
 
@@ -12,39 +12,97 @@ static uint64_t next_random(void)
     return random_state;
 }
 
+static struct weir_id_mark any_mark(void)
+{
+    return (struct weir_id_mark){(uint32_t)next_random(), (uint32_t)next_random() >> (32 - WEIR_EFFECT_BITS),
+                                 (enum weir_id_state)(next_random() % 4)};
+}
+
+static void assert_mark(const struct weir_seen *seen, uint64_t id, struct weir_id_mark expected)
+{
+    struct weir_id_mark mark;
+
+    cr_assert_eq(weir_seen_look(seen, id, expected.content, &mark), WEIR_SEEN_KNOWN);
+    cr_assert(mark.content == expected.content && mark.effect == expected.effect && mark.state == expected.state);
+    cr_assert_eq(weir_seen_look(seen, id, expected.content + 1, &mark), WEIR_SEEN_CONFLICT);
+}
+
 Test(seen, agrees_with_an_array)
 {
     enum { IDS = 60000, BUCKETS = 12 };
     static struct {
         uint64_t id;
-        uint32_t content, bucket;
+        struct weir_id_mark mark;
+        uint32_t bucket;
     } known[IDS];
     struct weir_seen *seen = weir_seen_new(IDS);
+    struct weir_id_mark mark;
 
     for (uint32_t i = 0; i < IDS; i++) {
         known[i].id =
             i < 2 ? i : next_random(); /* 0 and 1 share a slot's mark: 1 is told as a conflict or duplicate of 0 */
-        known[i].content = (uint32_t)next_random();
+        known[i].mark = any_mark();
         known[i].bucket = i / (IDS / BUCKETS);
         if (i == 1)
             known[i].id = 2;
-        cr_assert_eq(weir_seen_look(seen, known[i].id, known[i].content), WEIR_SEEN_NEW);
-        cr_assert_eq(weir_seen_add(seen, known[i].id, known[i].content, known[i].bucket), WEIR_OK);
+        cr_assert_eq(weir_seen_look(seen, known[i].id, known[i].mark.content, &mark), WEIR_SEEN_NEW);
+        cr_assert_eq(weir_seen_set(seen, known[i].id, known[i].mark, known[i].bucket), WEIR_OK);
     }
-    cr_assert_eq(weir_seen_add(seen, 12345, 1, 0), WEIR_AGAIN, "the limit holds");
+    cr_assert_eq(weir_seen_set(seen, 12345, any_mark(), 0), WEIR_AGAIN, "the limit holds");
+    for (uint32_t i = 0; i < IDS; i += 7) { /* voided later: another mark, a later bucket, no new id */
+        known[i].mark.state = WEIR_ID_VOID;
+        known[i].bucket = known[i].bucket < BUCKETS / 2 ? known[i].bucket + 3 : known[i].bucket;
+        cr_assert_eq(weir_seen_set(seen, known[i].id, known[i].mark, known[i].bucket), WEIR_OK);
+    }
     for (uint32_t lowest = 0; lowest <= BUCKETS; lowest++) {
         uint64_t kept = 0;
         weir_seen_forget(seen, lowest);
         for (uint32_t i = 0; i < IDS; i++) {
-            bool is_kept = known[i].bucket >= lowest;
-            kept += is_kept;
-            cr_assert_eq(weir_seen_look(seen, known[i].id, known[i].content),
-                         is_kept ? WEIR_SEEN_DUPLICATE : WEIR_SEEN_NEW);
-            cr_assert_eq(weir_seen_look(seen, known[i].id, known[i].content + 1),
-                         is_kept ? WEIR_SEEN_CONFLICT : WEIR_SEEN_NEW);
+            kept += known[i].bucket >= lowest;
+            if (known[i].bucket >= lowest)
+                assert_mark(seen, known[i].id, known[i].mark);
+            else
+                cr_assert_eq(weir_seen_look(seen, known[i].id, known[i].mark.content, &mark), WEIR_SEEN_NEW);
         }
         cr_assert_eq(weir_seen_count(seen), kept);
     }
     cr_assert(weir_seen_bytes(seen) <= 4096 * 16, "what was forgotten gives its memory back");
     weir_seen_free(seen);
+}
+
+/* More buckets than a slot can tell apart, in any order: nothing is forgotten before its time, and all of it in the
+ * end. */
+Test(seen, many_buckets_are_remembered_longer_never_shorter)
+{
+    enum { IDS = 5000 };
+    static uint32_t bucket[IDS];
+    struct weir_seen *seen = weir_seen_new(IDS);
+    struct weir_id_mark mark = {1, 2, WEIR_ID_COUNTED};
+
+    for (uint32_t i = 0; i < IDS; i++) {
+        bucket[i] = 1000 + i * 3 + (uint32_t)(next_random() % 900);
+        cr_assert_eq(weir_seen_set(seen, i + 1, mark, bucket[i]), WEIR_OK);
+    }
+    cr_assert(weir_seen_is_crowded(seen));
+    for (uint32_t lowest = 900; lowest < 18000; lowest += 450) {
+        weir_seen_forget(seen, lowest);
+        for (uint32_t i = 0; i < IDS; i++)
+            if (bucket[i] >= lowest)
+                cr_assert_eq(weir_seen_look(seen, i + 1, mark.content, &mark), WEIR_SEEN_KNOWN);
+    }
+    cr_assert_eq(weir_seen_count(seen), 0);
+    cr_assert(!weir_seen_is_crowded(seen));
+    weir_seen_free(seen);
+}
+
+Test(seen, a_record_keeps_every_mark)
+{
+    for (int i = 0; i < 10000; i++) {
+        struct weir_id_mark mark = any_mark(), loaded;
+        uint64_t id = next_random();
+        char bytes[WEIR_ID_BYTES];
+        weir_id_store(id, &mark, bytes);
+        cr_assert_eq(weir_id_load(bytes, &loaded), id);
+        cr_assert(loaded.content == mark.content && loaded.effect == mark.effect && loaded.state == mark.state);
+    }
 }

@@ -110,19 +110,21 @@ Test(series, nothing_else_is_read)
     }
 }
 
-Test(total, is_forty_bytes)
+Test(total, is_forty_eight_bytes)
 {
     struct weir_window_total total = {
-        .events = 0x0102030405060708, .value = {-1}, .latest_time = 2, .latest_offset = 3};
+        .events = 0x0102030405060708, .value = {-1}, .latest_time = 2, .latest_offset = 3, .retracted = 4};
     static const unsigned char expected[WEIR_WINDOW_TOTAL_BYTES] = {
-        8,    7,    6,    5,    4, 3, 2, 1, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
-        0xff, 0xff, 0xff, 0xff, 2, 0, 0, 0, 0,    0,    0,    0,    3,    0,    0,    0,    0,    0,    0,    0};
+        8,    7,    6,    5,    4,    3,    2,    1,    0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+        0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2,    0,    0,    0,    0,    0,    0,    0,
+        3,    0,    0,    0,    0,    0,    0,    0,    4,    0,    0,    0,    0,    0,    0,    0};
     unsigned char bytes[WEIR_WINDOW_TOTAL_BYTES];
 
     weir_window_total_store(&total, bytes);
     cr_assert_arr_eq(bytes, expected, sizeof bytes);
     struct weir_window_total read = weir_window_total_load(bytes);
-    cr_assert(read.events == total.events && read.value.e12 == -1 && read.latest_time == 2 && read.latest_offset == 3);
+    cr_assert(read.events == total.events && read.value.e12 == -1 && read.latest_time == 2 && read.latest_offset == 3
+              && read.retracted == 4);
 }
 
 /* The words that reach quarantine records, rows and metrics: each there, each once. */

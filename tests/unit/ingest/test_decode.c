@@ -208,6 +208,9 @@ static const struct refusal refusals[] = {
     {"{" SPECVERSION ID SOURCE TYPE SUBJECT_C "\"time\":\"2026-02-29T00:00:00Z\"}", WEIR_REASON_BAD_TIME, "time"},
     {"{" SPECVERSION ID SOURCE TYPE SUBJECT_C "\"time\":\"2026-01-01T00:00:00\"}", WEIR_REASON_BAD_TIME, "time"},
     {"{" SPECVERSION ID SOURCE TYPE SUBJECT_C "\"time\":\"1969-12-31T23:59:59Z\"}", WEIR_REASON_BAD_TIME, "time"},
+    {"{" REQUIRED ",\"retraction\":1}", WEIR_REASON_WRONG_TYPE, "retraction"},
+    {"{" REQUIRED ",\"retraction\":\"True\"}", WEIR_REASON_WRONG_TYPE, "retraction"},
+    {"{" REQUIRED ",\"retraction\":[true]}", WEIR_REASON_WRONG_TYPE, "retraction"},
     /* several faults: grammar before fields, fields in their order */
     {"{\"time\":1,\"id\":2,}", WEIR_REASON_MALFORMED_JSON, ""},
     {"{\"specversion\":\"2\",\"id\":\"\",\"time\":1}", WEIR_REASON_BAD_SPECVERSION, "specversion"},
@@ -230,7 +233,9 @@ Test(decode, every_reason)
     }
     for (int i = 0; i < WEIR_REASON_COUNT; i++) {
         bool is_of_others = i == WEIR_REASON_NUMBER_RANGE || i == WEIR_REASON_TOO_LATE || i == WEIR_REASON_TOO_EARLY
-                            || i == WEIR_REASON_CONFLICT || i == WEIR_REASON_UNSUPPORTED || i == WEIR_REASON_TOO_LARGE
+                            || i == WEIR_REASON_CONFLICT || i == WEIR_REASON_RETRACTION_DIFFERS
+                            || i == WEIR_REASON_NOT_RETRACTABLE || i == WEIR_REASON_UNSUPPORTED
+                            || i == WEIR_REASON_TOO_LARGE
                             || i == WEIR_REASON_TOO_DEEP; /* the last three: tests of their own below */
         cr_expect(is_seen[i] || is_of_others, "%s", weir_reason_name[i]);
     }
@@ -249,6 +254,27 @@ Test(decode, identifiers_at_their_limit)
                       "\\u0078\\u0078\\u0078\\u0078\\u0078\\u0078\\u0078\\u0078\"," SOURCE TYPE SUBJECT_C TIME "}"),
         WEIR_OK);
     cr_expect_eq(bench->event.id.length, 208);
+    bench_free(bench);
+}
+
+Test(decode, retractions)
+{
+    static const struct {
+        const char *text;
+        bool is_retraction;
+    } events[] = {{"{" REQUIRED "}", false},
+                  {"{" REQUIRED ",\"retraction\":true}", true},
+                  {"{\"retraction\":\"tr\\u0075e\"," REQUIRED "}", true},
+                  {"{" REQUIRED ",\"retraction\":false}", false},
+                  {"{" REQUIRED ",\"retraction\":\"false\"}", false},
+                  {"{" REQUIRED ",\"retraction\":null}", false},
+                  {"{" REQUIRED ",\"data\":{\"retraction\":true}}", false}};
+    struct bench *bench = bench_new();
+
+    for (size_t i = 0; i < sizeof events / sizeof *events; i++) {
+        cr_expect_eq(decode(bench, events[i].text), WEIR_OK, "%s", events[i].text);
+        cr_expect_eq(bench->event.is_retraction, events[i].is_retraction, "%s", events[i].text);
+    }
     bench_free(bench);
 }
 
@@ -320,6 +346,21 @@ static enum weir_status decode_message(struct bench *bench, const struct pair *p
             NULL, NULL                                                                                                 \
         }                                                                                                              \
     }
+
+Test(decode, retractions_in_binary_mode)
+{
+    struct bench *bench = bench_new();
+
+    cr_expect_eq(decode_message(bench, HEADERS(BINARY, {"ce_retraction", "true"}), "1"), WEIR_OK);
+    cr_expect(bench->event.is_retraction);
+    cr_expect_eq(decode_message(bench, HEADERS(BINARY, {"ce_retraction", "false"}), "1"), WEIR_OK);
+    cr_expect(!bench->event.is_retraction);
+    cr_expect_eq(decode_message(bench, HEADERS(BINARY, {"ce_retraction", NULL}), "1"), WEIR_OK);
+    cr_expect(!bench->event.is_retraction);
+    cr_expect_eq(decode_message(bench, HEADERS(BINARY, {"ce_retraction", "1"}), "1"), WEIR_REJECT);
+    cr_expect_eq(bench->why.reason, WEIR_REASON_WRONG_TYPE);
+    bench_free(bench);
+}
 
 Test(decode, binary_mode)
 {
