@@ -125,12 +125,12 @@ static void report(const struct ingest *ingest, int64_t took)
     for (int i = 0; i < WEIR_OUTCOME_FULL; i++)
         read += outcomes[i] = atomic_load_explicit(&gauges->outcomes[i], memory_order_relaxed);
     weir_log_plain(WEIR_LOG_INFO,
-                   "read=%" PRIu64 " counted=%" PRIu64 " duplicate=%" PRIu64 " unmatched=%" PRIu64
-                   " retracted=%" PRIu64 " quarantined=%" PRIu64 " seconds=%" PRIu64 ".%03" PRIu64 " events_per_second=%" PRIu64,
+                   "read=%" PRIu64 " counted=%" PRIu64 " duplicate=%" PRIu64 " unmatched=%" PRIu64 " retracted=%" PRIu64
+                   " quarantined=%" PRIu64 " seconds=%" PRIu64 ".%03" PRIu64 " events_per_second=%" PRIu64,
                    read, outcomes[WEIR_OUTCOME_COUNTED] + outcomes[WEIR_OUTCOME_UNPRICED],
-                   outcomes[WEIR_OUTCOME_DUPLICATE], outcomes[WEIR_OUTCOME_UNMATCHED],
-                   outcomes[WEIR_OUTCOME_RETRACTED], outcomes[WEIR_OUTCOME_REJECTED],
-                   milliseconds / 1000, milliseconds % 1000, read * 1000 / (milliseconds ? milliseconds : 1));
+                   outcomes[WEIR_OUTCOME_DUPLICATE], outcomes[WEIR_OUTCOME_UNMATCHED], outcomes[WEIR_OUTCOME_RETRACTED],
+                   outcomes[WEIR_OUTCOME_REJECTED], milliseconds / 1000, milliseconds % 1000,
+                   read * 1000 / (milliseconds ? milliseconds : 1));
 }
 
 int weir_command_ingest(int argc, char **argv)

@@ -1,6 +1,6 @@
 /* The events of a window, out of Kafka again: each lane's partition is read from where Kafka's memory begins to the
  * lane's next offset, by the same decoder and reader. What was counted is told by the rules of the lane: what is in
- * quarantine was not, and of one identity only the first was. */
+ * quarantine was not, of one identity only the first was, and that one not when a retraction of it came. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,14 +16,17 @@
 #include "ingest/decode.h"
 #include "ingest/reading.h"
 
-enum outcome { COUNTED, DUPLICATE, CONFLICT, QUARANTINED };
-static const char *const outcome_name[] = {"counted", "duplicate", "conflict", "quarantined"};
+/* RETRACTED: the event that a retraction voids; RETRACTION: what voids it. */
+enum outcome { COUNTED, DUPLICATE, CONFLICT, RETRACTED, RETRACTION, QUARANTINED };
+static const char *const outcome_name[] = {"counted",   "duplicate",  "conflict",
+                                           "retracted", "retraction", "quarantined"};
 
 /* One event of the window. */
 struct found {
     uint64_t id, content, text; /* hashes; text: of a `unique` value */
     int64_t offset, time;
-    int64_t first; /* offset of the one that counted of this identity */
+    int64_t first; /* offset of the first one of this identity */
+    bool is_retraction;
     struct weir_decimal value;
     enum outcome outcome;
     const char *reason; /* QUARANTINED */
@@ -92,6 +95,7 @@ static void add(struct reading_lane *reading, const struct weir_message *message
         .offset = message->offset,
         .first = message->offset,
         .time = event->time,
+        .is_retraction = event->is_retraction,
         .value = from->value,
         .reason = weir_quarantined_reason(reading->quarantined, message->partition, message->offset),
     };
@@ -143,6 +147,17 @@ static void show(void *context, uint64_t done, uint64_t all)
 /* 2. judging and adding up -------------------------------------------------------------------------------------------
  */
 
+/* Another one of an identity. What it voids lies in the same window: a retraction carries its event's time and data. */
+static void judge_again(struct found *first, struct found *found)
+{
+    found->first = first->offset;
+    found->outcome = first->content == found->content ? DUPLICATE : CONFLICT;
+    if (found->outcome == DUPLICATE && found->is_retraction && first->outcome == COUNTED) {
+        found->outcome = RETRACTION;
+        first->outcome = RETRACTED;
+    }
+}
+
 /* In order of offset: the first of an identity that is not in quarantine counts. */
 static void judge(struct reading_lane *reading)
 {
@@ -159,11 +174,10 @@ static void judge(struct reading_lane *reading)
         if (found->reason) {
             found->outcome = QUARANTINED;
         } else if (*slot) {
-            const struct found *first = &reading->found[*slot - 1];
-            found->first = first->offset;
-            found->outcome = first->content == found->content ? DUPLICATE : CONFLICT;
+            judge_again(&reading->found[*slot - 1], found);
         } else {
             *slot = i + 1;
+            found->outcome = found->is_retraction ? RETRACTION : COUNTED;
         }
     }
 }
@@ -247,7 +261,7 @@ static json_t *json_found(const struct reading_lane *reading)
         json_object_set_new(entry, "time", json_string(time));
         json_object_set_new(entry, "value", weir_explain_json_decimal(found->value));
         json_object_set_new(entry, "outcome", json_string(outcome_name[found->outcome]));
-        if (found->outcome == DUPLICATE || found->outcome == CONFLICT)
+        if (found->first != found->offset)
             json_object_set_new(entry, "of_offset", json_integer(found->first));
         if (found->reason)
             json_object_set_new(entry, "reason", json_string(found->reason));

@@ -176,10 +176,10 @@ static void print_read(const json_t *read)
     if (json_object_get(read, "is_quarantine_whole"))
         printf("    Kafka no longer holds all records of quarantine: what is called counted may have been refused\n");
     printf(
-        "    offsets %lld to %lld read: %lld events of this window, %lld counted, %lld duplicates, %lld conflicts, %lld"
-        " in quarantine\n",
+        "    offsets %lld to %lld read: %lld events of this window, %lld counted, %lld retracted, %lld duplicates, %lld"
+        " conflicts, %lld in quarantine\n",
         whole(read, "from_offset"), whole(read, "to_offset"), whole(read, "found"), whole(read, "counted"),
-        whole(read, "duplicate"), whole(read, "conflict"), whole(read, "quarantined"));
+        whole(read, "retracted"), whole(read, "duplicate"), whole(read, "conflict"), whole(read, "quarantined"));
     printf("    together %s: this %s the total that was rated\n", weir_explain_text(read, "value"),
            is_true(read, "is_total") ? "is" : "is NOT");
     json_array_foreach(list, index, event)

@@ -22,13 +22,15 @@ CATALOG = {
         {"key": "peak", "event_type": "used", "aggregation": "max", "value": "data.n", "window": "1h", "group_by": ["model"]},
         {"key": "mean", "event_type": "used", "aggregation": "avg", "value": "data.n", "window": "1d"},
         {"key": "gauge", "event_type": "used", "aggregation": "latest", "value": "data.n", "window": "1h"},
-        {"key": "floor", "event_type": "used", "aggregation": "min", "value": "data.n", "window": "1h", "rollup": "sum"}],
+        {"key": "floor", "event_type": "used", "aggregation": "min", "value": "data.n", "window": "1h", "rollup": "sum"},
+        {"key": "asks", "event_type": "asked", "aggregation": "count", "window": "1h"}],
     "price_books": [{
         "key": "book", "version": 1, "currency": "USD", "effective_from": "2026-01-01T00:00:00Z",
         "prices": [
             {"meter": "tokens", "model": "graduated", "tiers": [{"up_to": "100", "unit_price": "0.10"},
                                                                 {"up_to": None, "unit_price": "0.03", "flat_fee": "1.00"}]},
             {"meter": "calls", "model": "per_unit", "unit_price": "0.01"},
+            {"meter": "asks", "model": "per_unit", "unit_price": "0.01"},
             {"meter": "peak", "model": "per_unit", "unit_price": "2"},
             {"meter": "mean", "model": "per_unit", "unit_price": "3"},
             {"meter": "gauge", "model": "per_unit", "unit_price": "5"},
@@ -429,6 +431,24 @@ def test_explained_events_are_those_that_counted(world):
     assert "id 'e3', value 4: duplicate of the event at offset 2" in text and "quarantined, reason conflict" in text
     world.sql("update weir.rated_windows set value = 9 where meter = 'tokens' and value = 8")
     assert "this is NOT the total" in world.run("explain", row["line_item_id"]).stdout.decode()
+
+
+def test_retracted_events_are_explained(world):
+    """What was taken out, by what, and what came after its retraction; the revision that took it back adds up."""
+    hour = {"type": "asked", "subject": "acme", "data": {"n": "4"}}
+    first, ahead = event(1, **hour, time="2026-01-05T10:10:00Z"), event(3, **hour, time="2026-01-05T10:30:00Z")
+    world.produce([first, event(2, **hour, time="2026-01-05T10:20:00Z")])
+    world.rate()
+    world.produce([{**first, "retraction": True}, first, {**ahead, "retraction": "true"}, ahead])
+    world.rate()
+    rows = items_of(world, "meter = 'asks'")
+    assert [row["revision"] for row in rows] == [1, 2] and [row["quantity"] for row in rows] == ["2", "-1"]
+    (lane,) = explain(world, rows[1]["line_item_id"])["lanes"]
+    read = lane["read"]
+    assert lane["events"] == 1 and read["is_total"] and read["is_whole"]
+    assert {name: read[name] for name in ("found", "counted", "retracted", "retraction", "duplicate")} == \
+        {"found": 6, "counted": 1, "retracted": 1, "retraction": 2, "duplicate": 2}
+    world.run("reconcile")
 
 
 def test_every_aggregation_adds_up(rated):
