@@ -213,10 +213,12 @@ static uint32_t effect_of(const struct weir_lane *lane, const struct weir_event 
 
     for (uint32_t i = 0; i < count; i++) {
         const struct weir_meter *meter = &lane->catalog->meters[readings[i].meter];
-        if (!weir_meter_is_retractable(meter))
+        if (!meter->is_retractable)
             return 0;
         uint64_t value = 0;
-        if (meter->aggregation != WEIR_AGGREGATION_COUNT)
+        if (meter->aggregation == WEIR_AGGREGATION_UNIQUE)
+            value = weir_hash64(readings[i].unique_text.data, readings[i].unique_text.length, 0);
+        else if (meter->aggregation != WEIR_AGGREGATION_COUNT)
             value = (uint64_t)readings[i].value.e12
                     + (uint64_t)(readings[i].value.e12 >> 64) * UINT64_C(0x9E3779B97F4A7C15);
         sum += mix(series[i] ^ value * UINT64_C(0x9E3779B97F4A7C15));
@@ -274,21 +276,22 @@ static enum weir_outcome step_windows(struct weir_lane *lane, enum weir_window_s
                                       uint32_t count, const struct weir_lane_hashes *hashes, int64_t sequence,
                                       struct weir_rejection *reterr)
 {
+    const struct weir_window_event who = {event->subject, hashes->id, event->time, sequence};
     bool is_unpriced = false;
 
     for (uint32_t i = 0; i < count; i++) {
-        switch (weir_window_table_prepare(lane->windows, step, &readings[i], event->subject, hashes->series[i],
-                                          event->time, sequence, &lane->changes[i])) {
+        switch (
+            weir_window_table_prepare(lane->windows, step, &readings[i], hashes->series[i], &who, &lane->changes[i])) {
         case WEIR_PREPARED:
             break;
         case WEIR_PREPARED_FULL:
             return WEIR_OUTCOME_FULL;
         case WEIR_PREPARED_OVERFLOW:
             return refuse_overflow(lane, &lane->catalog->meters[readings[i].meter], reterr);
-        case WEIR_PREPARED_ABSENT: /* only when lateness was made longer: then younger windows are gone already */
+        case WEIR_PREPARED_ABSENT: /* lateness was made longer, or a meter was made retractable, in between */
             return refuse(reterr, WEIR_REASON_RETRACTION_DIFFERS, "",
-                          "the event to be voided was counted in a window that is forgotten already: it cannot be "
-                          "taken out; send an event with the negative value instead");
+                          "the event to be voided was counted in a window that is forgotten already, or that kept no "
+                          "single events then: it cannot be taken out; send an event that makes up for it instead");
         }
         is_unpriced = is_unpriced || lane->changes[i].is_unpriced;
     }
@@ -304,13 +307,13 @@ static bool is_retractable(const struct weir_lane *lane, const struct weir_readi
 {
     for (uint32_t i = 0; i < count; i++) {
         const struct weir_meter *meter = &lane->catalog->meters[readings[i].meter];
-        if (weir_meter_is_retractable(meter))
+        if (meter->is_retractable)
             continue;
         reterr->reason = WEIR_REASON_NOT_RETRACTABLE;
         snprintf(reterr->field, sizeof reterr->field, "retraction");
         snprintf(reterr->detail, sizeof reterr->detail,
-                 "meter '%.*s' (%s) keeps no single events, so nothing can be taken out of it again; no meter was "
-                 "changed",
+                 "meter '%.*s' (%s) keeps no single events, so nothing can be taken out of it; no meter was changed. "
+                 "\"retractable\": true in the catalog makes it keep them from then on",
                  (int)meter->key.length, meter->key.data, weir_aggregation_name[meter->aggregation]);
         return false;
     }

@@ -28,6 +28,7 @@ struct window {
     uint32_t next_in_group;
     uint32_t flags;
     struct weir_unique_set *unique;
+    struct weir_kept *kept; /* retractable min, max, latest, unique; NULL: only the total is known */
 };
 
 /* All windows with the same end, in a list, so that closing and forgetting touch only what is due. */
@@ -182,8 +183,10 @@ struct weir_window_table *weir_window_table_free(struct weir_window_table *table
         return NULL;
     for (uint32_t i = 1; i < table->series_used; i++)
         free(table->series[i].key);
-    for (uint32_t i = 1; i < table->windows_used; i++)
+    for (uint32_t i = 1; i < table->windows_used; i++) {
         weir_unique_set_free(table->windows[i].unique);
+        weir_kept_free(table->windows[i].kept);
+    }
     free(table->series_index.slots);
     free(table->window_index.slots);
     free(table->series);
@@ -415,7 +418,10 @@ static void remove_window(struct weir_window_table *table, uint32_t position)
         remove_series(table, window->series);
     if (window->unique)
         table->unique_bytes -= weir_unique_set_bytes(window->unique);
+    if (window->kept)
+        table->unique_bytes -= weir_kept_bytes(window->kept);
     weir_unique_set_free(window->unique);
+    weir_kept_free(window->kept);
     *window = (struct window){.next_in_group = table->free_window};
     table->free_window = position;
     table->window_count--;
@@ -436,16 +442,28 @@ static void mark_changed(struct weir_window_table *table, uint32_t position)
 /* 4. an event -------------------------------------------------------------------------------------------------------
  */
 
-/* Only what adds up can be taken out of a running total; lanes refuse the rest before it comes here. */
-static bool take_out_reading(const struct weir_meter *meter, const struct weir_reading *reading,
-                             struct weir_window_total *total)
+/* What adds up is subtracted; other windows have kept the event, or are refused. */
+static enum weir_prepared take_out_reading(const struct weir_meter *meter, const struct weir_reading *reading,
+                                           const struct window *window, uint64_t id, struct weir_window_total *total)
 {
-    total->events--;
+    if (total->events == 0)
+        return WEIR_PREPARED_ABSENT;
     total->retracted++;
-    if (meter->aggregation == WEIR_AGGREGATION_COUNT)
-        return true;
-    weir_check(meter->aggregation == WEIR_AGGREGATION_SUM || meter->aggregation == WEIR_AGGREGATION_AVG);
-    return weir_decimal_subtract(total->value, reading->value, &total->value);
+    switch (meter->aggregation) {
+    case WEIR_AGGREGATION_COUNT:
+        total->events--;
+        return WEIR_PREPARED;
+    case WEIR_AGGREGATION_SUM:
+    case WEIR_AGGREGATION_AVG:
+        total->events--;
+        return weir_decimal_subtract(total->value, reading->value, &total->value) ? WEIR_PREPARED
+                                                                                  : WEIR_PREPARED_OVERFLOW;
+    default:
+        if (!window->kept || !weir_kept_has_id(window->kept, id))
+            return WEIR_PREPARED_ABSENT; /* counted before the meter became retractable */
+        weir_kept_total_without(window->kept, meter->aggregation, id, total);
+        return WEIR_PREPARED;
+    }
 }
 
 static bool add_reading(const struct weir_meter *meter, const struct weir_reading *reading, int64_t time,
@@ -484,8 +502,14 @@ static bool add_reading(const struct weir_meter *meter, const struct weir_readin
     return false;
 }
 
+static bool keeps_events(const struct weir_meter *meter)
+{
+    return meter->is_retractable && meter->aggregation != WEIR_AGGREGATION_COUNT
+           && meter->aggregation != WEIR_AGGREGATION_SUM && meter->aggregation != WEIR_AGGREGATION_AVG;
+}
+
 /* The window of the series that holds the time; NONE: not there (and not to be made), or the limit is reached. */
-static uint32_t find_window(struct weir_window_table *table, enum weir_window_length length, uint32_t series,
+static uint32_t find_window(struct weir_window_table *table, const struct weir_meter *meter, uint32_t series,
                             int64_t time, bool is_made)
 {
     uint32_t position = table->series[series].latest;
@@ -493,10 +517,15 @@ static uint32_t find_window(struct weir_window_table *table, enum weir_window_le
 
     if (position != NONE && time >= table->windows[position].start && time < window_end(&table->windows[position]))
         return position;
-    weir_window_of(length, time, &start, &end);
+    weir_window_of(meter->window, time, &start, &end);
     position = look_window(table, series, start);
-    if (position == NONE && is_made)
+    if (position == NONE && is_made) {
         position = add_window(table, series, start, end);
+        if (position != NONE && keeps_events(meter)) {
+            table->windows[position].kept = weir_kept_new(meter->aggregation);
+            table->unique_bytes += weir_kept_bytes(table->windows[position].kept);
+        }
+    }
     if (position != NONE)
         table->series[series].latest = position;
     else if (table->series[series].window_count == 0)
@@ -504,38 +533,71 @@ static uint32_t find_window(struct weir_window_table *table, enum weir_window_le
     return position;
 }
 
+/* The fingerprint of a `unique` meter's text, and whether the window has none like it. */
+static void look_unique(const struct weir_window_table *table, const struct window *window,
+                        const struct weir_reading *reading, struct weir_window_change *change)
+{
+    change->unique = weir_fingerprint128(&table->secret, reading->unique_text);
+    if (window->kept)
+        change->is_new_unique = !weir_kept_has_unique(window->kept, change->unique);
+    else
+        change->is_new_unique = !window->unique || !weir_unique_set_has(window->unique, change->unique);
+}
+
+static void fill_record(const struct weir_meter *meter, const struct weir_reading *reading,
+                        const struct weir_window_event *event, struct weir_window_change *change)
+{
+    change->record.id = event->id;
+    change->record.time = event->time;
+    change->record.offset = event->offset;
+    if (meter->aggregation == WEIR_AGGREGATION_UNIQUE)
+        change->record.unique = change->unique;
+    else
+        change->record.value = reading->value;
+}
+
 enum weir_prepared weir_window_table_prepare(struct weir_window_table *table, enum weir_window_step step,
-                                             const struct weir_reading *reading, struct weir_slice customer,
-                                             uint64_t hash, int64_t time, int64_t offset,
+                                             const struct weir_reading *reading, uint64_t hash,
+                                             const struct weir_window_event *event,
                                              struct weir_window_change *ret_change)
 {
     const struct weir_meter *meter = &table->catalog->meters[reading->meter];
-    uint32_t series = find_series(table, reading, customer, hash);
-    uint32_t position = find_window(table, meter->window, series, time, step != WEIR_WINDOW_UNDO);
-    struct weir_window_change change = {.window = position};
+    uint32_t series = find_series(table, reading, event->customer, hash);
+    uint32_t position = find_window(table, meter, series, event->time, step != WEIR_WINDOW_UNDO);
+    enum weir_prepared prepared = WEIR_PREPARED;
 
     if (position == NONE)
         return step == WEIR_WINDOW_UNDO ? WEIR_PREPARED_ABSENT : WEIR_PREPARED_FULL;
-    struct window *window = &table->windows[position];
-    change.is_unpriced = window->flags & IS_UNPRICED;
-    change.after = window->total;
+    const struct window *window = &table->windows[position];
+    ret_change->window = position;
+    ret_change->is_unpriced = window->flags & IS_UNPRICED;
+    ret_change->after = window->total;
+    ret_change->is_new_unique = false;
+    ret_change->step = step;
     if (step == WEIR_WINDOW_VOID) {
-        change.after.retracted++;
+        ret_change->after.retracted++;
     } else if (step == WEIR_WINDOW_UNDO) {
-        if (window->total.events == 0)
-            return WEIR_PREPARED_ABSENT;
-        if (!take_out_reading(meter, reading, &change.after))
-            return WEIR_PREPARED_OVERFLOW;
+        ret_change->record.id = event->id;
+        prepared = take_out_reading(meter, reading, window, event->id, &ret_change->after);
     } else {
-        if (meter->aggregation == WEIR_AGGREGATION_UNIQUE) {
-            change.unique = weir_fingerprint128(&table->secret, reading->unique_text);
-            change.is_new_unique = !window->unique || !weir_unique_set_has(window->unique, change.unique);
-        }
-        if (!add_reading(meter, reading, time, offset, &change))
-            return WEIR_PREPARED_OVERFLOW;
+        if (meter->aggregation == WEIR_AGGREGATION_UNIQUE)
+            look_unique(table, window, reading, ret_change);
+        if (!add_reading(meter, reading, event->time, event->offset, ret_change))
+            prepared = WEIR_PREPARED_OVERFLOW;
+        if (window->kept)
+            fill_record(meter, reading, event, ret_change);
     }
-    *ret_change = change;
-    return WEIR_PREPARED;
+    return prepared;
+}
+
+static void apply_kept(struct weir_window_table *table, struct window *window, const struct weir_window_change *change)
+{
+    table->unique_bytes -= weir_kept_bytes(window->kept);
+    if (change->step == WEIR_WINDOW_ADD)
+        weir_kept_add(window->kept, &change->record);
+    else if (change->step == WEIR_WINDOW_UNDO)
+        weir_kept_remove(window->kept, change->record.id);
+    table->unique_bytes += weir_kept_bytes(window->kept);
 }
 
 void weir_window_table_apply(struct weir_window_table *table, const struct weir_window_change *change)
@@ -544,7 +606,9 @@ void weir_window_table_apply(struct weir_window_table *table, const struct weir_
 
     weir_check(weir_window_total_changes(&change->after) > weir_window_total_changes(&window->total));
     window->total = change->after;
-    if (change->is_new_unique) {
+    if (window->kept) {
+        apply_kept(table, window, change);
+    } else if (change->is_new_unique) {
         if (!window->unique)
             window->unique = weir_unique_set_new();
         else
@@ -591,7 +655,11 @@ enum weir_status weir_window_table_restore(struct weir_window_table *table, cons
     restored->total = window->total;
     if (is_closed)
         restored->flags |= IS_CLOSED;
-    if (unique.length) {
+    if (weir_kept_is_mark(unique)) {
+        restored->kept = weir_kept_new(is_known ? meter->aggregation : WEIR_AGGREGATION_COUNT);
+        weir_kept_restore(restored->kept, unique);
+        table->unique_bytes += weir_kept_bytes(restored->kept);
+    } else if (unique.length) {
         restored->unique = weir_unique_set_new();
         weir_unique_set_restore(restored->unique, unique);
         table->unique_bytes += weir_unique_set_bytes(restored->unique);
@@ -651,10 +719,15 @@ void weir_window_table_take_changed(struct weir_window_table *table,
                        .end = window_end(window),
                        .total = window->total},
             .is_closed = window->flags & IS_CLOSED,
-            .unique = window->unique ? weir_unique_set_new_texts(window->unique) : (struct weir_slice){0},
         };
+        if (window->kept)
+            cut.unique = weir_kept_new_units(window->kept);
+        else if (window->unique)
+            cut.unique = weir_unique_set_new_texts(window->unique);
         visit(context, &cut);
-        if (window->unique)
+        if (window->kept)
+            weir_kept_mark_stored(window->kept);
+        else if (window->unique)
             weir_unique_set_mark_stored(window->unique);
         window->flags &= ~(uint32_t)IS_CHANGED;
     }

@@ -7,6 +7,7 @@
 #ifndef WEIR_AGGREGATOR_WINDOW_TABLE_H
 #define WEIR_AGGREGATOR_WINDOW_TABLE_H
 
+#include "aggregator/kept.h"
 #include "aggregator/window_store.h"
 #include "common/hash.h"
 #include "common/model/catalog.h"
@@ -17,7 +18,7 @@ struct weir_window_table;
 /* What an event does to its windows. */
 enum weir_window_step {
     WEIR_WINDOW_ADD,
-    WEIR_WINDOW_UNDO, /* takes out what ADD put in; count, sum and avg only */
+    WEIR_WINDOW_UNDO, /* takes out what ADD put in; retractable meters only */
     WEIR_WINDOW_VOID, /* ADD and UNDO at once: the event is void before it comes */
 };
 
@@ -28,6 +29,15 @@ struct weir_window_change {
     struct weir_window_total after;
     struct weir_hash128 unique; /* `unique` meters only */
     bool is_new_unique;
+    enum weir_window_step step;
+    struct weir_kept_record record; /* where the window keeps its events */
+};
+
+/* Who and when: what windows need of the event beside its readings. */
+struct weir_window_event {
+    struct weir_slice customer;
+    uint64_t id; /* fingerprint, as in the lane's ids */
+    int64_t time, offset;
 };
 
 /* Says whether a new window finds no price. Asked once per window; NULL: never asked. */
@@ -63,8 +73,8 @@ enum weir_prepared {
  * counts. Several changes of one event (its meters differ, so their windows do) are prepared first and applied
  * together, so that an event counts whole or not at all. */
 enum weir_prepared weir_window_table_prepare(struct weir_window_table *table, enum weir_window_step step,
-                                             const struct weir_reading *reading, struct weir_slice customer,
-                                             uint64_t series_hash, int64_t time, int64_t offset,
+                                             const struct weir_reading *reading, uint64_t series_hash,
+                                             const struct weir_window_event *event,
                                              struct weir_window_change *ret_change);
 void weir_window_table_apply(struct weir_window_table *table, const struct weir_window_change *change);
 

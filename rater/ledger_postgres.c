@@ -161,6 +161,18 @@ static enum weir_status load(struct weir_ledger *self, struct weir_state *state,
     return status;
 }
 
+static enum weir_status find_split(struct weir_ledger *self, struct weir_state *state,
+                                   const struct weir_split_running *split, struct weir_error *reterr)
+{
+    struct weir_postgres_ledger *ledger = (struct weir_postgres_ledger *)self;
+
+    weir_check(ledger->in_transaction);
+    enum weir_status status = weir_postgres_find_split(ledger, state, split, reterr);
+    if (status != WEIR_OK)
+        abandon(self);
+    return status;
+}
+
 static void mark_written(struct weir_state *state)
 {
     struct weir_state_view all = weir_state_all(state);
@@ -288,8 +300,17 @@ static void free_ledger(struct weir_ledger *self)
 
 enum weir_status weir_ledger_postgres_open(const char *url, struct weir_ledger **ret_ledger, struct weir_error *reterr)
 {
-    static const struct weir_ledger_ops ops = {"postgres", true,      load,   write_batch,
-                                               abandon,    unsettled, finish, free_ledger};
+    static const struct weir_ledger_ops ops = {
+        .name = "postgres",
+        .keeps_state = true,
+        .load = load,
+        .find_split = find_split,
+        .write = write_batch,
+        .abandon = abandon,
+        .unsettled = unsettled,
+        .finish = finish,
+        .free = free_ledger,
+    };
     struct weir_postgres_ledger *ledger = weir_new(sizeof *ledger);
 
     ledger->ledger.ops = &ops;

@@ -398,3 +398,35 @@ enum weir_status weir_postgres_load_state(struct weir_postgres_ledger *ledger, s
         status = load_periods(ledger, state, reterr);
     return status;
 }
+
+/* 7. a split's windows -----------------------------------------------------------------------------------------------
+ */
+
+/* A window lies whole in one period, so the period's bounds find the windows by the key's first columns. */
+enum weir_status weir_postgres_find_split(struct weir_postgres_ledger *ledger, struct weir_state *state,
+                                          const struct weir_split_running *split, struct weir_error *reterr)
+{
+    struct weir_parameters parameters = {0};
+    struct weir_buffer bytes = {0};
+    struct weir_row_id id = weir_row_id(ledger, split->series_key);
+    PGresult *result = NULL;
+
+    weir_put_time(&bytes, split->price->period_start);
+    weir_put_time(&bytes, split->price->period_end);
+    weir_put_uuid(&bytes, id.bytes);
+    weir_parameters_add(&parameters, split->price->customer.data, split->price->customer.length);
+    weir_parameters_add(&parameters, bytes.data + 4, 8);
+    weir_parameters_add(&parameters, bytes.data + 16, 8);
+    weir_parameters_add(&parameters, bytes.data + 28, 16);
+    enum weir_status status = weir_postgres_ask(
+        ledger->connection,
+        "SELECT DISTINCT window_start, window_end FROM weir.rated_windows WHERE customer = $1::text"
+        " AND window_start >= $2::timestamptz AND window_start < $3::timestamptz AND series = $4::uuid",
+        &parameters, "looking for a split's windows", &result, reterr);
+    for (int i = 0; status == WEIR_OK && i < PQntuples(result); i++)
+        (void)weir_state_window(state, split->series_key, time_at((struct row){result, i}, 0),
+                                time_at((struct row){result, i}, 1));
+    PQclear(result);
+    weir_buffer_free(&bytes);
+    return status;
+}

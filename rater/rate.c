@@ -235,6 +235,7 @@ static bool merge(enum weir_aggregation aggregation, struct weir_window_total *t
 {
     bool is_first = total->events == 0;
 
+    total->retracted += more->retracted;
     if (more->events == 0)
         return true;
     if (__builtin_add_overflow(total->events, more->events, &total->events))
@@ -298,8 +299,37 @@ static bool merge_lanes(enum weir_aggregation aggregation, const struct weir_rat
     return true;
 }
 
+static bool is_of_split(const struct weir_rated_window *window, const struct target *target)
+{
+    return window->unpriced == WEIR_UNPRICED_PRICED && window->period_start == target->period_start
+           && window->price_book_version == target->version->version
+           && weir_slice_equal(window->series_key, target->window->series_key)
+           && weir_slice_equal(window->price_book, target->version->book->key)
+           && weir_slice_equal(window->price_key, target->price->key)
+           && weir_slice_equal(window->contract, target->contract->key);
+}
+
+/* The split's total from all its windows, with target's as it will be: its value may have moved back, and then the fold
+ * of before cannot tell what remains. rate_loaded has made the windows known. */
+static bool fold_again(struct weir_rater *rater, struct target *target, const struct weir_window_total *after)
+{
+    enum weir_aggregation aggregation = target->meter->aggregation;
+    struct weir_state_view all = weir_state_all(rater->state);
+    struct weir_window_total folded = *after;
+
+    for (size_t i = 0; i < all.window_count; i++) {
+        struct weir_window_total total;
+        if (all.windows[i] == target->window || !is_of_split(all.windows[i], target))
+            continue;
+        if (!merge_lanes(aggregation, all.windows[i], NULL, NULL, &total) || !merge(aggregation, &folded, &total))
+            return false;
+    }
+    target->split->total = folded;
+    return true;
+}
+
 /* By how much the price's quantity changes. Where a period folds, the split's total is brought forward as well. */
-static bool quantity_change(struct target *target, const struct weir_window_total *before,
+static bool quantity_change(struct weir_rater *rater, struct target *target, const struct weir_window_total *before,
                             const struct weir_window_total *after, struct weir_decimal *ret_change)
 {
     enum weir_aggregation aggregation = target->meter->aggregation;
@@ -317,12 +347,16 @@ static bool quantity_change(struct target *target, const struct weir_window_tota
         if (!weir_decimal_subtract(after->value, before->value, &change)
             || !weir_decimal_add(folded->value, change, &folded->value))
             return false;
+    } else if (before->events > 0 && after->retracted > before->retracted) {
+        if (!fold_again(rater, target, after))
+            return false;
     } else if (!merge(aggregation, folded, after)) {
-        /* A window's own minimum only falls, its maximum only rises, its latest only gets later: events are never
-         * taken out of it, so merging the new total into the old fold is exact. */
+        /* Where nothing was taken out, a window's minimum only falls, its maximum only rises, its latest only gets
+         * later: so merging the new total into the old fold is exact. */
         return false;
     }
     folded->events = events - before->events + after->events;
+    folded->retracted = 0; /* not kept of splits */
     target->split->entry.is_dirty = true;
     return quantity_of(aggregation, folded, &new) && weir_decimal_subtract(new, old, ret_change);
 }
@@ -453,7 +487,7 @@ static bool price_change(struct weir_rater *rater, struct target *target, const 
     if (was_priced && !merge_lanes(aggregation, target->window, lane, old, &before))
         return false;
     if (!merge_lanes(aggregation, target->window, lane, total, &after)
-        || !quantity_change(target, &before, &after, &change)
+        || !quantity_change(rater, target, &before, &after, &change)
         || !weir_decimal_add(target->running->quantity, change, &quantity))
         return false;
     uint64_t events = target->running->events - before.events + after.events;
@@ -577,6 +611,28 @@ enum weir_status weir_rater_write(struct weir_rater *rater, struct weir_error *r
     return status;
 }
 
+/* Where events were taken out of a window that folds into its period, the period's other windows are needed. */
+static enum weir_status load_splits(struct weir_rater *rater, size_t count, struct weir_error *reterr)
+{
+    bool is_any = false;
+
+    if (!rater->ledger->ops->keeps_state)
+        return WEIR_OK; /* the state holds all windows */
+    for (size_t i = 0; i < count; i++) {
+        const struct target *target = &rater->targets[i];
+        if (!target->split || target->meter->aggregation == WEIR_AGGREGATION_AVG)
+            continue;
+        const struct weir_rated_lane *lane = weir_rated_window_lane(rater->state, target->window, target->from->lane);
+        if (target->from->window.total.retracted <= lane->total.retracted)
+            continue;
+        enum weir_status status = rater->ledger->ops->find_split(rater->ledger, rater->state, target->split, reterr);
+        if (status != WEIR_OK)
+            return status;
+        is_any = true;
+    }
+    return is_any ? rater->ledger->ops->load(rater->ledger, rater->state, reterr) : WEIR_OK;
+}
+
 static enum weir_status rate_loaded(struct weir_rater *rater, size_t count, struct weir_error *reterr)
 {
     for (size_t i = 0; i < count; i++) {
@@ -606,6 +662,8 @@ enum weir_status weir_rater_rate(struct weir_rater *rater, const struct weir_lan
         status = aim(rater, &windows[i], &rater->targets[i], reterr);
     if (status == WEIR_OK)
         status = rater->ledger->ops->load(rater->ledger, rater->state, reterr);
+    if (status == WEIR_OK)
+        status = load_splits(rater, count, reterr);
     if (status == WEIR_OK)
         status = rate_loaded(rater, count, reterr);
     if (status != WEIR_OK) {

@@ -61,7 +61,8 @@ struct weir_meter {
     struct weir_slice key;
     struct weir_slice event_type;
     enum weir_aggregation aggregation;
-    bool rollup_sum; /* min, max, latest, avg: a period adds the windows' values up */
+    bool rollup_sum;     /* min, max, latest, avg: a period adds the windows' values up */
+    bool is_retractable; /* an event can be taken out again: count, sum, avg always; the others when they say so */
     enum weir_window_length window;
     uint32_t value_slot; /* UINT32_MAX for count */
     uint32_t where_count;
@@ -70,13 +71,6 @@ struct weir_meter {
     struct weir_group groups[WEIR_DIMENSIONS_MAX];
     uint32_t index; /* of this meter in catalog->meters */
 };
-
-/* Whether an event can be taken out of the meter's windows again (docs/rating.md 1.7): what was added is subtracted. */
-static inline bool weir_meter_is_retractable(const struct weir_meter *meter)
-{
-    return meter->aggregation == WEIR_AGGREGATION_COUNT || meter->aggregation == WEIR_AGGREGATION_SUM
-           || meter->aggregation == WEIR_AGGREGATION_AVG;
-}
 
 /* 2. price books --------------------------------------------------------------------------------------------------- */
 #define WEIR_PRICE_MODELS(X)                                                                                           \

@@ -194,9 +194,28 @@ static void read_groups(struct weir_catalog_load *load, const struct weir_node *
 
 enum {
     IN_COUNT = 1,
-    IN_GAUGE = 2, /* min, max, latest, avg */
-    IN_OTHER = 4, /* sum, unique */
+    IN_SUM = 2,
+    IN_AVG = 4,
+    IN_GAUGE = 8, /* min, max, latest */
+    IN_UNIQUE = 16,
+    IN_VALUED = IN_SUM | IN_AVG | IN_GAUGE | IN_UNIQUE,
 };
+
+static unsigned variant_of(enum weir_aggregation aggregation)
+{
+    switch (aggregation) {
+    case WEIR_AGGREGATION_COUNT:
+        return IN_COUNT;
+    case WEIR_AGGREGATION_SUM:
+        return IN_SUM;
+    case WEIR_AGGREGATION_AVG:
+        return IN_AVG;
+    case WEIR_AGGREGATION_UNIQUE:
+        return IN_UNIQUE;
+    default:
+        return IN_GAUGE;
+    }
+}
 
 static void read_meter(struct weir_catalog_load *load, const struct weir_node *node, struct weir_meter *meter)
 {
@@ -204,8 +223,9 @@ static void read_meter(struct weir_catalog_load *load, const struct weir_node *n
         {"key", WEIR_IN_ALL, WEIR_IN_ALL},
         {"event_type", WEIR_IN_ALL, WEIR_IN_ALL},
         {"aggregation", WEIR_IN_ALL, WEIR_IN_ALL},
-        {"value", IN_GAUGE | IN_OTHER, IN_GAUGE | IN_OTHER},
-        {"rollup", IN_GAUGE, 0},
+        {"value", IN_VALUED, IN_VALUED},
+        {"rollup", IN_GAUGE | IN_AVG, 0},
+        {"retractable", IN_GAUGE | IN_UNIQUE, 0},
         {"window", WEIR_IN_ALL, WEIR_IN_ALL},
         {"group_by", WEIR_IN_ALL, 0},
         {"where", WEIR_IN_ALL, 0},
@@ -217,9 +237,7 @@ static void read_meter(struct weir_catalog_load *load, const struct weir_node *n
     if (json_is_object(node->json)
         && weir_read_choice(load, node, "aggregation", weir_aggregation_name, WEIR_AGGREGATION_COUNT_OF, &choice)) {
         meter->aggregation = choice;
-        variant = choice == WEIR_AGGREGATION_COUNT                                      ? IN_COUNT
-                  : choice == WEIR_AGGREGATION_SUM || choice == WEIR_AGGREGATION_UNIQUE ? IN_OTHER
-                                                                                        : IN_GAUGE;
+        variant = variant_of(meter->aggregation);
         variant_text = weir_arena_print(load->scratch, "with aggregation \"%s\"", weir_aggregation_name[choice]);
     }
     if (!weir_read_object(load, node, fields, sizeof fields / sizeof *fields, variant, variant_text))
@@ -228,8 +246,11 @@ static void read_meter(struct weir_catalog_load *load, const struct weir_node *n
     (void)weir_read_text(load, node, "event_type", 1, WEIR_IDENTIFIER_MAX, &meter->event_type);
     if (variant != IN_COUNT)
         read_value(load, node, meter, variant == WEIR_IN_ALL || meter->aggregation == WEIR_AGGREGATION_UNIQUE);
-    if (variant == IN_GAUGE || variant == WEIR_IN_ALL)
+    if (variant & (IN_GAUGE | IN_AVG))
         meter->rollup_sum = weir_read_choice(load, node, "rollup", rollups, 1, &choice);
+    meter->is_retractable = variant & (IN_COUNT | IN_SUM | IN_AVG);
+    if (variant & (IN_GAUGE | IN_UNIQUE))
+        (void)weir_read_boolean(load, node, "retractable", &meter->is_retractable);
     if (weir_read_choice(load, node, "window", weir_window_length_name, WEIR_WINDOW_LENGTH_COUNT, &choice))
         meter->window = choice;
     read_groups(load, node, meter);

@@ -19,6 +19,7 @@ class Meter:
     group_by: tuple
     where: tuple  # of (path, frozenset of texts)
     rollup_sum: bool
+    retractable: bool
 
 
 @dataclasses.dataclass(eq=False)
@@ -104,7 +105,8 @@ class Catalog:
             Meter(m["key"], m["event_type"], m["aggregation"], m.get("value"), m["window"],
                   tuple(m.get("group_by", [])),
                   tuple((path, frozenset(texts)) for path, texts in m.get("where", {}).items()),
-                  m.get("rollup") == "sum")
+                  m.get("rollup") == "sum",
+                  m.get("retractable", m["aggregation"] in ("count", "sum", "avg")))
             for m in document.get("meters", [])]
         self.meter_of_key = {meter.key: meter for meter in self.meters}
         self.books = {}

@@ -26,6 +26,7 @@ class Metering:
             self.meters_of_type[meter.event_type].append((meter, _READERS[meter.aggregation], _FOLDS[meter.aggregation]))
         self.windows = {}
         self.seen = {}
+        self.events_of = collections.defaultdict(dict)  # window: {identity: (value, time, index)}, of retractable meters
         self.void = {}  # identity: "void" or "ahead"
         self.kept = {}
         self.line_at = line_at or self.kept.__getitem__
@@ -53,7 +54,7 @@ class Metering:
                 counts["unmatched"] += 1
                 return
             retraction = events.is_retraction(event)
-            if retraction and not all(_is_retractable(meter) for meter, *_rest in found):
+            if retraction and not all(meter.retractable for meter, *_rest in found):
                 raise events.Bad("not_retractable", "retraction")
             first = self.seen.setdefault((source, identity), index)
             undoes = first != index and self._undoes(first, line, (source, identity), kind, subject, time, found, retraction)
@@ -90,16 +91,28 @@ class Metering:
                 window = self.windows[key] = [self.catalog.place(subject, meter, texts, key[3]), 0]
             if undoes:
                 window[1] -= 1
-                _UNFOLDS[meter.aggregation](window, value, time, index)
+                if meter.aggregation in _UNFOLDS:
+                    _UNFOLDS[meter.aggregation](window, value)
+                else:
+                    self._fold_rest(key, window, fold, (source, identity))
             elif retraction:
                 _touch(window, meter.aggregation)
             else:
                 window[1] += 1
                 fold(window, value, time, index)
+                if meter.retractable and meter.aggregation not in _UNFOLDS:
+                    self.events_of[key][(source, identity)] = (value, time, index)
             if type(window[0]) is Unpriced:
                 unpriced = True
         if unpriced and not retraction:
             counts["unpriced"] += 1
+
+    def _fold_rest(self, key, window, fold, gone):
+        """A window anew from its events but one."""
+        del self.events_of[key][gone]
+        del window[2:]
+        for value, time, index in self.events_of[key].values():
+            fold(window, value, time, index)
 
     def _undoes(self, first, line, identity, kind, subject, time, found, retraction):
         """Of an identity that is known: whether this takes its event out; False: a duplicate; Bad: neither."""
@@ -121,13 +134,9 @@ class Metering:
         return (first_kind, first_subject) == (kind, subject) and events.data_text(first) == events.data_text(line)
 
 
-def _is_retractable(meter):
-    return meter.aggregation in ("count", "sum", "avg")
-
-
 def _touch(window, aggregation):
     """A window that is there without an event: its retraction came first."""
-    if len(window) == 2 and aggregation != "count":
+    if len(window) == 2 and aggregation in ("sum", "avg"):
         window.append(0)
 
 
@@ -135,11 +144,11 @@ def _count(window, value, time, index):
     pass
 
 
-def _uncount(window, value, time, index):
+def _uncount(window, value):
     pass
 
 
-def _unsum(window, value, time, index):
+def _unsum(window, value):
     window[2] -= value
 
 

@@ -153,6 +153,8 @@ def _meters(rng, prefix, windows):
                 meter["where"]["data.w2"] = rng.sample(list(WHERE_TEXTS), 4)
         if aggregation in ("min", "max", "latest", "avg") and rng.random() < 0.35:
             meter["rollup"] = "sum"
+        if aggregation in ("min", "max", "latest", "unique") and rng.random() < 0.7:
+            meter["retractable"] = rng.random() < 0.9
         meters.append(meter)
     return meters
 

@@ -30,7 +30,9 @@ def accumulate(catalog, windows):
             contract = place.contract
         else:
             contract = place.contract
-            _fold(catalog.meter_of_key[meter_key], splits.setdefault(_place_key(place), (place, {}))[1], texts, window)
+            split = splits.setdefault(_place_key(place), (place, {}))[1]
+            if window[1]:  # all of its events were retracted, or else it counts
+                _fold(catalog.meter_of_key[meter_key], split, texts, window)
         if contract is catalog.default and contract is not None:
             billed_customers.add((customer, place.start, place.end))
     return splits, unpriced, billed_customers
@@ -47,7 +49,7 @@ def _window_value(aggregation, window):
     if aggregation == "unique":
         return len(window[2]) * exact.SCALE
     if aggregation == "avg":
-        return exact.divide(window[2], window[1]) if window[1] else 0
+        return exact.divide(window[2], window[1])
     return window[3] if aggregation == "latest" else window[2]
 
 
@@ -78,7 +80,7 @@ def _quantity(meter, splits):
     total = 0
     for events, state in splits.values():
         if not meter.rollup_sum and meter.aggregation == "avg":
-            state = exact.divide(state, events) if events else 0
+            state = exact.divide(state, events)
         elif not meter.rollup_sum and meter.aggregation == "latest":
             state = state[1]
         total += state

@@ -109,7 +109,7 @@ INTEGERS = [1, 2, 3, 2**31 - 1, 2**31, 10**9, 10**9 + 1, -(10**9), -(10**9) - 1]
 
 # Every key that some object knows, and some that none does.
 ADDED = {
-    "key": "added", "event_type": "e", "aggregation": "sum", "value": "data.v", "window": "1h", "rollup": "sum",
+    "key": "added", "event_type": "e", "aggregation": "sum", "value": "data.v", "window": "1h", "rollup": "sum", "retractable": True,
     "group_by": ["g"], "where": {"data.w": ["x"]}, "version": 9, "currency": "USD", "rounding": "half_even",
     "effective_from": "2026-01-01T00:00:00Z", "prices": [], "fees": [], "meter": "tokens", "when": {}, "model": "flat",
     "unit_price": "1", "tiers": [{"up_to": None, "unit_price": "1"}], "up_to": "5", "flat_fee": "1",
