@@ -549,7 +549,7 @@ def test_systemd_units_agree_with_each_other():
 def test_an_ingest_worker_at_its_limits_fits_into_its_memory():
     """deploy/README.md, "Memory of an ingest worker": by the defaults, an error stops it and not the kernel."""
     text = subprocess.run([ROOT / "build/release/weir", "ingest", "--help"], capture_output=True, text=True, check=True).stdout
-    windows, ids = (int(re.search(rf"WEIR_LANE_{name}_MAX +, default (\d+)", text)[1]) for name in ("WINDOWS", "IDS"))
+    windows, ids = (int(re.search(rf"WEIR_LANE_{name}_MAX, default (\d+)", text)[1]) for name in ("WINDOWS", "IDS"))
     readme = (DEPLOY / "README.md").read_text()
     window, identity, rest = map(int, re.search(r"(\d+) bytes × lane_windows_max \+ (\d+) bytes × lane_ids_max \+ (\d+) MB", readme).groups())
     needed = window * windows + identity * ids + rest * 10**6
