@@ -381,6 +381,7 @@ class Trial:
             self.note("all left")
             if self.schedule.rests:
                 self.redis_set_back(schedules.AT_REST)
+                self.weir("rater", "--until-done")  # rates nothing below what it was
             self.end()
             self.compare(topic)
             if self.schedule.rebuilds:
@@ -413,7 +414,8 @@ class Trial:
         evidence = result.evidence
         for name, pattern in LOG_EVIDENCE.items():
             evidence[name] = len(pattern.findall(text))
-        evidence["windows_stale"] = counters["weir_stale_windows_total"]
+        reports = text + (self.folder / "commands.log").read_text(errors="replace")
+        evidence["windows_stale"] = max(counters["weir_stale_windows_total"], sum(map(int, re.findall(r" stale=(\d+)", reports))))
         evidence["quarantined_again"] = self.quarantined_again
         evidence["traps_sprung"] = sum(link.sprung for link in self.links.values())
         evidence["revised_items"] = self.servers.postgres.ask("select count(*) from weir.line_items where revision > 1", self.name)[0][0]
