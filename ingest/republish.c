@@ -174,15 +174,14 @@ enum weir_status weir_republisher_send(struct weir_republisher *republisher, str
                                        struct weir_slice value, const struct weir_header *headers, uint32_t count,
                                        struct weir_error *reterr)
 {
-    const char *bytes = value.data ? value.data : "";
+    void *bytes = (void *)(value.data ? value.data : ""), *name = key.length ? (void *)key.data : NULL;
 
     for (;;) {
         rd_kafka_headers_t *copy = copy_headers(headers, count);
         rd_kafka_resp_err_t error =
             rd_kafka_producev(republisher->handle, RD_KAFKA_V_TOPIC(republisher->topic), RD_KAFKA_V_PARTITION(0),
-                              RD_KAFKA_V_KEY(key.length ? (void *)key.data : NULL, key.length),
-                              RD_KAFKA_V_VALUE((void *)bytes, value.length), RD_KAFKA_V_HEADERS(copy),
-                              RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_END);
+                              RD_KAFKA_V_KEY(name, key.length), RD_KAFKA_V_VALUE(bytes, value.length),
+                              RD_KAFKA_V_HEADERS(copy), RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_END);
         if (!error)
             return WEIR_OK; /* the headers are librdkafka's now */
         rd_kafka_headers_destroy(copy);
