@@ -97,7 +97,7 @@ struct weir_lane_loader weir_lane_loader(struct weir_lane *lane)
 
 enum weir_status weir_lane_start(struct weir_lane *lane, const struct weir_lane_state *state, struct weir_error *reterr)
 {
-    if (lane->is_loading_full)
+    if (lane->is_loading_full || weir_lane_ids(lane) > lane->settings.ids_max)
         return weir_fail(reterr, WEIR_REJECT,
                          "lane %s: its stored windows or ids do not fit: raise lane_windows_max "
                          "(now %llu) or lane_ids_max (now %llu)",
@@ -369,7 +369,7 @@ static enum weir_outcome judge(struct weir_lane *lane, const struct weir_event *
     case WEIR_SEEN_NEW:
         break;
     }
-    if (weir_seen_count(lane->seen) == lane->settings.ids_max)
+    if (weir_lane_ids(lane) >= lane->settings.ids_max)
         return WEIR_OUTCOME_FULL;
     enum weir_outcome outcome = step_windows(lane, event->is_retraction ? WEIR_WINDOW_VOID : WEIR_WINDOW_ADD, event,
                                              readings, count, hashes, sequence, reterr);
@@ -628,7 +628,7 @@ uint64_t weir_lane_windows(const struct weir_lane *lane)
 
 uint64_t weir_lane_ids(const struct weir_lane *lane)
 {
-    return weir_seen_count(lane->seen);
+    return weir_seen_count(lane->seen) + weir_window_table_uniques(lane->windows);
 }
 
 size_t weir_lane_bytes(const struct weir_lane *lane)

@@ -34,7 +34,7 @@ struct weir_lane_settings {
     int64_t retention;                   /* ns, >= lateness */
     int64_t max_future;                  /* ns, >= 0: an event may be this far ahead of the wall clock */
     uint64_t windows_max;                /* windows in memory, >= 1 */
-    uint64_t ids_max;                    /* ids in memory, >= 1 */
+    uint64_t ids_max;                    /* ids and texts of `unique` windows in memory, >= 1 */
     struct weir_unpriced_check unpriced; /* .is_unpriced NULL: unpriced events are not told apart */
 };
 
@@ -124,7 +124,7 @@ void weir_lane_seal(struct weir_lane *lane, struct weir_sealed_cut *sealed);
 const struct weir_lane_state *weir_lane_state(const struct weir_lane *lane);
 struct weir_slice weir_lane_name(const struct weir_lane *lane);
 uint64_t weir_lane_windows(const struct weir_lane *lane);
-uint64_t weir_lane_ids(const struct weir_lane *lane);
+uint64_t weir_lane_ids(const struct weir_lane *lane); /* and texts of `unique` windows, which may live longer */
 size_t weir_lane_bytes(const struct weir_lane *lane); /* memory held by windows and ids */
 
 #endif

@@ -119,6 +119,11 @@ void weir_unique_set_mark_stored(struct weir_unique_set *set)
     set->fresh_count = 0;
 }
 
+uint32_t weir_unique_set_count(const struct weir_unique_set *set)
+{
+    return set->count;
+}
+
 size_t weir_unique_set_bytes(const struct weir_unique_set *set)
 {
     return sizeof *set + ((size_t)set->mask + 1 + set->fresh_room) * sizeof *set->slots;

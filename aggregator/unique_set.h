@@ -7,6 +7,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "common/hash.h"
 #include "common/slice.h"
@@ -20,6 +21,7 @@ void weir_unique_set_add(struct weir_unique_set *set, struct weir_hash128 text);
 void weir_unique_set_restore(struct weir_unique_set *set, struct weir_slice texts); /* stored already, 16 bytes each */
 struct weir_slice weir_unique_set_new_texts(const struct weir_unique_set *set); /* 16 bytes each, until the next add */
 void weir_unique_set_mark_stored(struct weir_unique_set *set);
+uint32_t weir_unique_set_count(const struct weir_unique_set *set);
 size_t weir_unique_set_bytes(const struct weir_unique_set *set);
 
 #endif

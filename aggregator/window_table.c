@@ -72,6 +72,7 @@ struct weir_window_table {
     uint32_t *changed;
     size_t changed_count, changed_room;
     size_t unique_bytes;
+    uint64_t unique_count;
 };
 
 static_assert(sizeof(struct window) <= 96, "what README says of memory per window");
@@ -416,10 +417,14 @@ static void remove_window(struct weir_window_table *table, uint32_t position)
         series->latest = NONE;
     if (--series->window_count == 0)
         remove_series(table, window->series);
-    if (window->unique)
+    if (window->unique) {
         table->unique_bytes -= weir_unique_set_bytes(window->unique);
-    if (window->kept)
+        table->unique_count -= weir_unique_set_count(window->unique);
+    }
+    if (window->kept) {
         table->unique_bytes -= weir_kept_bytes(window->kept);
+        table->unique_count -= weir_kept_count(window->kept);
+    }
     weir_unique_set_free(window->unique);
     weir_kept_free(window->kept);
     *window = (struct window){.next_in_group = table->free_window};
@@ -593,11 +598,13 @@ enum weir_prepared weir_window_table_prepare(struct weir_window_table *table, en
 static void apply_kept(struct weir_window_table *table, struct window *window, const struct weir_window_change *change)
 {
     table->unique_bytes -= weir_kept_bytes(window->kept);
+    table->unique_count -= weir_kept_count(window->kept);
     if (change->step == WEIR_WINDOW_ADD)
         weir_kept_add(window->kept, &change->record);
     else if (change->step == WEIR_WINDOW_UNDO)
         weir_kept_remove(window->kept, change->record.id);
     table->unique_bytes += weir_kept_bytes(window->kept);
+    table->unique_count += weir_kept_count(window->kept);
 }
 
 void weir_window_table_apply(struct weir_window_table *table, const struct weir_window_change *change)
@@ -614,6 +621,7 @@ void weir_window_table_apply(struct weir_window_table *table, const struct weir_
         else
             table->unique_bytes -= weir_unique_set_bytes(window->unique);
         weir_unique_set_add(window->unique, change->unique);
+        table->unique_count++;
         table->unique_bytes += weir_unique_set_bytes(window->unique);
     }
     mark_changed(table, change->window);
@@ -658,10 +666,12 @@ enum weir_status weir_window_table_restore(struct weir_window_table *table, cons
     if (weir_kept_is_mark(unique)) {
         restored->kept = weir_kept_new(is_known ? meter->aggregation : WEIR_AGGREGATION_COUNT);
         weir_kept_restore(restored->kept, unique);
+        table->unique_count += weir_kept_count(restored->kept);
         table->unique_bytes += weir_kept_bytes(restored->kept);
     } else if (unique.length) {
         restored->unique = weir_unique_set_new();
         weir_unique_set_restore(restored->unique, unique);
+        table->unique_count += weir_unique_set_count(restored->unique);
         table->unique_bytes += weir_unique_set_bytes(restored->unique);
     }
     return WEIR_OK;
@@ -737,6 +747,11 @@ void weir_window_table_take_changed(struct weir_window_table *table,
 uint64_t weir_window_table_count(const struct weir_window_table *table)
 {
     return table->window_count;
+}
+
+uint64_t weir_window_table_uniques(const struct weir_window_table *table)
+{
+    return table->unique_count;
 }
 
 size_t weir_window_table_bytes(const struct weir_window_table *table)

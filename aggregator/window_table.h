@@ -94,6 +94,8 @@ void weir_window_table_take_changed(struct weir_window_table *table,
                                     void (*visit)(void *context, const struct weir_cut_window *window), void *context);
 
 uint64_t weir_window_table_count(const struct weir_window_table *table);
+uint64_t weir_window_table_uniques(
+    const struct weir_window_table *table); /* texts of `unique` windows, events of those that keep them */
 size_t weir_window_table_bytes(const struct weir_window_table *table); /* memory held */
 
 #endif

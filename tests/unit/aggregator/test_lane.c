@@ -381,7 +381,7 @@ Test(lane, limits_leave_it_as_it_was)
 {
     struct weir_lane_settings small = defaults;
     small.windows_max = 5;
-    small.ids_max = 3;
+    small.ids_max = 4; /* three, and one text of the unique meter */
     struct bench bench = set_up(&small);
 
     cr_assert_eq(send(&bench, 0, 1, 1, base, 1, 1, 1), WEIR_OUTCOME_COUNTED);
@@ -419,7 +419,7 @@ Test(lane, that_keeps_all)
         cr_assert_eq(found.closed, found.windows);
         weir_lane_free(bench.lane); /* and taken again */
         take(&bench);
-        cr_assert_eq(weir_lane_ids(bench.lane), 50);
+        cr_assert_eq(weir_lane_ids(bench.lane), 100, "and each window one text");
     }
     cr_assert_eq(weir_lane_check_time(bench.lane, base + 2 * WEIR_MINUTE, base, &why), WEIR_REJECT);
     cr_assert_eq(why.reason, WEIR_REASON_TOO_EARLY);
@@ -678,4 +678,34 @@ Test(lane, kept_events_leave_what_they_would_have_left)
     assert_same_values(&bench, &rest);
     tear_down(&bench);
     tear_down(&rest);
+}
+
+/* A unique window may live longer than the ids of its events: its texts are bounded by themselves. */
+Test(lane, texts_of_unique_windows_are_bounded_with_the_ids)
+{
+    struct weir_lane_settings small = defaults;
+    struct weir_error error;
+    small.ids_max = 20;
+    struct bench bench = set_up(&small);
+
+    for (int i = 0; i < 10; i++)
+        cr_assert_eq(send(&bench, i, i, 1, base, 1, 1, i), WEIR_OUTCOME_COUNTED);
+    cr_assert_eq(weir_lane_ids(bench.lane), 20);
+    cr_assert_eq(send(&bench, 10, 10, 1, base, 1, 1, 1), WEIR_OUTCOME_FULL);
+    cr_assert_eq(send(&bench, 10, 3, 1, base, 1, 1, 3), WEIR_OUTCOME_DUPLICATE, "what takes no room goes on");
+    flush(&bench);
+    weir_lane_free(bench.lane);
+    take(&bench); /* and so it fits again */
+    cr_assert_eq(weir_lane_ids(bench.lane), 20);
+    struct weir_lane_state state = *weir_lane_state(bench.lane);
+    weir_lane_free(bench.lane);
+    small.ids_max = 19;
+    bench.lane = weir_lane_new(bench.catalog, weir_slice_text("events:0"), &small);
+    struct weir_lane_loader loader = weir_lane_loader(bench.lane);
+    cr_assert_eq(
+        bench.store->ops->take_lane(bench.store, weir_slice_text("events:0"), state.secret, &loader, &state, &error),
+        WEIR_OK);
+    cr_assert_eq(weir_lane_start(bench.lane, &state, &error), WEIR_REJECT);
+    cr_assert(strstr(error.text, "lane_ids_max (now 19)"), "%s", error.text);
+    tear_down(&bench);
 }
