@@ -31,6 +31,7 @@ struct weir_admit_event {
     uint64_t identity, content; /* hashes */
     struct weir_slice source, id, customer;
     int64_t time;
+    bool is_retraction;
     const char *refusal; /* why it stays in quarantine; NULL: it may be admitted */
 };
 

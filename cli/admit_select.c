@@ -115,8 +115,13 @@ static void judge(struct weir_admit *admit, struct weir_admit_event *event)
     event->id = copy(admit, decoded.id);
     event->customer = copy(admit, decoded.subject);
     event->time = decoded.time;
+    event->is_retraction = decoded.is_retraction;
     if (event->is_cut || event->reason == WEIR_REASON_TOO_LARGE)
         event->refusal = "quarantine does not hold the whole event";
+    else if (decoded.is_retraction)
+        event->refusal =
+            "it is a retraction, and would void nothing outside of the admitted lane: publish an event with "
+            "the negative value";
     else if (event->reason == WEIR_REASON_CONFLICT)
         event->refusal = "its id was counted with other content: send it with an id of its own";
     else if (decoded.time - weir_time_now() > admit->settings.max_future)
@@ -213,6 +218,14 @@ static void settle(struct weir_admit *admit)
         } else if (slot) {
             *slot = i + 1;
         }
+    }
+    for (size_t i = 0; i < admit->count; i++) {
+        const struct weir_admit_event *event = &admit->events[i];
+        size_t place = event->is_retraction ? *weir_admit_slot(admit, event->identity) : 0;
+        if (place && admit->events[place - 1].content == event->content)
+            admit->events[place - 1].refusal =
+                weir_arena_print(admit->arena, "partition %d, offset %" PRId64 " is a retraction of it",
+                                 event->partition, event->offset);
     }
 }
 

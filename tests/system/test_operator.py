@@ -561,7 +561,7 @@ def test_late_events_are_admitted_and_count_once(late):
     row = items_of(late, "meter = 'tokens'")[-1]
     (ours,) = [lane for lane in explain(late, row["line_item_id"])["lanes"] if lane["lane"] == late.topic + ".admitted:0"]
     assert ours["read"]["is_total"] and ours["read"]["counted"] == ours["events"] > 0
-    for key in late.keys("ids"):  # of the events' own lanes: what was admitted is not forgotten with them
+    for key in late.keys("seen"):  # of the events' own lanes: what was admitted is not forgotten with them
         late.redis.delete(key)
     assert admit(late, "--yes")[1]["counted"] == "0"
 
@@ -649,10 +649,13 @@ def test_admit_says_what_cannot_be_counted(world):
     world.rate()
     world.env["WEIR_LATENESS"] = "1h"
     world.produce([event(50, type="seen", data={"user": "u"}), event(51, type="nothing"), event(52, data={"n": "x"}), event(53),
-                   event(54, id="")])
+                   event(54, id=""), event(55), {**event(55), "retraction": True}])
     world.run("ingest", "--until-end")
-    assert len(admit(world)[0]) == 4, "the time is looked at before the meters are"
+    assert len(admit(world)[0]) == 6, "the time is looked at before the meters are"
     told, _ = admit(world, "--reason", "any")
+    of_event, of_retraction = [one["why_not"] for one in told if one["id"] == "e55"]
+    assert of_event.endswith(" is a retraction of it") and of_retraction.startswith("it is a retraction, and would void nothing")
+    told = [one for one in told if one["id"] != "e55"]
     why = {one["id"]: one["why_not"] for one in told}
     assert why.pop("e53") is None
     assert why["e50"] == "meter 'users' counts distinct values, and those of two lanes cannot be told apart"
