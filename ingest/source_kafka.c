@@ -242,7 +242,8 @@ static enum weir_status seek_all(struct kafka_source *source, struct weir_error 
         if (is_due && partition->is_stopped)
             weir_kafka_restart(source, i);
         else if (is_due)
-            rd_kafka_topic_partition_list_add(list, source->topic, i)->offset = partition->position;
+            rd_kafka_topic_partition_list_add(list, source->topic, i)->offset =
+                partition->position < 0 ? RD_KAFKA_OFFSET_BEGINNING : partition->position;
         source->has_seeks |= partition->is_ours && partition->has_loss;
     }
     status = WEIR_OK;

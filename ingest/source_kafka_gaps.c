@@ -41,7 +41,7 @@ void weir_kafka_begin(struct kafka_source *source, int32_t number, int64_t offse
         partition->is_checking = true;
         partition->position = offset - 1;
     }
-    if (offset < 0)
+    if (offset < 0 && source->listener.gone)
         lose(source, partition, WEIR_GAP_NOTHING_STORED);
 }
 
@@ -127,6 +127,30 @@ static enum weir_status refuse(const struct kafka_source *source, int32_t number
                      source->topic, number, (long long)from, (long long)low, (long long)high);
 }
 
+/* At once, and in one question for all of them: a rebalance waits for this. */
+void weir_kafka_begin_unstored(struct kafka_source *source, const rd_kafka_topic_partition_list_t *assigned)
+{
+    rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(assigned->cnt + 1);
+
+    for (int i = 0; i < assigned->cnt; i++)
+        if (weir_kafka_partition_of(source, assigned->elems[i].partition)->has_loss)
+            rd_kafka_topic_partition_list_add(list, source->topic, assigned->elems[i].partition)->offset =
+                RD_KAFKA_OFFSET_BEGINNING;
+    /* What is not answered, the next polls ask for, one by one. */
+    bool is_answered = list->cnt > 0 && !rd_kafka_offsets_for_times(source->handle, list, ASK_MS);
+    for (int i = 0; i < list->cnt && is_answered; i++) {
+        int64_t low = list->elems[i].offset;
+        if (list->elems[i].err || low < 0)
+            continue;
+        if (low > 0)
+            source->listener.gone(source->listener.context, list->elems[i].partition, WEIR_GAP_NOTHING_STORED, low);
+        struct kafka_partition *partition = weir_kafka_partition_of(source, list->elems[i].partition);
+        weir_kafka_start_at(source, partition, -1);
+        partition->position = low;
+    }
+    rd_kafka_topic_partition_list_destroy(list);
+}
+
 enum weir_status weir_kafka_tell_loss(struct kafka_source *source, int32_t number, struct weir_error *reterr)
 {
     struct kafka_partition *partition = weir_kafka_partition_of(source, number);
@@ -136,11 +160,11 @@ enum weir_status weir_kafka_tell_loss(struct kafka_source *source, int32_t numbe
 
     if (!ask_range(source, number, &low, &high))
         return WEIR_RETRY;
-    if (!source->listener.gone && !is_start)
+    if (!source->listener.gone)
         return refuse(source, number, from, low, high, reterr);
     if (kind == WEIR_GAP_RETENTION && low < from)
         low = from;
-    if (source->listener.gone && (!is_start || low > 0))
+    if (!is_start || low > 0)
         source->listener.gone(source->listener.context, number, kind, low);
     weir_kafka_start_at(source, partition, is_start ? -1 : low);
     partition->position = low;

@@ -84,16 +84,16 @@ static void assign(struct kafka_source *source, rd_kafka_topic_partition_list_t 
             source->listener.assigned(source->listener.context, topic, list->elems[i].partition, &offset, &error);
         if (!partition->is_ours) {
             weir_kafka_give_up(source, &error);
-            list->elems[i].offset = RD_KAFKA_OFFSET_BEGINNING;
             continue;
         }
         weir_kafka_begin(source, list->elems[i].partition, offset);
-        /* What a lane that has nothing stored has lost is told at once: nothing of it was returned yet. */
-        if (partition->has_loss && weir_kafka_tell_loss(source, list->elems[i].partition, &error) == WEIR_FATAL)
-            weir_kafka_give_up(source, &error);
-        list->elems[i].offset = partition->position < 0 ? RD_KAFKA_OFFSET_BEGINNING : partition->position;
-        partition->is_fresh = !partition->has_loss;
         partition->is_stopped = false;
+    }
+    weir_kafka_begin_unstored(source, list);
+    for (int i = 0; i < list->cnt; i++) {
+        struct kafka_partition *partition = weir_kafka_partition_of(source, list->elems[i].partition);
+        list->elems[i].offset = partition->position < 0 ? RD_KAFKA_OFFSET_BEGINNING : partition->position;
+        partition->is_fresh = partition->is_ours && !partition->has_loss;
     }
     if (source->is_cooperative)
         log_refusal(rd_kafka_incremental_assign(source->handle, list), "assign");

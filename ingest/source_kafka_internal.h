@@ -82,6 +82,8 @@ bool weir_kafka_check(struct kafka_source *source, struct kafka_partition *parti
 void weir_kafka_look(struct kafka_source *source, int32_t number);
 /* Begins a partition that is stopped again, at its position. */
 void weir_kafka_restart(struct kafka_source *source, int32_t number);
+/* For partitions that have just come: where those begin that have nothing stored, and what is missing before it. */
+void weir_kafka_begin_unstored(struct kafka_source *source, const rd_kafka_topic_partition_list_t *assigned);
 /* WEIR_RETRY: the brokers do not say where to go on. WEIR_FATAL: the worker keeps no gaps. */
 enum weir_status weir_kafka_tell_loss(struct kafka_source *source, int32_t number, struct weir_error *reterr);
 /* Asks whether the topic is compacted, and says so when the answer comes. */
