@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "cli/worker_internal.h"
 #include "cli/worker_metrics.h"
 #include "cli/writer.h"
 #include "common/calendar.h"
@@ -17,54 +18,6 @@ enum {
     RELIEVED_MS = 5000,   /* no lane was paused for so long: back-pressure is over */
     JUMP_SAID_MS = 60000, /* a clock that is off by less is not worth a line */
     LOOK_MS = 5000,       /* a lane without changes sends an empty cut so often: has the store come back older? */
-};
-
-/* One partition that is ours. */
-struct worker_lane {
-    struct weir_lane *lane; /* NULL while it waits to be taken again */
-    struct weir_slice name;
-    char name_bytes[WEIR_LANE_NAME_MAX + 1];
-    int32_t partition;
-    uint64_t generation;
-    uint32_t in_flight;
-    bool is_paused;       /* back-pressure, or it waits to be taken */
-    bool is_fenced;       /* dropped; to be taken again at retake_at once nothing is in flight */
-    bool has_quarantined; /* since the last seal */
-    int64_t retake_at;    /* monotonic ns */
-    int64_t last_seal;    /* monotonic ns */
-    int64_t last_event;   /* monotonic ns; broken ones do not count: they say nothing of the time */
-    int64_t caught_up_at; /* wall clock, ns: everything that was published before it was read; 0: not yet */
-    struct weir_lane_gauges *gauges;
-};
-
-struct weir_worker {
-    const struct weir_catalog *catalog;
-    struct weir_worker_settings settings;
-    struct weir_window_store *store; /* the consuming thread's handle */
-    struct weir_window_store *writer_store;
-    struct weir_source *source;
-    struct weir_intake *intake;
-    struct weir_quarantine *quarantine;
-    struct weir_writer *writer;
-    struct weir_worker_gauges gauges;
-    struct worker_lane **lanes; /* by partition; NULL: not ours */
-    uint32_t lane_count;
-    int32_t partition_limit; /* above the highest partition that was ever ours */
-    int32_t first_lane; /* the first that found no free cut: it is the first to be asked next time, or those before it
-                           would take every cut that comes back */
-    uint64_t generations;
-    struct weir_steady_clock clock;
-    struct weir_outage pressure, jump;
-    int64_t last_pressed;       /* monotonic ns */
-    int64_t hand_over_deadline; /* monotonic ns; of lanes that go together */
-    int64_t last_revoked;       /* monotonic ns */
-    struct weir_flight flights[WEIR_CUTS_MAX];
-    struct weir_flight *free_flights[WEIR_CUTS_MAX];
-    uint32_t free_count;
-    const _Atomic bool *stop;
-    struct weir_progress progress; /* until_end */
-    bool has_failed;
-    struct weir_error failure; /* of a listener call, or a flight */
 };
 
 static int64_t monotonic(void)
@@ -509,103 +462,6 @@ static void tend_lanes(struct weir_worker *worker, bool is_end)
     tell_pressure(worker, paused, now);
 }
 
-static void set_gauge(_Atomic uint64_t *gauge, uint64_t value)
-{
-    /* relaxed: a figure on a page, with no other memory hanging on it. */
-    atomic_store_explicit(gauge, value, memory_order_relaxed);
-}
-
-static void show_lane(const struct weir_worker *worker, const struct worker_lane *owned)
-{
-    struct weir_lane_gauges *to = owned->gauges;
-    int64_t watermark = owned->lane ? weir_lane_state(owned->lane)->watermark : 0;
-    int64_t lag = worker->source ? worker->source->ops->lag(worker->source, owned->partition) : -1;
-
-    /* relaxed: figures on a page. */
-    atomic_store_explicit(&to->is_ours, true, memory_order_relaxed);
-    atomic_store_explicit(&to->is_paused, owned->is_paused, memory_order_relaxed);
-    atomic_store_explicit(&to->lag, lag, memory_order_relaxed);
-    atomic_store_explicit(&to->watermark, watermark, memory_order_relaxed);
-    set_gauge(&to->unsealed, owned->lane ? weir_lane_unsealed(owned->lane) : 0);
-}
-
-static void show_gauges(struct weir_worker *worker)
-{
-    const struct weir_intake_counts *counts = weir_intake_counts(worker->intake);
-    uint64_t windows = 0, ids = 0, bytes = 0, paused = 0, waiting = 0;
-    int64_t watermark = WEIR_TIME_NEVER;
-
-    for (int32_t i = 0; i < worker->partition_limit; i++) {
-        const struct worker_lane *owned = worker->lanes[i];
-        if (!owned)
-            continue;
-        show_lane(worker, owned);
-        paused += owned->is_paused;
-        waiting += owned->lane == NULL;
-        if (!owned->lane)
-            continue;
-        windows += weir_lane_windows(owned->lane);
-        ids += weir_lane_ids(owned->lane);
-        bytes += weir_lane_bytes(owned->lane);
-        if (weir_lane_state(owned->lane)->watermark < watermark)
-            watermark = weir_lane_state(owned->lane)->watermark;
-    }
-    set_gauge(&worker->gauges.lanes, worker->lane_count);
-    set_gauge(&worker->gauges.windows, windows);
-    set_gauge(&worker->gauges.ids, ids);
-    set_gauge(&worker->gauges.lane_bytes, bytes);
-    set_gauge(&worker->gauges.lanes_paused, paused);
-    set_gauge(&worker->gauges.lanes_waiting, waiting);
-    set_gauge(&worker->gauges.cuts_in_flight, worker->settings.cuts_max - worker->free_count);
-    set_gauge(&worker->gauges.quarantine_backlog, worker->quarantine->ops->backlog(worker->quarantine));
-    set_gauge(&worker->gauges.bytes, counts->bytes);
-    atomic_store_explicit(&worker->gauges.watermark, worker->lane_count ? watermark : 0, memory_order_relaxed);
-    for (int i = 0; i < WEIR_OUTCOME_FULL; i++)
-        set_gauge(&worker->gauges.outcomes[i], counts->outcomes[i]);
-    for (int i = 0; i < WEIR_REASON_COUNT; i++)
-        set_gauge(&worker->gauges.rejections[i], counts->rejections[i]);
-}
-
-static unsigned long long events_read(const struct weir_worker *worker)
-{
-    const struct weir_intake_counts *counts = weir_intake_counts(worker->intake);
-    unsigned long long read = 0;
-
-    for (int i = 0; i < WEIR_OUTCOME_FULL; i++)
-        read += counts->outcomes[i];
-    return read;
-}
-
-static void show_readiness(struct weir_worker *worker)
-{
-    const struct weir_source_ops *ops = worker->source->ops;
-
-    /* relaxed: a text that lasts. */
-    atomic_store_explicit(&worker->gauges.source_trouble, ops->trouble ? ops->trouble(worker->source) : NULL,
-                          memory_order_relaxed);
-    const char *why_not = weir_worker_why_not_ready(&worker->gauges);
-    weir_daemon_status(why_not ? why_not : "consuming");
-    if (worker->settings.until_end)
-        weir_progress_show(&worker->progress, "%llu events%s%s", events_read(worker), why_not ? "; " : "",
-                           why_not ? why_not : "");
-}
-
-/* Each lane has the whole room when it is alone; here they are counted together. */
-static enum weir_status check_room(const struct weir_worker *worker, struct weir_error *reterr)
-{
-    const struct weir_lane_settings *most = &worker->settings.lane;
-    uint64_t windows = atomic_load_explicit(&worker->gauges.windows, memory_order_relaxed); /* ours alone */
-    uint64_t ids = atomic_load_explicit(&worker->gauges.ids, memory_order_relaxed);
-
-    if (windows <= most->windows_max && ids <= most->ids_max)
-        return WEIR_OK;
-    return weir_fail(
-        reterr, WEIR_FATAL,
-        "%u lanes hold %llu windows and %llu ids in memory, more than lane_windows_max or lane_ids_max allow. "
-        "Raise them with the memory that they need, start more workers, or lower lateness; nothing was lost",
-        worker->lane_count, (unsigned long long)windows, (unsigned long long)ids);
-}
-
 static bool has_fenced_lane(const struct weir_worker *worker)
 {
     for (int32_t i = 0; i < worker->partition_limit; i++)
@@ -654,9 +510,9 @@ static enum weir_status step(struct weir_worker *worker, bool *ret_ended, struct
         && weir_outage_lasts(&worker->gauges.store) > worker->settings.patience)
         status = weir_fail(reterr, WEIR_FATAL,
                            "the window store does not answer, and patience is at its end; start it again");
-    show_gauges(worker);
-    show_readiness(worker);
-    return status == WEIR_OK ? check_room(worker, reterr) : status;
+    weir_worker_show_gauges(worker);
+    weir_worker_show_readiness(worker);
+    return status == WEIR_OK ? weir_worker_check_room(worker, reterr) : status;
 }
 
 static void drop_all(struct weir_worker *worker)
@@ -694,7 +550,7 @@ enum weir_status weir_worker_run(struct weir_worker *worker, struct weir_source 
     if (status == WEIR_OK && worker->settings.until_end && !is_ended)
         status = weir_fail(reterr, WEIR_FATAL,
                            "stopped by a signal before the end: what was read is written; start it again to go on");
-    show_gauges(worker);
+    weir_worker_show_gauges(worker);
     return status;
 }
 

@@ -1,0 +1,65 @@
+/* What the files of the ingest worker share: worker.c (lanes, cuts, the loop) and worker_show.c (what it shows of
+ * itself). All on the consuming thread. */
+#ifndef WEIR_CLI_WORKER_INTERNAL_H
+#define WEIR_CLI_WORKER_INTERNAL_H
+
+#include "cli/worker.h"
+#include "cli/writer.h"
+#include "common/daemon.h"
+#include "common/steady_clock.h"
+
+/* One partition that is ours. */
+struct worker_lane {
+    struct weir_lane *lane; /* NULL while it waits to be taken again */
+    struct weir_slice name;
+    char name_bytes[WEIR_LANE_NAME_MAX + 1];
+    int32_t partition;
+    uint64_t generation;
+    uint32_t in_flight;
+    bool is_paused;       /* back-pressure, or it waits to be taken */
+    bool is_fenced;       /* dropped; to be taken again at retake_at once nothing is in flight */
+    bool has_quarantined; /* since the last seal */
+    int64_t retake_at;    /* monotonic ns */
+    int64_t last_seal;    /* monotonic ns */
+    int64_t last_event;   /* monotonic ns; broken ones do not count: they say nothing of the time */
+    int64_t caught_up_at; /* wall clock, ns: everything that was published before it was read; 0: not yet */
+    struct weir_lane_gauges *gauges;
+};
+
+struct weir_worker {
+    const struct weir_catalog *catalog;
+    struct weir_worker_settings settings;
+    struct weir_window_store *store; /* the consuming thread's handle */
+    struct weir_window_store *writer_store;
+    struct weir_source *source;
+    struct weir_intake *intake;
+    struct weir_quarantine *quarantine;
+    struct weir_writer *writer;
+    struct weir_worker_gauges gauges;
+    struct worker_lane **lanes; /* by partition; NULL: not ours */
+    uint32_t lane_count;
+    int32_t partition_limit; /* above the highest partition that was ever ours */
+    int32_t first_lane; /* the first that found no free cut: it is the first to be asked next time, or those before it
+                           would take every cut that comes back */
+    uint64_t generations;
+    struct weir_steady_clock clock;
+    struct weir_outage pressure, jump;
+    int64_t last_pressed;       /* monotonic ns */
+    int64_t hand_over_deadline; /* monotonic ns; of lanes that go together */
+    int64_t last_revoked;       /* monotonic ns */
+    struct weir_flight flights[WEIR_CUTS_MAX];
+    struct weir_flight *free_flights[WEIR_CUTS_MAX];
+    uint32_t free_count;
+    const _Atomic bool *stop;
+    struct weir_progress progress; /* until_end */
+    bool has_failed;
+    struct weir_error failure; /* of a listener call, or a flight */
+};
+
+/* After each step: figures for the metrics page; and for /readyz, systemd and a terminal, what it waits for. */
+void weir_worker_show_gauges(struct weir_worker *worker);
+void weir_worker_show_readiness(struct weir_worker *worker);
+/* Each lane has the whole room when it is alone; here they are counted together, as show_gauges found them. */
+enum weir_status weir_worker_check_room(const struct weir_worker *worker, struct weir_error *reterr);
+
+#endif
