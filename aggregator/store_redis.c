@@ -1,40 +1,10 @@
 /* The window store in Redis: one consistent cut for each lane.
  *
- * Every key of a lane begins with L = "weir:{<topic>:<partition>}:", so that all lie in one slot of a Redis Cluster.
- * Numbers in names and in hashes are decimal text; times are ns since 1970, a span is "<start>:<end>".
- *
- *   weir:lanes                 set     names of all lanes ("<topic>:<partition>"), added before a lane's first take
- *   L lane                     hash    format       "2"; "1" is read and becomes 2, another one is refused
- *                                      epoch        of the owner
- *                                      cut          number of the last cut in this epoch; 0 when it was taken
- *                                      next_offset, high, watermark, first_time, last_time, stamp,
- *                                      read, counted, duplicate, unmatched, retracted, quarantined
- *                                                   as in weir_lane_state
- *                                      secret       32 bytes
- *                                      gaps         as common/model/gap.h writes them; empty: none
- *   L spans                    set     spans that have windows
- *   L working                  set     spans that have a list of work
- *   L logs                     hash    log name -> its length in bytes; names as in the rows of logs below
- *   L windows:<start>:<end>    hash    series key (common/model/window.h) -> 49 bytes, little endian:
- *                                        0 u64 events | 8 i128 value * 10^12 | 24 i64 latest_time
- *                                        32 i64 latest_offset | 40 u64 retracted | 48 u8 flags: 1 closed, others 0
- *   L work:<start>:<end>       hash    series key -> u64 token, little endian; gone when empty
- *   L seen:<bucket>:<n>        string  log "seen:<bucket>": 15 bytes for each id (window_store.h); of several records
- *                                      of an id the last one holds
- *   L unique:<start>:<end>:<n> string  log "unique:<start>:<end>": records, little endian:
- *                                        u16 length | series key | u32 n | n * 16 bytes fingerprint
- * A log is a row of bytes cut into strings of 12 MiB (Redis ends at 512 MiB): byte b stands in string b / 12582912.
- * A record may lie across the cut.
- *
- * Format 1 had no retractions: no `retracted`, values of 41 bytes without it, and ids of 12 bytes (fingerprint,
- * content) in logs "ids:<bucket>". A lane of it is taken as it is: what was written then is read for as long as it is
- * there, and what is written is of format 2.
- *
- * Old windows go span by span: one that waits for its rater keeps its whole span until the first cut after it is
- * finished.
- *
- * Valid iff: all spans of `working` are in `spans`; each series in work and unique is in windows; each log is as long
- * as `logs` says. Nothing expires by itself; maxmemory-policy has to be noeviction.
+ * docs/redis.md has every key, byte by byte, what makes a lane valid, and when what is dropped. All keys of a lane lie in
+ * one slot of a Redis Cluster. Logs are cut into strings of 12 MiB, since Redis ends at 512 MiB and copies a string that
+ * grows. A lane of format 1 is taken as it is: what was written then is read for as long as it is there, and what is
+ * written is of format 2. Old windows go span by span: one that waits for its rater keeps its whole span until the first
+ * cut after it is finished. maxmemory-policy has to be noeviction.
  *
  * Consistency. A cut is one transaction, fenced by WATCH of the lane hash (store_redis_encode.c says why not a script):
  * it looks first and then can not fail. Redis keeps it as one MULTI/EXEC in the AOF and in the replication stream and
