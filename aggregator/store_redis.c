@@ -1,10 +1,10 @@
 /* The window store in Redis: one consistent cut for each lane.
  *
- * docs/redis.md has every key, byte by byte, what makes a lane valid, and when what is dropped. All keys of a lane lie in
- * one slot of a Redis Cluster. Logs are cut into strings of 12 MiB, since Redis ends at 512 MiB and copies a string that
- * grows. A lane of format 1 is taken as it is: what was written then is read for as long as it is there, and what is
- * written is of format 2. Old windows go span by span: one that waits for its rater keeps its whole span until the first
- * cut after it is finished. maxmemory-policy has to be noeviction.
+ * docs/redis.md has every key, byte by byte, what makes a lane valid, and when what is dropped. All keys of a lane lie
+ * in one slot of a Redis Cluster. Logs are cut into strings of 12 MiB, since Redis ends at 512 MiB. A lane of format 1
+ * is taken as it is: what was written then is read for as long as it is there, and what is written is of format 2. Old
+ * windows go span by span: one that waits for its rater keeps its whole span until the first cut after it is finished.
+ * maxmemory-policy has to be noeviction.
  *
  * Consistency. A cut is one transaction, fenced by WATCH of the lane hash (store_redis_encode.c says why not a script):
  * it looks first and then can not fail. Redis keeps it as one MULTI/EXEC in the AOF and in the replication stream and

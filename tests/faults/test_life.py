@@ -78,7 +78,7 @@ def test_sigterm_writes_what_was_read_and_hands_over(pipeline):
     until("all is read", lambda: worker.metric('weir_events_total{outcome="duplicate"}') == 100)
     worker.stop()
     assert len(re.findall(r"lane \S+ handed over, all written", worker.log())) == pipeline.partitions
-    assert re.fullmatch(r"weir ingest: read=500 counted=400 duplicate=100 unmatched=0 quarantined=0 seconds=\d+\.\d{3}"
+    assert re.fullmatch(r"weir ingest: read=500 counted=400 duplicate=100 unmatched=0 retracted=0 quarantined=0 seconds=\d+\.\d{3}"
                         r" events_per_second=\d+", last_line(worker))
     pipeline.env.update(WEIR_FLUSH_INTERVAL="50ms", WEIR_IDLE="300ms")
     again, rater = pipeline.ingest(), pipeline.rater()
