@@ -182,15 +182,17 @@ static void note_watermark(void *context, struct weir_slice name, const struct w
  * no more than the watermark did. */
 static void tell_missing(struct weir_reconcile *reconcile, const struct weir_reconcile_lane *lane)
 {
+    bool keeps_all = weir_is_admitted(lane->name); /* then all must be there */
     int64_t moved = lane->watermark_after - lane->state.watermark;
     char end[WEIR_TIME_TEXT_MAX];
 
-    if (lane->least_end == WEIR_TIME_NEVER || lane->watermark_after == WEIR_TIME_NEVER || moved < 0
-        || lane->least_end > WEIR_TIME_NEVER - moved)
+    if (!keeps_all
+        && (lane->least_end == WEIR_TIME_NEVER || lane->watermark_after == WEIR_TIME_NEVER || moved < 0
+            || lane->least_end > WEIR_TIME_NEVER - moved))
         return;
     for (size_t i = 0; i < lane->span_count; i++) {
         const struct weir_reconcile_span *span = &lane->spans[i];
-        if (span->end < lane->least_end + moved || span->matched >= span->rated)
+        if ((!keeps_all && span->end < lane->least_end + moved) || span->matched >= span->rated)
             continue;
         weir_time_format(span->end, end);
         weir_reconcile_tell(reconcile, WEIR_DIFFERENCE_MISSING, false, NULL,

@@ -94,7 +94,7 @@ class World:
             connection.close()
 
     def keys(self, what):
-        return sorted(self.redis.keys(f"weir:{{{self.topic}:*}}:{what}:*"))
+        return sorted(self.redis.keys(f"weir:{{{self.topic}[:.]*}}:{what}:*"))
 
     def assert_is_the_models(self, lines=None):
         # Only January is over for the model and for the real rater: every period that the events span.
@@ -305,6 +305,33 @@ def test_raters_show_the_last_result(rated):
     assert abs(int(figures.pop("weir_reconcile_last_time_seconds")) - time.time()) < 120
     assert figures.pop("weir_reconcile_last_lanes") == "4" and int(figures.pop("weir_reconcile_last_windows")) > 300
     assert set(figures.values()) == {"0"}, figures
+
+
+def test_what_is_rated_while_it_looks_is_no_difference(world):
+    """Reconcile has its snapshot of the ledger, and looks at Redis only after everything was rated."""
+    world.produce(EVENTS[:300])
+    world.rate()
+    lock = psycopg2.connect(world.env["WEIR_POSTGRES_URL"])
+    lock.cursor().execute("lock table weir.meters in access exclusive mode")  # which only reconcile reads
+    reconcile = subprocess.Popen([BINARY, "reconcile", "--repair", "--format", "json"], env={**os.environ, **world.env},
+                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    try:
+        deadline = time.monotonic() + 60
+        while not query(world.env, "select from pg_stat_activity where application_name = 'weir reconcile' and wait_event_type = 'Lock'"):
+            assert time.monotonic() < deadline and reconcile.poll() is None
+            time.sleep(0.02)
+        world.produce(EVENTS[300:])
+        world.rate()
+        lock.rollback()
+        out, err = reconcile.communicate(timeout=120)
+    finally:
+        lock.close()
+        reconcile.kill()
+        reconcile.wait()
+    assert reconcile.returncode == 0, out.decode() + err.decode()
+    result = json.loads(out)
+    assert result["windows"] > 500 and result["differences"] == result["repaired"] == 0
+    world.assert_is_the_models()
 
 
 def test_beside_running_workers_nothing_differs(world):
@@ -561,8 +588,14 @@ def test_late_events_are_admitted_and_count_once(late):
     row = items_of(late, "meter = 'tokens'")[-1]
     (ours,) = [lane for lane in explain(late, row["line_item_id"])["lanes"] if lane["lane"] == late.topic + ".admitted:0"]
     assert ours["read"]["is_total"] and ours["read"]["counted"] == ours["events"] > 0
+    key = next(key for key in late.keys("windows") if b".admitted:0}" in key)
+    field, value = next(iter(late.redis.hgetall(key).items()))
+    late.redis.hdel(key, field)
+    assert kinds(late.reconcile(status=1)) == {"missing": 1}
+    late.redis.hset(key, field, value)
     for key in late.keys("seen"):  # of the events' own lanes: what was admitted is not forgotten with them
-        late.redis.delete(key)
+        if b".admitted" not in key:
+            late.redis.delete(key)
     assert admit(late, "--yes")[1]["counted"] == "0"
 
 
