@@ -328,6 +328,23 @@ static bool fold_again(struct weir_rater *rater, struct target *target, const st
     return true;
 }
 
+/* Whether what was folded into a period may be ahead of `after`: events were taken out again, or some that a rebuilt
+ * window (docs/gaps.md) does not have. */
+static bool moves_back(enum weir_aggregation aggregation, const struct weir_window_total *before,
+                       const struct weir_window_total *after)
+{
+    switch (aggregation) {
+    case WEIR_AGGREGATION_MIN:
+        return weir_decimal_compare(after->value, before->value) > 0;
+    case WEIR_AGGREGATION_MAX:
+        return weir_decimal_compare(after->value, before->value) < 0;
+    case WEIR_AGGREGATION_LATEST:
+        return is_later(before, after);
+    default:
+        return false;
+    }
+}
+
 /* By how much the price's quantity changes. Where a period folds, the split's total is brought forward as well. */
 static bool quantity_change(struct weir_rater *rater, struct target *target, const struct weir_window_total *before,
                             const struct weir_window_total *after, struct weir_decimal *ret_change)
@@ -347,11 +364,11 @@ static bool quantity_change(struct weir_rater *rater, struct target *target, con
         if (!weir_decimal_subtract(after->value, before->value, &change)
             || !weir_decimal_add(folded->value, change, &folded->value))
             return false;
-    } else if (before->events > 0 && after->retracted > before->retracted) {
+    } else if (before->events > 0 && (after->retracted > before->retracted || moves_back(aggregation, before, after))) {
         if (!fold_again(rater, target, after))
             return false;
     } else if (!merge(aggregation, folded, after)) {
-        /* Where nothing was taken out, a window's minimum only falls, its maximum only rises, its latest only gets
+        /* Where nothing is missing, a window's minimum only falls, its maximum only rises, its latest only gets
          * later: so merging the new total into the old fold is exact. */
         return false;
     }
@@ -499,6 +516,12 @@ static bool is_older(const struct weir_window_total *a, const struct weir_window
     return weir_window_total_changes(a) < weir_window_total_changes(b);
 }
 
+/* The operator's word, for a window that is let go. */
+static bool may_lower(const struct weir_rated_lane *lane)
+{
+    return lane->held_number && lane->may_lower;
+}
+
 static bool is_in_gap(const struct target *target)
 {
     const struct weir_window *window = &target->from->window;
@@ -542,14 +565,6 @@ static bool let_go(struct weir_rater *rater, const struct target *target, struct
     return true;
 }
 
-/* The period's minimum, maximum or latest of a split was merged from this very window, too, and cannot be taken back.
- */
-static bool may_lower(const struct target *target, const struct weir_rated_lane *lane)
-{
-    return lane->held_number && lane->may_lower
-           && !(target->split && target->meter->aggregation != WEIR_AGGREGATION_AVG);
-}
-
 static enum weir_status rate_window(struct weir_rater *rater, struct target *target, struct weir_error *reterr)
 {
     const struct weir_window_total *total = &target->from->window.total;
@@ -572,7 +587,7 @@ static enum weir_status rate_window(struct weir_rater *rater, struct target *tar
         rater->counts.unchanged++;
         return WEIR_OK;
     }
-    if (is_older(total, &lane->total) && !may_lower(target, lane)) {
+    if (is_older(total, &lane->total) && !may_lower(lane)) {
         /* An older cut came back (a store that lost its last seconds). The events and retractions will come again;
          * until then what is rated stands. */
         rater->counts.stale++;
@@ -611,7 +626,7 @@ enum weir_status weir_rater_write(struct weir_rater *rater, struct weir_error *r
     return status;
 }
 
-/* Where events were taken out of a window that folds into its period, the period's other windows are needed. */
+/* Where events are missing from a window that folds into its period, the period's other windows are needed. */
 static enum weir_status load_splits(struct weir_rater *rater, size_t count, struct weir_error *reterr)
 {
     bool is_any = false;
@@ -623,8 +638,13 @@ static enum weir_status load_splits(struct weir_rater *rater, size_t count, stru
         if (!target->split || target->meter->aggregation == WEIR_AGGREGATION_AVG)
             continue;
         const struct weir_rated_lane *lane = weir_rated_window_lane(rater->state, target->window, target->from->lane);
-        if (target->from->window.total.retracted <= lane->total.retracted)
+        const struct weir_window_total *total = &target->from->window.total;
+        if (lane->total.events == 0
+            || (total->retracted <= lane->total.retracted
+                && !moves_back(target->meter->aggregation, &lane->total, total)))
             continue;
+        if (is_in_gap(target) || (is_older(total, &lane->total) && !may_lower(lane)))
+            continue; /* will not be rated */
         enum weir_status status = rater->ledger->ops->find_split(rater->ledger, rater->state, target->split, reterr);
         if (status != WEIR_OK)
             return status;

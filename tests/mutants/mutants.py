@@ -12,6 +12,8 @@ TESTS = {
     "seen": ("unit_aggregator_test_seen", [], True),
     "store": ("component_test_window_store", [], False),
     "ledger": ("component_test_ledger", [], False),
+    "lanes": ("component_test_lanes", [], False),
+    "source_gaps": ("component_test_source_gaps", [], False),
 }
 
 MEMORY, LANE, WORKER, WRITER = "aggregator/store_memory.c", "aggregator/lane.c", "cli/worker.c", "cli/writer.c"
@@ -140,4 +142,22 @@ MUTANTS = [
        "                                           struct weir_error *reterr)\n{\n"
        "    if (weir_postgres_run(ledger->connection, \"COMMIT; BEGIN\", \"splitting\", reterr) != WEIR_OK)\n"
        "        return WEIR_RETRY;\n")]),
+
+    # gaps (docs/gaps.md)
+    ("nothing_is_held", "a window in an open gap is not rated", "lanes",
+     [(RATE, "    if (is_in_gap(target)) {\n        hold(rater, target, lane);\n",
+       "    if (is_in_gap(target) && rater->counts.windows == 0) {\n        hold(rater, target, lane);\n")]),
+    ("more_events_are_not_held", "more events than were rated are not the truth while some are missing", "lanes",
+     [(RATE, "    if (lane->revision > 0 && same_total(&lane->total, total)) {\n        rater->counts.unchanged++;\n        if (lane->held_number)",
+       "    if (lane->revision > 0 && !is_older(total, &lane->total)) {\n        rater->counts.unchanged++;\n        if (lane->held_number)")]),
+    ("lowers_without_a_word", "what was rated is lowered only by an operator's word", "lanes",
+     [(RATE, "    return lane->held_number && lane->may_lower;", "    return lane->held_number;")]),
+    ("word_for_another_total", "two raters let a held window go once", "lanes",
+     [(RATE, "    if (target->from->held_number ? target->from->held_number != lane->held_number",
+       "    if (target->from->held_number ? target->from->held_number == 0")]),
+    ("emptied_is_a_first_start", "an emptied store is told from a first start", "lanes",
+     [("schemas/postgres/0005_gaps.sql", "g.kind <> 'nothing_stored' OR known.highest_offset > 0", "g.kind <> 'nothing_stored'")]),
+    ("topic_not_compared", "a topic made anew is noticed, however long it is", "source_gaps",
+     [("ingest/source_kafka_gaps.c", "    if (partition->stamp >= 0 && stamp != partition->stamp)",
+       "    if (partition->stamp >= 0 && stamp != partition->stamp && offset < 0)")]),
 ]
