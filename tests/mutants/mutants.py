@@ -10,8 +10,12 @@ TESTS = {
     "simulation": ("simulation", ["--seconds", "20"], True),
     "lane": ("unit_aggregator_test_lane", [], True),
     "seen": ("unit_aggregator_test_seen", [], True),
-    "store": ("component_test_window_store", [], False),
-    "ledger": ("component_test_ledger", [], False),
+    "store": ("component_test_window_store", ["--filter", "window_store*/@(an_old_owner_writes_nothing|"
+              "an_unexpected_offset_writes_nothing|the_same_cut_again_is_harmless|rivals_for_a_lane_lose_and_double_nothing|"
+              "a_change_between_read_and_finish_stays_on_the_list|an_epoch_that_was_lost_is_not_given_out_again|"
+              "a_redis_that_went_back_in_time_is_noticed)"], False),
+    "ledger": ("component_test_ledger", ["--filter", "ledger_postgres/@(raters_at_once|raters_at_once_and_killed|"
+               "killed_between_load_and_write|killed_in_the_middle_of_copy|repeating_changes_nothing)"], False),
     "lanes": ("component_test_lanes", [], False),
     "source_gaps": ("component_test_source_gaps", [], False),
 }

@@ -10,12 +10,19 @@ static const char catalog_text[] =
     "{\"key\":\"calls\",\"event_type\":\"call\",\"aggregation\":\"count\",\"window\":\"1m\"},"
     "{\"key\":\"tokens\",\"event_type\":\"call\",\"aggregation\":\"sum\",\"value\":\"data.tokens\",\"window\":\"1m\","
     "\"group_by\":[\"model\"]},"
+    "{\"key\":\"jobs\",\"event_type\":\"job\",\"aggregation\":\"count\",\"window\":\"1m\"},"
+    "{\"key\":\"work\",\"event_type\":\"job\",\"aggregation\":\"sum\",\"value\":\"data.tokens\",\"window\":\"5m\"},"
+    "{\"key\":\"mean\",\"event_type\":\"job\",\"aggregation\":\"avg\",\"value\":\"data.tokens\",\"window\":\"1m\"},"
     "{\"key\":\"peak\",\"event_type\":\"call\",\"aggregation\":\"max\",\"value\":\"data.tokens\",\"window\":\"5m\"},"
     "{\"key\":\"last\",\"event_type\":\"call\",\"aggregation\":\"latest\",\"value\":\"data.tokens\",\"window\":\"1m\"},"
     "{\"key\":\"users\",\"event_type\":\"call\",\"aggregation\":\"unique\",\"value\":\"data.user\",\"window\":\"5m\"}],"
     "\"price_books\":[{\"key\":\"book\",\"version\":1,\"currency\":\"USD\",\"effective_from\":\"2020-01-01T00:00:00Z\","
     "\"prices\":["
     "{\"meter\":\"calls\",\"model\":\"package\",\"package_size\":\"3\",\"package_price\":\"0.5\"},"
+    "{\"meter\":\"jobs\",\"model\":\"package\",\"package_size\":\"2\",\"package_price\":\"0.7\"},"
+    "{\"meter\":\"work\",\"model\":\"graduated\",\"tiers\":["
+    "{\"up_to\":\"10\",\"unit_price\":\"0.1\",\"flat_fee\":\"1\"},{\"up_to\":null,\"unit_price\":\"0.01\"}]},"
+    "{\"meter\":\"mean\",\"model\":\"per_unit\",\"unit_price\":\"0.123456789012\"},"
     "{\"meter\":\"tokens\",\"model\":\"graduated\",\"tiers\":["
     "{\"up_to\":\"20\",\"unit_price\":\"1.25\",\"flat_fee\":\"2\"},{\"up_to\":null,\"unit_price\":\"0.333333333333\"}]}"
     ","
@@ -54,9 +61,10 @@ static void write_text(struct simulated_event *event)
     weir_time_format(event->time, time);
     int length =
         snprintf(event->text, sizeof event->text,
-                 "{\"specversion\":\"1.0\",\"id\":\"id-%u\",\"source\":\"s\",\"type\":\"call\",\"subject\":"
+                 "{\"specversion\":\"1.0\",\"id\":\"id-%u\",\"source\":\"s\",\"type\":\"%s\",%s\"subject\":"
                  "\"customer-%u\",\"time\":\"%s\",\"data\":{\"tokens\":%lld,\"model\":\"m%u\",\"user\":\"u%u\"}}",
-                 event->id, event->customer, time, (long long)event->value, event->model, event->user);
+                 event->id, event->is_job ? "job" : "call", event->is_retraction ? "\"retraction\":true," : "",
+                 event->customer, time, (long long)event->value, event->model, event->user);
     if (event->fate == FATE_BROKEN)
         length -= 1 + (int)(event->id % 5); /* cut off: not JSON */
     weir_check(length > 0 && (size_t)length < sizeof event->text);
@@ -74,6 +82,21 @@ static void make_new(struct simulated_event *event, uint64_t *seed, unsigned id,
     event->value = (int64_t)below(seed, 9) + 1;
     event->time = around - (int64_t)below(seed, run.shape.is_plain ? 30 : 180) * WEIR_SECOND;
     event->fate = FATE_COUNTED;
+    event->is_job = !run.shape.is_plain && below(seed, 2);
+    event->is_retraction = event->is_job && below(seed, 6) == 0;
+    if (event->is_retraction)
+        event->fate = FATE_AHEAD;
+}
+
+/* Counted, and not taken out again. */
+static bool is_standing(const struct partition *partition, unsigned id)
+{
+    bool is_counted = false;
+
+    for (unsigned i = 0; i < partition->count; i++)
+        if (partition->events[i].id == id && partition->events[i].fate <= FATE_UNDOES)
+            is_counted = partition->events[i].fate == FATE_COUNTED;
+    return is_counted;
 }
 
 /* A message that repeats an earlier one of the partition: the same, or with other content. */
@@ -88,10 +111,13 @@ static bool make_again(struct simulated_event *event, uint64_t *seed, const stru
     event->offset = offset;
     event->visible = visible;
     event->fate = FATE_DUPLICATE;
-    if (below(seed, 3) == 0) {
+    event->is_retraction = event->is_job && below(seed, 2);
+    if (event->is_retraction) {
+        event->fate = is_standing(partition, event->id) ? FATE_UNDOES : FATE_DUPLICATE;
+    } else if (below(seed, 3) == 0) {
         event->fate = FATE_CONFLICT;
         event->value += 100;
-    } else if (!run.shape.is_long && below(seed, 2)) {
+    } else if (!run.shape.is_long && !event->is_job && below(seed, 2)) {
         event->time += (int64_t)below(seed, 120) * WEIR_SECOND; /* the time is no part of the content */
     }
     return true;
@@ -133,6 +159,18 @@ void make_events(uint64_t seed)
         make_partition(&run.partitions[i], &seed, i);
 }
 
+void trace_events(void)
+{
+    static const char *const names[] = {"counted", "undoes", "ahead", "duplicate", "conflict", "broken", "late"};
+
+    for (unsigned i = 0; i < run.shape.partitions; i++)
+        for (unsigned j = 0; j < run.partitions[i].count; j++) {
+            const struct simulated_event *event = &run.partitions[i].events[j];
+            trace("%s offset %lld: %-9s %s", run.partitions[i].name, (long long)event->offset, names[event->fate],
+                  event->text);
+        }
+}
+
 int64_t end_offset(const struct partition *partition)
 {
     return partition->count ? partition->events[partition->count - 1].offset + 1 : -1;
@@ -171,9 +209,18 @@ static void add_event(struct expected_window *window, enum weir_aggregation aggr
 {
     struct weir_window_total *total = &window->total;
     struct weir_decimal value = weir_decimal_of(event->value);
+    bool is_sum = aggregation == WEIR_AGGREGATION_SUM || aggregation == WEIR_AGGREGATION_AVG;
 
+    if (event->fate != FATE_COUNTED)
+        total->retracted++;
+    if (event->fate == FATE_UNDOES) {
+        total->events--;
+        weir_check(!is_sum || weir_decimal_subtract(total->value, value, &total->value));
+    }
+    if (event->fate != FATE_COUNTED)
+        return;
     total->events++;
-    if (aggregation == WEIR_AGGREGATION_SUM)
+    if (is_sum)
         weir_check(weir_decimal_add(total->value, value, &total->value));
     if (aggregation == WEIR_AGGREGATION_MAX && value.e12 > total->value.e12)
         total->value = value;
@@ -197,16 +244,18 @@ void expect_lane(const struct partition *partition, int64_t next_offset, struct 
         const struct simulated_event *event = &partition->events[i];
         ret_expectation->counts.read++;
         ret_expectation->counts.counted += event->fate == FATE_COUNTED;
+        ret_expectation->counts.retracted += event->fate == FATE_UNDOES || event->fate == FATE_AHEAD;
         ret_expectation->counts.duplicate += event->fate == FATE_DUPLICATE;
         ret_expectation->counts.quarantined += event->fate >= FATE_CONFLICT;
-        if (event->fate != FATE_COUNTED)
+        if (event->fate > FATE_AHEAD)
             continue;
         if (event->time < ret_expectation->first_time)
             ret_expectation->first_time = event->time;
         if (event->time > ret_expectation->last_time)
             ret_expectation->last_time = event->time;
         for (uint32_t m = 0; m < run.catalog->meter_count; m++)
-            add_event(find_window(ret_expectation, &run.catalog->meters[m], event), run.catalog->meters[m].aggregation,
-                      event);
+            if (weir_slice_equal(run.catalog->meters[m].event_type, weir_slice_text(event->is_job ? "job" : "call")))
+                add_event(find_window(ret_expectation, &run.catalog->meters[m], event),
+                          run.catalog->meters[m].aggregation, event);
     }
 }

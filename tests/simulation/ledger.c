@@ -71,7 +71,7 @@ static void copy_window(struct weir_state *to_state, struct weir_rated_window *t
         if (only_dirty && !from->lanes[i].is_dirty)
             continue;
         struct weir_rated_lane *lane = weir_rated_window_lane(to_state, to, from->lanes[i].lane);
-        if (only_dirty && from->lanes[i].total.events < lane->total.events)
+        if (only_dirty && weir_window_total_changes(&from->lanes[i].total) < weir_window_total_changes(&lane->total))
             run_fails("a window of %.*s was rated at %llu events and now at %llu", (int)lane->lane.length,
                       lane->lane.data, (unsigned long long)lane->total.events,
                       (unsigned long long)from->lanes[i].total.events);
@@ -456,7 +456,8 @@ static void compare_windows(const struct books *found, const struct books *expec
             const struct weir_window_total *b =
                 &weir_rated_window_lane(found->state, other, window->lanes[j].lane)->total;
             if (!other->entry.exists || a->events != b->events || a->value.e12 != b->value.e12
-                || a->latest_time != b->latest_time || a->latest_offset != b->latest_offset)
+                || a->retracted != b->retracted || a->latest_time != b->latest_time
+                || a->latest_offset != b->latest_offset)
                 run_fails("%s: a window of %.*s, meter %.*s, with %llu events where the other has %llu", wrong,
                           (int)window->lanes[j].lane.length, window->lanes[j].lane.data,
                           (int)window->series_key.data[0], window->series_key.data + 2, (unsigned long long)a->events,

@@ -46,12 +46,12 @@ static const struct small_case small_cases[] = {
      1,
      {.partitions = 1, .workers = 2, .raters = 1, .events = 4, .is_plain = true, SMALL(2)}},
     {"again",
-     "two workers and a rater, one lane, 5 messages with repeats, conflicts and broken ones",
-     2074,
+     "two workers and a rater, one lane, 5 messages: a repeat, a conflict, a retraction after rating",
+     2107,
      {.partitions = 1, .workers = 2, .raters = 1, .events = 5, SMALL(2)}},
     {"full_queue",
      "two workers and a rater, one lane, 5 messages, conflicts that quarantine has no room for",
-     26,
+     59,
      {.partitions = 1, .workers = 2, .raters = 1, .events = 5, SMALL(2)}},
     {"two_lanes",
      "two workers and a rater, two lanes, 3 events each",
@@ -98,6 +98,7 @@ static void run_once(const struct shape *shape, uint64_t seed, bool is_traced)
     quarantine_begin();
     store_begin();
     schedule_begin(&choices, WALL_START);
+    trace_events();
     allow_deviations(true);
     start_actors();
     wait_for_rest();

@@ -32,6 +32,8 @@ enum {
  */
 enum fate {
     FATE_COUNTED,
+    FATE_UNDOES, /* a retraction of an event that was counted */
+    FATE_AHEAD,  /* a retraction whose event has not come: it will not count */
     FATE_DUPLICATE,
     FATE_CONFLICT, /* a known id, other content: quarantine */
     FATE_BROKEN,   /* no event at all: quarantine */
@@ -46,6 +48,8 @@ struct simulated_event {
     int64_t visible; /* simulated_clock from which it can be fetched */
     int64_t time;
     unsigned customer, model, id;
+    bool is_job;        /* an event that can be retracted: its meters add up */
+    bool is_retraction; /* of the event with its id */
     int64_t value;
     unsigned user;
     enum fate fate;
@@ -111,6 +115,7 @@ extern struct run run;
 void make_catalog(void);
 /* Makes the events of the run's shape, by seed. */
 void make_events(uint64_t seed);
+void trace_events(void);
 /* The straight model: the windows of a partition after its messages below next_offset. */
 void expect_lane(const struct partition *partition, int64_t next_offset, struct expectation *ret_expectation);
 int64_t end_offset(const struct partition *partition); /* one past the last message */

@@ -265,7 +265,8 @@ static void compare_window(void *context, const struct weir_window *window, bool
         run_fails("%s holds a window that no event made", run.partitions[comparison->partition].name);
     const struct weir_window_total *expected = &expectation->windows[i].total;
     if (total->events != expected->events || total->value.e12 != expected->value.e12
-        || total->latest_time != expected->latest_time || total->latest_offset != expected->latest_offset)
+        || total->retracted != expected->retracted || total->latest_time != expected->latest_time
+        || total->latest_offset != expected->latest_offset)
         run_fails("%s, %.*s: the window holds %llu events, value %lld, and should hold %llu, value %lld",
                   run.partitions[comparison->partition].name, (int)window->series_key.data[0],
                   window->series_key.data + 2, (unsigned long long)total->events,
