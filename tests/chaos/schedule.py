@@ -243,7 +243,7 @@ def _settings(rng):
         "WEIR_IDLE": rng.choice(("300ms", "1s", "1h")),
         "WEIR_DISORDER": rng.choice(("0s", "1h", "24h", "96h")),
         "WEIR_RING_CUTS": rng.choice(("1", "2", "8")),
-        "WEIR_RATER_BATCH": rng.choice(("7", "50", "500", "20000")),
+        "WEIR_RATER_BATCH": rng.choice(("50", "200", "2000", "20000")),
         "WEIR_RATER_INTERVAL": rng.choice(("50ms", "200ms")),
     }, {
         "session.timeout.ms": str(session),
