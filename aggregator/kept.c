@@ -66,7 +66,7 @@ struct weir_kept *weir_kept_free(struct weir_kept *kept)
     return NULL;
 }
 
-/* 1. records ------------------------------------------------------------------------------------------------------ */
+/* 1. records */
 
 /* From the end: what is taken out came mostly not long ago. */
 static struct weir_kept_record *find(const struct weir_kept *kept, uint64_t id)
@@ -146,7 +146,7 @@ void weir_kept_remove(struct weir_kept *kept, uint64_t id)
     take_out(kept, record);
 }
 
-/* 2. totals ------------------------------------------------------------------------------------------------------- */
+/* 2. totals */
 static bool is_later(const struct weir_kept_record *record, const struct weir_window_total *total)
 {
     return record->time != total->latest_time ? record->time > total->latest_time
@@ -196,7 +196,7 @@ void weir_kept_total_without(const struct weir_kept *kept, enum weir_aggregation
     *total = rest;
 }
 
-/* 3. the store ----------------------------------------------------------------------------------------------------- */
+/* 3. the store */
 bool weir_kept_is_mark(struct weir_slice units)
 {
     return units.length >= sizeof mark && memcmp(units.data, mark, sizeof mark) == 0;

@@ -40,7 +40,7 @@ struct weir_lane {
     struct weir_window_change changes[READINGS_MAX];
 };
 
-/* 1. life ---------------------------------------------------------------------------------------------------------- */
+/* 1. life */
 struct weir_lane *weir_lane_new(const struct weir_catalog *catalog, struct weir_slice name,
                                 const struct weir_lane_settings *settings)
 {
@@ -116,8 +116,7 @@ enum weir_status weir_lane_start(struct weir_lane *lane, const struct weir_lane_
     return WEIR_OK;
 }
 
-/* 2. events ---------------------------------------------------------------------------------------------------------
- */
+/* 2. events */
 enum weir_status weir_lane_check_time(const struct weir_lane *lane, int64_t time, int64_t now,
                                       struct weir_rejection *reterr)
 {
@@ -486,8 +485,7 @@ void weir_lane_finish(struct weir_lane *lane)
     weir_window_table_close(lane->windows, WEIR_TIME_NEVER);
 }
 
-/* 3. cuts ------------------------------------------------------------------------------------------------------------
- */
+/* 3. cuts */
 struct weir_sealed_cut *weir_sealed_cut_new(void)
 {
     return weir_new(sizeof(struct weir_sealed_cut));

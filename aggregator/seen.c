@@ -74,7 +74,7 @@ enum weir_seen_answer weir_seen_look(const struct weir_seen *seen, uint64_t id, 
     return WEIR_SEEN_KNOWN;
 }
 
-/* 1. buckets ------------------------------------------------------------------------------------------------------- */
+/* 1. buckets */
 static int compare_numbers(const void *a, const void *b)
 {
     uint32_t left = *(const uint32_t *)a, right = *(const uint32_t *)b;
@@ -118,8 +118,7 @@ bool weir_seen_is_crowded(const struct weir_seen *seen)
     return seen->bucket_count >= CROWDED;
 }
 
-/* 2. setting and forgetting -----------------------------------------------------------------------------------------
- */
+/* 2. setting and forgetting */
 
 /* Twice as many slots. */
 static void grow(struct weir_seen *seen)

@@ -77,7 +77,7 @@ struct weir_window_table {
 
 static_assert(sizeof(struct window) <= 96, "what README says of memory per window");
 
-/* 1. index ------------------------------------------------------------------------------------------------------- */
+/* 1. index */
 static void index_start(struct index *index)
 {
     index->mask = FIRST_SLOTS - 1;
@@ -142,7 +142,7 @@ static uint64_t hash_of_window(const void *of, uint32_t position)
     return hash_window(window->series, window->start);
 }
 
-/* 2. series ------------------------------------------------------------------------------------------------------- */
+/* 2. series */
 
 /* Everything of the meter by which the same event would be counted otherwise, beside what is read from the event. */
 static uint64_t hash_meter(const struct weir_meter *meter)
@@ -317,7 +317,7 @@ static void remove_series(struct weir_window_table *table, uint32_t position)
     table->free_series = position;
 }
 
-/* 3. windows ------------------------------------------------------------------------------------------------------- */
+/* 3. windows */
 static struct weir_slice series_key(const struct weir_window_table *table, uint32_t series)
 {
     return weir_slice_of(table->series[series].key, table->series[series].key_length);
@@ -444,8 +444,7 @@ static void mark_changed(struct weir_window_table *table, uint32_t position)
     table->changed[table->changed_count++] = position;
 }
 
-/* 4. an event -------------------------------------------------------------------------------------------------------
- */
+/* 4. an event */
 
 /* What adds up is subtracted; other windows have kept the event, or are refused. */
 static enum weir_prepared take_out_reading(const struct weir_meter *meter, const struct weir_reading *reading,
@@ -627,8 +626,7 @@ void weir_window_table_apply(struct weir_window_table *table, const struct weir_
     mark_changed(table, change->window);
 }
 
-/* 5. closing, forgetting, cutting ------------------------------------------------------------------------------------
- */
+/* 5. closing, forgetting, cutting */
 enum weir_status weir_window_table_restore(struct weir_window_table *table, const struct weir_window *window,
                                            bool is_closed, struct weir_slice unique)
 {

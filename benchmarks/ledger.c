@@ -62,8 +62,7 @@ static PGconn *connect_to(const char *url)
     return connection;
 }
 
-/* 1. databases ------------------------------------------------------------------------------------------------------
- */
+/* 1. databases */
 static const char *server_url(void)
 {
     const char *url = getenv("WEIR_TEST_POSTGRES_URL");
@@ -103,8 +102,7 @@ static void drop_database(const char *name)
     PQfinish(connection);
 }
 
-/* 2. a batch ---------------------------------------------------------------------------------------------------------
- */
+/* 2. a batch */
 static struct weir_decimal amount_of(int number)
 {
     return (struct weir_decimal){(weir_int128)(1 + number % 997) * 1234567890};
@@ -225,8 +223,7 @@ static int64_t time_ledger(const char *url, const struct sizes *sizes)
     return took;
 }
 
-/* 3. the bare COPY ----------------------------------------------------------------------------------------------------
- */
+/* 3. the bare COPY */
 #define ITEM_COLUMNS                                                                                                   \
     "customer, contract, item, meter, dimensions, period_start, period_end, window_start, window_end, kind, "          \
     "component, price_book,"                                                                                           \
@@ -318,8 +315,7 @@ static void compare(const char *one, const char *other)
         give_up(answers[0], answers[1]);
 }
 
-/* 4. rounds
- * --------------------------------------------------------------------------------------------------------------- */
+/* 4. rounds */
 static int by_size(const void *a, const void *b)
 {
     int64_t left = *(const int64_t *)a, right = *(const int64_t *)b;

@@ -8,8 +8,7 @@
 #include "cli/open.h"
 #include "common/calendar.h"
 
-/* 1. which ----------------------------------------------------------------------------------------------------------
- */
+/* 1. which */
 static bool parse_offset(const char *text, const char *end, int64_t *ret_offset)
 {
     char *stop;
@@ -67,8 +66,7 @@ static bool is_wanted(const struct weir_admit *admit, const struct weir_admit_ev
                && memcmp(id + event->source.length + 1, event->id.data, event->id.length) == 0);
 }
 
-/* 2. what it is -----------------------------------------------------------------------------------------------------
- */
+/* 2. what it is */
 bool weir_admit_decode(struct weir_admit *admit, const struct weir_admit_event *from, struct weir_event *ret_event,
                        struct weir_rejection *reterr)
 {
@@ -138,8 +136,7 @@ static void judge(struct weir_admit *admit, struct weir_admit_event *event)
                 admit->catalog->meters[readings[i].meter].key.data);
 }
 
-/* 3. all of them ----------------------------------------------------------------------------------------------------
- */
+/* 3. all of them */
 static bool add_record(void *context, const struct weir_message *message)
 {
     struct weir_admit *admit = context;

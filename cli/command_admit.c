@@ -31,8 +31,7 @@ static const struct weir_usage usage = {
 
 enum { TEXTS = 6 };
 
-/* 1. the list -------------------------------------------------------------------------------------------------------
- */
+/* 1. the list */
 static void list_table(const struct weir_admit *admit)
 {
     static const struct weir_column columns[TEXTS] = {
@@ -92,8 +91,7 @@ static void list_json(const struct weir_admit *admit)
     json_decref(list);
 }
 
-/* 2. admitting ------------------------------------------------------------------------------------------------------
- */
+/* 2. admitting */
 static enum weir_status publish(struct weir_admit *admit, struct weir_kafka_settings *kafka, struct weir_error *reterr)
 {
     struct weir_republisher *republisher = NULL;
@@ -184,8 +182,7 @@ static enum weir_status carry_out(struct weir_admit *admit, struct weir_error *r
     return status;
 }
 
-/* 3. the command ----------------------------------------------------------------------------------------------------
- */
+/* 3. the command */
 static enum weir_status run(struct weir_admit *admit, struct weir_error *reterr)
 {
     static const unsigned char no_secret[WEIR_HASH_SECRET_BYTES];

@@ -60,8 +60,7 @@ struct run {
     struct weir_rater *rater;
 };
 
-/* 1. the command line ------------------------------------------------------------------------------------------------
- */
+/* 1. the command line */
 static int bad_usage(const char *what, const char *found)
 {
     fprintf(stderr, "weir rate: %s%s; `weir rate --help` shows how\n", what, found);
@@ -129,8 +128,7 @@ static int parse(int argc, char **argv, struct request *ret_request)
     return -1;
 }
 
-/* 2. setting up -------------------------------------------------------------------------------------------------------
- */
+/* 2. setting up */
 static bool find_unpriced(void *context, struct weir_slice series_key, int64_t start)
 {
     return weir_find_unpriced(context, series_key, start) != WEIR_UNPRICED_PRICED;
@@ -208,8 +206,7 @@ static void tear_down(const struct request *request, struct run *run)
     weir_catalog_free(run->catalog);
 }
 
-/* 3. the way
- * ------------------------------------------------------------------------------------------------------------ */
+/* 3. the way */
 static enum weir_status meter(struct run *run, struct weir_error *reterr)
 {
     static struct weir_message messages[WEIR_POLL_MESSAGES_MAX];

@@ -68,8 +68,7 @@ struct rating {
     _Atomic uint64_t reconcile_differences[WEIR_DIFFERENCE_COUNT];
 };
 
-/* 1. what there is --------------------------------------------------------------------------------------------------
- */
+/* 1. what there is */
 static void add_lane(void *context, struct weir_slice name, const struct weir_lane_state *state)
 {
     struct rating *rating = context;
@@ -177,8 +176,7 @@ static enum weir_status find_horizon(struct rating *rating, struct weir_horizon 
     return status;
 }
 
-/* 2. one round
- * ---------------------------------------------------------------------------------------------------------- */
+/* 2. one round */
 static void show_counts(struct rating *rating)
 {
     struct weir_rater_counts counts = weir_rater_counts(rating->rater);
@@ -457,8 +455,7 @@ static enum weir_status run(struct rating *rating, const _Atomic bool *stop, str
     return status;
 }
 
-/* 3. the command
- * ---------------------------------------------------------------------------------------------------------- */
+/* 3. the command */
 static void add_reconcile_metrics(struct rating *rating)
 {
     static char kinds[WEIR_DIFFERENCE_COUNT][48];

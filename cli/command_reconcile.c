@@ -25,7 +25,7 @@ static const struct weir_usage usage = {
     .example = "weir reconcile --repair --format json",
 };
 
-/* 1. Kafka --------------------------------------------------------------------------------------------------------- */
+/* 1. Kafka */
 static void compare_offsets(struct weir_reconcile *reconcile, const struct weir_reconcile_lane *lane)
 {
     const struct weir_kafka_offsets *offsets = weir_reconcile_offsets(reconcile, lane);
@@ -54,7 +54,7 @@ static void compare_offsets(struct weir_reconcile *reconcile, const struct weir_
             next, (long long)offsets->low);
 }
 
-/* 2. lanes --------------------------------------------------------------------------------------------------------- */
+/* 2. lanes */
 static void add_lane(void *context, struct weir_slice name, const struct weir_lane_state *state)
 {
     struct weir_reconcile *reconcile = context;
@@ -167,8 +167,7 @@ static void add_span(void *context, const struct weir_audited_span *span)
     lane->rated += span->shares;
 }
 
-/* 3. what Redis forgot before its time ------------------------------------------------------------------------------
- */
+/* 3. what Redis forgot before its time */
 static void note_watermark(void *context, struct weir_slice name, const struct weir_lane_state *state)
 {
     struct weir_reconcile_lane *lane = find_lane(context, name);
@@ -202,8 +201,7 @@ static void tell_missing(struct weir_reconcile *reconcile, const struct weir_rec
     }
 }
 
-/* 4. the ledger by itself -------------------------------------------------------------------------------------------
- */
+/* 4. the ledger by itself */
 static void tell_total(void *context, const struct weir_audit_difference *difference)
 {
     struct weir_reconcile *reconcile = context;
@@ -243,8 +241,7 @@ static enum weir_status look_again(struct weir_reconcile *reconcile, struct weir
     return status == WEIR_OK ? weir_ledger_audit_totals(reconcile->audit, tell_new_total, reconcile, reterr) : status;
 }
 
-/* 5. all of it ------------------------------------------------------------------------------------------------------
- */
+/* 5. all of it */
 static enum weir_status look_around(struct weir_reconcile *reconcile, struct weir_error *reterr)
 {
     enum weir_status status = weir_ledger_audit_totals(reconcile->audit, tell_total, reconcile, reterr);

@@ -51,8 +51,7 @@ struct reading_lane {
     uint64_t mask;
 };
 
-/* 1. finding --------------------------------------------------------------------------------------------------------
- */
+/* 1. finding */
 static size_t *slot_of(const struct reading_lane *reading, uint64_t id)
 {
     uint64_t at = id & reading->mask;
@@ -144,8 +143,7 @@ static void show(void *context, uint64_t done, uint64_t all)
                        reading->is_second ? ", once more" : "", done, all);
 }
 
-/* 2. judging and adding up -------------------------------------------------------------------------------------------
- */
+/* 2. judging and adding up */
 
 /* Another one of an identity. What it voids lies in the same window: a retraction carries its event's time and data. */
 static void judge_again(struct found *first, struct found *found)
@@ -245,8 +243,7 @@ static bool fold(const struct reading_lane *reading, struct weir_window_total *r
     return is_right;
 }
 
-/* 3. one lane -------------------------------------------------------------------------------------------------------
- */
+/* 3. one lane */
 static json_t *json_found(const struct reading_lane *reading)
 {
     json_t *list = json_array();

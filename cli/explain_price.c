@@ -49,8 +49,7 @@ static json_t *json_time(int64_t time)
     return json_string(text);
 }
 
-/* 1. contract and price ---------------------------------------------------------------------------------------------
- */
+/* 1. contract and price */
 struct terms {
     const struct weir_contract *contract;
     const struct weir_meter *meter;
@@ -168,8 +167,7 @@ static json_t *json_price(const struct terms *terms)
     return object;
 }
 
-/* 2. arithmetic -----------------------------------------------------------------------------------------------------
- */
+/* 2. arithmetic */
 
 /* What the ledger holds of the price, by component and tier, before and after the charge. */
 struct sums {
@@ -330,8 +328,7 @@ static json_t *json_arithmetic(const struct terms *terms, const json_t *item, st
     return object;
 }
 
-/* 3. fees and true-ups ----------------------------------------------------------------------------------------------
- */
+/* 3. fees and true-ups */
 static json_t *json_period_arithmetic(const struct terms *terms, const json_t *root, const json_t *item)
 {
     const json_t *period = json_object_get(root, "period");

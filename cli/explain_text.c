@@ -4,8 +4,7 @@
 
 #include "cli/explain.h"
 
-/* 1. the row --------------------------------------------------------------------------------------------------------
- */
+/* 1. the row */
 static long long whole(const json_t *object, const char *name)
 {
     return json_integer_value(json_object_get(object, name));
@@ -49,8 +48,7 @@ static void print_item(const json_t *item)
                weir_explain_text(item, "window_end"), whole(item, "revision"));
 }
 
-/* 2. why this price --------------------------------------------------------------------------------------------------
- */
+/* 2. why this price */
 static void print_member(const json_t *object, const char *name)
 {
     if (*weir_explain_text(object, name))
@@ -92,8 +90,7 @@ static void print_price(const json_t *root)
                weir_explain_text(tier, "unit_price"), weir_explain_text(tier, "flat_fee"));
 }
 
-/* 3. the difference --------------------------------------------------------------------------------------------------
- */
+/* 3. the difference */
 static void print_usage_arithmetic(const json_t *arithmetic, const json_t *item)
 {
     printf("\nthe difference\n  the price's quantity in this period went from %s to %s\n",
@@ -149,8 +146,7 @@ static void print_revisions(const json_t *root)
     }
 }
 
-/* 4. lanes and events ------------------------------------------------------------------------------------------------
- */
+/* 4. lanes and events */
 static void print_event(const json_t *event)
 {
     const char *outcome = weir_explain_text(event, "outcome");

@@ -7,7 +7,7 @@
 #include "cli/open.h"
 #include "common/hash.h"
 
-/* 1. one record ---------------------------------------------------------------------------------------------------- */
+/* 1. one record */
 static bool parse_number(struct weir_slice text, int64_t *ret_value)
 {
     char digits[24], *end;
@@ -60,7 +60,7 @@ bool weir_quarantined_parse(const struct weir_message *message, struct weir_quar
     return has_topic && has_partition && has_offset && has_reason;
 }
 
-/* 2. all of them --------------------------------------------------------------------------------------------------- */
+/* 2. all of them */
 struct place {
     int64_t offset;
     int32_t partition;

@@ -8,7 +8,7 @@
 #include "cli/reconcile.h"
 #include "common/calendar.h"
 
-/* 1. one difference ------------------------------------------------------------------------------------------------ */
+/* 1. one difference */
 static void list(struct weir_reconcile *reconcile, enum weir_difference kind, bool is_repaired, const char *why,
                  const char *text)
 {
@@ -55,7 +55,7 @@ void weir_reconcile_tell(struct weir_reconcile *reconcile, enum weir_difference 
         list(reconcile, kind, is_repaired, why, text);
 }
 
-/* 2. the whole ----------------------------------------------------------------------------------------------------- */
+/* 2. the whole */
 const struct weir_kafka_offsets *weir_reconcile_offsets(const struct weir_reconcile *reconcile,
                                                         const struct weir_reconcile_lane *lane)
 {

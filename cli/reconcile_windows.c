@@ -14,8 +14,7 @@ enum {
     FAILURES_MAX = 100, /* windows that cannot be rated, one by one; then the repair gives up */
 };
 
-/* 1. customers that nothing is rated of -----------------------------------------------------------------------------
- */
+/* 1. customers that nothing is rated of */
 void weir_reconcile_add_damaged(struct weir_reconcile *reconcile, struct weir_slice customer)
 {
     size_t count = reconcile->damaged_count;
@@ -42,8 +41,7 @@ bool weir_reconcile_is_damaged(const struct weir_reconcile *reconcile, struct we
            && bsearch(&customer, reconcile->damaged, reconcile->damaged_count, sizeof customer, compare_slices);
 }
 
-/* 2. what kind of difference -----------------------------------------------------------------------------------------
- */
+/* 2. what kind of difference */
 static bool same_total(const struct weir_window_total *a, const struct weir_window_total *b)
 {
     return a->events == b->events && weir_decimal_compare(a->value, b->value) == 0 && a->latest_time == b->latest_time
@@ -116,7 +114,7 @@ static enum weir_status find_differences(struct weir_reconcile *reconcile, struc
     return status;
 }
 
-/* 3. repair -------------------------------------------------------------------------------------------------------- */
+/* 3. repair */
 static enum weir_status rate(struct weir_reconcile *reconcile, size_t first, size_t count, struct weir_error *reterr)
 {
     const struct timespec pause = {0, RETRY_MS * 1000000L};
@@ -253,7 +251,7 @@ static enum weir_status repair(struct weir_reconcile *reconcile, struct weir_err
     return status == WEIR_OK ? explain_holds(reconcile, count, reterr) : status;
 }
 
-/* 4. batches ------------------------------------------------------------------------------------------------------- */
+/* 4. batches */
 static void tell_item(struct weir_reconcile *reconcile, size_t i)
 {
     const struct weir_reconcile_item *item = &reconcile->items[i];

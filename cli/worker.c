@@ -42,8 +42,7 @@ static void fail(struct weir_worker *worker, const struct weir_error *error)
     worker->has_failed = true;
 }
 
-/* 1. flights
- * ----------------------------------------------------------------------------------------------------------- */
+/* 1. flights */
 
 /* Nothing of this lane may be written any more: what it has in memory is not what the store has. */
 static void drop_lane(struct worker_lane *owned)
@@ -120,8 +119,7 @@ static bool settle_lane(struct weir_worker *worker, struct worker_lane *owned)
     return false;
 }
 
-/* 2. lanes come and go
- * ------------------------------------------------------------------------------------------------- */
+/* 2. lanes come and go */
 
 static uint64_t left_of(uint64_t max, uint64_t held)
 {
@@ -337,8 +335,7 @@ static enum weir_status retake_lanes(struct weir_worker *worker, struct weir_err
     return WEIR_OK;
 }
 
-/* 3. the loop
- * ------------------------------------------------------------------------------------------------------------ */
+/* 3. the loop */
 /* Whether the lane wants the message: not while it is dropped or seeking (it will be read again), and not what a cut
  * covers. */
 static bool is_wanted(const struct worker_lane *owned, const struct weir_message *message)
@@ -554,8 +551,7 @@ enum weir_status weir_worker_run(struct weir_worker *worker, struct weir_source 
     return status;
 }
 
-/* 4. life
- * ------------------------------------------------------------------------------------------------------------------ */
+/* 4. life */
 struct weir_worker *weir_worker_new(const struct weir_catalog *catalog, const struct weir_worker_settings *settings,
                                     struct weir_window_store *consumer_store, struct weir_window_store *writer_store,
                                     struct weir_quarantine *quarantine)

@@ -7,8 +7,7 @@
 const char *const weir_window_length_name[WEIR_WINDOW_LENGTH_COUNT] = {WEIR_WINDOW_LENGTHS(WEIR_X)};
 #undef WEIR_X
 
-/* 1. dates ----------------------------------------------------------------------------------------------------------
- */
+/* 1. dates */
 
 /* Years begin in March here, so that the leap day is the last one of its year; eras of 400 years repeat (the algorithm
  * that Howard Hinnant describes in "chrono-Compatible Low-Level Date Algorithms"). */
@@ -37,8 +36,7 @@ void weir_date_of_days(int64_t days, int64_t *ret_year, int *ret_month, int *ret
     *ret_year = year_of_era + era * 400 + (*ret_month <= 2);
 }
 
-/* 2. RFC 3339 -------------------------------------------------------------------------------------------------------
- */
+/* 2. RFC 3339 */
 static bool is_digit(char c)
 {
     return c >= '0' && c <= '9';
@@ -179,8 +177,7 @@ int64_t weir_time_now(void)
     return now.tv_sec * WEIR_SECOND + now.tv_nsec;
 }
 
-/* 3. windows ---------------------------------------------------------------------------------------------------------
- */
+/* 3. windows */
 void weir_window_of(enum weir_window_length length, int64_t time, int64_t *ret_start, int64_t *ret_end)
 {
     static const int64_t lengths[WEIR_WINDOW_LENGTH_COUNT] = {
@@ -200,8 +197,7 @@ void weir_window_of(enum weir_window_length length, int64_t time, int64_t *ret_s
     *ret_end = weir_days_of_date(year, month + 1, 1) * WEIR_DAY;
 }
 
-/* 4. durations -------------------------------------------------------------------------------------------------------
- */
+/* 4. durations */
 static const struct {
     const char *name;
     int64_t length;

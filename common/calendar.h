@@ -34,7 +34,7 @@ int64_t weir_time_now(void); /* wall clock */
 int64_t weir_days_of_date(int64_t year, int month, int day);
 void weir_date_of_days(int64_t days, int64_t *ret_year, int *ret_month, int *ret_day);
 
-/* 1. windows ---------------------------------------------------------------------------------------------------- */
+/* 1. windows */
 #define WEIR_WINDOW_LENGTHS(X) X(1M, "1m") X(5M, "5m") X(15M, "15m") X(1H, "1h") X(1D, "1d") X(1MO, "1mo")
 enum weir_window_length {
 #define WEIR_X(upper, name) WEIR_WINDOW_##upper,
@@ -47,7 +47,7 @@ extern const char *const weir_window_length_name[WEIR_WINDOW_LENGTH_COUNT];
 /* The window [*ret_start, *ret_end) that holds time (0 <= time <= WEIR_TIME_MAX). */
 void weir_window_of(enum weir_window_length length, int64_t time, int64_t *ret_start, int64_t *ret_end);
 
-/* 2. billing periods --------------------------------------------------------------------------------------------- */
+/* 2. billing periods */
 #define WEIR_BILLING_PERIODS(X) X(DAY, "day") X(WEEK, "week") X(MONTH, "month") X(QUARTER, "quarter") X(YEAR, "year")
 enum weir_billing_period {
 #define WEIR_X(upper, name) WEIR_PERIOD_##upper,
@@ -69,8 +69,7 @@ struct weir_zone *weir_zone_close(struct weir_zone *zone); /* NULL in, NULL out 
 void weir_period_of(enum weir_billing_period period, const struct weir_zone *zone, int64_t time, int64_t *ret_start,
                     int64_t *ret_end);
 
-/* 3. durations: "200ms" "10s" "5m" "24h" "7d" -> nanoseconds, and back ----------------------------------------------
- */
+/* 3. durations: "200ms" "10s" "5m" "24h" "7d" -> nanoseconds, and back */
 bool weir_duration_parse(struct weir_slice text, int64_t *ret_duration);
 size_t weir_duration_format(int64_t duration, char text[WEIR_TIME_TEXT_MAX]);
 

@@ -30,7 +30,7 @@ struct weir_decimal weir_decimal_max(void)
     return (struct weir_decimal){(weir_int128)MAGNITUDE_MAX};
 }
 
-/* 1. text ---------------------------------------------------------------------------------------------------------- */
+/* 1. text */
 static bool is_digit(char c)
 {
     return c >= '0' && c <= '9';
@@ -207,8 +207,7 @@ size_t weir_decimal_format_short(struct weir_decimal value, char text[WEIR_DECIM
     return length;
 }
 
-/* 2. arithmetic ------------------------------------------------------------------------------------------------------
- */
+/* 2. arithmetic */
 bool weir_decimal_add(struct weir_decimal a, struct weir_decimal b, struct weir_decimal *ret_sum)
 {
     weir_int128 sum;
@@ -345,8 +344,7 @@ bool weir_decimal_round(struct weir_decimal value, int places, enum weir_roundin
     return from_magnitude(quotient * unit, value.e12 < 0, ret_rounded);
 }
 
-/* 3. stored form -----------------------------------------------------------------------------------------------------
- */
+/* 3. stored form */
 void weir_decimal_store(struct weir_decimal value, unsigned char bytes[16])
 {
     weir_uint128 bits = (weir_uint128)value.e12;

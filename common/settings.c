@@ -112,7 +112,7 @@ static const struct row rows[] = {
 };
 enum { ROW_COUNT = sizeof rows / sizeof *rows };
 
-/* 1. names -------------------------------------------------------------------------------------------------------- */
+/* 1. names */
 enum { NAME_MAX_BYTES = 64 };
 
 static void environment_name(const struct row *row, char name[NAME_MAX_BYTES])
@@ -158,7 +158,7 @@ static size_t distance(const char *a, const char *b)
     return previous[length];
 }
 
-/* 2. values ------------------------------------------------------------------------------------------------------- */
+/* 2. values */
 struct loading {
     const struct weir_usage *usage;
     struct weir_settings *settings;
@@ -237,8 +237,7 @@ static bool set_row(const struct loading *loading, const struct row *row, const 
     return true;
 }
 
-/* 3. the file -------------------------------------------------------------------------------------------------------
- */
+/* 3. the file */
 static bool set_properties(const struct loading *loading, const char *file, json_t *object)
 {
     struct weir_settings *settings = loading->settings;
@@ -323,8 +322,7 @@ static bool set_file(const struct loading *loading, const char *file)
     return is_good;
 }
 
-/* 4. flags and help
- * ----------------------------------------------------------------------------------------------------- */
+/* 4. flags and help */
 static void print_help(const struct weir_usage *usage)
 {
     char flag[NAME_MAX_BYTES], environment[NAME_MAX_BYTES];
@@ -425,8 +423,7 @@ static bool take_flags(const struct loading *loading, int argc, char **argv, con
     return true;
 }
 
-/* 5. all of it -------------------------------------------------------------------------------------------------------
- */
+/* 5. all of it */
 static bool check_together(const struct loading *loading)
 {
     struct weir_settings *settings = loading->settings;

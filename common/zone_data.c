@@ -32,7 +32,7 @@ struct weir_zone {
     struct rule rule;
 };
 
-/* 1. the rule ------------------------------------------------------------------------------------------------------ */
+/* 1. the rule */
 static bool is_digit(char c)
 {
     return c >= '0' && c <= '9';
@@ -185,8 +185,7 @@ static int64_t rule_offset(const struct rule *rule, int64_t instant)
     return offset;
 }
 
-/* 2. the file -------------------------------------------------------------------------------------------------------
- */
+/* 2. the file */
 static int64_t big_endian(const unsigned char *at, int bytes)
 {
     uint64_t value = at[0] & 0x80 ? UINT64_MAX : 0;

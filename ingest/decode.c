@@ -15,8 +15,7 @@ const char *const weir_attribute_name[WEIR_ATTRIBUTE_COUNT] = {
 #undef WEIR_X
 };
 
-/* 1. lifecycle --------------------------------------------------------------------------------------------------------
- */
+/* 1. lifecycle */
 static void add_top(struct weir_decoder *decoder, struct weir_slice name, uint32_t slot)
 {
     for (uint32_t i = 0; i < decoder->top_count; i++)
@@ -60,8 +59,7 @@ struct weir_decoder *weir_decoder_free(struct weir_decoder *decoder)
     return NULL;
 }
 
-/* 2. rejecting
- * --------------------------------------------------------------------------------------------------------- */
+/* 2. rejecting */
 __attribute__((cold)) enum weir_status weir_decode_reject(struct weir_rejection *reterr, enum weir_reason reason,
                                                           const char *field, const char *format, ...)
 {
@@ -85,8 +83,7 @@ static const char *kind_name(enum weir_value_kind kind)
     return names[kind];
 }
 
-/* 3. attributes
- * --------------------------------------------------------------------------------------------------------- */
+/* 3. attributes */
 static inline const struct weir_json_value *attribute(const struct weir_decoder *decoder, enum weir_attribute which)
 {
     return &decoder->values[decoder->attribute_slots[which]];
@@ -200,8 +197,7 @@ static inline enum weir_status take_attributes(const struct weir_decoder *decode
     return status;
 }
 
-/* 4. structured mode
- * ---------------------------------------------------------------------------------------------------- */
+/* 4. structured mode */
 static enum weir_status decode_structured(struct weir_decoder *decoder, const struct weir_message *message,
                                           struct weir_slice *ret_data, struct weir_rejection *reterr)
 {
@@ -232,8 +228,7 @@ static enum weir_status decode_structured(struct weir_decoder *decoder, const st
     return WEIR_OK;
 }
 
-/* 5. which mode
- * ----------------------------------------------------------------------------------------------------------- */
+/* 5. which mode */
 
 /* The type without parameters and the white space around it. */
 static struct weir_slice media_type(struct weir_slice text)

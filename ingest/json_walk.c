@@ -45,8 +45,7 @@ struct walk {
     char *scratch;         /* free from here */
 };
 
-/* 1. lifecycle --------------------------------------------------------------------------------------------------------
- */
+/* 1. lifecycle */
 static size_t table_size(size_t keys)
 {
     size_t size = 64;
@@ -83,8 +82,7 @@ struct weir_json_walker *weir_json_walker_free(struct weir_json_walker *walker)
     return NULL;
 }
 
-/* 2. rejecting
- * --------------------------------------------------------------------------------------------------------- */
+/* 2. rejecting */
 static __attribute__((cold, noinline, format(printf, 4, 5))) bool
 reject(const struct walk *walk, enum weir_reason reason, size_t place, const char *format, ...)
 {
@@ -117,8 +115,7 @@ static __attribute__((cold, noinline)) bool repeated(const struct walk *walk, co
     return reject(walk, WEIR_REASON_DUPLICATE_KEY, place, "the key %s stands twice in one object", shown);
 }
 
-/* 3. scalars
- * ------------------------------------------------------------------------------------------------------------ */
+/* 3. scalars */
 static inline bool is_digit(char c)
 {
     return (unsigned char)(c - '0') <= 9;
@@ -276,8 +273,7 @@ static inline __attribute__((always_inline)) bool take_scalar(struct walk *walk,
     }
 }
 
-/* 4. keys
- * --------------------------------------------------------------------------------------------------------------- */
+/* 4. keys */
 static bool stands_among(const struct weir_json_key *keys, uint32_t count, const struct weir_json_key *key)
 {
     for (uint32_t i = 0; i < count; i++)
@@ -326,8 +322,7 @@ static inline bool take_key(struct walk *walk, struct frame *frame, struct weir_
     return true;
 }
 
-/* 5. the walk
- * ----------------------------------------------------------------------------------------------------------- */
+/* 5. the walk */
 
 static const char *after_value(const struct frame *frame)
 {

@@ -19,8 +19,7 @@
 #include "common/model/event.h"
 #include "common/status.h"
 
-/* 1. paths -----------------------------------------------------------------------------------------------------------
- */
+/* 1. paths */
 struct weir_json_paths;
 struct weir_json_node; /* a place in the trie */
 
@@ -37,8 +36,7 @@ uint32_t weir_json_paths_slots(const struct weir_json_paths *paths);
 const struct weir_json_node *weir_json_paths_root(const struct weir_json_paths *paths);
 const struct weir_json_node *weir_json_paths_below(const struct weir_json_paths *paths, struct weir_slice step);
 
-/* 2. the walk --------------------------------------------------------------------------------------------------------
- */
+/* 2. the walk */
 struct weir_json_value {
     struct weir_value value; /* text points into the JSON text or the walker's scratch */
     uint32_t begin, end;     /* the value's own bytes in the JSON text */

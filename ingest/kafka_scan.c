@@ -76,8 +76,7 @@ enum weir_status weir_kafka_whole(const struct weir_kafka_settings *settings, st
     return status;
 }
 
-/* 1. where to read --------------------------------------------------------------------------------------------------
- */
+/* 1. where to read */
 static enum weir_status find_ends(struct scanning *scanning, struct weir_error *reterr)
 {
     const char *topic = scanning->settings->topic;
@@ -116,8 +115,7 @@ static enum weir_status assign(struct scanning *scanning, struct weir_error *ret
                  : WEIR_OK;
 }
 
-/* 2. reading --------------------------------------------------------------------------------------------------------
- */
+/* 2. reading */
 static struct weir_kafka_stretch *stretch_of(struct scanning *scanning, int32_t partition)
 {
     for (size_t i = 0; i < scanning->count; i++)

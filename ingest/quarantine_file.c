@@ -28,8 +28,7 @@ struct quarantine_file {
     char buffer[BUFFER_BYTES];
 };
 
-/* 1. bytes
- * ------------------------------------------------------------------------------------------------------------- */
+/* 1. bytes */
 static void drain(struct quarantine_file *self)
 {
     size_t done = 0;
@@ -62,8 +61,7 @@ static void put_text(struct quarantine_file *self, const char *text)
     put_bytes(self, text, strlen(text));
 }
 
-/* 2. JSON
- * -------------------------------------------------------------------------------------------------------------- */
+/* 2. JSON */
 static void put_escaped(struct quarantine_file *self, unsigned char byte)
 {
     char escape[8] = {'\\', (char)byte, 0};
@@ -165,8 +163,7 @@ static void put_record(struct quarantine_file *self, const struct weir_message *
     put_event(self, message->value);
 }
 
-/* 3. the interface
- * ------------------------------------------------------------------------------------------------------ */
+/* 3. the interface */
 static enum weir_status broken(const struct quarantine_file *self, struct weir_error *reterr)
 {
     return weir_fail(reterr, WEIR_FATAL, "%s: quarantine records cannot be written: %s", self->path,

@@ -36,8 +36,7 @@ struct weir_reader {
 
 enum { DIGITS_SAFE = 26 }; /* a whole number of so many digits is always in range */
 
-/* 1. lifecycle --------------------------------------------------------------------------------------------------------
- */
+/* 1. lifecycle */
 static int by_type(const void *a, const void *b)
 {
     const struct weir_meter *first = *(const struct weir_meter *const *)a;
@@ -88,8 +87,7 @@ struct weir_reader *weir_reader_free(struct weir_reader *reader)
     return NULL;
 }
 
-/* 2. texts and numbers
- * -------------------------------------------------------------------------------------------------- */
+/* 2. texts and numbers */
 static bool is_plain_digits(struct weir_slice text)
 {
     for (uint32_t i = 0; i < text.length; i++)
@@ -166,8 +164,7 @@ static inline enum weir_decimal_result text_of(struct weir_reader *reader, const
     return state->text_result;
 }
 
-/* 3. rejecting
- * ------------------------------------------------------------------------------------------------------------ */
+/* 3. rejecting */
 static __attribute__((cold, noinline, format(printf, 5, 6))) enum weir_status
 reject(const struct weir_reader *reader, enum weir_reason reason, uint32_t slot, struct weir_rejection *reterr,
        const char *format, ...)
@@ -206,8 +203,7 @@ static enum weir_status reject_range(const struct weir_reader *reader, const str
                   (int)meter->key.length, meter->key.data);
 }
 
-/* 4. one meter
- * ------------------------------------------------------------------------------------------------------------ */
+/* 4. one meter */
 static bool passes(struct weir_reader *reader, const struct weir_event *event, const struct weir_where *where)
 {
     struct weir_slice text;

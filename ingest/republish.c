@@ -30,8 +30,7 @@ static void on_delivery(rd_kafka_t *handle, const rd_kafka_message_t *message, v
     }
 }
 
-/* 1. the topic ------------------------------------------------------------------------------------------------------
- */
+/* 1. the topic */
 static enum weir_status topic_refused(const struct weir_republisher *republisher, const char *why,
                                       struct weir_error *reterr)
 {
@@ -112,8 +111,7 @@ static enum weir_status find_topic(const struct weir_republisher *republisher, c
     return status == WEIR_OK && !is_there ? topic_refused(republisher, "it does not appear", reterr) : status;
 }
 
-/* 2. publishing -----------------------------------------------------------------------------------------------------
- */
+/* 2. publishing */
 enum weir_status weir_republisher_open(const struct weir_kafka_settings *settings,
                                        struct weir_republisher **ret_republisher, struct weir_error *reterr)
 {

@@ -32,8 +32,7 @@ struct file_source {
     size_t begin, end; /* not yet handed out */
 };
 
-/* 1. splitting
- * ---------------------------------------------------------------------------------------------------------- */
+/* 1. splitting */
 static bool is_blank(const char *text, size_t length)
 {
     for (size_t i = 0; i < length; i++)
@@ -97,8 +96,7 @@ static size_t take_unfinished(struct file_source *self, bool is_end, struct weir
     return is_taken;
 }
 
-/* 2. files
- * ------------------------------------------------------------------------------------------------------------- */
+/* 2. files */
 static enum weir_status open_next(struct file_source *self, struct weir_error *reterr)
 {
     if (self->next_path == self->path_count)
@@ -169,8 +167,7 @@ static enum weir_status poll_file(struct weir_source *source, int timeout_ms, st
     return WEIR_OK;
 }
 
-/* 3. the rest of the interface
- * ------------------------------------------------------------------------------------------ */
+/* 3. the rest of the interface */
 static void pause_file(struct weir_source *source, int32_t partition)
 {
     (void)partition;

@@ -72,8 +72,7 @@ rd_kafka_topic_partition_list_t *weir_kafka_one(const struct kafka_source *sourc
     return list;
 }
 
-/* 1. messages
- * -------------------------------------------------------------------------------------------------------------- */
+/* 1. messages */
 
 /* Adds the message's headers to the batch's array; pointers are set when that has stopped moving. */
 static void take_headers(struct kafka_source *source, const rd_kafka_message_t *from, struct weir_message *message)
@@ -271,8 +270,7 @@ static void mark_durable(struct weir_source *self, int32_t number, int64_t next_
         partition->durable = next_offset;
 }
 
-/* 2. the interface
- * --------------------------------------------------------------------------------------------------------------- */
+/* 2. the interface */
 static enum weir_status take_batch(struct kafka_source *source, struct weir_message *ret_messages, size_t *ret_count,
                                    struct weir_error *reterr)
 {

@@ -12,8 +12,7 @@ enum {
     COMPLAIN_MS = 60000,
 };
 
-/* 1. brokers that do not answer
- * -------------------------------------------------------------------------------------------- */
+/* 1. brokers that do not answer */
 void weir_kafka_on_error(rd_kafka_t *handle, int code, const char *reason, void *context)
 {
     struct kafka_source *source = context;
@@ -80,8 +79,7 @@ void weir_kafka_watch_brokers(struct kafka_source *source)
     weir_log(WEIR_LOG_WARN, "Kafka at %s does not answer (%s); trying on", source->brokers, source->last_reason);
 }
 
-/* 2. the end
- * ------------------------------------------------------------------------------------------------------------------ */
+/* 2. the end */
 
 /* Whether the others' partitions are at their end as well, as their commits say: a partition that is on its way between
  * two workers must not be left behind by both. (Commits of an earlier run are set right by whoever is assigned.) */

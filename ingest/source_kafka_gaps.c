@@ -26,8 +26,7 @@ static void lose(struct kafka_source *source, struct kafka_partition *partition,
     weir_kafka_demand_seek(source, partition);
 }
 
-/* 1. how a lane begins ---------------------------------------------------------------------------------------------
- */
+/* 1. how a lane begins */
 void weir_kafka_begin(struct kafka_source *source, int32_t number, int64_t offset)
 {
     struct kafka_partition *partition = weir_kafka_partition_of(source, number);
@@ -71,8 +70,7 @@ bool weir_kafka_check(struct kafka_source *source, struct kafka_partition *parti
     return false;
 }
 
-/* 2. offsets that are not there ------------------------------------------------------------------------------------
- */
+/* 2. offsets that are not there */
 void weir_kafka_look(struct kafka_source *source, int32_t number)
 {
     struct kafka_partition *partition = weir_kafka_partition_of(source, number);
@@ -171,8 +169,7 @@ enum weir_status weir_kafka_tell_loss(struct kafka_source *source, int32_t numbe
     return WEIR_OK;
 }
 
-/* 3. topics that forget by key -------------------------------------------------------------------------------------
- */
+/* 3. topics that forget by key */
 void weir_kafka_ask_policy(struct kafka_source *source)
 {
     rd_kafka_ConfigResource_t *resource = rd_kafka_ConfigResource_new(RD_KAFKA_RESOURCE_TOPIC, source->topic);

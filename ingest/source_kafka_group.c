@@ -7,8 +7,7 @@ enum {
     REBALANCE_MS = 2000, /* no commits for so long after partitions were revoked */
 };
 
-/* 1. offsets for lag monitors
- * ------------------------------------------------------------------------------------------ */
+/* 1. offsets for lag monitors */
 
 /* Below this nobody need read again. What is behind the last message (transaction markers, aborted ones) needs no cut.
  */
@@ -63,8 +62,7 @@ void weir_kafka_on_commit(rd_kafka_t *handle, rd_kafka_resp_err_t error, rd_kafk
             weir_kafka_partition_of(source, list->elems[i].partition)->committed = -1;
 }
 
-/* 2. rebalances
- * ---------------------------------------------------------------------------------------------------------- */
+/* 2. rebalances */
 static void log_refusal(rd_kafka_error_t *error, const char *what)
 {
     if (error)

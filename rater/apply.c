@@ -11,8 +11,7 @@
 
 #define TEXT(slice) (int)(slice).length, (slice).data
 
-/* 1. the report
- * --------------------------------------------------------------------------------------------------------- */
+/* 1. the report */
 void weir_apply_say(struct weir_apply_report *report, const char *format, ...)
 {
     va_list arguments;
@@ -69,8 +68,7 @@ static void say_changes(struct weir_apply_report *report, const struct weir_chan
     }
 }
 
-/* 2. reading
- * ------------------------------------------------------------------------------------------------------------- */
+/* 2. reading */
 
 /* *ret_catalog NULL: none was applied yet. */
 static enum weir_status read_applied(PGconn *connection, struct weir_catalog **ret_catalog, int *ret_version,
@@ -133,8 +131,7 @@ enum weir_status weir_apply_load_catalog(const char *url, struct weir_catalog **
     return status;
 }
 
-/* 3. storing
- * ------------------------------------------------------------------------------------------------------------- */
+/* 3. storing */
 
 /* A book may be here already, noted by a rater; what applies is what the catalog says. */
 static enum weir_status store_books(PGconn *connection, const struct weir_catalog *catalog, struct weir_error *reterr)

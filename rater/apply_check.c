@@ -22,8 +22,7 @@ static struct weir_slice cell(const PGresult *result, int row, int column)
     return weir_slice_of(PQgetvalue(result, row, column), (size_t)PQgetlength(result, row, column));
 }
 
-/* 1. what was rated, as a whole ---------------------------------------------------------------------------------------
- */
+/* 1. what was rated, as a whole */
 
 /* A window without a meter in the catalog of its day (no_meter) holds no meter to that name. */
 static enum weir_status list_rated(struct check *check)
@@ -118,8 +117,7 @@ static void check_missing(struct check *check)
     free(keys);
 }
 
-/* 2. questions about windows
- * ------------------------------------------------------------------------------------------- */
+/* 2. questions about windows */
 
 /* Texts, then times, as parameters of a question that answers one time, or null. */
 struct question {
@@ -163,8 +161,7 @@ static enum weir_status ask_time(struct check *check, const char *sql, const str
     return WEIR_OK;
 }
 
-/* 3. entries that changed
- * ------------------------------------------------------------------------------------------------ */
+/* 3. entries that changed */
 static void check_meter(struct check *check, const struct weir_change *change)
 {
     char fields[128];
@@ -305,8 +302,7 @@ static enum weir_status check_contract(struct check *check, const struct weir_ch
     return status;
 }
 
-/* 4. all of it
- * ----------------------------------------------------------------------------------------------------------- */
+/* 4. all of it */
 enum weir_status weir_apply_check(PGconn *connection, const struct weir_catalog *before,
                                   const struct weir_catalog *after, const struct weir_change_list *changes,
                                   struct weir_apply_report *report, struct weir_error *reterr)

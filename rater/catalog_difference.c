@@ -4,8 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* 1. equal by meaning
- * --------------------------------------------------------------------------------------------------- */
+/* 1. equal by meaning */
 static bool same_number(struct weir_decimal a, struct weir_decimal b)
 {
     return a.e12 == b.e12;
@@ -140,8 +139,7 @@ static bool same_commitments(const struct weir_contract *a, const struct weir_co
     return a->commitment_count == b->commitment_count;
 }
 
-/* 2. fields that differ
- * ---------------------------------------------------------------------------------------------------- */
+/* 2. fields that differ */
 static void add_word(bool differs, const char *word, char *text, size_t size)
 {
     size_t length = strlen(text);
@@ -176,8 +174,7 @@ void weir_contract_changes(const struct weir_contract *before, const struct weir
     add_word(!same_commitments(before, after), "commitments", text, size);
 }
 
-/* 3. walking both catalogs by key
- * -------------------------------------------------------------------------------------------- */
+/* 3. walking both catalogs by key */
 static int by_meter(const void *left, const void *right)
 {
     const struct weir_meter *const *a = left, *const *b = right;

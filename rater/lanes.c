@@ -99,8 +99,7 @@ static bool is_of_topic(struct weir_slice lane, const char *topic)
     return colon && weir_slice_equal(weir_slice_of(lane.data, (size_t)(colon - lane.data)), weir_slice_text(topic));
 }
 
-/* 1. noting --------------------------------------------------------------------------------------------------------
- */
+/* 1. noting */
 static struct noted *noted_of(struct weir_lane_book *book, struct weir_slice lane)
 {
     for (size_t i = 0; i < book->noted_count; i++)
@@ -214,8 +213,7 @@ enum weir_status weir_lane_book_note(struct weir_lane_book *book, struct weir_sl
     return WEIR_OK;
 }
 
-/* 2. asking --------------------------------------------------------------------------------------------------------
- */
+/* 2. asking */
 static enum weir_gap_kind kind_of(struct weir_slice name)
 {
     enum weir_gap_kind kind = WEIR_GAP_NOTHING_STORED;
@@ -319,8 +317,7 @@ enum weir_status weir_lane_book_lanes(struct weir_lane_book *book, const char *t
     return status;
 }
 
-/* 3. the operator's word --------------------------------------------------------------------------------------------
- */
+/* 3. the operator's word */
 
 /* Windows that no other gap holds, by what becomes of them. $1 lane, $2 gap or 0, $3 whether it lowers. */
 static const char foreseen[] =

@@ -57,8 +57,7 @@ struct weir_ledger_audit *weir_ledger_audit_free(struct weir_ledger_audit *audit
     return NULL;
 }
 
-/* 1. streaming
- * ---------------------------------------------------------------------------------------------------------- */
+/* 1. streaming */
 struct row {
     const PGresult *result;
     int number;
@@ -125,8 +124,7 @@ static enum weir_status stream(struct weir_ledger_audit *audit, const char *decl
     return status;
 }
 
-/* 2. windows
- * -------------------------------------------------------------------------------------------------------------- */
+/* 2. windows */
 static const char shares_sql[] =
     "SELECT k.n, w.events, w.value, w.latest_time, w.latest_offset, w.revision, w.retracted"
     " FROM unnest($1::text[], $2::timestamptz[], $3::uuid[]) WITH ORDINALITY AS k(customer, start, series, n)"
@@ -225,8 +223,7 @@ enum weir_status weir_ledger_audit_spans(struct weir_ledger_audit *audit,
                   NULL, take_span, &reader, "counting rated windows", reterr);
 }
 
-/* 3. totals
- * ----------------------------------------------------------------------------------------------------------------- */
+/* 3. totals */
 struct total_reader {
     void (*visit)(void *context, const struct weir_audit_difference *difference);
     void *context;

@@ -13,8 +13,7 @@ struct weir_row_id weir_row_id(struct weir_postgres_ledger *ledger, struct weir_
     return id;
 }
 
-/* 1. connection and transaction -------------------------------------------------------------------------------------
- */
+/* 1. connection and transaction */
 static void disconnect(struct weir_postgres_ledger *ledger)
 {
     PQfinish(ledger->connection);
@@ -55,8 +54,7 @@ static void abandon(struct weir_ledger *self)
         disconnect(ledger);
 }
 
-/* 2. partitions -------------------------------------------------------------------------------------------------------
- */
+/* 2. partitions */
 
 /* Months since year 0 of a time in UTC. */
 static int64_t month_of(int64_t time)
@@ -115,8 +113,7 @@ static enum weir_status make_partitions(struct weir_postgres_ledger *ledger, str
     return status;
 }
 
-/* 3. the interface
- * ------------------------------------------------------------------------------------------------------ */
+/* 3. the interface */
 static void mark_loaded(struct weir_state *state)
 {
     struct weir_state_view all = weir_state_all(state);

@@ -56,8 +56,7 @@ static const struct weir_column summary_columns[] = {
 };
 enum { SUMMARY_COLUMNS = sizeof summary_columns / sizeof *summary_columns };
 
-/* 1. cells ----------------------------------------------------------------------------------------------------------
- */
+/* 1. cells */
 
 /* Room for the texts of one row's numbers and times. */
 struct scratch {
@@ -134,8 +133,7 @@ static bool summary_cells(const struct weir_summary_row *from, struct scratch *s
     return true;
 }
 
-/* 2. rows ------------------------------------------------------------------------------------------------------------
- */
+/* 2. rows */
 static bool put_row(struct text_ledger *ledger, const struct weir_column *columns, const struct weir_slice *cells,
                     int count)
 {

@@ -34,8 +34,7 @@ struct migration_file {
     char checksum[WEIR_DIGEST_TEXT_MAX];
 };
 
-/* 1. the files
- * ---------------------------------------------------------------------------------------------------------- */
+/* 1. the files */
 
 /* "postgres/0001_ledger.sql" to 1 and "ledger". The build made these names: a wrong one is a defect. */
 static bool parse_name(const char *path, struct migration_file *file)
@@ -85,8 +84,7 @@ int weir_migrations_newest(void)
     return newest;
 }
 
-/* 2. what was applied
- * ---------------------------------------------------------------------------------------------------- */
+/* 2. what was applied */
 static enum weir_status compare_applied(const PGresult *result, const struct migration_file *files, size_t count,
                                         struct weir_migration_list *list, struct weir_error *reterr)
 {
@@ -133,8 +131,7 @@ static enum weir_status read_applied(PGconn *connection, const struct migration_
     return status;
 }
 
-/* 3. applying
- * -------------------------------------------------------------------------------------------------------------- */
+/* 3. applying */
 static enum weir_status apply_file(PGconn *connection, const struct migration_file *file,
                                    struct weir_migration *migration, struct weir_error *reterr)
 {

@@ -7,8 +7,7 @@
 #include "rater/migrate.h"
 #include "rater/postgres_value.h"
 
-/* 1. errors ---------------------------------------------------------------------------------------------------------
- */
+/* 1. errors */
 
 /* By SQLSTATE, the most particular first; a class is its first two characters. `remedy` NULL: what PostgreSQL says is
  * enough. */
@@ -79,8 +78,7 @@ enum weir_status weir_postgres_failed(PGconn *connection, PGresult *result, cons
     return status;
 }
 
-/* 2. connecting ------------------------------------------------------------------------------------------------------
- */
+/* 2. connecting */
 
 /* Before a session there is no SQLSTATE, only words. These a person has to mend; everything else passes: a server that
  * starts, stops, recovers, is full, or says it in another language. */
@@ -169,8 +167,7 @@ PGconn *weir_postgres_connect(const char *url, const char *program, enum weir_st
     return connection;
 }
 
-/* 3. statements
- * -------------------------------------------------------------------------------------------------------- */
+/* 3. statements */
 enum weir_status weir_postgres_run(PGconn *connection, const char *sql, const char *doing, struct weir_error *reterr)
 {
     PGresult *result = PQexec(connection, sql);
@@ -207,8 +204,7 @@ enum weir_status weir_postgres_ask(PGconn *connection, const char *sql, const st
     return WEIR_OK;
 }
 
-/* 4. the schema
- * ---------------------------------------------------------------------------------------------------------- */
+/* 4. the schema */
 enum weir_status weir_postgres_check_schema(PGconn *connection, struct weir_error *reterr)
 {
     int needed = weir_migrations_newest();

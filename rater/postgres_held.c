@@ -5,8 +5,7 @@
 
 #include "rater/postgres_rows.h"
 
-/* 1. loading -------------------------------------------------------------------------------------------------------
- */
+/* 1. loading */
 
 /* A lane's rows: its open gaps, and one of nulls when any of its windows is held. */
 static const char lanes_sql[] =
@@ -118,8 +117,7 @@ enum weir_status weir_postgres_load_held(struct weir_postgres_ledger *ledger, st
     return status;
 }
 
-/* 2. writing -------------------------------------------------------------------------------------------------------
- */
+/* 2. writing */
 static const enum weir_postgres_type held_types[] = {
     WEIR_PG_TEXT,    WEIR_PG_TIMESTAMPTZ, WEIR_PG_UUID,   WEIR_PG_TEXT,  WEIR_PG_TIMESTAMPTZ,
     WEIR_PG_TEXT,    WEIR_PG_JSONB,       WEIR_PG_BYTEA,  WEIR_PG_BYTEA, WEIR_PG_INT8,

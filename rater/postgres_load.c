@@ -5,8 +5,7 @@
 
 #include "rater/postgres_rows.h"
 
-/* 1. customers -------------------------------------------------------------------------------------------------------
- */
+/* 1. customers */
 static int compare_slices(const void *left, const void *right)
 {
     return weir_slice_compare(*(const struct weir_slice *)left, *(const struct weir_slice *)right);
@@ -79,8 +78,7 @@ enum weir_status weir_postgres_lock_customers(struct weir_postgres_ledger *ledge
                : weir_fail(reterr, WEIR_RETRY, "PostgreSQL: a row of weir.customers went away while it was locked");
 }
 
-/* 2. cells of an answer
- * ------------------------------------------------------------------------------------------------ */
+/* 2. cells of an answer */
 struct row {
     const PGresult *result;
     int number;
@@ -133,8 +131,7 @@ static bool total_at(struct row row, int column, struct weir_window_total *ret_t
     return true;
 }
 
-/* 3. asking by keys
- * ---------------------------------------------------------------------------------------------------- */
+/* 3. asking by keys */
 
 /* One table's part of a load: keys of entries from `first` on, and what to do with each row. */
 struct question {
@@ -180,8 +177,7 @@ static void begin_keys(struct question *question, const enum weir_postgres_type 
         weir_array_begin(&question->ledger->columns[i], types[i]);
 }
 
-/* 4. windows
- * ----------------------------------------------------------------------------------------------------------- */
+/* 4. windows */
 static bool unpriced_at(struct row row, int column, enum weir_unpriced *ret_unpriced)
 {
     struct weir_slice name =
@@ -252,8 +248,7 @@ static enum weir_status load_windows(struct weir_postgres_ledger *ledger, struct
     return question.count ? ask(&question, take_window, reterr) : WEIR_OK;
 }
 
-/* 5. prices and splits
- * --------------------------------------------------------------------------------------------------- */
+/* 5. prices and splits */
 static bool take_price(const struct question *question, size_t index, struct row row)
 {
     struct weir_price_running *price = weir_state_all(question->state).prices[index];
@@ -343,8 +338,7 @@ static enum weir_status load_splits(struct weir_postgres_ledger *ledger, struct 
     return question.count ? ask(&question, take_split, reterr) : WEIR_OK;
 }
 
-/* 6. periods
- * ------------------------------------------------------------------------------------------------------------- */
+/* 6. periods */
 static bool take_period(const struct question *question, size_t index, struct row row)
 {
     struct weir_period_running *period = weir_state_all(question->state).periods[index];
@@ -399,8 +393,7 @@ enum weir_status weir_postgres_load_state(struct weir_postgres_ledger *ledger, s
     return status;
 }
 
-/* 7. a split's windows -----------------------------------------------------------------------------------------------
- */
+/* 7. a split's windows */
 
 /* A window lies whole in one period, so the period's bounds find the windows by the key's first columns. */
 enum weir_status weir_postgres_find_split(struct weir_postgres_ledger *ledger, struct weir_state *state,

@@ -18,8 +18,7 @@ void weir_buffer_free(struct weir_buffer *buffer)
     *buffer = (struct weir_buffer){0};
 }
 
-/* 1. writing --------------------------------------------------------------------------------------------------------
- */
+/* 1. writing */
 static char *room_for(struct weir_buffer *buffer, size_t length)
 {
     if (buffer->room - buffer->length < length) {
@@ -181,8 +180,7 @@ void weir_array_end(struct weir_buffer *buffer, size_t count)
     }
 }
 
-/* 2. reading --------------------------------------------------------------------------------------------------------
- */
+/* 2. reading */
 static uint16_t fetch16(const char *from)
 {
     uint16_t value;

@@ -12,8 +12,7 @@ enum {
     SQL_MAX = 4096,
 };
 
-/* 1. tables: one list of columns makes the COPY, the upsert and the arrays --------------------------------------------
- */
+/* 1. tables: one list of columns makes the COPY, the upsert and the arrays */
 struct stored_column {
     const char *name;
     enum weir_postgres_type type;
@@ -116,8 +115,7 @@ static const char *upsert_sql(const struct stored_table *table, struct sql *sql)
     return sql->text;
 }
 
-/* 2. COPY -------------------------------------------------------------------------------------------------------------
- */
+/* 2. COPY */
 
 /* Writes row `index` of a list; false: there is none at that place to write. */
 typedef bool put_entry(struct weir_postgres_ledger *ledger, const void *list, size_t index, uint32_t part,
@@ -169,8 +167,7 @@ static enum weir_status copy_end(struct weir_postgres_ledger *ledger, const char
     return status;
 }
 
-/* 3. line items -------------------------------------------------------------------------------------------------------
- */
+/* 3. line items */
 static const struct stored_column item_columns[] = {
     {"customer", WEIR_PG_TEXT, false},
     {"contract", WEIR_PG_TEXT, false},
@@ -308,8 +305,7 @@ enum weir_status weir_postgres_write_items(struct weir_postgres_ledger *ledger, 
     return status == WEIR_OK ? copy_end(ledger, doing, reterr) : status;
 }
 
-/* 4. state ------------------------------------------------------------------------------------------------------------
- */
+/* 4. state */
 
 /* Rows of one table that a batch leaves: `put` writes part `part` of entry `index`, until it says there is none. */
 struct rows {

@@ -4,7 +4,7 @@
 
 #include "rater/rate_internal.h"
 
-/* 1. making and freeing ------------------------------------------------------------------------------------------- */
+/* 1. making and freeing */
 static enum weir_status refuse_unbilled(const struct weir_contract *contract, struct weir_error *reterr)
 {
     for (uint32_t i = 0; i < contract->commitment_count; i++) {
@@ -59,7 +59,7 @@ struct weir_rater_counts weir_rater_counts(const struct weir_rater *rater)
     return rater->counts;
 }
 
-/* 2. line items ---------------------------------------------------------------------------------------------------- */
+/* 2. line items */
 void weir_rater_add_item(struct weir_rater *rater, const struct weir_line_item *item)
 {
     if (rater->item_count == rater->item_room) {
@@ -91,8 +91,7 @@ enum weir_status weir_rater_overflow(const struct weir_rated_window *window, str
         (int)series.customer.length, series.customer.data, (int)series.meter.length, series.meter.data, start);
 }
 
-/* 3. what a window is priced by -------------------------------------------------------------------------------------
- */
+/* 3. what a window is priced by */
 
 /* Where (contract, price) stands or would stand. */
 static struct overridden *overridden_slot(const struct weir_rater *rater, const struct weir_contract *contract,
@@ -222,8 +221,7 @@ static enum weir_status aim(struct weir_rater *rater, const struct weir_lane_win
     return WEIR_OK;
 }
 
-/* 4. totals ----------------------------------------------------------------------------------------------------------
- */
+/* 4. totals */
 static bool is_later(const struct weir_window_total *a, const struct weir_window_total *b)
 {
     return a->latest_time != b->latest_time ? a->latest_time > b->latest_time : a->latest_offset > b->latest_offset;
@@ -378,8 +376,7 @@ static bool quantity_change(struct weir_rater *rater, struct target *target, con
     return quantity_of(aggregation, folded, &new) && weir_decimal_subtract(new, old, ret_change);
 }
 
-/* 5. rating one window ------------------------------------------------------------------------------------------------
- */
+/* 5. rating one window */
 struct emission {
     struct weir_rater *rater;
     const struct target *target;
@@ -607,8 +604,7 @@ static enum weir_status rate_window(struct weir_rater *rater, struct target *tar
     return WEIR_OK;
 }
 
-/* 6. batches
- * ------------------------------------------------------------------------------------------------------------ */
+/* 6. batches */
 void weir_rater_forget(struct weir_rater *rater)
 {
     rater->item_count = 0;

@@ -7,8 +7,7 @@
 
 enum { PERIODS_PER_BATCH = 2000 };
 
-/* 1. what a period charges ------------------------------------------------------------------------------------------
- */
+/* 1. what a period charges */
 
 /* A line item of a fee or a true-up: no window, no dimensions; `version` is the one in force at the period's start. */
 static struct weir_line_item period_item(const struct weir_contract *contract, const struct weir_period_running *period,
@@ -160,8 +159,7 @@ static enum weir_status settle_period(struct weir_rater *rater, const struct wei
     return WEIR_OK;
 }
 
-/* 2. which periods, in batches --------------------------------------------------------------------------------------
- */
+/* 2. which periods, in batches */
 struct due {
     const struct weir_contract *contract;
     struct weir_period_running *period;

@@ -139,7 +139,7 @@ static uint64_t hash_slice(struct weir_slice slice, uint64_t seed)
     return weir_hash64(slice.data, slice.length, seed);
 }
 
-/* 1. windows ------------------------------------------------------------------------------------------------------ */
+/* 1. windows */
 static bool same_window(const void *entry, const void *probe)
 {
     const struct weir_rated_window *a = entry, *b = probe;
@@ -185,7 +185,7 @@ struct weir_rated_lane *weir_rated_window_lane(struct weir_state *state, struct 
     return added;
 }
 
-/* 2. prices ------------------------------------------------------------------------------------------------------- */
+/* 2. prices */
 static bool same_price(const void *entry, const void *probe)
 {
     const struct weir_price_running *a = entry, *b = probe;
@@ -222,7 +222,7 @@ struct weir_price_running *weir_state_price(struct weir_state *state, struct wei
     return price;
 }
 
-/* 3. splits ------------------------------------------------------------------------------------------------------- */
+/* 3. splits */
 static bool same_split(const void *entry, const void *probe)
 {
     const struct weir_split_running *a = entry, *b = probe;
@@ -246,7 +246,7 @@ struct weir_split_running *weir_state_split(struct weir_state *state, const stru
     return split;
 }
 
-/* 4. periods ------------------------------------------------------------------------------------------------------ */
+/* 4. periods */
 static bool same_period(const void *entry, const void *probe)
 {
     const struct weir_period_running *a = entry, *b = probe;
@@ -271,7 +271,7 @@ struct weir_period_running *weir_state_period(struct weir_state *state, struct w
     return period;
 }
 
-/* 5. lanes -------------------------------------------------------------------------------------------------------- */
+/* 5. lanes */
 static bool same_lane(const void *entry, const void *probe)
 {
     const struct weir_held_lane *a = entry, *b = probe;

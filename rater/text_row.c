@@ -7,7 +7,7 @@
 /* A row of NDJSON: one JSON cell, and texts of which each byte may take six. */
 enum { ROW_MAX = 2 * WEIR_CELL_MAX + WEIR_COLUMNS_MAX * (6 * WEIR_IDENTIFIER_MAX + 64) };
 
-/* 1. JSON ---------------------------------------------------------------------------------------------------------- */
+/* 1. JSON */
 
 /* How one byte stands inside a JSON string; the texts are valid UTF-8 (decoding saw to it). Returns the length. */
 static size_t escape_byte(unsigned char byte, char to[6])
@@ -113,8 +113,7 @@ bool weir_row_ndjson(FILE *output, const struct weir_column *columns, const stru
     return !ferror_unlocked(output);
 }
 
-/* 2. CSV (RFC 4180, lines ended by \n)
- * --------------------------------------------------------------------------------- */
+/* 2. CSV (RFC 4180, lines ended by \n) */
 static void put_csv(FILE *output, struct weir_slice text)
 {
     bool is_quoted = false;
@@ -154,8 +153,7 @@ bool weir_row_csv(FILE *output, const struct weir_column *columns, const struct 
     return !ferror_unlocked(output);
 }
 
-/* 3. tables
- * --------------------------------------------------------------------------------------------------------------- */
+/* 3. tables */
 struct weir_text_table {
     const struct weir_column *columns;
     int column_count;

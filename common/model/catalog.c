@@ -16,7 +16,7 @@ const char *const weir_price_model_name[] = {WEIR_PRICE_MODELS(WEIR_X)};
 const char *const weir_commitment_type_name[] = {WEIR_COMMITMENT_TYPES(WEIR_X)};
 #undef WEIR_X
 
-/* 1. a load -------------------------------------------------------------------------------------------------------- */
+/* 1. a load */
 
 static struct weir_catalog_load load_begin(void)
 {
@@ -143,7 +143,7 @@ struct weir_catalog *weir_catalog_free(struct weir_catalog *catalog)
     return NULL;
 }
 
-/* 2. files and folders --------------------------------------------------------------------------------------------- */
+/* 2. files and folders */
 
 static void report_unreadable(struct weir_catalog_load *load, const char *text)
 {
@@ -238,7 +238,7 @@ enum weir_status weir_catalog_load(const char *path, struct weir_catalog **ret_c
     return load_end(&load, ret_catalog, reterr_mistakes);
 }
 
-/* 3. look-ups ------------------------------------------------------------------------------------------------------ */
+/* 3. look-ups */
 
 const struct weir_meter *weir_catalog_meter(const struct weir_catalog *catalog, struct weir_slice key)
 {

@@ -28,7 +28,7 @@ enum {
     WEIR_CONTRACTS_MAX = 1000000,
 };
 
-/* 1. meters ------------------------------------------------------------------------------------------------------ */
+/* 1. meters */
 #define WEIR_AGGREGATIONS(X)                                                                                           \
     X(COUNT, count) X(SUM, sum) X(MIN, min) X(MAX, max) X(LATEST, latest) X(AVG, avg) X(UNIQUE, unique)
 enum weir_aggregation {
@@ -72,7 +72,7 @@ struct weir_meter {
     uint32_t index; /* of this meter in catalog->meters */
 };
 
-/* 2. price books --------------------------------------------------------------------------------------------------- */
+/* 2. price books */
 #define WEIR_PRICE_MODELS(X)                                                                                           \
     X(PER_UNIT, per_unit)                                                                                              \
     X(GRADUATED, graduated) X(VOLUME, volume) X(PACKAGE, package) X(PERCENTAGE, percentage) X(FLAT, flat)
@@ -146,8 +146,7 @@ struct weir_price_book {
     struct weir_price_book_version *versions; /* by effective_from, ascending, all different */
 };
 
-/* 3. contracts ------------------------------------------------------------------------------------------------------
- */
+/* 3. contracts */
 struct weir_override {
     const struct weir_meter *meter;
     struct weir_decimal multiplier; /* >= 0 */
@@ -189,8 +188,7 @@ struct weir_contract {
     struct weir_commitment *commitments; /* at most one minimum_spend */
 };
 
-/* 4. the whole
- * --------------------------------------------------------------------------------------------------------- */
+/* 4. the whole */
 struct weir_catalog {
     uint32_t path_count;
     struct weir_path *paths; /* slot -> path, all different */

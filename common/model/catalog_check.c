@@ -13,7 +13,7 @@
 
 #define CHECKED_UNTIL INT64_C(4133980800000000000) /* 2101-01-01T00:00:00Z */
 
-/* 1. facts about price books --------------------------------------------------------------------------------------- */
+/* 1. facts about price books */
 
 static int slice_compare(const void *left, const void *right)
 {
@@ -70,7 +70,7 @@ static void gather_fee_keys(struct weir_catalog_load *load, const struct weir_pr
         qsort(facts->fee_keys, facts->fee_count, sizeof *facts->fee_keys, slice_compare);
 }
 
-/* 2. keys that would meet as `item` -------------------------------------------------------------------------------- */
+/* 2. keys that would meet as `item` */
 
 /* versions of the draft list that belong to books[index] stand one after the other */
 static void check_fee_keys(struct weir_catalog_load *load, const struct weir_version_draft *draft)
@@ -111,7 +111,7 @@ static void check_commitment_keys(struct weir_catalog_load *load, const struct w
     }
 }
 
-/* 3. contracts among themselves ------------------------------------------------------------------------------------ */
+/* 3. contracts among themselves */
 
 /* For lists of contracts in another order than theirs. */
 struct entry {
@@ -174,7 +174,7 @@ static void check_overlaps(struct weir_catalog_load *load)
     }
 }
 
-/* 4. period boundaries --------------------------------------------------------------------------------------------- */
+/* 4. period boundaries */
 
 struct times {
     size_t count;
@@ -334,7 +334,7 @@ static void check_all_boundaries(struct weir_catalog_load *load)
         free(cuts.by_length[length].at);
 }
 
-/* 5. all of them --------------------------------------------------------------------------------------------------- */
+/* 5. all of them */
 
 void weir_catalog_check(struct weir_catalog_load *load)
 {

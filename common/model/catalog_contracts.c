@@ -3,7 +3,7 @@
 
 #include "common/model/catalog_internal.h"
 
-/* 1. zones: each is opened once and belongs to the catalog --------------------------------------------------------- */
+/* 1. zones: each is opened once and belongs to the catalog */
 
 /* Letters, digits, '_', '+', '-', in parts with '/' between: names in the zone data, no paths out of it. */
 static bool is_zone_name(struct weir_slice name)
@@ -64,7 +64,7 @@ static bool read_zone(struct weir_catalog_load *load, const struct weir_node *ob
     return contract->zone;
 }
 
-/* 2. overrides and commitments ------------------------------------------------------------------------------------- */
+/* 2. overrides and commitments */
 
 static void read_overrides(struct weir_catalog_load *load, const struct weir_node *object,
                            struct weir_contract *contract)
@@ -186,7 +186,7 @@ static void read_commitments(struct weir_catalog_load *load, const struct weir_n
     }
 }
 
-/* 3. contracts ----------------------------------------------------------------------------------------------------- */
+/* 3. contracts */
 
 static void read_book(struct weir_catalog_load *load, const struct weir_node *object, struct weir_contract *contract)
 {

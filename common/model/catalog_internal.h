@@ -20,7 +20,7 @@
 #include "common/arena.h"
 #include "common/model/catalog.h"
 
-/* 1. places -------------------------------------------------------------------------------------------------------- */
+/* 1. places */
 
 /* A value and the way to it. Nodes live on the C stack while their value is read; the path is only written out for a
  * mistake. */
@@ -40,7 +40,7 @@ struct weir_origin {
     uint32_t index; /* in the list; UINT32_MAX: the value is no list */
 };
 
-/* 2. mistakes ------------------------------------------------------------------------------------------------------ */
+/* 2. mistakes */
 
 /* Kinds of mistake; the second column says whether schemas/catalog.schema.json sees them too
  * (tests/unit/test_schemas.py holds the two together): a schema sees one value at a time. */
@@ -85,7 +85,7 @@ struct weir_mistakes {
     struct weir_mistake_draft *drafts;
 };
 
-/* 3. drafts -------------------------------------------------------------------------------------------------------- */
+/* 3. drafts */
 
 struct weir_meter_draft {
     struct weir_meter meter; /* first: sorted and searched by its key */
@@ -161,7 +161,7 @@ struct weir_catalog_load {
     struct weir_contract_draft *default_contract;
 };
 
-/* 4. mistakes and texts in them (catalog_mistakes.c) --------------------------------------------------------------- */
+/* 4. mistakes and texts in them (catalog_mistakes.c) */
 
 void weir_mistake_add(struct weir_catalog_load *load, const struct weir_node *node, enum weir_mistake_kind kind,
                       const char *format, ...) __attribute__((format(printf, 4, 5)));
@@ -185,7 +185,7 @@ const char *weir_words(struct weir_catalog_load *load, const char *const words[]
 const char *weir_nearest(struct weir_catalog_load *load, struct weir_slice word, const char *const words[],
                          size_t count);
 
-/* 5. reading (catalog_read.c) -------------------------------------------------------------------------------------- */
+/* 5. reading (catalog_read.c) */
 
 /* A key that an object may have. Objects come in variants (price models, commitment types), one bit each. */
 struct weir_field {
@@ -225,7 +225,7 @@ bool weir_read_time(struct weir_catalog_load *load, const struct weir_node *obje
 bool weir_read_node_text(struct weir_catalog_load *load, const struct weir_node *node, size_t min, size_t max,
                          struct weir_slice *ret_text);
 
-/* 6. the steps, in this order -------------------------------------------------------------------------------------- */
+/* 6. the steps, in this order */
 
 void weir_catalog_read_meters(struct weir_catalog_load *load);
 void weir_catalog_read_price_books(struct weir_catalog_load *load);

@@ -12,7 +12,7 @@
 
 enum { PATH_STEPS_MAX = 8, STEP_BYTES_MAX = 64, GROUP_NAME_BYTES_MAX = WEIR_PATH_TEXT_MAX - 5 /* "data." */ };
 
-/* 1. paths --------------------------------------------------------------------------------------------------------- */
+/* 1. paths */
 
 static bool is_attribute(struct weir_slice text)
 {
@@ -88,7 +88,7 @@ static const char path_meaning[] =
     "128 in all), or an attribute such as \"subject\" (not id, time, specversion, "
     "datacontenttype, retraction)";
 
-/* 2. members of a meter -------------------------------------------------------------------------------------------- */
+/* 2. members of a meter */
 
 static void read_value(struct weir_catalog_load *load, const struct weir_node *object, struct weir_meter *meter,
                        bool is_unique)
@@ -190,7 +190,7 @@ static void read_groups(struct weir_catalog_load *load, const struct weir_node *
     }
 }
 
-/* 3. meters -------------------------------------------------------------------------------------------------------- */
+/* 3. meters */
 
 enum {
     IN_COUNT = 1,

@@ -21,7 +21,7 @@ struct weir_node weir_node_element(const struct weir_node *list, size_t index)
     return (struct weir_node){list, NULL, index, json_array_get(list->json, index)};
 }
 
-/* 1. paths --------------------------------------------------------------------------------------------------------- */
+/* 1. paths */
 
 static bool is_plain_name(const char *name)
 {
@@ -42,7 +42,7 @@ static const char *path_of(struct weir_catalog_load *load, const struct weir_nod
     return weir_arena_print(load->scratch, "%s[%s]", up, weir_quoted(load, weir_slice_text(node->name)));
 }
 
-/* 2. the list ------------------------------------------------------------------------------------------------------ */
+/* 2. the list */
 
 /* Counts the mistake; false: there is no need for its words. */
 static bool is_listed(struct weir_catalog_load *load)
@@ -175,7 +175,7 @@ void weir_mistake_list_free(struct weir_mistake_list *mistakes)
     *mistakes = (struct weir_mistake_list){0};
 }
 
-/* 3. words in mistakes --------------------------------------------------------------------------------------------- */
+/* 3. words in mistakes */
 
 /* JSON's own quoting keeps line ends and control characters out of the one-line message. */
 const char *weir_quoted(struct weir_catalog_load *load, struct weir_slice text)

@@ -13,7 +13,7 @@ enum {
     FLAT = 1 << WEIR_MODEL_FLAT,
 };
 
-/* 1. tiers --------------------------------------------------------------------------------------------------------- */
+/* 1. tiers */
 
 /* Whether the tiers ascend; *last is the limit of the tier before, 0 at first. */
 static void read_up_to(struct weir_catalog_load *load, const struct weir_node *node, bool is_last,
@@ -71,7 +71,7 @@ static void read_tiers(struct weir_catalog_load *load, const struct weir_node *o
     }
 }
 
-/* 2. when ---------------------------------------------------------------------------------------------------------- */
+/* 2. when */
 
 static bool where_allows(const struct weir_meter *meter, uint32_t slot, struct weir_slice text)
 {
@@ -186,7 +186,7 @@ static void read_when(struct weir_catalog_load *load, const struct weir_node *ob
     }
 }
 
-/* 3. a price ------------------------------------------------------------------------------------------------------- */
+/* 3. a price */
 
 static void read_amounts(struct weir_catalog_load *load, const struct weir_node *node, struct weir_price *price)
 {
@@ -269,7 +269,7 @@ bool weir_read_price(struct weir_catalog_load *load, const struct weir_node *nod
     return is_comparable;
 }
 
-/* 4. prices among themselves --------------------------------------------------------------------------------------- */
+/* 4. prices among themselves */
 
 static const struct weir_slice *text_for(const struct weir_price *price, uint32_t group)
 {

@@ -5,7 +5,7 @@
 #include "common/model/catalog_internal.h"
 #include "common/model/currency.h"
 
-/* 1. fees ---------------------------------------------------------------------------------------------------------- */
+/* 1. fees */
 
 static void read_fee(struct weir_catalog_load *load, const struct weir_node *node, struct weir_fee *ret_fee)
 {
@@ -54,7 +54,7 @@ static void read_fees(struct weir_catalog_load *load, const struct weir_node *ob
     }
 }
 
-/* 2. versions ------------------------------------------------------------------------------------------------------ */
+/* 2. versions */
 
 static void read_prices(struct weir_catalog_load *load, const struct weir_node *object,
                         struct weir_price_book_version *version)
@@ -138,7 +138,7 @@ static int draft_compare(const void *left, const void *right)
     return weir_origin_compare(a->origin, b->origin);
 }
 
-/* 3. versions of one book among themselves ------------------------------------------------------------------------- */
+/* 3. versions of one book among themselves */
 
 static void compare_versions(struct weir_catalog_load *load, const struct weir_version_draft *before,
                              const struct weir_version_draft *draft)

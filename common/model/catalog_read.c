@@ -3,7 +3,7 @@
 
 #include "common/model/catalog_internal.h"
 
-/* 1. objects ------------------------------------------------------------------------------------------------------- */
+/* 1. objects */
 
 static const struct weir_field *field_of(const struct weir_field fields[], size_t count, const char *name)
 {
@@ -60,7 +60,7 @@ bool weir_read_object(struct weir_catalog_load *load, const struct weir_node *no
     return true;
 }
 
-/* 2. scalars and lists --------------------------------------------------------------------------------------------- */
+/* 2. scalars and lists */
 
 bool weir_read_list(struct weir_catalog_load *load, const struct weir_node *object, const char *name, size_t min,
                     size_t max, struct weir_node *ret_list)
@@ -177,7 +177,7 @@ bool weir_read_boolean(struct weir_catalog_load *load, const struct weir_node *o
     return true;
 }
 
-/* 3. decimals and times -------------------------------------------------------------------------------------------- */
+/* 3. decimals and times */
 
 /* The schema's pattern sees plain digits beyond 12 places; what only arithmetic sees (an exponent, the largest value)
  * is another kind of mistake. */

@@ -119,8 +119,7 @@ static void make_history(bool applied)
     weir_catalog_free(catalog);
 }
 
-/* 1. stored
- * ------------------------------------------------------------------------------------------------------------- */
+/* 1. stored */
 Test(apply, stores_and_reads_back)
 {
     struct weir_catalog *catalog = NULL;
@@ -184,8 +183,7 @@ Test(apply, compares_by_meaning)
     json_decref(json);
 }
 
-/* 2. changes
- * -------------------------------------------------------------------------------------------------------------- */
+/* 2. changes */
 
 /* "price_books/0/prices/1/model": the parent of the last step, and the step. */
 static json_t *parent_of(json_t *root, const char *path, char step[64])

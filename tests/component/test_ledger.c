@@ -25,8 +25,7 @@ static void drop_database(void)
 TestSuite(ledger, .fini = drop_database, .timeout = 120);
 TestSuite(ledger_postgres, .fini = drop_database, .timeout = 120);
 
-/* 1. chance
- * ------------------------------------------------------------------------------------------------------------- */
+/* 1. chance */
 static uint64_t seed;
 
 static uint64_t next_random(void)
@@ -101,8 +100,7 @@ static struct weir_slice any_text(void)
     return S(awkward[below(AWKWARD)]);
 }
 
-/* 2. twins
- * --------------------------------------------------------------------------------------------------------------- */
+/* 2. twins */
 static const char *twins[] = {"ndjson", "postgres"};
 
 struct fixture {
@@ -404,8 +402,7 @@ CONTRACT(long_texts)
     assert_holds(f, &item, 1);
 }
 
-/* 3. state
- * ---------------------------------------------------------------------------------------------------------------- */
+/* 3. state */
 
 /* Entries of every kind, the same ones for the same seed; `round` changes their contents, not their keys. */
 struct made {
@@ -614,8 +611,7 @@ Test(ledger_postgres, loads_in_parts)
     close_twin(&f);
 }
 
-/* 4. breaking off
- * ------------------------------------------------------------------------------------------------------------ */
+/* 4. breaking off */
 
 /* Ends the ledger's session when `condition` holds of it; answers whether it came to that within the deadline. */
 static bool kill_when(PGconn *admin, const char *condition, int milliseconds)
@@ -702,9 +698,7 @@ Test(ledger_postgres, killed_in_the_middle_of_copy)
     close_twin(&f);
 }
 
-/* 5. raters
- * --------------------------------------------------------------------------------------------------------------------
- */
+/* 5. raters */
 static const char rating_catalog[] =
     "{\"meters\":[{\"key\":\"tokens\",\"event_type\":\"t\",\"aggregation\":\"sum\",\"value\":\"data.n\",\"window\":"
     "\"1h\","
@@ -1063,8 +1057,7 @@ Test(ledger_postgres, audit_sees_windows_and_tampering)
     free(work);
 }
 
-/* 6. the tables
- * ------------------------------------------------------------------------------------------------------------------ */
+/* 6. the tables */
 Test(ledger_postgres, partitions_come_when_needed)
 {
     static const char *const starts[] = {"1970-01-01T00:00:00Z", "1999-12-31T23:00:00Z", "2024-02-29T00:00:00Z",
@@ -1248,8 +1241,7 @@ Test(ledger_postgres, rounding_is_ours)
     }
 }
 
-/* 7. periods that wait
- * ------------------------------------------------------------------------------------------------------------ */
+/* 7. periods that wait */
 Test(ledger_postgres, unsettled_periods)
 {
     struct fixture f;
@@ -1290,9 +1282,7 @@ Test(ledger_postgres, unsettled_periods)
     close_twin(&f);
 }
 
-/* 8. errors
- * -----------------------------------------------------------------------------------------------------------------------
- */
+/* 8. errors */
 Test(ledger_postgres, says_what_is_wrong)
 {
     struct weir_ledger *ledger = NULL;

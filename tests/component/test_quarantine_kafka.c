@@ -153,8 +153,7 @@ Test(quarantine_kafka, full_queues_and_brokers_that_are_away)
     rd_kafka_destroy(host);
 }
 
-/* produce -------------------------------------------------------------------------------------------------------------
- */
+/* produce */
 
 static int produce(const char *topic, const char *path)
 {

@@ -10,8 +10,7 @@ enum { STALL_SECONDS = 5, REST_SECONDS = 600, RATER_PAUSE_MS = 100, WORK_MAX = 1
 struct run run;
 struct books *run_books;
 
-/* 1. faults -----------------------------------------------------------------------------------------------------------
- */
+/* 1. faults */
 bool never(void *context)
 {
     (void)context;
@@ -79,8 +78,7 @@ enum weir_status lose_answer(enum fault fault, struct weir_error *reterr)
     return WEIR_OK;
 }
 
-/* 2. workers ----------------------------------------------------------------------------------------------------------
- */
+/* 2. workers */
 static struct weir_worker_settings worker_settings(void)
 {
     return (struct weir_worker_settings){
@@ -118,8 +116,7 @@ static void run_worker(struct process *process)
     trace("ends");
 }
 
-/* 3. raters: the rounds of cli/command_rater.c, without claims, so that two of them rate one lane at once
- * --------------- */
+/* 3. raters: the rounds of cli/command_rater.c, without claims, so that two of them rate one lane at once */
 struct rating {
     struct weir_window_store *store;
     struct weir_ledger *ledger;
@@ -229,9 +226,7 @@ static void run_rater(struct process *process)
     trace("ends");
 }
 
-/* 4. lives
- * -------------------------------------------------------------------------------------------------------------
- */
+/* 4. lives */
 static void begin_life(bool is_worker, unsigned number, unsigned life);
 
 /* Whoever died or was asked to stop is started again, as by systemd. */
@@ -281,8 +276,7 @@ void stop_actors(void)
         run_fails("somebody does not stop");
 }
 
-/* 5. rest -------------------------------------------------------------------------------------------------------------
- */
+/* 5. rest */
 static void is_all_closed(void *context, const struct weir_window *window, bool is_closed, bool has_work)
 {
     (void)window, (void)has_work;

@@ -48,7 +48,7 @@ void make_catalog(void)
     exit(1);
 }
 
-/* 1. events ------------------------------------------------------------------------------------------------------- */
+/* 1. events */
 static unsigned below(uint64_t *seed, unsigned limit)
 {
     return (unsigned)(next_random(seed) % limit);
@@ -176,8 +176,7 @@ int64_t end_offset(const struct partition *partition)
     return partition->count ? partition->events[partition->count - 1].offset + 1 : -1;
 }
 
-/* 2. the straight model ---------------------------------------------------------------------------------------------
- */
+/* 2. the straight model */
 static struct expected_window *find_window(struct expectation *expectation, const struct weir_meter *meter,
                                            const struct simulated_event *event)
 {

@@ -55,8 +55,7 @@ struct books *books_free(struct books *books)
     return NULL;
 }
 
-/* 1. rows -------------------------------------------------------------------------------------------------------------
- */
+/* 1. rows */
 static void copy_window(struct weir_state *to_state, struct weir_rated_window *to, const struct weir_rated_window *from,
                         bool only_dirty)
 {
@@ -180,8 +179,7 @@ static void keep_rows(struct weir_state *stored, struct weir_state *state)
         }
 }
 
-/* 2. line items -------------------------------------------------------------------------------------------------------
- */
+/* 2. line items */
 static void put_name(char *to, size_t room, struct weir_slice from)
 {
     weir_check(from.length < room);
@@ -269,8 +267,7 @@ static void check_sums(struct books *books)
     }
 }
 
-/* 3. locks ------------------------------------------------------------------------------------------------------------
- */
+/* 3. locks */
 static struct lock *lock_of(struct books *books, struct weir_slice customer)
 {
     for (size_t i = 0; i < books->lock_count; i++)
@@ -340,8 +337,7 @@ void release_locks(const struct process *process)
             run_books->locks[i].holder = NULL;
 }
 
-/* 4. the interface ----------------------------------------------------------------------------------------------------
- */
+/* 4. the interface */
 static enum weir_status load(struct weir_ledger *self, struct weir_state *state, struct weir_error *reterr)
 {
     struct handle *handle = (struct handle *)self;
@@ -439,8 +435,7 @@ struct weir_ledger *ledger_handle(struct books *books, bool is_safe)
     return &handle->ledger;
 }
 
-/* 5. two ledgers ------------------------------------------------------------------------------------------------------
- */
+/* 5. two ledgers */
 static void compare_windows(const struct books *found, const struct books *expected, const char *wrong)
 {
     struct weir_state_view all = weir_state_all(expected->state);

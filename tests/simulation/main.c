@@ -83,8 +83,7 @@ static void tell_run(int signal_number)
     raise(signal_number);
 }
 
-/* 1. one run ----------------------------------------------------------------------------------------------------------
- */
+/* 1. one run */
 static void run_once(const struct shape *shape, uint64_t seed, bool is_traced)
 {
     struct weir_catalog *catalog = run.catalog;
@@ -121,8 +120,7 @@ static void run_once(const struct shape *shape, uint64_t seed, bool is_traced)
     total.revocations += run.revocations;
 }
 
-/* 2. all runs of a small case -----------------------------------------------------------------------------------------
- */
+/* 2. all runs of a small case */
 static void enumerate(const struct small_case *small, unsigned deviations, bool is_traced)
 {
     uint64_t before = runs_done;
@@ -155,8 +153,7 @@ static void run_given(const struct small_case *small, char *list)
     run_once(&small->shape, small->seed, true);
 }
 
-/* 3. random runs of larger cases
- * --------------------------------------------------------------------------------------- */
+/* 3. random runs of larger cases */
 static unsigned between(uint64_t *seed, unsigned least, unsigned most)
 {
     return least + (unsigned)(next_random(seed) % (most - least + 1));
@@ -210,8 +207,7 @@ static int64_t real_seconds(void)
     return (int64_t)time(NULL);
 }
 
-/* 4. the command
- * ------------------------------------------------------------------------------------------------------- */
+/* 4. the command */
 static int usage(void)
 {
     fputs("Usage: simulation [--case NAME] [--deviations N] [--seed N] [--runs N] [--seconds N] [--trace] [--choices "

@@ -50,7 +50,7 @@ static struct {
     char failure[1100];
 } world;
 
-/* 1. choices ------------------------------------------------------------------------------------------------------ */
+/* 1. choices */
 uint64_t next_random(uint64_t *seed)
 {
     uint64_t x = *seed += UINT64_C(0x9E3779B97F4A7C15);
@@ -118,8 +118,7 @@ void print_choices(const struct choices *choices)
     fprintf(stderr, "%s\n", end ? "" : "(none)");
 }
 
-/* 2. the baton ------------------------------------------------------------------------------------------------------
- */
+/* 2. the baton */
 static void hand_to(struct strand *next)
 {
     struct strand *from = world.now;
@@ -333,8 +332,7 @@ void schedule_end(void)
         weir_check(!world.is_bell[i]);
 }
 
-/* 3. the seams -------------------------------------------------------------------------------------------------------
- */
+/* 3. the seams */
 struct weir_decoder *__real_weir_decoder_new(const struct weir_catalog *catalog);
 struct weir_decoder *__wrap_weir_decoder_new(const struct weir_catalog *catalog);
 struct weir_decoder *__wrap_weir_decoder_free(struct weir_decoder *decoder);
@@ -436,8 +434,7 @@ struct weir_decoder *__wrap_weir_decoder_free(struct weir_decoder *decoder)
     return NULL;
 }
 
-/* 4. what a failing run leaves behind --------------------------------------------------------------------------------
- */
+/* 4. what a failing run leaves behind */
 void trace(const char *format, ...)
 {
     va_list arguments;

@@ -19,7 +19,7 @@
 
 #include "common/calendar.h"
 
-/* 1. choices ------------------------------------------------------------------------------------------------------ */
+/* 1. choices */
 enum choosing {
     CHOOSE_ENUMERATED, /* depth first through all lists with at most `deviations` values other than 0 */
     CHOOSE_RANDOM,     /* by seed */
@@ -45,8 +45,7 @@ unsigned choose(unsigned limit, const char *what);
 bool next_choices(struct choices *choices);
 void print_choices(const struct choices *choices);
 
-/* 2. processes and their threads ------------------------------------------------------------------------------------
- */
+/* 2. processes and their threads */
 struct process {
     char name[24];         /* "worker 1.2": the second life of worker 1 */
     bool is_dead;          /* killed: whatever it still does has no effect */
@@ -79,8 +78,7 @@ void stall(int64_t duration);
 int64_t simulated_clock(void);        /* monotonic ns */
 void let_time_pass(int64_t duration); /* nobody does anything meanwhile */
 
-/* 3. what a failing run leaves behind -------------------------------------------------------------------------------
- */
+/* 3. what a failing run leaves behind */
 void trace(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void print_trace(void);
 /* The run broke a promise: says which, prints choices and trace, ends the program. */

@@ -28,8 +28,7 @@ enum {
 
 #define TOPIC "usage"
 
-/* 1. a case (events.c) ------------------------------------------------------------------------------------------------
- */
+/* 1. a case (events.c) */
 enum fate {
     FATE_COUNTED,
     FATE_UNDOES, /* a retraction of an event that was counted */
@@ -120,9 +119,7 @@ void trace_events(void);
 void expect_lane(const struct partition *partition, int64_t next_offset, struct expectation *ret_expectation);
 int64_t end_offset(const struct partition *partition); /* one past the last message */
 
-/* 2. the outside
- * -------------------------------------------------------------------------------------------------------
- */
+/* 2. the outside */
 
 /* What may go wrong where something is asked of the outside. */
 enum fault {
@@ -184,8 +181,7 @@ void release_locks(const struct process *process); /* a connection is gone: so i
 /* The two must hold the same: rated windows, periods, and the sums of line items. */
 void compare_books(const struct books *found, const struct books *expected);
 
-/* 3. actors and the end (actors.c, check.c) -------------------------------------------------------------------------
- */
+/* 3. actors and the end (actors.c, check.c) */
 extern struct books *run_books;
 void start_actors(void);
 /* Waits until everything that was sent is counted, closed, rated and settled. */

@@ -34,8 +34,7 @@ void source_begin(void)
     memset(&group, 0, sizeof group);
 }
 
-/* 1. the group --------------------------------------------------------------------------------------------------------
- */
+/* 1. the group */
 static bool is_live(const struct simulated_source *member)
 {
     return member && !member->process->is_dead && member->process->stalled_until <= simulated_clock();
@@ -138,8 +137,7 @@ static bool catch_up(struct simulated_source *source, struct weir_error *reterr)
     return true;
 }
 
-/* 2. the interface ----------------------------------------------------------------------------------------------------
- */
+/* 2. the interface */
 static size_t fetch(struct simulated_source *source, unsigned number, struct weir_message *ret_messages, size_t max)
 {
     const struct partition *partition = &run.partitions[number];
@@ -288,8 +286,7 @@ struct weir_source *source_handle(const struct weir_source_listener *listener)
     return &source->source;
 }
 
-/* 3. quarantine -------------------------------------------------------------------------------------------------------
- */
+/* 3. quarantine */
 enum { QUEUE_MAX = 8 };
 
 struct place {

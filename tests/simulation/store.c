@@ -58,8 +58,7 @@ struct handle {
     char *views; /* of read_work: they outlive a change of the server */
 };
 
-/* 1. changes --------------------------------------------------------------------------------------------------------
- */
+/* 1. changes */
 static struct weir_slice copy_slice(struct weir_slice from)
 {
     return weir_slice_of(weir_copy_text(from.data, from.length), from.length);
@@ -198,8 +197,7 @@ void store_end(void)
     weir_window_store_free(server.store);
 }
 
-/* 2. what is stored, and whether it is right --------------------------------------------------------------------------
- */
+/* 2. what is stored, and whether it is right */
 struct looking {
     const char *name;
     struct weir_lane_state state;
@@ -301,8 +299,7 @@ void check_lane(unsigned partition)
                       (long long)sent->events[i].offset);
 }
 
-/* 3. the interface ----------------------------------------------------------------------------------------------------
- */
+/* 3. the interface */
 static unsigned partition_of(struct weir_slice lane)
 {
     for (unsigned i = 0; i < run.shape.partitions; i++)

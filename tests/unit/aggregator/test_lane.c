@@ -426,7 +426,7 @@ Test(lane, that_keeps_all)
     tear_down(&bench);
 }
 
-/* 2. retraction --------------------------------------------------------------------------------------------------- */
+/* 2. retraction */
 static enum weir_outcome send_two(struct bench *bench, int64_t sequence, int id, int64_t time, int v,
                                   bool is_retraction)
 {
@@ -565,7 +565,7 @@ Test(lane, remembers_void_ids_for_as_long_as_resends_are_accepted)
     tear_down(&bench);
 }
 
-/* 3. retractable meters that keep their events --------------------------------------------------------------------- */
+/* 3. retractable meters that keep their events */
 static const char keeping_json[] =
     "{\"meters\":["
     "{\"key\":\"h\",\"event_type\":\"t\",\"aggregation\":\"max\",\"value\":\"data.v\",\"window\":\"5m\","

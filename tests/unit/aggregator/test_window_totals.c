@@ -25,8 +25,7 @@ struct event {
     int64_t time, offset; /* of the first of its id */
 };
 
-/* 1. the model ------------------------------------------------------------------------------------------------------
- */
+/* 1. the model */
 struct expected {
     uint64_t events;
     int64_t value; /* of the whole numbers that the events hold */
@@ -94,8 +93,7 @@ static struct expected work_out(const struct event *events, int aggregation, int
     return expected;
 }
 
-/* 2. the lane ------------------------------------------------------------------------------------------------------
- */
+/* 2. the lane */
 static struct weir_catalog *load_catalog(void)
 {
     struct weir_catalog *catalog = NULL;
@@ -166,8 +164,7 @@ static void flush(struct weir_lane *lane, struct weir_window_store *store, struc
     cr_assert_eq(store->ops->write_cut(store, &sealed->cut, &error), WEIR_OK, "%s", error.text);
 }
 
-/* 3. both
- * ------------------------------------------------------------------------------------------------------------- */
+/* 3. both */
 struct comparison {
     const struct event *events;
     uint64_t windows[METERS], counted[METERS];

@@ -12,8 +12,7 @@
 
 enum { PARTITIONS = 2, EVENTS = 6000 /* a partition */, AT_ONCE = 64, BYTES = 256 };
 
-/* 1. a store that both threads share ---------------------------------------------------------------------------------
- */
+/* 1. a store that both threads share */
 struct shared_store {
     struct weir_window_store *memory;
     pthread_mutex_t lock;
@@ -80,8 +79,7 @@ static enum weir_status shared_write(struct weir_window_store *store, const stru
 static const struct weir_window_store_ops shared_ops = {
     .name = "shared", .take_lane = shared_take, .write_cut = shared_write};
 
-/* 2. a source by script
- * ----------------------------------------------------------------------------------------------- */
+/* 2. a source by script */
 struct world;
 
 struct scripted {
@@ -251,8 +249,7 @@ static const struct weir_source_ops script_ops = {.name = "script",
                                                   .lag = lag_script,
                                                   .free = free_script};
 
-/* 3. the world
- * --------------------------------------------------------------------------------------------------------- */
+/* 3. the world */
 static struct world *world_new(void (*script)(struct world *, int64_t))
 {
     static const char catalog[] = "{\"meters\":[{\"key\":\"calls\",\"event_type\":\"t\",\"aggregation\":\"count\","
@@ -384,8 +381,7 @@ static void assert_runs_whole(struct world *world)
     assert_whole(world);
 }
 
-/* 4. what happens to it
- * ------------------------------------------------------------------------------------------------ */
+/* 4. what happens to it */
 /* The store sticks until a lane is paused for it, and once more when all lanes are read again. */
 static void sticks(struct world *world, int64_t returned)
 {

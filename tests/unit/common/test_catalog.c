@@ -55,7 +55,7 @@ static int64_t at(const char *text)
     return time;
 }
 
-/* 1. the full catalog, field by field ------------------------------------------------------------------------------ */
+/* 1. the full catalog, field by field */
 
 Test(catalog, meters_as_written)
 {
@@ -215,7 +215,7 @@ Test(catalog, price_keys_are_escaped)
     weir_catalog_free(catalog);
 }
 
-/* 2. look-ups against brute force ---------------------------------------------------------------------------------- */
+/* 2. look-ups against brute force */
 
 static uint64_t chance_state;
 static uint32_t chance(uint32_t below)
@@ -408,7 +408,7 @@ Test(catalog, versions_and_keys_agree_with_brute_force)
     free(text.data);
 }
 
-/* 3. limits: the last that is good, the first that is not ---------------------------------------------------------- */
+/* 3. limits: the last that is good, the first that is not */
 
 static size_t with_meters(int meters, int paths_each)
 {
@@ -535,7 +535,7 @@ Test(catalog, limits_of_texts)
     }
 }
 
-/* 4. files --------------------------------------------------------------------------------------------------------- */
+/* 4. files */
 
 static void write_file(const char *folder, const char *name, const char *text)
 {
@@ -624,7 +624,7 @@ Test(catalog, what_cannot_be_read_is_one_mistake)
     remove_folder(folder);
 }
 
-/* 5. size ---------------------------------------------------------------------------------------------------------- */
+/* 5. size */
 
 Test(catalog, a_hundred_thousand_contracts, .timeout = 120)
 {

@@ -309,8 +309,7 @@ Test(decode, size_and_depth)
     bench_free(bench);
 }
 
-/* Binary mode
- * ------------------------------------------------------------------------------------------------------------ */
+/* Binary mode */
 struct pair {
     const char *name;
     const char *value; /* NULL: a header without a value */

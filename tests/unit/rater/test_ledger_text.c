@@ -62,8 +62,7 @@ static char *written(enum weir_ledger_format format, bool is_summary, const stru
     return text;
 }
 
-/* 1. CSV: a reader by RFC 4180 that knows nothing of the writer
- * --------------------------------------------------------- */
+/* 1. CSV: a reader by RFC 4180 that knows nothing of the writer */
 static char *field(const char **at, char ends[1])
 {
     char *text = calloc(1, strlen(*at) + 1);
@@ -134,8 +133,7 @@ Test(ledger_text, an_empty_csv_has_its_header)
     free(text);
 }
 
-/* 2. summaries
- * ------------------------------------------------------------------------------------------------------------ */
+/* 2. summaries */
 Test(ledger_text, summary_adds_up_and_rounds_once)
 {
     struct weir_line_item items[7] = {
@@ -183,8 +181,7 @@ Test(ledger_text, a_sum_that_does_not_fit_is_told)
     free(text);
 }
 
-/* 3. tables
- * ----------------------------------------------------------------------------------------------------------------- */
+/* 3. tables */
 static size_t characters(const char *from, const char *to)
 {
     size_t count = 0;
@@ -217,8 +214,7 @@ Test(ledger_text, tables_line_up)
     free(text);
 }
 
-/* 4. outputs that cannot be written
- * ------------------------------------------------------------------------------------------- */
+/* 4. outputs that cannot be written */
 Test(ledger_text, a_full_disk_is_told)
 {
     for (int format = WEIR_LEDGER_TABLE; format <= WEIR_LEDGER_NDJSON; format++) {
