@@ -152,6 +152,23 @@ static enum weir_status still_ours(struct weir_redis_store *store, struct weir_s
                             (int)lane.length, lane.data);
 }
 
+/* What another owner writes in the middle of a load can look like damage. It is damage only if the lane is still ours.
+ */
+static enum weir_status judge_load(struct weir_redis_store *store, struct weir_slice lane,
+                                   const struct weir_lane_state *state, enum weir_status loaded,
+                                   struct weir_error *reterr)
+{
+    struct weir_error error;
+
+    if (loaded == WEIR_OK)
+        return still_ours(store, lane, state, reterr);
+    if (loaded != WEIR_FATAL || weir_redis_connect(store, &error) != WEIR_OK
+        || still_ours(store, lane, state, &error) != WEIR_FENCED)
+        return loaded;
+    *reterr = error;
+    return WEIR_FENCED;
+}
+
 static enum weir_status take_lane(struct weir_window_store *base, struct weir_slice name,
                                   const unsigned char secret[WEIR_LANE_SECRET_BYTES],
                                   const struct weir_lane_loader *loader, struct weir_lane_state *ret_state,
@@ -174,8 +191,7 @@ static enum weir_status take_lane(struct weir_window_store *base, struct weir_sl
     status = weir_redis_read_index(store, name, &lane->index, reterr);
     if (status == WEIR_OK && loader)
         status = weir_redis_load(store, name, &lane->index, loader, reterr);
-    if (status == WEIR_OK)
-        status = still_ours(store, name, &state, reterr);
+    status = judge_load(store, name, &state, status, reterr);
     if (status != WEIR_OK)
         return status;
     lane->has_index = true;

@@ -1520,6 +1520,61 @@ Test(window_store_redis, another_handle_may_write_what_one_has_taken)
     close_private(f, context);
 }
 
+struct overtaker {
+    struct fixture *other;
+    struct picture picture;
+};
+
+/* At the first window that the slower one loads, the other takes the lane and forgets what is yet to be loaded. */
+static void overtake(void *context, const struct weir_window *window, bool is_closed, struct weir_slice unique)
+{
+    struct overtaker *overtaker = context;
+    struct cut cut;
+
+    (void)window;
+    (void)is_closed;
+    (void)unique;
+    if (overtaker->picture.state.epoch != 0)
+        return;
+    take(overtaker->other, &overtaker->picture);
+    begin_cut(overtaker->other, &cut, &overtaker->picture.state, 20);
+    cut.cut.forget_ids_below = INT64_MAX;
+    cut.cut.forget_windows_below = INT64_MAX;
+    must_write(overtaker->other, &cut, &overtaker->picture.state);
+}
+
+static void pass_ids(void *context, int64_t bucket, struct weir_slice ids)
+{
+    (void)context;
+    (void)bucket;
+    (void)ids;
+}
+
+Test(window_store_redis, a_load_that_another_owner_overtakes_is_fenced_not_damaged)
+{
+    struct fixture fixture, *f = &fixture;
+    redisContext *context = open_private(f);
+    struct fixture other = *f;
+    struct overtaker overtaker = {.other = &other};
+    struct weir_lane_loader loader = {&overtaker, overtake, pass_ids};
+    struct picture picture = {0};
+    struct weir_lane_state state;
+    struct weir_error error = {""};
+    struct cut cut;
+
+    cr_assert_eq(weir_store_redis_open(server.socket_url, &other.store, &error), WEIR_OK);
+    take(f, &picture);
+    full_cut(f, &cut, &picture.state, 10);
+    must_write(f, &cut, &picture.state);
+    enum weir_status status = f->store->ops->take_lane(f->store, lane_name(f), secret, &loader, &state, &error);
+    cr_expect_eq(status, WEIR_FENCED, "%d: %s", status, error.text);
+    cr_expect_not_null(strstr(error.text, "another worker took it"), "%s", error.text);
+    weir_window_store_free(other.store);
+    clear(&overtaker.picture);
+    clear(&picture);
+    close_private(f, context);
+}
+
 struct rival {
     pthread_t thread;
     const char *lane;
