@@ -335,3 +335,27 @@ Test(lanes, two_raters_let_a_window_go_once)
     weir_lane_book_free(other);
     tear_down(&bench);
 }
+
+Test(lanes, a_total_that_was_held_anew_is_not_let_go_as_it_was)
+{
+    struct bench bench = set_up();
+    struct weir_lane_window late[4];
+    struct weir_error error;
+    size_t count;
+
+    fall_short(&bench);
+    release(&bench, 0, true, false);
+    struct weir_lane_book *other = weir_lane_book_new(database.url);
+    cr_assert_eq(weir_lane_book_released(other, "events", 4, late, &count, &error), WEIR_OK);
+    cr_assert_eq(count, 3);
+    add_gap(&bench, WEIR_GAP_RETENTION, noon, noon + WEIR_HOUR); /* before anybody has rated them */
+    note(&bench, "events:0");
+    rate(&bench, 0, "calls", 0, 65, 0);
+    release(&bench, 0, true, false);
+    cr_assert_eq(weir_rater_rate(bench.rater, late, count, &error), WEIR_OK);
+    rate_released(&bench);
+    cr_assert_eq(amount(), 65 + 50 + 2, "the newer one, not what was read of the older");
+    cr_assert_eq(held(), 0);
+    weir_lane_book_free(other);
+    tear_down(&bench);
+}
