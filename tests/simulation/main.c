@@ -37,30 +37,30 @@ struct small_case {
     struct shape shape;
 };
 
-#define SMALL(cuts)                                                                                                    \
+#define SMALL(cuts, messages)                                                                                          \
     .customers = 2, .minutes = 3, .pauses = 2, .cuts_max = (cuts), .changes_max = 100, .queue = 1, .batch = 8,         \
-    .fetch = 2, .flush_interval = 1, .idle = WEIR_SECOND / 10, .disorder = 0, .lateness = WEIR_DAY
+    .fetch = (messages), .flush_interval = 1, .idle = WEIR_SECOND / 10, .disorder = 0, .lateness = WEIR_DAY
 static const struct small_case small_cases[] = {
     {"one_lane",
      "two workers and a rater, one lane, 4 events",
      1,
-     {.partitions = 1, .workers = 2, .raters = 1, .events = 4, .is_plain = true, SMALL(2)}},
+     {.partitions = 1, .workers = 2, .raters = 1, .events = 4, .is_plain = true, SMALL(2, 2)}},
     {"again",
      "two workers and a rater, one lane, 5 messages: a repeat, a conflict, a retraction after rating",
      2107,
-     {.partitions = 1, .workers = 2, .raters = 1, .events = 5, SMALL(2)}},
+     {.partitions = 1, .workers = 2, .raters = 1, .events = 5, SMALL(2, 2)}},
     {"full_queue",
      "two workers and a rater, one lane, 5 messages, conflicts that quarantine has no room for",
-     59,
-     {.partitions = 1, .workers = 2, .raters = 1, .events = 5, SMALL(2)}},
+     278,
+     {.partitions = 1, .workers = 2, .raters = 1, .events = 5, SMALL(2, 5)}},
     {"two_lanes",
      "two workers and a rater, two lanes, 3 events each",
      3,
-     {.partitions = 2, .workers = 2, .raters = 1, .events = 3, .is_plain = true, SMALL(1)}},
+     {.partitions = 2, .workers = 2, .raters = 1, .events = 3, .is_plain = true, SMALL(1, 2)}},
     {"two_raters",
      "a worker and two raters, two lanes, 3 messages each",
      4,
-     {.partitions = 2, .workers = 1, .raters = 2, .events = 3, SMALL(2)}},
+     {.partitions = 2, .workers = 1, .raters = 2, .events = 3, SMALL(2, 2)}},
 };
 enum { SMALL_CASES = sizeof small_cases / sizeof *small_cases };
 

@@ -338,7 +338,8 @@ static enum weir_status take_lane(struct weir_window_store *base, struct weir_sl
     handle->number[partition] = 0;
     if (fault == FAULT_OLDER_AFTER)
         fall_back(server.count - 1);
-    step(0, "loading a lane");
+    if (fault == FAULT_NONE && meet_fault(FAULT_BIT(FAULT_STALL), "loading a lane") == FAULT_DEAD_BEFORE)
+        return dead(reterr);
     const struct weir_lane_state *now = stored_state(partition);
     if (fault == FAULT_NONE
         && (!now || now->epoch != ret_state->epoch || now->next_offset != ret_state->next_offset
