@@ -1,8 +1,6 @@
 /* weir's Kafka source beside bare librdkafka: batch consume of the same topic, in turns, in one run.
  *
- *   benchmark_consume [--smoke] [--events N] [--repetitions N]
- *
- * Brokers: WEIR_KAFKA_BROKERS or, in tests, WEIR_TEST_KAFKA_BROKERS. It creates a topic of 250-byte events in 4
+ * It creates a topic of 250-byte events in 4
  * partitions, reads it with each and removes it again. Both see every message's bytes (a digest over offset, length and
  * first byte): a fast wrong answer fails. Wall and CPU time are from the first message to the last, so that joining a
  * group is left out. */
@@ -11,13 +9,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "benchmarks/measure.h"
 #include "ingest/source.h"
 
-enum { PARTITIONS = 4, EVENT_BYTES = 250, REPETITIONS_MAX = 50, CALL_MS = 30000 };
+enum { PARTITIONS = 4, EVENT_BYTES = 250, CALL_MS = 30000 };
 
 static const char *brokers;
 static char topic[64];
@@ -25,29 +23,8 @@ static char topic[64];
 struct run {
     uint64_t events;
     uint64_t digest;
-    double wall, cpu; /* s; time is no money */
+    struct weir_took start, took;
 };
-
-static void die(const char *what, const char *why)
-{
-    fprintf(stderr, "benchmark_consume: %s: %s\n", what, why);
-    exit(1);
-}
-
-static double wall_seconds(void)
-{
-    struct timespec at;
-    clock_gettime(CLOCK_MONOTONIC, &at);
-    return (double)at.tv_sec + (double)at.tv_nsec / 1e9;
-}
-
-static double cpu_seconds(void) /* of all threads */
-{
-    struct rusage used;
-    getrusage(RUSAGE_SELF, &used);
-    return (double)(used.ru_utime.tv_sec + used.ru_stime.tv_sec)
-           + (double)(used.ru_utime.tv_usec + used.ru_stime.tv_usec) / 1e6;
-}
 
 /* 1. The topic. */
 
@@ -56,13 +33,13 @@ static rd_kafka_t *client(rd_kafka_type_t type, const char *const *pairs)
     char text[512];
     rd_kafka_conf_t *conf = rd_kafka_conf_new();
     if (rd_kafka_conf_set(conf, "bootstrap.servers", brokers, text, sizeof text) != RD_KAFKA_CONF_OK)
-        die("brokers", text);
+        weir_measure_die("%s: %s", "brokers", text);
     for (; *pairs; pairs += 2)
         if (rd_kafka_conf_set(conf, pairs[0], pairs[1], text, sizeof text) != RD_KAFKA_CONF_OK)
-            die(pairs[0], text);
+            weir_measure_die("%s: %s", pairs[0], text);
     rd_kafka_t *handle = rd_kafka_new(type, conf, text, sizeof text);
     if (!handle)
-        die("librdkafka", text);
+        weir_measure_die("%s: %s", "librdkafka", text);
     return handle;
 }
 
@@ -77,13 +54,13 @@ static void administer(rd_kafka_t *handle, bool is_removal)
     } else {
         rd_kafka_NewTopic_t *what = rd_kafka_NewTopic_new(topic, PARTITIONS, 1, text, sizeof text);
         if (!what)
-            die("topic", text);
+            weir_measure_die("%s: %s", "topic", text);
         rd_kafka_CreateTopics(handle, &what, 1, NULL, queue);
         rd_kafka_NewTopic_destroy(what);
     }
     rd_kafka_event_t *event = rd_kafka_queue_poll(queue, CALL_MS);
     if (!event || rd_kafka_event_error(event))
-        die(brokers, event ? rd_kafka_event_error_string(event) : "does not answer");
+        weir_measure_die("%s: %s", brokers, event ? rd_kafka_event_error_string(event) : "does not answer");
     rd_kafka_event_destroy(event);
     rd_kafka_queue_destroy(queue);
 }
@@ -109,12 +86,12 @@ static void fill(uint64_t events)
         while (rd_kafka_produce(of, (int32_t)(i % PARTITIONS), RD_KAFKA_MSG_F_COPY, event, EVENT_BYTES, NULL, 0, NULL)
                != 0) {
             if (rd_kafka_last_error() != RD_KAFKA_RESP_ERR__QUEUE_FULL)
-                die("produce", rd_kafka_err2str(rd_kafka_last_error()));
+                weir_measure_die("%s: %s", "produce", rd_kafka_err2str(rd_kafka_last_error()));
             rd_kafka_poll(producer, 10);
         }
     }
     if (rd_kafka_flush(producer, 120000) != RD_KAFKA_RESP_ERR_NO_ERROR)
-        die("produce", "not everything was delivered");
+        weir_measure_die("%s: %s", "produce", "not everything was delivered");
     rd_kafka_topic_destroy(of);
     rd_kafka_destroy(producer);
 }
@@ -150,22 +127,19 @@ static void run_bare(uint64_t events, struct run *run)
     rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(PARTITIONS);
     for (int32_t i = 0; i < PARTITIONS; i++)
         rd_kafka_topic_partition_list_add(list, topic, i)->offset = 0;
-    double wall = 0, cpu = 0, deadline = wall_seconds() + 120;
+    double deadline = weir_measure_now().wall + 120;
     rd_kafka_assign(consumer, list);
-    while (run->events < events && wall_seconds() < deadline) {
+    while (run->events < events && weir_measure_now().wall < deadline) {
         ssize_t count = rd_kafka_consume_batch_queue(queue, 50, messages, WEIR_POLL_MESSAGES_MAX);
-        if (run->events == 0 && count > 0) {
-            wall = wall_seconds();
-            cpu = cpu_seconds();
-        }
+        if (run->events == 0 && count > 0)
+            run->start = weir_measure_now();
         for (ssize_t i = 0; i < count; i++) {
             if (!messages[i]->err)
                 see(run, messages[i]->partition, messages[i]->offset, messages[i]->payload, messages[i]->len);
             rd_kafka_message_destroy(messages[i]);
         }
     }
-    run->wall = wall_seconds() - wall;
-    run->cpu = cpu_seconds() - cpu;
+    run->took = weir_measure_since(run->start);
     rd_kafka_topic_partition_list_destroy(list);
     rd_kafka_queue_destroy(queue);
     rd_kafka_consumer_close(consumer);
@@ -191,81 +165,64 @@ static void run_weir(uint64_t events, struct run *run)
     struct weir_kafka_settings settings = {.brokers = brokers, .topic = topic, .group = topic};
     struct weir_source *source;
     struct weir_error error;
-    double wall = 0, cpu = 0, deadline = wall_seconds() + 120;
+    double deadline = weir_measure_now().wall + 120;
     if (weir_source_kafka_open(&settings, &listener, &source, &error) != WEIR_OK)
-        die("source", error.text);
-    while (run->events < events && wall_seconds() < deadline) {
+        weir_measure_die("%s: %s", "source", error.text);
+    while (run->events < events && weir_measure_now().wall < deadline) {
         size_t count;
         if (source->ops->poll(source, 50, messages, WEIR_POLL_MESSAGES_MAX, &count, &error) != WEIR_OK)
-            die("source", error.text);
-        if (run->events == 0 && count > 0) {
-            wall = wall_seconds();
-            cpu = cpu_seconds();
-        }
+            weir_measure_die("%s: %s", "source", error.text);
+        if (run->events == 0 && count > 0)
+            run->start = weir_measure_now();
         for (size_t i = 0; i < count; i++)
             see(run, messages[i].partition, messages[i].offset, messages[i].value.data, messages[i].value.length);
     }
-    run->wall = wall_seconds() - wall;
-    run->cpu = cpu_seconds() - cpu;
+    run->took = weir_measure_since(run->start);
     weir_source_free(source);
 }
 
-/* 3. The report. */
+static rd_kafka_t *admin;
 
-static int by_value(const void *a, const void *b)
+static void remove_topic(void)
 {
-    double left = *(const double *)a, right = *(const double *)b;
-    return (left > right) - (left < right);
-}
-
-static void report(const char *name, const struct run *runs, size_t count)
-{
-    double rates[REPETITIONS_MAX], costs[REPETITIONS_MAX];
-    for (size_t i = 0; i < count; i++) {
-        rates[i] = (double)runs[i].events / runs[i].wall / 1e6;
-        costs[i] = runs[i].cpu / (double)runs[i].events * 1e6;
-    }
-    qsort(rates, count, sizeof *rates, by_value);
-    qsort(costs, count, sizeof *costs, by_value);
-    printf("%-22s %6.2f %6.2f %6.2f million/s   %5.2f %5.2f %5.2f us CPU each   (min median max of %zu)\n", name,
-           rates[0], rates[count / 2], rates[count - 1], costs[0], costs[count / 2], costs[count - 1], count);
+    if (!admin)
+        return;
+    administer(admin, true);
+    rd_kafka_destroy(admin);
 }
 
 int main(int argc, char **argv)
 {
     static const char *const none[] = {NULL};
-    static struct run bare[REPETITIONS_MAX], weir[REPETITIONS_MAX];
-    uint64_t events = 2000000;
-    size_t repetitions = 5;
+    static uint64_t events;
+    static const struct weir_measure_program program = {
+        .name = "consume",
+        .about = "weir's Kafka source beside bare librdkafka: batch consume of the same topic.",
+        .repetitions = 5,
+        .options = {{"--events", "N", "how many (2 million)", &events, NULL}},
+    };
+    struct weir_figure bare = {.what = "bare librdkafka batch", .unit = "million events/s"},
+                       ours = {.what = "weir source poll", .unit = "million events/s"};
 
-    for (int i = 1; i < argc; i++) {
-        if (strcmp(argv[i], "--smoke") == 0)
-            events = 20000, repetitions = 1;
-        else if (strcmp(argv[i], "--events") == 0 && i + 1 < argc)
-            events = strtoull(argv[++i], NULL, 10);
-        else if (strcmp(argv[i], "--repetitions") == 0 && i + 1 < argc)
-            repetitions = strtoull(argv[++i], NULL, 10);
-        else
-            die(argv[i], "--smoke, --events N and --repetitions N are known");
-    }
-    if (repetitions < 1 || repetitions > REPETITIONS_MAX || events < PARTITIONS)
-        die("--repetitions", "1 to 50; --events 4 or more");
-    brokers = getenv("WEIR_KAFKA_BROKERS") ? getenv("WEIR_KAFKA_BROKERS") : getenv("WEIR_TEST_KAFKA_BROKERS");
-    if (!brokers)
-        die("WEIR_KAFKA_BROKERS", "not set; eval \"$(deploy/local env)\"");
+    weir_measure_start(&program, argc, argv);
+    events = events ? events : weir_measure_is_smoke() ? 20000 : 2000000;
+    brokers = weir_measure_server("KAFKA_BROKERS");
     snprintf(topic, sizeof topic, "benchmark-consume-%d-%lld", (int)getpid(), (long long)time(NULL));
-    rd_kafka_t *admin = client(RD_KAFKA_PRODUCER, none);
-    administer(admin, false);
+    rd_kafka_t *handle = client(RD_KAFKA_PRODUCER, none);
+    administer(handle, false);
+    admin = handle;
+    weir_measure_at_end(remove_topic);
     fill(events);
-    for (size_t i = 0; i < repetitions; i++) { /* in turns, so that both meet the same weather */
-        run_bare(events, &bare[i]);
-        run_weir(events, &weir[i]);
-        if (bare[i].events != events || weir[i].events != events || bare[i].digest != weir[i].digest)
-            die("wrong", "the two did not see the same messages");
+    for (int i = 0; i < weir_measure_repetitions(); i++) {
+        struct run first = {0}, second = {0};
+        run_bare(events, &first);
+        run_weir(events, &second);
+        if (first.events != events || second.events != events || first.digest != second.digest)
+            weir_measure_die("the two did not see the same messages");
+        weir_figure_add_rate(&bare, (double)events, first.took);
+        weir_figure_add_rate(&ours, (double)events, second.took);
     }
-    administer(admin, true);
-    rd_kafka_destroy(admin);
-    report("bare librdkafka batch", bare, repetitions);
-    report("weir source poll", weir, repetitions);
-    return 0;
+    weir_measure_print(&bare);
+    weir_measure_print(&ours);
+    return weir_measure_end();
 }

@@ -1,23 +1,21 @@
 /* Events per second on one core from bytes to readings, beside the ceilings: simdjson's DOM parse alone (nothing looked
  * up, no duplicate keys found, numbers as doubles) and jansson.
  *
- *     benchmark_decode [--smoke]
- *
- * They run in turn, several times, and each reports min, median and max of its repetitions. Every run of ours is
- * checked: the readings' number and exact total must be what the generator put in.
+ * They run in turn, on one thread, by its CPU time. Every run of ours is checked: the readings' number and exact total
+ * must be what the generator put in.
  */
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "benchmarks/dom_ceiling.h"
+#include "benchmarks/measure.h"
 #include "benchmarks/workload.h"
 #include "ingest/decode.h"
 #include "ingest/reading.h"
 
-enum { SMOKE_EVENTS = 2000, FULL_EVENTS = 200000, REPETITIONS = 7, EVENT_ROOM = 400, PADDING = 64, ID_BYTES = 31 };
+enum { SMOKE_EVENTS = 2000, FULL_EVENTS = 200000, EVENT_ROOM = 400, PADDING = 64, ID_BYTES = 31 };
 
 static const char catalog_text[] =
     "{\"meters\":["
@@ -164,62 +162,51 @@ static const struct contender {
                   {"jansson alone", run_jansson}};
 enum { CONTENDERS = sizeof contenders / sizeof contenders[0] };
 
-static uint64_t now_ns(void)
-{
-    struct timespec time;
-    (void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
-    return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
-}
+static const struct weir_measure_program program = {
+    .name = "decode",
+    .about = "Events per second on one core from bytes to readings, beside simdjson's DOM parse and jansson alone.",
+    .repetitions = 7,
+};
 
-static int ascending(const void *a, const void *b)
+static void report(const struct weir_figure figures[CONTENDERS])
 {
-    uint64_t first = *(const uint64_t *)a, second = *(const uint64_t *)b;
-    return (first > second) - (first < second);
-}
+    const struct weir_figure *decode = &figures[0], *dom = &figures[2], *jansson = &figures[3];
 
-static void report(const char *name, uint64_t *took, const struct corpus *corpus)
-{
-    qsort(took, REPETITIONS, sizeof *took, ascending);
-    printf("%-22s", name);
-    for (int i = 0; i < 3; i++) {
-        uint64_t ns = took[i == 0 ? REPETITIONS - 1 : i == 1 ? REPETITIONS / 2 : 0];
-        uint64_t thousands = corpus->count * 1000000u / ns; /* events per ms are thousands per second */
-        printf(" %4llu.%03llu", (unsigned long long)(thousands / 1000), (unsigned long long)(thousands % 1000));
-    }
-    printf("   %5llu ns\n", (unsigned long long)(took[REPETITIONS / 2] / corpus->count));
+    for (int i = 0; i < CONTENDERS; i++)
+        weir_measure_print(&figures[i]);
+    weir_measure_target(
+        &(struct weir_target){.what = "decode, of simdjson's DOM", .figure = decode, .ceiling = dom, .at_least = 0.7});
+    weir_measure_target(
+        &(struct weir_target){.what = "decode, of jansson", .figure = decode, .ceiling = jansson, .at_least = 10});
 }
 
 int main(int argc, char **argv)
 {
-    bool is_smoke = weir_benchmark_is_smoke(argc, argv);
-    struct corpus corpus = corpus_new(is_smoke ? SMOKE_EVENTS : FULL_EVENTS);
+    weir_measure_start(&program, argc, argv);
+    struct corpus corpus = corpus_new(weir_measure_is_smoke() ? SMOKE_EVENTS : FULL_EVENTS);
     struct weir_catalog *catalog = NULL;
     struct weir_mistake_list mistakes;
-    static uint64_t took[CONTENDERS][REPETITIONS];
+    static struct weir_figure figures[CONTENDERS];
 
-    if (weir_catalog_parse("benchmark", catalog_text, sizeof catalog_text - 1, &catalog, &mistakes) != WEIR_OK) {
-        fprintf(stderr, "benchmark_decode: %s: %s\n", mistakes.mistakes[0].path, mistakes.mistakes[0].text);
-        return EXIT_FAILURE;
-    }
+    if (weir_catalog_parse("benchmark", catalog_text, sizeof catalog_text - 1, &catalog, &mistakes) != WEIR_OK)
+        weir_measure_die("%s: %s", mistakes.mistakes[0].path, mistakes.mistakes[0].text);
     struct ours ours = {weir_decoder_new(catalog), weir_reader_new(catalog), catalog};
-    for (int repetition = 0; repetition < REPETITIONS; repetition++)
+    for (int repetition = 0; repetition < weir_measure_repetitions(); repetition++)
         for (int i = 0; i < CONTENDERS; i++) {
-            uint64_t start = now_ns();
-            if (!contenders[i].run(&ours, &corpus)) {
-                fprintf(stderr, "benchmark_decode: %s gave a wrong answer\n", contenders[i].name);
-                return EXIT_FAILURE;
-            }
-            took[i][repetition] = now_ns() - start;
+            double start = weir_measure_thread_cpu();
+            if (!contenders[i].run(&ours, &corpus))
+                weir_measure_die("%s gave a wrong answer", contenders[i].name);
+            double took = weir_measure_thread_cpu() - start;
+            figures[i].what = contenders[i].name;
+            figures[i].unit = "million events/s";
+            weir_figure_add_rate(&figures[i], (double)corpus.count, (struct weir_took){.wall = took, .cpu = took});
         }
-    printf("%zu events of %zu bytes, %d repetitions in turn, one thread, CPU time\n", corpus.count,
-           corpus.bytes / corpus.count, REPETITIONS);
-    printf("%-22s %8s %8s %8s   %8s\n", "million events/s", "min", "median", "max", "median");
-    for (int i = 0; i < CONTENDERS; i++)
-        report(contenders[i].name, took[i], &corpus);
+    printf("%zu events of %zu bytes, one thread, by its CPU time\n", corpus.count, corpus.bytes / corpus.count);
+    report(figures);
     weir_decoder_free(ours.decoder);
     weir_reader_free(ours.reader);
     weir_catalog_free(catalog);
     free(corpus.text);
     free(corpus.events);
-    return EXIT_SUCCESS;
+    return weir_measure_end();
 }

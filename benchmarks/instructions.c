@@ -1,9 +1,6 @@
 /* The parts of an event's way, each in a loop of its own, for counting instructions: tests/instructions runs it under
  * callgrind with two counts and takes the difference, so that what is done once does not count.
  *
- *     benchmark_instructions PART COUNT
- *     benchmark_instructions --smoke            every part, once, few events
- *
  * Parts: generate (making the events, which is in decode and intake too), decode (bytes to readings), intake (bytes to
  * windows: decode, seen and absorb), seen (one new id), price (one window's charge under four graduated tiers). Each
  * checks its answer.
@@ -15,6 +12,7 @@
 
 #include "aggregator/lane.h"
 #include "aggregator/seen.h"
+#include "benchmarks/measure.h"
 #include "benchmarks/workload.h"
 #include "cli/intake.h"
 #include "ingest/decode.h"
@@ -23,12 +21,6 @@
 
 enum { SEED = 7, CUSTOMERS = 200, SMOKE_COUNT = 2000 };
 
-static void die(const char *what)
-{
-    fprintf(stderr, "benchmark_instructions: %s\n", what);
-    exit(1);
-}
-
 static struct weir_catalog *load_catalog(void)
 {
     struct weir_mistake_list mistakes;
@@ -36,7 +28,7 @@ static struct weir_catalog *load_catalog(void)
 
     if (weir_catalog_parse("workload", weir_workload_catalog, strlen(weir_workload_catalog), &catalog, &mistakes)
         != WEIR_OK)
-        die(mistakes.mistakes[0].text);
+        weir_measure_die("%s", mistakes.mistakes[0].text);
     return catalog;
 }
 
@@ -57,7 +49,7 @@ static void generate(uint64_t count)
     while ((length = weir_workload_next(workload, text)) > 0)
         bytes += length;
     if (bytes < 200 * count || bytes > 320 * count)
-        die("events of another length than the workload's");
+        weir_measure_die("events of another length than the workload's");
     weir_workload_free(workload);
 }
 
@@ -79,13 +71,13 @@ static void decode(uint64_t count)
         uint32_t read = 0;
         if (weir_decode(decoder, &message, &event, &why) != WEIR_OK
             || weir_read_event(reader, &event, readings, &read, &why) != WEIR_OK)
-            die("an event of the workload does not decode");
+            weir_measure_die("an event of the workload does not decode");
         found += read;
     }
     struct weir_workload_totals made = weir_workload_totals(workload);
     want = 3 * made.completions + 3 * made.requests + 2 * made.samples;
     if (found < want || made.repeated > count / 20)
-        die("not every meter was read");
+        weir_measure_die("not every meter was read");
     weir_reader_free(reader);
     weir_decoder_free(decoder);
     weir_workload_free(workload);
@@ -100,10 +92,10 @@ static void seen(uint64_t count)
         uint64_t id = i * UINT64_C(0x9E3779B97F4A7C15);
         struct weir_id_mark mark = {.content = (uint32_t)i, .effect = (uint32_t)i & 0xffff};
         if (weir_seen_look(ids, id, mark.content, &mark) != WEIR_SEEN_NEW || weir_seen_set(ids, id, mark, 1) != WEIR_OK)
-            die("a new id is known");
+            weir_measure_die("a new id is known");
     }
     if (weir_seen_count(ids) != count)
-        die("ids are missing");
+        weir_measure_die("ids are missing");
     weir_seen_free(ids);
 }
 
@@ -135,7 +127,7 @@ static void intake(uint64_t count)
     size_t group, taken;
 
     if (weir_lane_start(lane, &state, &error) != WEIR_OK)
-        die(error.text);
+        weir_measure_die("%s", error.text);
     do {
         for (group = 0; group < WEIR_INTAKE_GROUP; group++) {
             size_t length = weir_workload_next(workload, text[group]);
@@ -146,12 +138,12 @@ static void intake(uint64_t count)
             items[group] = (struct weir_intake_item){.lane = lane, .message = &messages[group]};
         }
         if (group > 0 && weir_intake_take(way, items, group, 0, &taken, &error) != WEIR_OK)
-            die(error.text);
+            weir_measure_die("%s", error.text);
     } while (group == WEIR_INTAKE_GROUP);
     struct weir_workload_totals made = weir_workload_totals(workload);
     const struct weir_lane_counts *counts = &weir_lane_state(lane)->counts;
     if (counts->counted != made.events || counts->duplicate != made.repeated)
-        die("the lane counted otherwise than was made");
+        weir_measure_die("the lane counted otherwise than was made");
     weir_intake_free(way);
     weir_lane_free(lane);
     weir_workload_free(workload);
@@ -180,18 +172,18 @@ static void price(uint64_t count)
     struct weir_decimal quantity = {0}, sum = {0}, total;
 
     if (weir_catalog_parse("price", text, sizeof text - 1, &catalog, &mistakes) != WEIR_OK)
-        die(mistakes.mistakes[0].text);
+        weir_measure_die("%s", mistakes.mistakes[0].text);
     const struct weir_price *by = &catalog->books[0].versions[0].prices[0];
     if (!weir_price_charges(by, quantity, 0, &lists[0]))
-        die("nothing cannot be priced");
+        weir_measure_die("nothing cannot be priced");
     for (uint64_t i = 0; i < count; i++) {
         struct weir_charge_list *before = &lists[i & 1], *after = &lists[~i & 1];
         if (!weir_decimal_add(quantity, weir_decimal_of((int64_t)(i % 997)), &quantity)
             || !weir_price_charges(by, quantity, i + 1, after) || !weir_charges_difference(before, after, add_up, &sum))
-            die("a charge does not fit");
+            weir_measure_die("a charge does not fit");
     }
     if (!weir_price_total(by, quantity, count, &total) || weir_decimal_compare(total, sum) != 0)
-        die("the differences do not add up to the price of the total");
+        weir_measure_die("the differences do not add up to the price of the total");
     weir_catalog_free(catalog);
 }
 
@@ -202,16 +194,25 @@ static const struct {
 
 int main(int argc, char **argv)
 {
-    bool is_smoke = argc == 2 && strcmp(argv[1], "--smoke") == 0;
-    uint64_t count = is_smoke ? SMOKE_COUNT : argc == 3 ? strtoull(argv[2], NULL, 10) : 0;
+    static const char *part;
+    static uint64_t count = SMOKE_COUNT;
+    static const struct weir_measure_program program = {
+        .name = "instructions",
+        .about = "The parts of an event's way, each in a loop of its own; tests/instructions counts them by callgrind.",
+        .example = "--part decode --count 20000",
+        .repetitions = 1,
+        .options = {{"--part", "NAME", "generate, decode, intake, seen or price (each once)", NULL, &part},
+                    {"--count", "N", "events; windows for price (2,000)", &count, NULL}},
+    };
     bool is_found = false;
 
-    for (size_t i = 0; i < sizeof parts / sizeof *parts && count > 0; i++)
-        if (is_smoke || strcmp(argv[1], parts[i].name) == 0) {
+    weir_measure_start(&program, argc, argv);
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        if (!part || strcmp(part, parts[i].name) == 0) {
             parts[i].run(count);
             is_found = true;
         }
     if (!is_found)
-        die("usage: benchmark_instructions PART COUNT (generate, decode, seen, intake, price), or --smoke");
-    return 0;
+        weir_measure_die("--part %s: no such part; --help lists them", part);
+    return weir_measure_end();
 }

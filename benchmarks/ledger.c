@@ -4,25 +4,23 @@
  *
  * Every window is new, as most are: a line item and a rated window each, and each batch brings the running totals of
  * its customers forward, which the bare COPY does not.
- *
- * WEIR_TEST_POSTGRES_URL (or WEIR_POSTGRES_URL): a server that databases may be made in. --smoke: small, one round. */
+ */
 #include <libpq-fe.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
-#include "benchmarks/workload.h"
+#include "benchmarks/measure.h"
 #include "common/calendar.h"
 #include "rater/ledger.h"
 #include "rater/migrate.h"
 
-enum { ROUNDS_MAX = 16, SPLITS = 10 };
+enum { SPLITS = 10 };
 #define START (INT64_C(1767225600) * WEIR_SECOND)
 
 struct sizes {
-    int rounds, batches, customers;
+    int batches, customers;
 };
 
 /* The rows of one batch as PostgreSQL itself encodes them. */
@@ -31,25 +29,12 @@ struct stream {
     size_t items_length, windows_length;
 };
 
-static _Noreturn void give_up(const char *what, const char *why)
-{
-    fprintf(stderr, "benchmark_ledger: %s: %s\n", what, why);
-    exit(1);
-}
-
-static int64_t now(void)
-{
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (int64_t)time.tv_sec * 1000000000 + time.tv_nsec;
-}
-
 static void run(PGconn *connection, const char *sql)
 {
     PGresult *result = PQexec(connection, sql);
     ExecStatusType status = PQresultStatus(result);
     if (status != PGRES_COMMAND_OK && status != PGRES_TUPLES_OK)
-        give_up(sql, PQerrorMessage(connection));
+        weir_measure_die("%s: %s", sql, PQerrorMessage(connection));
     PQclear(result);
 }
 
@@ -57,30 +42,21 @@ static PGconn *connect_to(const char *url)
 {
     PGconn *connection = PQconnectdb(url);
     if (PQstatus(connection) != CONNECTION_OK)
-        give_up("connecting", PQerrorMessage(connection));
+        weir_measure_die("%s: %s", "connecting", PQerrorMessage(connection));
     run(connection, "SET client_min_messages = warning; SET timezone = 'UTC'");
     return connection;
 }
 
 /* 1. databases */
-static const char *server_url(void)
-{
-    const char *url = getenv("WEIR_TEST_POSTGRES_URL");
-    url = url ? url : getenv("WEIR_POSTGRES_URL");
-    if (!url)
-        give_up("no server", "set WEIR_TEST_POSTGRES_URL (eval \"$(deploy/local env)\")");
-    return url;
-}
-
 static void make_database(const char *name, char url[512])
 {
     static struct weir_migration_list list;
     struct weir_error error;
     char sql[256];
-    const char *server = server_url(), *slashes = strstr(server, "://"),
+    const char *server = weir_measure_server("POSTGRES_URL"), *slashes = strstr(server, "://"),
                *path = slashes ? strchr(slashes + 3, '/') : NULL;
     if (!path)
-        give_up(server, "must be postgresql://.../DATABASE");
+        weir_measure_die("%s: %s", server, "must be postgresql://.../DATABASE");
     PGconn *connection = connect_to(server);
     snprintf(sql, sizeof sql, "DROP DATABASE IF EXISTS %s WITH (FORCE)", name);
     run(connection, sql);
@@ -90,13 +66,13 @@ static void make_database(const char *name, char url[512])
     const char *options = strchr(path, '?');
     snprintf(url, 512, "%.*s/%s%s", (int)(path - server), server, name, options ? options : "");
     if (weir_migrate(url, false, &list, &error) != WEIR_OK)
-        give_up("migrating", error.text);
+        weir_measure_die("%s: %s", "migrating", error.text);
 }
 
 static void drop_database(const char *name)
 {
     char sql[256];
-    PGconn *connection = connect_to(server_url());
+    PGconn *connection = connect_to(weir_measure_server("POSTGRES_URL"));
     snprintf(sql, sizeof sql, "DROP DATABASE IF EXISTS %s WITH (FORCE)", name);
     run(connection, sql);
     PQfinish(connection);
@@ -172,7 +148,7 @@ static void rate_customer(struct weir_state *state, int batch, int customer_numb
         window->price_book_version = 1;
         window->price_key = price->price_key;
         if (!weir_series_parse(window->series_key, &series))
-            give_up("series", "a key that cannot be read");
+            weir_measure_die("%s: %s", "series", "a key that cannot be read");
         fill_item(&items[i], price, &series, window, number);
     }
 }
@@ -188,34 +164,40 @@ static void move_totals(struct weir_state *state, const struct weir_line_item *i
             if (!weir_decimal_add(all.prices[i]->quantity, item->quantity, &all.prices[i]->quantity)
                 || !weir_decimal_add(all.prices[i]->amount, item->amount, &all.prices[i]->amount)
                 || !weir_decimal_add(all.periods[i]->usage_amount, item->amount, &all.periods[i]->usage_amount))
-                give_up("totals", "overflow");
+                weir_measure_die("%s: %s", "totals", "overflow");
             all.prices[i]->events += 17;
         }
 }
 
-static int64_t time_ledger(const char *url, const struct sizes *sizes)
+static void add(struct weir_took *sum, struct weir_took more)
+{
+    sum->wall += more.wall;
+    sum->cpu += more.cpu;
+}
+
+static struct weir_took time_ledger(const char *url, const struct sizes *sizes)
 {
     struct weir_ledger *ledger;
     struct weir_error error;
     struct weir_state *state = weir_state_new();
     struct weir_line_item *items = weir_new_array((size_t)sizes->customers * SPLITS, sizeof *items);
-    int64_t took = 0;
+    struct weir_took took = {0}, began;
 
     if (weir_ledger_postgres_open(url, &ledger, &error) != WEIR_OK)
-        give_up("opening the ledger", error.text);
+        weir_measure_die("%s: %s", "opening the ledger", error.text);
     for (int batch = 0; batch < sizes->batches; batch++) {
         weir_state_clear(state);
         for (int i = 0; i < sizes->customers; i++)
             rate_customer(state, batch, i, items + (size_t)i * SPLITS);
-        int64_t began = now();
+        began = weir_measure_now();
         if (ledger->ops->load(ledger, state, &error) != WEIR_OK)
-            give_up("load", error.text);
-        took += now() - began;
+            weir_measure_die("%s: %s", "load", error.text);
+        add(&took, weir_measure_since(began));
         move_totals(state, items);
-        began = now();
+        began = weir_measure_now();
         if (ledger->ops->write(ledger, items, (size_t)sizes->customers * SPLITS, state, &error) != WEIR_OK)
-            give_up("write", error.text);
-        took += now() - began;
+            weir_measure_die("%s: %s", "write", error.text);
+        add(&took, weir_measure_since(began));
     }
     weir_ledger_free(ledger);
     weir_state_free(state);
@@ -245,7 +227,7 @@ static char *copy_out(PGconn *connection, const char *columns, const char *table
              columns, table, batch);
     PGresult *result = PQexec(connection, sql);
     if (PQresultStatus(result) != PGRES_COPY_OUT)
-        give_up(sql, PQerrorMessage(connection));
+        weir_measure_die("%s: %s", sql, PQerrorMessage(connection));
     PQclear(result);
     while ((got = PQgetCopyData(connection, &piece, 0)) > 0) {
         all = weir_resize(all, length + (size_t)got, 1);
@@ -262,26 +244,26 @@ static void copy_in(PGconn *connection, const char *sql, const char *data, size_
 {
     PGresult *result = PQexec(connection, sql);
     if (PQresultStatus(result) != PGRES_COPY_IN)
-        give_up(sql, PQerrorMessage(connection));
+        weir_measure_die("%s: %s", sql, PQerrorMessage(connection));
     PQclear(result);
     for (size_t at = 0; at < length; at += 262144)
         if (PQputCopyData(connection, data + at, (int)(length - at < 262144 ? length - at : 262144)) != 1)
-            give_up(sql, PQerrorMessage(connection));
+            weir_measure_die("%s: %s", sql, PQerrorMessage(connection));
     if (PQputCopyEnd(connection, NULL) != 1)
-        give_up(sql, PQerrorMessage(connection));
+        weir_measure_die("%s: %s", sql, PQerrorMessage(connection));
     while ((result = PQgetResult(connection))) {
         if (PQresultStatus(result) != PGRES_COMMAND_OK)
-            give_up(sql, PQerrorMessage(connection));
+            weir_measure_die("%s: %s", sql, PQerrorMessage(connection));
         PQclear(result);
     }
 }
 
-static int64_t time_copy(const char *url, const struct stream *streams, int batches)
+static struct weir_took time_copy(const char *url, const struct stream *streams, int batches)
 {
     PGconn *connection = connect_to(url);
 
     run(connection, "SELECT weir.make_line_items_partition('2026-01-01')");
-    int64_t began = now();
+    struct weir_took began = weir_measure_now();
     for (int i = 0; i < batches; i++) {
         run(connection, "BEGIN");
         copy_in(connection, "COPY weir.line_items (" ITEM_COLUMNS ") FROM STDIN (FORMAT binary)", streams[i].items,
@@ -290,7 +272,7 @@ static int64_t time_copy(const char *url, const struct stream *streams, int batc
                 streams[i].windows, streams[i].windows_length);
         run(connection, "COMMIT");
     }
-    int64_t took = now() - began;
+    struct weir_took took = weir_measure_since(began);
     PQfinish(connection);
     return took;
 }
@@ -312,58 +294,60 @@ static void compare(const char *one, const char *other)
         PQfinish(connection);
     }
     if (strcmp(answers[0], answers[1]) != 0)
-        give_up(answers[0], answers[1]);
+        weir_measure_die("%s: %s", answers[0], answers[1]);
 }
 
 /* 4. rounds */
-static int by_size(const void *a, const void *b)
-{
-    int64_t left = *(const int64_t *)a, right = *(const int64_t *)b;
-    return (left > right) - (left < right);
-}
+static char names[2][64];
 
-static void report(const char *what, int64_t *times, int rounds, int64_t windows)
+static void drop_databases(void)
 {
-    qsort(times, (size_t)rounds, sizeof *times, by_size);
-    printf("%-28s %9lld windows/s median   (min %lld, max %lld; %d rounds)\n", what,
-           (long long)(windows * 1000000000 / times[rounds / 2]), (long long)(windows * 1000000000 / times[rounds - 1]),
-           (long long)(windows * 1000000000 / times[0]), rounds);
+    drop_database(names[0]);
+    drop_database(names[1]);
 }
 
 int main(int argc, char **argv)
 {
-    bool is_smoke = weir_benchmark_is_smoke(argc, argv);
-    struct sizes sizes = is_smoke ? (struct sizes){1, 2, 200} : (struct sizes){5, 10, 2000};
-    int64_t ledger[ROUNDS_MAX], copy[ROUNDS_MAX], windows = (int64_t)sizes.batches * sizes.customers * SPLITS;
+    static const struct weir_measure_program program = {
+        .name = "ledger",
+        .about = "The PostgreSQL ledger beside a bare binary COPY of the very same rows into the same tables.",
+        .repetitions = 5,
+    };
+    struct weir_figure ledger = {.what = "weir ledger", .unit = "million windows/s"},
+                       copy = {.what = "bare binary COPY, same rows", .unit = "million windows/s"};
+
+    weir_measure_start(&program, argc, argv);
+    struct sizes sizes = weir_measure_is_smoke() ? (struct sizes){2, 200} : (struct sizes){10, 2000};
+    int64_t windows = (int64_t)sizes.batches * sizes.customers * SPLITS;
     struct stream *streams = weir_new_array((size_t)sizes.batches, sizeof *streams);
-    char names[2][64], urls[2][512];
+    char urls[2][512];
 
     for (int i = 0; i < 2; i++)
         snprintf(names[i], sizeof names[i], "weir_benchmark_%d_%d", (int)getpid(), i);
-    for (int round = 0; round < sizes.rounds; round++) {
+    weir_measure_at_end(drop_databases);
+    for (int round = 0; round < weir_measure_repetitions(); round++) {
         make_database(names[0], urls[0]);
         make_database(names[1], urls[1]);
-        ledger[round] = time_ledger(urls[0], &sizes);
+        weir_figure_add_rate(&ledger, (double)windows, time_ledger(urls[0], &sizes));
         PGconn *connection = connect_to(urls[0]);
         for (int i = 0; i < sizes.batches && round == 0; i++) {
             streams[i].items = copy_out(connection, ITEM_COLUMNS, "line_items", i, &streams[i].items_length);
             streams[i].windows = copy_out(connection, WINDOW_COLUMNS, "rated_windows", i, &streams[i].windows_length);
         }
         PQfinish(connection);
-        copy[round] = time_copy(urls[1], streams, sizes.batches);
+        weir_figure_add_rate(&copy, (double)windows, time_copy(urls[1], streams, sizes.batches));
         compare(urls[0], urls[1]);
     }
-    printf("%lld windows in %d transactions of %d\n", (long long)windows, sizes.batches, sizes.customers * SPLITS);
-    report("weir ledger", ledger, sizes.rounds, windows);
-    report("bare binary COPY, same rows", copy, sizes.rounds, windows);
-    printf("the ledger takes %lld %% of the bare COPY's time\n",
-           (long long)(ledger[sizes.rounds / 2] * 100 / copy[sizes.rounds / 2]));
+    printf("%lld windows in %d transactions of %d; CPU time is the client's\n", (long long)windows, sizes.batches,
+           sizes.customers * SPLITS);
+    weir_measure_print(&copy);
+    weir_measure_print(&ledger);
+    weir_measure_target(&(struct weir_target){
+        .what = "ledger, of a bare binary COPY", .figure = &ledger, .ceiling = &copy, .at_least = 0.5});
     for (int i = 0; i < sizes.batches; i++) {
         free(streams[i].items);
         free(streams[i].windows);
     }
     free(streams);
-    drop_database(names[0]);
-    drop_database(names[1]);
-    return 0;
+    return weir_measure_end();
 }

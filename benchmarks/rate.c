@@ -1,8 +1,6 @@
 /* `weir rate`, from a file to line items, beside its ceiling: reading the same file and decoding it (source, decoder
  * and reader alone). In turns, in one run.
  *
- *     benchmark_rate [--smoke] [--events N] [--customers N] [--repetitions N] [--keep FILE]
- *
  * Without --customers: a hundred, then ten thousand. The answer is checked each time: events read, counted and
  * duplicate, and the sum of all tokens in the summary, must be what the generator made. Events per second are of wall
  * time; CPU time stands beside it. --keep writes the events to FILE and the catalog to FILE.catalog.json and stops: for
@@ -13,10 +11,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "benchmarks/measure.h"
 #include "benchmarks/workload.h"
 #include "cli/commands.h"
 #include "common/decimal.h"
@@ -24,57 +21,31 @@
 #include "ingest/reading.h"
 #include "ingest/source.h"
 
-enum { REPETITIONS_MAX = 50, SEED = 1, REPEATED_PERMILLE = 10, LATE_PERMILLE = 10 };
+enum { SEED = 1, REPEATED_PERMILLE = 10, LATE_PERMILLE = 10 };
 
 static char folder[64];
 static char events_path[96], catalog_path[96], summary_path[96], said_path[96];
 static struct weir_workload_totals made;
 
-struct run {
-    double wall, cpu; /* s; time is no money */
-};
-
 static void clean_up(void)
 {
     const char *paths[] = {events_path, catalog_path, summary_path, said_path};
+    if (!folder[0])
+        return;
     for (int i = 0; i < 4; i++)
         unlink(paths[i]);
     rmdir(folder);
-}
-
-static void die(const char *what)
-{
-    if (folder[0])
-        clean_up();
-    fprintf(stderr, "benchmark_rate: %s\n", what);
-    exit(1);
-}
-
-static struct run now(void)
-{
-    struct timespec at;
-    struct rusage used;
-    clock_gettime(CLOCK_MONOTONIC, &at);
-    getrusage(RUSAGE_SELF, &used);
-    return (struct run){(double)at.tv_sec + (double)at.tv_nsec / 1e9,
-                        (double)(used.ru_utime.tv_sec + used.ru_stime.tv_sec)
-                            + (double)(used.ru_utime.tv_usec + used.ru_stime.tv_usec) / 1e6};
-}
-
-static struct run since(struct run start)
-{
-    struct run end = now();
-    return (struct run){end.wall - start.wall, end.cpu - start.cpu};
+    folder[0] = '\0';
 }
 
 /* 1. The ceiling. */
 
-static struct run read_and_decode(const struct weir_catalog *catalog)
+static struct weir_took read_and_decode(const struct weir_catalog *catalog)
 {
     static struct weir_message messages[WEIR_POLL_MESSAGES_MAX];
     static struct weir_reading readings[WEIR_METERS_MAX];
     static struct weir_event event;
-    struct run start = now();
+    struct weir_took start = weir_measure_now();
     struct weir_decoder *decoder = weir_decoder_new(catalog);
     struct weir_reader *reader = weir_reader_new(catalog);
     const char *const paths[] = {events_path};
@@ -86,22 +57,22 @@ static struct run read_and_decode(const struct weir_catalog *catalog)
     uint32_t found;
 
     if (weir_source_file_open(paths, 1, &source, &error) != WEIR_OK)
-        die(error.text);
+        weir_measure_die("%s", error.text);
     enum weir_status status = WEIR_OK;
     while (status == WEIR_OK) {
         status = source->ops->poll(source, -1, messages, WEIR_POLL_MESSAGES_MAX, &count, &error);
         for (size_t i = 0; i < count; i++)
             if (weir_decode(decoder, &messages[i], &event, &why) != WEIR_OK
                 || weir_read_event(reader, &event, readings, &found, &why) != WEIR_OK || found == 0)
-                die("an event of the workload does not decode");
+                weir_measure_die("an event of the workload does not decode");
         read += count;
     }
     if (read != made.events + made.repeated)
-        die("the file does not have the events that were written");
+        weir_measure_die("the file does not have the events that were written");
     weir_source_free(source);
     weir_reader_free(reader);
     weir_decoder_free(decoder);
-    return since(start);
+    return weir_measure_since(start);
 }
 
 /* 2. The command. */
@@ -113,13 +84,13 @@ static void check_counts(uint64_t *ret_per_second)
     const char *rate = NULL;
 
     if (!said || !fgets(line, sizeof line, said))
-        die("weir rate said nothing");
+        weir_measure_die("weir rate said nothing");
     fclose(said);
     snprintf(want, sizeof want, "weir rate: read=%" PRIu64 " counted=%" PRIu64 " duplicate=%" PRIu64 " ",
              made.events + made.repeated, made.events, made.repeated);
     if (strncmp(line, want, strlen(want)) != 0 || !(rate = strstr(line, "events_per_second="))) {
         fprintf(stderr, "wanted: %s\nfound:  %s", want, line);
-        die("weir rate counted otherwise");
+        weir_measure_die("weir rate counted otherwise");
     }
     *ret_per_second = strtoull(rate + strlen("events_per_second="), NULL, 10);
 }
@@ -139,29 +110,29 @@ static void check_tokens(void)
         *strchr(field, ',') = '\0';
         if (weir_decimal_parse(weir_slice_text(field), &quantity) != WEIR_DECIMAL_OK
             || !weir_decimal_add(sum, quantity, &sum))
-            die("a quantity in the summary cannot be read");
+            weir_measure_die("a quantity in the summary cannot be read");
     }
     if (summary)
         fclose(summary);
     if (weir_decimal_compare(sum, want) != 0)
-        die("the tokens of the summary do not add up to what was made");
+        weir_measure_die("the tokens of the summary do not add up to what was made");
 }
 
-static struct run rate(uint64_t *ret_per_second)
+static struct weir_took rate(uint64_t *ret_per_second)
 {
     char *arguments[] = {"rate", "--catalog", catalog_path, "--summary", "--format",
                          "csv",  "--output",  summary_path, events_path, NULL};
     int kept = dup(STDERR_FILENO), said = open(said_path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
-    struct run start = now();
+    struct weir_took start = weir_measure_now();
 
     dup2(said, STDERR_FILENO);
     int status = weir_command_rate(9, arguments);
-    struct run took = since(start);
+    struct weir_took took = weir_measure_since(start);
     dup2(kept, STDERR_FILENO);
     close(kept);
     close(said);
     if (status != WEIR_EXIT_DONE)
-        die("weir rate failed");
+        weir_measure_die("weir rate failed");
     check_counts(ret_per_second);
     check_tokens();
     return took;
@@ -169,39 +140,9 @@ static struct run rate(uint64_t *ret_per_second)
 
 /* 3. The report. */
 
-static int compare_doubles(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static double report(const char *name, const struct run *runs, size_t count)
-{
-    double speeds[REPETITIONS_MAX], cpu[REPETITIONS_MAX], events = (double)(made.events + made.repeated);
-
-    for (size_t i = 0; i < count; i++) {
-        speeds[i] = events / runs[i].wall / 1e6;
-        cpu[i] = runs[i].cpu / events * 1e6;
-    }
-    qsort(speeds, count, sizeof *speeds, compare_doubles);
-    qsort(cpu, count, sizeof *cpu, compare_doubles);
-    printf("%-26s %6.2f %6.2f %6.2f million events/s   %5.2f us CPU each   (min median max of %zu)\n", name, speeds[0],
-           speeds[count / 2], speeds[count - 1], cpu[count / 2], count);
-    return speeds[count / 2];
-}
-
-static uint64_t number(const char *text)
-{
-    char *end;
-    uint64_t value = strtoull(text ? text : "", &end, 10);
-    if (!text || !*text || *end || value == 0)
-        die("a number from 1 is wanted behind the option");
-    return value;
-}
-
 static void prepare(const struct weir_workload_settings *settings, const char *keep)
 {
-    struct run start = now();
+    struct weir_took start = weir_measure_now();
 
     if (keep) {
         snprintf(events_path, sizeof events_path, "%s", keep);
@@ -209,7 +150,7 @@ static void prepare(const struct weir_workload_settings *settings, const char *k
     } else {
         snprintf(folder, sizeof folder, "/tmp/weir-benchmark-rate-XXXXXX");
         if (!mkdtemp(folder))
-            die("no folder can be made in /tmp");
+            weir_measure_die("no folder can be made in /tmp");
         snprintf(events_path, sizeof events_path, "%s/events.ndjson", folder);
         snprintf(catalog_path, sizeof catalog_path, "%s/catalog.json", folder);
         snprintf(summary_path, sizeof summary_path, "%s/summary.csv", folder);
@@ -217,73 +158,73 @@ static void prepare(const struct weir_workload_settings *settings, const char *k
     }
     struct weir_workload *workload = weir_workload_new(settings);
     if (!weir_workload_write(workload, events_path, catalog_path))
-        die("the events cannot be written");
+        weir_measure_die("the events cannot be written");
     made = weir_workload_totals(workload);
     weir_workload_free(workload);
     printf("%-26s %6.2f million events/s, to a file\n", "generator",
-           (double)settings->events / since(start).wall / 1e6);
+           (double)settings->events / weir_measure_since(start).wall / 1e6);
 }
 
-static int measure(const struct weir_workload_settings *settings, size_t repetitions, const char *keep)
+static void measure(const struct weir_workload_settings *settings, const char *keep)
 {
-    struct run ceiling[REPETITIONS_MAX], ours[REPETITIONS_MAX];
+    struct weir_figure ceiling = {.what = "read and decode the file", .unit = "million events/s"},
+                       ours = {.what = "weir rate --summary", .unit = "million events/s"};
     struct weir_mistake_list mistakes;
     struct weir_catalog *catalog;
     uint64_t per_second = 0;
+    char what[96];
 
     prepare(settings, keep);
     if (keep)
-        return 0;
+        return;
     if (weir_catalog_load(catalog_path, &catalog, &mistakes) != WEIR_OK)
-        die(mistakes.mistakes[0].text);
-    for (size_t i = 0; i < repetitions; i++) {
-        ceiling[i] = read_and_decode(catalog);
-        ours[i] = rate(&per_second);
+        weir_measure_die("%s", mistakes.mistakes[0].text);
+    for (int i = 0; i < weir_measure_repetitions(); i++) {
+        weir_figure_add_rate(&ceiling, (double)settings->events, read_and_decode(catalog));
+        weir_figure_add_rate(&ours, (double)settings->events, rate(&per_second));
     }
-    double best = report("read and decode the file", ceiling, repetitions);
-    double found = report("weir rate --summary", ours, repetitions);
-    printf("%-26s %6.0f %%   (its own last line: %" PRIu64 " events/s)\n", "weir rate / ceiling", found / best * 100,
-           per_second);
+    weir_measure_print(&ceiling);
+    weir_measure_print(&ours);
+    snprintf(what, sizeof what, "weir rate with %" PRIu32 " customers, of reading and decoding the file",
+             settings->customers);
+    weir_measure_target(&(struct weir_target){.what = what, .figure = &ours, .ceiling = &ceiling, .at_least = 0.5});
+    printf("  its own last line: %" PRIu64 " events/s\n", per_second);
     weir_catalog_free(catalog);
     clean_up();
-    return 0;
 }
 
 int main(int argc, char **argv)
 {
-    struct weir_workload_settings settings = {
-        .seed = SEED, .events = 1000000, .repeated_permille = REPEATED_PERMILLE, .late_permille = LATE_PERMILLE};
-    const char *keep = NULL;
-    size_t repetitions = 5;
-
-    for (int i = 1; i < argc; i++) {
-        if (strcmp(argv[i], "--smoke") == 0)
-            settings.events = 20000, repetitions = 1;
-        else if (strcmp(argv[i], "--events") == 0)
-            settings.events = number(argv[++i]);
-        else if (strcmp(argv[i], "--customers") == 0)
-            settings.customers = (uint32_t)number(argv[++i]);
-        else if (strcmp(argv[i], "--repetitions") == 0)
-            repetitions = number(argv[++i]);
-        else if (strcmp(argv[i], "--keep") == 0)
-            keep = argv[++i];
-        else
-            die("usage: benchmark_rate [--smoke] [--events N] [--customers N] [--repetitions N] [--keep FILE]");
-    }
-    if (repetitions > REPETITIONS_MAX || settings.customers > 1000000)
-        die("at most 50 repetitions and 1,000,000 customers");
-    if (settings.customers || keep) {
-        settings.customers = settings.customers ? settings.customers : 10000;
-        return measure(&settings, repetitions, keep);
-    }
+    static uint64_t events, customers;
+    static const char *keep;
+    static const struct weir_measure_program program = {
+        .name = "rate",
+        .about = "weir rate, from a file to line items, beside reading the same file and decoding it.",
+        .example = "--events 2000000 --customers 1000000",
+        .repetitions = 5,
+        .options = {{"--events", "N", "how many (a million)", &events, NULL},
+                    {"--customers", "N", "how many (a hundred, then ten thousand)", &customers, NULL},
+                    {"--keep", "FILE", "writes events to FILE and the catalog to FILE.catalog.json, and stops", NULL,
+                     &keep}},
+    };
+    weir_measure_start(&program, argc, argv);
+    weir_measure_at_end(clean_up);
+    struct weir_workload_settings settings = {.seed = SEED,
+                                              .events = events                    ? events
+                                                        : weir_measure_is_smoke() ? 20000
+                                                                                  : 1000000,
+                                              .repeated_permille = REPEATED_PERMILLE,
+                                              .late_permille = LATE_PERMILLE};
     /* Few customers: what counting costs. Many: nearly every event has windows of its own, so it is rating that is
      * seen. */
-    static const uint32_t customers[] = {100, 10000};
-    for (size_t i = 0; i < 2; i++) {
-        settings.customers = customers[i];
-        printf("%s%u customers, 8 meters, windows of an hour, %" PRIu64 " events\n", i ? "\n" : "", customers[i],
+    uint64_t some[] = {customers ? customers : keep ? 10000 : 100, customers || keep ? 0 : 10000};
+    if (customers > 1000000)
+        weir_measure_die("--customers: at most 1,000,000");
+    for (size_t i = 0; i < 2 && some[i]; i++) {
+        settings.customers = (uint32_t)some[i];
+        printf("%s%" PRIu64 " customers, 8 meters, windows of an hour, %" PRIu64 " events\n", i ? "\n" : "", some[i],
                settings.events);
-        measure(&settings, repetitions, NULL);
+        measure(&settings, keep);
     }
-    return 0;
+    return weir_measure_end();
 }

@@ -1,16 +1,14 @@
 /* The window store against a real Redis: cuts written, a lane loaded, work drained, beside what the same Redis does
  * with a bare pipeline of HSET and with bare APPEND in the same run.
  *
- *   benchmark_store [--smoke] [--url redis://…]
- *
- * Without --url it starts a redis-server of its own on a free loopback port (no persistence). Ends with a digest of
- * what was loaded, compared with what was written: a fast wrong answer fails.
+ * It starts a redis-server of its own on a free loopback port (no persistence). A digest of what is loaded is compared
+ * with what was written: a fast wrong answer fails.
  */
 #include <inttypes.h>
-#include <time.h>
 
 #include "../tests/component/redis_server.h"
 #include "aggregator/window_store.h"
+#include "benchmarks/measure.h"
 #include "common/hash.h"
 
 #define NS INT64_C(1000000000)
@@ -28,19 +26,10 @@ struct bench {
     uint64_t digest_written;
 };
 
-static double now_seconds(void) /* time is no money: a double is fine for rates */
-{
-    struct timespec at;
-    clock_gettime(CLOCK_MONOTONIC, &at);
-    return (double)at.tv_sec + (double)at.tv_nsec / 1e9;
-}
-
 static void must(enum weir_status status, const struct weir_error *error)
 {
-    if (status == WEIR_OK)
-        return;
-    fprintf(stderr, "benchmark_store: %s\n", error->text);
-    exit(1);
+    if (status != WEIR_OK)
+        weir_measure_die("%s", error->text);
 }
 
 static uint64_t digest_of(const struct weir_window *window)
@@ -80,12 +69,11 @@ static void release(struct bench *bench)
 
 /* 2. Ceilings: the least that Redis could be asked to do for the same. */
 
-static double bare_hset(struct bench *bench, size_t count)
+static void bare_hset(struct bench *bench, size_t count)
 {
     const char *argv[4] = {"HSET", "bare", NULL, NULL};
     size_t lengths[4] = {4, 4, 0, WEIR_WINDOW_TOTAL_BYTES + 1};
     char value[WEIR_WINDOW_TOTAL_BYTES + 1] = {0};
-    double start = now_seconds();
     argv[3] = value;
     for (size_t i = 0; i < count; i += CEILING_BATCH) {
         for (size_t n = 0; n < CEILING_BATCH; n++) {
@@ -97,25 +85,17 @@ static double bare_hset(struct bench *bench, size_t count)
         for (size_t n = 0; n < CEILING_BATCH; n++) {
             void *reply = NULL;
             if (redisGetReply(bench->bare, &reply) != REDIS_OK)
-                abort();
+                weir_measure_die("redis: %s", bench->bare->errstr);
             freeReplyObject(reply);
         }
     }
-    double rate = (double)count / (now_seconds() - start);
-    freeReplyObject(redisCommand(bench->bare, "UNLINK bare"));
-    return rate;
 }
 
-static double bare_append(struct bench *bench, size_t cuts)
+static void bare_append(struct bench *bench, size_t times)
 {
-    double start = now_seconds();
-    for (size_t i = 0; i < cuts; i++)
+    for (size_t i = 0; i < times; i++)
         freeReplyObject(redisCommand(bench->bare, "APPEND bare-%d %b", (int)(i / 50), bench->ids,
                                      bench->ids_per_cut * WEIR_ID_BYTES));
-    double rate = (double)(cuts * bench->ids_per_cut) / (now_seconds() - start);
-    for (size_t i = 0; i <= cuts / 50; i++)
-        freeReplyObject(redisCommand(bench->bare, "UNLINK bare-%d", (int)i));
-    return rate;
 }
 
 /* 3. The store. */
@@ -128,14 +108,14 @@ static void take(struct bench *bench, const char *lane, const struct weir_lane_l
          &error);
 }
 
-/* Cuts of `windows` windows and `ids` ids each; the seconds that it took. */
-static double write_cuts(struct bench *bench, const char *lane, size_t cuts, size_t windows, size_t ids, bool is_closed)
+/* Cuts of `windows` windows and `ids` ids each; what it took, without making them. */
+static struct weir_took write_cuts(struct bench *bench, const char *lane, size_t cuts, size_t windows, size_t ids,
+                                   bool is_closed)
 {
     struct weir_error error = {""};
     struct weir_cut_window *cut_windows = weir_new_array(windows + 1, sizeof(*cut_windows));
-    double start = now_seconds(), preparing = 0;
+    struct weir_took took = {0}, start;
     for (size_t c = 0; c < cuts; c++) {
-        double before = now_seconds();
         for (size_t i = 0; i < windows; i++) {
             struct weir_cut_window *window = &bench->windows[(c * windows + i) % bench->series];
             window->window.total.events++;
@@ -143,7 +123,6 @@ static double write_cuts(struct bench *bench, const char *lane, size_t cuts, siz
             cut_windows[i] = *window;
             cut_windows[i].is_closed = is_closed;
         }
-        preparing += now_seconds() - before;
         struct weir_cut_ids bucket = {(int64_t)(c * 10 / cuts), weir_slice_of(bench->ids, ids * WEIR_ID_BYTES)};
         struct weir_cut cut = {.lane = weir_slice_text(lane),
                                .expected_offset = bench->state.next_offset,
@@ -153,11 +132,15 @@ static double write_cuts(struct bench *bench, const char *lane, size_t cuts, siz
                                .ids_count = ids ? 1 : 0,
                                .ids = &bucket};
         cut.state.next_offset += (int64_t)(windows + ids);
+        start = weir_measure_now();
         must(bench->store->ops->write_cut(bench->store, &cut, &error), &error);
+        start = weir_measure_since(start);
+        took.wall += start.wall;
+        took.cpu += start.cpu;
         bench->state = cut.state;
     }
     free(cut_windows);
-    return now_seconds() - start - preparing;
+    return took;
 }
 
 struct loaded {
@@ -180,20 +163,20 @@ static void on_ids(void *context, int64_t bucket, struct weir_slice ids)
     loaded->ids += ids.length / WEIR_ID_BYTES;
 }
 
-static int load(struct bench *bench, const char *lane, uint64_t windows, uint64_t ids)
+/* A fast wrong answer fails: what is loaded is what was written, by a digest of it all. */
+static void load(struct bench *bench, const char *lane, uint64_t windows, uint64_t ids)
 {
     struct loaded loaded = {0};
     struct weir_lane_loader loader = {&loaded, on_window, on_ids};
-    double start = now_seconds();
-    take(bench, lane, &loader);
-    double seconds = now_seconds() - start;
     uint64_t expected = 0;
+
+    take(bench, lane, &loader);
     for (size_t i = 0; i < bench->series; i++)
         expected += digest_of(&bench->windows[i].window);
-    bool fits = loaded.windows == windows && loaded.ids == ids && loaded.digest == expected;
-    printf("load                    %8" PRIu64 " windows and %9" PRIu64 " ids in %.2f s, digest %016" PRIx64 " %s\n",
-           loaded.windows, loaded.ids, seconds, loaded.digest, fits ? "as written" : "WRONG");
-    return fits ? 0 : 1;
+    if (loaded.windows != windows || loaded.ids != ids || loaded.digest != expected)
+        weir_measure_die("%" PRIu64 " windows and %" PRIu64 " ids were loaded, digest %016" PRIx64
+                         ", which is not what was written",
+                         loaded.windows, loaded.ids, loaded.digest);
 }
 
 static size_t drain(struct bench *bench, const char *lane, size_t batch)
@@ -210,82 +193,91 @@ static size_t drain(struct bench *bench, const char *lane, size_t batch)
     return total;
 }
 
-static int run(struct bench *bench, bool is_smoke)
+/* 4. In turns. */
+
+enum step { BARE_HSET, BARE_APPEND, NEW, BY_1000, BY_10000, BY_100000, IDS, LOAD, BOTH, CLOSED, DRAIN, STEPS };
+
+static struct weir_figure figures[STEPS] = {
+    {.what = "bare pipelined HSET", .unit = "million totals/s"},
+    {.what = "bare APPEND", .unit = "million ids/s"},
+    {.what = "one cut of all windows, new", .unit = "million totals/s"},
+    {.what = "cuts of 1,000 windows", .unit = "million totals/s"},
+    {.what = "cuts of 10,000 windows", .unit = "million totals/s"},
+    {.what = "cuts of 100,000 windows", .unit = "million totals/s"},
+    {.what = "cuts of 20,000 ids", .unit = "million ids/s"},
+    {.what = "loading windows and ids", .unit = "million of them/s"},
+    {.what = "cuts of 10,000 windows and 20,000 ids", .unit = "million totals/s"},
+    {.what = "cuts of 10,000 closed windows", .unit = "million totals/s"},
+    {.what = "draining work by 10,000", .unit = "million windows/s"},
+};
+
+static void run(struct bench *bench, size_t cuts)
 {
-    size_t series = is_smoke ? 20000 : 1000000, ids = 20000, cuts = is_smoke ? 5 : 500;
-    prepare(bench, series, 24, ids);
-    printf("bare pipelined HSET     %8.2f million totals/s\n", bare_hset(bench, series) / 1e6);
-    printf("bare APPEND             %8.2f million ids/s\n", bare_append(bench, cuts) / 1e6);
-    take(bench, "bench:0", NULL);
-    double fill = write_cuts(bench, "bench:0", 1, series, 0, false);
-    printf("one cut of all series   %8.2f million totals/s (%zu windows, %.2f s, new)\n", (double)series / fill / 1e6,
-           series, fill);
     static const size_t sizes[] = {1000, 10000, 100000};
-    for (size_t i = 0; i < 3; i++) {
-        size_t count = series / sizes[i] ? series / sizes[i] : 1;
-        if (sizes[i] > series)
-            continue;
-        double seconds = write_cuts(bench, "bench:0", count, sizes[i], 0, false);
-        printf("cuts of %6zu windows  %8.2f million totals/s\n", sizes[i], (double)(count * sizes[i]) / seconds / 1e6);
-    }
-    double seconds = write_cuts(bench, "bench:0", cuts, 0, ids, false);
-    printf("cuts of  20000 ids      %8.2f million ids/s\n", (double)(cuts * ids) / seconds / 1e6);
-    int result = load(bench, "bench:0", series, cuts * ids);
+    size_t series = bench->series, ids = bench->ids_per_cut, closed = series / 10000;
+    struct weir_took start = weir_measure_now();
+
+    freeReplyObject(redisCommand(bench->bare, "FLUSHALL"));
+    bare_hset(bench, series);
+    weir_figure_add_rate(&figures[BARE_HSET], (double)series, weir_measure_since(start));
+    start = weir_measure_now();
+    bare_append(bench, cuts);
+    weir_figure_add_rate(&figures[BARE_APPEND], (double)(cuts * ids), weir_measure_since(start));
+    freeReplyObject(redisCommand(bench->bare, "FLUSHALL"));
+    take(bench, "bench:0", NULL);
+    weir_figure_add_rate(&figures[NEW], (double)series, write_cuts(bench, "bench:0", 1, series, 0, false));
+    for (size_t i = 0; i < 3 && sizes[i] <= series; i++)
+        weir_figure_add_rate(&figures[BY_1000 + i], (double)(series / sizes[i] * sizes[i]),
+                             write_cuts(bench, "bench:0", series / sizes[i], sizes[i], 0, false));
+    weir_figure_add_rate(&figures[IDS], (double)(cuts * ids), write_cuts(bench, "bench:0", cuts, 0, ids, false));
+    start = weir_measure_now();
+    load(bench, "bench:0", series, cuts * ids);
+    weir_figure_add_rate(&figures[LOAD], (double)(series + cuts * ids), weir_measure_since(start));
     take(bench, "bench:1", NULL);
-    size_t fifth = cuts / 5;
-    for (size_t windows = 1000; windows <= 10000; windows *= 10) {
-        seconds = write_cuts(bench, "bench:1", fifth, windows, ids, false);
-        printf("cuts of both, %6zu    %8.2f million totals/s with %.2f million ids/s, %.2f ms each\n", windows,
-               (double)(fifth * windows) / seconds / 1e6, (double)(fifth * ids) / seconds / 1e6,
-               seconds * 1000 / (double)fifth);
-    }
-    size_t closed = series / 10000 ? series / 10000 : 1;
-    (void)write_cuts(bench, "bench:2", 0, 0, 0, false);
+    weir_figure_add_rate(&figures[BOTH], (double)(closed * 10000),
+                         write_cuts(bench, "bench:1", closed, 10000, ids, false));
     take(bench, "bench:2", NULL);
-    seconds = write_cuts(bench, "bench:2", closed, 10000, 0, true);
-    printf("cuts of  10000 closed   %8.2f million totals/s\n", (double)(closed * 10000) / seconds / 1e6);
-    double start = now_seconds();
-    size_t drained = drain(bench, "bench:2", 10000);
-    printf("work drained by 10000   %8.2f million windows/s (%zu)\n", (double)drained / (now_seconds() - start) / 1e6,
-           drained);
-    if (drained != closed * 10000)
-        result = 1;
-    release(bench);
-    return result;
+    weir_figure_add_rate(&figures[CLOSED], (double)(closed * 10000),
+                         write_cuts(bench, "bench:2", closed, 10000, 0, true));
+    start = weir_measure_now();
+    if (drain(bench, "bench:2", 10000) != closed * 10000)
+        weir_measure_die("not all work was drained");
+    weir_figure_add_rate(&figures[DRAIN], (double)(closed * 10000), weir_measure_since(start));
+}
+
+static struct redis_server server;
+
+static void stop_server(void)
+{
+    redis_server_stop(&server);
 }
 
 int main(int argc, char **argv)
 {
-    struct redis_server server = {0};
+    static const struct weir_measure_program program = {
+        .name = "store",
+        .about = "The window store against a Redis of its own: cuts written, a lane loaded, work drained, beside bare "
+                 "HSET and APPEND.",
+        .repetitions = 5,
+    };
     struct bench bench = {0};
     struct weir_error error;
-    const char *url = NULL;
-    bool is_smoke = false;
-    for (int i = 1; i < argc; i++) {
-        if (strcmp(argv[i], "--smoke") == 0) {
-            is_smoke = true;
-        } else if (strcmp(argv[i], "--url") == 0 && i + 1 < argc) {
-            url = argv[++i];
-        } else {
-            fprintf(stderr, "usage: %s [--smoke] [--url redis://127.0.0.1:PORT]\n", argv[0]);
-            return 2;
-        }
-    }
-    int port = 6379;
-    char host[64] = "127.0.0.1";
-    if (!url)
-        redis_server_start(&server);
-    else if (sscanf(url, "redis://%63[^:/]:%d", host, &port) < 1)
-        return 2;
-    bench.bare = redisConnect(host, url ? port : server.port);
-    if (!bench.bare || bench.bare->err) {
-        fprintf(stderr, "benchmark_store: no Redis at %s:%d\n", host, port);
-        return 1;
-    }
-    must(weir_store_redis_open(url ? url : server.url, &bench.store, &error), &error);
-    int result = run(&bench, is_smoke);
+
+    weir_measure_start(&program, argc, argv);
+    redis_server_start(&server);
+    weir_measure_at_end(stop_server);
+    bench.bare = redisConnect("127.0.0.1", server.port);
+    if (!bench.bare || bench.bare->err)
+        weir_measure_die("no Redis at 127.0.0.1:%d", server.port);
+    must(weir_store_redis_open(server.url, &bench.store, &error), &error);
+    prepare(&bench, weir_measure_is_smoke() ? 20000 : 300000, 24, 20000);
+    for (int i = 0; i < weir_measure_repetitions(); i++)
+        run(&bench, weir_measure_is_smoke() ? 5 : 100);
+    for (int i = 0; i < STEPS; i++)
+        if (figures[i].count > 0)
+            weir_measure_print(&figures[i]);
+    release(&bench);
     weir_window_store_free(bench.store);
     redisFree(bench.bare);
-    redis_server_stop(&server);
-    return result;
+    return weir_measure_end();
 }

@@ -264,15 +264,3 @@ bool weir_workload_write(struct weir_workload *workload, const char *events_path
     is_good = !(events && fclose(events)) && is_good;
     return !(catalog && fclose(catalog)) && is_good;
 }
-
-bool weir_benchmark_is_smoke(int argc, char **argv)
-{
-    bool is_smoke = argc == 2 && strcmp(argv[1], "--smoke") == 0;
-    bool is_help = argc == 2 && strcmp(argv[1], "--help") == 0;
-
-    if (argc == 1 || is_smoke)
-        return is_smoke;
-    fprintf(is_help ? stdout : stderr, "usage: %s [--smoke]\n\n  --smoke   a quick try\n\nexample: %s --smoke\n",
-            argv[0], argv[0]);
-    exit(is_help ? EXIT_SUCCESS : 2);
-}

@@ -40,7 +40,4 @@ extern const char weir_workload_catalog[];
 /* Writes it all, a line each, and the catalog, into the two files. false: errno. */
 bool weir_workload_write(struct weir_workload *workload, const char *events_path, const char *catalog_path);
 
-/* The command line of a benchmark that knows --smoke and nothing else. --help and mistakes end the process. */
-bool weir_benchmark_is_smoke(int argc, char **argv);
-
 #endif
