@@ -7,7 +7,7 @@
 #include "common/calendar.h"
 
 enum {
-    ID_BUCKETS = 16, /* the retention is cut into so many: ids are kept at most a sixteenth longer than asked */
+    ID_BUCKETS = 16, /* the retention is cut into so many: ids are kept at most two sixteenths longer than asked */
     READINGS_MAX = WEIR_METERS_MAX,
 };
 
@@ -26,6 +26,7 @@ struct weir_lane {
     struct weir_hash_key secret;
     struct weir_window_table *windows;
     struct weir_seen *seen;
+    int64_t last_bucket;  /* of ids, the highest so far */
     bool is_loading_full; /* the stored lane is larger than the limits */
 
     /* Since the last seal. high only rises, so the ids of one bucket stand together. */
@@ -82,6 +83,8 @@ static void load_ids(void *context, int64_t bucket, struct weir_slice ids)
     struct weir_lane *lane = context;
 
     weir_check(ids.length % WEIR_ID_BYTES == 0);
+    if (bucket > lane->last_bucket)
+        lane->last_bucket = bucket;
     for (uint32_t at = 0; at < ids.length && !lane->is_loading_full; at += WEIR_ID_BYTES) {
         struct weir_id_mark mark;
         uint64_t id = weir_id_load(ids.data + at, &mark);
@@ -117,6 +120,15 @@ enum weir_status weir_lane_start(struct weir_lane *lane, const struct weir_lane_
 }
 
 /* 2. events */
+
+/* An older event is too late. `forgotten` tells when lateness was made longer after windows and ids had gone. */
+static int64_t accepted_from(const struct weir_lane *lane)
+{
+    int64_t from = lane->state.watermark - lane->settings.lateness;
+
+    return lane->state.forgotten > from && lane->state.forgotten > 0 ? lane->state.forgotten : from;
+}
+
 enum weir_status weir_lane_check_time(const struct weir_lane *lane, int64_t time, int64_t now,
                                       struct weir_rejection *reterr)
 {
@@ -125,36 +137,45 @@ enum weir_status weir_lane_check_time(const struct weir_lane *lane, int64_t time
     if (lane->settings.is_bounded)
         return WEIR_OK;
     bool is_early = time - now > lane->settings.max_future;
-    if (!is_early && (lane->settings.keeps_all || time >= lane->state.watermark - lane->settings.lateness))
+    if (!is_early && (lane->settings.keeps_all || time >= accepted_from(lane)))
         return WEIR_OK;
+    bool is_forgotten = accepted_from(lane) > lane->state.watermark - lane->settings.lateness;
     weir_time_format(time, found);
-    weir_time_format(is_early ? now + lane->settings.max_future : lane->state.watermark - lane->settings.lateness,
-                     limit);
+    weir_time_format(is_early ? now + lane->settings.max_future : accepted_from(lane), limit);
     reterr->reason = is_early ? WEIR_REASON_TOO_EARLY : WEIR_REASON_TOO_LATE;
     snprintf(reterr->field, sizeof reterr->field, "time");
     snprintf(reterr->detail, sizeof reterr->detail,
-             is_early ? "%s is further in the future than allowed; accepted up to %s (max_future)"
-                      : "%s is later than accepted; accepted from %s (lateness)",
+             is_early       ? "%s is further in the future than allowed; accepted up to %s (max_future)"
+             : is_forgotten ? "%s is later than accepted; accepted from %s (older windows went before lateness grew)"
+                            : "%s is later than accepted; accepted from %s (lateness)",
              found, limit);
     return WEIR_REJECT;
 }
 
-static int64_t bucket_of(const struct weir_lane *lane)
+/* Minutes. */
+static int64_t bucket_length(const struct weir_lane *lane)
 {
     int64_t length = lane->settings.retention / ID_BUCKETS / WEIR_MINUTE;
+    return length < 1 ? 1 : length;
+}
+
+/* A bucket is named by the minute in which it ends, so that it says by itself when its ids may go, however long buckets
+ * were when it was made; and none is below an earlier one, so that of several records of an id the last stands last. */
+static int64_t next_bucket(struct weir_lane *lane)
+{
+    int64_t length = bucket_length(lane), bucket = (lane->state.high / WEIR_MINUTE / length + 1) * length;
 
     if (lane->settings.is_bounded || lane->settings.keeps_all)
         return 0;
-    if (length < 1)
-        length = 1;
-    return lane->state.high / WEIR_MINUTE / length * length;
+    if (bucket > lane->last_bucket)
+        lane->last_bucket = bucket;
+    return lane->last_bucket;
 }
 
-/* Ids of buckets below this one are not needed any more. */
+/* Ids of buckets below this one are not needed any more. (Older cuts name a bucket by its beginning.) */
 static int64_t ids_needed_from(const struct weir_lane *lane)
 {
-    int64_t length = lane->settings.retention / ID_BUCKETS / WEIR_MINUTE;
-    return (lane->state.watermark - lane->settings.retention) / WEIR_MINUTE - (length < 1 ? 1 : length);
+    return (lane->state.watermark - lane->settings.retention) / WEIR_MINUTE - bucket_length(lane);
 }
 
 /* For the next cut. */
@@ -186,7 +207,7 @@ static void remember(struct weir_lane *lane, const struct weir_event *event, con
 
     if (event->time > lane->state.high)
         lane->state.high = event->time;
-    int64_t bucket = bucket_of(lane);
+    int64_t bucket = next_bucket(lane);
     if (weir_seen_is_crowded(lane->seen) && !lane->settings.is_bounded && ids_needed_from(lane) > 0)
         weir_seen_forget(lane->seen, (uint32_t)ids_needed_from(lane));
     weir_check(weir_seen_set(lane->seen, hashes->id, mark, (uint32_t)bucket) == WEIR_OK);
@@ -287,7 +308,7 @@ static enum weir_outcome step_windows(struct weir_lane *lane, enum weir_window_s
             return WEIR_OUTCOME_FULL;
         case WEIR_PREPARED_OVERFLOW:
             return refuse_overflow(lane, &lane->catalog->meters[readings[i].meter], reterr);
-        case WEIR_PREPARED_ABSENT: /* lateness was made longer, or a meter was made retractable, in between */
+        case WEIR_PREPARED_ABSENT: /* the meter was made retractable in between */
             return refuse(reterr, WEIR_REASON_RETRACTION_DIFFERS, "",
                           "the event to be voided was counted in a window that is forgotten already, or that kept no "
                           "single events then: it cannot be taken out; send an event that makes up for it instead");
@@ -446,7 +467,7 @@ void weir_lane_set_stamp(struct weir_lane *lane, int64_t stamp)
     lane->state.stamp = stamp;
 }
 
-/* What the lost events' times may be. A lane that has a cut would take none older than its lateness allows; one that
+/* What the lost events' times may be. A lane that has a cut would take none older than it accepts; one that
  * has none took them at a time that nobody here remembers. None was taken that lay further ahead of the clock than
  * allowed. */
 const struct weir_gap *weir_lane_add_gap(struct weir_lane *lane, enum weir_gap_kind kind, int64_t next_offset,
@@ -454,7 +475,7 @@ const struct weir_gap *weir_lane_add_gap(struct weir_lane *lane, enum weir_gap_k
 {
     struct weir_lane_state *state = &lane->state;
     int64_t from = state->next_offset > 0 ? state->next_offset : 0;
-    int64_t earliest = kind == WEIR_GAP_NOTHING_STORED ? 0 : state->watermark - lane->settings.lateness;
+    int64_t earliest = kind == WEIR_GAP_NOTHING_STORED ? 0 : accepted_from(lane);
     int64_t latest = now + lane->settings.max_future;
     struct weir_gap gap = {
         .kind = kind,
@@ -561,16 +582,17 @@ static void seal_ids(struct weir_lane *lane, struct weir_sealed_cut *sealed)
     lane->ids_count = lane->run_count = 0;
 }
 
-/* A bucket may go when the retention has passed its end; a window, when no event for it can be accepted any more. */
+/* A bucket may go when the retention has passed its end; a window, when no event for it can be accepted any more. The
+ * cut says how far that went, since another lateness, later, must not accept events for what is gone. */
 static void forget(struct weir_lane *lane, struct weir_cut *cut)
 {
     int64_t bucket = ids_needed_from(lane);
 
     if (lane->settings.is_bounded || lane->settings.keeps_all)
         return;
-    cut->forget_windows_below = lane->state.watermark - lane->settings.lateness;
-    if (cut->forget_windows_below < 0)
-        cut->forget_windows_below = 0;
+    if (accepted_from(lane) > 0)
+        lane->state.forgotten = accepted_from(lane);
+    cut->forget_windows_below = lane->state.forgotten;
     weir_window_table_forget(lane->windows, cut->forget_windows_below);
     if (bucket <= 0)
         return;

@@ -6,8 +6,9 @@
  * Time. `high` is the highest time of an event that the lane took (counted, duplicate or unmatched). The watermark is
  * high less the allowed disorder, or the wall clock less it for a lane that is idle; it never goes back. Windows that
  * end at or before it are closed. An event older than watermark - lateness is too late: its id may be forgotten
- * already. An id is forgotten when watermark - retention has passed its bucket, and retention >= lateness, so an id is
- * always known for as long as a resend of its event can be accepted.
+ * already. So is one older than `forgotten`, the highest such limit of all cuts: up to there windows and ids are gone,
+ * and a longer lateness does not bring them back. An id is forgotten when watermark - retention has passed its bucket,
+ * and retention >= lateness, so an id is always known for as long as a resend of its event can be accepted.
  *
  * Retraction. An event with the attribute `retraction` voids the event of its id and content, whichever of the two
  * comes first. What the lane then holds is the same in both orders: windows as if the event had been counted and taken

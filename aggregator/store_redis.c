@@ -27,28 +27,29 @@
 /* 1. State. */
 
 #define STATE_FIELDS                                                                                                   \
-    "epoch", "next_offset", "high", "watermark", "first_time", "last_time", "stamp", "read", "counted", "duplicate",   \
-        "unmatched", "retracted", "quarantined", "secret", "gaps"
-enum { STATE_FIELD_COUNT = 15, STATE_TIMES = 6, STATE_COUNTS = 6 };
+    "epoch", "next_offset", "high", "watermark", "first_time", "last_time", "forgotten", "stamp", "read", "counted",   \
+        "duplicate", "unmatched", "retracted", "quarantined", "secret", "gaps"
+enum { STATE_FIELD_COUNT = 16, STATE_TIMES = 7, STATE_COUNTS = 6 };
 static const char *const state_field[STATE_FIELD_COUNT] = {STATE_FIELDS};
 
-/* Format 1 has no such field. */
-static bool is_new(const redisReply *reply, bool is_of_format_2)
+/* Older cuts have no such field. */
+static bool is_new(const redisReply *reply, bool is_added_later)
 {
-    return is_of_format_2 && reply->type == REDIS_REPLY_NIL;
+    return is_added_later && reply->type == REDIS_REPLY_NIL;
 }
 
 static bool read_state(redisReply *const *values, struct weir_lane_state *ret_state)
 {
     struct weir_lane_state state = {.stamp = -1};
-    int64_t *times[STATE_TIMES] = {&state.next_offset, &state.high,      &state.watermark,
-                                   &state.first_time,  &state.last_time, &state.stamp};
+    int64_t *times[STATE_TIMES] = {&state.next_offset, &state.high,      &state.watermark, &state.first_time,
+                                   &state.last_time,   &state.forgotten, &state.stamp};
     uint64_t *counts[STATE_COUNTS] = {&state.counts.read,      &state.counts.counted,   &state.counts.duplicate,
                                       &state.counts.unmatched, &state.counts.retracted, &state.counts.quarantined};
     bool fits = weir_redis_read_u64(values[0], &state.epoch);
     for (size_t i = 0; i < STATE_TIMES; i++)
-        fits =
-            fits && (is_new(values[1 + i], times[i] == &state.stamp) || weir_redis_read_i64(values[1 + i], times[i]));
+        fits = fits
+               && (is_new(values[1 + i], times[i] == &state.stamp || times[i] == &state.forgotten)
+                   || weir_redis_read_i64(values[1 + i], times[i]));
     values += 1 + STATE_TIMES;
     for (size_t i = 0; i < STATE_COUNTS; i++)
         fits =

@@ -182,7 +182,7 @@ static void put_log_length(struct weir_redis_store *store, struct weir_slice lan
     put_text(&store->transaction, "%" PRIu64, bytes);
 }
 
-#define STATE_TIMES(X) X(next_offset) X(high) X(watermark) X(first_time) X(last_time) X(stamp)
+#define STATE_TIMES(X) X(next_offset) X(high) X(watermark) X(first_time) X(last_time) X(forgotten) X(stamp)
 #define STATE_COUNTS(X) X(read) X(counted) X(duplicate) X(unmatched) X(retracted) X(quarantined)
 
 void weir_redis_pack_state(struct weir_redis_command *command, const struct weir_lane_state *state)
@@ -208,7 +208,7 @@ static void put_state(struct weir_redis_store *store, const struct weir_redis_la
     struct weir_redis_stream *stream = &store->transaction;
     struct key key = plain_key(cut->lane, "lane");
     bool has_gaps = cut->state.gaps.count > 0; /* it never gets fewer, and a lane begins with none */
-    begin(stream, "HSET", 1 + 2 * (13 + has_gaps));
+    begin(stream, "HSET", 1 + 2 * (14 + has_gaps));
     put_key(stream, &key);
     put_text(stream, "cut");
     put_text(stream, "%" PRIu64, lane->cut_number + 1);

@@ -80,6 +80,7 @@ struct weir_lane_state {
     int64_t next_offset; /* everything below is in the cut; -1: nothing yet */
     int64_t high;        /* highest accepted event time; 0: none yet */
     int64_t watermark;   /* windows that end at or before it are closed; 0: none yet */
+    int64_t forgotten;   /* windows that end at or before it are dropped, and ids of such events; never goes back */
     int64_t first_time;  /* lowest and highest time of all counted events; first > last: none counted yet */
     int64_t last_time;
     int64_t

@@ -346,6 +346,7 @@ CONTRACT(state_comes_back_as_written)
     begin_cut(f, &cut, &picture.state, INT64_MAX);
     cut.cut.state.high = INT64_MAX - 1;
     cut.cut.state.watermark = -5;
+    cut.cut.state.forgotten = INT64_MAX - 2;
     cut.cut.state.first_time = INT64_MIN;
     cut.cut.state.last_time = 1767610799123456789;
     cut.cut.state.counts = (struct weir_lane_counts){UINT64_MAX, UINT64_C(1) << 53, (UINT64_C(1) << 53) + 1, 4, 5, 6};
@@ -1345,6 +1346,32 @@ Test(window_store_redis, another_format_is_refused)
     close_private(f, context);
 }
 
+/* As weir wrote a lane before it noted what it had forgotten. */
+Test(window_store_redis, a_lane_without_forgotten_goes_on)
+{
+    struct fixture fixture, *f = &fixture;
+    redisContext *context = open_private(f);
+    struct picture picture = {0};
+    struct weir_lane_state read;
+    struct weir_error error;
+    struct cut cut;
+    take(f, &picture);
+    begin_cut(f, &cut, &picture.state, 10);
+    must_write(f, &cut, &picture.state);
+    freeReplyObject(redisCommand(context, "HDEL weir:{%s}:lane forgotten", f->lane));
+    cr_assert_eq(f->store->ops->read_lane(f->store, lane_name(f), &read, &error), WEIR_OK, "%s", error.text);
+    take(f, &picture);
+    cr_assert_eq(read.forgotten, 0);
+    cr_assert_eq(picture.state.forgotten, 0);
+    begin_cut(f, &cut, &picture.state, 20);
+    cut.cut.state.forgotten = 1767610799123456789;
+    must_write(f, &cut, &picture.state);
+    cr_assert_eq(f->store->ops->read_lane(f->store, lane_name(f), &read, &error), WEIR_OK, "%s", error.text);
+    cr_assert_eq(read.forgotten, 1767610799123456789);
+    clear(&picture);
+    close_private(f, context);
+}
+
 /* As weir wrote a lane before there were retractions: the first owner of this weir goes on with it. */
 Test(window_store_redis, a_lane_of_the_old_format_goes_on)
 {
@@ -1360,7 +1387,7 @@ Test(window_store_redis, a_lane_of_the_old_format_goes_on)
     take(f, &picture);
     begin_cut(f, &cut, &picture.state, 10);
     must_write(f, &cut, &picture.state);
-    freeReplyObject(redisCommand(context, "HDEL weir:{%s}:lane retracted stamp gaps", f->lane));
+    freeReplyObject(redisCommand(context, "HDEL weir:{%s}:lane retracted stamp gaps forgotten", f->lane));
     freeReplyObject(redisCommand(context, "HSET weir:{%s}:lane format 1", f->lane));
     freeReplyObject(redisCommand(context, "SADD weir:{%s}:spans 0:60", f->lane));
     freeReplyObject(redisCommand(context, "HSET weir:{%s}:windows:0:60 k %b", f->lane, value, sizeof value));

@@ -137,3 +137,24 @@ def test_too_late(servers, tmp_path, lateness):
     assert topic.rate(**lateness) == {"read": 6, "counted": 3, "duplicate": 1, "unmatched": 0, "quarantined": 2}
     assert topic.usage() == {("acme", "n"): 1 + 2 + 4, ("acme", "calls"): 3}
     assert {number: reason for number, (reason, _value) in topic.quarantined().items()} == {2: "too_late", 5: "too_late"}
+
+
+def test_a_longer_lateness_brings_nothing_back(servers, tmp_path):
+    """Windows that went under the shorter one are not begun anew: their events stay too late, and the bill as it is."""
+    topic = Topic(servers, "events-longer", tmp_path, CATALOG)
+    now = datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(minutes=5)
+
+    def send(number, hours):
+        topic.send(*binary(number, time=(now - datetime.timedelta(hours=hours)).strftime("%Y-%m-%dT%H:%M:%SZ")))
+
+    send(1, 5)
+    send(2, 0)
+    topic.rate(WEIR_LATENESS="1h")
+    send(3, 0.5)
+    topic.rate(WEIR_LATENESS="1h")  # rated before: now the first window goes
+    send(1, 5)
+    send(4, 5)
+    send(5, 0.75)
+    assert topic.rate(WEIR_LATENESS="9000h") == {"read": 3, "counted": 1, "duplicate": 0, "unmatched": 0, "quarantined": 2}
+    assert topic.usage() == {("acme", "n"): 1 + 2 + 3 + 5, ("acme", "calls"): 4}
+    assert {number: reason for number, (reason, _value) in topic.quarantined().items()} == {3: "too_late", 4: "too_late"}

@@ -333,6 +333,119 @@ Test(lane, refuses_what_is_too_late_or_too_early)
     tear_down(&bench);
 }
 
+static void take_with_lateness(struct bench *bench, int64_t lateness)
+{
+    weir_lane_free(bench->lane);
+    bench->settings.lateness = bench->settings.retention = lateness;
+    take(bench);
+}
+
+/* What is gone stays too late, whatever the lateness is afterwards; what is still there is accepted for longer. */
+Test(lane, a_longer_lateness_brings_nothing_back)
+{
+    struct bench bench = set_up(&defaults);
+    int64_t now = base + WEIR_DAY;
+
+    cr_assert_eq(send(&bench, 0, 1, 1, now - 30 * WEIR_MINUTE, 1, 1, 1), WEIR_OUTCOME_COUNTED);
+    cr_assert_eq(send(&bench, 1, 2, 1, now, 1, 1, 1), WEIR_OUTCOME_COUNTED);
+    flush(&bench);
+    int64_t gone = now - defaults.disorder - WEIR_HOUR;
+    cr_assert_eq(weir_lane_state(bench.lane)->forgotten, gone);
+    cr_assert_eq(bench.sealed->cut.forget_windows_below, gone);
+
+    take_with_lateness(&bench, 10 * WEIR_HOUR);
+    cr_assert_eq(weir_lane_check_time(bench.lane, gone, now, &bench.rejection), WEIR_OK);
+    cr_assert_eq(weir_lane_check_time(bench.lane, gone - 1, now, &bench.rejection), WEIR_REJECT);
+    cr_assert_eq(bench.rejection.reason, WEIR_REASON_TOO_LATE);
+    cr_assert(strstr(bench.rejection.detail, "before lateness grew"), "%s", bench.rejection.detail);
+    cr_assert_eq(send(&bench, 2, 3, 1, now + 9 * WEIR_HOUR, 1, 1, 1), WEIR_OUTCOME_COUNTED);
+    flush(&bench);
+    cr_assert_eq(weir_lane_state(bench.lane)->forgotten, gone, "nothing more until the longer lateness has passed");
+    cr_assert_eq(bench.sealed->cut.forget_windows_below, gone);
+    cr_assert_eq(send(&bench, 3, 1, 1, now - 30 * WEIR_MINUTE, 1, 1, 1), WEIR_OUTCOME_DUPLICATE);
+    cr_assert_eq(weir_lane_add_gap(bench.lane, WEIR_GAP_RETENTION, 10, now + 9 * WEIR_HOUR)->time_from, gone);
+    cr_assert_eq(send(&bench, 10, 4, 1, now + 20 * WEIR_HOUR, 1, 1, 1), WEIR_OUTCOME_COUNTED);
+    flush(&bench);
+    cr_assert_eq(weir_lane_state(bench.lane)->forgotten, now + 10 * WEIR_HOUR - defaults.disorder);
+
+    take_with_lateness(&bench, WEIR_MINUTE); /* a shorter one holds at once */
+    cr_assert_eq(weir_lane_check_time(bench.lane, now + 20 * WEIR_HOUR - 2 * WEIR_MINUTE, now + 20 * WEIR_HOUR,
+                                      &bench.rejection),
+                 WEIR_REJECT);
+    cr_assert(strstr(bench.rejection.detail, "(lateness)"), "%s", bench.rejection.detail);
+    tear_down(&bench);
+}
+
+/* Whatever the lateness was from cut to cut: an event that is accepted finds its windows and its id, and an id what
+ * became of it last. */
+Test(lane, accepts_nothing_that_it_may_have_forgotten)
+{
+    enum { EVENTS = 6000 };
+    struct bench bench = set_up(&defaults);
+    static int64_t times[EVENTS];
+    static enum weir_outcome outcomes[EVENTS];
+    uint64_t counted = 0, retracted = 0, refused = 0, resent = 0;
+    int64_t sequence = 0;
+
+    srand(17);
+    for (int i = 0; i < EVENTS; i++) {
+        int64_t now = base + i * WEIR_MINUTE;
+        times[i] = now - (rand() % 4 ? 0 : rand() % 600 * WEIR_MINUTE);
+        outcomes[i] = WEIR_OUTCOME_REJECTED;
+        if (weir_lane_check_time(bench.lane, times[i], now, &bench.rejection) == WEIR_OK) {
+            outcomes[i] = offer(&bench, sequence++, i, 1, times[i], 1, 1, 1, 2, false);
+            cr_assert_eq(outcomes[i], WEIR_OUTCOME_COUNTED, "%d", i);
+            counted++;
+        }
+        refused += outcomes[i] == WEIR_OUTCOME_REJECTED;
+        int back = i - rand() % (i < 1200 ? i + 1 : 1200);
+        if (outcomes[back] != WEIR_OUTCOME_REJECTED
+            && weir_lane_check_time(bench.lane, times[back], now, &bench.rejection) == WEIR_OK) {
+            bool is_retraction = rand() % 2;
+            enum weir_outcome expected = is_retraction && outcomes[back] == WEIR_OUTCOME_COUNTED
+                                             ? WEIR_OUTCOME_RETRACTED
+                                             : WEIR_OUTCOME_DUPLICATE;
+            cr_assert_eq(offer(&bench, sequence++, back, 1, times[back], 1, 1, 1, 2, is_retraction), expected, "%d",
+                         back);
+            if (expected == WEIR_OUTCOME_RETRACTED) {
+                outcomes[back] = expected;
+                retracted++;
+            }
+            resent++;
+        }
+        if (rand() % 7 == 0)
+            flush(&bench);
+        if (rand() % 25 == 0) {
+            flush(&bench);
+            take_with_lateness(&bench, (1 + rand() % 20) * 30 * WEIR_MINUTE);
+        }
+    }
+    flush(&bench);
+    cr_assert_eq(look(&bench).events, counted - retracted);
+    cr_assert(refused > 500 && resent > 500 && retracted > 200, "%llu refused, %llu sent again, %llu retracted",
+              (unsigned long long)refused, (unsigned long long)resent, (unsigned long long)retracted);
+    tear_down(&bench);
+}
+
+/* Buckets of another length lie before and after each other; a lane that is taken again reads them in order. */
+Test(lane, knows_an_id_by_its_last_record_whatever_the_retention_was)
+{
+    struct bench bench = set_up(&defaults);
+
+    take_with_lateness(&bench, WEIR_MINUTE);
+    cr_assert_eq(offer(&bench, 0, 1, 1, base, 1, 1, 1, 2, false), WEIR_OUTCOME_COUNTED);
+    flush(&bench);
+    take_with_lateness(&bench, 10 * WEIR_HOUR);
+    cr_assert_eq(offer(&bench, 1, 2, 1, base, 1, 1, 1, 2, false), WEIR_OUTCOME_COUNTED);
+    flush(&bench);
+    take_with_lateness(&bench, WEIR_MINUTE);
+    cr_assert_eq(offer(&bench, 2, 2, 1, base, 1, 1, 1, 2, true), WEIR_OUTCOME_RETRACTED);
+    flush(&bench);
+    take_with_lateness(&bench, WEIR_MINUTE);
+    cr_assert_eq(offer(&bench, 3, 2, 1, base, 1, 1, 1, 2, true), WEIR_OUTCOME_DUPLICATE);
+    tear_down(&bench);
+}
+
 /* For as long as an event is accepted at all, a resend of it is known. */
 Test(lane, remembers_ids_for_as_long_as_resends_are_accepted)
 {
