@@ -1,12 +1,11 @@
 /* `weir release`: the operator's word on gaps. Lists open ones, or closes some: the raters then rate their windows. */
 #include <inttypes.h>
-#include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "cli/commands.h"
+#include "common/actor.h"
 #include "common/calendar.h"
 #include "common/log.h"
 #include "common/settings.h"
@@ -23,18 +22,6 @@ static const struct weir_usage usage = {
         "rated with more events before keeps what was rated, unless --lower says that what was rebuilt is the truth.",
     .example = "weir release --lane events:3 --gap 7 --reason 'producer outage on Nov 25, nothing was sent'",
 };
-
-enum { BY_MAX = 256 };
-
-static const char *who(char by[BY_MAX])
-{
-    char host[128] = "?";
-    const struct passwd *user = getpwuid(getuid());
-
-    (void)gethostname(host, sizeof host - 1);
-    (void)snprintf(by, BY_MAX, "%s@%s", user ? user->pw_name : "?", host);
-    return by;
-}
 
 static void print_gap(const struct weir_open_gap *open, int width)
 {
@@ -75,12 +62,12 @@ static enum weir_status list(struct weir_lane_book *book, const struct weir_sett
 static enum weir_status release(struct weir_lane_book *book, const struct weir_settings *settings,
                                 struct weir_error *reterr)
 {
-    char by[BY_MAX];
+    char by[WEIR_ACTOR_MAX];
     struct weir_release_counts counts = {0};
     const struct weir_release word = {
         .lane = weir_slice_text(settings->lane),
         .gap = settings->all ? 0 : settings->gap,
-        .by = who(by),
+        .by = weir_actor(by),
         .reason = settings->reason,
         .lowers = settings->lower,
     };

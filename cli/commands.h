@@ -16,5 +16,6 @@ int weir_command_reconcile(int argc, char **argv);
 int weir_command_explain(int argc, char **argv);
 int weir_command_release(int argc, char **argv);
 int weir_command_admit(int argc, char **argv);
+int weir_command_audit(int argc, char **argv);
 
 #endif

@@ -31,7 +31,7 @@ struct row {
      | WEIR_COMMAND_ADMIT)
 #define POSTGRES                                                                                                       \
     (WEIR_COMMAND_RATER | WEIR_COMMAND_RECONCILE | WEIR_COMMAND_MIGRATE | WEIR_COMMAND_APPLY | WEIR_COMMAND_EXPLAIN    \
-     | WEIR_COMMAND_ADMIT | WEIR_COMMAND_RELEASE)
+     | WEIR_COMMAND_ADMIT | WEIR_COMMAND_RELEASE | WEIR_COMMAND_AUDIT)
 #define STORE                                                                                                          \
     (WEIR_COMMAND_INGEST | WEIR_COMMAND_RATER | WEIR_COMMAND_RECONCILE | WEIR_COMMAND_EXPLAIN | WEIR_COMMAND_ADMIT)
 #define CATALOG                                                                                                        \
@@ -107,8 +107,11 @@ static const struct row rows[] = {
     {"yes", SWITCH, WEIR_COMMAND_ADMIT, "false", 0, 0, AT(yes), "admit them; otherwise they are only listed"},
     {"no_events", SWITCH, WEIR_COMMAND_EXPLAIN, "false", 0, 0, AT(no_events),
      "leave the events in Kafka alone: the rest is told at once"},
-    {"format", FORMAT, WEIR_COMMAND_RECONCILE | WEIR_COMMAND_EXPLAIN | WEIR_COMMAND_ADMIT, "table", 0, 0, AT(format),
-     "table or json"},
+    {"head", TEXT, WEIR_COMMAND_AUDIT, "", 0, 0, AT(head),
+     "what an earlier verify ended with, ENTRY:HASH: it must still be in the log"},
+    {"last", WHOLE, WEIR_COMMAND_AUDIT, "20", 1, 1000000, AT(last), "list: how many of the newest entries"},
+    {"format", FORMAT, WEIR_COMMAND_RECONCILE | WEIR_COMMAND_EXPLAIN | WEIR_COMMAND_ADMIT | WEIR_COMMAND_AUDIT, "table",
+     0, 0, AT(format), "table or json"},
 };
 enum { ROW_COUNT = sizeof rows / sizeof *rows };
 

@@ -26,6 +26,7 @@ enum weir_command {
     WEIR_COMMAND_APPLY = 32,
     WEIR_COMMAND_EXPLAIN = 64,
     WEIR_COMMAND_ADMIT = 128,
+    WEIR_COMMAND_AUDIT = 256,
     WEIR_COMMAND_RELEASE = 512,
     WEIR_COMMAND_ANY = 1023,
 };
@@ -50,8 +51,10 @@ struct weir_settings {
     const char *log_format, *log_level;
     const char *format;                                 /* "table", "json" */
     const char *lane, *reason, *offset, *id, *customer; /* "": not given */
+    const char *head;                                   /* "ENTRY:HASH"; "": not given */
     bool until_end, until_done, dry_run, repair, no_events, yes, unproved;
-    int64_t gap; /* 0: not given */
+    int64_t gap;  /* 0: not given */
+    int64_t last; /* entries */
     bool all, lower;
 
     char **arguments; /* what is no flag: files */

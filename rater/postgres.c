@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "common/actor.h"
 #include "common/settings.h"
 #include "rater/migrate.h"
 #include "rater/postgres_value.h"
@@ -126,6 +127,21 @@ static bool is_readable(const char *url, struct weir_error *reterr)
     return options != NULL;
 }
 
+/* Whom the audit log names for what this session does. */
+static enum weir_status name_actor(PGconn *connection, struct weir_error *reterr)
+{
+    char actor[WEIR_ACTOR_MAX];
+    struct weir_parameters parameters = {0};
+    PGresult *result = NULL;
+
+    weir_actor(actor);
+    weir_parameters_add(&parameters, actor, strlen(actor));
+    enum weir_status status = weir_postgres_ask(connection, "SELECT set_config('weir.actor', $1::text, false)",
+                                                &parameters, "setting the session up", &result, reterr);
+    PQclear(result);
+    return status;
+}
+
 PGconn *weir_postgres_connect(const char *url, const char *program, enum weir_status *ret_status,
                               struct weir_error *reterr)
 {
@@ -160,6 +176,8 @@ PGconn *weir_postgres_connect(const char *url, const char *program, enum weir_st
         return NULL;
     }
     *ret_status = weir_postgres_run(connection, session, "setting the session up", reterr);
+    if (*ret_status == WEIR_OK)
+        *ret_status = name_actor(connection, reterr);
     if (*ret_status != WEIR_OK) {
         PQfinish(connection);
         return NULL;

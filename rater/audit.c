@@ -1,0 +1,230 @@
+#include "rater/audit.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/calendar.h"
+#include "rater/postgres.h"
+#include "rater/postgres_value.h"
+
+enum { ENTRIES_AT_ONCE = 5000 };
+
+/* Every column that is hashed, as the text that is hashed, in the order of hashing (docs/audit.md); then the hashes. */
+enum { ENTRY, AT, ACTOR, ROLE, ACTION, SUBJECT, DETAIL, HASHED_COLUMNS, PREVIOUS_HASH = HASHED_COLUMNS, HASH, NUMBER };
+static const char entries_sql[] =
+    "SELECT a.entry::text, to_char(a.at, 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"'), a.actor, a.role, a.action, a.subject,"
+    " a.detail::text, a.previous_hash, a.hash, a.entry AS number FROM weir.audit_log AS a WHERE a.entry > $1"
+    " ORDER BY a.entry LIMIT 5000";
+_Static_assert(ENTRIES_AT_ONCE == 5000, "the statement says it too");
+
+/* 1. marks */
+
+bool weir_audit_mark_read(const char *text, struct weir_audit_mark *ret_mark)
+{
+    char *end;
+    long long entry = strtoll(text, &end, 10);
+
+    if (entry < 1 || end == text || *end != ':' || strlen(end + 1) != WEIR_DIGEST_TEXT_MAX - 1
+        || strspn(end + 1, "0123456789abcdef") != WEIR_DIGEST_TEXT_MAX - 1)
+        return false;
+    ret_mark->entry = entry;
+    memcpy(ret_mark->hash, end + 1, WEIR_DIGEST_TEXT_MAX);
+    return true;
+}
+
+/* 2. verifying */
+
+static void find(struct weir_audit_report *report, const char *format, ...)
+{
+    va_list arguments;
+    char text[WEIR_ERROR_TEXT_MAX];
+
+    va_start(arguments, format);
+    int length = vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    weir_check(length >= 0);
+    if (report->findings < WEIR_AUDIT_FINDINGS_MAX)
+        report->texts[report->findings] = weir_copy_text(text, strlen(text));
+    report->findings++;
+}
+
+void weir_audit_report_free(struct weir_audit_report *report)
+{
+    for (size_t i = 0; i < WEIR_AUDIT_FINDINGS_MAX; i++)
+        free(report->texts[i]);
+    *report = (struct weir_audit_report){0};
+}
+
+static struct weir_slice column(const PGresult *result, int row, int at)
+{
+    return (struct weir_slice){PQgetvalue(result, row, at), (uint32_t)PQgetlength(result, row, at)};
+}
+
+static void append(struct weir_buffer *buffer, const char *bytes, size_t length)
+{
+    if (buffer->length + length > buffer->room) {
+        buffer->room = 2 * (buffer->length + length);
+        buffer->data = weir_resize(buffer->data, buffer->room, 1);
+    }
+    memcpy(buffer->data + buffer->length, bytes, length);
+    buffer->length += length;
+}
+
+/* What the entry's hash must be: of the one before it as it was found, so that one altered entry is one finding. */
+static void hash_of(const PGresult *result, int row, struct weir_buffer *buffer, char hash[WEIR_DIGEST_TEXT_MAX])
+{
+    struct weir_slice previous = column(result, row, PREVIOUS_HASH);
+
+    buffer->length = 0;
+    append(buffer, previous.data, previous.length);
+    for (int i = 0; i < HASHED_COLUMNS; i++) {
+        char head[24];
+        struct weir_slice field = column(result, row, i);
+        append(buffer, head, (size_t)snprintf(head, sizeof head, "%u:", (unsigned)field.length));
+        append(buffer, field.data, field.length);
+    }
+    weir_digest_text(buffer->data, buffer->length, hash);
+}
+
+/* One entry: number, link and hash. head is the one before it, and then this one. */
+static void check_entry(const PGresult *result, int row, const struct weir_audit_mark *kept, struct weir_buffer *buffer,
+                        struct weir_audit_report *report)
+{
+    static const char first[] = "0000000000000000000000000000000000000000000000000000000000000000";
+    char hash[WEIR_DIGEST_TEXT_MAX];
+    int64_t entry = weir_get_int8(PQgetvalue(result, row, NUMBER));
+    struct weir_slice found = column(result, row, HASH);
+
+    if (entry != report->head.entry + 1)
+        find(report, "entries %" PRId64 " to %" PRId64 " are gone", report->head.entry + 1, entry - 1);
+    else if (!weir_slice_equal(column(result, row, PREVIOUS_HASH),
+                               weir_slice_text(entry == 1 ? first : report->head.hash)))
+        find(report, "entry %" PRId64 " does not follow from the one before it: one of the two was altered", entry);
+    hash_of(result, row, buffer, hash);
+    if (!weir_slice_equal(found, weir_slice_text(hash)))
+        find(report, "entry %" PRId64 " (%s %s) was altered: its hash is not the one of its columns", entry,
+             PQgetvalue(result, row, ACTION), PQgetvalue(result, row, SUBJECT));
+    if (entry == kept->entry && !weir_slice_equal(found, weir_slice_text(kept->hash)))
+        find(report, "entry %" PRId64 " is not the one that was kept: the log was written anew since", entry);
+    report->head.entry = entry;
+    (void)snprintf(report->head.hash, sizeof report->head.hash, "%.*s", (int)found.length, found.data);
+    report->entries++;
+}
+
+static enum weir_status check_entries(PGconn *connection, const struct weir_audit_mark *kept,
+                                      struct weir_audit_report *report, struct weir_error *reterr)
+{
+    struct weir_buffer text = {0};
+    enum weir_status status = WEIR_OK;
+
+    for (int rows = ENTRIES_AT_ONCE; rows == ENTRIES_AT_ONCE && status == WEIR_OK;) {
+        struct weir_buffer from = {0};
+        struct weir_parameters parameters = {0};
+        PGresult *result = NULL;
+        weir_put_int8(&from, report->head.entry);
+        weir_parameters_add(&parameters, from.data + 4, 8);
+        status = weir_postgres_ask(connection, entries_sql, &parameters, "reading the audit log", &result, reterr);
+        weir_buffer_free(&from);
+        rows = status == WEIR_OK ? PQntuples(result) : 0;
+        for (int row = 0; row < rows; row++)
+            check_entry(result, row, kept, &text, report);
+        PQclear(result);
+    }
+    weir_buffer_free(&text);
+    return status;
+}
+
+static enum weir_status check_rows(PGconn *connection, struct weir_audit_report *report, struct weir_error *reterr)
+{
+    PGresult *result = NULL;
+    enum weir_status status =
+        weir_postgres_ask(connection, "SELECT subject, mismatch FROM weir.audit_mismatches()", NULL,
+                          "holding the audit log against what it tells of", &result, reterr);
+
+    if (status != WEIR_OK)
+        return status;
+    for (int row = 0; row < PQntuples(result); row++)
+        find(report, "%s %s", PQgetvalue(result, row, 0), PQgetvalue(result, row, 1));
+    PQclear(result);
+    return WEIR_OK;
+}
+
+static PGconn *connect_checked(const char *url, enum weir_status *ret_status, struct weir_error *reterr)
+{
+    PGconn *connection = weir_postgres_connect(url, "weir audit", ret_status, reterr);
+
+    if (connection)
+        *ret_status = weir_postgres_check_schema(connection, reterr);
+    if (*ret_status == WEIR_OK)
+        return connection;
+    PQfinish(connection);
+    return NULL;
+}
+
+enum weir_status weir_audit_verify(const char *url, const struct weir_audit_mark *kept,
+                                   struct weir_audit_report *ret_report, struct weir_error *reterr)
+{
+    struct weir_audit_report report = {0};
+    enum weir_status status;
+    PGconn *connection = connect_checked(url, &status, reterr);
+
+    if (!connection)
+        return status;
+    status =
+        weir_postgres_run(connection, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", "beginning to read", reterr);
+    if (status == WEIR_OK)
+        status = check_entries(connection, kept, &report, reterr);
+    if (status == WEIR_OK && kept->entry > report.head.entry)
+        find(&report, "entries %" PRId64 " to %" PRId64 " are gone: the last one that was kept is beyond the log's end",
+             report.head.entry + 1, kept->entry);
+    if (status == WEIR_OK)
+        status = check_rows(connection, &report, reterr);
+    PQfinish(connection);
+    if (status == WEIR_OK)
+        *ret_report = report;
+    else
+        weir_audit_report_free(&report);
+    return status;
+}
+
+/* 3. listing */
+
+enum weir_status weir_audit_list(const char *url, int64_t count,
+                                 void (*visit)(void *context, const struct weir_audit_entry *entry), void *context,
+                                 struct weir_error *reterr)
+{
+    struct weir_buffer limit = {0};
+    struct weir_parameters parameters = {0};
+    PGresult *result = NULL;
+    enum weir_status status;
+    PGconn *connection = connect_checked(url, &status, reterr);
+
+    if (!connection)
+        return status;
+    weir_put_int8(&limit, count);
+    weir_parameters_add(&parameters, limit.data + 4, 8);
+    status = weir_postgres_ask(connection,
+                               "SELECT * FROM (SELECT entry, at, actor, role, action, subject, detail::text, hash"
+                               " FROM weir.audit_log ORDER BY entry DESC LIMIT $1) AS newest ORDER BY entry",
+                               &parameters, "reading the audit log", &result, reterr);
+    weir_buffer_free(&limit);
+    for (int row = 0; status == WEIR_OK && row < PQntuples(result); row++) {
+        const struct weir_audit_entry entry = {
+            .entry = weir_get_int8(PQgetvalue(result, row, 0)),
+            .at = weir_get_time(PQgetvalue(result, row, 1)),
+            .actor = column(result, row, 2),
+            .role = column(result, row, 3),
+            .action = column(result, row, 4),
+            .subject = column(result, row, 5),
+            .detail = column(result, row, 6),
+            .hash = column(result, row, 7),
+        };
+        visit(context, &entry);
+    }
+    PQclear(result);
+    PQfinish(connection);
+    return status;
+}

@@ -1,0 +1,278 @@
+/* The audit log on a real PostgreSQL: what is recorded, and that nothing can be removed or altered unseen. */
+#include <pthread.h>
+
+#include "postgres_database.h"
+
+#include "rater/apply.h"
+#include "rater/audit.h"
+#include "rater/lanes.h"
+#include "rater/reconciliations.h"
+
+static struct database database;
+
+static void drop_database(void)
+{
+    database_drop(&database);
+} /* also after a failed assertion */
+
+TestSuite(audit, .fini = drop_database, .timeout = 60);
+
+static const char catalog_json[] =
+    "{\"meters\":[{\"key\":\"calls\",\"event_type\":\"t\",\"aggregation\":\"count\",\"window\":\"1h\"}],"
+    "\"price_books\":[{\"key\":\"b\",\"version\":1,\"currency\":\"USD\",\"effective_from\":\"2026-01-01T00:00:00Z\","
+    "\"prices\":[{\"meter\":\"calls\",\"model\":\"per_unit\",\"unit_price\":\"1\"}]}],"
+    "\"default_contract\":{\"price_book\":\"b\",\"billing_period\":\"month\",\"timezone\":\"UTC\"}}";
+
+static void apply(const char *json)
+{
+    struct weir_apply_report report = {0};
+    struct weir_error error = {{0}};
+
+    cr_assert_eq(weir_apply_catalog(database.url, json, strlen(json), false, &report, &error), WEIR_OK, "%s",
+                 error.text);
+    cr_assert_eq(report.outcome, WEIR_APPLY_STORED);
+    weir_apply_report_free(&report);
+}
+
+/* A database in which each kind of action was done: migrations, a catalog, a release and a repair. */
+static void do_everything(void)
+{
+    database_make(&database);
+    apply(catalog_json);
+    sql_on(database.admin,
+           "INSERT INTO weir.lanes (lane, next_offset, highest_offset, watermark) VALUES ('events:0', 9, 9, now());"
+           "INSERT INTO weir.lane_gaps (lane, kind, from_offset, to_offset, time_from, time_to, found_at, is_loss)"
+           " VALUES ('events:0', 'retention', 3, 7, now() - interval '1h', now(), now(), true);"
+           "INSERT INTO weir.gap_releases (gap, released_by, reason, lowers) VALUES (1, 'a@b', 'nothing was sent', "
+           "false)");
+    struct weir_reconciliations *reconciliations = weir_reconciliations_new(database.url);
+    struct weir_error error = {{0}};
+    for (uint64_t repaired = 0; repaired < 2; repaired++) {
+        const struct weir_reconciliation found = {.started_at = 1, .lanes = 1, .repaired = repaired};
+        cr_assert_eq(weir_reconciliations_add(reconciliations, "events", &found, &error), WEIR_OK, "%s", error.text);
+    }
+    weir_reconciliations_free(reconciliations);
+}
+
+static struct weir_audit_report verify(struct weir_audit_mark kept)
+{
+    struct weir_audit_report report;
+    struct weir_error error = {{0}};
+
+    cr_assert_eq(weir_audit_verify(database.url, &kept, &report, &error), WEIR_OK, "%s", error.text);
+    return report;
+}
+
+Test(audit, everything_is_recorded)
+{
+    do_everything();
+    struct weir_audit_report report = verify((struct weir_audit_mark){0});
+    long migrations = ask_number(&database, "SELECT count(*) FROM weir.schema_migrations");
+
+    cr_assert_eq(report.findings, 0, "%s", report.texts[0]);
+    cr_assert_eq((long)report.entries, migrations + 3, "a reconciliation that repaired nothing is no action");
+    char *actions = ask_text(&database, "SELECT string_agg(action || ' ' || subject, ', ' ORDER BY entry)"
+                                        " FROM weir.audit_log WHERE action <> 'migrate'");
+    cr_assert_str_eq(actions, "apply catalog 1, release gap 1, repair reconciliation 2");
+    free(actions);
+    cr_assert_eq(ask_number(&database, "SELECT count(*) FROM weir.audit_log WHERE role <> session_user"), 0);
+    cr_assert_eq(
+        ask_number(&database, "SELECT count(*) FROM weir.audit_log WHERE (actor = '') <> (action = 'release')"), 0,
+        "what weir does names who ran it; plain SQL has nobody");
+    cr_assert_eq(ask_number(&database, "SELECT count(*) FROM weir.audit_log WHERE detail ? 'catalog'"), 0);
+    weir_audit_report_free(&report);
+}
+
+Test(audit, it_is_append_only)
+{
+    do_everything();
+    cr_assert_str_eq(sqlstate_of(&database, "UPDATE weir.audit_log SET actor = 'nobody'"), "23001");
+    cr_assert_str_eq(sqlstate_of(&database, "DELETE FROM weir.audit_log WHERE entry = 1"), "23001");
+    cr_assert_str_eq(sqlstate_of(&database, "TRUNCATE weir.audit_log"), "23001");
+}
+
+/* As somebody with every right would do it: past the triggers. */
+static void bend(const char *sql)
+{
+    sql_on(database.admin, "SET session_replication_role = replica");
+    sql_on(database.admin, sql);
+    sql_on(database.admin, "SET session_replication_role = DEFAULT");
+}
+
+static void finds(const char *sql, struct weir_audit_mark kept, const char *says)
+{
+    bend(sql);
+    struct weir_audit_report report = verify(kept);
+    bool is_told = false;
+    for (size_t i = 0; i < report.findings && i < WEIR_AUDIT_FINDINGS_MAX; i++)
+        is_told |= strstr(report.texts[i], says) != NULL;
+    cr_assert(is_told, "%s: %s is not told, but: %s", sql, says, report.findings ? report.texts[0] : "nothing");
+    weir_audit_report_free(&report);
+}
+
+static const struct weir_audit_mark nothing_kept;
+
+Test(audit, an_altered_entry)
+{
+    static const char *const changes[] = {
+        "at = at + interval '1 microsecond'",
+        "actor = actor || 'x'",
+        "role = role || 'x'",
+        "action = 'Apply'",
+        "subject = subject || ' '",
+        "detail = detail || '{\"lowers\": true}'",
+    };
+
+    do_everything();
+    for (size_t i = 0; i < sizeof changes / sizeof *changes; i++) {
+        char sql[256];
+        snprintf(sql, sizeof sql,
+                 "CREATE TABLE public.kept AS SELECT * FROM weir.audit_log; UPDATE weir.audit_log SET %s"
+                 " WHERE action = 'apply'",
+                 changes[i]);
+        finds(sql, nothing_kept, "was altered: its hash is not the one of its columns");
+        bend(
+            "DELETE FROM weir.audit_log; INSERT INTO weir.audit_log SELECT * FROM public.kept; DROP TABLE public.kept");
+        struct weir_audit_report report = verify(nothing_kept);
+        cr_assert_eq(report.findings, 0, "%s", report.texts[0]);
+        weir_audit_report_free(&report);
+    }
+}
+
+/* Text that moves from one column to the next is not the same entry: each field is hashed with its length. */
+Test(audit, text_that_changes_columns)
+{
+    do_everything();
+    finds("UPDATE weir.audit_log SET role = role || left(action, 1), action = substr(action, 2) WHERE entry = 1",
+          nothing_kept, "entry 1 (igrate schema 1) was altered");
+}
+
+Test(audit, a_removed_entry)
+{
+    do_everything();
+    finds("DELETE FROM weir.audit_log WHERE entry = 3", nothing_kept, "entries 3 to 3 are gone");
+}
+
+Test(audit, the_first_entries_removed)
+{
+    do_everything();
+    finds("DELETE FROM weir.audit_log WHERE entry <= 2", nothing_kept, "entries 1 to 2 are gone");
+}
+
+Test(audit, an_entry_altered_with_its_hash)
+{
+    do_everything();
+    finds(
+        "UPDATE weir.audit_log SET actor = 'nobody', hash = encode(sha256(convert_to(previous_hash"
+        " || weir.audit_field(entry::text) || weir.audit_field(to_char(at AT TIME ZONE 'UTC',"
+        " 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')) || weir.audit_field('nobody') || weir.audit_field(role)"
+        " || weir.audit_field(action) || weir.audit_field(subject) || weir.audit_field(detail::text), 'UTF8')), 'hex')"
+        " WHERE entry = 4",
+        nothing_kept, "entry 5 does not follow from the one before it");
+}
+
+/* The end of the chain has nothing after it: what it told of is missing from the log, and a mark that was kept is. */
+Test(audit, the_last_entry_removed)
+{
+    do_everything();
+    struct weir_audit_report before = verify(nothing_kept);
+    finds("DELETE FROM weir.audit_log WHERE entry = (SELECT max(entry) FROM weir.audit_log)", nothing_kept,
+          "reconciliation 2 is not in the log");
+    finds("DELETE FROM weir.reconciliations WHERE repaired > 0", before.head, "beyond the log's end");
+    weir_audit_report_free(&before);
+}
+
+Test(audit, the_log_written_anew)
+{
+    do_everything();
+    struct weir_audit_report before = verify(nothing_kept);
+    bend("DELETE FROM weir.audit_log; DELETE FROM weir.gap_releases");
+    sql_on(database.admin, "SELECT weir.record_audit('migrate', 'schema ' || m.version, to_jsonb(m))"
+                           " FROM weir.schema_migrations AS m ORDER BY m.version;"
+                           "SELECT weir.record_audit('apply', 'catalog 1', to_jsonb(c) - 'catalog')"
+                           " FROM weir.catalog_versions AS c;"
+                           "SELECT weir.record_audit('repair', 'reconciliation 2', to_jsonb(r))"
+                           " FROM weir.reconciliations AS r WHERE repaired > 0;"
+                           "SELECT weir.record_audit('other', '', '{}')");
+    struct weir_audit_report report = verify(nothing_kept);
+    cr_assert_eq(report.findings, 0, "the chain alone cannot tell: %s", report.texts[0]);
+    weir_audit_report_free(&report);
+    finds("SELECT 1", before.head, "is not the one that was kept");
+    weir_audit_report_free(&before);
+}
+
+Test(audit, what_it_tells_of)
+{
+    do_everything();
+    finds("UPDATE weir.catalog_versions SET catalog = replace(catalog::text, '\"1\"', '\"2\"')::json", nothing_kept,
+          "catalog 1 its text is not the one of its checksum");
+    finds("UPDATE weir.gap_releases SET reason = 'another'", nothing_kept, "gap 1 is not what the log tells");
+    finds("DELETE FROM weir.gap_releases", nothing_kept, "gap 1 is gone, and the log tells of it");
+    finds("INSERT INTO weir.gap_releases (gap, released_by, reason, lowers) VALUES (1, 'x', 'unseen', true)",
+          nothing_kept, "gap 1 is not what the log tells");
+}
+
+static void *record(void *url)
+{
+    PGconn *connection = connect_to(url);
+    for (int i = 0; i < 50; i++)
+        sql_on(connection, "SELECT weir.record_audit('note', '', '{}')");
+    PQfinish(connection);
+    return NULL;
+}
+
+Test(audit, several_at_once_make_one_chain)
+{
+    enum { WRITERS = 4 };
+    pthread_t threads[WRITERS];
+
+    do_everything();
+    struct weir_audit_report before = verify(nothing_kept);
+    for (int i = 0; i < WRITERS; i++)
+        pthread_create(&threads[i], NULL, record, database.url);
+    for (int i = 0; i < WRITERS; i++)
+        pthread_join(threads[i], NULL);
+    struct weir_audit_report report = verify(before.head);
+    cr_assert_eq(report.findings, 0, "%s", report.texts[0]);
+    cr_assert_eq(report.entries, before.entries + 50 * WRITERS);
+    weir_audit_report_free(&before);
+    weir_audit_report_free(&report);
+}
+
+/* More entries than are read at once. */
+Test(audit, a_long_log)
+{
+    do_everything();
+    sql_on(database.admin,
+           "SELECT count(weir.record_audit('note', n::text, '{}')) FROM generate_series(1, 10001) AS n");
+    struct weir_audit_report report = verify(nothing_kept);
+    cr_assert_eq(report.findings, 0, "%s", report.texts[0]);
+    cr_assert_geq(report.entries, 10004);
+    weir_audit_report_free(&report);
+    bend("UPDATE weir.audit_log SET subject = ''");
+    report = verify(nothing_kept);
+    cr_assert_geq(report.findings, 10004, "all are counted, the first ones told");
+    cr_assert(report.texts[WEIR_AUDIT_FINDINGS_MAX - 1] != NULL);
+    weir_audit_report_free(&report);
+}
+
+Test(audit, marks)
+{
+    static const char good[] = "12:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+    static const char *const bad[] = {
+        "",
+        "12",
+        "12:",
+        ":0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
+        "0:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
+        "12:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcde",
+        "12:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdeff",
+        "12:0123456789ABCDEF0123456789abcdef0123456789abcdef0123456789abcdef",
+    };
+    struct weir_audit_mark mark;
+
+    cr_assert(weir_audit_mark_read(good, &mark));
+    cr_assert(mark.entry == 12 && strcmp(mark.hash, good + 3) == 0);
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        cr_assert_not(weir_audit_mark_read(bad[i], &mark), "%s", bad[i]);
+}
