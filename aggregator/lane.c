@@ -499,11 +499,10 @@ void weir_lane_idle(struct weir_lane *lane, int64_t now)
     raise_watermark(lane, now - lane->settings.disorder);
 }
 
-void weir_lane_finish(struct weir_lane *lane)
+size_t weir_lane_drain(struct weir_lane *lane, size_t max, struct weir_window *ret_windows)
 {
     weir_check(lane->settings.is_bounded);
-    lane->state.watermark = WEIR_TIME_NEVER;
-    weir_window_table_close(lane->windows, WEIR_TIME_NEVER);
+    return weir_window_table_drain(lane->windows, max, ret_windows);
 }
 
 /* 3. cuts */

@@ -27,7 +27,8 @@
 #include "common/model/reading.h"
 
 struct weir_lane_settings {
-    bool is_bounded;  /* files: nothing is too late or too early, nothing is forgotten, windows close at finish */
+    bool is_bounded;  /* files: nothing is too late or too early, nothing is forgotten; no store, no cuts,
+                         weir_lane_drain */
     bool keeps_all;   /* admitted events: none is too late, nothing is forgotten, and windows are closed as soon as they
                          are   made; retention and lateness do not matter */
     int64_t disorder; /* ns, >= 0 */
@@ -98,8 +99,9 @@ void weir_lane_skip_to(struct weir_lane *lane, int64_t next_offset);
 
 /* Brings the watermark to the wall clock less the allowed disorder: for a lane without events that is caught up. */
 void weir_lane_idle(struct weir_lane *lane, int64_t now);
-/* The end of bounded input: closes every window. */
-void weir_lane_finish(struct weir_lane *lane);
+/* The end of bounded input: every window is closed now, and handed out once, whole, instead of in cuts. As
+ * weir_window_table_drain. */
+size_t weir_lane_drain(struct weir_lane *lane, size_t max, struct weir_window *ret_windows);
 
 /* A sealed cut: owns copies of everything in `cut`. Reusable; its memory grows to the largest cut it held. */
 struct weir_sealed_cut {

@@ -73,6 +73,9 @@ struct weir_window_table {
     size_t changed_count, changed_room;
     size_t unique_bytes;
     uint64_t unique_count;
+
+    uint32_t *drain; /* once draining: the windows by series */
+    uint64_t drained;
 };
 
 static_assert(sizeof(struct window) <= 96, "what README says of memory per window");
@@ -194,6 +197,7 @@ struct weir_window_table *weir_window_table_free(struct weir_window_table *table
     free(table->windows);
     free(table->groups);
     free(table->changed);
+    free(table->drain);
     free(table->meters);
     free(table);
     return NULL;
@@ -740,6 +744,39 @@ void weir_window_table_take_changed(struct weir_window_table *table,
         window->flags &= ~(uint32_t)IS_CHANGED;
     }
     table->changed_count = 0;
+}
+
+/* The windows that are there, by series, in the order in which they were made (a counting sort). */
+static void start_draining(struct weir_window_table *table)
+{
+    uint32_t *ends = weir_new_array((size_t)table->series_used + 1, sizeof *ends);
+
+    table->drain = weir_new_array(table->window_count + 1, sizeof *table->drain);
+    for (uint32_t i = 1; i < table->series_used; i++)
+        ends[i] = ends[i - 1] + table->series[i].window_count;
+    for (uint32_t i = table->windows_used; i-- > 1;)
+        if (table->windows[i].series != NONE)
+            table->drain[--ends[table->windows[i].series]] = i;
+    free(ends);
+}
+
+size_t weir_window_table_drain(struct weir_window_table *table, size_t max, struct weir_window *ret_windows)
+{
+    enum { AHEAD = 8 };
+    size_t count = 0;
+
+    if (!table->drain)
+        start_draining(table);
+    for (; count < max && table->drained < table->window_count; table->drained++) {
+        const struct window *window = &table->windows[table->drain[table->drained]];
+        if (table->drained + AHEAD < table->window_count)
+            __builtin_prefetch(&table->windows[table->drain[table->drained + AHEAD]]);
+        ret_windows[count++] = (struct weir_window){.series_key = series_key(table, window->series),
+                                                    .start = window->start,
+                                                    .end = window_end(window),
+                                                    .total = window->total};
+    }
+    return count;
 }
 
 uint64_t weir_window_table_count(const struct weir_window_table *table)

@@ -93,6 +93,10 @@ size_t weir_window_table_changed(const struct weir_window_table *table);
 void weir_window_table_take_changed(struct weir_window_table *table,
                                     void (*visit)(void *context, const struct weir_cut_window *window), void *context);
 
+/* Instead of cuts, at the end of bounded input: copies the next windows, at most max, those of a series together; how
+ * many, 0: there are no more. The keys are views into the table. No event may come any more. */
+size_t weir_window_table_drain(struct weir_window_table *table, size_t max, struct weir_window *ret_windows);
+
 uint64_t weir_window_table_count(const struct weir_window_table *table);
 uint64_t weir_window_table_uniques(
     const struct weir_window_table *table); /* texts of `unique` windows, events of those that keep them */

@@ -8,7 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "aggregator/window_store.h"
+#include "aggregator/lane.h"
 #include "cli/catalog_option.h"
 #include "cli/commands.h"
 #include "cli/intake.h"
@@ -17,7 +17,8 @@
 #include "common/log.h"
 #include "rater/rate.h"
 
-enum { WINDOWS_PER_BATCH = 65536 };
+/* A batch with its entries and line items stays in the cache of a core. */
+enum { WINDOWS_PER_BATCH = 512 };
 
 static const char help[] =
     "usage: weir rate --catalog DIR [OPTIONS] FILE...\n\n"
@@ -52,8 +53,6 @@ struct run {
     struct weir_quarantine *quarantine;
     struct weir_intake *intake;
     struct weir_lane *lane;
-    struct weir_sealed_cut *sealed;
-    struct weir_window_store *store;
     FILE *output;
     bool is_kept; /* quarantine goes to a file */
     struct weir_ledger *ledger;
@@ -169,8 +168,7 @@ static enum weir_status set_up(const struct request *request, struct run *run, s
         .ids_max = UINT64_MAX,
         .unpriced = {.context = run->catalog, .is_unpriced = find_unpriced},
     };
-    unsigned char secret[WEIR_LANE_SECRET_BYTES];
-    struct weir_lane_state state;
+    struct weir_lane_state state = {.first_time = INT64_MAX, .last_time = INT64_MIN, .stamp = -1};
     enum weir_status status = weir_source_file_open(request->files, request->file_count, &run->source, reterr);
 
     if (status == WEIR_OK)
@@ -181,14 +179,10 @@ static enum weir_status set_up(const struct request *request, struct run *run, s
         status = weir_rater_new(run->catalog, run->ledger, &run->rater, reterr);
     if (status != WEIR_OK)
         return status;
-    weir_hash_make_secret(secret);
+    weir_hash_make_secret(state.secret);
     run->intake = weir_intake_new(run->catalog, run->quarantine);
     run->lane = weir_lane_new(run->catalog, weir_slice_text("file:0"), &settings);
-    run->sealed = weir_sealed_cut_new();
-    run->store = weir_store_memory_new();
-    struct weir_lane_loader loader = weir_lane_loader(run->lane);
-    status = run->store->ops->take_lane(run->store, weir_lane_name(run->lane), secret, &loader, &state, reterr);
-    return status == WEIR_OK ? weir_lane_start(run->lane, &state, reterr) : status;
+    return weir_lane_start(run->lane, &state, reterr);
 }
 
 static void tear_down(const struct request *request, struct run *run)
@@ -197,8 +191,6 @@ static void tear_down(const struct request *request, struct run *run)
     weir_ledger_free(run->ledger);
     if (request->output && run->output)
         fclose(run->output);
-    weir_window_store_free(run->store);
-    weir_sealed_cut_free(run->sealed);
     weir_lane_free(run->lane);
     weir_intake_free(run->intake);
     weir_quarantine_free(run->quarantine);
@@ -228,16 +220,13 @@ static enum weir_status meter(struct run *run, struct weir_error *reterr)
     weir_progress_end(&progress);
     if (status != WEIR_AGAIN)
         return status;
-    weir_lane_finish(run->lane);
-    weir_lane_seal(run->lane, run->sealed);
-    status = run->quarantine->ops->flush(run->quarantine, reterr);
-    return status == WEIR_OK ? run->store->ops->write_cut(run->store, &run->sealed->cut, reterr) : status;
+    return run->quarantine->ops->flush(run->quarantine, reterr);
 }
 
 static enum weir_status rate(struct run *run, bool is_open, struct weir_error *reterr)
 {
-    struct weir_work *work = weir_new_array(WINDOWS_PER_BATCH, sizeof *work);
-    struct weir_lane_window *windows = weir_new_array(WINDOWS_PER_BATCH, sizeof *windows);
+    struct weir_window *windows = weir_new_array(WINDOWS_PER_BATCH, sizeof *windows);
+    struct weir_lane_window *batch = weir_new_array(WINDOWS_PER_BATCH, sizeof *batch);
     struct weir_slice lane = weir_lane_name(run->lane);
     const struct weir_lane_state *state = weir_lane_state(run->lane);
     struct weir_horizon horizon = {
@@ -245,24 +234,21 @@ static enum weir_status rate(struct run *run, bool is_open, struct weir_error *r
         .last_time = state->last_time,
         .ended = is_open ? state->last_time : WEIR_TIME_NEVER,
     };
-    enum weir_status status;
+    enum weir_status status = WEIR_OK;
     size_t count;
 
-    do {
-        status = run->store->ops->read_work(run->store, lane, WINDOWS_PER_BATCH, work, &count, reterr);
-        for (size_t i = 0; i < count && status == WEIR_OK; i++)
-            windows[i] = (struct weir_lane_window){.lane = lane, .window = work[i].window};
-        if (status == WEIR_OK)
-            status = weir_rater_rate(run->rater, windows, count, reterr);
-        if (status == WEIR_OK)
-            status = run->store->ops->finish_work(run->store, lane, work, count, reterr);
-    } while (status == WEIR_OK && count > 0);
+    while (status == WEIR_OK && (count = weir_lane_drain(run->lane, WINDOWS_PER_BATCH, windows)) > 0) {
+        for (size_t i = 0; i < count; i++)
+            batch[i] = (struct weir_lane_window){.lane = lane, .window = windows[i]};
+        status = weir_rater_rate(run->rater, batch, count, reterr);
+        weir_rater_forget_windows(run->rater); /* each comes once */
+    }
     if (status == WEIR_OK)
         status = weir_rater_settle(run->rater, &horizon, reterr);
     if (status == WEIR_OK)
         status = run->ledger->ops->finish(run->ledger, reterr);
-    free(work);
     free(windows);
+    free(batch);
     return status;
 }
 

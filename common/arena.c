@@ -6,6 +6,12 @@
 
 #include "common/status.h"
 
+#ifdef __SANITIZE_ADDRESS__
+enum { KEEPS_BLOCKS = 0 }; /* so that the sanitizer sees whoever still looks at a piece */
+#else
+enum { KEEPS_BLOCKS = 1 };
+#endif
+
 enum { BLOCK_BYTES = 64 * 1024, ALIGNMENT = 16 };
 
 struct block {
@@ -17,6 +23,7 @@ struct block {
 
 struct weir_arena {
     struct block *first; /* the one that pieces are cut from; the others are full or single large pieces */
+    struct block *spare; /* emptied ones of BLOCK_BYTES */
 };
 
 struct weir_arena *weir_arena_new(void)
@@ -24,16 +31,51 @@ struct weir_arena *weir_arena_new(void)
     return weir_new(sizeof(struct weir_arena));
 }
 
+static void free_blocks(struct block *block)
+{
+    for (struct block *next; block; block = next) {
+        next = block->next;
+        free(block);
+    }
+}
+
 struct weir_arena *weir_arena_free(struct weir_arena *arena)
 {
     if (!arena)
         return NULL;
-    for (struct block *block = arena->first, *next; block; block = next) {
-        next = block->next;
-        free(block);
-    }
+    free_blocks(arena->first);
+    free_blocks(arena->spare);
     free(arena);
     return NULL;
+}
+
+void weir_arena_clear(struct weir_arena *arena)
+{
+    for (struct block *block = arena->first, *next; block; block = next) {
+        next = block->next;
+        if (block->size != BLOCK_BYTES || !KEEPS_BLOCKS) {
+            free(block);
+            continue;
+        }
+        memset(block->bytes, 0, block->used);
+        block->used = 0;
+        block->next = arena->spare;
+        arena->spare = block;
+    }
+    arena->first = NULL;
+}
+
+static struct block *take_block(struct weir_arena *arena, size_t room)
+{
+    struct block *block = arena->spare;
+
+    if (room == BLOCK_BYTES && block) {
+        arena->spare = block->next;
+        return block;
+    }
+    block = weir_new(sizeof *block + room);
+    block->size = room;
+    return block;
 }
 
 void *weir_arena_take(struct weir_arena *arena, size_t size)
@@ -47,8 +89,7 @@ void *weir_arena_take(struct weir_arena *arena, size_t size)
         return piece;
     }
     size_t room = size > BLOCK_BYTES / 4 ? size : BLOCK_BYTES;
-    struct block *block = weir_new(sizeof *block + room);
-    block->size = room;
+    struct block *block = take_block(arena, room);
     block->used = size;
     if (first && room != BLOCK_BYTES) { /* a large piece: keep cutting from the block that still has room */
         block->next = first->next;

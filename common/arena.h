@@ -15,6 +15,10 @@ struct weir_arena;
 
 struct weir_arena *weir_arena_new(void);
 struct weir_arena *weir_arena_free(struct weir_arena *arena); /* NULL in, NULL out */
+/* Takes all pieces back; the memory is kept for the next ones, so that a batch after a batch asks the system for
+ * nothing.
+ */
+void weir_arena_clear(struct weir_arena *arena);
 
 void *weir_arena_take(struct weir_arena *arena, size_t size);
 /* count * size bytes; the product is checked. count 0 gives NULL. */

@@ -35,11 +35,16 @@ struct weir_lane_window {
         held_number; /* of the row that it was held in, when it comes from there (weir_lane_book_released); else 0 */
 };
 
-/* Rates a batch in one transaction of the ledger. keep_state: the embedded way, nothing is forgotten between batches.
+/* Rates a batch in one transaction of the ledger. Windows of one series that stand together are rated faster. Where the
+ * ledger keeps no state, nothing is forgotten between batches.
  * WEIR_RETRY: nothing is known to be done; the same batch again is right. WEIR_FATAL/REJECT: *reterr (an overflow names
  * customer, meter and window). */
 enum weir_status weir_rater_rate(struct weir_rater *rater, const struct weir_lane_window *windows, size_t count,
                                  struct weir_error *reterr);
+
+/* Between batches: forgets the last totals of the windows rated so far. Right only where none of them comes again (a
+ * bounded input: each window once, whole). Running totals of prices, splits and periods stay. */
+void weir_rater_forget_windows(struct weir_rater *rater);
 
 /* What is known of time: the span of counted events (first > last: none) and through when periods are ended. */
 struct weir_horizon {

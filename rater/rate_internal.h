@@ -1,4 +1,5 @@
-/* Shared by rate.c (windows) and settle.c (billing periods); nobody else's. */
+/* Shared by rate.c (batches of windows), aim.c (what prices them), totals.c, charge.c and settle.c (billing periods);
+ * nobody else's. */
 #ifndef WEIR_RATER_RATE_INTERNAL_H
 #define WEIR_RATER_RATE_INTERNAL_H
 
@@ -36,6 +37,17 @@ struct target {
     struct weir_split_running *split; /* only where a period folds */
 };
 
+/* What the last charge found, good for the next one of the same price or series. Its pointers are into the state:
+ * forgotten whenever that forgets. */
+struct charging {
+    const struct weir_price_running *running; /* lists[at] is what its total costs under `effective`; NULL: nothing */
+    const struct weir_price *effective;
+    bool at;
+    struct weir_charge_list lists[2];
+    const char *series_key; /* of `series`; NULL: none */
+    struct weir_series series;
+};
+
 struct weir_rater {
     const struct weir_catalog *catalog;
     struct weir_ledger *ledger;
@@ -49,26 +61,54 @@ struct weir_rater {
     struct settled *settled; /* by contract index */
     int64_t settled_from;    /* the span's start when that was found */
 
+    struct charging charging;
+
     struct target *targets;
     size_t target_room;
     struct weir_line_item *items;
     size_t item_count, item_room;
 };
 
+/* 1. aim.c */
+
+/* Fills *target and makes the entries that rating the window will touch, so that one load fetches them all. last: the
+ * target before it in the batch, or NULL. */
+enum weir_status weir_rater_aim(struct weir_rater *rater, const struct weir_lane_window *from,
+                                const struct target *last, struct target *target, struct weir_error *reterr);
 /* The price as this contract pays it; NULL: the override overflows. */
 const struct weir_price *weir_rater_effective_price(struct weir_rater *rater, const struct weir_contract *contract,
                                                     const struct weir_price *price);
+
+/* 2. totals.c */
+
+/* All lanes' shares of the window merged, with `lane` counting as `total`. false: overflow. */
+bool weir_merge_lanes(enum weir_aggregation aggregation, const struct weir_rated_window *window,
+                      const struct weir_rated_lane *lane, const struct weir_window_total *total,
+                      struct weir_window_total *ret_merged);
+/* Whether what was folded into a period may be ahead of `after`: events were taken out again, or some that a rebuilt
+ * window (docs/gaps.md) does not have. */
+bool weir_moves_back(enum weir_aggregation aggregation, const struct weir_window_total *before,
+                     const struct weir_window_total *after);
+/* By how much the price's quantity changes. Where a period folds, the split's total is brought forward as well. false:
+ * overflow. */
+bool weir_rater_quantity_change(struct weir_rater *rater, struct target *target, const struct weir_window_total *before,
+                                const struct weir_window_total *after, struct weir_decimal *ret_change);
+
+/* 3. charge.c */
 void weir_rater_add_item(struct weir_rater *rater, const struct weir_line_item *item);
 /* Adds to the period's usage. false: overflow. */
 bool weir_add_usage(struct weir_period_running *period, struct weir_decimal amount);
-enum weir_status weir_rater_overflow(const struct weir_rated_window *window, struct weir_error *reterr);
 /* Brings the running total of target's price to (quantity, events) and makes the line items of the difference. false:
  * overflow. */
 bool weir_rater_charge(struct weir_rater *rater, struct target *target, struct weir_decimal quantity, uint64_t events,
                        uint32_t revision);
+
+/* 4. settle.c and rate.c */
+
 /* Brings the true-up of a closed period to what its usage leaves short. false: overflow. */
 bool weir_rater_true_up(struct weir_rater *rater, const struct weir_contract *contract,
                         struct weir_period_running *period);
+enum weir_status weir_rater_overflow(const struct weir_rated_window *window, struct weir_error *reterr);
 enum weir_status weir_rater_write(struct weir_rater *rater, struct weir_error *reterr);
 /* Ends a batch: line items go, and the state where the ledger keeps it. */
 void weir_rater_forget(struct weir_rater *rater);

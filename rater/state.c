@@ -25,7 +25,8 @@ struct table {
 };
 
 struct weir_state {
-    struct weir_arena *arena;
+    struct weir_arena *arena;       /* of all but the windows */
+    struct weir_arena *for_windows; /* theirs, with their lanes: gone with them (weir_state_forget_windows) */
     struct table windows, prices, splits, periods, lanes;
 };
 
@@ -101,6 +102,7 @@ struct weir_state *weir_state_new(void)
 {
     struct weir_state *state = weir_new(sizeof *state);
     state->arena = weir_arena_new();
+    state->for_windows = weir_arena_new();
     return state;
 }
 
@@ -114,19 +116,25 @@ struct weir_state *weir_state_free(struct weir_state *state)
     table_free(&state->periods);
     table_free(&state->lanes);
     weir_arena_free(state->arena);
+    weir_arena_free(state->for_windows);
     free(state);
     return NULL;
 }
 
-void weir_state_clear(struct weir_state *state)
+void weir_state_forget_windows(struct weir_state *state)
 {
     table_clear(&state->windows);
+    weir_arena_clear(state->for_windows);
+}
+
+void weir_state_clear(struct weir_state *state)
+{
+    weir_state_forget_windows(state);
     table_clear(&state->prices);
     table_clear(&state->splits);
     table_clear(&state->periods);
     table_clear(&state->lanes);
-    weir_arena_free(state->arena);
-    state->arena = weir_arena_new();
+    weir_arena_clear(state->arena);
 }
 
 struct weir_slice weir_state_copy(struct weir_state *state, struct weir_slice text)
@@ -157,9 +165,14 @@ struct weir_rated_window *weir_state_window(struct weir_state *state, struct wei
         weir_check(window->end == end);
         return window;
     }
-    window = weir_arena_take(state->arena, sizeof *window);
+    struct weir_rated_window *last =
+        state->windows.count ? state->windows.entries[state->windows.count - 1] : NULL; /* often of the same series */
+    window = weir_arena_take(state->for_windows, sizeof *window);
     *window = probe;
-    window->series_key = weir_state_copy(state, series_key);
+    if (last && weir_slice_equal(last->series_key, series_key))
+        window->series_key = last->series_key;
+    else
+        window->series_key = weir_arena_copy(state->for_windows, series_key.data, series_key.length);
     table_add(&state->windows, hash, window);
     return window;
 }
@@ -174,14 +187,14 @@ struct weir_rated_lane *weir_rated_window_lane(struct weir_state *state, struct 
         /* Nearly always one lane; the old array stays in the arena, doubling keeps that waste below the array itself.
          */
         uint32_t room = window->lane_room ? window->lane_room * 2 : 1;
-        struct weir_rated_lane *lanes = weir_arena_take_array(state->arena, room, sizeof *lanes);
+        struct weir_rated_lane *lanes = weir_arena_take_array(state->for_windows, room, sizeof *lanes);
         if (window->lane_count)
             memcpy(lanes, window->lanes, window->lane_count * sizeof *lanes);
         window->lanes = lanes;
         window->lane_room = room;
     }
     struct weir_rated_lane *added = &window->lanes[window->lane_count++];
-    *added = (struct weir_rated_lane){.lane = weir_state_copy(state, lane)};
+    *added = (struct weir_rated_lane){.lane = weir_arena_copy(state->for_windows, lane.data, lane.length)};
     return added;
 }
 
@@ -206,8 +219,8 @@ struct weir_price_running *weir_state_price(struct weir_state *state, struct wei
                                        .price_book = price_book,
                                        .price_book_version = price_book_version,
                                        .price_key = price_key};
-    uint64_t hash = hash_slice(customer, (uint64_t)period_start + price_book_version);
-    hash = hash_slice(price_key, hash_slice(contract, hash_slice(price_book, hash)));
+    /* Contract and book are left out: they hardly ever tell two prices apart that the rest does not. */
+    uint64_t hash = hash_slice(price_key, hash_slice(customer, (uint64_t)period_start + price_book_version));
     struct weir_price_running *price = table_find(&state->prices, hash, same_price, &probe);
 
     if (price)
@@ -258,7 +271,7 @@ struct weir_period_running *weir_state_period(struct weir_state *state, struct w
                                               struct weir_slice contract, int64_t start, int64_t end)
 {
     struct weir_period_running probe = {.customer = customer, .contract = contract, .start = start, .end = end};
-    uint64_t hash = hash_slice(contract, hash_slice(customer, (uint64_t)start));
+    uint64_t hash = hash_slice(customer, (uint64_t)start); /* a customer's contracts do not overlap */
     struct weir_period_running *period = table_find(&state->periods, hash, same_period, &probe);
 
     if (period)

@@ -119,6 +119,8 @@ struct weir_state *weir_state_new(void);
 struct weir_state *weir_state_free(struct weir_state *state); /* NULL in, NULL out */
 /* Forgets all entries; memory is kept for the next batch. */
 void weir_state_clear(struct weir_state *state);
+/* Forgets the windows and their lanes' shares; running totals and periods stay. */
+void weir_state_forget_windows(struct weir_state *state);
 
 /* Find or make; never NULL. Slices are copied. */
 struct weir_rated_window *weir_state_window(struct weir_state *state, struct weir_slice series_key, int64_t start,

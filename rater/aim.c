@@ -1,0 +1,186 @@
+/* What a window is priced by: its contract, billing period, price book version and price, and the entries of the state
+ * that hold what was rated so far. */
+#include <stdlib.h>
+
+#include "rater/rate_internal.h"
+
+/* 1. overrides */
+
+/* Where (contract, price) stands or would stand. */
+static struct overridden *overridden_slot(const struct weir_rater *rater, const struct weir_contract *contract,
+                                          const struct weir_price *price)
+{
+    uint32_t mask = rater->overridden_room - 1;
+    uint64_t hash = ((uint64_t)(uintptr_t)contract * 31 + (uint64_t)(uintptr_t)price) * UINT64_C(0x9E3779B97F4A7C15);
+    uint32_t at = (uint32_t)(hash >> 32) & mask;
+
+    while (rater->overridden[at].contract
+           && (rater->overridden[at].contract != contract || rater->overridden[at].price != price))
+        at = (at + 1) & mask;
+    return &rater->overridden[at];
+}
+
+static void grow_overridden(struct weir_rater *rater)
+{
+    uint32_t old_room = rater->overridden_room;
+    struct overridden *old = rater->overridden;
+
+    rater->overridden_room = old_room ? old_room * 2 : 256;
+    rater->overridden = weir_new_array(rater->overridden_room, sizeof *rater->overridden);
+    for (uint32_t i = 0; i < old_room; i++)
+        if (old[i].contract)
+            *overridden_slot(rater, old[i].contract, old[i].price) = old[i];
+    free(old);
+}
+
+/* Cached by address: prices and contracts live as long as the catalog. */
+const struct weir_price *weir_rater_effective_price(struct weir_rater *rater, const struct weir_contract *contract,
+                                                    const struct weir_price *price)
+{
+    const struct weir_override *override = NULL;
+
+    for (uint32_t i = 0; i < contract->override_count && !override; i++)
+        if (contract->overrides[i].meter == price->meter)
+            override = &contract->overrides[i];
+    if (!override)
+        return price;
+    if (rater->overridden_count * 2 >= rater->overridden_room)
+        grow_overridden(rater);
+    struct overridden *slot = overridden_slot(rater, contract, price);
+    if (!slot->contract) {
+        struct weir_price *scaled = weir_arena_take(rater->overrides, sizeof *scaled);
+        struct weir_tier *tiers = weir_arena_take_array(rater->overrides, price->tier_count, sizeof *tiers);
+        if (!weir_price_override(price, override->multiplier, tiers, scaled))
+            scaled = NULL;
+        *slot = (struct overridden){contract, price, scaled};
+        rater->overridden_count++;
+    }
+    return slot->scaled;
+}
+
+/* 2. the catalog's answer */
+
+/* All but the period. */
+static enum weir_unpriced resolve(const struct weir_catalog *catalog, const struct weir_series *series, int64_t start,
+                                  struct target *target)
+{
+    struct weir_slice texts[WEIR_DIMENSIONS_MAX];
+
+    target->meter = weir_catalog_meter(catalog, series->meter);
+    if (!target->meter || target->meter->group_count != series->dimension_count)
+        return WEIR_UNPRICED_NO_METER;
+    target->contract = weir_catalog_contract_at(catalog, series->customer, start);
+    if (!target->contract)
+        return WEIR_UNPRICED_NO_CONTRACT;
+    target->version = weir_price_book_at(target->contract->book, start);
+    if (!target->version)
+        return WEIR_UNPRICED_NO_PRICE;
+    for (uint32_t i = 0; i < series->dimension_count; i++)
+        texts[i] = series->dimensions[i].text;
+    target->price = weir_price_for(target->version, target->meter, texts);
+    return target->price ? WEIR_UNPRICED_PRICED : WEIR_UNPRICED_NO_PRICE;
+}
+
+enum weir_unpriced weir_find_unpriced(const struct weir_catalog *catalog, struct weir_slice series_key, int64_t start)
+{
+    struct weir_series series;
+    struct target target = {0};
+
+    return weir_series_parse(series_key, &series) ? resolve(catalog, &series, start, &target) : WEIR_UNPRICED_NO_METER;
+}
+
+/* min, max, latest and avg of a period are not sums of their windows, unless rolled up. */
+static bool folds(const struct weir_meter *meter)
+{
+    switch (meter->aggregation) {
+    case WEIR_AGGREGATION_MIN:
+    case WEIR_AGGREGATION_MAX:
+    case WEIR_AGGREGATION_LATEST:
+    case WEIR_AGGREGATION_AVG:
+        return !meter->rollup_sum;
+    default:
+        return false;
+    }
+}
+
+/* 3. the entries */
+
+/* Finds period and running totals for a target that resolve has filled. false: the override overflows. */
+static bool aim_at_state(struct weir_rater *rater, const struct weir_series *series, struct weir_slice series_key,
+                         struct target *target)
+{
+    target->period = weir_state_period(rater->state, series->customer, target->contract->key, target->period_start,
+                                       target->period_end);
+    if (target->unpriced != WEIR_UNPRICED_PRICED)
+        return true;
+    target->effective = weir_rater_effective_price(rater, target->contract, target->price);
+    if (!target->effective)
+        return false;
+    target->running =
+        weir_state_price(rater->state, series->customer, target->contract->key, target->period_start,
+                         target->period_end, target->version->book->key, target->version->version, target->price->key);
+    if (folds(target->meter))
+        target->split = weir_state_split(rater->state, target->running, series_key);
+    return true;
+}
+
+/* Whether the catalog says for a window that starts at start what it said for the target's: contract, period and
+ * version are spans of time, and everything else is the series'. */
+static bool is_same_span(const struct weir_catalog *catalog, const struct target *target, int64_t start)
+{
+    const struct weir_contract *contract = target->contract;
+
+    if (!contract || !target->version || start < target->period_start || start >= target->period_end)
+        return false;
+    /* The default contract holds only where the customer has no other one. */
+    if (contract == catalog->default_contract && catalog->contract_count > 0
+        && weir_catalog_contract_at(catalog, target->period->customer, start) != contract)
+        return false;
+    return weir_price_book_at(contract->book, start) == target->version;
+}
+
+static bool is_same_series(struct weir_slice a, struct weir_slice b)
+{
+    return a.length == b.length && (a.data == b.data || memcmp(a.data, b.data, a.length) == 0);
+}
+
+/* Windows mostly come with others of their series: what the last one found is found again without asking. */
+static bool aim_as_last(struct weir_rater *rater, const struct weir_lane_window *from, const struct target *last,
+                        struct target *target)
+{
+    const struct weir_window *window = &from->window;
+
+    if (!last || !is_same_series(last->from->window.series_key, window->series_key)
+        || !is_same_span(rater->catalog, last, window->start))
+        return false;
+    *target = *last;
+    target->from = from;
+    target->window = weir_state_window(rater->state, window->series_key, window->start, window->end);
+    if (!weir_slice_equal(last->from->lane, from->lane))
+        target->lane = weir_state_lane(rater->state, from->lane);
+    return true;
+}
+
+enum weir_status weir_rater_aim(struct weir_rater *rater, const struct weir_lane_window *from,
+                                const struct target *last, struct target *target, struct weir_error *reterr)
+{
+    const struct weir_window *window = &from->window;
+    struct weir_series series;
+
+    if (aim_as_last(rater, from, last, target))
+        return WEIR_OK;
+    *target = (struct target){.from = from};
+    if (!weir_series_parse(window->series_key, &series))
+        return weir_fail(reterr, WEIR_FATAL,
+                         "lane %.*s holds a window whose series key cannot be read: the store was "
+                         "written by something else, or is damaged",
+                         (int)from->lane.length, from->lane.data);
+    target->window = weir_state_window(rater->state, window->series_key, window->start, window->end);
+    target->lane = weir_state_lane(rater->state, from->lane);
+    target->unpriced = resolve(rater->catalog, &series, window->start, target);
+    if (!target->contract)
+        return WEIR_OK;
+    weir_contract_period_at(target->contract, window->start, &target->period_start, &target->period_end);
+    return aim_at_state(rater, &series, window->series_key, target) ? WEIR_OK
+                                                                    : weir_rater_overflow(target->window, reterr);
+}
