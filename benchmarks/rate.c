@@ -77,22 +77,37 @@ static struct weir_took read_and_decode(const struct weir_catalog *catalog)
 
 /* 2. The command. */
 
-static void check_counts(uint64_t *ret_per_second)
+/* What the command's last line says beside its counts. */
+struct said {
+    uint64_t windows, line_items, per_second;
+};
+
+static uint64_t number_behind(const char *line, const char *word)
+{
+    const char *at = strstr(line, word);
+
+    if (!at)
+        weir_measure_die("weir rate says nothing of %s", word);
+    return strtoull(at + strlen(word), NULL, 10);
+}
+
+static void check_counts(struct said *ret_said)
 {
     char line[512], want[128];
     FILE *said = fopen(said_path, "r");
-    const char *rate = NULL;
 
     if (!said || !fgets(line, sizeof line, said))
         weir_measure_die("weir rate said nothing");
     fclose(said);
     snprintf(want, sizeof want, "weir rate: read=%" PRIu64 " counted=%" PRIu64 " duplicate=%" PRIu64 " ",
              made.events + made.repeated, made.events, made.repeated);
-    if (strncmp(line, want, strlen(want)) != 0 || !(rate = strstr(line, "events_per_second="))) {
+    if (strncmp(line, want, strlen(want)) != 0) {
         fprintf(stderr, "wanted: %s\nfound:  %s", want, line);
         weir_measure_die("weir rate counted otherwise");
     }
-    *ret_per_second = strtoull(rate + strlen("events_per_second="), NULL, 10);
+    ret_said->windows = number_behind(line, " windows=");
+    ret_said->line_items = number_behind(line, " line_items=");
+    ret_said->per_second = number_behind(line, " events_per_second=");
 }
 
 static void check_tokens(void)
@@ -118,7 +133,7 @@ static void check_tokens(void)
         weir_measure_die("the tokens of the summary do not add up to what was made");
 }
 
-static struct weir_took rate(uint64_t *ret_per_second)
+static struct weir_took rate(struct said *ret_said)
 {
     char *arguments[] = {"rate", "--catalog", catalog_path, "--summary", "--format",
                          "csv",  "--output",  summary_path, events_path, NULL};
@@ -133,7 +148,7 @@ static struct weir_took rate(uint64_t *ret_per_second)
     close(said);
     if (status != WEIR_EXIT_DONE)
         weir_measure_die("weir rate failed");
-    check_counts(ret_per_second);
+    check_counts(ret_said);
     check_tokens();
     return took;
 }
@@ -171,7 +186,7 @@ static void measure(const struct weir_workload_settings *settings, const char *k
                        ours = {.what = "weir rate --summary", .unit = "million events/s"};
     struct weir_mistake_list mistakes;
     struct weir_catalog *catalog;
-    uint64_t per_second = 0;
+    struct said said = {0};
     char what[96];
 
     prepare(settings, keep);
@@ -181,14 +196,15 @@ static void measure(const struct weir_workload_settings *settings, const char *k
         weir_measure_die("%s", mistakes.mistakes[0].text);
     for (int i = 0; i < weir_measure_repetitions(); i++) {
         weir_figure_add_rate(&ceiling, (double)settings->events, read_and_decode(catalog));
-        weir_figure_add_rate(&ours, (double)settings->events, rate(&per_second));
+        weir_figure_add_rate(&ours, (double)settings->events, rate(&said));
     }
     weir_measure_print(&ceiling);
     weir_measure_print(&ours);
     snprintf(what, sizeof what, "weir rate with %" PRIu32 " customers, of reading and decoding the file",
              settings->customers);
     weir_measure_target(&(struct weir_target){.what = what, .figure = &ours, .ceiling = &ceiling, .at_least = 0.5});
-    printf("  its own last line: %" PRIu64 " events/s\n", per_second);
+    printf("  %" PRIu64 " windows and %" PRIu64 " line items made; its own last line: %" PRIu64 " events/s\n",
+           said.windows, said.line_items, said.per_second);
     weir_catalog_free(catalog);
     clean_up();
 }

@@ -269,10 +269,11 @@ static void report(const struct run *run, int64_t started)
     weir_log_plain(
         WEIR_LOG_INFO,
         "read=%llu counted=%llu duplicate=%llu unmatched=%llu retracted=%llu unpriced=%llu quarantined=%llu "
-        "line_items=%llu seconds=%llu.%03llu events_per_second=%llu",
+        "windows=%llu line_items=%llu seconds=%llu.%03llu events_per_second=%llu",
         (unsigned long long)read, (unsigned long long)counted, (unsigned long long)outcomes[WEIR_OUTCOME_DUPLICATE],
         (unsigned long long)outcomes[WEIR_OUTCOME_UNMATCHED], (unsigned long long)outcomes[WEIR_OUTCOME_RETRACTED],
         (unsigned long long)outcomes[WEIR_OUTCOME_UNPRICED], (unsigned long long)outcomes[WEIR_OUTCOME_REJECTED],
+        (unsigned long long)weir_rater_counts(run->rater).windows,
         (unsigned long long)weir_rater_counts(run->rater).line_items, (unsigned long long)(milliseconds / 1000),
         (unsigned long long)(milliseconds % 1000),
         (unsigned long long)(read * 1000 / (milliseconds ? milliseconds : 1)));
