@@ -20,9 +20,14 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/random.h>
+#include <time.h>
 
 #include "aggregator/epoch.h"
 #include "aggregator/store_redis_internal.h"
+#include "common/calendar.h"
+
+#define NAMING_PERIOD (5 * WEIR_SECOND)
+#define NAMING_PAUSE (60 * WEIR_SECOND) /* more, after a failure */
 
 /* 1. State. */
 
@@ -93,8 +98,11 @@ static void forget_lane(struct weir_redis_lane *lane)
 static enum weir_status register_lane(struct weir_redis_store *store, struct weir_slice lane, struct weir_error *reterr)
 {
     redisReply *reply = NULL;
+    enum weir_status status = weir_redis_reach_names(store, reterr);
+    if (status != WEIR_OK)
+        return status;
     redisAppendCommand(store->context, "SADD weir:lanes %b", lane.data, (size_t)lane.length);
-    enum weir_status status = weir_redis_receive(store, &reply, reterr);
+    status = weir_redis_receive(store, &reply, reterr);
     if (status == WEIR_OK)
         freeReplyObject(reply);
     return status;
@@ -163,7 +171,7 @@ static enum weir_status judge_load(struct weir_redis_store *store, struct weir_s
 
     if (loaded == WEIR_OK)
         return still_ours(store, lane, state, reterr);
-    if (loaded != WEIR_FATAL || weir_redis_connect(store, &error) != WEIR_OK
+    if (loaded != WEIR_FATAL || weir_redis_reach(store, lane, &error) != WEIR_OK
         || still_ours(store, lane, state, &error) != WEIR_FENCED)
         return loaded;
     *reterr = error;
@@ -178,11 +186,14 @@ static enum weir_status take_lane(struct weir_window_store *base, struct weir_sl
     struct weir_redis_store *store = (struct weir_redis_store *)base;
     struct weir_lane_state state = {0};
     weir_check(name.length > 0 && name.length <= WEIR_LANE_NAME_MAX);
-    enum weir_status status = weir_redis_connect(store, reterr);
-    if (status == WEIR_OK)
+    enum weir_status status;
+    do {
         status = register_lane(store, name, reterr);
-    if (status == WEIR_OK)
-        status = raise_epoch(store, name, secret, &state, reterr);
+        if (status == WEIR_OK)
+            status = weir_redis_reach(store, name, reterr);
+        if (status == WEIR_OK)
+            status = raise_epoch(store, name, secret, &state, reterr);
+    } while (weir_redis_follow(store, status));
     if (status != WEIR_OK)
         return status;
     struct weir_redis_lane *lane = lane_of(store, name);
@@ -354,7 +365,7 @@ static enum weir_status send_cut(struct weir_redis_store *store, struct weir_red
     if (status == WEIR_FENCED || (status == WEIR_OK && *ret_answer != ANSWER_WRITTEN)) {
         enum weir_status unwatched = unwatch(store, NULL);
         return status == WEIR_OK && unwatched != WEIR_OK && *ret_answer == ANSWER_STALE
-                   ? weir_fail(reterr, unwatched, "Redis %s: connection lost; reconnecting", store->endpoint.shown)
+                   ? weir_fail(reterr, unwatched, "Redis %s: connection lost; reconnecting", store->shown)
                    : status;
     }
     redisReply *reply = NULL;
@@ -374,12 +385,9 @@ static enum weir_status send_cut(struct weir_redis_store *store, struct weir_red
     return WEIR_OK;
 }
 
-static enum weir_status write_cut(struct weir_window_store *base, const struct weir_cut *cut, struct weir_error *reterr)
+static enum weir_status try_cut(struct weir_redis_store *store, const struct weir_cut *cut, struct weir_error *reterr)
 {
-    struct weir_redis_store *store = (struct weir_redis_store *)base;
-    weir_check(cut->lane.length > 0 && cut->lane.length <= WEIR_LANE_NAME_MAX);
-    weir_check(cut->state.next_offset >= cut->expected_offset || cut->is_anew);
-    enum weir_status status = weir_redis_connect(store, reterr);
+    enum weir_status status = weir_redis_reach(store, cut->lane, reterr);
     if (status != WEIR_OK)
         return status;
     struct weir_redis_lane *lane = lane_of(store, cut->lane);
@@ -407,6 +415,43 @@ static enum weir_status write_cut(struct weir_window_store *base, const struct w
     return status;
 }
 
+/* In a cluster the lanes' names lie on another node than most lanes: if that one falls back alone, a lane that has just
+ * been made would be there and known to no rater. So they are named again now and then; if that fails, later. */
+static void name_lanes(struct weir_redis_store *store)
+{
+    struct timespec clock;
+    clock_gettime(CLOCK_MONOTONIC, &clock);
+    int64_t now = clock.tv_sec * WEIR_SECOND + clock.tv_nsec;
+    if (!store->node_of_slot || now - store->named < NAMING_PERIOD)
+        return;
+    store->named = now;
+    for (size_t i = 0; i < store->lane_count; i++) {
+        struct weir_slice name = {store->lanes[i]->name, store->lanes[i]->length};
+        enum weir_status status;
+        do
+            status = register_lane(store, name, NULL);
+        while (weir_redis_follow(store, status));
+        if (status != WEIR_OK) {
+            store->named += NAMING_PAUSE;
+            return;
+        }
+    }
+}
+
+static enum weir_status write_cut(struct weir_window_store *base, const struct weir_cut *cut, struct weir_error *reterr)
+{
+    struct weir_redis_store *store = (struct weir_redis_store *)base;
+    enum weir_status status;
+    weir_check(cut->lane.length > 0 && cut->lane.length <= WEIR_LANE_NAME_MAX);
+    weir_check(cut->state.next_offset >= cut->expected_offset || cut->is_anew);
+    do
+        status = try_cut(store, cut, reterr);
+    while (weir_redis_follow(store, status));
+    if (status == WEIR_OK)
+        name_lanes(store);
+    return status;
+}
+
 /* 4. Listing. */
 
 static bool is_of_topic(const redisReply *lane, const char *topic)
@@ -420,8 +465,8 @@ static bool is_of_topic(const redisReply *lane, const char *topic)
 }
 
 /* *ret_state with epoch 0: no such lane. */
-static enum weir_status read_state_of(struct weir_redis_store *store, struct weir_slice lane,
-                                      struct weir_lane_state *ret_state, struct weir_error *reterr)
+static enum weir_status try_state_of(struct weir_redis_store *store, struct weir_slice lane,
+                                     struct weir_lane_state *ret_state, struct weir_error *reterr)
 {
     char key[WEIR_REDIS_KEY_MAX];
     const char *argv[3 + STATE_FIELD_COUNT] = {"HMGET", key, "format"};
@@ -431,8 +476,11 @@ static enum weir_status read_state_of(struct weir_redis_store *store, struct wei
         lengths[3 + i] = strlen(state_field[i]);
     }
     redisReply *reply = NULL;
+    enum weir_status status = weir_redis_reach(store, lane, reterr);
+    if (status != WEIR_OK)
+        return status;
     redisAppendCommandArgv(store->context, 3 + STATE_FIELD_COUNT, argv, lengths);
-    enum weir_status status = weir_redis_receive_array(store, 1 + STATE_FIELD_COUNT, &reply, reterr);
+    status = weir_redis_receive_array(store, 1 + STATE_FIELD_COUNT, &reply, reterr);
     if (status != WEIR_OK)
         return status;
     const redisReply *format = reply->element[0];
@@ -446,12 +494,33 @@ static enum weir_status read_state_of(struct weir_redis_store *store, struct wei
     return status;
 }
 
+static enum weir_status read_state_of(struct weir_redis_store *store, struct weir_slice lane,
+                                      struct weir_lane_state *ret_state, struct weir_error *reterr)
+{
+    enum weir_status status;
+    do
+        status = try_state_of(store, lane, ret_state, reterr);
+    while (weir_redis_follow(store, status));
+    return status;
+}
+
 static enum weir_status read_lane(struct weir_window_store *base, struct weir_slice lane,
                                   struct weir_lane_state *ret_state, struct weir_error *reterr)
 {
-    struct weir_redis_store *store = (struct weir_redis_store *)base;
-    enum weir_status status = weir_redis_connect(store, reterr);
-    return status == WEIR_OK ? read_state_of(store, lane, ret_state, reterr) : status;
+    return read_state_of((struct weir_redis_store *)base, lane, ret_state, reterr);
+}
+
+static enum weir_status read_names(struct weir_redis_store *store, redisReply **ret_names, struct weir_error *reterr)
+{
+    enum weir_status status;
+    do {
+        status = weir_redis_reach_names(store, reterr);
+        if (status == WEIR_OK) {
+            redisAppendCommand(store->context, "SMEMBERS weir:lanes");
+            status = weir_redis_receive_array(store, SIZE_MAX, ret_names, reterr);
+        }
+    } while (weir_redis_follow(store, status));
+    return status;
 }
 
 static enum weir_status list_lanes(struct weir_window_store *base, const char *topic,
@@ -460,12 +529,8 @@ static enum weir_status list_lanes(struct weir_window_store *base, const char *t
                                    void *context, struct weir_error *reterr)
 {
     struct weir_redis_store *store = (struct weir_redis_store *)base;
-    enum weir_status status = weir_redis_connect(store, reterr);
-    if (status != WEIR_OK)
-        return status;
     redisReply *names = NULL;
-    redisAppendCommand(store->context, "SMEMBERS weir:lanes");
-    status = weir_redis_receive_array(store, SIZE_MAX, &names, reterr);
+    enum weir_status status = read_names(store, &names, reterr);
     if (status != WEIR_OK)
         return status;
     for (size_t i = 0; i < names->elements && status == WEIR_OK; i++) {
@@ -487,7 +552,7 @@ static enum weir_status list_lanes(struct weir_window_store *base, const char *t
 static void store_free(struct weir_window_store *base)
 {
     struct weir_redis_store *store = (struct weir_redis_store *)base;
-    weir_redis_drop(store);
+    weir_redis_close_nodes(store);
     weir_redis_release_kept(store);
     free(store->kept);
     for (size_t i = 0; i < store->lane_count; i++) {
@@ -538,6 +603,7 @@ enum weir_status weir_store_redis_open(const char *url, struct weir_window_store
     struct weir_redis_store *store = weir_new(sizeof(*store));
     store->base.ops = &redis_ops;
     store->endpoint = endpoint;
+    weir_redis_open_nodes(store);
     weir_check(getrandom(&store->token, sizeof(store->token), 0) == sizeof(store->token));
     ignore_broken_pipe();
     *ret_store = &store->base;

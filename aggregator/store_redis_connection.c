@@ -1,6 +1,5 @@
 /* Reaching Redis, and what its answers mean to a caller: try again, fenced, or not without a person. */
 #include <errno.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -16,153 +15,15 @@ static const char *const script_file[WEIR_REDIS_SCRIPT_COUNT] = {
     [WEIR_REDIS_FINISH_WORK] = "redis/finish_work.lua",
 };
 
-/* 1. URL. */
-
-static int hex_digit(char c)
-{
-    return c >= '0' && c <= '9'   ? c - '0'
-           : c >= 'a' && c <= 'f' ? c - 'a' + 10
-           : c >= 'A' && c <= 'F' ? c - 'A' + 10
-                                  : -1;
-}
-
-/* Percent-decoding, so that a password may hold '@' and ':'. NULL: a bad escape, or a NUL. */
-static char *unescape(const char *text, size_t length)
-{
-    char *copy = weir_new(length + 1);
-    char *out = copy;
-    for (size_t i = 0; i < length; i++) {
-        int code = (unsigned char)text[i];
-        if (text[i] == '%') {
-            int high = i + 2 < length ? hex_digit(text[i + 1]) : -1;
-            int low = i + 2 < length ? hex_digit(text[i + 2]) : -1;
-            code = high < 0 || low < 0 ? 0 : high * 16 + low;
-            i += 2;
-        }
-        if (code == 0) {
-            free(copy);
-            return NULL;
-        }
-        *out++ = (char)code;
-    }
-    return copy;
-}
-
-static bool parse_number(const char *text, size_t length, int max, int *ret_number)
-{
-    int number = 0;
-    if (length == 0 || length > 5)
-        return false;
-    for (size_t i = 0; i < length; i++) {
-        if (text[i] < '0' || text[i] > '9')
-            return false;
-        number = number * 10 + (text[i] - '0');
-    }
-    if (number > max)
-        return false;
-    *ret_number = number;
-    return true;
-}
-
-static bool parse_login(const char *text, const char *end, struct weir_redis_endpoint *endpoint)
-{
-    const char *colon = memchr(text, ':', (size_t)(end - text));
-    if (!colon)
-        return false;
-    if (colon > text && !(endpoint->user = unescape(text, (size_t)(colon - text))))
-        return false;
-    endpoint->password = unescape(colon + 1, (size_t)(end - colon - 1));
-    return endpoint->password != NULL;
-}
-
-/* [user:password@]host[:port][/database], host in [] when it is an IPv6 address. */
-static bool parse_network(const char *text, struct weir_redis_endpoint *endpoint)
-{
-    const char *end = text + strcspn(text, "/");
-    if (*end && end[1] && !parse_number(end + 1, strlen(end + 1), 99999, &endpoint->database))
-        return false;
-    const char *at = memrchr(text, '@', (size_t)(end - text));
-    if (at) {
-        if (!parse_login(text, at, endpoint))
-            return false;
-        text = at + 1;
-    }
-    const char *host_end;
-    const char *port = NULL;
-    if (*text == '[') {
-        text++;
-        host_end = memchr(text, ']', (size_t)(end - text));
-        if (!host_end || (host_end + 1 != end && host_end[1] != ':'))
-            return false;
-        port = host_end + 1 == end ? NULL : host_end + 2;
-    } else {
-        const char *colon = memchr(text, ':', (size_t)(end - text));
-        host_end = colon ? colon : end;
-        port = colon ? colon + 1 : NULL;
-    }
-    endpoint->port = 6379;
-    if (port && (!parse_number(port, (size_t)(end - port), 65535, &endpoint->port) || endpoint->port == 0))
-        return false;
-    endpoint->host = weir_copy_text(text, (size_t)(host_end - text));
-    return host_end > text;
-}
-
-static char *print_new(const char *format, ...)
-{
-    char *text = NULL;
-    va_list arguments;
-    va_start(arguments, format);
-    int length = vasprintf(&text, format, arguments);
-    va_end(arguments);
-    weir_check(length >= 0);
-    return text;
-}
-
-enum weir_status weir_redis_parse_url(const char *url, struct weir_redis_endpoint *ret, struct weir_error *reterr)
-{
-    struct weir_redis_endpoint endpoint = {0};
-    bool fits = false;
-    if (strncmp(url, "rediss://", 9) == 0)
-        return weir_fail(reterr, WEIR_REJECT,
-                         "Redis URL: rediss:// (TLS) is not supported by the hiredis 0.14 that this is built with; use "
-                         "redis:// to a TLS tunnel such as stunnel on this machine, or a private network");
-    if (strncmp(url, "redis://", 8) == 0) {
-        fits = parse_network(url + 8, &endpoint);
-    } else if (strncmp(url, "unix:", 5) == 0) {
-        const char *path = url + (strncmp(url, "unix://", 7) == 0 ? 7 : 5);
-        fits = *path == '/';
-        endpoint.path = weir_copy_text(path, strlen(path));
-    }
-    if (!fits) {
-        weir_redis_endpoint_free(&endpoint);
-        /* Not shown: it may hold a password. */
-        return weir_fail(
-            reterr, WEIR_REJECT,
-            "Redis URL: neither redis://[user:password@]host[:port][/database] nor unix:///path (write '@', "
-            "'/' and ':' of a password as %%40, %%2F and %%3A)");
-    }
-    endpoint.shown = endpoint.host ? print_new("%s:%d", endpoint.host, endpoint.port) : print_new("%s", endpoint.path);
-    *ret = endpoint;
-    return WEIR_OK;
-}
-
-void weir_redis_endpoint_free(struct weir_redis_endpoint *endpoint)
-{
-    free(endpoint->user);
-    free(endpoint->password);
-    free(endpoint->host);
-    free(endpoint->path);
-    free(endpoint->shown);
-    *endpoint = (struct weir_redis_endpoint){0};
-}
-
-/* 2. What an answer means. */
+/* 1. What an answer means. */
 
 void weir_redis_drop(struct weir_redis_store *store)
 {
     if (store->context)
         redisFree(store->context);
     store->context = NULL;
+    store->node->context = NULL;
+    store->is_map_old = true; /* who has gone may have handed his slots to another */
     for (size_t i = 0; i < store->lane_count; i++)
         store->lanes[i]->has_index = false;
 }
@@ -180,7 +41,9 @@ static const struct {
     {"NOREPLICAS", "Redis has fewer replicas than min-replicas-to-write asks"},
     {"MISCONF", "Redis can not save to disk and refuses writes: see its log"},
     {"CLUSTERDOWN", "the Redis Cluster is not serving"},
-    {"TRYAGAIN", "the Redis Cluster is moving this lane's keys"},
+    {"TRYAGAIN", "the Redis Cluster is moving this lane's keys to another node; it waits until they are there"},
+    {"ASK", "the Redis Cluster is moving this lane's keys to another node; it waits until they are there"},
+    {"MOVED", "the Redis Cluster has moved this lane to another node"},
 };
 
 /* Those that a person has to mend. */
@@ -194,8 +57,6 @@ static const struct {
     {"NOAUTH", "Redis asks for a password: put it into the URL"},
     {"WRONGPASS", "user or password of the Redis URL is not right"},
     {"NOPERM", "this Redis user lacks a permission"},
-    {"MOVED", "this is a Redis Cluster, which weir can not follow yet: use a single primary"},
-    {"ASK", "this is a Redis Cluster, which weir can not follow yet: use a single primary"},
 };
 
 static bool has_code(const char *text, const char *code)
@@ -211,26 +72,44 @@ static enum weir_status classify(const struct weir_redis_store *store, const cha
     const char *inner = wrapped ? wrapped + 3 : text;
     for (size_t i = 0; i < sizeof(passing) / sizeof(*passing); i++)
         if (has_code(inner, passing[i].code))
-            return weir_fail(reterr, WEIR_RETRY, "Redis %s: %s (%.300s)", store->endpoint.shown, passing[i].remedy,
-                             text);
+            return weir_fail(reterr, WEIR_RETRY, "Redis %s: %s (%.300s)", store->shown, passing[i].remedy, text);
     for (size_t i = 0; i < sizeof(lasting) / sizeof(*lasting); i++)
         if (has_code(inner, lasting[i].code))
-            return weir_fail(reterr, WEIR_FATAL, "Redis %s: %s (%.300s)", store->endpoint.shown, lasting[i].remedy,
-                             text);
+            return weir_fail(reterr, WEIR_FATAL, "Redis %s: %s (%.300s)", store->shown, lasting[i].remedy, text);
     if (strstr(text, "max number of clients") || strstr(text, "SCRIPT KILL"))
-        return weir_fail(reterr, WEIR_RETRY, "Redis %s: %.300s", store->endpoint.shown, text);
-    return weir_fail(reterr, WEIR_FATAL, "Redis %s: %.300s", store->endpoint.shown, text);
+        return weir_fail(reterr, WEIR_RETRY, "Redis %s: %.300s", store->shown, text);
+    return weir_fail(reterr, WEIR_FATAL, "Redis %s: %.300s", store->shown, text);
+}
+
+/* An answer that is an error: what it means, and it is freed. The connection is dropped: answers may be under way. */
+static enum weir_status refused(struct weir_redis_store *store, redisReply *answer, struct weir_error *reterr)
+{
+    enum weir_status status = classify(store, answer->str, reterr);
+    bool is_moved = has_code(answer->str, "MOVED");
+    weir_redis_drop(store);
+    if (is_moved)
+        status = weir_redis_moved(store, answer->str, status, reterr);
+    freeReplyObject(answer);
+    return status;
 }
 
 static enum weir_status lost(struct weir_redis_store *store, struct weir_error *reterr)
 {
     bool timed_out = store->context->err == REDIS_ERR_IO && (errno == EAGAIN || errno == EWOULDBLOCK);
     enum weir_status status = timed_out ? weir_fail(reterr, WEIR_RETRY, "Redis %s: no answer within %d s; reconnecting",
-                                                    store->endpoint.shown, COMMAND_SECONDS)
+                                                    store->shown, COMMAND_SECONDS)
                                         : weir_fail(reterr, WEIR_RETRY, "Redis %s: connection lost (%s); reconnecting",
-                                                    store->endpoint.shown, store->context->errstr);
+                                                    store->shown, store->context->errstr);
     weir_redis_drop(store);
     return status;
+}
+
+enum weir_status weir_redis_try(struct weir_redis_store *store, const char *command, redisReply **ret_reply,
+                                struct weir_error *reterr)
+{
+    errno = 0;
+    *ret_reply = redisCommand(store->context, command);
+    return *ret_reply ? WEIR_OK : lost(store, reterr);
 }
 
 enum weir_status weir_redis_receive(struct weir_redis_store *store, redisReply **ret_reply, struct weir_error *reterr)
@@ -240,12 +119,8 @@ enum weir_status weir_redis_receive(struct weir_redis_store *store, redisReply *
     if (redisGetReply(store->context, &reply) != REDIS_OK)
         return lost(store, reterr);
     redisReply *answer = reply;
-    if (answer->type == REDIS_REPLY_ERROR) {
-        enum weir_status status = classify(store, answer->str, reterr);
-        freeReplyObject(answer);
-        weir_redis_drop(store);
-        return status;
-    }
+    if (answer->type == REDIS_REPLY_ERROR)
+        return refused(store, answer, reterr);
     *ret_reply = answer;
     return WEIR_OK;
 }
@@ -262,7 +137,7 @@ enum weir_status weir_redis_receive_array(struct weir_redis_store *store, size_t
         freeReplyObject(reply);
         weir_redis_drop(store);
         return weir_fail(reterr, WEIR_FATAL, "Redis %s: an answer is not of the expected shape: is this really Redis?",
-                         store->endpoint.shown);
+                         store->shown);
     }
     *ret_reply = reply;
     return WEIR_OK;
@@ -276,7 +151,7 @@ enum weir_status weir_redis_corrupt(struct weir_redis_store *store, struct weir_
         reterr, WEIR_FATAL,
         "Redis %s: lane %.*s: %s is not what weir wrote; was the database changed by hand, or did keys get "
         "evicted? Restore it from a snapshot, or delete the lane's keys and read Kafka again",
-        store->endpoint.shown, (int)lane.length, lane.data, what);
+        store->shown, (int)lane.length, lane.data, what);
 }
 
 enum weir_status weir_redis_other_format(struct weir_redis_store *store, struct weir_slice lane,
@@ -286,7 +161,7 @@ enum weir_status weir_redis_other_format(struct weir_redis_store *store, struct 
     return weir_fail(reterr, WEIR_FATAL,
                      "Redis %s: lane %.*s was written in another format than " WEIR_REDIS_FORMAT
                      ": run the weir that wrote it, or use another database",
-                     store->endpoint.shown, (int)lane.length, lane.data);
+                     store->shown, (int)lane.length, lane.data);
 }
 
 enum weir_status weir_redis_wrong_type(struct weir_redis_store *store, struct weir_slice lane,
@@ -296,7 +171,7 @@ enum weir_status weir_redis_wrong_type(struct weir_redis_store *store, struct we
     return weir_fail(reterr, WEIR_FATAL,
                      "Redis %s: lane %.*s: a key of weir: holds something else: is another program "
                      "using this database?",
-                     store->endpoint.shown, (int)lane.length, lane.data);
+                     store->shown, (int)lane.length, lane.data);
 }
 
 /* Not through hiredis's own buffer, which would copy a large cut once more and move it about. Answers (a few bytes for
@@ -310,7 +185,7 @@ enum weir_status weir_redis_send(struct weir_redis_store *store, const struct we
             sent += (size_t)piece;
         } else if (errno != EINTR) {
             enum weir_status status = weir_fail(reterr, WEIR_RETRY, "Redis %s: connection lost (%s); reconnecting",
-                                                store->endpoint.shown, strerror(errno));
+                                                store->shown, strerror(errno));
             weir_redis_drop(store);
             return status;
         }
@@ -318,7 +193,7 @@ enum weir_status weir_redis_send(struct weir_redis_store *store, const struct we
     return WEIR_OK;
 }
 
-/* 3. Connecting. */
+/* 2. Connecting. */
 
 static enum weir_status expect_ok(struct weir_redis_store *store, struct weir_error *reterr)
 {
@@ -351,9 +226,10 @@ static enum weir_status log_in(struct weir_redis_store *store, struct weir_error
 /* A Redis that evicts keys would lose money silently. INFO may be forbidden to us; then it is the operator's word. */
 static enum weir_status check_eviction(struct weir_redis_store *store, struct weir_error *reterr)
 {
-    redisReply *reply = redisCommand(store->context, "INFO memory");
-    if (!reply)
-        return lost(store, reterr);
+    redisReply *reply = NULL;
+    enum weir_status status = weir_redis_try(store, "INFO memory", &reply, reterr);
+    if (status != WEIR_OK)
+        return status;
     bool evicts = reply->type == REDIS_REPLY_STRING && strstr(reply->str, "maxmemory_policy:allkeys")
                   && !strstr(reply->str, "\nmaxmemory:0\r");
     freeReplyObject(reply);
@@ -363,7 +239,7 @@ static enum weir_status check_eviction(struct weir_redis_store *store, struct we
     return weir_fail(
         reterr, WEIR_FATAL,
         "Redis %s: its maxmemory-policy evicts any key, which would lose usage; set maxmemory-policy noeviction",
-        store->endpoint.shown);
+        store->shown);
 }
 
 const char *weir_redis_script_text(const char *name, size_t *ret_length)
@@ -397,24 +273,25 @@ static enum weir_status load_scripts(struct weir_redis_store *store, struct weir
 
 enum weir_status weir_redis_connect(struct weir_redis_store *store, struct weir_error *reterr)
 {
+    struct weir_redis_node *node = store->node;
     if (store->context && !store->context->err)
         return WEIR_OK;
-    weir_redis_drop(store);
+    if (store->context)
+        weir_redis_drop(store);
     struct timeval connect_time = {CONNECT_SECONDS, 0};
     struct timeval command_time = {COMMAND_SECONDS, 0};
-    store->context = store->endpoint.host
-                         ? redisConnectWithTimeout(store->endpoint.host, store->endpoint.port, connect_time)
-                         : redisConnectUnixWithTimeout(store->endpoint.path, connect_time);
+    store->context = node->context = node->host ? redisConnectWithTimeout(node->host, node->port, connect_time)
+                                                : redisConnectUnixWithTimeout(store->endpoint.path, connect_time);
     weir_check(store->context);
     if (store->context->err) {
         enum weir_status status = weir_fail(reterr, WEIR_RETRY, "Redis %s: not reached (%s); is it running?",
-                                            store->endpoint.shown, store->context->errstr);
+                                            store->shown, store->context->errstr);
         weir_redis_drop(store);
         return status;
     }
     if (redisSetTimeout(store->context, command_time) != REDIS_OK)
         return lost(store, reterr);
-    if (store->endpoint.host)
+    if (node->host)
         redisEnableKeepAlive(store->context);
     enum weir_status status = log_in(store, reterr);
     if (status == WEIR_OK)
@@ -422,7 +299,7 @@ enum weir_status weir_redis_connect(struct weir_redis_store *store, struct weir_
     return status == WEIR_OK ? load_scripts(store, reterr) : status;
 }
 
-/* 4. Scripts. */
+/* 3. Scripts. */
 
 static void put_piece(struct weir_redis_command *command, size_t at, const struct weir_redis_piece *piece)
 {
@@ -469,12 +346,8 @@ enum weir_status weir_redis_run(struct weir_redis_store *store, enum weir_redis_
         send_script(store, "EVAL", text, length);
         return weir_redis_receive(store, ret_reply, reterr);
     }
-    if (answer->type == REDIS_REPLY_ERROR) {
-        enum weir_status status = classify(store, answer->str, reterr);
-        freeReplyObject(answer);
-        weir_redis_drop(store);
-        return status;
-    }
+    if (answer->type == REDIS_REPLY_ERROR)
+        return refused(store, answer, reterr);
     *ret_reply = answer;
     return WEIR_OK;
 }

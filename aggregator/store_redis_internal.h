@@ -1,7 +1,9 @@
 /* What the parts of the Redis window store share; store_redis.c describes the keys and their bytes.
  *
  * store_redis.c             the operations; state of lanes
- * store_redis_connection.c  URL, connecting, replies and what they mean
+ * store_redis_url.c         the URL
+ * store_redis_cluster.c     which node holds a lane
+ * store_redis_connection.c  connecting, replies and what they mean
  * store_redis_command.c     arguments of a script, in memory that is reused
  * store_redis_encode.c      a cut as commands: a probe and a transaction
  * store_redis_load.c        spans, windows and logs back out of Redis
@@ -133,20 +135,46 @@ void weir_redis_pack_end(struct weir_redis_command *command);
 
 enum weir_redis_script { WEIR_REDIS_TAKE_LANE, WEIR_REDIS_FINISH_WORK, WEIR_REDIS_SCRIPT_COUNT };
 
+enum { WEIR_REDIS_PORT = 6379, WEIR_REDIS_SLOTS = 16384 };
+
+struct weir_redis_host {
+    char *name;
+    int port;
+};
+
 struct weir_redis_endpoint {
     char *user;     /* or NULL */
     char *password; /* or NULL */
-    char *host;     /* NULL: a Unix socket */
+    struct weir_redis_host *hosts;
+    size_t host_count; /* 0: a Unix socket */
     char *path;
-    int port;
     int database;
-    char *shown; /* for messages: no password */
+};
+
+/* A Redis: the only one, or a node of a cluster. */
+struct weir_redis_node {
+    char *host; /* NULL: endpoint.path */
+    int port;
+    char *shown;           /* for messages: no password */
+    redisContext *context; /* NULL: not connected */
+    bool is_seed;          /* the URL names it: always kept */
+    bool is_serving;       /* the map names it */
 };
 
 struct weir_redis_store {
     struct weir_window_store base;
     struct weir_redis_endpoint endpoint;
+    struct weir_redis_node **nodes; /* never none */
+    size_t node_count;
+    size_t asked;                          /* how often the map was asked for: each time somebody else is asked first */
+    struct weir_redis_node **node_of_slot; /* WEIR_REDIS_SLOTS of them, each may be NULL; NULL: not (known to be) a
+                                              cluster */
+    bool is_map_old;                       /* ask for it before anything else */
+    bool is_redirected;                    /* the last answer named another node, and the map has it: see follow */
+    int redirects;                         /* in a row */
+    struct weir_redis_node *node;          /* where the commands go now; its context and shown are: */
     redisContext *context;                 /* NULL: not connected */
+    const char *shown;
     char sha[WEIR_REDIS_SCRIPT_COUNT][41]; /* as this server named them */
     uint64_t token;                        /* starts at random, so that no two owners' changes carry the same one */
     struct weir_redis_lane **lanes;
@@ -168,14 +196,32 @@ struct weir_redis_store {
     uint32_t cursor_lane_length;
     struct weir_redis_span cursor_span;
     unsigned long long cursor;
+    int64_t named; /* when this handle last named its lanes (monotonic ns) */
 };
 
-/* 1. Connection. */
+/* 1. Routing. Each call on the store reaches the node of its lane first; from then on all commands go to it. */
+enum weir_status weir_redis_reach(struct weir_redis_store *store, struct weir_slice lane, struct weir_error *reterr);
+/* The same for the set of all lanes' names, which in a cluster lies in a slot of its own. */
+enum weir_status weir_redis_reach_names(struct weir_redis_store *store, struct weir_error *reterr);
+/* The call that ended with this status may be made again at once, as Redis said that another node has the lane. False
+ * in the end when the nodes do not agree. */
+bool weir_redis_follow(struct weir_redis_store *store, enum weir_status status);
+/* Redis answered "MOVED <slot> <host>:<port>", which was classified as `status`; the connection is dropped. */
+enum weir_status weir_redis_moved(struct weir_redis_store *store, const char *answer, enum weir_status status,
+                                  struct weir_error *reterr);
+void weir_redis_open_nodes(struct weir_redis_store *store);
+void weir_redis_close_nodes(struct weir_redis_store *store);
+
+/* 2. Connection. */
 enum weir_status weir_redis_parse_url(const char *url, struct weir_redis_endpoint *ret, struct weir_error *reterr);
 void weir_redis_endpoint_free(struct weir_redis_endpoint *endpoint);
+/* To store->node. */
 enum weir_status weir_redis_connect(struct weir_redis_store *store, struct weir_error *reterr);
 /* Closes it and forgets what was known of lanes' contents, as it may be out of date. */
 void weir_redis_drop(struct weir_redis_store *store);
+/* One command whose answer may be an error. */
+enum weir_status weir_redis_try(struct weir_redis_store *store, const char *command, redisReply **ret_reply,
+                                struct weir_error *reterr);
 /* The next answer. On failure the connection is dropped, so answers still under way can not be taken for others. */
 enum weir_status weir_redis_receive(struct weir_redis_store *store, redisReply **ret_reply, struct weir_error *reterr);
 /* As receive, and it must be an array of `count` elements (SIZE_MAX: any number). */
@@ -200,14 +246,14 @@ enum weir_status weir_redis_wrong_type(struct weir_redis_store *store, struct we
 size_t weir_redis_key(char key[WEIR_REDIS_KEY_MAX], struct weir_slice lane, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
-/* 2. A cut. */
+/* 3. A cut. */
 /* Fills store->probe and store->transaction; false: over WEIR_REDIS_CUT_BYTES_MAX. The lane's index must be known. */
 bool weir_redis_encode_cut(struct weir_redis_store *store, struct weir_redis_lane *lane, const struct weir_cut *cut);
 /* After EXEC: the index as Redis holds it now. Spans that were dropped are named in the last answer, if in any. */
 void weir_redis_settle_cut(struct weir_redis_index *index, const struct weir_cut *cut, const redisReply *answer);
 void weir_redis_pack_state(struct weir_redis_command *command, const struct weir_lane_state *state);
 
-/* 3. Reading. */
+/* 4. Reading. */
 bool weir_redis_is_format(const redisReply *format); /* one that can be read */
 bool weir_redis_read_i64(const redisReply *reply, int64_t *ret_value);
 bool weir_redis_read_u64(const redisReply *reply, uint64_t *ret_value);
@@ -223,7 +269,7 @@ enum weir_status weir_redis_scan_windows(struct weir_window_store *base, struct 
                                                        bool has_work),
                                          void *context, struct weir_error *reterr);
 
-/* 4. Work. */
+/* 5. Work. */
 enum weir_status weir_redis_read_work(struct weir_window_store *base, struct weir_slice lane, size_t max,
                                       struct weir_work *ret_work, size_t *ret_count, struct weir_error *reterr);
 enum weir_status weir_redis_finish_work(struct weir_window_store *base, struct weir_slice lane,

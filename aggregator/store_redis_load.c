@@ -533,9 +533,12 @@ enum weir_status weir_redis_scan_windows(struct weir_window_store *base, struct 
     struct weir_redis_index index = {0};
     struct found_list windows = {0}, work = {0};
     struct window_sink window_sink = {collect_window, &windows}, work_sink = {collect_work, &work};
-    enum weir_status status = weir_redis_connect(store, reterr);
-    if (status == WEIR_OK)
-        status = weir_redis_read_index(store, lane, &index, reterr);
+    enum weir_status status;
+    do {
+        status = weir_redis_reach(store, lane, reterr);
+        if (status == WEIR_OK)
+            status = weir_redis_read_index(store, lane, &index, reterr);
+    } while (weir_redis_follow(store, status));
     for (size_t s = 0; s < index.span_count && status == WEIR_OK; s++) {
         const struct weir_redis_span *span = &index.spans[s];
         windows.count = windows.bytes.length = work.count = work.bytes.length = 0;

@@ -248,14 +248,13 @@ static void save_cursor(struct weir_redis_store *store, struct weir_slice lane, 
     store->cursor = cursor;
 }
 
-enum weir_status weir_redis_read_work(struct weir_window_store *base, struct weir_slice lane, size_t max,
-                                      struct weir_work *ret_work, size_t *ret_count, struct weir_error *reterr)
+static enum weir_status read_work(struct weir_redis_store *store, struct weir_slice lane, size_t max,
+                                  struct weir_work *ret_work, size_t *ret_count, struct weir_error *reterr)
 {
-    struct weir_redis_store *store = (struct weir_redis_store *)base;
     struct weir_redis_span *spans = NULL;
     size_t span_count = 0, count = 0;
     weir_redis_release_kept(store);
-    enum weir_status status = weir_redis_connect(store, reterr);
+    enum weir_status status = weir_redis_reach(store, lane, reterr);
     if (status == WEIR_OK)
         status = read_working(store, lane, &spans, &span_count, reterr);
     for (size_t s = 0; s < span_count && count < max && status == WEIR_OK;) {
@@ -275,6 +274,17 @@ enum weir_status weir_redis_read_work(struct weir_window_store *base, struct wei
     free(spans);
     if (status == WEIR_OK)
         *ret_count = count;
+    return status;
+}
+
+enum weir_status weir_redis_read_work(struct weir_window_store *base, struct weir_slice lane, size_t max,
+                                      struct weir_work *ret_work, size_t *ret_count, struct weir_error *reterr)
+{
+    struct weir_redis_store *store = (struct weir_redis_store *)base;
+    enum weir_status status;
+    do
+        status = read_work(store, lane, max, ret_work, ret_count, reterr);
+    while (weir_redis_follow(store, status));
     return status;
 }
 
@@ -314,9 +324,9 @@ enum weir_status weir_redis_finish_work(struct weir_window_store *base, struct w
 {
     struct weir_redis_store *store = (struct weir_redis_store *)base;
     struct weir_redis_command *command = &store->command;
-    enum weir_status status = weir_redis_connect(store, reterr);
-    if (status != WEIR_OK || count == 0)
-        return status;
+    enum weir_status status = WEIR_OK;
+    if (count == 0)
+        return WEIR_OK;
     const struct weir_work **items = weir_new_array(count, sizeof(*items));
     for (size_t i = 0; i < count; i++)
         items[i] = &work[i];
@@ -336,7 +346,11 @@ enum weir_status weir_redis_finish_work(struct weir_window_store *base, struct w
     }
     free(items);
     redisReply *reply = NULL;
-    status = weir_redis_run(store, WEIR_REDIS_FINISH_WORK, &reply, reterr);
+    do {
+        status = weir_redis_reach(store, lane, reterr);
+        if (status == WEIR_OK)
+            status = weir_redis_run(store, WEIR_REDIS_FINISH_WORK, &reply, reterr);
+    } while (weir_redis_follow(store, status));
     if (status == WEIR_OK)
         freeReplyObject(reply);
     return status;

@@ -180,8 +180,8 @@ struct weir_window_store {
 /* In memory, for `weir rate` and tests. One handle shared by all users on one thread. Never forgets a window. */
 struct weir_window_store *weir_store_memory_new(void);
 
-/* redis://[user:password@]host:port[/database] or unix:/path. Connects at first use; reconnects by itself (WEIR_RETRY
- * meanwhile). */
+/* redis://[user:password@]host:port[,host:port...][/database] or unix:/path; a Redis Cluster by any of its nodes.
+ * Connects at first use; reconnects by itself (WEIR_RETRY meanwhile). */
 enum weir_status weir_store_redis_open(const char *url, struct weir_window_store **ret_store,
                                        struct weir_error *reterr);
 

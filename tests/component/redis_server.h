@@ -1,5 +1,5 @@
 /* A Redis of the test's own: a private redis-server on a free loopback port, in a temporary folder, gone with the test.
- */
+ * A cluster is three of them. */
 #ifndef WEIR_TESTS_COMPONENT_REDIS_SERVER_H
 #define WEIR_TESTS_COMPONENT_REDIS_SERVER_H
 
@@ -19,6 +19,7 @@
 struct redis_server {
     pid_t pid;
     int port;
+    int bus_port; /* 0: not a node of a cluster */
     char folder[64];
     char url[64];
     char socket_url[128];
@@ -38,13 +39,15 @@ static int redis_server_free_port(void)
 
 static void redis_server_exec(const struct redis_server *server)
 {
-    char port[16], socket_path[96];
+    char port[16], bus_port[16], socket_path[96];
     snprintf(port, sizeof(port), "%d", server->port);
     snprintf(socket_path, sizeof(socket_path), "%s/socket", server->folder);
+    snprintf(bus_port, sizeof(bus_port), "%d", server->bus_port);
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     execlp("redis-server", "redis-server", "--bind", "127.0.0.1", "--port", port, "--unixsocket", socket_path, "--dir",
            server->folder, "--save", "", "--appendonly", "no", "--logfile", "log", "--loglevel", "warning",
-           (char *)NULL);
+           server->bus_port ? "--cluster-enabled" : NULL, "yes", "--cluster-port", bus_port, "--cluster-announce-ip",
+           "127.0.0.1", "--cluster-node-timeout", "2000", (char *)NULL);
     perror("redis-server");
     _exit(127);
 }
@@ -72,7 +75,14 @@ static int redis_server_answers(const struct redis_server *server)
     return 0;
 }
 
-static void redis_server_start(struct redis_server *server)
+static void redis_server_launch(struct redis_server *server)
+{
+    server->pid = fork();
+    if (server->pid == 0)
+        redis_server_exec(server);
+}
+
+static void redis_server_begin(struct redis_server *server, int is_node)
 {
     memset(server, 0, sizeof(*server));
     strcpy(server->folder, "/tmp/weir-redis-XXXXXX");
@@ -80,9 +90,8 @@ static void redis_server_start(struct redis_server *server)
         abort();
     for (int i = 0; i < 5; i++) {
         server->port = redis_server_free_port();
-        server->pid = fork();
-        if (server->pid == 0)
-            redis_server_exec(server);
+        server->bus_port = is_node ? redis_server_free_port() : 0;
+        redis_server_launch(server);
         if (redis_server_answers(server)) {
             snprintf(server->url, sizeof(server->url), "redis://127.0.0.1:%d", server->port);
             snprintf(server->socket_url, sizeof(server->socket_url), "unix://%s/socket", server->folder);
@@ -94,9 +103,14 @@ static void redis_server_start(struct redis_server *server)
     abort();
 }
 
+static inline void redis_server_start(struct redis_server *server)
+{
+    redis_server_begin(server, 0);
+}
+
 static void redis_server_stop(struct redis_server *server)
 {
-    static const char *const files[] = {"log", "socket", "dump.rdb"};
+    static const char *const files[] = {"log", "socket", "dump.rdb", "nodes.conf"};
     if (server->pid <= 0)
         return;
     kill(server->pid, SIGKILL);
@@ -108,6 +122,46 @@ static void redis_server_stop(struct redis_server *server)
     }
     rmdir(server->folder);
     server->pid = 0;
+}
+
+enum { REDIS_CLUSTER_NODES = 3 };
+
+/* All three, with the slots in equal shares, each finding the cluster whole. */
+static inline void redis_cluster_await(const struct redis_server nodes[REDIS_CLUSTER_NODES])
+{
+    struct timespec pause = {0, 20000000};
+    int whole = 0;
+    for (int tries = 0; whole < REDIS_CLUSTER_NODES; tries++) {
+        whole = 0;
+        for (int i = 0; i < REDIS_CLUSTER_NODES; i++) {
+            redisContext *context = redisConnect("127.0.0.1", nodes[i].port);
+            redisReply *reply = context && !context->err ? redisCommand(context, "CLUSTER INFO") : NULL;
+            whole += reply && reply->type == REDIS_REPLY_STRING && strstr(reply->str, "cluster_state:ok")
+                     && strstr(reply->str, "cluster_known_nodes:3");
+            if (reply)
+                freeReplyObject(reply);
+            if (context)
+                redisFree(context);
+        }
+        if (tries > 3000)
+            abort();
+        nanosleep(&pause, NULL); /* between polls */
+    }
+}
+
+static inline void redis_cluster_start(struct redis_server nodes[REDIS_CLUSTER_NODES])
+{
+    for (int i = 0; i < REDIS_CLUSTER_NODES; i++) {
+        redis_server_begin(&nodes[i], 1);
+        redisContext *context = redisConnect("127.0.0.1", nodes[i].port);
+        freeReplyObject(redisCommand(context, "CLUSTER ADDSLOTSRANGE %d %d", i * 16384 / REDIS_CLUSTER_NODES,
+                                     (i + 1) * 16384 / REDIS_CLUSTER_NODES - 1));
+        freeReplyObject(redisCommand(context, "CLUSTER SET-CONFIG-EPOCH %d", i + 1));
+        for (int n = 0; n < i; n++)
+            freeReplyObject(redisCommand(context, "CLUSTER MEET 127.0.0.1 %d %d", nodes[n].port, nodes[n].bus_port));
+        redisFree(context);
+    }
+    redis_cluster_await(nodes);
 }
 
 #endif

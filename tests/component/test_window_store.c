@@ -1,7 +1,8 @@
 /* One contract, every twin: what the window store promises, on memory and on a real Redis.
  *
  * WEIR_TEST_REDIS_URL names a Redis to use for the contract; without it, and always where a test bends the server (out
- * of memory, killed connections), the test starts one of its own.
+ * of memory, killed connections), the test starts one of its own. WEIR_TEST_REDIS_CLUSTER_URL names a Redis
+ * Cluster, for a third twin; what only a cluster does is in test_window_store_cluster.c.
  */
 #include <criterion/criterion.h>
 #include <criterion/parameterized.h>
@@ -34,19 +35,19 @@ struct fixture {
     char lane[WEIR_LANE_NAME_MAX];
 };
 
-static const char *twins[] = {"memory", "redis"};
+static const char *twins[] = {"memory", "redis", "cluster"};
 
 static void open_twin(struct fixture *fixture, const char *twin, const char *topic)
 {
     static int number;
     memset(fixture, 0, sizeof(*fixture));
-    fixture->is_redis = strcmp(twin, "redis") == 0;
+    fixture->is_redis = strcmp(twin, "memory") != 0;
     snprintf(fixture->lane, sizeof(fixture->lane), "%s-%d-%d:%d", topic, (int)getpid(), (int)time(NULL), number++);
     if (!fixture->is_redis) {
         fixture->store = weir_store_memory_new();
         return;
     }
-    const char *url = getenv("WEIR_TEST_REDIS_URL");
+    const char *url = getenv(strcmp(twin, "redis") == 0 ? "WEIR_TEST_REDIS_URL" : "WEIR_TEST_REDIS_CLUSTER_URL");
     if (!url && server.pid == 0)
         redis_server_start(&server);
     snprintf(fixture->url, sizeof(fixture->url), "%s", url ? url : server.url);
@@ -64,8 +65,8 @@ static void close_twin(struct fixture *fixture)
     static void contract_##name(struct fixture *f);                                                                    \
     ParameterizedTestParameters(window_store, name)                                                                    \
     {                                                                                                                  \
-        static int which[] = {0, 1};                                                                                   \
-        return cr_make_param_array(int, which, 2);                                                                     \
+        static int which[] = {0, 1, 2};                                                                                \
+        return cr_make_param_array(int, which, getenv("WEIR_TEST_REDIS_CLUSTER_URL") ? 3 : 2);                         \
     }                                                                                                                  \
     ParameterizedTest(int *which, window_store, name)                                                                  \
     {                                                                                                                  \

@@ -307,6 +307,23 @@ def test_a_part_that_cannot_start_says_why(open_folder):
         assert "Invalid AOF manifest file format" in failed.stderr     # Redis's own words from its log
 
 
+def test_a_redis_cluster_serves_when_up_returns(open_folder):
+    with instance(open_folder, "--only", "redis", "--redis-nodes", "3", "--fast") as made:
+        url = made.settings["WEIR_REDIS_URL"]
+        assert url.startswith("redis://") and url.count(",") == 2
+        ports = [int(node.rsplit(":", 1)[1]) for node in url[len("redis://"):].split(",")]
+        cluster = redis.RedisCluster(host="127.0.0.1", port=ports[2])
+        for number in range(60):
+            assert cluster.set(f"key-{number}", number)
+        assert all(redis.Redis(port=port).dbsize() for port in ports), "each has its share"
+        assert set(status(open_folder)[0]) == {"redis", "redis2", "redis3"} and status(open_folder)[1] == 0
+        local_ok("kill", "redis2", "--dir", open_folder)
+        assert status(open_folder)[1] == 1
+        local_ok("start", "redis2", "--dir", open_folder)
+        assert redis.RedisCluster(host="127.0.0.1", port=ports[1]).set("key-1", 1)
+        assert local("up", "--only", "redis", "--redis-nodes", "4", "--dir", open_folder).returncode == 1
+
+
 def test_missing_program_names_its_package(tmp_path):
     programs = tmp_path / "bin"
     programs.mkdir()
@@ -325,6 +342,7 @@ def test_missing_program_names_its_package(tmp_path):
     (["up", "more"], 2, "up takes no 'more'"),
     (["up", "--only", "mysql"], 2, "no part 'mysql'"),
     (["up", "--partitions", "0"], 2, "--partitions takes 1 to 9999"),
+    (["up", "--redis-nodes", "2"], 2, "--redis-nodes takes 1, or 3 to 9"),
     (["up", "--dir"], 2, "--dir needs a value"),
     (["up", "--sideways"], 2, "no option --sideways"),
     (["start"], 2, "start takes one part"),
