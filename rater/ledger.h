@@ -37,10 +37,9 @@ struct weir_ledger_ops {
     /* The end of the output: totals, footers, flush. Once. */
     enum weir_status (*finish)(struct weir_ledger *ledger, struct weir_error *reterr);
     void (*free)(struct weir_ledger *ledger);
-    /* Makes entries in state for all windows that were rated into this split, for the next load. Only asked of a ledger
-     * that keeps the state; the others have none. */
-    enum weir_status (*find_split)(struct weir_ledger *ledger, struct weir_state *state,
-                                   const struct weir_split_running *split, struct weir_error *reterr);
+    /* Fills the rest of each split that wants it: what was rated into it of windows that the state does not hold, in
+     * the transaction that load began. Only asked of a ledger that keeps the state; the others have none. */
+    enum weir_status (*load_rest)(struct weir_ledger *ledger, struct weir_state *state, struct weir_error *reterr);
 };
 
 struct weir_ledger {

@@ -158,13 +158,12 @@ static enum weir_status load(struct weir_ledger *self, struct weir_state *state,
     return status;
 }
 
-static enum weir_status find_split(struct weir_ledger *self, struct weir_state *state,
-                                   const struct weir_split_running *split, struct weir_error *reterr)
+static enum weir_status load_rest(struct weir_ledger *self, struct weir_state *state, struct weir_error *reterr)
 {
     struct weir_postgres_ledger *ledger = (struct weir_postgres_ledger *)self;
 
     weir_check(ledger->in_transaction);
-    enum weir_status status = weir_postgres_find_split(ledger, state, split, reterr);
+    enum weir_status status = weir_postgres_load_rest(ledger, state, reterr);
     if (status != WEIR_OK)
         abandon(self);
     return status;
@@ -301,7 +300,7 @@ enum weir_status weir_ledger_postgres_open(const char *url, struct weir_ledger *
         .name = "postgres",
         .keeps_state = true,
         .load = load,
-        .find_split = find_split,
+        .load_rest = load_rest,
         .write = write_batch,
         .abandon = abandon,
         .unsettled = unsettled,

@@ -393,33 +393,123 @@ enum weir_status weir_postgres_load_state(struct weir_postgres_ledger *ledger, s
     return status;
 }
 
-/* 7. a split's windows */
+/* 7. what else was rated into a split */
 
-/* A window lies whole in one period, so the period's bounds find the windows by the key's first columns. */
-enum weir_status weir_postgres_find_split(struct weir_postgres_ledger *ledger, struct weir_state *state,
-                                          const struct weir_split_running *split, struct weir_error *reterr)
+/* Of all windows but those of $8 and $9 (a split's place, a window's start), the one share that decides: the lowest,
+ * the highest or the latest. So a split of a year of minutes costs one row here. A window lies whole in one period, so
+ * the period's bounds find the windows by the key's first columns. */
+static const char rest_sql[] =
+    "SELECT k.n, r.events, r.value, r.latest_time, r.latest_offset"
+    " FROM unnest($1::text[], $2::text[], $3::timestamptz[], $4::text[], $5::int[], $6::text[], $7::uuid[],"
+    " $10::timestamptz[], $11::int[])"
+    " WITH ORDINALITY AS k(customer, contract, start, book, version, price, series, period_end, sign, n), LATERAL ("
+    "SELECT w.events, w.value, w.latest_time, w.latest_offset FROM weir.rated_windows AS w"
+    " WHERE w.customer = k.customer AND w.window_start >= k.start AND w.window_start < k.period_end"
+    " AND w.series = k.series AND w.events > 0 AND w.unpriced IS NULL AND w.contract = k.contract"
+    " AND w.period_start = k.start AND w.price_book = k.book AND w.price_book_version = k.version"
+    " AND w.price_key = k.price AND (k.n, w.window_start) NOT IN (SELECT * FROM unnest($8::bigint[],"
+    " $9::timestamptz[])) ORDER BY w.value * k.sign DESC,"
+    " CASE WHEN k.sign = 0 THEN w.latest_time END DESC, CASE WHEN k.sign = 0 THEN w.latest_offset END DESC LIMIT 1) AS "
+    "r";
+
+enum { REST_KEYS = 11, REST_OWN = 7, REST_BOUNDS = 9 }; /* the key; windows that are known; period_end and sign */
+
+/* What the value is multiplied by so that the highest decides; 0: the latest does. */
+static int32_t sign_of(enum weir_aggregation aggregation)
+{
+    return aggregation == WEIR_AGGREGATION_MAX ? 1 : aggregation == WEIR_AGGREGATION_MIN ? -1 : 0;
+}
+
+static void put_split(struct weir_postgres_ledger *ledger, const struct weir_split_running *split)
+{
+    const struct weir_price_running *price = split->price;
+    struct weir_row_id id = weir_row_id(ledger, split->series_key);
+
+    weir_put_text(&ledger->columns[0], price->customer);
+    weir_put_text(&ledger->columns[1], price->contract);
+    weir_put_time(&ledger->columns[2], price->period_start);
+    weir_put_text(&ledger->columns[3], price->price_book);
+    weir_put_int4(&ledger->columns[4], (int32_t)price->price_book_version);
+    weir_put_text(&ledger->columns[5], price->price_key);
+    weir_put_uuid(&ledger->columns[6], id.bytes);
+    weir_put_time(&ledger->columns[REST_BOUNDS], price->period_end);
+    weir_put_int4(&ledger->columns[REST_BOUNDS + 1], sign_of(split->aggregation));
+}
+
+static int compare_asked(const void *left, const void *right)
+{
+    const struct weir_split_running *const *a = left, *const *b = right;
+    return weir_slice_compare((*a)->series_key, (*b)->series_key);
+}
+
+/* The state's windows of the splits' series, in whatever period: more than are needed are harmless. Splits are sorted
+ * by series. How many there are. */
+static size_t put_own(struct weir_postgres_ledger *ledger, struct weir_state *state, struct weir_split_running **asked,
+                      size_t count)
+{
+    struct weir_state_view all = weir_state_all(state);
+    size_t own = 0;
+
+    for (size_t i = 0; i < all.window_count; i++) {
+        struct weir_slice key = all.windows[i]->series_key;
+        size_t low = 0, high = count;
+        while (low < high) {
+            size_t middle = low + (high - low) / 2;
+            if (weir_slice_compare(asked[middle]->series_key, key) < 0)
+                low = middle + 1;
+            else
+                high = middle;
+        }
+        for (; low < count && weir_slice_equal(asked[low]->series_key, key); low++, own++) {
+            weir_put_int8(&ledger->columns[REST_OWN], (int64_t)low + 1);
+            weir_put_time(&ledger->columns[REST_OWN + 1], all.windows[i]->start);
+        }
+    }
+    return own;
+}
+
+static enum weir_status take_rest(struct weir_postgres_ledger *ledger, struct weir_split_running **asked, size_t count,
+                                  size_t own, struct weir_error *reterr)
 {
     struct weir_parameters parameters = {0};
-    struct weir_buffer bytes = {0};
-    struct weir_row_id id = weir_row_id(ledger, split->series_key);
     PGresult *result = NULL;
 
-    weir_put_time(&bytes, split->price->period_start);
-    weir_put_time(&bytes, split->price->period_end);
-    weir_put_uuid(&bytes, id.bytes);
-    weir_parameters_add(&parameters, split->price->customer.data, split->price->customer.length);
-    weir_parameters_add(&parameters, bytes.data + 4, 8);
-    weir_parameters_add(&parameters, bytes.data + 16, 8);
-    weir_parameters_add(&parameters, bytes.data + 28, 16);
-    enum weir_status status = weir_postgres_ask(
-        ledger->connection,
-        "SELECT DISTINCT window_start, window_end FROM weir.rated_windows WHERE customer = $1::text"
-        " AND window_start >= $2::timestamptz AND window_start < $3::timestamptz AND series = $4::uuid",
-        &parameters, "looking for a split's windows", &result, reterr);
-    for (int i = 0; status == WEIR_OK && i < PQntuples(result); i++)
-        (void)weir_state_window(state, split->series_key, time_at((struct row){result, i}, 0),
-                                time_at((struct row){result, i}, 1));
+    for (int i = 0; i < REST_KEYS; i++) {
+        weir_array_end(&ledger->columns[i], i == REST_OWN || i == REST_OWN + 1 ? own : count);
+        weir_parameters_add(&parameters, ledger->columns[i].data, ledger->columns[i].length);
+    }
+    enum weir_status status = weir_postgres_ask(ledger->connection, rest_sql, &parameters,
+                                                "looking for a split's other windows", &result, reterr);
+    for (int i = 0; status == WEIR_OK && i < PQntuples(result); i++) {
+        struct row row = {result, i};
+        if (!total_at(row, 1, &asked[int8_at(row, 0) - 1]->rest))
+            status = weir_fail(reterr, WEIR_FATAL, "weir.rated_windows: a value that weir never wrote");
+    }
     PQclear(result);
-    weir_buffer_free(&bytes);
+    return status;
+}
+
+enum weir_status weir_postgres_load_rest(struct weir_postgres_ledger *ledger, struct weir_state *state,
+                                         struct weir_error *reterr)
+{
+    static const enum weir_postgres_type types[REST_KEYS] = {
+        WEIR_PG_TEXT, WEIR_PG_TEXT, WEIR_PG_TIMESTAMPTZ, WEIR_PG_TEXT,        WEIR_PG_INT4, WEIR_PG_TEXT,
+        WEIR_PG_UUID, WEIR_PG_INT8, WEIR_PG_TIMESTAMPTZ, WEIR_PG_TIMESTAMPTZ, WEIR_PG_INT4};
+    struct weir_state_view all = weir_state_all(state);
+    struct weir_split_running **asked = weir_new_array(all.split_count + 1, sizeof(struct weir_split_running *));
+    enum weir_status status = WEIR_OK;
+    size_t count = 0;
+
+    for (size_t i = 0; i < all.split_count; i++)
+        if (all.splits[i]->wants_rest)
+            asked[count++] = all.splits[i];
+    qsort(asked, count, sizeof(struct weir_split_running *), compare_asked);
+    for (int i = 0; i < REST_KEYS; i++)
+        weir_array_begin(&ledger->columns[i], types[i]);
+    for (size_t i = 0; i < count; i++)
+        put_split(ledger, asked[i]);
+    if (count)
+        status = take_rest(ledger, asked, count, put_own(ledger, state, asked, count), reterr);
+    free(asked);
     return status;
 }

@@ -46,8 +46,8 @@ enum weir_status weir_postgres_lock_customers(struct weir_postgres_ledger *ledge
                                               struct weir_error *reterr);
 enum weir_status weir_postgres_load_state(struct weir_postgres_ledger *ledger, struct weir_state *state,
                                           struct weir_error *reterr);
-enum weir_status weir_postgres_find_split(struct weir_postgres_ledger *ledger, struct weir_state *state,
-                                          const struct weir_split_running *split, struct weir_error *reterr);
+enum weir_status weir_postgres_load_rest(struct weir_postgres_ledger *ledger, struct weir_state *state,
+                                         struct weir_error *reterr);
 enum weir_status weir_postgres_write_items(struct weir_postgres_ledger *ledger, const struct weir_line_item *items,
                                            size_t count, struct weir_error *reterr);
 /* postgres_held.c: open gaps and held windows. Loaded before anything else is told apart. */

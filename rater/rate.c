@@ -262,8 +262,16 @@ enum weir_status weir_rater_write(struct weir_rater *rater, struct weir_error *r
     return status;
 }
 
-/* Where events are missing from a window that folds into its period, the period's other windows are needed. */
-static enum weir_status load_splits(struct weir_rater *rater, size_t count, struct weir_error *reterr)
+/* No lane has rated an event of it, and no other one is in this batch: nothing of it is in a period yet. */
+static bool is_new(const struct weir_rated_window *window)
+{
+    return window->lane_count == 1 && window->lanes[0].total.events == 0;
+}
+
+/* Where a window that was folded into its period moves back, what the period's other windows amount to is needed. One
+ * lane's share decides for all: whether the window moves back is only known when the lanes are merged, but it never
+ * does where no share does. */
+static enum weir_status load_rests(struct weir_rater *rater, size_t count, struct weir_error *reterr)
 {
     bool is_any = false;
 
@@ -274,19 +282,15 @@ static enum weir_status load_splits(struct weir_rater *rater, size_t count, stru
         if (!target->split || target->meter->aggregation == WEIR_AGGREGATION_AVG)
             continue;
         const struct weir_rated_lane *lane = weir_rated_window_lane(rater->state, target->window, target->from->lane);
-        const struct weir_window_total *total = &target->from->window.total;
-        if (lane->total.events == 0
-            || (total->retracted <= lane->total.retracted
-                && !weir_moves_back(target->meter->aggregation, &lane->total, total)))
+        if (is_new(target->window)
+            || !weir_moves_back(target->meter->aggregation, &lane->total, &target->from->window.total))
             continue;
-        if (is_in_gap(target) || (is_older(total, &lane->total) && !may_lower(lane)))
+        if (is_in_gap(target) || (is_older(&target->from->window.total, &lane->total) && !may_lower(lane)))
             continue; /* will not be rated */
-        enum weir_status status = rater->ledger->ops->find_split(rater->ledger, rater->state, target->split, reterr);
-        if (status != WEIR_OK)
-            return status;
-        is_any = true;
+        target->split->wants_rest = is_any = true;
+        target->split->aggregation = target->meter->aggregation;
     }
-    return is_any ? rater->ledger->ops->load(rater->ledger, rater->state, reterr) : WEIR_OK;
+    return is_any ? rater->ledger->ops->load_rest(rater->ledger, rater->state, reterr) : WEIR_OK;
 }
 
 static enum weir_status rate_loaded(struct weir_rater *rater, size_t count, struct weir_error *reterr)
@@ -319,7 +323,7 @@ enum weir_status weir_rater_rate(struct weir_rater *rater, const struct weir_lan
     if (status == WEIR_OK)
         status = rater->ledger->ops->load(rater->ledger, rater->state, reterr);
     if (status == WEIR_OK)
-        status = load_splits(rater, count, reterr);
+        status = load_rests(rater, count, reterr);
     if (status == WEIR_OK)
         status = rate_loaded(rater, count, reterr);
     if (status != WEIR_OK) {

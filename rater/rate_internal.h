@@ -85,8 +85,8 @@ const struct weir_price *weir_rater_effective_price(struct weir_rater *rater, co
 bool weir_merge_lanes(enum weir_aggregation aggregation, const struct weir_rated_window *window,
                       const struct weir_rated_lane *lane, const struct weir_window_total *total,
                       struct weir_window_total *ret_merged);
-/* Whether what was folded into a period may be ahead of `after`: events were taken out again, or some that a rebuilt
- * window (docs/gaps.md) does not have. */
+/* Whether a period that `before` was folded into has to be folded anew: events were taken out again, or some that a
+ * rebuilt window (docs/gaps.md) does not have. Never without a rated event: such a total can only have added to it. */
 bool weir_moves_back(enum weir_aggregation aggregation, const struct weir_window_total *before,
                      const struct weir_window_total *after);
 /* By how much the price's quantity changes. Where a period folds, the split's total is brought forward as well. false:

@@ -97,6 +97,11 @@ struct weir_split_running {
     const struct weir_price_running *price; /* carries the first part of the key */
     struct weir_slice series_key;
     struct weir_window_total total;
+    /* The fold of its windows that the state does not hold, for folding it anew: filled by load_rest of those that want
+     * it. Only min, max and latest. */
+    bool wants_rest;
+    enum weir_aggregation aggregation;
+    struct weir_window_total rest;
 };
 
 /* One billing period of one contract (or of one customer under the default contract). Key: customer, contract, start.

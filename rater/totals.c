@@ -86,13 +86,16 @@ static bool is_of_split(const struct weir_rated_window *window, const struct tar
 }
 
 /* The split's total from all its windows, with target's as it will be: its value may have moved back, and then the fold
- * of before cannot tell what remains. rate_loaded has made the windows known. */
+ * of before cannot tell what remains. What the state does not hold of it was loaded as its rest. */
 static bool fold_again(struct weir_rater *rater, struct target *target, const struct weir_window_total *after)
 {
     enum weir_aggregation aggregation = target->meter->aggregation;
     struct weir_state_view all = weir_state_all(rater->state);
     struct weir_window_total folded = *after;
 
+    weir_check(target->split->wants_rest || !rater->ledger->ops->keeps_state);
+    if (!merge(aggregation, &folded, &target->split->rest))
+        return false;
     for (size_t i = 0; i < all.window_count; i++) {
         struct weir_window_total total;
         if (all.windows[i] == target->window || !is_of_split(all.windows[i], target))
@@ -107,6 +110,10 @@ static bool fold_again(struct weir_rater *rater, struct target *target, const st
 bool weir_moves_back(enum weir_aggregation aggregation, const struct weir_window_total *before,
                      const struct weir_window_total *after)
 {
+    if (after->retracted > before->retracted || after->events < before->events)
+        return true;
+    if (before->events == 0)
+        return false;
     switch (aggregation) {
     case WEIR_AGGREGATION_MIN:
         return weir_decimal_compare(after->value, before->value) > 0;
@@ -137,8 +144,7 @@ bool weir_rater_quantity_change(struct weir_rater *rater, struct target *target,
         if (!weir_decimal_subtract(after->value, before->value, &change)
             || !weir_decimal_add(folded->value, change, &folded->value))
             return false;
-    } else if (before->events > 0
-               && (after->retracted > before->retracted || weir_moves_back(aggregation, before, after))) {
+    } else if (before->events > 0 && weir_moves_back(aggregation, before, after)) {
         if (!fold_again(rater, target, after))
             return false;
     } else if (!merge(aggregation, folded, after)) {
