@@ -21,7 +21,9 @@ from proxy import Proxy
 from servers import PATIENCE, ROOT, Kafka, Postgres, Redis, wait_for
 
 sys.path.insert(0, str(ROOT / "tests" / "system"))
+sys.path.insert(0, str(ROOT / "tests" / "support"))
 
+import ending  # noqa: E402
 import ledger  # noqa: E402
 from harness import BINARY, assert_same, model_components, model_rows, run_model  # noqa: E402
 
@@ -452,6 +454,17 @@ class Trial:
         self.servers.kafka.drop_topics([self.name, self.name + ".quarantine"])
 
 
+def clean_up(trial, result):
+    for step in ([trial.gather] if trial.crew else []), ([trial.keep_data] if result.failure else []), [trial.clean_up]:
+        for function in step:
+            try:
+                function(*([result] if function == trial.gather else []))
+            except Exception:
+                with open(trial.folder / "failure.txt", "a", encoding="utf-8") as file:
+                    file.write(f"while cleaning up:\n{traceback.format_exc()}")
+                result.failure = result.failure or f"{function.__name__}: {traceback.format_exc().splitlines()[-1]}"
+
+
 def run_one(servers, schedule, folder, binary=BINARY, keep=False):
     """A Result; its folder stays when the trial failed, or when it is to be kept."""
     result = Result(schedule.seed)
@@ -465,14 +478,8 @@ def run_one(servers, schedule, folder, binary=BINARY, keep=False):
         result.failure = (str(error) or repr(error)).splitlines()[0]
         (trial.folder / "failure.txt").write_text(traceback.format_exc())
     finally:
-        for step in ([trial.gather] if trial.crew else []), ([trial.keep_data] if result.failure else []), [trial.clean_up]:
-            for function in step:
-                try:
-                    function(*([result] if function == trial.gather else []))
-                except Exception:
-                    with open(trial.folder / "failure.txt", "a", encoding="utf-8") as file:
-                        file.write(f"while cleaning up:\n{traceback.format_exc()}")
-                    result.failure = result.failure or f"{function.__name__}: {traceback.format_exc().splitlines()[-1]}"
+        with ending.undisturbed():
+            clean_up(trial, result)
     if trial.troubles and not result.failure:
         result.evidence["troubles"] = len(trial.troubles)
     result.seconds = time.monotonic() - began
