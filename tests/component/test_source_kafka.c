@@ -77,7 +77,7 @@ static struct weir_kafka_settings settings_of(const char *topic, const struct we
 }
 
 static const struct weir_property quick[] = {
-    {"heartbeat.interval.ms", "50"}, {"session.timeout.ms", "6000"}, {NULL, NULL}};
+    {"heartbeat.interval.ms", "50"}, {"session.timeout.ms", "12000"}, {NULL, NULL}};
 
 static void start(struct worker *worker, struct store *store, const struct weir_kafka_settings *settings)
 {

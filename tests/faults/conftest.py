@@ -19,6 +19,7 @@ def system_servers():
 
 
 SYSTEM = system_servers()
+pytest_configure = SYSTEM.pytest_configure  # a run that is told to stop takes down its servers
 
 
 @pytest.fixture(scope="session")

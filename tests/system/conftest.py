@@ -2,6 +2,7 @@
 import os
 import pathlib
 import subprocess
+import sys
 import urllib.parse
 
 import psycopg2
@@ -9,7 +10,15 @@ import pytest
 import redis
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests" / "support"))
+
+import ending  # noqa: E402
+
 LOCAL = ROOT / "deploy" / "local"
+
+
+def pytest_configure():
+    ending.end_on_sigterm()
 
 
 class Servers:

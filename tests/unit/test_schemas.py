@@ -7,6 +7,7 @@ must be rejected by the schema; kinds of mistake that need more than one value, 
 Run with /usr/bin/python3 -m pytest; WEIR_ALL=1 tries every change instead of a tenth, which WEIR_RANDOM_SEED chooses: the
 commit's own where it is not set, so that the tenth moves on as the code does and a run can be repeated. The binary is $WEIR_BINARY (default build/release/weir).
 """
+import concurrent.futures
 import copy
 import json
 import os
@@ -14,6 +15,7 @@ import pathlib
 import random
 import re
 import subprocess
+import threading
 
 import jsonschema
 import pytest
@@ -48,10 +50,11 @@ def weir_binary():
 @pytest.fixture(scope="module")
 def check(tmp_path_factory):
     """check(catalog) -> mistakes of `weir check`."""
-    path = tmp_path_factory.mktemp("catalog") / "catalog.json"
+    folder = tmp_path_factory.mktemp("catalog")
     binary = weir_binary()
 
     def run(catalog):
+        path = folder / f"{threading.get_ident()}.json"
         path.write_text(json.dumps(catalog, ensure_ascii=False))
         done = subprocess.run([binary, "check", "--catalog", path, "--format", "json"], capture_output=True, timeout=60)
         answer = json.loads(done.stdout)
@@ -192,15 +195,17 @@ def apply(path, replacement):
 # 2. agreement ---------------------------------------------------------------------------------------------------------
 
 
-def disagreement(schema, check, label, catalog):
-    """A sentence, or None when both say the same."""
-    return judge(schema, check, label, catalog)[1]
+def judge_all(schema, check, cases):
+    """cases: (label, catalog). (does the schema reject it, a sentence or None when both say the same) for each. Processes
+    of weir side by side, ahead of the schema: each of them mostly waits to be started."""
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        mistakes = pool.map(check, [catalog for _, catalog in cases])
+        return [judge(schema, found, label, catalog) for (label, catalog), found in zip(cases, mistakes)]
 
 
-def judge(schema, check, label, catalog):
+def judge(schema, mistakes, label, catalog):
     """(does the schema reject it, disagreement or None)"""
     errors = [error.json_path + ": " + error.message[:200] for error in schema.iter_errors(catalog)]
-    mistakes = check(catalog)
     structural = [mistake for mistake in mistakes if mistake["kind"] not in BEYOND_SCHEMA]
     if errors and not mistakes:
         return True, f"{label}: the schema rejects, weir accepts: {errors}"
@@ -216,31 +221,25 @@ def test_the_full_catalog_is_valid_to_both(check):
 
 def test_schema_and_check_agree_on_every_single_change(check):
     schema = validator("catalog")
-    seen, wrong, rejected = set(), [], 0
+    cases = {}
     everything = list(changes())
     if not os.environ.get("WEIR_ALL"):  # all of them take minutes
         everything = random.Random(seed()).sample(everything, len(everything) // 10)
     for label, change in everything:
         catalog = apply(*change)
-        text = json.dumps(catalog)
-        if text in seen:
-            continue
-        seen.add(text)
-        is_rejected, problem = judge(schema, check, label, catalog)
-        if problem:
-            wrong.append(problem)
-        rejected += is_rejected
-    assert not wrong, f"{len(wrong)} of {len(seen)}, WEIR_RANDOM_SEED={seed()}:\n" + "\n".join(wrong[:40])
-    assert rejected > 1000 and len(seen) - rejected > 100
+        cases.setdefault(json.dumps(catalog), (label, catalog))
+    judged = judge_all(schema, check, list(cases.values()))
+    wrong = [problem for _, problem in judged if problem]
+    rejected = sum(is_rejected for is_rejected, _ in judged)
+    assert not wrong, f"{len(wrong)} of {len(cases)}, WEIR_RANDOM_SEED={seed()}:\n" + "\n".join(wrong[:40])
+    assert rejected > 1000 and len(cases) - rejected > 100
 
 
 def test_schema_and_check_agree_on_parts_alone(check):
     """Small catalogs, in which most of FULL is missing."""
     schema = validator("catalog")
-    for size in range(len(FULL)):
-        for key in FULL:
-            rest = {k: v for k, v in list(FULL.items())[:size] if k != key}
-            assert disagreement(schema, check, f"{size} {key}", rest) is None
+    cases = [(f"{size} {key}", {k: v for k, v in list(FULL.items())[:size] if k != key}) for size in range(len(FULL)) for key in FULL]
+    assert [problem for _, problem in judge_all(schema, check, cases) if problem] == []
 
 
 def test_every_property_has_a_description():
