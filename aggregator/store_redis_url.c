@@ -66,7 +66,9 @@ static bool parse_host(const char *text, const char *end, struct weir_redis_endp
     const char *host_end;
     const char *port = NULL;
     struct weir_redis_host host = {.port = WEIR_REDIS_PORT};
-    if (text < end && *text == '[') {
+    if (text >= end)
+        return false;
+    if (*text == '[') {
         text++;
         host_end = memchr(text, ']', (size_t)(end - text));
         if (!host_end || (host_end + 1 != end && host_end[1] != ':'))
