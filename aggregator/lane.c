@@ -340,6 +340,11 @@ static bool is_retractable(const struct weir_lane *lane, const struct weir_readi
     return true;
 }
 
+static bool is_same_effect(const struct weir_id_mark *mark, const struct weir_lane_hashes *hashes)
+{
+    return mark->effect == (hashes->effect & WEIR_SEEN_EFFECT_MASK);
+}
+
 /* The id is known, with this content. */
 static enum weir_outcome judge_known(struct weir_lane *lane, const struct weir_event *event,
                                      const struct weir_reading *readings, uint32_t count,
@@ -347,7 +352,7 @@ static enum weir_outcome judge_known(struct weir_lane *lane, const struct weir_e
                                      int64_t sequence, struct weir_rejection *reterr)
 {
     /* A retraction that came ahead voids the event that it describes, and no other one of the same id. */
-    if (mark->state == WEIR_ID_AHEAD && mark->effect != hashes->effect)
+    if (mark->state == WEIR_ID_AHEAD && !is_same_effect(mark, hashes))
         return refuse(reterr, WEIR_REASON_RETRACTION_DIFFERS, "",
                       "a retraction of this id came before, and reads otherwise (its time, or the catalog has changed "
                       "since): nothing of this id counts");
@@ -357,7 +362,7 @@ static enum weir_outcome judge_known(struct weir_lane *lane, const struct weir_e
         return refuse(reterr, WEIR_REASON_RETRACTION_DIFFERS, "",
                       "the event to be voided was counted by an older weir, which kept too little to take it out "
                       "exactly; send an event with the negative value instead");
-    if (mark->effect != hashes->effect)
+    if (!is_same_effect(mark, hashes))
         return refuse(reterr, WEIR_REASON_RETRACTION_DIFFERS, "",
                       "the event to be voided was counted otherwise than this retraction reads: another time, or the "
                       "catalog has changed since. Send it with the event's own time, or an event with the negative "

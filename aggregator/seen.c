@@ -3,24 +3,58 @@
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
-enum { FIRST_SLOTS = 4096, BUCKETS_MAX = 256, CROWDED = BUCKETS_MAX / 2 };
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
 
-struct slot {
-    uint64_t id; /* 0: free */
-    uint32_t content;
-    uint32_t effect : WEIR_EFFECT_BITS;
-    uint32_t state : 2;
-    uint32_t bucket : 8; /* position in seen->buckets */
+enum {
+    SEGMENTS = 256,         /* by the id's upper 8 bits, which are not stored again */
+    BLOCK = 64,             /* ids of a block */
+    BLOCK_FILL = 61,        /* ids of a block on average, at most */
+    FIRST_ROOM = 4,         /* records of a segment's first block, which grows by doubling */
+    MAPPED_BYTES = 1 << 13, /* segments from here on are pages of their own: they grow in place, and leave no holes */
+    PAGE = 4096,
+    BUCKETS_MAX = 64,
+    CROWDED = BUCKETS_MAX / 2,
 };
 
-static_assert(sizeof(struct slot) == 16, "what README says of memory per id");
+/* What an id leaves when its segment and its tag are taken off, and its mark. */
+struct record {
+    uint32_t id_low;
+    uint16_t id_high;
+    uint16_t effect;
+    uint32_t content : WEIR_SEEN_CONTENT_BITS;
+    uint32_t state : 2;
+    uint32_t bucket : 6; /* position in seen->buckets */
+};
+
+/* Ids are put behind one another, so that a search ends at the first free tag. 13 cache lines. */
+struct block {
+    uint8_t tags[BLOCK]; /* the id's lower 8 bits; 0: free */
+    struct record records[BLOCK];
+};
+
+static_assert(sizeof(struct record) == 12 && sizeof(struct block) == 13 * 64, "what the header says of memory per id");
+
+/* The blocks of a segment stand in the order of the ids' next 32 bits: growing is one pass from front to end. An id
+ * whose block is full stands in the next one that is not. */
+struct segment {
+    struct block *blocks; /* with one block: records for room_of(count) ids only */
+    uint32_t block_count; /* 0: no ids */
+    uint32_t count;
+};
 
 struct weir_seen {
-    struct slot *slots;
-    uint64_t mask; /* slots - 1 */
+    struct segment segments[SEGMENTS];
     uint64_t count;
     uint64_t limit;
+    size_t bytes;
+    struct block *aside; /* a segment's blocks while it is rebuilt */
+    size_t aside_bytes;
+    uint8_t *fill; /* how many ids its new blocks have by then */
+    uint32_t fill_room;
     uint32_t lowest;               /* no id stands in a bucket below this one */
     uint32_t buckets[BUCKETS_MAX]; /* all different, the one asked for last mostly at the end */
     uint32_t bucket_count;
@@ -32,53 +66,184 @@ struct weir_seen *weir_seen_new(uint64_t limit)
 
     weir_check(limit >= 1);
     seen->limit = limit;
-    seen->mask = FIRST_SLOTS - 1;
-    seen->slots = weir_new_array(FIRST_SLOTS, sizeof *seen->slots);
+    seen->bytes = sizeof *seen;
     seen->lowest = UINT32_MAX;
     return seen;
 }
 
+/* 1. memory of a segment */
+
+static uint32_t room_of(uint32_t count)
+{
+    uint32_t room = FIRST_ROOM;
+
+    while (room < count)
+        room *= 2;
+    return room;
+}
+
+static size_t bytes_of(uint32_t blocks, uint32_t count)
+{
+    return blocks == 0   ? 0
+           : blocks == 1 ? offsetof(struct block, records) + room_of(count) * sizeof(struct record)
+                         : blocks * sizeof(struct block);
+}
+
+/* Blocks for so many ids and an eighth to a quarter more, by chance, lest all segments grow, and have much to spare, at
+ * the same time; where they are mapped, as many as fill pages. */
+static uint32_t blocks_for(uint32_t segment, uint32_t count)
+{
+    if (count <= BLOCK)
+        return count > 0;
+    uint32_t needed = (count + BLOCK_FILL - 1) / BLOCK_FILL;
+    uint32_t chance = (segment * UINT32_C(0x9E3779B1) + needed * UINT32_C(0x85EBCA77)) >> 26;
+    uint32_t blocks = needed + (uint32_t)((uint64_t)needed * (64 + chance) / 512);
+    size_t bytes = blocks * sizeof(struct block);
+    uint32_t in_pages = (uint32_t)(bytes / PAGE * PAGE / sizeof(struct block));
+    if (bytes < MAPPED_BYTES)
+        return blocks;
+    return in_pages >= needed ? in_pages : (uint32_t)((bytes + PAGE - 1) / PAGE * PAGE / sizeof(struct block));
+}
+
+static void out_of_memory_unless(bool is_good)
+{
+    if (!is_good)
+        free(weir_new_array(SIZE_MAX, 1)); /* ends the process with the one line that is said of it everywhere */
+}
+
+/* From one size to another, 0 being none; what is in it then means nothing. */
+static struct block *resize_blocks(struct block *blocks, size_t from, size_t to)
+{
+    void *memory = blocks;
+
+    if (from >= MAPPED_BYTES && to >= MAPPED_BYTES) {
+        memory = mremap(blocks, from, to, MREMAP_MAYMOVE);
+        out_of_memory_unless(memory != MAP_FAILED);
+        return memory;
+    }
+    if (from >= MAPPED_BYTES)
+        weir_check(munmap(blocks, from) == 0);
+    else
+        free(blocks);
+    if (to < MAPPED_BYTES)
+        return to ? weir_resize(NULL, to, 1) : NULL;
+    memory = mmap(NULL, to, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    out_of_memory_unless(memory != MAP_FAILED);
+    return memory;
+}
+
 struct weir_seen *weir_seen_free(struct weir_seen *seen)
 {
-    if (seen)
-        free(seen->slots);
+    if (!seen)
+        return NULL;
+    for (uint32_t i = 0; i < SEGMENTS; i++)
+        (void)resize_blocks(seen->segments[i].blocks, bytes_of(seen->segments[i].block_count, seen->segments[i].count),
+                            0);
+    (void)resize_blocks(seen->aside, seen->aside_bytes, 0);
+    free(seen->fill);
     free(seen);
     return NULL;
 }
 
-/* 0 marks a free slot; its fingerprint shares a slot with 1, which costs one chance in 2^64. */
+/* 2. search */
+
+/* Tag 0 marks a free place; an id with it shares its place with the one of tag 1, as if ids had 64 - 1/256 bits. */
 static uint64_t stored_id(uint64_t id)
 {
-    return id ? id : 1;
+    return id & 0xff ? id : id | 1;
 }
 
-static struct slot *find(const struct weir_seen *seen, uint64_t id)
+static struct segment *segment_of(const struct weir_seen *seen, uint64_t id)
 {
-    uint64_t at = id & seen->mask;
+    return (struct segment *)&seen->segments[id >> 56];
+}
 
-    while (seen->slots[at].id && seen->slots[at].id != id)
-        at = (at + 1) & seen->mask;
-    return &seen->slots[at];
+static uint32_t home_of(const struct segment *segment, uint64_t id)
+{
+    return (uint32_t)(((id >> 24 & UINT32_MAX) * segment->block_count) >> 32);
+}
+
+/* Which of the tags are this one, a bit each. */
+static uint64_t tags_like(const uint8_t tags[BLOCK], uint8_t tag)
+{
+    uint64_t like = 0;
+#ifdef __SSE2__
+    for (int i = 0; i < BLOCK; i += 16) {
+        __m128i some = _mm_loadu_si128((const __m128i *)(const void *)(tags + i));
+        uint32_t equal = (uint32_t)_mm_movemask_epi8(_mm_cmpeq_epi8(some, _mm_set1_epi8((char)tag)));
+        like |= (uint64_t)equal << i;
+    }
+#else
+    for (int i = 0; i < BLOCK; i++)
+        like |= (uint64_t)(tags[i] == tag) << i;
+#endif
+    return like;
+}
+
+static bool is_record(const struct record *record, uint64_t id)
+{
+    return record->id_low == (uint32_t)(id >> 8) && record->id_high == (uint16_t)(id >> 40);
+}
+
+/* NULL: not there. */
+static struct record *find(const struct weir_seen *seen, uint64_t id)
+{
+    const struct segment *segment = segment_of(seen, id);
+    uint32_t at = segment->block_count ? home_of(segment, id) : 0;
+
+    for (uint32_t left = segment->block_count; left > 0; left--) {
+        struct block *block = &segment->blocks[at];
+        for (uint64_t like = tags_like(block->tags, (uint8_t)id); like; like &= like - 1)
+            if (is_record(&block->records[__builtin_ctzll(like)], id))
+                return &block->records[__builtin_ctzll(like)];
+        if (!block->tags[BLOCK - 1])
+            return NULL;
+        at = at + 1 == segment->block_count ? 0 : at + 1;
+    }
+    return NULL;
+}
+
+/* A place for an id that is not there; the segment has room. */
+static struct record *place(struct segment *segment, uint64_t id)
+{
+    uint32_t at = home_of(segment, id);
+
+    while (segment->blocks[at].tags[BLOCK - 1])
+        at = at + 1 == segment->block_count ? 0 : at + 1;
+    struct block *block = &segment->blocks[at];
+    int free_place = __builtin_ctzll(tags_like(block->tags, 0));
+    block->tags[free_place] = (uint8_t)id;
+    return &block->records[free_place];
 }
 
 enum weir_seen_answer weir_seen_look(const struct weir_seen *seen, uint64_t id, uint32_t content,
                                      struct weir_id_mark *ret_mark)
 {
-    const struct slot *slot = find(seen, stored_id(id));
+    const struct record *record = find(seen, stored_id(id));
 
-    if (!slot->id)
+    if (!record)
         return WEIR_SEEN_NEW;
-    if (slot->content != content)
+    if (record->content != (content & WEIR_SEEN_CONTENT_MASK))
         return WEIR_SEEN_CONFLICT;
-    *ret_mark = (struct weir_id_mark){slot->content, slot->effect, (enum weir_id_state)slot->state};
+    *ret_mark = (struct weir_id_mark){record->content, record->effect, (enum weir_id_state)record->state};
     return WEIR_SEEN_KNOWN;
 }
 
-/* 1. buckets */
+/* 3. buckets */
 static int compare_numbers(const void *a, const void *b)
 {
     uint32_t left = *(const uint32_t *)a, right = *(const uint32_t *)b;
     return (left > right) - (left < right);
+}
+
+static void move_to_places(struct weir_seen *seen, const uint8_t place[BUCKETS_MAX])
+{
+    for (uint32_t i = 0; i < SEGMENTS; i++)
+        for (uint32_t j = 0; j < seen->segments[i].block_count; j++) {
+            struct block *block = &seen->segments[i].blocks[j];
+            for (uint32_t k = 0; k < BLOCK && block->tags[k]; k++)
+                block->records[k].bucket = place[block->records[k].bucket] & (BUCKETS_MAX - 1);
+        }
 }
 
 /* Puts each second bucket to the next later one, so that nothing is forgotten too early. */
@@ -97,9 +262,7 @@ static void merge_buckets(struct weir_seen *seen)
     for (uint32_t i = 0; i < count; i++)
         seen->buckets[i] = sorted[2 * i + 1 < seen->bucket_count ? 2 * i + 1 : 2 * i];
     seen->bucket_count = count;
-    for (uint64_t i = 0; i <= seen->mask; i++)
-        if (seen->slots[i].id)
-            seen->slots[i].bucket = place[seen->slots[i].bucket];
+    move_to_places(seen, place);
 }
 
 static __attribute__((noinline)) uint32_t find_bucket(struct weir_seen *seen, uint32_t number)
@@ -118,87 +281,144 @@ bool weir_seen_is_crowded(const struct weir_seen *seen)
     return seen->bucket_count >= CROWDED;
 }
 
-/* 2. setting and forgetting */
+/* 4. setting and forgetting */
 
-/* Twice as many slots. */
-static void grow(struct weir_seen *seen)
+static uint64_t id_of(uint32_t segment, uint8_t tag, const struct record *record)
 {
-    struct slot *old = seen->slots;
-    uint64_t old_mask = seen->mask;
-
-    seen->mask = old_mask * 2 + 1;
-    seen->slots = weir_new_array(seen->mask + 1, sizeof *seen->slots);
-    for (uint64_t i = 0; i <= old_mask; i++)
-        if (old[i].id)
-            *find(seen, old[i].id) = old[i];
-    free(old);
+    return (uint64_t)segment << 56 | (uint64_t)record->id_high << 40 | (uint64_t)record->id_low << 8 | tag;
 }
 
-/* Moves every id of a bucket not below `bucket` into a table of `slots`. */
-static void rebuild(struct weir_seen *seen, uint64_t slots, uint32_t bucket)
+/* The segment's blocks aside, and in their place as many free ones as `count` ids need. */
+static struct segment start_rebuilding(struct weir_seen *seen, uint32_t number, uint32_t count)
 {
-    struct slot *old = seen->slots;
-    uint64_t old_mask = seen->mask;
-    uint8_t place[BUCKETS_MAX] = {0};
-    bool is_kept[BUCKETS_MAX] = {false};
-    uint32_t kept = 0;
+    struct segment *segment = &seen->segments[number];
+    struct segment old = *segment;
+    uint32_t blocks = blocks_for(number, count);
+    size_t from = bytes_of(old.block_count, old.count), to = bytes_of(blocks, count);
 
-    for (uint32_t i = 0; i < seen->bucket_count; i++) {
-        is_kept[i] = seen->buckets[i] >= bucket;
-        place[i] = (uint8_t)kept;
-        if (is_kept[i])
-            seen->buckets[kept++] = seen->buckets[i];
+    if (from > seen->aside_bytes) {
+        seen->aside = resize_blocks(seen->aside, seen->aside_bytes, from);
+        seen->bytes += from - seen->aside_bytes;
+        seen->aside_bytes = from;
     }
-    seen->bucket_count = kept;
-    seen->slots = weir_new_array(slots, sizeof *seen->slots);
-    seen->mask = slots - 1;
-    seen->count = 0;
-    seen->lowest = UINT32_MAX;
-    for (uint64_t i = 0; i <= old_mask; i++) {
-        if (!old[i].id || !is_kept[old[i].bucket])
-            continue;
-        struct slot *slot = find(seen, old[i].id);
-        *slot = old[i];
-        slot->bucket = place[old[i].bucket];
-        seen->count++;
-        if (seen->buckets[slot->bucket] < seen->lowest)
-            seen->lowest = seen->buckets[slot->bucket];
+    if (blocks > seen->fill_room) {
+        seen->bytes += blocks - seen->fill_room;
+        seen->fill = weir_resize(seen->fill, blocks, 1);
+        seen->fill_room = blocks;
     }
-    free(old);
+    if (from)
+        memcpy(seen->aside, old.blocks, from);
+    seen->bytes += to - from;
+    *segment = (struct segment){resize_blocks(old.blocks, from, to), blocks, count};
+    for (uint32_t i = 0; i < blocks; i++)
+        memset(segment->blocks[i].tags, 0, BLOCK);
+    if (blocks)
+        memset(seen->fill, 0, blocks);
+    old.blocks = seen->aside;
+    return old;
+}
+
+/* Moves the ids of the segment whose bucket is kept (NULL: all), their buckets to their new places, to memory for
+ * `count`: as many, or one to come as well. */
+static void rebuild(struct weir_seen *seen, uint32_t number, uint32_t count, const bool is_kept[BUCKETS_MAX],
+                    const uint8_t place_of[BUCKETS_MAX])
+{
+    struct segment *segment = &seen->segments[number];
+    const struct segment old = start_rebuilding(seen, number, count);
+
+    for (uint32_t i = 0; i < old.block_count; i++) {
+        const struct block *block = &old.blocks[i];
+        for (uint32_t j = 0; j < BLOCK && block->tags[j]; j++) {
+            struct record record = block->records[j];
+            if (is_kept && !is_kept[record.bucket])
+                continue;
+            if (is_kept)
+                record.bucket = place_of[record.bucket] & (BUCKETS_MAX - 1);
+            uint32_t at = home_of(segment, id_of(number, block->tags[j], &record));
+            while (seen->fill[at] == BLOCK)
+                at = at + 1 == segment->block_count ? 0 : at + 1;
+            segment->blocks[at].tags[seen->fill[at]] = block->tags[j];
+            segment->blocks[at].records[seen->fill[at]++] = record;
+        }
+    }
+}
+
+/* Room for one more, which is counted. */
+static void make_room(struct weir_seen *seen, uint64_t id)
+{
+    struct segment *segment = segment_of(seen, id);
+    bool is_full = segment->block_count <= 1
+                       ? segment->count == 0 || segment->count == BLOCK || segment->count == room_of(segment->count)
+                       : segment->count >= segment->block_count * BLOCK_FILL;
+
+    if (is_full) /* counts the one to come */
+        rebuild(seen, (uint32_t)(id >> 56), segment->count + 1, NULL, NULL);
+    else
+        segment->count++;
 }
 
 enum weir_status weir_seen_set(struct weir_seen *seen, uint64_t id, struct weir_id_mark mark, uint32_t bucket)
 {
-    struct slot *slot = find(seen, stored_id(id));
+    id = stored_id(id);
+    struct record *record = find(seen, id);
 
-    if (!slot->id) {
+    if (!record) {
         if (seen->count == seen->limit)
             return WEIR_AGAIN;
-        if ((seen->count + 1) * 8 > (seen->mask + 1) * 7) {
-            grow(seen);
-            slot = find(seen, stored_id(id));
-        }
+        make_room(seen, id);
+        record = place(segment_of(seen, id), id);
         seen->count++;
     }
     uint32_t last = seen->bucket_count - 1;
-    uint32_t place = last < BUCKETS_MAX && seen->buckets[last] == bucket ? last : find_bucket(seen, bucket);
-    *slot = (struct slot){stored_id(id), mark.content, mark.effect, mark.state, place & (BUCKETS_MAX - 1)};
+    uint32_t position = last < BUCKETS_MAX && seen->buckets[last] == bucket ? last : find_bucket(seen, bucket);
+    *record = (struct record){
+        (uint32_t)(id >> 8), (uint16_t)(id >> 40),        (uint16_t)mark.effect, mark.content & WEIR_SEEN_CONTENT_MASK,
+        mark.state,          position & (BUCKETS_MAX - 1)};
     if (bucket < seen->lowest)
         seen->lowest = bucket;
     return WEIR_OK;
 }
 
+/* How many ids of each bucket, by position, the segment has. */
+static uint32_t count_kept(const struct segment *segment, const bool is_kept[BUCKETS_MAX], bool is_used[BUCKETS_MAX])
+{
+    uint32_t count = 0;
+
+    for (uint32_t i = 0; i < segment->block_count; i++) {
+        const struct block *block = &segment->blocks[i];
+        for (uint32_t j = 0; j < BLOCK && block->tags[j]; j++) {
+            count += is_kept[block->records[j].bucket];
+            is_used[block->records[j].bucket] = true;
+        }
+    }
+    return count;
+}
+
 void weir_seen_forget(struct weir_seen *seen, uint32_t bucket)
 {
-    uint64_t slots = seen->mask + 1, kept = 0;
+    uint8_t place_of[BUCKETS_MAX] = {0};
+    bool is_kept[BUCKETS_MAX] = {false}, is_used[BUCKETS_MAX] = {false};
+    uint32_t kept = 0, buckets[BUCKETS_MAX];
 
     if (bucket <= seen->lowest || seen->count == 0)
         return;
-    for (uint64_t i = 0; i <= seen->mask; i++)
-        kept += seen->slots[i].id && seen->buckets[seen->slots[i].bucket] >= bucket;
-    while (slots > FIRST_SLOTS && kept * 4 < slots)
-        slots /= 2;
-    rebuild(seen, slots, bucket);
+    for (uint32_t i = 0; i < seen->bucket_count; i++) {
+        is_kept[i] = seen->buckets[i] >= bucket;
+        place_of[i] = (uint8_t)kept;
+        if (is_kept[i])
+            buckets[kept++] = seen->buckets[i];
+    }
+    seen->count = 0;
+    for (uint32_t i = 0; i < SEGMENTS; i++) {
+        rebuild(seen, i, count_kept(&seen->segments[i], is_kept, is_used), is_kept, place_of);
+        seen->count += seen->segments[i].count;
+    }
+    seen->lowest = UINT32_MAX;
+    for (uint32_t i = 0; i < seen->bucket_count; i++)
+        if (is_kept[i] && is_used[i] && seen->buckets[i] < seen->lowest)
+            seen->lowest = seen->buckets[i];
+    memcpy(seen->buckets, buckets, kept * sizeof *buckets);
+    seen->bucket_count = kept;
 }
 
 uint64_t weir_seen_count(const struct weir_seen *seen)
@@ -208,10 +428,13 @@ uint64_t weir_seen_count(const struct weir_seen *seen)
 
 void weir_seen_prefetch(const struct weir_seen *seen, uint64_t id)
 {
-    __builtin_prefetch(&seen->slots[stored_id(id) & seen->mask]);
+    const struct segment *segment = segment_of(seen, id);
+
+    if (segment->block_count)
+        __builtin_prefetch(segment->blocks[home_of(segment, id)].tags);
 }
 
 size_t weir_seen_bytes(const struct weir_seen *seen)
 {
-    return (size_t)(seen->mask + 1) * sizeof(struct slot);
+    return seen->bytes;
 }

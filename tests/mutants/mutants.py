@@ -85,7 +85,8 @@ MUTANTS = [
     ("ids_not_loaded", "a lane that is taken knows its stored ids", "simulation",
      [(LANE, "at < ids.length && !lane->is_loading_full; at", "at < ids.length && !lane->is_loading_full && !lane; at")]),
     ("no_content_check", "the same id with other content is a conflict, not a duplicate", "simulation",
-     [("aggregator/seen.c", "    if (slot->content != content)\n", "    if (slot->content != content && !slot->id)\n")]),
+     [("aggregator/seen.c", "    if (record->content != (content & WEIR_SEEN_CONTENT_MASK))\n",
+       "    if (record->content != (content & WEIR_SEEN_CONTENT_MASK) && !record->id_low)\n")]),
     ("nothing_is_too_late", "an event later than the lateness is refused: its id may be forgotten", "simulation",
      [(LANE, "if (!is_early && (lane->settings.keeps_all || time >= accepted_from(lane)))", "if (!is_early)")]),
     ("longer_lateness_accepts_the_forgotten", "a longer lateness accepts nothing for windows and ids that are gone", "lane",
@@ -98,7 +99,7 @@ MUTANTS = [
        "        if (window->is_closed && entry->token == 0)\n            add_work(lane, entry, token);")]),
 
     ("retraction_of_anything", "a retraction takes out only what was counted as it reads", "lane",
-     [(LANE, "    if (mark->effect != hashes->effect)\n", "    if (mark->effect != hashes->effect && count == 0)\n")]),
+     [(LANE, "    if (!is_same_effect(mark, hashes))\n", "    if (!is_same_effect(mark, hashes) && count == 0)\n")]),
     ("void_not_stored", "a void id is void also when its lane was taken again", "lane",
      [(LANE, "    record_id(lane, hashes->id, &mark, bucket);\n",
        "    if (state != WEIR_ID_VOID)\n        record_id(lane, hashes->id, &mark, bucket);\n")]),
