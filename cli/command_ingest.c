@@ -150,7 +150,7 @@ int weir_command_ingest(int argc, char **argv)
     }
     const _Atomic bool *stop = weir_daemon_catch_signals();
     int64_t started = weir_time_now();
-    parsed = weir_open_catalog(&ingest.settings, &ingest.catalog);
+    parsed = weir_await_catalog(&ingest.settings, stop, &ingest.catalog);
     if (parsed >= 0) {
         weir_settings_free(&ingest.settings);
         return parsed;

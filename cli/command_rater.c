@@ -593,7 +593,7 @@ int weir_command_rater(int argc, char **argv)
         return parsed;
     const _Atomic bool *stop = weir_daemon_catch_signals();
     int64_t started = weir_time_now();
-    parsed = weir_open_catalog(&rating.settings, &rating.catalog);
+    parsed = weir_await_catalog(&rating.settings, stop, &rating.catalog);
     if (parsed >= 0) {
         weir_settings_free(&rating.settings);
         return parsed;
@@ -604,6 +604,8 @@ int weir_command_rater(int argc, char **argv)
         status = run(&rating, stop, &error);
         weir_daemon_stopping();
     }
+    else if (status == WEIR_RETRY && atomic_load_explicit(stop, memory_order_relaxed) && !rating.settings.until_done)
+        return tear_down(&rating), WEIR_EXIT_DONE; /* told to stop while it waited for PostgreSQL */
     if (status == WEIR_OK)
         report(&rating, weir_time_now() - started);
     else

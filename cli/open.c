@@ -2,9 +2,13 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "cli/catalog_option.h"
 #include "cli/commands.h"
+#include "cli/outage.h"
+#include "common/calendar.h"
+#include "common/daemon.h"
 #include "common/log.h"
 #include "rater/apply.h"
 
@@ -19,6 +23,64 @@ int weir_open_catalog(const struct weir_settings *settings, struct weir_catalog 
     if (weir_apply_load_catalog(settings->postgres_url, ret_catalog, &error) == WEIR_OK)
         return -1;
     weir_log(WEIR_LOG_ERROR, "%s", error.text);
+    return WEIR_EXIT_FAILED;
+}
+
+/* Whoever asks meanwhile is told that we live, and what we wait for. */
+static enum weir_status show_waiting(const struct weir_settings *settings, struct weir_metrics **ret_metrics,
+                                     struct weir_error *reterr)
+{
+    weir_daemon_ready("waiting for PostgreSQL"); /* no restart would help */
+    *ret_metrics = weir_metrics_new();
+    weir_metrics_set_ready(*ret_metrics, false, "waiting for PostgreSQL, which has the catalog");
+    return weir_open_metrics(*ret_metrics, settings, reterr);
+}
+
+static enum weir_status wait_for_catalog(const struct weir_settings *settings, const _Atomic bool *stop,
+                                         struct weir_catalog **ret_catalog, struct weir_error *reterr)
+{
+    bool may_end = settings->until_end || settings->until_done;
+    struct weir_outage outage = {0};
+    struct weir_metrics *metrics = NULL;
+    struct weir_error page_error;
+    enum weir_status status;
+
+    while ((status = weir_apply_load_catalog(settings->postgres_url, ret_catalog, reterr)) == WEIR_RETRY) {
+        weir_outage_begin(&outage, "the catalog cannot be read yet, trying again", reterr->text);
+        if (!metrics && show_waiting(settings, &metrics, &page_error) != WEIR_OK) {
+            *reterr = page_error;
+            status = WEIR_FATAL;
+            break;
+        }
+        if (atomic_load_explicit(stop, memory_order_relaxed)
+            || (may_end && weir_outage_lasts(&outage) > settings->patience))
+            break;
+        weir_daemon_alive();
+        nanosleep(&(struct timespec){.tv_sec = 1}, NULL); /* a signal ends it early, which is what we want */
+    }
+    if (status == WEIR_OK)
+        weir_outage_end(&outage, "PostgreSQL answers");
+    weir_metrics_free(metrics);
+    return status;
+}
+
+int weir_await_catalog(const struct weir_settings *settings, const _Atomic bool *stop,
+                       struct weir_catalog **ret_catalog)
+{
+    struct weir_error error;
+
+    if (*settings->catalog)
+        return weir_open_catalog(settings, ret_catalog);
+    enum weir_status status = wait_for_catalog(settings, stop, ret_catalog, &error);
+    if (status == WEIR_OK)
+        return -1;
+    bool is_stopped = status == WEIR_RETRY && atomic_load_explicit(stop, memory_order_relaxed);
+    if (is_stopped && !settings->until_end && !settings->until_done)
+        return WEIR_EXIT_DONE;
+    weir_log(WEIR_LOG_ERROR, "%s%s", error.text,
+             is_stopped             ? ". Stopped by a signal before anything was done"
+             : status == WEIR_RETRY ? ". Patience is at its end; start it again to go on"
+                                    : "");
     return WEIR_EXIT_FAILED;
 }
 

@@ -12,6 +12,12 @@
  * otherwise the exit status, all told. */
 int weir_open_catalog(const struct weir_settings *settings, struct weir_catalog **ret_catalog);
 
+/* The same for a daemon, which waits for a PostgreSQL that is away or just starts, and says so in its log and on its
+ * page: for ever, or as long as settings->patience when it is to end by itself. Told to stop meanwhile, a daemon ends
+ * well. */
+int weir_await_catalog(const struct weir_settings *settings, const _Atomic bool *stop,
+                       struct weir_catalog **ret_catalog);
+
 /* Views into settings and properties, which must outlive the result's use. */
 struct weir_kafka_settings weir_open_kafka_settings(const struct weir_settings *settings,
                                                     struct weir_property properties[WEIR_PROPERTIES_MAX]);

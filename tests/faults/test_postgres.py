@@ -4,8 +4,11 @@ import urllib.parse
 
 import psycopg2
 import pytest
-from pipeline import until
+from harness import weir
+from pipeline import DEADLINE, until
 from proxy import Proxy
+from redis_process import free_port
+from test_life import page
 
 
 def ask(pipeline, *statements):
@@ -27,6 +30,34 @@ def through_proxy(pipeline):
         yield proxy, {"WEIR_POSTGRES_URL": address}
     finally:
         proxy.close()
+
+
+def test_away_when_they_start_though_it_has_the_catalog(pipeline, through_proxy):
+    """Without --catalog, worker and rater wait for what they are to count and charge by; who is told to stop, ends well."""
+    proxy, env = through_proxy
+    catalog = pipeline.env.pop("WEIR_CATALOG")
+    weir("apply", "--catalog", catalog, env=pipeline.env)
+    proxy.refuses = True
+    pipeline.send(300, repeat=5)
+    ports = {command: free_port() for command in ("ingest", "rater")}
+    waiting = [pipeline.start(command, env={**env, "WEIR_RATER_INTERVAL": "50ms", "WEIR_METRICS_LISTEN": f"127.0.0.1:{port}"})
+               for command, port in ports.items()]
+    for process in waiting:
+        process.wait_log("the catalog cannot be read yet, trying again: PostgreSQL at .*")
+        assert page(process, "/readyz") == (503, "waiting for PostgreSQL, which has the catalog") and page(process, "/healthz")[0] == 200
+    for arguments in (("ingest",), ("rater", "--catalog", catalog)):
+        stopped = pipeline.start(*arguments, env=env)
+        stopped.wait_log("trying again")
+        stopped.stop()
+    batch = pipeline.start("ingest", "--until-end", "--patience", "1s", env=env)
+    assert batch.process.wait(DEADLINE) == 1 and "Patience is at its end" in batch.log()
+    pipeline.processes.remove(batch)
+    proxy.refuses = False
+    pipeline.check()
+    for process in waiting:
+        process.wait_log("PostgreSQL answers again, after")
+        until("ready", lambda p=process: page(p, "/readyz") == (200, "ready"))
+    pipeline.check_stays()
 
 
 @pytest.mark.parametrize("how", ["restart", "kill"])

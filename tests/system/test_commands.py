@@ -164,7 +164,7 @@ def test_rate_exits_with_2_when_something_is_missing(arguments):
 
 # ---- servers that are away, and that say no --------------------------------------------------------------------------
 
-@pytest.mark.parametrize("command", ["migrate", "reconcile", "ingest"])
+@pytest.mark.parametrize("command", ["migrate", "reconcile"])
 def test_a_postgres_that_is_away_exits_with_1(command):
     done = weir(command, check=False, env={**NOWHERE, "WEIR_CATALOG": ""})
     assert done.returncode == 1 and done.stdout == b""
