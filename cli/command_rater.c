@@ -604,12 +604,14 @@ int weir_command_rater(int argc, char **argv)
         status = run(&rating, stop, &error);
         weir_daemon_stopping();
     }
-    else if (status == WEIR_RETRY && atomic_load_explicit(stop, memory_order_relaxed) && !rating.settings.until_done)
-        return tear_down(&rating), WEIR_EXIT_DONE; /* told to stop while it waited for PostgreSQL */
+    bool is_stopped_waiting =
+        status == WEIR_RETRY && !rating.settings.until_done && atomic_load_explicit(stop, memory_order_relaxed);
     if (status == WEIR_OK)
         report(&rating, weir_time_now() - started);
-    else
+    else if (!is_stopped_waiting)
         weir_log(WEIR_LOG_ERROR, "%s", error.text);
     tear_down(&rating);
-    return status == WEIR_OK ? WEIR_EXIT_DONE : status == WEIR_REJECT ? WEIR_EXIT_USAGE : WEIR_EXIT_FAILED;
+    return status == WEIR_OK || is_stopped_waiting ? WEIR_EXIT_DONE
+           : status == WEIR_REJECT                 ? WEIR_EXIT_USAGE
+                                                   : WEIR_EXIT_FAILED;
 }

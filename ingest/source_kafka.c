@@ -31,8 +31,12 @@ struct kafka_partition *weir_kafka_partition_of(struct kafka_source *source, int
     if (number >= source->partition_count) {
         source->partitions = weir_resize(source->partitions, (size_t)number + 1, sizeof *source->partitions);
         for (int32_t i = source->partition_count; i <= number; i++)
-            source->partitions[i] =
-                (struct kafka_partition){.delivered = -1, .durable = -1, .committed = -1, .stamp = -1};
+            source->partitions[i] = (struct kafka_partition){.delivered = -1,
+                                                             .durable = -1,
+                                                             .committed = -1,
+                                                             .stamp = -1,
+                                                             .anchor.message = -1,
+                                                             .next_anchor.message = -1};
         source->partition_count = number + 1;
     }
     weir_check(source->partitions != NULL);
@@ -61,6 +65,7 @@ void weir_kafka_start_at(struct kafka_source *source, struct kafka_partition *pa
     partition->committed = -1; /* what the group has committed may be ahead of what is stored: it is set right soon */
     partition->is_eof = partition->is_checking = partition->has_loss = false;
     partition->stamp = -1;
+    partition->anchor.message = -1;
     weir_kafka_demand_seek(source, partition);
     source->is_ended = false;
 }
@@ -325,6 +330,7 @@ static enum weir_status poll_messages(struct weir_source *self, int timeout_ms, 
         weir_kafka_commit(source);
     weir_kafka_watch_brokers(source);
     weir_kafka_look_policy(source);
+    weir_kafka_look_anchors(source);
     status = seek_all(source, reterr);
     if (status != WEIR_OK)
         return status;

@@ -1,6 +1,6 @@
 /* What the files of the Kafka source share: source_kafka.c (messages, the interface), source_kafka_group.c (rebalances
- * and commits), source_kafka_gaps.c (what can be read no more) and source_kafka_end.c (brokers that are away, the end
- * of a batch run). All on the polling thread. */
+ * and commits), source_kafka_gaps.c (what can be read no more), source_kafka_anchor.c (whether it is still the same
+ * topic) and source_kafka_end.c (brokers that are away, the end of a batch run). All on the polling thread. */
 #ifndef WEIR_INGEST_SOURCE_KAFKA_INTERNAL_H
 #define WEIR_INGEST_SOURCE_KAFKA_INTERNAL_H
 
@@ -9,6 +9,13 @@
 enum {
     WEIR_KAFKA_CALL_MS = 10000,      /* synchronous questions to the brokers */
     WEIR_KAFKA_COMMIT_LOOK_MS = 300, /* what has just begun or ended is committed soon: until_end, others wait for it */
+};
+
+/* A message that was taken: what tells a log from another one that is as long. */
+struct kafka_anchor {
+    int64_t message; /* its offset; -1: none */
+    int64_t stamp;   /* Kafka's timestamp of it, ms */
+    int64_t first;   /* the first offset that is as late, by Kafka's answer */
 };
 
 struct kafka_partition {
@@ -29,6 +36,7 @@ struct kafka_partition {
     int64_t stamp;    /* Kafka's timestamp of the last message below what is wanted, ms; -1: not known */
     bool has_loss;    /* to be told at the next poll */
     enum weir_gap_kind loss;
+    struct kafka_anchor anchor, next_anchor; /* next_anchor: of the look under way */
 };
 
 struct kafka_source {
@@ -53,6 +61,7 @@ struct kafka_source {
     struct weir_header *headers;
     size_t header_count, header_room;
     int64_t next_commit, last_commit, last_end_check, last_poll; /* monotonic ms */
+    int64_t next_anchor_look, next_first_anchor;                 /* monotonic ms */
     int64_t down_since, last_probe, last_complaint;              /* monotonic ms; down_since 0: brokers answer */
     char last_reason[256];                                       /* why they do not */
     bool is_ended;
@@ -89,6 +98,9 @@ enum weir_status weir_kafka_tell_loss(struct kafka_source *source, int32_t numbe
 /* Asks whether the topic is compacted, and says so when the answer comes. */
 void weir_kafka_ask_policy(struct kafka_source *source);
 void weir_kafka_look_policy(struct kafka_source *source);
+
+/* source_kafka_anchor.c */
+void weir_kafka_look_anchors(struct kafka_source *source); /* when it is time */
 
 /* source_kafka_group.c; callbacks of librdkafka's, which are served by poll. */
 void weir_kafka_commit(struct kafka_source *source); /* what is due */

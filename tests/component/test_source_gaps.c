@@ -230,6 +230,28 @@ Test(source_gaps, a_topic_made_anew_while_it_is_read_is_told)
     stop(&worker);
 }
 
+/* Nobody fetches, or asks, while the lane is paused: where reading goes on there is a message of the new topic. */
+Test(source_gaps, a_topic_made_anew_that_outgrew_the_old_one_is_told)
+{
+    struct worker worker = {.stamp = -1, .keeps_gaps = true};
+    char topic[64];
+    kafka_topic("outgrown", 1, topic);
+    put(topic, 20, 1000);
+    start(&worker, topic, false);
+    read_until(&worker, 20);
+    step(&worker, 100);
+    worker.source->ops->pause(worker.source, 0);
+    kafka_make_anew(topic, 1);
+    put(topic, 60, 5000);
+    worker.source->ops->resume(worker.source, 0);
+    UNTIL(*worker.told, step(&worker, 100));
+    cr_expect_str_eq(strchr(worker.told, '-'), "-0;", "%s", worker.told);
+    worker.seen = 0;
+    UNTIL(worker.next == 60, step(&worker, 100));
+    cr_expect_eq(worker.seen, 60);
+    stop(&worker);
+}
+
 Test(source_gaps, markers_and_aborted_messages_are_no_gaps)
 {
     struct worker worker = {.stamp = -1, .keeps_gaps = true};
