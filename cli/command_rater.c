@@ -430,6 +430,7 @@ static enum weir_status run(struct rating *rating, const _Atomic bool *stop, str
             atomic_fetch_add_explicit(&rating->retries, 1, memory_order_relaxed);
             weir_outage_begin(&rating->outage, waiting, reterr->text);
             weir_metrics_set_ready(rating->metrics, false, "a server does not answer");
+            weir_lane_book_forget(rating->book);
             pause = pause * 2 < RETRY_MOST_MS * (WEIR_SECOND / 1000) ? pause * 2 : RETRY_MOST_MS * (WEIR_SECOND / 1000);
             if (is_out_of_patience(rating)) {
                 status = give_up(reterr);

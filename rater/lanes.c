@@ -54,6 +54,11 @@ struct weir_lane_book *weir_lane_book_free(struct weir_lane_book *book)
     return NULL;
 }
 
+void weir_lane_book_forget(struct weir_lane_book *book)
+{
+    book->noted_count = 0;
+}
+
 static enum weir_status connect_if_needed(struct weir_lane_book *book, struct weir_error *reterr)
 {
     enum weir_status status = WEIR_OK;

@@ -16,6 +16,9 @@ struct weir_lane_book;
 
 struct weir_lane_book *weir_lane_book_new(const char *url);              /* any libpq connection string */
 struct weir_lane_book *weir_lane_book_free(struct weir_lane_book *book); /* NULL in, NULL out */
+/* After any trouble: every lane is noted anew. The server that answers next may have been promoted without our last
+ * notes, and a gap that only we remember would hold nothing there. */
+void weir_lane_book_forget(struct weir_lane_book *book);
 
 /* Notes the lane as the store has it. May be called as often as one likes: it asks PostgreSQL only for what it must
  * know at once (a lane or a gap that was not noted before), and every few seconds. *ret_back: where the lane stood

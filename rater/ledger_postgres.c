@@ -14,11 +14,21 @@ struct weir_row_id weir_row_id(struct weir_postgres_ledger *ledger, struct weir_
 }
 
 /* 1. connection and transaction */
+static void forget_books(struct weir_postgres_ledger *ledger)
+{
+    ledger->book_count = 0;
+    weir_arena_free(ledger->arena);
+    ledger->arena = weir_arena_new();
+}
+
+/* The next connection may lead to a server that was promoted without the last transactions, or restored. */
 static void disconnect(struct weir_postgres_ledger *ledger)
 {
     PQfinish(ledger->connection);
     ledger->connection = NULL;
     ledger->in_transaction = false;
+    ledger->month_count = 0;
+    forget_books(ledger);
 }
 
 /* Batches of keys against large tables: index look-ups, always. A planner that has no statistics yet (a fresh table)
@@ -50,6 +60,7 @@ static void abandon(struct weir_ledger *self)
     if (!ledger->in_transaction)
         return;
     ledger->in_transaction = false;
+    forget_books(ledger); /* those that were noted in it are not */
     if (weir_postgres_run(ledger->connection, "ROLLBACK", "giving a transaction up", NULL) != WEIR_OK)
         disconnect(ledger);
 }

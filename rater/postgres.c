@@ -94,14 +94,31 @@ static bool is_refused(const char *text)
     return false;
 }
 
+/* One reason for each address that was tried. */
+static const char *in_one_line(const char *text, char line[static WEIR_ERROR_TEXT_MAX])
+{
+    size_t used = 0;
+
+    for (; *text && used < WEIR_ERROR_TEXT_MAX - 1; text += *text == '\n') {
+        int length = *text == '\t' ? 0 : line_length(text); /* not its guesses */
+        used += length == 0 ? 0
+                            : (size_t)snprintf(line + used, WEIR_ERROR_TEXT_MAX - used, "%s%.*s", used ? "; " : "",
+                                               length, text);
+        text += strcspn(text, "\n");
+    }
+    if (used == 0)
+        line[0] = '\0';
+    return line;
+}
+
 static enum weir_status connect_failed(PGconn *connection, const char *url, struct weir_error *reterr)
 {
-    char shown[WEIR_SETTING_TEXT_MAX];
+    char shown[WEIR_SETTING_TEXT_MAX], line[WEIR_ERROR_TEXT_MAX];
     const char *text = PQerrorMessage(connection);
     enum weir_status status = is_refused(text) ? WEIR_FATAL : WEIR_RETRY;
 
-    return weir_fail(reterr, status, "PostgreSQL at %s: %.*s; check WEIR_POSTGRES_URL, and that the server runs",
-                     weir_url_redact(url, shown), line_length(text), text);
+    return weir_fail(reterr, status, "PostgreSQL at %s: %s; check WEIR_POSTGRES_URL, and that the server runs",
+                     weir_url_redact(url, shown), in_one_line(text, line));
 }
 
 /* A commit that the server may forget in a crash is none: the window is off Redis' list of work by then, and nothing

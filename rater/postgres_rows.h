@@ -27,11 +27,11 @@ struct weir_postgres_ledger {
     size_t customer_room;
     char json[WEIR_CELL_MAX];
 
-    /* Known to be in the database, as long as this ledger lives: they are never removed. */
+    /* Known to be in the database, as long as the connection lives: they are never removed. */
     int64_t *months; /* months since year 0 that have a partition, sorted */
     size_t month_count, month_room;
-    struct weir_arena *arena;
-    struct weir_slice *books;
+    struct weir_arena *arena; /* of the books' names */
+    struct weir_slice *books; /* also those noted in the open transaction */
     size_t book_count, book_room;
 };
 

@@ -150,6 +150,7 @@ def test_errors_that_pass_are_retried(pipeline, code, name):
     ask(pipeline, "update public.trouble set is_on = false")
     pipeline.check()
     rater.wait_log("windows are rated again")
+    assert pipeline.query("select price_book from weir.price_books") == [("b",)], "noted in a transaction that was rolled back"
     ask(pipeline, "drop trigger trouble on weir.rated_windows", "drop function public.trouble()")
     pipeline.check_stays()
 
