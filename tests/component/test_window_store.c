@@ -130,7 +130,8 @@ static struct row *find_row(struct picture *picture, int64_t start, int64_t end,
 
 static struct row *add_row(struct picture *picture, const struct weir_window *window)
 {
-    picture->rows = realloc(picture->rows, (picture->count + 1) * sizeof(struct row));
+    if ((picture->count & (picture->count - 1)) == 0) /* to the next power of two: AddressSanitizer copies at each */
+        picture->rows = realloc(picture->rows, (picture->count ? 2 * picture->count : 1) * sizeof(struct row));
     struct row *row = &picture->rows[picture->count++];
     *row = (struct row){.start = window->start, .end = window->end, .key_length = window->series_key.length};
     row->key = copy_of(window->series_key.data, window->series_key.length);
