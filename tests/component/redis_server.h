@@ -149,6 +149,15 @@ static inline void redis_cluster_await(const struct redis_server nodes[REDIS_CLU
     }
 }
 
+/* Another node, without slots, that knows the others. */
+static inline void redis_cluster_join(struct redis_server *node, const struct redis_server *member)
+{
+    redis_server_begin(node, 1);
+    redisContext *context = redisConnect("127.0.0.1", node->port);
+    freeReplyObject(redisCommand(context, "CLUSTER MEET 127.0.0.1 %d %d", member->port, member->bus_port));
+    redisFree(context);
+}
+
 static inline void redis_cluster_start(struct redis_server nodes[REDIS_CLUSTER_NODES])
 {
     for (int i = 0; i < REDIS_CLUSTER_NODES; i++) {

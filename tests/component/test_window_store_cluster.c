@@ -8,7 +8,7 @@
 
 enum { LANES = 24, PATIENCE = 60 };
 
-static struct redis_server node[REDIS_CLUSTER_NODES];
+static struct redis_server node[REDIS_CLUSTER_NODES], replica;
 static redisContext *to[REDIS_CLUSTER_NODES];
 static char id[REDIS_CLUSTER_NODES][41];
 static struct weir_window_store *store;
@@ -70,6 +70,7 @@ static void stop_all(void)
         to[n] = NULL;
         redis_server_stop(&node[n]);
     }
+    redis_server_stop(&replica);
 }
 
 TestSuite(window_store_cluster, .init = start_all, .fini = stop_all, .timeout = 250);
@@ -349,6 +350,49 @@ Test(window_store_cluster, a_node_that_comes_back_empty_is_noticed)
     cr_assert_eq(status, WEIR_FENCED, "nothing was saved, so this is an older cut: %s", error.text);
     must_take(LANE, 0);
     must_write(LANE);
+}
+
+static void until(redisContext *context, const char *command, const char *wanted)
+{
+    for (time_t end = time(NULL) + PATIENCE;; pause_between_polls()) {
+        redisReply *reply = redisCommand(context, command);
+        cr_assert(reply != NULL, "%s", context->errstr);
+        bool is_there = reply->type != REDIS_REPLY_ERROR && (!wanted || (reply->str && strstr(reply->str, wanted)));
+        freeReplyObject(reply);
+        if (is_there)
+            return;
+        cr_assert_lt(time(NULL), end, "%s never says %s", command, wanted ? wanted : "OK");
+    }
+}
+
+/* Of a killed master the replica is promoted, by the cluster alone. What it has is what counts. */
+Test(window_store_cluster, a_promoted_replica_is_found)
+{
+    enum { LANE = 3 };
+    int home = home_of(LANE);
+    struct weir_error error;
+    enum weir_status status;
+    char command[80];
+    redis_cluster_join(&replica, &node[home]);
+    redisContext *context = redisConnect("127.0.0.1", replica.port);
+    snprintf(command, sizeof(command), "CLUSTER REPLICATE %s", id[home]);
+    until(context, command, NULL); /* as soon as it has heard of it */
+    until(context, "INFO replication", "master_link_status:up");
+    must_take(LANE, 0);
+    must_write(LANE);
+    freeReplyObject(tell(home, "WAIT 1 30000"));
+    for (int n = 0; n < REDIS_CLUSTER_NODES; n++)
+        until(to[n], "CLUSTER NODES", "slave"); /* its votes come from those who know it */
+    kill(node[home].pid, SIGKILL);
+    waitpid(node[home].pid, NULL, 0);
+    for (time_t end = time(NULL) + PATIENCE; (status = write_cut(LANE, &error)) == WEIR_RETRY; pause_between_polls())
+        cr_assert_lt(time(NULL), end, "%s", error.text);
+    cr_assert_eq(status, WEIR_OK, "the replica had all of it: %s", error.text);
+    must_take(LANE, 2);
+    redisReply *reply = redisCommand(context, "EXISTS weir:{%s}:lane", name[LANE]);
+    cr_assert_eq(reply->integer, 1);
+    freeReplyObject(reply);
+    redisFree(context);
 }
 
 Test(window_store_cluster, several_hosts_are_for_a_cluster_only)
