@@ -87,7 +87,7 @@ static void take_headers(struct kafka_source *source, const rd_kafka_message_t *
     const void *value;
     size_t size;
 
-    if (rd_kafka_message_headers(from, &headers) != RD_KAFKA_RESP_ERR_NO_ERROR)
+    if (weir_kafka_has_no_headers(from) || rd_kafka_message_headers(from, &headers) != RD_KAFKA_RESP_ERR_NO_ERROR)
         return;
     size_t count = rd_kafka_header_cnt(headers);
     if (count > WEIR_HEADERS_MAX) {
@@ -210,6 +210,8 @@ static void fetch(struct kafka_source *source, int timeout_ms, size_t max)
 {
     int64_t deadline = timeout_ms < 0 ? INT64_MAX : weir_kafka_now_ms() + timeout_ms;
     ssize_t got = rd_kafka_consume_batch_queue(source->queue, 0, source->held, max);
+
+    weir_kafka_wake_fetcher(source);
 
     while (got == 0 && !source->has_rebalanced && !source->has_failed && timeout_ms != 0) {
         int64_t left = deadline - weir_kafka_now_ms();
@@ -457,6 +459,7 @@ static void free_source(struct weir_source *self)
      * 4312). It has left the group, and the process is about to end: its memory stays. */
     if (source->handle && (!source->queue || source->has_joined || rd_kafka_version() >= 0x02030000))
         rd_kafka_destroy(source->handle);
+    weir_kafka_close_fetcher(source);
     free(source->partitions);
     free(source->headers);
     free(source->topic);
@@ -467,7 +470,7 @@ static void free_source(struct weir_source *self)
 static enum weir_status open_consumer(struct kafka_source *source, const struct weir_kafka_settings *settings,
                                       struct weir_error *reterr)
 {
-    static const struct weir_kafka_pair defaults[] = {
+    const struct weir_kafka_pair defaults[] = {
         {"partition.assignment.strategy", "cooperative-sticky"},
         {"isolation.level", "read_committed"},
         {"fetch.message.max.bytes", "4194304"},
@@ -476,6 +479,7 @@ static enum weir_status open_consumer(struct kafka_source *source, const struct 
         {"session.timeout.ms", "10000"}, /* how long the lanes of a worker that died wait for another one */
         {"topic.metadata.refresh.interval.ms", "30000"}, /* how long new partitions wait to be noticed */
         {"client.id", "weir-ingest"},
+        {weir_kafka_backoff_property(), "10"}, /* how soon a queue that was full is looked at again; not known: NULL */
         {NULL, NULL},
     };
     const struct weir_kafka_pair owned[] = {
@@ -502,6 +506,7 @@ static enum weir_status open_consumer(struct kafka_source *source, const struct 
     }
     if (source->until_end && (status = weir_kafka_find_ends(source, reterr)) != WEIR_OK)
         return status;
+    weir_kafka_open_fetcher(source);
     weir_kafka_ask_policy(source);
     rd_kafka_poll_set_consumer(source->handle);
     source->queue = rd_kafka_queue_get_consumer(source->handle);

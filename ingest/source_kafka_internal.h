@@ -1,6 +1,7 @@
-/* What the files of the Kafka source share: source_kafka.c (messages, the interface), source_kafka_group.c (rebalances
- * and commits), source_kafka_gaps.c (what can be read no more), source_kafka_anchor.c (whether it is still the same
- * topic) and source_kafka_end.c (brokers that are away, the end of a batch run). All on the polling thread. */
+/* What the files of the Kafka source share: source_kafka.c (messages, the interface), source_kafka_fetch.c (speed),
+ * source_kafka_group.c (rebalances and commits), source_kafka_gaps.c (what can be read no more), source_kafka_anchor.c
+ * (whether it is still the same topic) and source_kafka_end.c (brokers that are away, the end of a batch run). All on
+ * the polling thread. */
 #ifndef WEIR_INGEST_SOURCE_KAFKA_INTERNAL_H
 #define WEIR_INGEST_SOURCE_KAFKA_INTERNAL_H
 
@@ -58,6 +59,9 @@ struct kafka_source {
     int32_t partition_count;
     rd_kafka_message_t *held[WEIR_POLL_MESSAGES_MAX]; /* of the last poll */
     size_t held_count;
+    size_t queue_peak; /* since the fetcher was woken last */
+    bool can_wake_fetcher;
+    char *username, *password; /* as librdkafka has them; may be empty */
     struct weir_header *headers;
     size_t header_count, header_room;
     int64_t next_commit, last_commit, last_end_check, last_poll; /* monotonic ms */
@@ -79,6 +83,13 @@ void weir_kafka_demand_seek(struct kafka_source *source, struct kafka_partition 
 /* Reading begins, or begins again, at offset; -1: where the partition begins. */
 void weir_kafka_start_at(struct kafka_source *source, struct kafka_partition *partition, int64_t offset);
 void weir_kafka_resume(struct weir_source *self, int32_t number);
+
+/* source_kafka_fetch.c */
+const char *weir_kafka_backoff_property(void); /* NULL: this librdkafka has none */
+void weir_kafka_open_fetcher(struct kafka_source *source);
+void weir_kafka_close_fetcher(struct kafka_source *source);
+void weir_kafka_wake_fetcher(struct kafka_source *source);         /* when it may be asleep beside a queue with room */
+bool weir_kafka_has_no_headers(const rd_kafka_message_t *message); /* true: surely none. For messages without err */
 
 /* source_kafka_gaps.c */
 /* Reading begins at offset, after a look at the message before it; -1: where the partition begins. */

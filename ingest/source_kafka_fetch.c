@@ -1,0 +1,81 @@
+/* Two ways around what librdkafka would make every message wait or pay for. */
+#include <stdlib.h>
+#include <strings.h>
+
+#include "ingest/source_kafka_internal.h"
+
+enum {
+    FETCH_QUEUE_BACKOFF_SINCE = 0x02020000, /* librdkafka has the property of that name */
+    PEAK_MIN = 1000,                        /* a queue that never was longer has never been full */
+    PAGE = 4096,
+};
+
+/* 1. the fetcher */
+
+const char *weir_kafka_backoff_property(void)
+{
+    return rd_kafka_version() >= FETCH_QUEUE_BACKOFF_SINCE ? "fetch.queue.backoff.ms" : NULL;
+}
+
+static char *get_property(rd_kafka_t *handle, const char *name)
+{
+    size_t size = 0;
+
+    if (rd_kafka_conf_get(rd_kafka_conf(handle), name, NULL, &size) != RD_KAFKA_CONF_OK)
+        size = 0;
+    char *text = weir_new_array(size + 1, 1);
+    if (size > 0)
+        (void)rd_kafka_conf_get(rd_kafka_conf(handle), name, text, &size);
+    return text;
+}
+
+void weir_kafka_open_fetcher(struct kafka_source *source)
+{
+    char *protocol = get_property(source->handle, "security.protocol");
+    bool has_sasl = strncasecmp(protocol, "sasl", 4) == 0;
+
+    free(protocol);
+    source->username = get_property(source->handle, "sasl.username");
+    source->password = get_property(source->handle, "sasl.password");
+    /* Kerberos and tokens have no such pair, and must not be given an empty one. */
+    source->can_wake_fetcher =
+        !weir_kafka_backoff_property() && (!has_sasl || (*source->username && *source->password));
+}
+
+void weir_kafka_close_fetcher(struct kafka_source *source)
+{
+    free(source->username);
+    free(source->password);
+}
+
+/* Before 2.2 librdkafka looks only once a second whether a queue that was full (queued.min.messages,
+ * queued.max.messages.kbytes) has room again, if nothing else wakes the broker's thread: whoever is slower than the
+ * brokers would get one queue a second and wait for the rest of it. Naming the credentials again, the same ones,
+ * changes nothing but wakes that thread. It is done when the queue has fallen to half of what it was: rarely, and early
+ * enough for the next answer to come before the rest is used up. */
+void weir_kafka_wake_fetcher(struct kafka_source *source)
+{
+    if (!source->can_wake_fetcher)
+        return;
+    size_t length = rd_kafka_queue_length(source->queue);
+    if (length > source->queue_peak)
+        source->queue_peak = length;
+    if (source->queue_peak < PEAK_MIN || length > source->queue_peak / 2)
+        return;
+    source->queue_peak = length;
+    rd_kafka_error_destroy(rd_kafka_sasl_set_credentials(source->handle, source->username, source->password));
+}
+
+/* 2. headers */
+
+/* In Kafka's record format (v2, since 0.11) the number of headers comes right behind the value, and librdkafka's
+ * payload points into the record: a zero there means none. rd_kafka_message_headers would find the same, but makes and
+ * frees a reader of 600 bytes for it, a third of all that a message costs the polling thread. Records of older formats
+ * have no headers, whatever stands there; the page is the value's own, so that it may be looked at. */
+__attribute__((no_sanitize("address"))) bool weir_kafka_has_no_headers(const rd_kafka_message_t *message)
+{
+    if (message->len == 0)
+        return false;
+    const char *end = (const char *)message->payload + message->len;
+    return (uintptr_t)end % PAGE != 0 && *end == 0;
+}
