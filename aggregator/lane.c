@@ -527,10 +527,15 @@ struct weir_sealed_cut *weir_sealed_cut_free(struct weir_sealed_cut *sealed)
     return NULL;
 }
 
+bool weir_lane_has_news(const struct weir_lane *lane)
+{
+    return lane->state.next_offset != lane->sealed_offset || lane->has_new_gap
+           || weir_window_table_changed(lane->windows) > 0;
+}
+
 bool weir_lane_has_changes(const struct weir_lane *lane)
 {
-    return lane->state.next_offset != lane->sealed_offset || lane->state.watermark != lane->sealed_watermark
-           || lane->has_new_gap || weir_window_table_changed(lane->windows) > 0;
+    return weir_lane_has_news(lane) || lane->state.watermark != lane->sealed_watermark;
 }
 
 size_t weir_lane_unsealed(const struct weir_lane *lane)

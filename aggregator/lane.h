@@ -119,6 +119,8 @@ struct weir_sealed_cut *weir_sealed_cut_free(struct weir_sealed_cut *sealed); /*
 
 /* True when there is anything that the last sealed cut does not hold. */
 bool weir_lane_has_changes(const struct weir_lane *lane);
+/* The same, but for a watermark that moved and closed nothing: that may wait a while to be told. */
+bool weir_lane_has_news(const struct weir_lane *lane);
 /* Changed windows and new marks of ids since the last seal: for sealing early when a cut would grow large. */
 size_t weir_lane_unsealed(const struct weir_lane *lane);
 /* Copies what changed since the last seal; the next cut expects this one to be stored. Then forgets what is too old. */

@@ -17,7 +17,8 @@ enum {
     RETAKE_MS = 1000,     /* a fenced lane waits this long: if the group took it away, the news arrives first */
     RELIEVED_MS = 5000,   /* no lane was paused for so long: back-pressure is over */
     JUMP_SAID_MS = 60000, /* a clock that is off by less is not worth a line */
-    LOOK_MS = 5000,       /* a lane without changes sends an empty cut so often: has the store come back older? */
+    LOOK_MS = 5000,       /* a lane without news sends a cut so often: has the store come back older? And raters learn
+                           * how far an idle lane's watermark is */
 };
 
 static int64_t monotonic(void)
@@ -448,7 +449,7 @@ static void tend_lanes(struct weir_worker *worker, bool is_end)
         bool is_due = now - owned->last_seal >= worker->settings.flush_interval || is_end
                       || weir_lane_unsealed(owned->lane) >= worker->settings.changes_max;
         bool must_look = owned->in_flight == 0 && now - owned->last_seal >= LOOK_MS * (WEIR_SECOND / 1000);
-        bool wants_cut = (is_due && weir_lane_has_changes(owned->lane)) || must_look;
+        bool wants_cut = (is_due && weir_lane_has_news(owned->lane)) || must_look;
         if (wants_cut && !send_cut(worker, owned) && !is_short) {
             worker->first_lane = i;
             is_short = true;

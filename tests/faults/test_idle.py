@@ -17,6 +17,18 @@ def test_windows_close_on_idle_lanes_one_of_them_silent(pipeline):
     assert rater.is_running()
 
 
+def test_an_idle_lane_writes_hardly_any_cuts(pipeline):
+    """Its watermark follows the clock all the time; raters need not hear of that five times a second."""
+    pipeline.send(10, partition=0)
+    worker, _rater = pipeline.ingest(), pipeline.rater()
+    pipeline.check()
+    lanes = [name for name in worker.metrics() if name.startswith("weir_lane_watermark_seconds")]
+    until("both lanes follow the clock", lambda: all(worker.metric(name) > time.time() - 30 for name in lanes))
+    before, began = worker.metric('weir_cuts_total{result="written"}'), time.monotonic()
+    until("some cuts", lambda: worker.metric('weir_cuts_total{result="written"}') >= before + 4)
+    assert time.monotonic() - began > 4, "two lanes, a cut each in five seconds"
+
+
 def test_a_poisoned_partition_holds_back_neither_the_others_nor_itself(pipeline):
     """Broken events without end in one partition: windows of good events in it close as well."""
     stop = threading.Event()

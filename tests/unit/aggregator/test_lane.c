@@ -237,6 +237,22 @@ Test(lane, goes_on_from_its_cut)
     tear_down(&broken);
 }
 
+Test(lane, an_idle_watermark_is_a_change_but_no_news_until_it_closes_a_window)
+{
+    struct bench bench = set_up(&defaults);
+
+    send(&bench, 0, 1, 1, base, 5, 1, 1);
+    cr_assert(weir_lane_has_news(bench.lane));
+    flush(&bench);
+    weir_lane_idle(bench.lane, base + WEIR_SECOND);
+    cr_assert(weir_lane_has_changes(bench.lane), "or the last cut would not tell how far it is");
+    cr_assert(!weir_lane_has_news(bench.lane));
+    weir_lane_idle(bench.lane, base + 40 * WEIR_DAY);
+    cr_assert(weir_lane_has_news(bench.lane));
+    flush(&bench);
+    tear_down(&bench);
+}
+
 Test(lane, a_gap_is_passed_and_kept)
 {
     struct bench bench = set_up(&defaults);
@@ -251,7 +267,7 @@ Test(lane, a_gap_is_passed_and_kept)
     cr_assert_eq(gap->time_from, base - 10 * WEIR_SECOND - WEIR_HOUR, "older ones would be too late anyway");
     cr_assert_eq(gap->time_to, base + WEIR_DAY + WEIR_MINUTE + 1000, "whole microseconds, outward");
     cr_assert_eq(gap->found_at, base + WEIR_DAY);
-    cr_assert(weir_lane_has_changes(bench.lane));
+    cr_assert(weir_lane_has_news(bench.lane));
     flush(&bench);
     send(&bench, 50, 2, 1, base, 5, 1, 1);
     flush(&bench);
@@ -284,7 +300,7 @@ Test(lane, begins_anew_with_its_ids)
     cr_assert_eq(look(&bench).events, 22);
     /* At the very offset where it stood: the gap alone is the change. */
     weir_lane_add_gap(bench.lane, WEIR_GAP_RECREATED, 2, base);
-    cr_assert(weir_lane_has_changes(bench.lane));
+    cr_assert(weir_lane_has_news(bench.lane));
     flush(&bench);
     cr_assert_eq(weir_lane_state(bench.lane)->gaps.count, 2);
     /* A lane without a cut may have lost events of any time. */
