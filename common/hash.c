@@ -36,18 +36,42 @@ void weir_hash_key_init(struct weir_hash_key *key, const unsigned char secret[WE
     memcpy(&key->seed, secret, sizeof key->seed);
 }
 
+/* Texts of some twenty bytes: a call of memcpy, or the string instruction that compilers put in its place (and in that
+ * of a loop), would cost more than the hash. Pieces may overlap. */
+static inline char *put_bytes(char *to, const char *from, size_t length)
+{
+    if (length > 64) {
+        memcpy(to, from, length);
+    } else if (length >= 16) {
+        memcpy(to, from, 16);
+        if (length > 32)
+            memcpy(to + 16, from + 16, 16);
+        if (length > 48)
+            memcpy(to + 32, from + 32, 16);
+        memcpy(to + length - 16, from + length - 16, 16);
+    } else if (length >= 8) {
+        memcpy(to, from, 8);
+        memcpy(to + length - 8, from + length - 8, 8);
+    } else if (length >= 4) {
+        memcpy(to, from, 4);
+        memcpy(to + length - 4, from + length - 4, 4);
+    } else if (length > 0) {
+        to[0] = from[0];
+        to[length / 2] = from[length / 2];
+        to[length - 1] = from[length - 1];
+    }
+    return to + length;
+}
+
 uint64_t weir_fingerprint64(const struct weir_hash_key *key, struct weir_slice first, struct weir_slice second)
 {
     char bytes[sizeof first.length + 2 * PART_MAX];
 
     weir_check(first.length <= PART_MAX && second.length <= PART_MAX);
     memcpy(bytes, &first.length, sizeof first.length);
-    if (first.length)
-        memcpy(bytes + sizeof first.length, first.data, first.length);
-    if (second.length)
-        memcpy(bytes + sizeof first.length + first.length, second.data, second.length);
-    return XXH3_64bits_withSecret(bytes, sizeof first.length + first.length + second.length, key->secret,
-                                  sizeof key->secret);
+    char *end = put_bytes(bytes + sizeof first.length, first.data, first.length);
+    end = put_bytes(end, second.data, second.length);
+    return XXH3_64bits_withSecret(bytes, (size_t)(end - bytes), key->secret, sizeof key->secret);
 }
 
 struct weir_hash128 weir_fingerprint128(const struct weir_hash_key *key, struct weir_slice text)
