@@ -9,6 +9,7 @@
 enum {
     RECENT = 4096, /* a repeated event is one of the last so many */
     SPAN_SECONDS = 2 * 86400,
+    NOON_SECONDS = 12 * 3600,
     JITTER_SECONDS = 60,
     LATE_SECONDS = 6 * 3600,
     GUIDE = 4096, /* the first step of the search for a customer */
@@ -199,7 +200,10 @@ static char *put_sample(struct weir_workload *workload, char *at, uint64_t draw)
 
 static uint64_t draw_second(struct weir_workload *workload, bool is_late)
 {
-    uint64_t second = (uint64_t)((unsigned __int128)workload->made * SPAN_SECONDS / workload->settings.events);
+    const struct weir_workload_settings *settings = &workload->settings;
+    uint64_t span = settings->span_seconds ? settings->span_seconds : SPAN_SECONDS;
+    uint64_t second = (uint64_t)((unsigned __int128)workload->made * span / settings->events)
+                      + (settings->span_seconds ? NOON_SECONDS : 0);
     uint64_t back = next_random(workload) % (is_late ? LATE_SECONDS : JITTER_SECONDS);
     return second > back ? second - back : 0;
 }

@@ -1,8 +1,8 @@
 /* The events that benchmarks run on: a believable stream of 250 to 300 bytes each, the same for the same settings.
  *
  * Zipf customers; three event types that eight meters count, one of them grouped; some events come twice, some late.
- * Two days of event time from 2026-01-05. It is the workload of tests/model/load.py in C, not the same bytes. Knows
- * what it made (weir_workload_totals), so that a benchmark can check its answer. One thread.
+ * Two days of event time from 2026-01-05, if not told otherwise. It is the workload of tests/model/load.py in C, not
+ * the same bytes. Knows what it made (weir_workload_totals), so that a benchmark can check its answer. One thread.
  */
 #ifndef WEIR_BENCHMARKS_WORKLOAD_H
 #define WEIR_BENCHMARKS_WORKLOAD_H
@@ -19,6 +19,7 @@ struct weir_workload_settings {
     uint32_t customers;         /* 1..1,000,000 */
     uint32_t repeated_permille; /* 0..1000 of the events are an earlier one again */
     uint32_t late_permille;     /* 0..1000 are up to six hours late */
+    uint32_t span_seconds;      /* of event time, from noon of the first day on; 0: two days, from their beginning */
 };
 
 /* Of the distinct events made so far. */

@@ -1,0 +1,122 @@
+#include "benchmarks/topic.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "benchmarks/measure.h"
+#include "common/hash.h"
+
+enum { CALL_MS = 30000, DELIVER_MS = 120000, FULL_MS = 10 };
+
+rd_kafka_t *weir_topic_client(const struct weir_topic *topic, rd_kafka_type_t type, const char *const *pairs)
+{
+    char text[512];
+    rd_kafka_conf_t *conf = rd_kafka_conf_new();
+
+    if (rd_kafka_conf_set(conf, "bootstrap.servers", topic->brokers, text, sizeof text) != RD_KAFKA_CONF_OK)
+        weir_measure_die("brokers: %s", text);
+    for (; *pairs; pairs += 2)
+        if (rd_kafka_conf_set(conf, pairs[0], pairs[1], text, sizeof text) != RD_KAFKA_CONF_OK)
+            weir_measure_die("%s: %s", pairs[0], text);
+    rd_kafka_t *handle = rd_kafka_new(type, conf, text, sizeof text);
+    if (!handle)
+        weir_measure_die("librdkafka: %s", text);
+    return handle;
+}
+
+static void administer(const struct weir_topic *topic, bool is_removal)
+{
+    static const char *const none[] = {NULL};
+    char text[512] = "";
+    rd_kafka_t *handle = weir_topic_client(topic, RD_KAFKA_PRODUCER, none);
+    rd_kafka_queue_t *queue = rd_kafka_queue_new(handle);
+
+    if (is_removal) {
+        rd_kafka_DeleteTopic_t *what = rd_kafka_DeleteTopic_new(topic->name);
+        rd_kafka_DeleteTopics(handle, &what, 1, NULL, queue);
+        rd_kafka_DeleteTopic_destroy(what);
+    } else {
+        rd_kafka_NewTopic_t *what = rd_kafka_NewTopic_new(topic->name, topic->partitions, 1, text, sizeof text);
+        if (!what)
+            weir_measure_die("topic: %s", text);
+        rd_kafka_CreateTopics(handle, &what, 1, NULL, queue);
+        rd_kafka_NewTopic_destroy(what);
+    }
+    rd_kafka_event_t *event = rd_kafka_queue_poll(queue, CALL_MS);
+    if (!event || rd_kafka_event_error(event))
+        weir_measure_die("%s: %s", topic->brokers, event ? rd_kafka_event_error_string(event) : "does not answer");
+    rd_kafka_event_destroy(event);
+    rd_kafka_queue_destroy(queue);
+    rd_kafka_destroy(handle);
+}
+
+void weir_topic_create(const struct weir_topic *topic)
+{
+    administer(topic, false);
+}
+
+void weir_topic_remove(const struct weir_topic *topic)
+{
+    administer(topic, true);
+}
+
+int32_t weir_topic_partition_of(const struct weir_topic *topic, const char *event, size_t length)
+{
+    static const char before[] = "\"subject\":\"";
+    const char *from = memmem(event, length, before, sizeof before - 1);
+
+    if (!from)
+        weir_measure_die("an event without a subject: %.*s", (int)length, event);
+    from += sizeof before - 1;
+    const char *end = memchr(from, '"', (size_t)(event + length - from));
+    return (int32_t)(weir_hash64(from, (size_t)(end - from), 7) % (uint32_t)topic->partitions);
+}
+
+rd_kafka_t *weir_topic_producer(const struct weir_topic *topic, const char *linger_ms, rd_kafka_topic_t **ret_of)
+{
+    const char *const pairs[] = {"linger.ms",
+                                 linger_ms,
+                                 "batch.size",
+                                 "1000000",
+                                 "compression.type",
+                                 topic->codec,
+                                 "queue.buffering.max.messages",
+                                 "500000",
+                                 "enable.idempotence",
+                                 "true",
+                                 NULL};
+    rd_kafka_t *producer = weir_topic_client(topic, RD_KAFKA_PRODUCER, pairs);
+
+    *ret_of = rd_kafka_topic_new(producer, topic->name, NULL);
+    return producer;
+}
+
+void weir_topic_send(rd_kafka_t *producer, rd_kafka_topic_t *of, int32_t partition, const char *event, size_t length,
+                     void *opaque)
+{
+    while (rd_kafka_produce(of, partition, RD_KAFKA_MSG_F_COPY, (void *)(uintptr_t)event, length, NULL, 0, opaque)
+           != 0) {
+        if (rd_kafka_last_error() != RD_KAFKA_RESP_ERR__QUEUE_FULL)
+            weir_measure_die("produce: %s", rd_kafka_err2str(rd_kafka_last_error()));
+        rd_kafka_poll(producer, FULL_MS);
+    }
+}
+
+void weir_topic_producer_end(rd_kafka_t *producer, rd_kafka_topic_t *of)
+{
+    if (rd_kafka_flush(producer, DELIVER_MS) != RD_KAFKA_RESP_ERR_NO_ERROR)
+        weir_measure_die("produce: not everything was delivered");
+    rd_kafka_topic_destroy(of);
+    rd_kafka_destroy(producer);
+}
+
+void weir_topic_fill(const struct weir_topic *topic, struct weir_workload *workload)
+{
+    char event[WEIR_WORKLOAD_EVENT_MAX];
+    rd_kafka_topic_t *of;
+    rd_kafka_t *producer = weir_topic_producer(topic, "50", &of);
+
+    for (size_t length; (length = weir_workload_next(workload, event)) > 0;)
+        weir_topic_send(producer, of, weir_topic_partition_of(topic, event, length), event, length, NULL);
+    weir_topic_producer_end(producer, of);
+}

@@ -1,0 +1,32 @@
+/* A topic of the benchmark's own, filled with events of the workload, and bare librdkafka clients for it. Every call
+ * that fails ends the program. One thread. */
+#ifndef WEIR_BENCHMARKS_TOPIC_H
+#define WEIR_BENCHMARKS_TOPIC_H
+
+#include <librdkafka/rdkafka.h>
+
+#include "benchmarks/workload.h"
+
+struct weir_topic {
+    const char *brokers;
+    char name[80];
+    int32_t partitions;
+    const char *codec; /* librdkafka's compression.type */
+};
+
+/* pairs: property, value, …, NULL. */
+rd_kafka_t *weir_topic_client(const struct weir_topic *topic, rd_kafka_type_t type, const char *const *pairs);
+void weir_topic_create(const struct weir_topic *topic);
+void weir_topic_remove(const struct weir_topic *topic);
+/* Where an event of the workload belongs: one customer, one partition. */
+int32_t weir_topic_partition_of(const struct weir_topic *topic, const char *event, size_t length);
+/* A producer as one would set it up for throughput, and the topic at it. */
+rd_kafka_t *weir_topic_producer(const struct weir_topic *topic, const char *linger_ms, rd_kafka_topic_t **ret_of);
+/* Blocks while the queue is full. */
+void weir_topic_send(rd_kafka_t *producer, rd_kafka_topic_t *of, int32_t partition, const char *event, size_t length,
+                     void *opaque);
+void weir_topic_producer_end(rd_kafka_t *producer, rd_kafka_topic_t *of); /* when everything is delivered */
+/* All that the workload has. */
+void weir_topic_fill(const struct weir_topic *topic, struct weir_workload *workload);
+
+#endif
