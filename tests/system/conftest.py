@@ -21,12 +21,17 @@ def pytest_configure():
     ending.end_on_sigterm()
 
 
+def redis_nodes(url):
+    """A client of each Redis that the URL of deploy/local names: one, or the masters of a cluster."""
+    return [redis.Redis.from_url("redis://" + host) for host in url.removeprefix("redis://").split(",")]
+
+
 class Servers:
     """The session's servers. A server that does not start fails the tests that ask for it."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, *options):
         self.folder = folder
-        done = self.local("up", "--fast", "--partitions", "4")
+        done = self.local("up", "--fast", "--partitions", "4", *options)
         assert done.returncode == 0, done.stdout + done.stderr
         script = 'eval "$("$0" env --dir "$1")" && env -0'
         text = subprocess.run(["bash", "-c", script, LOCAL, folder], capture_output=True, check=True,
@@ -47,7 +52,8 @@ class Servers:
         database = name.replace("-", "_")
         connection.cursor().execute(f'CREATE DATABASE "{database}"')
         connection.close()
-        redis.Redis.from_url(self.env["WEIR_REDIS_URL"]).flushall()
+        for node in redis_nodes(self.env["WEIR_REDIS_URL"]):
+            node.flushall()
         return {**self.env, "WEIR_KAFKA_TOPIC": name, "WEIR_POSTGRES_URL": url._replace(path="/" + database).geturl()}
 
 
