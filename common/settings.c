@@ -44,7 +44,7 @@ static const struct row rows[] = {
     {"quarantine.topic", TEXT, WEIR_COMMAND_INGEST | WEIR_COMMAND_EXPLAIN | WEIR_COMMAND_ADMIT, "", 0, 0,
      AT(quarantine_topic), "where events go that cannot be counted; empty: TOPIC.quarantine"},
     {"redis.url", TEXT, STORE, "redis://127.0.0.1:6379", 0, 0, AT(redis_url),
-     "window store: redis://[user:password@]host:port[/db] or unix:///path"},
+     "window store: redis://[user:password@]host:port[,...][/db] or unix:///path"},
     {"postgres.url", TEXT, POSTGRES | WEIR_COMMAND_INGEST, "postgresql:///weir", 0, 0, AT(postgres_url),
      "ledger: any libpq connection string"},
     {"catalog", TEXT, CATALOG, "", 0, 0, AT(catalog), "folder of JSON files or one file; empty: the one applied last"},
