@@ -480,8 +480,10 @@ const struct weir_gap *weir_lane_add_gap(struct weir_lane *lane, enum weir_gap_k
 {
     struct weir_lane_state *state = &lane->state;
     int64_t from = state->next_offset > 0 ? state->next_offset : 0;
-    int64_t earliest = kind == WEIR_GAP_NOTHING_STORED ? 0 : accepted_from(lane);
-    int64_t latest = now + lane->settings.max_future;
+    /* A lane of admitted events took them of any age, and has no watermark to speak of. */
+    bool is_any_age = kind == WEIR_GAP_NOTHING_STORED || lane->settings.keeps_all;
+    int64_t earliest = is_any_age ? 0 : accepted_from(lane);
+    int64_t latest = now + lane->settings.max_future > earliest ? now + lane->settings.max_future : earliest;
     struct weir_gap gap = {
         .kind = kind,
         .from = from,

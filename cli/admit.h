@@ -32,13 +32,15 @@ struct weir_admit_event {
     struct weir_slice source, id, customer;
     int64_t time;
     bool is_retraction;
-    const char *refusal; /* why it stays in quarantine; NULL: it may be admitted */
+    bool is_for_its_lane; /* which still accepts its time: it is sent there again, and not to the admitted lane */
+    const char *refusal;  /* why it stays in quarantine; NULL: it may be admitted */
 };
 
 /* A lane of the events' topic, as the window store had it before quarantine was read. */
 struct weir_admit_lane {
     bool is_known;
     int64_t next_offset;
+    int64_t forgotten;    /* it accepts nothing older, ever again */
     uint64_t quarantined; /* events that this lane has refused, as long as it remembers */
 };
 

@@ -97,7 +97,12 @@ static void note_lane(void *context, struct weir_slice name, const struct weir_l
         while (admit->lane_count <= partition)
             admit->lanes[admit->lane_count++] = (struct weir_admit_lane){.next_offset = -1};
     }
-    admit->lanes[partition] = (struct weir_admit_lane){true, state->next_offset, state->counts.quarantined};
+    admit->lanes[partition] = (struct weir_admit_lane){
+        .is_known = true,
+        .next_offset = state->next_offset,
+        .forgotten = state->forgotten,
+        .quarantined = state->counts.quarantined,
+    };
 }
 
 enum weir_status weir_admit_lanes(struct weir_admit *admit, struct weir_error *reterr)
@@ -134,7 +139,7 @@ static void refuse_unproved(struct weir_admit *admit)
     for (size_t i = 0; i < admit->count; i++) { /* by partition */
         if (i == 0 || admit->events[i].partition != admit->events[i - 1].partition)
             why = why_unproved(admit, admit->events[i].partition);
-        if (!admit->events[i].refusal)
+        if (!admit->events[i].refusal && !admit->events[i].is_for_its_lane)
             admit->events[i].refusal = why;
     }
 }

@@ -94,6 +94,14 @@ static struct weir_slice copy(struct weir_admit *admit, struct weir_slice text)
     return weir_arena_copy(admit->arena, text.length ? text.data : "", text.length);
 }
 
+/* An event that its own lane may still count must not count in another one too: its producer may send it again. The
+ * lane itself knows its ids. */
+static bool may_be_counted_by_its_lane(const struct weir_admit *admit, const struct weir_admit_event *event)
+{
+    return event->partition < admit->lane_count && admit->lanes[event->partition].is_known
+           && event->time >= admit->lanes[event->partition].forgotten;
+}
+
 /* Decodes, reads by the present catalog, and says why it cannot be admitted. */
 static void judge(struct weir_admit *admit, struct weir_admit_event *event)
 {
@@ -114,9 +122,10 @@ static void judge(struct weir_admit *admit, struct weir_admit_event *event)
     event->customer = copy(admit, decoded.subject);
     event->time = decoded.time;
     event->is_retraction = decoded.is_retraction;
+    event->is_for_its_lane = may_be_counted_by_its_lane(admit, event);
     if (event->is_cut || event->reason == WEIR_REASON_TOO_LARGE)
         event->refusal = "quarantine does not hold the whole event";
-    else if (decoded.is_retraction)
+    else if (decoded.is_retraction && !event->is_for_its_lane)
         event->refusal =
             "it is a retraction, and would void nothing outside of the admitted lane: publish an event with "
             "the negative value";
@@ -128,7 +137,7 @@ static void judge(struct weir_admit *admit, struct weir_admit_event *event)
         event->refusal = weir_arena_print(admit->arena, "%s: %s", weir_reason_name[why.reason], why.detail);
     else if (count == 0)
         event->refusal = "it matches no meter of the catalog";
-    for (uint32_t i = 0; i < count && !event->refusal; i++)
+    for (uint32_t i = 0; i < count && !event->refusal && !event->is_for_its_lane; i++)
         if (admit->catalog->meters[readings[i].meter].aggregation == WEIR_AGGREGATION_UNIQUE)
             event->refusal = weir_arena_print(
                 admit->arena, "meter '%.*s' counts distinct values, and those of two lanes cannot be told apart",
@@ -218,7 +227,7 @@ static void settle(struct weir_admit *admit)
     }
     for (size_t i = 0; i < admit->count; i++) {
         const struct weir_admit_event *event = &admit->events[i];
-        size_t place = event->is_retraction ? *weir_admit_slot(admit, event->identity) : 0;
+        size_t place = event->is_retraction && event->refusal ? *weir_admit_slot(admit, event->identity) : 0;
         if (place && admit->events[place - 1].content == event->content)
             admit->events[place - 1].refusal =
                 weir_arena_print(admit->arena, "partition %d, offset %" PRId64 " is a retraction of it",

@@ -7,10 +7,9 @@
 
 #include <stdbool.h>
 
+#include "common/model/event.h"
 #include "common/settings.h"
 #include "common/slice.h"
-
-#define WEIR_ADMITTED_SUFFIX ".admitted"
 
 /* Into text, which is returned. */
 const char *weir_admitted_topic(const struct weir_settings *settings, char text[WEIR_SETTING_TEXT_MAX]);

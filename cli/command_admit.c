@@ -23,7 +23,8 @@ static const struct weir_usage usage = {
     .purpose =
         "Lists events in quarantine, and which of them may be admitted and why not the others; with --yes admits\n"
         "those that may: publishes them byte for byte to TOPIC.admitted and ingests that topic, whose lane accepts\n"
-        "events of any age and never forgets an id. So an event counts once, however often the command runs, also\n"
+        "events of any age and never forgets an id; what its own lane still accepts is sent there again, for running\n"
+        "workers to count. So an event counts once, however often the command runs, also\n"
         "when it is killed. Raters charge what was admitted like any late usage. Events whose resend was counted,\n"
         "as far as Kafka still shows it, are refused, and so is what cannot be counted by the present catalog.",
     .example = "weir admit --reason too_late --customer acme --yes",
@@ -50,7 +51,11 @@ static void list_table(const struct weir_admit *admit)
         }
         snprintf(place, sizeof place, "%s:%d offset %" PRId64, admit->settings.kafka_topic, event->partition,
                  event->offset);
-        snprintf(answer, sizeof answer, "%s%s", event->refusal ? "no: " : "yes", event->refusal ? event->refusal : "");
+        snprintf(answer, sizeof answer, "%s%s",
+                 event->refusal           ? "no: "
+                 : event->is_for_its_lane ? "yes, sent to its lane again"
+                                          : "yes",
+                 event->refusal ? event->refusal : "");
         const struct weir_slice cells[TEXTS] = {
             weir_slice_text(place), weir_slice_text(weir_reason_name[event->reason]),
             event->customer,        weir_slice_text(time),
@@ -83,6 +88,7 @@ static void list_json(const struct weir_admit *admit)
         json_object_set_new(entry, "customer", json_text(event, event->customer));
         json_object_set_new(entry, "time", event->is_decoded ? json_string(time) : json_null());
         json_object_set_new(entry, "may_be_admitted", json_boolean(!event->refusal));
+        json_object_set_new(entry, "is_for_its_lane", json_boolean(!event->refusal && event->is_for_its_lane));
         json_object_set_new(entry, "why_not", event->refusal ? json_string(event->refusal) : json_null());
         json_array_append_new(list, entry);
     }
@@ -92,16 +98,27 @@ static void list_json(const struct weir_admit *admit)
 }
 
 /* 2. admitting */
-static enum weir_status publish(struct weir_admit *admit, struct weir_kafka_settings *kafka, struct weir_error *reterr)
+static uint64_t count_of(const struct weir_admit *admit, bool is_for_its_lane)
+{
+    uint64_t count = 0;
+
+    for (size_t i = 0; i < admit->count; i++)
+        count += !admit->events[i].refusal && admit->events[i].is_for_its_lane == is_for_its_lane;
+    return count;
+}
+
+/* Those for the lane that settings->topic is of: each back to its partition, or all to the one of admitted events. */
+static enum weir_status publish(struct weir_admit *admit, const struct weir_kafka_settings *kafka, bool is_for_its_lane,
+                                struct weir_error *reterr)
 {
     struct weir_republisher *republisher = NULL;
     enum weir_status status = weir_republisher_open(kafka, &republisher, reterr);
 
     for (size_t i = 0; i < admit->count && status == WEIR_OK; i++) {
         const struct weir_admit_event *event = &admit->events[i];
-        if (!event->refusal)
-            status = weir_republisher_send(republisher, event->customer, event->value, event->headers,
-                                           event->header_count, reterr);
+        if (!event->refusal && event->is_for_its_lane == is_for_its_lane)
+            status = weir_republisher_send(republisher, is_for_its_lane ? event->partition : 0, event->customer,
+                                           event->value, event->headers, event->header_count, reterr);
     }
     if (status == WEIR_OK)
         status = weir_republisher_flush(republisher, reterr);
@@ -140,16 +157,17 @@ static enum weir_status run_worker(const struct weir_admit *admit, struct weir_k
     return status == WEIR_OK ? weir_worker_run(ingesting->worker, source, admit->stop, reterr) : status;
 }
 
-static void report(const struct weir_admit *admit, uint64_t published, const struct ingesting *ingesting)
+static void report(const struct weir_admit *admit, const struct ingesting *ingesting)
 {
+    uint64_t published = count_of(admit, false), sent = count_of(admit, true);
     uint64_t outcomes[WEIR_OUTCOME_FULL] = {0};
 
     for (int i = 0; i < WEIR_OUTCOME_FULL && ingesting->worker; i++)
         outcomes[i] = atomic_load_explicit(&weir_worker_gauges(ingesting->worker)->outcomes[i], memory_order_relaxed);
     fprintf(stderr,
-            "weir admit: selected=%zu refused=%" PRIu64 " published=%" PRIu64 " counted=%" PRIu64 " duplicate=%" PRIu64
-            " quarantined=%" PRIu64 "\n",
-            admit->count, admit->count - published, published,
+            "weir admit: selected=%zu refused=%" PRIu64 " published=%" PRIu64 " sent_again=%" PRIu64 " counted=%" PRIu64
+            " duplicate=%" PRIu64 " quarantined=%" PRIu64 "\n",
+            admit->count, admit->count - published - sent, published, sent,
             outcomes[WEIR_OUTCOME_COUNTED] + outcomes[WEIR_OUTCOME_UNPRICED], outcomes[WEIR_OUTCOME_DUPLICATE],
             outcomes[WEIR_OUTCOME_REJECTED]);
 }
@@ -161,20 +179,20 @@ static enum weir_status carry_out(struct weir_admit *admit, struct weir_error *r
     struct weir_kafka_settings kafka = weir_open_kafka_settings(&admit->settings, properties);
     struct ingesting ingesting = {0};
     char topic[WEIR_SETTING_TEXT_MAX], group[WEIR_SETTING_TEXT_MAX];
-    uint64_t count = 0;
+    enum weir_status status = count_of(admit, true) ? publish(admit, &kafka, true, reterr) : WEIR_OK;
 
-    for (size_t i = 0; i < admit->count; i++)
-        count += !admit->events[i].refusal;
+    if (status != WEIR_OK)
+        return status;
     kafka.topic = weir_admitted_topic(&admit->settings, topic);
     snprintf(group, sizeof group, "%s" WEIR_ADMITTED_SUFFIX, admit->settings.kafka_group);
     kafka.group = group;
     kafka.until_end = true;
     kafka.reach_ms = (int)(admit->settings.patience / (WEIR_SECOND / 1000));
-    enum weir_status status = publish(admit, &kafka, reterr);
+    status = publish(admit, &kafka, false, reterr);
     if (status == WEIR_OK)
         status = run_worker(admit, &kafka, &ingesting, reterr);
     if (status == WEIR_OK)
-        report(admit, count, &ingesting);
+        report(admit, &ingesting);
     weir_worker_free(ingesting.worker);
     weir_quarantine_free(ingesting.quarantine);
     weir_window_store_free(ingesting.writer_store);

@@ -182,7 +182,7 @@ static void cannot_take(struct weir_worker *worker, const struct weir_error *err
 static int64_t first_offset(const struct worker_lane *owned)
 {
     int64_t next = weir_lane_state(owned->lane)->next_offset;
-    return next > 0 ? next : -1;
+    return next;
 }
 
 static bool on_assigned(void *context, struct weir_slice topic, int32_t partition, int64_t *ret_offset,
@@ -354,6 +354,7 @@ static enum weir_status take_group(struct weir_worker *worker, struct weir_intak
         status = weir_intake_take(worker->intake, items + done, count - done, now, &taken, reterr);
         if (status == WEIR_AGAIN)
             status = worker->quarantine->ops->flush(worker->quarantine, reterr) == WEIR_FATAL ? WEIR_FATAL : WEIR_OK;
+        weir_daemon_alive(); /* quarantine may have no room for minutes */
         /* Nobody waits for quarantine to have room again while the worker is to stop: the rest is read again. */
         if (status == WEIR_OK && taken == 0 && atomic_load_explicit(worker->stop, memory_order_relaxed))
             count = done;
@@ -442,6 +443,9 @@ static void tend_lanes(struct weir_worker *worker, bool is_end)
             paused += weir_outage_is_on(&worker->gauges.store);
             continue;
         }
+        if (worker->source->ops->next)
+            weir_lane_skip_to(owned->lane, worker->source->ops->next(worker->source, owned->partition,
+                                                                     weir_lane_state(owned->lane)->next_offset));
         if (is_end || worker->source->ops->is_caught_up(worker->source, owned->partition))
             owned->caught_up_at = wall;
         if (is_end || now - owned->last_event >= worker->settings.idle)

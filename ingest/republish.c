@@ -168,7 +168,7 @@ static rd_kafka_headers_t *copy_headers(const struct weir_header *headers, uint3
     return copy;
 }
 
-enum weir_status weir_republisher_send(struct weir_republisher *republisher, struct weir_slice key,
+enum weir_status weir_republisher_send(struct weir_republisher *republisher, int32_t partition, struct weir_slice key,
                                        struct weir_slice value, const struct weir_header *headers, uint32_t count,
                                        struct weir_error *reterr)
 {
@@ -176,10 +176,10 @@ enum weir_status weir_republisher_send(struct weir_republisher *republisher, str
 
     for (;;) {
         rd_kafka_headers_t *copy = copy_headers(headers, count);
-        rd_kafka_resp_err_t error =
-            rd_kafka_producev(republisher->handle, RD_KAFKA_V_TOPIC(republisher->topic), RD_KAFKA_V_PARTITION(0),
-                              RD_KAFKA_V_KEY(name, key.length), RD_KAFKA_V_VALUE(bytes, value.length),
-                              RD_KAFKA_V_HEADERS(copy), RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_END);
+        rd_kafka_resp_err_t error = rd_kafka_producev(republisher->handle, RD_KAFKA_V_TOPIC(republisher->topic),
+                                                      RD_KAFKA_V_PARTITION(partition), RD_KAFKA_V_KEY(name, key.length),
+                                                      RD_KAFKA_V_VALUE(bytes, value.length), RD_KAFKA_V_HEADERS(copy),
+                                                      RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_END);
         if (!error)
             return WEIR_OK; /* the headers are librdkafka's now */
         rd_kafka_headers_destroy(copy);

@@ -78,6 +78,10 @@ struct weir_source_ops {
     /* True when every message that existed at the last look has been returned, and the look was a moment ago (a lane
      * that is idle may then follow the wall clock): not while the brokers are away. */
     bool (*is_caught_up)(struct weir_source *source, int32_t partition);
+    /* Where the next message can stand at the earliest, for one who has taken all below next_offset (-1: nothing yet):
+     * beyond it when what lies between holds nothing for us (transaction markers, the beginning of an empty partition).
+     * May be NULL: next_offset. */
+    int64_t (*next)(struct weir_source *source, int32_t partition, int64_t next_offset);
     /* How many offsets of the partition are yet to be returned, as far as the last fetch told; -1: not known, or not
      * ours. Asks nobody. */
     int64_t (*lag)(struct weir_source *source, int32_t partition);

@@ -388,20 +388,25 @@ static enum weir_status seek_partition(struct weir_source *self, int32_t number,
     return WEIR_OK;
 }
 
-static int64_t lag(struct weir_source *self, int32_t number)
+/* Offsets between position and the end that the last fetch told; -1: not known. */
+static int64_t ahead(const struct kafka_source *source, int32_t number)
 {
-    const struct kafka_source *source = (const struct kafka_source *)self;
+    const struct kafka_partition *partition = &source->partitions[number];
     int64_t low, high;
 
-    if (number < 0 || number >= source->partition_count || !source->partitions[number].is_ours)
-        return -1;
-    const struct kafka_partition *partition = &source->partitions[number];
-    if (partition->is_eof)
-        return 0;
     if (rd_kafka_get_watermark_offsets(source->handle, source->topic, number, &low, &high) || high < 0)
         return -1;
     int64_t position = partition->position >= 0 ? partition->position : low;
     return position < 0 ? -1 : high > position ? high - position : 0;
+}
+
+static int64_t lag(struct weir_source *self, int32_t number)
+{
+    const struct kafka_source *source = (const struct kafka_source *)self;
+
+    if (number < 0 || number >= source->partition_count || !source->partitions[number].is_ours)
+        return -1;
+    return source->partitions[number].is_eof ? 0 : ahead(source, number);
 }
 
 static bool is_caught_up(struct weir_source *self, int32_t number)
@@ -413,8 +418,23 @@ static bool is_caught_up(struct weir_source *self, int32_t number)
         return true;
     if (source->down_since || partition->is_paused || partition->must_seek)
         return false;
-    /* Brokers tell the end only when a fetch comes back empty: never, while something trickles in. */
-    return partition->is_eof || (!partition->is_end_old && lag(self, number) == 0);
+    /* Brokers tell the end only when a fetch comes back empty: never, while something trickles in. And they tell it
+     * before a transaction that is still open, whose events will come. */
+    int64_t left = ahead(source, number);
+    return left < 0 ? partition->is_eof : left == 0 && !partition->is_end_old;
+}
+
+static int64_t next(struct weir_source *self, int32_t number, int64_t next_offset)
+{
+    const struct kafka_source *source = (const struct kafka_source *)self;
+    const struct kafka_partition *partition = weir_kafka_partition_of((struct kafka_source *)self, number);
+
+    if (!partition->is_ours || !partition->is_eof || partition->must_seek || partition->is_checking
+        || next_offset < partition->delivered)
+        return next_offset;
+    /* A batch run passes over what lies beyond its end without returning it. */
+    int64_t offset = source->until_end && partition->position > partition->end ? partition->end : partition->position;
+    return offset > next_offset ? offset : next_offset;
 }
 
 /* A member that has no id yet cannot take leave, and the group would wait for it until its session times out. */
@@ -529,6 +549,7 @@ enum weir_status weir_source_kafka_open(const struct weir_kafka_settings *settin
         .trouble = trouble,
         .mark_durable = mark_durable,
         .is_caught_up = is_caught_up,
+        .next = next,
         .lag = lag,
         .free = free_source,
     };

@@ -5,6 +5,7 @@
 #include <time.h>
 
 #include "common/calendar.h"
+#include "common/model/event.h"
 #include "rater/postgres.h"
 #include "rater/postgres_value.h"
 
@@ -104,6 +105,16 @@ static bool is_of_topic(struct weir_slice lane, const char *topic)
     return colon && weir_slice_equal(weir_slice_of(lane.data, (size_t)(colon - lane.data)), weir_slice_text(topic));
 }
 
+/* Gaps of admitted events are decided on, and held windows of theirs rated, with those of their topic. */
+static bool is_of_topic_or_admitted(struct weir_slice lane, const char *topic)
+{
+    size_t length = strlen(topic), suffix = strlen(WEIR_ADMITTED_SUFFIX);
+
+    return is_of_topic(lane, topic)
+           || (lane.length > length + suffix && memcmp(lane.data, topic, length) == 0
+               && memcmp(lane.data + length, WEIR_ADMITTED_SUFFIX ":", suffix + 1) == 0);
+}
+
 /* 1. noting */
 static struct noted *noted_of(struct weir_lane_book *book, struct weir_slice lane)
 {
@@ -138,7 +149,7 @@ static bool must_note(const struct noted *noted, const struct weir_lane_state *s
 {
     return noted->at == 0 || memcmp(noted->secret, state->secret, sizeof noted->secret) != 0
            || noted->gap_count != state->gaps.count || noted->last_gap_found_at != last_gap_found_at(state)
-           || (noted->highest_offset <= 0 && state->next_offset > 0) || state->next_offset < noted->next_offset
+           || (noted->highest_offset < 0 && state->next_offset >= 0) || state->next_offset < noted->next_offset
            || (state->next_offset != noted->next_offset && monotonic_seconds() - noted->at >= NOTE_SECONDS);
 }
 
@@ -251,7 +262,7 @@ enum weir_status weir_lane_book_open_gaps(struct weir_lane_book *book, const cha
         book->gaps = weir_resize(book->gaps, book->gap_room, sizeof *book->gaps);
     }
     for (int i = 0; i < PQntuples(rows); i++) {
-        if (!is_of_topic(text_at(rows, i, 1), topic))
+        if (!is_of_topic_or_admitted(text_at(rows, i, 1), topic))
             continue;
         book->gaps[count++] = (struct weir_open_gap){
             .number = int8_at(rows, i, 0),
@@ -285,7 +296,8 @@ enum weir_status weir_lane_book_released(struct weir_lane_book *book, const char
     enum weir_status status = ask(
         book,
         "SELECT h.lane, h.series_key, h.window_start, h.window_end, h.total, h.held_number FROM weir.held_windows AS h"
-        " WHERE starts_with(h.lane, $1::text || ':') AND NOT EXISTS (SELECT FROM weir.open_gaps AS g"
+        " WHERE (starts_with(h.lane, $1::text || ':') OR starts_with(h.lane, $1::text || '" WEIR_ADMITTED_SUFFIX ":'))"
+        " AND NOT EXISTS (SELECT FROM weir.open_gaps AS g"
         " WHERE g.lane = h.lane AND g.time_from < h.window_end AND g.time_to > h.window_start)"
         " ORDER BY h.customer, h.window_start, h.series, h.lane LIMIT $2::bigint",
         &parameters, "looking for windows that were let go", reterr);

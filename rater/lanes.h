@@ -34,14 +34,14 @@ struct weir_open_gap {
     uint64_t held;  /* windows that it holds back */
     uint64_t fewer; /* of these: with fewer events than what was rated */
 };
-/* All of a topic's lanes, by number; views live until the next call with this book. are_counted: held and fewer are
- * filled, which reads every held window. */
+/* All of a topic's lanes and of its admitted events, by number; views live until the next call with this book.
+ * are_counted: held and fewer are filled, which reads every held window. */
 enum weir_status weir_lane_book_open_gaps(struct weir_lane_book *book, const char *topic, bool are_counted,
                                           const struct weir_open_gap **ret_gaps, size_t *ret_count,
                                           struct weir_error *reterr);
 
-/* Held windows of the topic's lanes that no open gap holds any more, at most max, to be given to weir_rater_rate as
- * they are; views live until the next call with this book. */
+/* Held windows of the topic's lanes, and of its admitted events, that no open gap holds any more, at most max, to be
+ * given to weir_rater_rate as they are; views live until the next call with this book. */
 enum weir_status weir_lane_book_released(struct weir_lane_book *book, const char *topic, size_t max,
                                          struct weir_lane_window *ret_windows, size_t *ret_count,
                                          struct weir_error *reterr);

@@ -7,6 +7,9 @@
 
 #include "common/slice.h"
 
+/* The topic of admitted events is named after that of events: events.admitted. */
+#define WEIR_ADMITTED_SUFFIX ".admitted"
+
 enum {
     WEIR_EVENT_BYTES_MAX = 1 << 20, /* one event's value */
     WEIR_EVENT_DEPTH_MAX = 64,      /* nesting of objects and arrays, the top level being 1 */

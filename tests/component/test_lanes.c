@@ -71,21 +71,28 @@ static void add_gap(struct bench *bench, enum weir_gap_kind kind, int64_t time_f
     weir_gaps_add(&bench->state.gaps, &gap);
 }
 
-/* A window of one hour from `hour` on, in lane events:<lane>. */
-static void rate(struct bench *bench, int lane, const char *meter, int hour, uint64_t events, int64_t value)
+/* A window of one hour from `hour` on. */
+static void rate_in(struct bench *bench, const char *lane, const char *meter, int hour, uint64_t events, int64_t value)
 {
-    char key[WEIR_SERIES_KEY_MAX], name[32];
+    char key[WEIR_SERIES_KEY_MAX];
     struct weir_series series = {.meter = S(meter), .customer = S("acme")};
     struct weir_lane_window window = {
         .window = {.start = noon + hour * WEIR_HOUR, .end = noon + (hour + 1) * WEIR_HOUR}};
     struct weir_error error;
 
-    snprintf(name, sizeof name, "events:%d", lane);
-    window.lane = S(name);
+    window.lane = S(lane);
     window.window.series_key = weir_slice_of(key, weir_series_write(&series, key));
     window.window.total.events = events;
     window.window.total.value = weir_decimal_of(value);
     cr_assert_eq(weir_rater_rate(bench->rater, &window, 1, &error), WEIR_OK, "%s", error.text);
+}
+
+static void rate(struct bench *bench, int lane, const char *meter, int hour, uint64_t events, int64_t value)
+{
+    char name[32];
+
+    snprintf(name, sizeof name, "events:%d", lane);
+    rate_in(bench, name, meter, hour, events, value);
 }
 
 /* As `weir rater` does it; how many were there. */
@@ -160,6 +167,48 @@ Test(lanes, nothing_stored_is_a_loss_of_a_lane_that_was_known)
     weir_lane_book_free(other);
     note(&bench, "others:0");
     cr_assert_eq(open_gaps(&bench, &gaps), 1, "another topic's lanes are not ours");
+    tear_down(&bench);
+}
+
+/* It was empty when it was known: what came and went since is lost, and no old topic's past. */
+Test(lanes, nothing_stored_is_a_loss_of_a_lane_that_was_known_empty)
+{
+    struct bench bench = set_up();
+    const struct weir_open_gap *gaps;
+
+    bench.state.next_offset = -1;
+    note(&bench, "events:0");
+    bench.state.next_offset = 0; /* the very next look */
+    note(&bench, "events:0");
+    cr_assert_eq(ask_number(&database, "SELECT highest_offset FROM weir.lanes"), 0);
+    memset(bench.state.secret, 7, sizeof bench.state.secret);
+    add_gap(&bench, WEIR_GAP_NOTHING_STORED, 0, noon);
+    note(&bench, "events:0");
+    cr_assert_eq(open_gaps(&bench, &gaps), 1);
+    tear_down(&bench);
+}
+
+Test(lanes, gaps_of_admitted_events_are_decided_on_with_the_others)
+{
+    struct bench bench = set_up();
+    const struct weir_open_gap *gaps;
+    static const char *const others[] = {"events2:0", "events.admitted2:0", "events.quarantine:0", "even:0"};
+
+    add_gap(&bench, WEIR_GAP_RECREATED, 0, noon + WEIR_HOUR);
+    note(&bench, "events.admitted:0");
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        note(&bench, others[i]);
+    cr_assert_eq(open_gaps(&bench, &gaps), 1);
+    cr_assert(weir_slice_equal(gaps[0].lane, S("events.admitted:0")));
+    rate_in(&bench, "events.admitted:0", "calls", 0, 5, 0);
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        rate_in(&bench, others[i], "calls", 0, 7, 0);
+    cr_assert_eq(held(), 1 + 4);
+    cr_assert_eq(amount(), 0);
+    sql_on(database.admin,
+           "INSERT INTO weir.gap_releases SELECT gap, now(), 'me', 'because', false FROM weir.open_gaps");
+    cr_assert_eq(rate_released(&bench), 1);
+    cr_assert_eq(amount(), 5);
     tear_down(&bench);
 }
 

@@ -173,7 +173,7 @@ MUTANTS = [
      [(RATE, "    if (target->from->held_number ? target->from->held_number != lane->held_number",
        "    if (target->from->held_number ? target->from->held_number == 0")]),
     ("emptied_is_a_first_start", "an emptied store is told from a first start", "lanes",
-     [("schemas/postgres/0005_gaps.sql", "g.kind <> 'nothing_stored' OR known.highest_offset > 0", "g.kind <> 'nothing_stored'")]),
+     [("schemas/postgres/0008_empty_lanes.sql", "g.kind <> 'nothing_stored' OR known.highest_offset >= 0", "g.kind <> 'nothing_stored'")]),
     ("topic_not_compared", "a topic made anew is noticed, however long it is", "source_gaps",
      [("ingest/source_kafka_gaps.c", "    if (partition->stamp >= 0 && stamp != partition->stamp)",
        "    if (partition->stamp >= 0 && stamp != partition->stamp && offset < 0)")]),

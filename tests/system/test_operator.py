@@ -573,7 +573,7 @@ def test_late_events_are_admitted_and_count_once(late):
     assert {one["id"] for one in told} == {one["id"] for one in LATE} and figures == {}
     assert ledger_rows(late.env) == before and f"{late.topic}.admitted:0" not in late.redis.smembers("weir:lanes")
     _, figures = admit(late, "--yes")
-    assert figures == {"selected": "40", "refused": "0", "published": "40", "counted": "40", "duplicate": "0", "quarantined": "0"}
+    assert figures == {"selected": "40", "refused": "0", "published": "40", "sent_again": "0", "counted": "40", "duplicate": "0", "quarantined": "0"}
     late.run("rater", "--until-done")
     late.assert_is_the_models()
     rows = query(late.env, "select count(*) as n from weir.line_items")
@@ -698,6 +698,7 @@ def test_admit_says_what_cannot_be_counted(world):
 
 
 def test_admit_takes_what_a_mended_catalog_can_read(world):
+    world.env["WEIR_LATENESS"] = "1h"
     world.produce([event(number, data={"n": "1", "amount": "7"}) for number in range(3)] + [event(9, data={"amount": "7"})])
     world.rate()
     assert admit(world, "--reason", "missing_field")[0][0]["why_not"].startswith("missing_field: ")
@@ -713,6 +714,32 @@ def test_admit_takes_what_a_mended_catalog_can_read(world):
     assert exact.parse(after[0]) - exact.parse(before[0]) == exact.parse("1")
 
 
+def test_what_its_lane_still_accepts_is_sent_there_again(world):
+    """Admitted, it would count in a lane of its own, and again in its own lane when its producer sends it once more."""
+    world.env["WEIR_LATENESS"] = "9000h"
+    broken = event(9, data={"amount": "7"})
+    gone = event(10, data={"amount": "8"})
+    world.produce([event(number, data={"n": "1", "amount": "7"}) for number in range(3)] + [broken, gone, {**gone, "retraction": True}])
+    world.rate()
+    document = json.loads(json.dumps(CATALOG))
+    document["meters"] = [meter for meter in document["meters"] if meter["key"] == "calls"]
+    document["price_books"][0]["prices"] = [price for price in document["price_books"][0]["prices"] if price["meter"] == "calls"]
+    (world.folder / "mended.json").write_text(json.dumps(document))
+    world.env["WEIR_CATALOG"] = str(world.folder / "mended.json")
+    told, figures = admit(world, "--reason", "missing_field", "--yes")
+    assert {(one["id"], one["is_for_its_lane"]) for one in told} == {("e9", True), ("e10", False)}, "an event and its retraction stay where they are"
+    assert figures == {"selected": "3", "refused": "2", "published": "0", "sent_again": "1", "counted": "0", "duplicate": "0", "quarantined": "0"}
+    places = [(message.partition(), message.value()) for message in messages(world, world.topic)]
+    assert [place for place in places if places.count(place) == 2 and b'"e9"' in place[1]], "in the same partition, to the byte"
+    assert messages(world, world.topic + ".admitted") == []
+    (one,) = [one for one in admit(world, "--id", "test/e9")[0] if not one["may_be_admitted"]]
+    assert one["why_not"].startswith("its id has come again and will be counted")
+    world.produce([broken])  # and its producer tries again
+    world.rate()
+    assert sum(exact.parse(row["quantity"]) for row in items_of(world, "meter = 'calls'")) == exact.parse("4")
+    assert world.reconcile()["differences"] == 0
+
+
 def test_what_a_rebuilt_lane_may_have_counted_is_not_admitted(late):
     """Redis is emptied; the rebuilt lanes' clock starts with their events, so they count what was too late before."""
     come_late(late, LATE)
@@ -722,6 +749,9 @@ def test_what_a_rebuilt_lane_may_have_counted_is_not_admitted(late):
     assert len(told) == 40 and all("the window store does not know its lane" in one["why_not"] for one in told)
     late.rate()
     late.assert_is_the_models()  # counted, although in quarantine
+    assert all(one["is_for_its_lane"] or "its id was counted" in one["why_not"] for one in admit(late)[0]), "sent again, it would be a duplicate"
+    late.env["WEIR_LATENESS"] = "1h"
+    late.rate()
     told, _ = admit(late, "--yes")
     assert len(told) == 40 and all("its lane was built anew" in one["why_not"] for one in told)
     late.run("rater", "--until-done")

@@ -279,6 +279,21 @@ Test(lane, a_gap_is_passed_and_kept)
     tear_down(&bench);
 }
 
+/* Admitted events are of any age, and their lane's watermark is for ever: a gap of theirs has a span all the same. */
+Test(lane, a_gap_of_a_lane_that_keeps_all)
+{
+    struct weir_lane_settings settings = defaults;
+    settings.keeps_all = true;
+    struct bench bench = set_up(&settings);
+
+    send(&bench, 0, 1, 1, base, 5, 1, 1);
+    flush(&bench);
+    const struct weir_gap *gap = weir_lane_add_gap(bench.lane, WEIR_GAP_RECREATED, 0, base);
+    cr_assert_eq(gap->time_from, 0);
+    cr_assert_eq(gap->time_to, base + WEIR_MINUTE + 1000);
+    tear_down(&bench);
+}
+
 Test(lane, begins_anew_with_its_ids)
 {
     struct bench bench = set_up(&defaults);
