@@ -1,6 +1,6 @@
 /* A lane's windows in memory: totals by (series, start), what changed since the last cut, and which are due to close.
  *
- * A series (meter, customer, dimensions) is interned while it has windows; a window is 64 bytes beside its index slot.
+ * A series (meter, customer, dimensions) is interned while it has windows; a window is 80 bytes beside its index slot.
  * Both tables are open addressing with growth; nothing is allocated for an event that hits a known window. One owner
  * thread.
  */

@@ -254,6 +254,25 @@ uint64_t weir_measure_resident(void)
     return resident * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
+uint64_t weir_measure_peak(void)
+{
+    char line[128];
+    unsigned long long kilobytes = 0;
+    FILE *status = fopen("/proc/self/status", "r"), *forget;
+
+    while (status && fgets(line, sizeof line, status))
+        if (sscanf(line, "VmHWM: %llu", &kilobytes) == 1)
+            break;
+    if (status)
+        fclose(status);
+    if (kilobytes == 0)
+        weir_measure_die("/proc/self/status has no VmHWM");
+    forget = fopen("/proc/self/clear_refs", "w");
+    if (!forget || fputs("5", forget) < 0 || fclose(forget) != 0)
+        weir_measure_die("/proc/self/clear_refs cannot be written: %s", strerror(errno));
+    return kilobytes * 1024;
+}
+
 /* 3. Figures. */
 
 struct spread {

@@ -65,6 +65,8 @@ struct weir_took weir_measure_since(struct weir_took start);
 double weir_measure_thread_cpu(void); /* of this thread alone */
 /* Memory of this process that is in RAM now, in bytes. */
 uint64_t weir_measure_resident(void);
+/* The most that it was since the last call, or since the process began. */
+uint64_t weir_measure_peak(void);
 
 /* 3. Figures. */
 

@@ -57,11 +57,14 @@ static struct found apart(struct found (*measure)(uint64_t count), uint64_t coun
     return found;
 }
 
+/* Called often: a peak is taken by what was there when it began, not by what is there now. */
 static void note_memory(struct found *found, uint64_t before, uint64_t done, uint64_t count)
 {
+    double peak = (double)(weir_measure_peak() - before) / (double)done;
+
     found->bytes = (double)(weir_measure_resident() - before) / (double)done;
-    if (done >= count / 2 && found->bytes > found->worst)
-        found->worst = found->bytes;
+    if (done >= count / 2 && peak > found->worst)
+        found->worst = peak;
 }
 
 /* 1. Ids: each new, as most are. */

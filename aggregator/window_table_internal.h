@@ -1,0 +1,114 @@
+/* Inside of window_table*.c: the structs, and what the files share. window_table_series.c has the series,
+ * window_table_event.c what an event does, window_table.c windows, their end and their cuts. */
+#ifndef WEIR_AGGREGATOR_WINDOW_TABLE_INTERNAL_H
+#define WEIR_AGGREGATOR_WINDOW_TABLE_INTERNAL_H
+
+#include <assert.h>
+#include <stdlib.h>
+
+#include "aggregator/unique_set.h"
+#include "aggregator/window_index.h"
+#include "aggregator/window_table.h"
+
+/* An interned (meter, customer, dimensions). */
+struct series {
+    uint64_t hash;
+    char *key;           /* series key bytes, malloc'ed while the series lives */
+    uint32_t key_length; /* 0: free, `latest` links the free ones */
+    uint32_t meter;      /* index in the catalog; UINT32_MAX: a stored series whose meter is gone from it */
+    uint32_t latest;     /* the window that was hit last: nearly always the next one to be hit as well */
+    uint32_t window_count;
+};
+
+enum { IS_CLOSED = 1, IS_CHANGED = 2, IS_UNPRICED = 4, KEEPS_EVENTS = 8 };
+
+/* In an order without gaps: a value is aligned to 16 bytes. */
+struct window {
+    int64_t start;
+    union {
+        struct weir_unique_set *unique; /* NULL: no texts, or none are kept */
+        struct weir_kept *kept;         /* with KEEPS_EVENTS: retractable min, max, latest, unique */
+    };
+    struct weir_window_total total;
+    uint32_t series;
+    uint32_t length_seconds; /* 31 days fit easily */
+    uint32_t next_in_group;
+    uint32_t flags;
+};
+
+/* All windows with the same end, in a list, so that closing and forgetting touch only what is due. */
+struct group {
+    int64_t end;
+    uint32_t first;
+};
+
+struct weir_window_table {
+    const struct weir_catalog *catalog;
+    uint64_t *meters; /* by index: what stands for the meter in hashes */
+    struct weir_unpriced_check check;
+    struct weir_hash_key secret;
+    uint64_t limit;
+    uint64_t window_count;
+    bool closes_at_once; /* one group for all windows */
+    int64_t
+        closed_through; /* windows that end at or before it are closed, those of late events as soon as they are made */
+
+    struct index series_index, window_index;
+    struct series *series; /* [0] unused */
+    uint32_t series_used, series_room, free_series;
+    struct window *windows; /* [0] unused */
+    uint32_t windows_used, windows_room, free_window;
+
+    struct group *groups; /* by end, ascending */
+    size_t group_count, group_room;
+    size_t closed_groups; /* the first ones: those with end <= closed_through */
+
+    uint32_t *changed;
+    size_t changed_count, changed_room;
+    size_t unique_bytes;
+    uint64_t unique_count;
+
+    uint32_t *drain; /* once draining: the windows by series */
+    uint64_t drained;
+};
+
+static_assert(sizeof(struct window) == 80, "what README says of memory per window");
+
+/* Its events, where it keeps them. */
+static inline struct weir_kept *window_kept(const struct window *window)
+{
+    return window->flags & KEEPS_EVENTS ? window->kept : NULL;
+}
+
+/* Its texts, where it keeps only those. */
+static inline struct weir_unique_set *window_unique(const struct window *window)
+{
+    return window->flags & KEEPS_EVENTS ? NULL : window->unique;
+}
+
+static inline int64_t window_end(const struct window *window)
+{
+    return window->start + (int64_t)window->length_seconds * WEIR_SECOND;
+}
+
+static inline struct weir_slice series_key(const struct weir_window_table *table, uint32_t series)
+{
+    return weir_slice_of(table->series[series].key, table->series[series].key_length);
+}
+
+/* What stands for the meter in hashes. */
+uint64_t weir_window_hash_meter(const struct weir_meter *meter);
+/* The series of a reading, made if it is not there. */
+uint32_t weir_window_find_series(struct weir_window_table *table, const struct weir_reading *reading,
+                                 struct weir_slice customer, uint64_t hash);
+/* The series of a stored key, made if it is not there. *ret_meter: NULL when it is gone from the catalog. */
+uint32_t weir_window_restore_series(struct weir_window_table *table, struct weir_slice key,
+                                    const struct weir_meter **ret_meter);
+/* It has no windows. */
+void weir_window_remove_series(struct weir_window_table *table, uint32_t position);
+
+uint32_t weir_window_look(const struct weir_window_table *table, uint32_t series, int64_t start); /* NONE: not there */
+uint32_t weir_window_add(struct weir_window_table *table, uint32_t series, int64_t start, int64_t end); /* NONE: full */
+void weir_window_mark_changed(struct weir_window_table *table, uint32_t position);
+
+#endif
