@@ -17,20 +17,20 @@ TRADED = ("fsync=off", "full_page_writes=off", "max_connections=50", "shared_buf
 
 
 class PostgresProcess:
-    """Settings are "name=value". `primary`: it begins as a standby that follows it, "name" in its list of standbys."""
+    """Settings are "name=value". `primary`: it begins as a standby that follows it. `env`: more of it, by the folder of its data."""
 
-    def __init__(self, *settings, preload=None, primary=None, initdb=()):
+    def __init__(self, *settings, env=None, primary=None):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="weir-postgres-", dir="/var/tmp"))  # that user postgres can reach
         if USER:
             shutil.chown(self.folder, "postgres", "postgres")
         self.data, self.port, self.process = self.folder / "data", free_port(), None
-        self.settings, self.preload = settings, preload
+        self.settings, self.env = settings, env(self.data) if env else {}
         try:
             if primary:
                 self._run("pg_basebackup", "-d", primary.url, "-D", self.data, "-R", "-c", "fast", "--no-sync")
             else:
                 self._run("initdb", "-D", self.data, "-U", "weir", "-A", "trust", "--locale=C.UTF-8", "--encoding=UTF8", "--no-sync",
-                          "--no-instructions", *initdb)
+                          "--no-instructions")
             self.start()
             if not primary:
                 self.ask("create database weir", database="postgres")
@@ -55,8 +55,7 @@ class PostgresProcess:
             self.process = subprocess.Popen(
                 [BINARIES / "postgres", "-D", self.data, "-c", "listen_addresses=127.0.0.1", "-c", f"port={self.port}", "-c",
                  "unix_socket_directories=", *options], stdout=log, stderr=log, cwd=self.folder,
-                env={"PATH": os.environ["PATH"], "LANG": "C.UTF-8", "TZ": "UTC", **({"LD_PRELOAD": str(self.preload)} if self.preload else {})},
-                **USER)
+                env={"PATH": os.environ["PATH"], "LANG": "C.UTF-8", "TZ": "UTC", **self.env}, **USER)
         until(lambda: f"PostgreSQL does not answer: {self.log()[-2000:]}", self.answers)
 
     def log(self):

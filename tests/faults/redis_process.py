@@ -1,4 +1,5 @@
 """A redis-server of the test's own, that it may stop, kill, starve and promote."""
+import os
 import pathlib
 import signal
 import socket
@@ -15,12 +16,13 @@ def free_port():
 
 
 class RedisProcess:
-    def __init__(self, folder, *options, port=None, appendonly=False):
+    def __init__(self, folder, *options, port=None, appendonly=False, env=None):
         self.folder = pathlib.Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.port = port or free_port()
         self.appendonly = appendonly
         self.options = options
+        self.env = {**os.environ, **(env or {})}
         self.process = None
         self.start()
 
@@ -35,7 +37,7 @@ class RedisProcess:
         self.process = subprocess.Popen(
             ["redis-server", "--bind", "127.0.0.1", "--port", str(self.port), "--dir", self.folder, "--save", "", "--appendonly",
              "yes" if self.appendonly else "no", "--appendfsync", "always", "--maxmemory-policy", "noeviction", "--enable-debug-command",
-             "local", "--logfile", "log", *self.options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+             "local", "--logfile", "log", *self.options], env=self.env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + 30
         while True:
             try:
