@@ -4,7 +4,6 @@
  * a store that look at the clock: from the first message that the source returns until the cuts in Redis cover the last
  * one. So joining the group is left out, and nothing else. Every stage's answer is checked against what the workload
  * made. */
-#include <hiredis/hiredis.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +13,7 @@
 #include <unistd.h>
 
 #include "benchmarks/measure.h"
+#include "benchmarks/process.h"
 #include "benchmarks/topic.h"
 #include "cli/worker.h"
 #include "common/calendar.h"
@@ -36,46 +36,13 @@ static struct weir_workload_totals totals;
 static struct weir_catalog *catalog;
 static const char *redis_url;
 
-/* 1. Redis: the lanes of the benchmark's topic. */
-
-static redisContext *redis_open(void)
-{
-    char host[64];
-    int port = 6379;
-
-    if (sscanf(redis_url, "redis://%63[^:/]:%d", host, &port) < 1)
-        weir_measure_die("WEIR_REDIS_URL %s: redis://host:port is wanted", redis_url);
-    redisContext *redis = redisConnect(host, port);
-    if (!redis || redis->err)
-        weir_measure_die("Redis at %s does not answer", redis_url);
-    return redis;
-}
-
-static redisReply *ask(redisContext *redis, const char *format, const char *one, const char *two)
-{
-    redisReply *reply = redisCommand(redis, format, one, two);
-    if (!reply || reply->type == REDIS_REPLY_ERROR)
-        weir_measure_die("Redis: %s", reply ? reply->str : redis->errstr);
-    return reply;
-}
+/* 1. What the topic leaves behind. */
 
 static void remove_lanes(void)
 {
-    redisContext *redis = redis_open();
-    char cursor[24] = "0", pattern[128], lane[96];
+    redisContext *redis = weir_process_redis(redis_url);
 
-    snprintf(pattern, sizeof pattern, "weir:{%s:*", topic.name);
-    do {
-        redisReply *page = ask(redis, "SCAN %s MATCH %s COUNT 1000", cursor, pattern);
-        snprintf(cursor, sizeof cursor, "%s", page->element[0]->str);
-        for (size_t i = 0; i < page->element[1]->elements; i++)
-            freeReplyObject(ask(redis, "UNLINK %s", page->element[1]->element[i]->str, NULL));
-        freeReplyObject(page);
-    } while (strcmp(cursor, "0") != 0);
-    for (int32_t i = 0; i < topic.partitions; i++) {
-        snprintf(lane, sizeof lane, "%s:%d", topic.name, i);
-        freeReplyObject(ask(redis, "SREM weir:lanes %s", lane, NULL));
-    }
+    weir_process_remove_lanes(redis, &topic);
     redisFree(redis);
 }
 

@@ -8,10 +8,14 @@
 
 enum { CALL_MS = 30000, DELIVER_MS = 120000, FULL_MS = 10 };
 
-rd_kafka_t *weir_topic_client(const struct weir_topic *topic, rd_kafka_type_t type, const char *const *pairs)
+static rd_kafka_t *open_client(const struct weir_topic *topic, rd_kafka_type_t type, const char *const *pairs,
+                               weir_topic_delivery *on_delivery)
 {
     char text[512];
     rd_kafka_conf_t *conf = rd_kafka_conf_new();
+
+    if (on_delivery)
+        rd_kafka_conf_set_dr_msg_cb(conf, on_delivery);
 
     if (rd_kafka_conf_set(conf, "bootstrap.servers", topic->brokers, text, sizeof text) != RD_KAFKA_CONF_OK)
         weir_measure_die("brokers: %s", text);
@@ -22,6 +26,11 @@ rd_kafka_t *weir_topic_client(const struct weir_topic *topic, rd_kafka_type_t ty
     if (!handle)
         weir_measure_die("librdkafka: %s", text);
     return handle;
+}
+
+rd_kafka_t *weir_topic_client(const struct weir_topic *topic, rd_kafka_type_t type, const char *const *pairs)
+{
+    return open_client(topic, type, pairs, NULL);
 }
 
 static void administer(const struct weir_topic *topic, bool is_removal)
@@ -72,7 +81,8 @@ int32_t weir_topic_partition_of(const struct weir_topic *topic, const char *even
     return (int32_t)(weir_hash64(from, (size_t)(end - from), 7) % (uint32_t)topic->partitions);
 }
 
-rd_kafka_t *weir_topic_producer(const struct weir_topic *topic, const char *linger_ms, rd_kafka_topic_t **ret_of)
+rd_kafka_t *weir_topic_producer(const struct weir_topic *topic, const char *linger_ms, weir_topic_delivery *on_delivery,
+                                rd_kafka_topic_t **ret_of)
 {
     const char *const pairs[] = {"linger.ms",
                                  linger_ms,
@@ -85,7 +95,7 @@ rd_kafka_t *weir_topic_producer(const struct weir_topic *topic, const char *ling
                                  "enable.idempotence",
                                  "true",
                                  NULL};
-    rd_kafka_t *producer = weir_topic_client(topic, RD_KAFKA_PRODUCER, pairs);
+    rd_kafka_t *producer = open_client(topic, RD_KAFKA_PRODUCER, pairs, on_delivery);
 
     *ret_of = rd_kafka_topic_new(producer, topic->name, NULL);
     return producer;
@@ -114,7 +124,7 @@ void weir_topic_fill(const struct weir_topic *topic, struct weir_workload *workl
 {
     char event[WEIR_WORKLOAD_EVENT_MAX];
     rd_kafka_topic_t *of;
-    rd_kafka_t *producer = weir_topic_producer(topic, "50", &of);
+    rd_kafka_t *producer = weir_topic_producer(topic, "50", NULL, &of);
 
     for (size_t length; (length = weir_workload_next(workload, event)) > 0;)
         weir_topic_send(producer, of, weir_topic_partition_of(topic, event, length), event, length, NULL);

@@ -20,8 +20,11 @@ void weir_topic_create(const struct weir_topic *topic);
 void weir_topic_remove(const struct weir_topic *topic);
 /* Where an event of the workload belongs: one customer, one partition. */
 int32_t weir_topic_partition_of(const struct weir_topic *topic, const char *event, size_t length);
-/* A producer as one would set it up for throughput, and the topic at it. */
-rd_kafka_t *weir_topic_producer(const struct weir_topic *topic, const char *linger_ms, rd_kafka_topic_t **ret_of);
+/* Of each message that was delivered, or was not; its _private is send's opaque. */
+typedef void weir_topic_delivery(rd_kafka_t *producer, const rd_kafka_message_t *message, void *context);
+/* A producer as one would set it up for throughput, and the topic at it. on_delivery may be NULL. */
+rd_kafka_t *weir_topic_producer(const struct weir_topic *topic, const char *linger_ms, weir_topic_delivery *on_delivery,
+                                rd_kafka_topic_t **ret_of);
 /* Blocks while the queue is full. */
 void weir_topic_send(rd_kafka_t *producer, rd_kafka_topic_t *of, int32_t partition, const char *event, size_t length,
                      void *opaque);

@@ -31,6 +31,24 @@ def test_kill_9_of_worker_and_rater_again_and_again(pipeline):
     pipeline.check_stays()
 
 
+def test_a_worker_that_the_group_knows_goes_on_at_once_after_kill_9(pipeline):
+    """With group.instance.id the group does not wait for the session of the dead one: five minutes here."""
+    pipeline.config({"session.timeout.ms": "300000", "group.instance.id": "worker-1"})
+    pipeline.rater()
+    for _ in range(3):
+        worker = pipeline.ingest()
+        pipeline.send(400, repeat=3)
+        until("some of it is counted", lambda: worker.metric('weir_events_total{outcome="counted"}') > 0)
+        worker.kill()
+        pipeline.send(50, repeat=2)
+    worker = pipeline.ingest()
+    pipeline.check()
+    worker.stop()
+    pipeline.send(100, repeat=2)
+    pipeline.ingest()
+    pipeline.check()
+
+
 def test_a_zombie_that_wakes_is_fenced(pipeline):
     """Stopped for longer than its session with everything in hand: read, unsealed, and cuts under way."""
     zombie = pipeline.ingest(env={"WEIR_FLUSH_INTERVAL": "2s"})
