@@ -1,5 +1,5 @@
-/* What the files of the ingest worker share: worker.c (lanes, cuts, the loop) and worker_show.c (what it shows of
- * itself). All on the consuming thread. */
+/* What the files of the ingest worker share: worker.c (the loop), worker_lanes.c (lanes and their cuts) and
+ * worker_show.c (what it shows of itself). All on the consuming thread. */
 #ifndef WEIR_CLI_WORKER_INTERNAL_H
 #define WEIR_CLI_WORKER_INTERNAL_H
 
@@ -56,6 +56,20 @@ struct weir_worker {
     struct weir_error failure; /* of a listener call, or a flight */
 };
 
+/* worker_lanes.c */
+int64_t weir_worker_now(void); /* monotonic ns */
+void weir_worker_fail(struct weir_worker *worker,
+                      const struct weir_error *error); /* run ends with the first of these */
+void weir_worker_land_all(struct weir_worker *worker); /* cuts that have come back from the writing thread */
+/* Seals what the lane has and sends it off. false: no free cut now. */
+bool weir_worker_send_cut(struct weir_worker *worker, struct worker_lane *owned);
+/* Writes everything that the lane has and waits for it. false: it did not get through in time, or was fenced. */
+bool weir_worker_settle_lane(struct weir_worker *worker, struct worker_lane *owned);
+void weir_worker_pause_lane(struct weir_worker *worker, struct worker_lane *owned, bool is_paused);
+/* Lanes that were dropped are taken again once nothing of the old one is under way. */
+enum weir_status weir_worker_retake_lanes(struct weir_worker *worker, struct weir_error *reterr);
+
+/* worker_show.c */
 /* After each step: figures for the metrics page; and for /readyz, systemd and a terminal, what it waits for. */
 void weir_worker_show_gauges(struct weir_worker *worker);
 void weir_worker_show_readiness(struct weir_worker *worker);

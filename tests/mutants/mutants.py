@@ -20,6 +20,7 @@ TESTS = {
 }
 
 MEMORY, LANE, WORKER, WRITER = "aggregator/store_memory.c", "aggregator/lane.c", "cli/worker.c", "cli/writer.c"
+LANES = "cli/worker_lanes.c"
 REDIS, RATE = "aggregator/store_redis.c", "rater/rate.c"
 
 MUTANTS = [
@@ -51,19 +52,19 @@ MUTANTS = [
 
     # 2. the worker
     ("no_seek_after_reload", "a lane that was taken again is read again from its offset", "simulation",
-     [(WORKER, "        if (status == WEIR_OK)\n            status = worker->source->ops->seek(worker->source, owned->partition, "
+     [(LANES, "        if (status == WEIR_OK)\n            status = worker->source->ops->seek(worker->source, owned->partition, "
        "first_offset(owned), reterr);\n", "")]),
     ("fenced_lane_goes_on", "a lane whose cut was refused is dropped", "simulation",
-     [(WORKER, "    owned->lane = weir_lane_free(owned->lane);\n    owned->is_fenced = true;\n", "    (void)owned;\n")]),
+     [(LANES, "    owned->lane = weir_lane_free(owned->lane);\n    owned->is_fenced = true;\n", "    (void)owned;\n")]),
     ("old_messages_taken", "a message that a cut covers is not taken again", "simulation",
      [(WORKER, "return owned && owned->lane && message->sequence >= weir_lane_state(owned->lane)->next_offset;",
        "(void)message;\n    return owned && owned->lane;")]),
     ("no_flush_on_revoke", "a lane that is handed over is written first", "simulation",
-     [(WORKER, "bool is_whole = owned->lane && settle_lane(worker, owned);", "bool is_whole = owned->lane && worker->has_failed && settle_lane(worker, owned);")]),
+     [(LANES, "bool is_whole = owned->lane && weir_worker_settle_lane(worker, owned);", "bool is_whole = owned->lane && worker->has_failed && weir_worker_settle_lane(worker, owned);")]),
     ("writes_a_lost_lane", "a lane that is lost is dropped without a write", "simulation",
-     [(WORKER, "    if (lost)\n        owned->lane = weir_lane_free(owned->lane);\n", "    (void)lost;\n")]),
+     [(LANES, "    if (lost)\n        owned->lane = weir_lane_free(owned->lane);\n", "    (void)lost;\n")]),
     ("overtaken_take_ends_the_worker", "a take that another one overtakes is tried again", "simulation",
-     [(WORKER, "return status == WEIR_FENCED ? WEIR_RETRY : status;", "return status;")]),
+     [(LANES, "return status == WEIR_FENCED ? WEIR_RETRY : status;", "return status;")]),
     ("quarantine_after_the_cut", "quarantine is durable before the cut that passes it", "simulation",
      [(WRITER, "    if (flight->has_quarantined)\n", "    if (flight->has_quarantined && flight->sealed->cut.window_count > 1000000)\n")]),
     ("seals_after_a_failure", "nothing is sealed of a lane that is past a message which stands nowhere", "simulation",

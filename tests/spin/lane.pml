@@ -431,7 +431,7 @@ inline idle_and_seal()
     && (store.number == W.known_number + 1 || (store.number == W.known_number && F.expected != F.next)))
 #endif
 
-/* The flight is back with the worker (land of worker.c), and the writing thread takes the next one. */
+/* The flight is back with the worker (land of worker_lanes.c), and the writing thread takes the next one. */
 inline land()
 {
     d_step {
@@ -532,7 +532,7 @@ inline go_astray()
     }
 }
 
-/* give_up of worker.c, and a process that ends: flights are back or forgotten. What was sent may still arrive. */
+/* give_up of worker_lanes.c, and a process that ends: flights are back or forgotten. What was sent may still arrive. */
 inline abandon()
 {
     if
