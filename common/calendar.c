@@ -1,6 +1,7 @@
 #include "common/calendar.h"
 
 #include <stdio.h>
+#include <string.h>
 #include <time.h>
 
 #define WEIR_X(upper, name) [WEIR_WINDOW_##upper] = (name),
@@ -55,22 +56,56 @@ static int days_in_month(int year, int month)
     return days[month - 1] + (month == 2 && is_leap);
 }
 
-/* "YYYY-MM-DDTHH:MM:SS", the first 19 characters, as seconds since 1970 of the clock it shows. */
+/* Eight characters at once: whether they are `pattern`, in which 0 stands for any digit. Each byte of *ret_pairs is
+ * then ten times its digit and the next byte's, so that it is the number that two digits beginning there write. */
+static inline bool match_digits(const char *at, const char pattern[8], uint64_t *ret_pairs)
+{
+    const uint64_t low = UINT64_C(0x0606060606060606), high = UINT64_C(0xf0f0f0f0f0f0f0f0);
+    uint64_t text, wanted, zeros = 0;
+
+    memcpy(&text, at, 8);
+    memcpy(&wanted, pattern, 8);
+    for (int i = 0; i < 8; i++) /* constant, once it is compiled */
+        zeros |= pattern[i] == '0' ? UINT64_C(0xff) << (8 * i) : 0;
+    uint64_t found = text ^ wanted; /* a digit's value; 0 where another character is as it should be */
+    *ret_pairs = found * 10 + (found >> 8);
+    return (found & ~zeros) == 0 && ((found | (found + low)) & zeros & high) == 0;
+}
+
+/* For 1969 and later (year: 1969..9999). */
+static inline int64_t days_since_1970(int year, int month, int day)
+{
+    static const int16_t before[] = {0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334};
+    unsigned whole = (unsigned)(year - (month <= 2)); /* years whose leap day is behind the date */
+
+    return (int64_t)year * 365 + (int64_t)(whole / 4 - whole / 100 + whole / 400) + before[month - 1] + day - 719528;
+}
+
+/* "YYYY-MM-DDTHH:MM:SS", the first 19 characters, as seconds since 1970 of the clock it shows. Years that begin more
+ * than a day before 1970 are refused here already. */
 static bool parse_clock(const char *at, int64_t *ret_seconds)
 {
-    int century, year, month, day, hour, minute, second;
+    uint64_t date, clock;
+    int day;
 
-    if (at[4] != '-' || at[7] != '-' || (at[10] | 0x20) != 't' || at[13] != ':' || at[16] != ':')
+    if (!match_digits(at, "0000-00-", &date) || !match_digits(at + 11, "00:00:00", &clock) || (at[10] | 0x20) != 't'
+        || !two_digits(at + 8, &day))
         return false;
-    if (!two_digits(at, &century) || !two_digits(at + 2, &year) || !two_digits(at + 5, &month)
-        || !two_digits(at + 8, &day) || !two_digits(at + 11, &hour) || !two_digits(at + 14, &minute)
-        || !two_digits(at + 17, &second))
+    int year = (int)(date & 0xff) * 100 + (int)(date >> 16 & 0xff), month = (int)(date >> 40 & 0xff);
+    int hour = (int)(clock & 0xff), minute = (int)(clock >> 24 & 0xff), second = (int)(clock >> 48 & 0xff);
+    if (year < 1969 || month < 1 || month > 12 || day < 1 || (day > 28 && day > days_in_month(year, month)) || hour > 23
+        || minute > 59 || second > 59)
         return false;
-    year += century * 100;
-    if (month < 1 || month > 12 || day < 1 || (day > 28 && day > days_in_month(year, month)) || hour > 23 || minute > 59
-        || second > 59)
+    *ret_seconds = days_since_1970(year, month, day) * 86400 + hour * 3600 + minute * 60 + second;
+    return true;
+}
+
+/* ".123Z", as most clocks write it. false: something else, perhaps right. */
+static inline bool parse_milliseconds(const char *at, const char *end, int64_t *ret_nanoseconds)
+{
+    if (end - at != 5 || at[0] != '.' || at[4] != 'Z' || !is_digit(at[1]) || !is_digit(at[2]) || !is_digit(at[3]))
         return false;
-    *ret_seconds = weir_days_of_date(year, month, day) * 86400 + hour * 3600 + minute * 60 + second;
+    *ret_nanoseconds = ((at[1] - '0') * 100 + (at[2] - '0') * 10 + (at[3] - '0')) * (WEIR_SECOND / 1000);
     return true;
 }
 
@@ -108,14 +143,13 @@ static bool parse_offset(const char *at, const char *end, int64_t *ret_seconds)
 
 bool weir_time_parse(struct weir_slice text, int64_t *ret_time)
 {
-    int64_t seconds, nanoseconds = 0, offset;
+    int64_t seconds, nanoseconds = 0, offset = 0;
 
     if (text.length < 20 || !parse_clock(text.data, &seconds))
         return false;
     const char *at = text.data + 19, *end = text.data + text.length;
-    if (*at == '.' && !parse_fraction(&at, end, &nanoseconds))
-        return false;
-    if (!parse_offset(at, end, &offset))
+    if (!parse_milliseconds(at, end, &nanoseconds)
+        && ((*at == '.' && !parse_fraction(&at, end, &nanoseconds)) || !parse_offset(at, end, &offset)))
         return false;
     seconds -= offset;
     if (seconds < 0 || seconds > WEIR_TIME_MAX / WEIR_SECOND)

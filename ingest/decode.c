@@ -1,5 +1,6 @@
 #include "ingest/decode_internal.h"
 
+#include <assert.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -309,8 +310,8 @@ enum weir_status weir_decode(struct weir_decoder *decoder, const struct weir_mes
     if (message->is_too_large || message->value.length > WEIR_EVENT_BYTES_MAX)
         return weir_decode_reject(reterr, WEIR_REASON_TOO_LARGE, "", "the event has more than %d bytes",
                                   WEIR_EVENT_BYTES_MAX);
-    for (uint32_t i = 0; i < slots; i++)
-        decoder->values[i].value = (struct weir_value){{NULL, 0}, WEIR_VALUE_MISSING};
+    static_assert(WEIR_VALUE_MISSING == 0, "all zero is a value that is not there");
+    memset(decoder->values, 0, slots * sizeof *decoder->values);
     enum weir_status status = message->header_count ? decode_headers(decoder, message, &ret_event->data, reterr)
                                                     : decode_structured(decoder, message, &ret_event->data, reterr);
     if (status == WEIR_OK)
