@@ -2,6 +2,7 @@
 import time
 
 import confluent_kafka
+import confluent_kafka.admin
 import mock_kafka
 import pytest
 from mock_kafka import MockKafka
@@ -80,6 +81,63 @@ def test_transactions_committed_aborted_and_open(pipeline):
     producer.abort_transaction(DEADLINE)
     pipeline.send(50)
     pipeline.check()
+    pipeline.check_stays()
+
+
+def read_all(pipeline, partition):
+    """{offset: value} of what Kafka still has."""
+    consumer = confluent_kafka.Consumer({"bootstrap.servers": pipeline.env["WEIR_KAFKA_BROKERS"], "group.id": "look", "enable.partition.eof": True})
+    consumer.assign([confluent_kafka.TopicPartition(pipeline.env["WEIR_KAFKA_TOPIC"], partition, confluent_kafka.OFFSET_BEGINNING)])
+    found = {}
+    try:
+        while True:
+            message = consumer.poll(DEADLINE)
+            assert message is not None
+            if message.error():
+                assert message.error().code() == confluent_kafka.KafkaError._PARTITION_EOF, message.error()
+                return found
+            found[message.offset()] = (message.key(), message.value())
+    finally:
+        consumer.close()
+
+
+def test_a_topic_that_is_really_compacted(pipeline):
+    """What Kafka's cleaner took before it was read is lost, also the message that a stored offset comes after. What there is
+    counts once, and offsets that jump are neither a gap nor another owner's."""
+    admin = confluent_kafka.admin.AdminClient({"bootstrap.servers": pipeline.env["WEIR_KAFKA_BROKERS"]})
+    producer = confluent_kafka.Producer({"bootstrap.servers": pipeline.env["WEIR_KAFKA_BROKERS"], "batch.num.messages": 10})
+    topic = pipeline.env["WEIR_KAFKA_TOPIC"]
+
+    def configure(*where, **values):
+        resource = confluent_kafka.admin.ConfigResource(*where, {name.replace("_", "."): value for name, value in values.items()})
+        admin.alter_configs([resource])[resource].result(DEADLINE)
+
+    def put(numbers, key):
+        lines = [pipeline.event(number) for number in numbers]
+        for number, line in zip(numbers, lines):
+            producer.produce(topic, line, key=key.format(number % 20, number), partition=0)
+            producer.poll(0)
+        assert producer.flush(DEADLINE) == 0
+        return lines
+
+    pipeline.lines += put(range(200), "k{0}")
+    worker, _rater = pipeline.ingest(), pipeline.rater()
+    pipeline.check()
+    worker.kill()
+    configure("broker", "1", log_cleaner_backoff_ms="50")
+    configure("topic", topic, cleanup_policy="compact", segment_bytes="8192", min_cleanable_dirty_ratio="0.001")
+    put(range(200, 600), "k{0}")
+    put(range(600, 700), "only-{1}")  # fill the segment that is written to, which is not cleaned
+    until("the cleaner has been there", lambda: sum(key.startswith(b"k") for key, _value in read_all(pipeline, 0).values()) == 20)
+    there = {offset: value for offset, (_key, value) in read_all(pipeline, 0).items()}
+    assert 199 not in there and sorted(there)[0] >= 200 + 380 and len(there) == 120
+    pipeline.lines += there.values()
+    worker = pipeline.ingest()
+    worker.wait_log(r"topic \S+ has cleanup.policy=compact: .* usage that is compacted away before it is read is lost")
+    pipeline.check()
+    figures = worker.metrics()
+    assert figures['weir_events_total{outcome="counted"}'] == 120 and figures['weir_cuts_total{result="fenced"}'] == 0
+    assert not any(value for name, value in figures.items() if name.startswith("weir_lane_gaps_total"))
     pipeline.check_stays()
 
 
