@@ -15,6 +15,7 @@ from model import generate, instants  # noqa: E402
 
 # A disordered line comes up to this many seconds of event time too early or too late.
 _DISORDERS = (0, 3600, 86400, 86400 * 4, 86400 * 40)
+AMPLE = "9500h"  # lateness: nothing is too late, and nothing is forgotten
 AT_REST = -1  # the number of the state that Redis goes back to at rest
 _TIME = re.compile(rb'"time"\s*:\s*"([^"]*)"')
 
@@ -55,6 +56,11 @@ class Schedule:
     properties: dict
     faults: list  # names, in the order in which they were chosen
     actions: list
+
+    def patience(self):
+        """(lateness, disorder) in ns."""
+        return tuple(int(self.settings[name][:-1]) * (3600 if self.settings[name].endswith("h") else 1) * instants.NS
+                     for name in ("WEIR_LATENESS", "WEIR_DISORDER"))
 
     def as_json(self):
         return json.dumps(dataclasses.asdict(self), indent=1)
@@ -238,7 +244,7 @@ class _Chooser:
 def _settings(rng):
     session = rng.choice((1500, 2000, 3000))
     return {
-        "WEIR_LATENESS": "9500h",
+        "WEIR_LATENESS": AMPLE,
         "WEIR_FLUSH_INTERVAL": rng.choice(("20ms", "100ms", "200ms", "500ms")),
         "WEIR_IDLE": rng.choice(("300ms", "1s", "1h")),
         "WEIR_DISORDER": rng.choice(("0s", "1h", "24h", "96h")),
@@ -271,6 +277,10 @@ def make(seed, year=None):
         chooser.strike(rng.uniform(0.3, schedule.seconds), fault)
     if schedule.rests:
         chooser.put(schedule.seconds / 2, "redis_remember", AT_REST)
+    if rng.random() < 0.3:
+        # Events that come too late, ids and windows that are forgotten. What is too late is then a function of the lane's messages:
+        # no lane follows the clock.
+        settings["WEIR_LATENESS"], settings["WEIR_IDLE"] = rng.choice(("0s", "1h", "24h", "96h")), "1h"
     schedule.actions.sort(key=lambda action: action.at)
     return schedule
 
@@ -284,6 +294,20 @@ def _when(line, span):
     return span[0] if nanoseconds is None else min(max(nanoseconds // instants.NS, span[0]), span[1])
 
 
+def _of_one_time(lines):
+    """Without lines whose identity came with another time before: how long that is known hangs on what a lane still remembers."""
+    times, kept = {}, []
+    for line in lines:
+        try:
+            event = json.loads(line)
+            is_kept = times.setdefault((event["source"], event["id"]), event["time"]) == event["time"]
+        except (ValueError, KeyError, TypeError, RecursionError):
+            is_kept = True  # broken: it counts nowhere
+        if is_kept:
+            kept.append(line)
+    return kept
+
+
 def workload(schedule):
     """(case, lines in the order in which they are sent): roughly in order of time, some of them sent again much later."""
     rng = random.Random(f"workload {schedule.seed}")
@@ -295,6 +319,8 @@ def workload(schedule):
     lines = [case.lines[number] for _, number in sorted(timed)]
     for line in rng.sample(lines, len(lines) // rng.choice((5, 10, 50))):
         lines.insert(rng.randrange(len(lines)), line)
+    if schedule.settings["WEIR_LATENESS"] != AMPLE:
+        lines = _of_one_time(lines)
     return case, [line for line in lines if line.strip()]
 
 

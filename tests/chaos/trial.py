@@ -25,6 +25,7 @@ sys.path.insert(0, str(ROOT / "tests" / "support"))
 
 import ending  # noqa: E402
 import ledger  # noqa: E402
+from model import metering  # noqa: E402
 from harness import BINARY, assert_same, model_components, model_rows, run_model  # noqa: E402
 
 SLICE_SECONDS = 0.04  # of a producer
@@ -37,7 +38,7 @@ LOG_EVIDENCE = {
     "cuts_held": re.compile(r"holding everything and trying again"),
     "rater_retries": re.compile(r": trying again: | trying again: "),
 }
-EVIDENCE = (*LOG_EVIDENCE, "windows_stale", "revised_items", "quarantined_again", "traps_sprung")
+EVIDENCE = (*LOG_EVIDENCE, "windows_stale", "revised_items", "quarantined_again", "too_late", "traps_sprung")
 
 
 class JobServers:
@@ -87,7 +88,7 @@ class Trial:
         self.links = {"kafka": servers.kafka.link, "postgres": servers.postgres.link, "redis": servers.redis_link}
         self.remembered = {}
         self.redis = self.crew = None
-        self.quarantined_again = 0
+        self.quarantined_again = self.too_late = 0
         self.log = None
         self.troubles = []
 
@@ -343,7 +344,9 @@ class Trial:
         assert not missing, f"{len(missing)} lines never came to the topic"
         places = list(topic)
         self.case.lines = list(topic.values())
-        outcome = run_model(self.case)
+        clocks = [metering.LaneClock(*self.schedule.patience()) for _ in range(self.schedule.partitions)]
+        outcome = run_model(self.case, clock_of=lambda index: clocks[places[index][0]])
+        self.too_late = sum(one.reason == "too_late" for one in outcome.bad)
         environment = self.environment(False)
         counts = collections.Counter()
         for partition in range(self.schedule.partitions):
@@ -423,6 +426,7 @@ class Trial:
         reports = text + (self.folder / "commands.log").read_text(errors="replace")
         evidence["windows_stale"] = max(counters["weir_stale_windows_total"], sum(map(int, re.findall(r" stale=(\d+)", reports))))
         evidence["quarantined_again"] = self.quarantined_again
+        evidence["too_late"] = self.too_late
         evidence["traps_sprung"] = sum(link.sprung for link in self.links.values())
         evidence["revised_items"] = self.servers.postgres.ask("select count(*) from weir.line_items where revision > 1", self.name)[0][0]
         result.faults.update(self.schedule.faults)

@@ -14,6 +14,22 @@ class Quarantined:
     field: object
 
 
+class LaneClock:
+    """What a lane accepts: nothing older than the highest time that it took, less the disorder and the lateness (ns)."""
+
+    def __init__(self, lateness, disorder):
+        self.back = lateness + disorder
+        self.high = None
+
+    def check(self, time):
+        if self.high is not None and time < self.high - self.back:
+            raise events.Bad("too_late", "time")
+
+    def took(self, time):
+        if self.high is None or time > self.high:
+            self.high = time
+
+
 class Metering:
     """Windows of one lane. `windows` maps (customer, meter key, texts, start) to [place, events, value…]:
     sum and avg: total; min and max: value; latest: (time, index), value; unique: set of texts."""
@@ -44,14 +60,19 @@ class Metering:
                 for meter, read, fold in self.meters_of_type.get(kind, ())
                 if not meter.where or events.passes(event, meter.where)]
 
-    def add(self, index, line):
+    def add(self, index, line, clock=None):
+        """clock: the LaneClock of the line's lane; None: nothing is too late."""
         counts = self.counts
         counts["read"] += 1
         try:
             event, identity, source, kind, subject, time = events.decode(line)
+            if clock:
+                clock.check(time)
             found = self._found(event, kind)
             if not found:
                 counts["unmatched"] += 1
+                if clock:
+                    clock.took(time)
                 return
             retraction = events.is_retraction(event)
             if retraction and not all(meter.retractable for meter, *_rest in found):
@@ -60,6 +81,8 @@ class Metering:
             undoes = first != index and self._undoes(first, line, (source, identity), kind, subject, time, found, retraction)
             if first != index and not undoes:
                 counts["duplicate"] += 1
+                if clock:
+                    clock.took(time)
                 return
             seconds = time // instants.NS
             keys = [(subject, meter.key, texts, instants.window_start(meter.window, seconds))
@@ -78,6 +101,8 @@ class Metering:
         if self.keep and not undoes:
             self.kept[index] = line
         counts["retracted" if retraction else "counted"] += 1
+        if clock:
+            clock.took(time)
         if retraction:
             self.void[(source, identity)] = "void" if undoes else "ahead"
         if self.earliest is None or time < self.earliest:
