@@ -10,11 +10,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "aggregator/lane.h"
 #include "aggregator/seen.h"
 #include "benchmarks/measure.h"
+#include "benchmarks/way.h"
 #include "benchmarks/workload.h"
-#include "cli/intake.h"
 #include "ingest/decode.h"
 #include "ingest/reading.h"
 #include "rater/price.h"
@@ -99,53 +98,28 @@ static void seen(uint64_t count)
     weir_seen_free(ids);
 }
 
-/* A quarantine that must stay empty. */
-static enum weir_status refuse(struct weir_quarantine *quarantine, const struct weir_message *message,
-                               const struct weir_rejection *why, struct weir_error *reterr)
-{
-    (void)quarantine;
-    (void)message;
-    return weir_fail(reterr, WEIR_FATAL, "an event of the workload was refused: %s", why->detail);
-}
-
 static void intake(uint64_t count)
 {
-    static const struct weir_quarantine_ops ops = {.put = refuse};
     static char text[WEIR_INTAKE_GROUP][WEIR_WORKLOAD_EVENT_MAX];
-    struct weir_quarantine quarantine = {.ops = &ops};
     struct weir_catalog *catalog = load_catalog();
     struct weir_workload *workload = start_workload(count);
     struct weir_lane_settings settings = {
         .is_bounded = true, .windows_max = UINT32_MAX - 1, .ids_max = UINT32_MAX, .lateness = 0, .retention = 0};
-    struct weir_lane *lane = weir_lane_new(catalog, weir_slice_text("file:0"), &settings);
-    struct weir_lane_state state = {.next_offset = 0};
-    struct weir_intake *way = weir_intake_new(catalog, &quarantine);
     struct weir_message messages[WEIR_INTAKE_GROUP];
-    struct weir_intake_item items[WEIR_INTAKE_GROUP];
-    struct weir_error error;
-    uint64_t sequence = 0;
-    size_t group, taken;
+    static struct weir_way way;
+    size_t group, length = 0;
 
-    if (weir_lane_start(lane, &state, &error) != WEIR_OK)
-        weir_measure_die("%s", error.text);
+    weir_way_open(&way, catalog, 1, &settings);
     do {
-        for (group = 0; group < WEIR_INTAKE_GROUP; group++) {
-            size_t length = weir_workload_next(workload, text[group]);
-            if (length == 0)
-                break;
-            messages[group] =
-                (struct weir_message){.value = weir_slice_of(text[group], length), .sequence = (int64_t)sequence++};
-            items[group] = (struct weir_intake_item){.lane = lane, .message = &messages[group]};
-        }
-        if (group > 0 && weir_intake_take(way, items, group, 0, &taken, &error) != WEIR_OK)
-            weir_measure_die("%s", error.text);
+        for (group = 0; group < WEIR_INTAKE_GROUP && (length = weir_workload_next(workload, text[group])) > 0; group++)
+            messages[group] = (struct weir_message){.value = weir_slice_of(text[group], length)};
+        weir_way_take(&way, messages, group);
     } while (group == WEIR_INTAKE_GROUP);
     struct weir_workload_totals made = weir_workload_totals(workload);
-    const struct weir_lane_counts *counts = &weir_lane_state(lane)->counts;
+    const struct weir_lane_counts *counts = &weir_lane_state(way.lanes[0])->counts;
     if (counts->counted != made.events || counts->duplicate != made.repeated)
         weir_measure_die("the lane counted otherwise than was made");
-    weir_intake_free(way);
-    weir_lane_free(lane);
+    weir_way_close(&way);
     weir_workload_free(workload);
     weir_catalog_free(catalog);
 }

@@ -1,10 +1,12 @@
-/* What grows with the load: memory of an id and of an open window, and the speed of the lane as they become many.
+/* What grows with the load: memory of an id and of an open window; events per second with more open windows, lanes,
+ * threads and bytes, and in binary mode.
  *
  * Memory is what the process has in RAM, from before the first to after the last, at every step of the growth: not what
  * a struct is said to have. Each size is measured in a process of its own, since memory that was freed does not all go
  * back.
  */
 #include <inttypes.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +16,8 @@
 #include "aggregator/seen.h"
 #include "aggregator/window_table.h"
 #include "benchmarks/measure.h"
+#include "benchmarks/way.h"
+#include "benchmarks/workload.h"
 #include "common/calendar.h"
 #include "common/hash.h"
 
@@ -171,7 +175,226 @@ static struct found measure_windows(uint64_t count)
     return found;
 }
 
-/* 3. The report. */
+/* 3. Events, from bytes to windows, with more and more windows open: a day of each series. */
+
+enum { EVENT_BYTES = 256 };
+
+struct events {
+    char *text; /* EVENT_BYTES for each */
+    struct weir_message *messages;
+    uint64_t count;
+};
+
+static size_t write_event(char *text, uint64_t id, uint64_t window)
+{
+    uint64_t customer = window / HOURS, hour = window % HOURS;
+
+    return (size_t)snprintf(text, EVENT_BYTES,
+                            "{\"specversion\":\"1.0\",\"id\":\"01J9Z%016" PRIu64 "\",\"source\":\"inference-gateway\","
+                            "\"type\":\"llm.completion\",\"subject\":\"customer-%06" PRIu64
+                            "\",\"time\":\"2026-01-05T%02" PRIu64 ":%02" PRIu64 ":00Z\","
+                            "\"data\":{\"model\":\"large\",\"tokens\":%" PRIu64 ",\"region\":\"eu-west-1\"}}",
+                            id, customer, hour, id % 60, id % 4001);
+}
+
+/* Events `from` and on: in the order of windows; or each of any customer, in the last hour, and 1 % in any hour. */
+static void write_events(struct events *events, uint64_t from, uint64_t count, uint64_t windows, bool is_in_order)
+{
+    events->count = count;
+    for (uint64_t i = 0; i < count; i++) {
+        char *text = events->text + i * EVENT_BYTES;
+        uint64_t draw = mix(from + i) % windows, window = from + i;
+        if (!is_in_order && i % 100 == 0)
+            window = draw;
+        else if (!is_in_order && windows >= HOURS)
+            window = draw % (windows / HOURS) * HOURS + HOURS - 1;
+        events->messages[i] = (struct weir_message){.value = weir_slice_of(text, write_event(text, from + i, window))};
+    }
+}
+
+static void take_events(struct weir_way *way, struct events *events)
+{
+    for (uint64_t i = 0; i < events->count; i += GROUP)
+        weir_way_take(way, &events->messages[i], events->count - i < GROUP ? events->count - i : GROUP);
+}
+
+/* A lane as a worker has it, in which nothing closes meanwhile. */
+static const struct weir_lane_settings open_lane = {.disorder = 2 * WEIR_DAY,
+                                                    .lateness = WEIR_DAY,
+                                                    .retention = WEIR_DAY,
+                                                    .max_future = INT64_MAX / 4,
+                                                    .windows_max = UINT32_MAX - 1,
+                                                    .ids_max = UINT32_MAX};
+
+static void seal(struct weir_way *way, struct weir_sealed_cut *cut)
+{
+    for (uint32_t i = 0; i < way->lane_count; i++)
+        weir_lane_seal(way->lanes[i], cut);
+}
+
+static struct found measure_growth(uint64_t windows)
+{
+    enum { BATCH = 20000 };
+    uint64_t measured = weir_measure_is_smoke() ? 50000 : 500000;
+    struct events events = {weir_new_array(measured, EVENT_BYTES), weir_new_array(measured, sizeof *events.messages),
+                            0};
+    struct weir_catalog *catalog = load_catalog();
+    struct weir_sealed_cut *cut = weir_sealed_cut_new();
+    struct weir_way way;
+    struct found found = {0};
+
+    weir_way_open(&way, catalog, 1, &open_lane);
+    for (uint64_t i = 0; i < windows; i += events.count) {
+        write_events(&events, i, windows - i < BATCH ? windows - i : BATCH, windows, true);
+        take_events(&way, &events);
+        seal(&way, cut);
+    }
+    write_events(&events, windows, measured, windows, false);
+    double start = weir_measure_thread_cpu();
+    take_events(&way, &events);
+    found.ns = (weir_measure_thread_cpu() - start) / (double)measured * 1e9;
+    if (weir_lane_windows(way.lanes[0]) != windows
+        || weir_lane_state(way.lanes[0])->counts.counted != windows + measured)
+        weir_measure_die("%" PRIu64 " windows are open, %" PRIu64 " are wanted", weir_lane_windows(way.lanes[0]),
+                         windows);
+    weir_way_close(&way);
+    weir_sealed_cut_free(cut);
+    weir_catalog_free(catalog);
+    free(events.text);
+    free(events.messages);
+    return found;
+}
+
+/* 4. The workload, from bytes to windows: with more lanes, threads and bytes, and in binary mode. */
+
+struct load {
+    struct weir_catalog *catalog;
+    char *text;
+    struct weir_workload_message *binary;
+    struct weir_message *messages;
+    uint64_t count, repeated;
+    uint32_t lanes;
+};
+
+static struct weir_catalog *load_workload_catalog(void)
+{
+    struct weir_mistake_list mistakes;
+    struct weir_catalog *catalog;
+
+    if (weir_catalog_parse("workload", weir_workload_catalog, strlen(weir_workload_catalog), &catalog, &mistakes)
+        != WEIR_OK)
+        weir_measure_die("%s", mistakes.mistakes[0].text);
+    return catalog;
+}
+
+static struct load make_load(uint64_t count, uint32_t event_bytes, bool is_binary)
+{
+    struct weir_workload *workload = weir_workload_new(&(struct weir_workload_settings){
+        .seed = 7, .events = count, .customers = 10000, .span_seconds = 3600, .event_bytes = event_bytes});
+    size_t room = event_bytes > 400 ? event_bytes : 400, length;
+    struct load load = {.catalog = load_workload_catalog(),
+                        .text = weir_new_array(count + 1, room),
+                        .binary = weir_new_array(is_binary ? count : 1, sizeof *load.binary),
+                        .messages = weir_new_array(count, sizeof *load.messages),
+                        .count = count};
+
+    for (uint64_t i = 0; i < count; i++) {
+        static char text[WEIR_WORKLOAD_EVENT_MAX];
+        char *at = load.text + i * room;
+        length = weir_workload_next(workload, text);
+        weir_check(length > 0 && length <= room);
+        memcpy(at, text, length);
+        load.messages[i] = (struct weir_message){.value = weir_slice_of(at, length)};
+        if (!is_binary)
+            continue;
+        load.binary[i] = weir_workload_to_binary(at, length);
+        load.messages[i] = (struct weir_message){
+            .value = load.binary[i].value, .header_count = WEIR_WORKLOAD_HEADERS, .headers = load.binary[i].headers};
+    }
+    weir_workload_free(workload);
+    return load;
+}
+
+static void free_load(struct load *load)
+{
+    free(load->text);
+    free(load->binary);
+    free(load->messages);
+    weir_catalog_free(load->catalog);
+}
+
+/* One worker's consuming thread. */
+static void *work(void *of)
+{
+    struct load *load = of;
+    struct weir_way way;
+    uint64_t counted = 0;
+
+    weir_way_open(&way, load->catalog, load->lanes, &open_lane);
+    for (uint64_t i = 0; i < load->count; i += GROUP)
+        weir_way_take(&way, &load->messages[i], load->count - i < GROUP ? load->count - i : GROUP);
+    for (uint32_t i = 0; i < way.lane_count; i++)
+        counted += weir_lane_state(way.lanes[i])->counts.counted;
+    if (counted != load->count)
+        weir_measure_die("%" PRIu64 " events were counted, %" PRIu64 " were made", counted, load->count);
+    weir_way_close(&way);
+    return NULL;
+}
+
+static struct weir_took run_threads(struct load *loads, uint32_t threads, uint32_t lanes)
+{
+    pthread_t running[2];
+    struct weir_took start = weir_measure_now();
+
+    for (uint32_t i = 0; i < threads; i++) {
+        loads[i].lanes = lanes;
+        if (pthread_create(&running[i], NULL, work, &loads[i]) != 0)
+            weir_measure_die("no thread can be made");
+    }
+    for (uint32_t i = 0; i < threads; i++)
+        pthread_join(running[i], NULL);
+    return weir_measure_since(start);
+}
+
+static void measure_ways(void)
+{
+    enum { ONE, FOUR_LANES, TWO_THREADS, LARGE, BINARY, WAYS };
+    struct weir_figure figures[WAYS] = {[ONE] = {.what = "bytes to windows: one lane, one thread"},
+                                        [FOUR_LANES] = {.what = "four lanes, one thread"},
+                                        [TWO_THREADS] = {.what = "four lanes, two threads (as two workers)"},
+                                        [LARGE] = {.what = "one lane, events of 2 KB"},
+                                        [BINARY] = {.what = "one lane, binary mode"}};
+    uint64_t count = weir_measure_is_smoke() ? 10000 : 400000;
+    struct load plain[2] = {make_load(count, 0, false), make_load(count, 0, false)},
+                large = make_load(count / 4, 2048, false), binary = make_load(count, 0, true);
+
+    for (int i = 0; i < WAYS; i++)
+        figures[i].unit = "million events/s";
+    for (int i = 0; i < weir_measure_repetitions(); i++) {
+        weir_measure_progress("bytes to windows, %d of %d", i + 1, weir_measure_repetitions());
+        weir_figure_add_rate(&figures[ONE], (double)count, run_threads(plain, 1, 1));
+        weir_figure_add_rate(&figures[FOUR_LANES], (double)count, run_threads(plain, 1, 4));
+        weir_figure_add_rate(&figures[TWO_THREADS], 2 * (double)count, run_threads(plain, 2, 2));
+        weir_figure_add_rate(&figures[LARGE], (double)count / 4, run_threads(&large, 1, 1));
+        weir_figure_add_rate(&figures[BINARY], (double)count, run_threads(&binary, 1, 1));
+    }
+    for (int i = 0; i < WAYS; i++)
+        weir_measure_print(&figures[i]);
+    weir_measure_target(&(struct weir_target){.what = "four lanes on one thread, against one lane",
+                                              .figure = &figures[FOUR_LANES],
+                                              .ceiling = &figures[ONE],
+                                              .at_least = 0.9});
+    weir_measure_target(&(struct weir_target){.what = "four lanes on two threads, against one lane on one",
+                                              .figure = &figures[TWO_THREADS],
+                                              .ceiling = &figures[ONE],
+                                              .at_least = 1.8});
+    free_load(&plain[0]);
+    free_load(&plain[1]);
+    free_load(&large);
+    free_load(&binary);
+}
+
+/* 5. The report. */
 
 static const char *short_number(uint64_t count, char text[40])
 {
@@ -207,11 +430,37 @@ static void measure_memory(const char *thing, struct found (*measure)(uint64_t c
         weir_measure_target(&(struct weir_target){.what = names[3], .figure = &worst, .at_most = at_most});
 }
 
+static void measure_growths(void)
+{
+    static const uint64_t windows[] = {10000, 1000000, 10000000};
+    struct weir_figure figures[3] = {0};
+    char names[3][96], number[40];
+    size_t sizes = weir_measure_is_smoke() ? 2 : 3;
+
+    for (int i = 0; i < weir_measure_repetitions(); i++)
+        for (size_t size = 0; size < sizes; size++) {
+            uint64_t count = weir_measure_is_smoke() && size > 0 ? 50000 : windows[size];
+            snprintf(names[size], sizeof names[size], "events into %s open windows", short_number(count, number));
+            weir_measure_progress("%s, %d of %d", names[size], i + 1, weir_measure_repetitions());
+            figures[size].what = names[size];
+            figures[size].unit = "million events/s";
+            struct found found = apart(measure_growth, count);
+            weir_figure_add(&figures[size], 1000 / found.ns, found.ns / 1000);
+        }
+    for (size_t size = 0; size < sizes; size++)
+        weir_measure_print(&figures[size]);
+    weir_measure_target(&(struct weir_target){.what = "events/s with 10 million open windows, against 10 thousand",
+                                              .figure = &figures[sizes - 1],
+                                              .ceiling = &figures[0],
+                                              .at_least = 0.5});
+}
+
 int main(int argc, char **argv)
 {
     static const struct weir_measure_program program = {
         .name = "scale",
-        .about = "What grows with the load: memory of an id and of an open window, and the speed as they become many.",
+        .about = "What grows with the load: memory of an id and of an open window; events per second with more open\n"
+                 "windows, lanes, threads and bytes, and in binary mode. 10 million windows want 2 GB of memory.",
         .example = "--repetitions 1",
         .repetitions = 5,
     };
@@ -225,5 +474,7 @@ int main(int argc, char **argv)
     measure_memory("open windows", measure_windows, unit, 128);
     if (!weir_measure_is_smoke())
         measure_memory("open windows", measure_windows, 10 * unit, 128);
+    measure_growths();
+    measure_ways(); /* last: what this process has freed would be there for those that measure memory */
     return weir_measure_end();
 }

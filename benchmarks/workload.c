@@ -12,6 +12,8 @@ enum {
     NOON_SECONDS = 12 * 3600,
     JITTER_SECONDS = 60,
     LATE_SECONDS = 6 * 3600,
+    PLAIN_BYTES = 400, /* of an event without a text, at most */
+    PADDING = 8192,
     GUIDE = 4096, /* the first step of the search for a customer */
 };
 
@@ -22,8 +24,10 @@ struct weir_workload {
     struct weir_workload_totals totals;
     uint64_t *ranks; /* cumulated Zipf weights, scaled to 2^63 */
     uint32_t guide[GUIDE + 1];
-    char (*recent)[WEIR_WORKLOAD_EVENT_MAX];
+    char *recent; /* recent_room bytes for each */
+    size_t recent_room;
     uint16_t recent_length[RECENT];
+    char padding[PADDING];
 };
 
 const char weir_workload_catalog[] =
@@ -105,15 +109,30 @@ static uint32_t draw_customer(struct weir_workload *workload)
     return low;
 }
 
+/* Words without a meaning, which compress as text does: from a generator of its own, so that events are the same with
+ * and without. */
+static void make_padding(struct weir_workload *workload)
+{
+    struct weir_workload words = {.state = 1};
+
+    for (size_t i = 0; i < PADDING; i++) {
+        uint64_t draw = next_random(&words);
+        workload->padding[i] = draw % 6 == 0 ? ' ' : (char)('a' + (draw >> 8) % 20 * ((draw >> 16) % 20) / 20);
+    }
+}
+
 struct weir_workload *weir_workload_new(const struct weir_workload_settings *settings)
 {
     struct weir_workload *workload = weir_new(sizeof *workload);
 
     weir_check(settings->customers >= 1 && settings->customers <= 1000000);
+    weir_check(settings->event_bytes <= WEIR_WORKLOAD_EVENT_MAX - 96);
     workload->settings = *settings;
     workload->state = settings->seed;
-    workload->recent = weir_new_array(RECENT, sizeof *workload->recent);
+    workload->recent_room = settings->event_bytes > PLAIN_BYTES ? settings->event_bytes : PLAIN_BYTES;
+    workload->recent = weir_new_array(RECENT, workload->recent_room);
     make_ranks(workload);
+    make_padding(workload);
     return workload;
 }
 
@@ -208,6 +227,20 @@ static uint64_t draw_second(struct weir_workload *workload, bool is_late)
     return second > back ? second - back : 0;
 }
 
+/* A text at the end of data, until the event is as long as wanted. */
+static size_t pad(const struct weir_workload *workload, char *text, size_t length, uint64_t draw)
+{
+    static const char name[] = ",\"prompt\":\"";
+    size_t around = sizeof name, wanted = workload->settings.event_bytes; /* and the text's end quote */
+
+    if (wanted <= length + around)
+        return length;
+    char *at = put_text(text + length - 2, name, sizeof name - 1); /* over the two closing braces */
+    size_t more = wanted - length - around;
+    at = put_text(at, workload->padding + draw % (PADDING - WEIR_WORKLOAD_EVENT_MAX), more);
+    return (size_t)(PUT(at, "\"}}") - text);
+}
+
 static size_t make_event(struct weir_workload *workload, char *text)
 {
     static const char kinds[3][16] = {"llm.completion", "api.request", "storage.sample"};
@@ -226,7 +259,7 @@ static size_t make_event(struct weir_workload *workload, char *text)
     at = kind == 0   ? put_completion(workload, at, draw)
          : kind == 1 ? put_request(workload, at, draw)
                      : put_sample(workload, at, draw);
-    return (size_t)(at - text);
+    return pad(workload, text, (size_t)(at - text), draw);
 }
 
 size_t weir_workload_next(struct weir_workload *workload, char *text)
@@ -239,14 +272,48 @@ size_t weir_workload_next(struct weir_workload *workload, char *text)
     if (distinct > 0 && next_random(workload) % 1000 < workload->settings.repeated_permille) {
         uint64_t which = next_random(workload) % (distinct < RECENT ? distinct : RECENT);
         workload->totals.repeated++;
-        memcpy(text, workload->recent[which], workload->recent_length[which]);
+        memcpy(text, workload->recent + which * workload->recent_room, workload->recent_length[which]);
         return workload->recent_length[which];
     }
     size_t length = make_event(workload, text);
-    weir_check(length <= WEIR_WORKLOAD_EVENT_MAX);
-    memcpy(workload->recent[distinct % RECENT], text, length);
+    weir_check(length <= workload->recent_room);
+    memcpy(workload->recent + distinct % RECENT * workload->recent_room, text, length);
     workload->recent_length[distinct % RECENT] = (uint16_t)length;
     return length;
+}
+
+/* The text between the mark, which must come next, and the quote behind it; *at moves past the two. */
+static struct weir_slice take_text(const char **at, const char *end, const char *mark)
+{
+    const char *from = memmem(*at, (size_t)(end - *at), mark, strlen(mark));
+
+    weir_check(from != NULL);
+    from += strlen(mark);
+    const char *to = memchr(from, '"', (size_t)(end - from));
+    weir_check(to != NULL);
+    *at = to + 1;
+    return weir_slice_of(from, (size_t)(to - from));
+}
+
+struct weir_workload_message weir_workload_to_binary(const char *text, size_t length)
+{
+    static const char *const marks[WEIR_WORKLOAD_HEADERS][2] = {{"ce_specversion", "{\"specversion\":\""},
+                                                                {"ce_id", ",\"id\":\""},
+                                                                {"ce_source", ",\"source\":\""},
+                                                                {"ce_type", ",\"type\":\""},
+                                                                {"ce_subject", ",\"subject\":\""},
+                                                                {"ce_time", ",\"time\":\""},
+                                                                {"content-type", ",\"datacontenttype\":\""}};
+    static const char data[] = ",\"data\":";
+    const char *at = text, *end = text + length;
+    struct weir_workload_message message;
+
+    for (int i = 0; i < WEIR_WORKLOAD_HEADERS; i++)
+        message.headers[i] = (struct weir_header){weir_slice_text(marks[i][0]), take_text(&at, end, marks[i][1])};
+    weir_check((size_t)(end - at) > sizeof data && memcmp(at, data, sizeof data - 1) == 0);
+    at += sizeof data - 1;
+    message.value = weir_slice_of(at, (size_t)(end - 1 - at)); /* without the event's own brace */
+    return message;
 }
 
 struct weir_workload_totals weir_workload_totals(const struct weir_workload *workload)

@@ -11,7 +11,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { WEIR_WORKLOAD_EVENT_MAX = 400 }; /* bytes of one event, at most */
+#include "ingest/source.h"
+
+enum { WEIR_WORKLOAD_EVENT_MAX = 4096 }; /* bytes of one event, at most */
 
 struct weir_workload_settings {
     uint64_t seed;
@@ -20,6 +22,7 @@ struct weir_workload_settings {
     uint32_t repeated_permille; /* 0..1000 of the events are an earlier one again */
     uint32_t late_permille;     /* 0..1000 are up to six hours late */
     uint32_t span_seconds;      /* of event time, from noon of the first day on; 0: two days, from their beginning */
+    uint32_t event_bytes;       /* shorter events get a text in data until they are as long; at most 4000; 0: none */
 };
 
 /* Of the distinct events made so far. */
@@ -35,6 +38,14 @@ struct weir_workload *weir_workload_new(const struct weir_workload_settings *set
 struct weir_workload *weir_workload_free(struct weir_workload *workload); /* NULL in, NULL out */
 /* The next event's JSON, no line end, into WEIR_WORKLOAD_EVENT_MAX bytes. Its length; 0: all are made. */
 size_t weir_workload_next(struct weir_workload *workload, char *text);
+/* The same event in Kafka's binary mode: its attributes as headers (ce_specversion, ce_id and so on), its data as the
+ * value. All values are views into the text, which must be one of the workload's. */
+enum { WEIR_WORKLOAD_HEADERS = 7 };
+struct weir_workload_message {
+    struct weir_header headers[WEIR_WORKLOAD_HEADERS];
+    struct weir_slice value;
+};
+struct weir_workload_message weir_workload_to_binary(const char *text, size_t length);
 struct weir_workload_totals weir_workload_totals(const struct weir_workload *workload);
 /* The catalog for it: every customer under the default contract. */
 extern const char weir_workload_catalog[];
