@@ -198,5 +198,5 @@ int main(int argc, char **argv)
                               .figure = &p99,
                               .at_most = 300});
     redisFree(redis);
-    return 0;
+    return weir_measure_end();
 }

@@ -489,5 +489,5 @@ int main(int argc, char **argv)
                                                   .at_least = 0.6,
                                                   .cpu_at_most = 2.2});
     weir_catalog_free(catalog);
-    return 0;
+    return weir_measure_end();
 }

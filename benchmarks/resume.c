@@ -195,5 +195,5 @@ int main(int argc, char **argv)
         &(struct weir_target){.what = "resume after kill -9, group.instance.id", .figure = &known, .at_most = 5});
     weir_window_store_free(store);
     redisFree(redis);
-    return 0;
+    return weir_measure_end();
 }

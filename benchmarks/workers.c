@@ -113,5 +113,5 @@ int main(int argc, char **argv)
     weir_measure_print(&one);
     weir_measure_print(&four);
     weir_measure_print(&two);
-    return 0;
+    return weir_measure_end();
 }
