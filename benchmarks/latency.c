@@ -135,6 +135,7 @@ static size_t watch(int64_t *ret_waits)
 static void clean_up(void)
 {
     weir_process_remove_lanes(redis, &topic);
+    redisFree(redis);
     weir_topic_remove(&topic);
 }
 
@@ -197,6 +198,5 @@ int main(int argc, char **argv)
         &(struct weir_target){.what = "event in Kafka to visible in Redis, 99 of 100, flush interval 200 ms",
                               .figure = &p99,
                               .at_most = 300});
-    redisFree(redis);
     return weir_measure_end();
 }

@@ -200,8 +200,10 @@ static void measure(const struct weir_workload_settings *settings, const char *k
     }
     weir_measure_print(&ceiling);
     weir_measure_print(&ours);
-    snprintf(what, sizeof what, "weir rate with %" PRIu32 " customers, of reading and decoding the file",
-             settings->customers);
+    int length = snprintf(what, sizeof what, "weir rate with %" PRIu32 " customers", settings->customers);
+    if (settings->event_bytes)
+        length += snprintf(what + length, sizeof what - (size_t)length, ", %" PRIu32 " bytes", settings->event_bytes);
+    snprintf(what + length, sizeof what - (size_t)length, ", of reading and decoding the file");
     weir_measure_target(&(struct weir_target){.what = what, .figure = &ours, .ceiling = &ceiling, .at_least = 0.5});
     printf("  %" PRIu64 " windows and %" PRIu64 " line items made; its own last line: %" PRIu64 " events/s\n",
            said.windows, said.line_items, said.per_second);
@@ -211,7 +213,7 @@ static void measure(const struct weir_workload_settings *settings, const char *k
 
 int main(int argc, char **argv)
 {
-    static uint64_t events, customers;
+    static uint64_t events, customers, event_bytes;
     static const char *keep;
     static const struct weir_measure_program program = {
         .name = "rate",
@@ -220,6 +222,8 @@ int main(int argc, char **argv)
         .repetitions = 5,
         .options = {{"--events", "N", "how many (a million)", &events, NULL},
                     {"--customers", "N", "how many (a hundred, then ten thousand)", &customers, NULL},
+                    {"--event-bytes", "N", "longer events, at most 4000 (as they come: 250 to 300)", &event_bytes,
+                     NULL},
                     {"--keep", "FILE", "writes events to FILE and the catalog to FILE.catalog.json, and stops", NULL,
                      &keep}},
     };
@@ -234,8 +238,9 @@ int main(int argc, char **argv)
     /* Few customers: what counting costs. Many: nearly every event has windows of its own, so it is rating that is
      * seen. */
     uint64_t some[] = {customers ? customers : keep ? 10000 : 100, customers || keep ? 0 : 10000};
-    if (customers > 1000000)
-        weir_measure_die("--customers: at most 1,000,000");
+    if (customers > 1000000 || event_bytes > 4000)
+        weir_measure_die("--customers: at most 1,000,000; --event-bytes: at most 4000");
+    settings.event_bytes = (uint32_t)event_bytes;
     for (size_t i = 0; i < 2 && some[i]; i++) {
         settings.customers = (uint32_t)some[i];
         printf("%s%" PRIu64 " customers, 8 meters, windows of an hour, %" PRIu64 " events\n", i ? "\n" : "", some[i],

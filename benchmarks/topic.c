@@ -71,14 +71,17 @@ void weir_topic_remove(const struct weir_topic *topic)
 
 int32_t weir_topic_partition_of(const struct weir_topic *topic, const char *event, size_t length)
 {
-    static const char before[] = "\"subject\":\"";
-    const char *from = memmem(event, length, before, sizeof before - 1);
+    const char *before = topic->keys == WEIR_TOPIC_UNKEYED ? "\"id\":\"" : "\"subject\":\"";
+    const char *from = memmem(event, length, before, strlen(before));
 
     if (!from)
-        weir_measure_die("an event without a subject: %.*s", (int)length, event);
-    from += sizeof before - 1;
+        weir_measure_die("an event without a subject or id: %.*s", (int)length, event);
+    from += strlen(before);
     const char *end = memchr(from, '"', (size_t)(event + length - from));
-    return (int32_t)(weir_hash64(from, (size_t)(end - from), 7) % (uint32_t)topic->partitions);
+    uint64_t hash = weir_hash64(from, (size_t)(end - from), 7);
+    if (topic->keys == WEIR_TOPIC_HOT && (hash >> 32) % 5 != 0)
+        return 0;
+    return (int32_t)(hash % (uint32_t)topic->partitions);
 }
 
 rd_kafka_t *weir_topic_producer(const struct weir_topic *topic, const char *linger_ms, weir_topic_delivery *on_delivery,
@@ -112,6 +115,29 @@ void weir_topic_send(rd_kafka_t *producer, rd_kafka_topic_t *of, int32_t partiti
     }
 }
 
+static void send_binary(rd_kafka_t *producer, rd_kafka_topic_t *of, int32_t partition, const char *event, size_t length)
+{
+    struct weir_workload_message message = weir_workload_to_binary(event, length);
+    rd_kafka_resp_err_t error;
+
+    for (;;) {
+        rd_kafka_headers_t *headers = rd_kafka_headers_new(WEIR_WORKLOAD_HEADERS);
+        for (int i = 0; i < WEIR_WORKLOAD_HEADERS; i++)
+            rd_kafka_header_add(headers, message.headers[i].name.data, -1, message.headers[i].value.data,
+                                (ssize_t)message.headers[i].value.length);
+        error = rd_kafka_producev(producer, RD_KAFKA_V_RKT(of), RD_KAFKA_V_PARTITION(partition),
+                                  RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY),
+                                  RD_KAFKA_V_VALUE((void *)(uintptr_t)message.value.data, message.value.length),
+                                  RD_KAFKA_V_HEADERS(headers), RD_KAFKA_V_END);
+        if (error == RD_KAFKA_RESP_ERR_NO_ERROR)
+            return;
+        rd_kafka_headers_destroy(headers);
+        if (error != RD_KAFKA_RESP_ERR__QUEUE_FULL)
+            weir_measure_die("produce: %s", rd_kafka_err2str(error));
+        rd_kafka_poll(producer, FULL_MS);
+    }
+}
+
 void weir_topic_producer_end(rd_kafka_t *producer, rd_kafka_topic_t *of)
 {
     if (rd_kafka_flush(producer, DELIVER_MS) != RD_KAFKA_RESP_ERR_NO_ERROR)
@@ -126,7 +152,12 @@ void weir_topic_fill(const struct weir_topic *topic, struct weir_workload *workl
     rd_kafka_topic_t *of;
     rd_kafka_t *producer = weir_topic_producer(topic, "50", NULL, &of);
 
-    for (size_t length; (length = weir_workload_next(workload, event)) > 0;)
-        weir_topic_send(producer, of, weir_topic_partition_of(topic, event, length), event, length, NULL);
+    for (size_t length; (length = weir_workload_next(workload, event)) > 0;) {
+        int32_t partition = weir_topic_partition_of(topic, event, length);
+        if (topic->is_binary)
+            send_binary(producer, of, partition, event, length);
+        else
+            weir_topic_send(producer, of, partition, event, length, NULL);
+    }
     weir_topic_producer_end(producer, of);
 }

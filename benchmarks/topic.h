@@ -7,18 +7,27 @@
 
 #include "benchmarks/workload.h"
 
+/* How producers choose the partition. In each way a resend goes where the event went. */
+enum weir_topic_keys {
+    WEIR_TOPIC_BY_CUSTOMER,
+    WEIR_TOPIC_UNKEYED, /* by the event's id: every partition has events of every customer */
+    WEIR_TOPIC_HOT,     /* by customer, and four of five customers in partition 0 */
+};
+
 struct weir_topic {
     const char *brokers;
     char name[80];
     int32_t partitions;
     const char *codec; /* librdkafka's compression.type */
+    enum weir_topic_keys keys;
+    bool is_binary; /* events in binary mode */
 };
 
 /* pairs: property, value, …, NULL. */
 rd_kafka_t *weir_topic_client(const struct weir_topic *topic, rd_kafka_type_t type, const char *const *pairs);
 void weir_topic_create(const struct weir_topic *topic);
 void weir_topic_remove(const struct weir_topic *topic);
-/* Where an event of the workload belongs: one customer, one partition. */
+/* Where an event of the workload belongs. */
 int32_t weir_topic_partition_of(const struct weir_topic *topic, const char *event, size_t length);
 /* Of each message that was delivered, or was not; its _private is send's opaque. */
 typedef void weir_topic_delivery(rd_kafka_t *producer, const rd_kafka_message_t *message, void *context);
