@@ -140,7 +140,7 @@ pid_t weir_process_start(const struct weir_topic *topic, const char *redis_url, 
     setenv("WEIR_KAFKA_GROUP", topic->name, 1);
     setenv("WEIR_REDIS_URL", redis_url, 1);
     setenv("WEIR_METRICS_LISTEN", "127.0.0.1:0", 1);
-    setenv("WEIR_LOG_LEVEL", "error", 1);
+    setenv("WEIR_LOG_LEVEL", "error", 0); /* to see more, set it */
     execl(binary, "weir", "ingest", "--config", config, "--catalog", catalog, (char *)NULL);
     _exit(127);
 }
