@@ -322,8 +322,11 @@ static enum weir_status set_up(struct weir_reconcile *reconcile, struct weir_err
     status = weir_store_redis_open(settings->redis_url, &reconcile->looker, reterr);
     if (status == WEIR_OK)
         status = weir_ledger_postgres_open(settings->postgres_url, &reconcile->ledger, reterr);
-    return status == WEIR_OK ? weir_rater_new(reconcile->catalog, reconcile->ledger, &reconcile->rater, reterr)
-                             : status;
+    if (status == WEIR_OK)
+        status = weir_rater_new(reconcile->catalog, reconcile->ledger, &reconcile->rater, reterr);
+    if (status == WEIR_OK)
+        weir_rater_on_refusal(reconcile->rater, weir_reconcile_tell_refused, reconcile);
+    return status;
 }
 
 static void tear_down(struct weir_reconcile *reconcile)

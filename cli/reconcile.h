@@ -113,6 +113,8 @@ int64_t weir_reconcile_behind(const struct weir_reconcile *reconcile, const stru
 /* All windows of the lane. */
 enum weir_status weir_reconcile_windows(struct weir_reconcile *reconcile, struct weir_reconcile_lane *lane,
                                         struct weir_error *reterr);
+/* For weir_rater_on_refusal: notes why a window could not be repaired. */
+void weir_reconcile_tell_refused(void *context, const struct weir_lane_window *window, struct weir_slice why);
 void weir_reconcile_add_damaged(struct weir_reconcile *reconcile, struct weir_slice customer);
 bool weir_reconcile_is_damaged(const struct weir_reconcile *reconcile, struct weir_slice customer);
 

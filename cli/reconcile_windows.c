@@ -54,7 +54,7 @@ static enum weir_difference kind_of(const struct weir_window_total *found, const
 {
     if (now->revision && same_total(found, &now->total))
         return WEIR_DIFFERENCE_COUNT;
-    if (before->revision && weir_window_total_changes(found) < weir_window_total_changes(&before->total))
+    if (before->revision && weir_window_total_is_older(found, &before->total))
         return WEIR_DIFFERENCE_OLDER;
     if (!now->revision)
         return WEIR_DIFFERENCE_UNRATED;
@@ -110,6 +110,8 @@ static enum weir_status find_differences(struct weir_reconcile *reconcile, struc
             continue;
         item->kind = kind_of(&reconcile->windows[i].total, &item->rated, &reconcile->shares[i]);
         item->rated = reconcile->shares[i];
+        if (item->rated.is_refused)
+            item->why = "raters tried and cannot rate it: SELECT refused FROM weir.held_usage says why";
     }
     return status;
 }
@@ -177,7 +179,7 @@ static bool may_rate(struct weir_reconcile *reconcile, size_t i)
     }
 }
 
-/* As raters do it (note_lane in command_rater.c): a gap is noted before anything is rated that may miss what it lost,
+/* As raters do it (note_lane in rater_round.c): a gap is noted before anything is rated that may miss what it lost,
  * and what was read of a store that has been emptied since is left. */
 static enum weir_status note_lane(struct weir_reconcile *reconcile, bool *ret_is_same, struct weir_error *reterr)
 {
@@ -245,10 +247,20 @@ static enum weir_status repair(struct weir_reconcile *reconcile, struct weir_err
         size_t at = reconcile->work_items[i];
         const struct weir_audited_share *share = &reconcile->shares[at];
         reconcile->items[at].is_repaired =
-            share->revision
+            share->revision && !share->is_refused
             && weir_window_total_changes(&share->total) >= weir_window_total_changes(&reconcile->windows[at].total);
+        if (reconcile->items[at].is_repaired)
+            reconcile->items[at].why = NULL;
     }
     return status == WEIR_OK ? explain_holds(reconcile, count, reterr) : status;
+}
+
+void weir_reconcile_tell_refused(void *context, const struct weir_lane_window *window, struct weir_slice why)
+{
+    struct weir_reconcile *reconcile = context;
+
+    reconcile->items[reconcile->work_items[window - reconcile->work]].why =
+        weir_arena_print(reconcile->arena, "%.*s", (int)why.length, why.data);
 }
 
 /* 4. batches */

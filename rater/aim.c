@@ -105,23 +105,20 @@ static bool folds(const struct weir_meter *meter)
 
 /* 3. the entries */
 
-/* Finds period and running totals for a target that resolve has filled. false: the override overflows. */
-static bool aim_at_state(struct weir_rater *rater, const struct weir_series *series, struct weir_slice series_key,
+/* Finds period and running totals for a target that resolve has filled. */
+static void aim_at_state(struct weir_rater *rater, const struct weir_series *series, struct weir_slice series_key,
                          struct target *target)
 {
     target->period = weir_state_period(rater->state, series->customer, target->contract->key, target->period_start,
                                        target->period_end);
     if (target->unpriced != WEIR_UNPRICED_PRICED)
-        return true;
+        return;
     target->effective = weir_rater_effective_price(rater, target->contract, target->price);
-    if (!target->effective)
-        return false;
     target->running =
         weir_state_price(rater->state, series->customer, target->contract->key, target->period_start,
                          target->period_end, target->version->book->key, target->version->version, target->price->key);
     if (folds(target->meter))
         target->split = weir_state_split(rater->state, target->running, series_key);
-    return true;
 }
 
 /* Whether the catalog says for a window that starts at start what it said for the target's: contract, period and
@@ -154,6 +151,7 @@ static bool aim_as_last(struct weir_rater *rater, const struct weir_lane_window 
         || !is_same_span(rater->catalog, last, window->start))
         return false;
     *target = *last;
+    target->is_refused = false;
     target->from = from;
     target->window = weir_state_window(rater->state, window->series_key, window->start, window->end);
     if (!weir_slice_equal(last->from->lane, from->lane))
@@ -181,6 +179,6 @@ enum weir_status weir_rater_aim(struct weir_rater *rater, const struct weir_lane
     if (!target->contract)
         return WEIR_OK;
     weir_contract_period_at(target->contract, window->start, &target->period_start, &target->period_end);
-    return aim_at_state(rater, &series, window->series_key, target) ? WEIR_OK
-                                                                    : weir_rater_overflow(target->window, reterr);
+    aim_at_state(rater, &series, window->series_key, target);
+    return WEIR_OK;
 }

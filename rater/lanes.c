@@ -230,6 +230,12 @@ enum weir_status weir_lane_book_note(struct weir_lane_book *book, struct weir_sl
 }
 
 /* 2. asking */
+
+/* weir_window_total_is_older of what is held and what was rated. */
+#define IS_FEWER                                                                                                       \
+    "(h.events + 2 * h.retracted < coalesce(h.rated_events + 2 * h.rated_retracted, 0)"                                \
+    " OR h.events + h.retracted < coalesce(h.rated_events + h.rated_retracted, 0))"
+
 static enum weir_gap_kind kind_of(struct weir_slice name)
 {
     enum weir_gap_kind kind = WEIR_GAP_NOTHING_STORED;
@@ -246,7 +252,7 @@ enum weir_status weir_lane_book_open_gaps(struct weir_lane_book *book, const cha
     static const char counted[] =
         "SELECT g.gap, g.lane, g.kind, g.from_offset, g.to_offset, g.time_from, g.time_to, g.found_at, h.held, h.fewer"
         " FROM weir.open_gaps AS g, LATERAL (SELECT count(*) AS held,"
-        " count(*) FILTER (WHERE h.events < h.rated_events) AS fewer FROM weir.held_windows AS h"
+        " count(*) FILTER (WHERE " IS_FEWER ") AS fewer FROM weir.held_windows AS h"
         " WHERE h.lane = g.lane AND h.window_start < g.time_to AND h.window_end > g.time_from) AS h ORDER BY g.gap";
     static const char plain[] =
         "SELECT gap, lane, kind, from_offset, to_offset, time_from, time_to, found_at, 0::bigint,"
@@ -297,6 +303,8 @@ enum weir_status weir_lane_book_released(struct weir_lane_book *book, const char
         book,
         "SELECT h.lane, h.series_key, h.window_start, h.window_end, h.total, h.held_number FROM weir.held_windows AS h"
         " WHERE (starts_with(h.lane, $1::text || ':') OR starts_with(h.lane, $1::text || '" WEIR_ADMITTED_SUFFIX ":'))"
+        " AND (h.refused IS NULL OR h.refused_at < (SELECT"
+        " greatest(backend_start, now() - interval '1 minute') FROM pg_stat_activity WHERE pid = pg_backend_pid()))"
         " AND NOT EXISTS (SELECT FROM weir.open_gaps AS g"
         " WHERE g.lane = h.lane AND g.time_from < h.window_end AND g.time_to > h.window_start)"
         " ORDER BY h.customer, h.window_start, h.series, h.lane LIMIT $2::bigint",
@@ -321,6 +329,22 @@ enum weir_status weir_lane_book_released(struct weir_lane_book *book, const char
     return WEIR_OK;
 }
 
+enum weir_status weir_lane_book_refused(struct weir_lane_book *book, const char *topic, uint64_t *ret_count,
+                                        struct weir_error *reterr)
+{
+    struct weir_parameters parameters = {0};
+
+    weir_parameters_add(&parameters, topic, strlen(topic));
+    enum weir_status status =
+        ask(book,
+            "SELECT count(*) FROM weir.held_windows WHERE refused IS NOT NULL"
+            " AND (starts_with(lane, $1::text || ':') OR starts_with(lane, $1::text || '" WEIR_ADMITTED_SUFFIX ":'))",
+            &parameters, "counting windows that cannot be rated", reterr);
+    if (status == WEIR_OK)
+        *ret_count = (uint64_t)int8_at(book->answer, 0, 0);
+    return status;
+}
+
 enum weir_status weir_lane_book_lanes(struct weir_lane_book *book, const char *topic,
                                       void (*visit)(void *context, struct weir_slice lane, int64_t watermark),
                                       void *context, struct weir_error *reterr)
@@ -340,19 +364,16 @@ enum weir_status weir_lane_book_lanes(struct weir_lane_book *book, const char *t
 static const char foreseen[] =
     "WITH chosen AS (SELECT gap, lane, time_from, time_to FROM weir.open_gaps"
     " WHERE lane = $1::text AND ($2::bigint = 0 OR gap = $2::bigint)),"
-    " freed AS (SELECT h.events < coalesce(h.rated_events, 0) AS is_fewer FROM weir.held_windows AS h"
+    " freed AS (SELECT " IS_FEWER " AS is_fewer FROM weir.held_windows AS h"
     " WHERE EXISTS (SELECT FROM chosen AS g WHERE g.lane = h.lane AND g.time_from < h.window_end"
     " AND g.time_to > h.window_start) AND NOT EXISTS (SELECT FROM weir.open_gaps AS g WHERE g.lane = h.lane"
     " AND g.time_from < h.window_end AND g.time_to > h.window_start AND g.gap NOT IN (SELECT gap FROM chosen)))"
     " SELECT (SELECT count(*) FROM chosen), count(*) FILTER (WHERE NOT is_fewer),"
     " count(*) FILTER (WHERE is_fewer AND NOT $3::bool), count(*) FILTER (WHERE is_fewer AND $3::bool) FROM freed";
 
-static const char allowed[] = "UPDATE weir.held_windows AS h SET may_lower = $3::bool FROM weir.open_gaps AS g"
-                              " WHERE g.lane = $1::text AND ($2::bigint = 0 OR g.gap = $2::bigint) AND h.lane = g.lane"
-                              " AND h.window_start < g.time_to AND h.window_end > g.time_from";
-
-static const char closed[] = "INSERT INTO weir.gap_releases (gap, released_by, reason, lowers)"
-                             " SELECT gap, $4::text || ' as ' || session_user, $5::text, $3::bool FROM weir.open_gaps"
+static const char closed[] = "INSERT INTO weir.gap_releases (gap, released_at, released_by, reason, lowers) SELECT gap,"
+                             " clock_timestamp(), $4::text || ' as ' || session_user, $5::text, $3::bool"
+                             " FROM weir.open_gaps"
                              " WHERE lane = $1::text AND ($2::bigint = 0 OR gap = $2::bigint)";
 
 static void put_release(struct weir_lane_book *book, const struct weir_release *release,
@@ -371,14 +392,12 @@ static void put_release(struct weir_lane_book *book, const struct weir_release *
 static enum weir_status write_release(struct weir_lane_book *book, const struct weir_release *release,
                                       struct weir_error *reterr)
 {
-    struct weir_parameters parameters = {0}, with_words = {0};
+    struct weir_parameters parameters = {0};
 
     put_release(book, release, &parameters);
-    with_words = parameters;
-    weir_parameters_add(&with_words, release->by, strlen(release->by));
-    weir_parameters_add(&with_words, release->reason, strlen(release->reason));
-    enum weir_status status = ask(book, allowed, &parameters, "marking held windows", reterr);
-    return status == WEIR_OK ? ask(book, closed, &with_words, "releasing gaps", reterr) : status;
+    weir_parameters_add(&parameters, release->by, strlen(release->by));
+    weir_parameters_add(&parameters, release->reason, strlen(release->reason));
+    return ask(book, closed, &parameters, "releasing gaps", reterr);
 }
 
 enum weir_status weir_lane_book_release(struct weir_lane_book *book, const struct weir_release *release, bool is_dry,

@@ -32,7 +32,7 @@ struct weir_open_gap {
     struct weir_slice lane;
     struct weir_gap gap;
     uint64_t held;  /* windows that it holds back */
-    uint64_t fewer; /* of these: with fewer events than what was rated */
+    uint64_t fewer; /* of these: with fewer events than what was rated (weir_window_total_is_older) */
 };
 /* All of a topic's lanes and of its admitted events, by number; views live until the next call with this book.
  * are_counted: held and fewer are filled, which reads every held window. */
@@ -41,10 +41,15 @@ enum weir_status weir_lane_book_open_gaps(struct weir_lane_book *book, const cha
                                           struct weir_error *reterr);
 
 /* Held windows of the topic's lanes, and of its admitted events, that no open gap holds any more, at most max, to be
- * given to weir_rater_rate as they are; views live until the next call with this book. */
+ * given to weir_rater_rate as they are; views live until the next call with this book. Those that could not be rated
+ * come again a minute after they were last tried, and once at once to a book that has just connected. */
 enum weir_status weir_lane_book_released(struct weir_lane_book *book, const char *topic, size_t max,
                                          struct weir_lane_window *ret_windows, size_t *ret_count,
                                          struct weir_error *reterr);
+
+/* How many windows of the topic's lanes cannot be rated (weir_rater_rate). */
+enum weir_status weir_lane_book_refused(struct weir_lane_book *book, const char *topic, uint64_t *ret_count,
+                                        struct weir_error *reterr);
 
 /* Calls visit for each lane of the topic that was ever noted. */
 enum weir_status weir_lane_book_lanes(struct weir_lane_book *book, const char *topic,

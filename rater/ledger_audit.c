@@ -126,10 +126,13 @@ static enum weir_status stream(struct weir_ledger_audit *audit, const char *decl
 
 /* 2. windows */
 static const char shares_sql[] =
-    "SELECT k.n, w.events, w.value, w.latest_time, w.latest_offset, w.revision, w.retracted"
+    "SELECT k.n, coalesce(w.events, 0), coalesce(w.value, 0), coalesce(w.latest_time, 0), coalesce(w.latest_offset, 0),"
+    " coalesce(w.revision, 0), coalesce(w.retracted, 0), h.refused IS NOT NULL"
     " FROM unnest($1::text[], $2::timestamptz[], $3::uuid[]) WITH ORDINALITY AS k(customer, start, series, n)"
-    " JOIN weir.rated_windows AS w ON w.customer = k.customer AND w.window_start = k.start AND w.series = k.series"
-    " WHERE w.lane = $4::text";
+    " LEFT JOIN weir.rated_windows AS w ON w.customer = k.customer AND w.window_start = k.start AND w.series = k.series"
+    " AND w.lane = $4::text"
+    " LEFT JOIN weir.held_windows AS h ON h.customer = k.customer AND h.window_start = k.start AND h.series = k.series"
+    " AND h.lane = $4::text WHERE w.lane IS NOT NULL OR h.refused IS NOT NULL";
 
 static bool take_share(struct row row, size_t count, struct weir_audited_share *shares)
 {
@@ -140,6 +143,7 @@ static bool take_share(struct row row, size_t count, struct weir_audited_share *
                   .latest_offset = int8_at(row, 4),
                   .retracted = (uint64_t)int8_at(row, 6)},
         .revision = (uint32_t)weir_get_int4(PQgetvalue(row.result, row.number, 5)),
+        .is_refused = *PQgetvalue(row.result, row.number, 7),
     };
 
     if (place >= count || !decimal_at(row, 2, &share.total.value))

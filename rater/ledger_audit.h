@@ -22,6 +22,7 @@ struct weir_ledger_audit *weir_ledger_audit_free(struct weir_ledger_audit *audit
 struct weir_audited_share {
     struct weir_window_total total;
     uint32_t revision; /* 0: never rated */
+    bool is_refused;   /* it cannot be rated (weir_rater_rate); weir.held_usage says why */
 };
 
 /* What was rated of the lane's share in each of `count` windows, as of the snapshot, or (is_now) as of now. Their

@@ -7,7 +7,7 @@
 
 /* 1. loading */
 
-/* A lane's rows: its open gaps, and one of nulls when any of its windows is held. */
+/* A lane's rows: its open gaps, and one of nulls when any of its windows is held or refused. */
 static const char lanes_sql[] =
     "WITH k AS (SELECT lane, n FROM unnest($1::text[]) WITH ORDINALITY AS k(lane, n))"
     " SELECT k.n, g.time_from, g.time_to FROM k JOIN weir.open_gaps AS g ON g.lane = k.lane"
@@ -55,8 +55,13 @@ static enum weir_status load_lanes(struct weir_postgres_ledger *ledger, struct w
     return status;
 }
 
+/* The last word on the gaps that it was held by, which is read here, where it counts: a rater that saw the gap open may
+ * write its row after the word. A word on the way to being kept with a window that cannot be rated is the row's. */
 static const char held_sql[] =
-    "SELECT k.n, h.lane, h.total, h.held_number, h.may_lower"
+    "SELECT k.n, h.lane, h.total, h.held_number, h.may_lower OR (h.refused IS NULL AND coalesce("
+    "(SELECT r.lowers FROM weir.lane_gaps AS g JOIN weir.gap_releases AS r ON r.gap = g.gap WHERE g.lane = h.lane"
+    " AND g.time_from < h.window_end AND g.time_to > h.window_start ORDER BY r.released_at DESC, r.gap DESC LIMIT 1),"
+    " false)), h.refused IS NOT NULL"
     " FROM unnest($1::text[], $2::timestamptz[], $3::uuid[]) WITH ORDINALITY AS k(customer, start, series, n)"
     " JOIN weir.held_windows AS h ON h.customer = k.customer AND h.window_start = k.start AND h.series = k.series";
 
@@ -76,6 +81,7 @@ static enum weir_status take_held(struct weir_state *state, const PGresult *rows
         share->held = weir_window_total_load((const unsigned char *)PQgetvalue(rows, i, 2));
         share->held_number = (uint64_t)weir_get_int8(PQgetvalue(rows, i, 3));
         share->may_lower = *PQgetvalue(rows, i, 4);
+        share->is_refused = *PQgetvalue(rows, i, 5);
     }
     return WEIR_OK;
 }
@@ -119,19 +125,26 @@ enum weir_status weir_postgres_load_held(struct weir_postgres_ledger *ledger, st
 
 /* 2. writing */
 static const enum weir_postgres_type held_types[] = {
-    WEIR_PG_TEXT,    WEIR_PG_TIMESTAMPTZ, WEIR_PG_UUID,   WEIR_PG_TEXT,  WEIR_PG_TIMESTAMPTZ,
-    WEIR_PG_TEXT,    WEIR_PG_JSONB,       WEIR_PG_BYTEA,  WEIR_PG_BYTEA, WEIR_PG_INT8,
-    WEIR_PG_NUMERIC, WEIR_PG_INT8,        WEIR_PG_NUMERIC};
+    WEIR_PG_TEXT,  WEIR_PG_TIMESTAMPTZ, WEIR_PG_UUID,    WEIR_PG_TEXT, WEIR_PG_TIMESTAMPTZ, WEIR_PG_TEXT,
+    WEIR_PG_JSONB, WEIR_PG_BYTEA,       WEIR_PG_BYTEA,   WEIR_PG_INT8, WEIR_PG_INT8,        WEIR_PG_NUMERIC,
+    WEIR_PG_INT8,  WEIR_PG_INT8,        WEIR_PG_NUMERIC, WEIR_PG_BOOL, WEIR_PG_TEXT};
 enum { HELD_COLUMNS = sizeof held_types / sizeof *held_types, HELD_KEYS = 4 };
 
-/* A word that was given stays given: it is for the window, not for one total of it. */
+/* refused null: a gap holds it. may_lower only keeps a word that was given before it was refused. */
 static const char hold_sql[] =
-    "INSERT INTO weir.held_windows (customer, window_start, series, lane, window_end, meter, dimensions, series_key,"
-    " total, events, value, rated_events, rated_value) SELECT * FROM unnest($1::text[], $2::timestamptz[], $3::uuid[],"
-    " $4::text[], $5::timestamptz[], $6::text[], $7::jsonb[], $8::bytea[], $9::bytea[], $10::bigint[], $11::numeric[],"
-    " $12::bigint[], $13::numeric[]) ON CONFLICT (customer, window_start, series, lane) DO UPDATE SET held_at = now(),"
-    " held_number = excluded.held_number, total = excluded.total, events = excluded.events, value = excluded.value,"
-    " rated_events = excluded.rated_events, rated_value = excluded.rated_value";
+    "INSERT INTO weir.held_windows AS h (customer, window_start, series, lane, window_end, meter, dimensions, "
+    "series_key,"
+    " total, events, retracted, value, rated_events, rated_retracted, rated_value, may_lower, refused, refused_at)"
+    " SELECT *, CASE WHEN n.refused IS NOT NULL THEN now() END FROM unnest($1::text[], $2::timestamptz[], $3::uuid[],"
+    " $4::text[], $5::timestamptz[], $6::text[], $7::jsonb[], $8::bytea[], $9::bytea[], $10::bigint[], $11::bigint[],"
+    " $12::numeric[], $13::bigint[], $14::bigint[], $15::numeric[], $16::bool[], $17::text[]) AS n(a, b, c, d, e, f, "
+    "g, i,"
+    " j, k, l, m, o, p, q, r, refused) ON CONFLICT (customer, window_start, series, lane) DO UPDATE SET"
+    " held_at = CASE WHEN h.total = excluded.total THEN h.held_at ELSE now() END, held_number = excluded.held_number,"
+    " total = excluded.total, events = excluded.events, retracted = excluded.retracted, value = excluded.value,"
+    " rated_events = excluded.rated_events, rated_retracted = excluded.rated_retracted,"
+    " rated_value = excluded.rated_value, may_lower = excluded.may_lower, refused = excluded.refused,"
+    " refused_at = excluded.refused_at";
 
 static const char let_go_sql[] =
     "DELETE FROM weir.held_windows AS h USING unnest($1::text[], $2::timestamptz[], $3::uuid[], $4::text[])"
@@ -156,7 +169,7 @@ static void put_held(struct weir_postgres_ledger *ledger, const struct weir_rate
     struct weir_buffer *to = &ledger->columns[HELD_KEYS];
 
     weir_window_total_store(&share->held, total);
-    weir_check(share->held.events <= INT64_MAX);
+    weir_check(share->held.events <= INT64_MAX && share->held.retracted <= INT64_MAX);
     weir_put_time(to++, window->end);
     weir_put_text(to++, series->meter);
     weir_put_jsonb(to++, weir_slice_of(ledger->json, weir_dimensions_json(series->dimensions, series->dimension_count,
@@ -164,14 +177,22 @@ static void put_held(struct weir_postgres_ledger *ledger, const struct weir_rate
     weir_put_text(to++, window->series_key);
     weir_put_text(to++, weir_slice_of((const char *)total, sizeof total));
     weir_put_int8(to++, (int64_t)share->held.events);
+    weir_put_int8(to++, (int64_t)share->held.retracted);
     weir_put_decimal(to++, share->held.value);
     if (share->revision > 0) {
         weir_put_int8(to++, (int64_t)share->total.events);
-        weir_put_decimal(to, share->total.value);
+        weir_put_int8(to++, (int64_t)share->total.retracted);
+        weir_put_decimal(to++, share->total.value);
     } else {
         weir_put_null(to++);
-        weir_put_null(to);
+        weir_put_null(to++);
+        weir_put_null(to++);
     }
+    weir_put_bool(to++, share->refused.length > 0 && share->may_lower);
+    if (share->refused.length)
+        weir_put_text(to, share->refused);
+    else
+        weir_put_null(to);
 }
 
 static enum weir_status write_changes(struct weir_postgres_ledger *ledger, struct weir_state *state,

@@ -54,6 +54,14 @@ struct weir_rater *weir_rater_free(struct weir_rater *rater)
     return NULL;
 }
 
+void weir_rater_on_refusal(struct weir_rater *rater,
+                           void (*tell)(void *context, const struct weir_lane_window *window, struct weir_slice why),
+                           void *context)
+{
+    rater->tell_refused = tell;
+    rater->tell_context = context;
+}
+
 struct weir_rater_counts weir_rater_counts(const struct weir_rater *rater)
 {
     return rater->counts;
@@ -88,12 +96,17 @@ static enum weir_status check_same_terms(const struct target *target, struct wei
         && window->price_book_version == target->version->version
         && weir_slice_equal(window->price_key, target->price->key))
         return WEIR_OK;
+    struct weir_series series = {0};
+    char start[WEIR_TIME_TEXT_MAX];
+    weir_check(weir_series_parse(window->series_key, &series));
+    weir_time_format(window->start, start);
     return weir_fail(
         reterr, WEIR_FATAL,
-        "a window of %.*s was rated by price book '%.*s' version %u, price '%.*s', and the catalog now says "
-        "otherwise. Apply the catalog that it was rated with, or rerate",
-        (int)target->running->customer.length, target->running->customer.data, (int)window->price_book.length,
-        window->price_book.data, window->price_book_version, (int)window->price_key.length, window->price_key.data);
+        "customer '%.*s', meter '%.*s', window %s: it was rated by price book '%.*s' version %u, price '%.*s', and the "
+        "catalog now says otherwise. Apply the catalog that it was rated with, or rerate",
+        (int)series.customer.length, series.customer.data, (int)series.meter.length, series.meter.data, start,
+        (int)window->price_book.length, window->price_book.data, window->price_book_version,
+        (int)window->price_key.length, window->price_key.data);
 }
 
 /* The slices are the catalog's and the state's: both outlive the entry. */
@@ -141,11 +154,6 @@ static bool price_change(struct weir_rater *rater, struct target *target, const 
     return weir_rater_charge(rater, target, quantity, events, revision);
 }
 
-static bool is_older(const struct weir_window_total *a, const struct weir_window_total *b)
-{
-    return weir_window_total_changes(a) < weir_window_total_changes(b);
-}
-
 /* The operator's word, for a window that is let go. */
 static bool may_lower(const struct weir_rated_lane *lane)
 {
@@ -175,9 +183,15 @@ static void hold(struct weir_rater *rater, const struct target *target, struct w
         return;
     }
     rater->counts.held++;
-    if (target->from->held_number || (lane->held_number && same_total(&lane->held, total)))
+    if (target->from->held_number && target->from->held_number != lane->held_number)
+        return; /* another rater was faster */
+    /* Where the store was emptied again, it has less of the window by now than what is held. */
+    bool keeps =
+        lane->held_number && (same_total(&lane->held, total) || weir_window_total_is_older(total, &lane->held));
+    if (keeps && !lane->is_refused)
         return;
-    lane->held = *total;
+    if (!keeps)
+        lane->held = *total;
     lane->held_change = WEIR_HELD_HOLD;
 }
 
@@ -185,14 +199,52 @@ static void hold(struct weir_rater *rater, const struct target *target, struct w
  * from the store is older than what is held. */
 static bool let_go(struct weir_rater *rater, const struct target *target, struct weir_rated_lane *lane)
 {
-    if (target->from->held_number ? target->from->held_number != lane->held_number
-                                  : lane->held_number && is_older(&target->from->window.total, &lane->held)) {
+    if (target->from->held_number
+            ? target->from->held_number != lane->held_number
+            : lane->held_number && weir_window_total_is_older(&target->from->window.total, &lane->held)) {
         rater->counts.stale++;
         return false;
     }
     if (lane->held_number)
         lane->held_change = WEIR_HELD_LET_GO;
     return true;
+}
+
+/* All or nothing of price_change, and what a true-up will need of the period. false: it does not fit. */
+static bool price_whole(struct weir_rater *rater, struct target *target, const struct weir_rated_lane *lane,
+                        const struct weir_window_total *total)
+{
+    if (!target->effective)
+        return false;
+    if (!rater->ledger->ops->keeps_state) /* then it ends the run */
+        return price_change(rater, target, lane, total) && weir_rater_can_true_up(target->contract, target->period);
+    struct weir_price_running running = *target->running;
+    struct weir_period_running period = *target->period;
+    struct weir_split_running split = target->split ? *target->split : (struct weir_split_running){0};
+    size_t item_count = rater->item_count;
+
+    if (price_change(rater, target, lane, total) && weir_rater_can_true_up(target->contract, target->period))
+        return true;
+    *target->running = running;
+    *target->period = period;
+    if (target->split)
+        *target->split = split;
+    rater->item_count = item_count;
+    rater->charging.running = NULL; /* what it knows may be of the total that did not fit */
+    return false;
+}
+
+/* A window that cannot be rated is kept out, with the reason, so that it holds back nothing else. Nothing of it has
+ * changed. */
+static enum weir_status refuse(struct weir_rater *rater, struct target *target, struct weir_rated_lane *lane,
+                               const struct weir_error *why)
+{
+    rater->counts.refused++;
+    target->is_refused = true;
+    lane->held = target->from->window.total;
+    lane->held_change = WEIR_HELD_HOLD;
+    lane->refused = weir_state_copy(rater->state, weir_slice_text(why->text));
+    return WEIR_OK;
 }
 
 static enum weir_status rate_window(struct weir_rater *rater, struct target *target, struct weir_error *reterr)
@@ -217,17 +269,17 @@ static enum weir_status rate_window(struct weir_rater *rater, struct target *tar
         rater->counts.unchanged++;
         return WEIR_OK;
     }
-    if (is_older(total, &lane->total) && !may_lower(lane)) {
+    if (weir_window_total_is_older(total, &lane->total) && !may_lower(lane)) {
         /* An older cut came back (a store that lost its last seconds). The events and retractions will come again;
          * until then what is rated stands. */
         rater->counts.stale++;
         return WEIR_OK;
     }
     enum weir_status status = check_same_terms(target, reterr);
+    if (status == WEIR_OK && target->unpriced == WEIR_UNPRICED_PRICED && !price_whole(rater, target, lane, total))
+        status = weir_rater_overflow(target->window, reterr);
     if (status != WEIR_OK)
-        return status;
-    if (target->unpriced == WEIR_UNPRICED_PRICED && !price_change(rater, target, lane, total))
-        return weir_rater_overflow(target->window, reterr);
+        return rater->ledger->ops->keeps_state ? refuse(rater, target, lane, reterr) : status;
     if (target->period && !target->period->entry.exists)
         target->period->entry.is_dirty = true; /* the default contract has a period where there is usage */
     lane->total = *total;
@@ -285,7 +337,8 @@ static enum weir_status load_rests(struct weir_rater *rater, size_t count, struc
         if (is_new(target->window)
             || !weir_moves_back(target->meter->aggregation, &lane->total, &target->from->window.total))
             continue;
-        if (is_in_gap(target) || (is_older(&target->from->window.total, &lane->total) && !may_lower(lane)))
+        if (is_in_gap(target)
+            || (weir_window_total_is_older(&target->from->window.total, &lane->total) && !may_lower(lane)))
             continue; /* will not be rated */
         target->split->wants_rest = is_any = true;
         target->split->aggregation = target->meter->aggregation;
@@ -308,6 +361,16 @@ static enum weir_status rate_loaded(struct weir_rater *rater, size_t count, stru
     return weir_rater_write(rater, reterr);
 }
 
+static void tell_refused(struct weir_rater *rater, size_t count)
+{
+    for (size_t i = 0; rater->tell_refused && i < count; i++) {
+        const struct target *target = &rater->targets[i];
+        if (target->is_refused)
+            rater->tell_refused(rater->tell_context, target->from,
+                                weir_rated_window_lane(rater->state, target->window, target->from->lane)->refused);
+    }
+}
+
 enum weir_status weir_rater_rate(struct weir_rater *rater, const struct weir_lane_window *windows, size_t count,
                                  struct weir_error *reterr)
 {
@@ -326,7 +389,9 @@ enum weir_status weir_rater_rate(struct weir_rater *rater, const struct weir_lan
         status = load_rests(rater, count, reterr);
     if (status == WEIR_OK)
         status = rate_loaded(rater, count, reterr);
-    if (status != WEIR_OK) {
+    if (status == WEIR_OK) {
+        tell_refused(rater, count);
+    } else {
         rater->ledger->ops->abandon(rater->ledger);
         rater->counts = counts;
     }

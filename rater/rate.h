@@ -17,6 +17,7 @@ struct weir_rater_counts {
     uint64_t unchanged; /* difference of zero */
     uint64_t stale;     /* older than what was rated already: an older cut came back; left alone */
     uint64_t held;      /* in the span of an open gap: not rated until it is released */
+    uint64_t refused;   /* cannot be rated: kept out, and tried again (once for each time) */
     uint64_t unpriced_windows;
     uint64_t unpriced_events; /* events in them (of one with two such windows, both count) */
     uint64_t line_items;
@@ -37,14 +38,21 @@ struct weir_lane_window {
 
 /* Rates a batch in one transaction of the ledger. Windows of one series that stand together are rated faster. Where the
  * ledger keeps no state, nothing is forgotten between batches.
- * WEIR_RETRY: nothing is known to be done; the same batch again is right. WEIR_FATAL/REJECT: *reterr (an overflow names
- * customer, meter and window). */
+ * A window that cannot be rated (an amount does not fit, its terms have changed) is kept with the ledger and rated by
+ * weir_lane_book_released once it can be; the embedded ledgers have no such place, there it is WEIR_REJECT or
+ * WEIR_FATAL. WEIR_RETRY: nothing is known to be done; the same batch again is right. WEIR_FATAL/REJECT: *reterr (an
+ * overflow names customer, meter and window). */
 enum weir_status weir_rater_rate(struct weir_rater *rater, const struct weir_lane_window *windows, size_t count,
                                  struct weir_error *reterr);
 
 /* Between batches: forgets the last totals of the windows rated so far. Right only where none of them comes again (a
  * bounded input: each window once, whole). Running totals of prices, splits and periods stay. */
 void weir_rater_forget_windows(struct weir_rater *rater);
+
+/* tell is called for each window that is kept out, after that was written. The views live for the call. */
+void weir_rater_on_refusal(struct weir_rater *rater,
+                           void (*tell)(void *context, const struct weir_lane_window *window, struct weir_slice why),
+                           void *context);
 
 /* What is known of time: the span of counted events (first > last: none) and through when periods are ended. */
 struct weir_horizon {

@@ -32,9 +32,10 @@ struct target {
     struct weir_period_running *period;
     const struct weir_price_book_version *version;
     const struct weir_price *price;     /* identity */
-    const struct weir_price *effective; /* after the override */
+    const struct weir_price *effective; /* after the override; NULL: it does not fit */
     struct weir_price_running *running;
     struct weir_split_running *split; /* only where a period folds */
+    bool is_refused;
 };
 
 /* What the last charge found, good for the next one of the same price or series. Its pointers are into the state:
@@ -53,6 +54,8 @@ struct weir_rater {
     struct weir_ledger *ledger;
     struct weir_state *state;
     struct weir_rater_counts counts;
+    void (*tell_refused)(void *context, const struct weir_lane_window *window, struct weir_slice why);
+    void *tell_context;
 
     struct weir_arena *overrides;
     struct overridden *overridden;
@@ -108,6 +111,8 @@ bool weir_rater_charge(struct weir_rater *rater, struct target *target, struct w
 /* Brings the true-up of a closed period to what its usage leaves short. false: overflow. */
 bool weir_rater_true_up(struct weir_rater *rater, const struct weir_contract *contract,
                         struct weir_period_running *period);
+/* false: what the period's true-up would be does not fit. */
+bool weir_rater_can_true_up(const struct weir_contract *contract, const struct weir_period_running *period);
 enum weir_status weir_rater_overflow(const struct weir_rated_window *window, struct weir_error *reterr);
 enum weir_status weir_rater_write(struct weir_rater *rater, struct weir_error *reterr);
 /* Ends a batch: line items go, and the state where the ledger keeps it. */

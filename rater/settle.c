@@ -58,6 +58,14 @@ static const struct weir_commitment *minimum_spend(const struct weir_contract *c
     return NULL;
 }
 
+bool weir_rater_can_true_up(const struct weir_contract *contract, const struct weir_period_running *period)
+{
+    const struct weir_commitment *commitment = minimum_spend(contract);
+    struct weir_decimal shortfall;
+
+    return !commitment || weir_decimal_subtract(commitment->amount, period->usage_amount, &shortfall);
+}
+
 bool weir_rater_true_up(struct weir_rater *rater, const struct weir_contract *contract,
                         struct weir_period_running *period)
 {

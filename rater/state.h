@@ -41,11 +41,13 @@ struct weir_rated_lane {
     struct weir_window_total total;
     uint32_t revision; /* of the last rating; 0: never rated */
 
-    /* Held back by a gap (docs/gaps.md); held_number 0: it is not. */
+    /* Held back by a gap (docs/gaps.md), or kept out because it cannot be rated; held_number 0: it is not. */
     uint64_t held_number; /* of the row: another one when the row changes */
     bool may_lower;       /* the operator's word: what was rebuilt replaces what was rated even where it is less */
     enum weir_held_change held_change;
     struct weir_window_total held; /* what was rebuilt */
+    bool is_refused;               /* the row says that it cannot be rated */
+    struct weir_slice refused; /* why it cannot be rated, when that is why it is held; written with WEIR_HELD_HOLD */
 };
 
 /* The open gaps of a lane, loaded before anything of it is rated. Embedded ledgers know none. Key: lane. */

@@ -58,6 +58,15 @@ static inline uint64_t weir_window_total_changes(const struct weir_window_total 
     return total->events + 2 * total->retracted;
 }
 
+/* Whether a is an older state of the window than b, or was rebuilt from less of its events. In a lane's history neither
+ * the changes nor the events that came (counted or retracted) ever get fewer; of a window that was rebuilt without some
+ * of its events only one of the two may tell: 60 counted and 25 retracted are more changes than 100 counted. */
+static inline bool weir_window_total_is_older(const struct weir_window_total *a, const struct weir_window_total *b)
+{
+    return weir_window_total_changes(a) < weir_window_total_changes(b)
+           || a->events + a->retracted < b->events + b->retracted;
+}
+
 /* 48 bytes: u64 events | i128 value | i64 latest_time | i64 latest_offset | u64 retracted, little endian. */
 enum { WEIR_WINDOW_TOTAL_BYTES = 48 };
 void weir_window_total_store(const struct weir_window_total *total, unsigned char bytes[WEIR_WINDOW_TOTAL_BYTES]);

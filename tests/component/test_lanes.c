@@ -19,10 +19,12 @@ static const int64_t noon = INT64_C(1767614400) * WEIR_SECOND; /* 2026-01-05T12:
 static const char catalog_json[] =
     "{\"meters\":[{\"key\":\"calls\",\"event_type\":\"t\",\"aggregation\":\"count\",\"window\":\"1h\"},"
     "{\"key\":\"top\",\"event_type\":\"t\",\"aggregation\":\"max\",\"value\":\"data.v\",\"window\":\"1h\"},"
+    "{\"key\":\"dear\",\"event_type\":\"t\",\"aggregation\":\"sum\",\"value\":\"data.v\",\"window\":\"1h\"},"
     "{\"key\":\"mean\",\"event_type\":\"t\",\"aggregation\":\"avg\",\"value\":\"data.v\",\"window\":\"1h\"}],"
     "\"price_books\":[{\"key\":\"b\",\"version\":1,\"currency\":\"USD\",\"effective_from\":\"2026-01-01T00:00:00Z\","
     "\"prices\":[{\"meter\":\"calls\",\"model\":\"per_unit\",\"unit_price\":\"1\"},"
     "{\"meter\":\"top\",\"model\":\"per_unit\",\"unit_price\":\"1\"},"
+    "{\"meter\":\"dear\",\"model\":\"per_unit\",\"unit_price\":\"1000000\"},"
     "{\"meter\":\"mean\",\"model\":\"per_unit\",\"unit_price\":\"1\"}]}],"
     "\"default_contract\":{\"price_book\":\"b\",\"billing_period\":\"month\",\"timezone\":\"UTC\"}}";
 
@@ -406,5 +408,230 @@ Test(lanes, a_total_that_was_held_anew_is_not_let_go_as_it_was)
     cr_assert_eq(amount(), 65 + 50 + 2, "the newer one, not what was read of the older");
     cr_assert_eq(held(), 0);
     weir_lane_book_free(other);
+    tear_down(&bench);
+}
+
+/* A total with retractions. */
+static void rate_counts(struct bench *bench, int hour, uint64_t events, uint64_t retracted)
+{
+    char key[WEIR_SERIES_KEY_MAX];
+    struct weir_series series = {.meter = S("calls"), .customer = S("acme")};
+    struct weir_lane_window window = {.lane = S("events:0"),
+                                      .window = {.series_key = weir_slice_of(key, weir_series_write(&series, key)),
+                                                 .start = noon + hour * WEIR_HOUR,
+                                                 .end = noon + (hour + 1) * WEIR_HOUR,
+                                                 .total = {.events = events, .retracted = retracted}}};
+    struct weir_error error;
+
+    cr_assert_eq(weir_rater_rate(bench->rater, &window, 1, &error), WEIR_OK, "%s", error.text);
+}
+
+/* More changes than were rated, and fewer events that came: what was rated stands, and the dry run says so. */
+Test(lanes, retractions_do_not_pass_for_events_that_were_lost)
+{
+    for (int lowers = 0; lowers < 2; lowers++) {
+        struct bench bench = set_up();
+        const struct weir_open_gap *gaps;
+
+        rate_counts(&bench, 0, 100, 0);
+        add_gap(&bench, WEIR_GAP_RETENTION, noon, noon + WEIR_HOUR);
+        note(&bench, "events:0");
+        rate_counts(&bench, 0, 60, 25); /* 15 were lost */
+        cr_assert_eq(open_gaps(&bench, &gaps), 1);
+        cr_assert_eq(gaps[0].fewer, 1);
+        struct weir_release_counts counts = release(&bench, 0, lowers, true);
+        cr_assert(counts.rated == 0 && counts.kept == !lowers && counts.lowered == (uint64_t)lowers);
+        release(&bench, 0, lowers, false);
+        cr_assert_eq(rate_released(&bench), 1);
+        cr_assert_eq(amount(), lowers ? 60 : 100);
+        cr_assert_eq(held(), 0);
+        rate_counts(&bench, 0, 90, 25); /* it has overtaken what was rated */
+        cr_assert_eq(amount(), 90);
+        tear_down(&bench);
+        database_drop(&database);
+    }
+}
+
+Test(lanes, retractions_that_came_lower_it_without_a_word)
+{
+    struct bench bench = set_up();
+
+    rate_counts(&bench, 0, 100, 0);
+    add_gap(&bench, WEIR_GAP_RETENTION, noon, noon + WEIR_HOUR);
+    note(&bench, "events:0");
+    rate_counts(&bench, 0, 75, 25);
+    cr_assert_eq(release(&bench, 0, false, false).rated, 1);
+    rate_released(&bench);
+    cr_assert_eq(amount(), 75);
+    tear_down(&bench);
+}
+
+Test(lanes, an_older_total_does_not_replace_the_one_that_is_held)
+{
+    struct bench bench = set_up();
+
+    rate(&bench, 0, "calls", 0, 100, 0);
+    add_gap(&bench, WEIR_GAP_RETENTION, noon, noon + WEIR_HOUR);
+    note(&bench, "events:0");
+    rate(&bench, 0, "calls", 0, 90, 0);
+    rate(&bench, 0, "calls", 0, 50, 0); /* Redis was emptied again, and Kafka has lost more */
+    cr_assert_eq(ask_number(&database, "SELECT events FROM weir.held_usage"), 90);
+    release(&bench, 0, true, false);
+    cr_assert_eq(rate_released(&bench), 1);
+    cr_assert_eq(amount(), 90);
+    tear_down(&bench);
+}
+
+/* A rater that saw the gap open commits its row after the word was given: the word is for that window as well. */
+Test(lanes, a_row_that_comes_after_the_word_has_it)
+{
+    struct bench bench = set_up();
+
+    fall_short(&bench);
+    sql_on(database.admin, "CREATE TEMP TABLE late AS SELECT * FROM weir.held_windows; DELETE FROM weir.held_windows");
+    release(&bench, 0, true, false);
+    sql_on(database.admin, "INSERT INTO weir.held_windows SELECT * FROM late");
+    cr_assert_eq(rate_released(&bench), 3);
+    cr_assert_eq(amount(), 60 + 50 + 2);
+    tear_down(&bench);
+}
+
+/* The last word counts: one of a gap of before is not for what another gap holds. */
+Test(lanes, an_earlier_word_is_not_for_a_later_gap)
+{
+    struct bench bench = set_up();
+
+    fall_short(&bench);
+    release(&bench, 0, true, false);
+    rate_released(&bench);
+    add_gap(&bench, WEIR_GAP_RETENTION, noon, noon + WEIR_HOUR);
+    note(&bench, "events:0");
+    rate(&bench, 0, "calls", 0, 40, 0);
+    release(&bench, 0, false, false);
+    rate_released(&bench);
+    cr_assert_eq(amount(), 60 + 50 + 2);
+    tear_down(&bench);
+}
+
+/* 4. What cannot be rated. */
+
+struct told {
+    int count;
+    char why[WEIR_ERROR_TEXT_MAX];
+};
+
+static void tell(void *context, const struct weir_lane_window *window, struct weir_slice why)
+{
+    struct told *told = context;
+
+    cr_assert(weir_slice_equal(window->lane, S("events:0")));
+    told->count++;
+    snprintf(told->why, sizeof told->why, "%.*s", (int)why.length, why.data);
+}
+
+/* In one batch: 10 calls, then 2 of `dear`, then so many that no amount holds them, then 3 of another customer. */
+static void rate_with_one_too_large(struct bench *bench)
+{
+    static const struct {
+        const char *meter, *customer;
+        int hour;
+        int64_t value;
+    } rows[] = {{"calls", "acme", 0, 0},
+                {"dear", "acme", 0, 2},
+                {"dear", "acme", 1, INT64_MAX},
+                {"dear", "acme", 2, 4},
+                {"dear", "other", 0, 3}};
+    enum { ROWS = sizeof rows / sizeof *rows };
+    char keys[ROWS][WEIR_SERIES_KEY_MAX];
+    struct weir_lane_window windows[ROWS];
+    struct weir_error error;
+
+    for (int i = 0; i < ROWS; i++) {
+        struct weir_series series = {.meter = S(rows[i].meter), .customer = S(rows[i].customer)};
+        struct weir_window_total total = {.events = 10, .value = weir_decimal_of(rows[i].value)};
+        if (rows[i].value == INT64_MAX)
+            cr_assert(weir_decimal_scale(weir_decimal_of(INT64_MAX), 1000, &total.value));
+        windows[i] = (struct weir_lane_window){
+            .lane = S("events:0"),
+            .window = {.series_key = weir_slice_of(keys[i], weir_series_write(&series, keys[i])),
+                       .start = noon + rows[i].hour * WEIR_HOUR,
+                       .end = noon + (rows[i].hour + 1) * WEIR_HOUR,
+                       .total = total}};
+    }
+    cr_assert_eq(weir_rater_rate(bench->rater, windows, ROWS, &error), WEIR_OK, "%s", error.text);
+}
+
+static void assert_adds_up(void)
+{
+    cr_assert_eq(ask_number(&database,
+                            "SELECT count(*) FROM (SELECT sum(amount) AS amount FROM weir.price_totals EXCEPT"
+                            " SELECT sum(amount) FROM weir.line_items) AS d"),
+                 0);
+    cr_assert_eq(ask_number(&database, "SELECT count(*) FROM (SELECT sum(usage_amount) FROM weir.billing_periods EXCEPT"
+                                       " SELECT sum(amount) FROM weir.line_items) AS d"),
+                 0);
+}
+
+Test(lanes, a_window_that_cannot_be_rated_holds_back_no_other)
+{
+    struct bench bench = set_up();
+    struct told told = {0};
+    struct weir_error error;
+    uint64_t refused;
+
+    weir_rater_on_refusal(bench.rater, tell, &told);
+    rate_with_one_too_large(&bench);
+    cr_assert_eq(amount(), 10 + 9 * 1000000);
+    assert_adds_up();
+    cr_assert_eq(told.count, 1);
+    cr_assert(strstr(told.why, "'acme', meter 'dear', window 2026-01-05T13:00:00") && strstr(told.why, "does not fit"),
+              "%s", told.why);
+    cr_assert_eq(ask_number(&database, "SELECT count(*) FROM weir.held_usage WHERE refused LIKE '%does not fit%'"), 1);
+    cr_assert_eq(weir_lane_book_refused(bench.book, "events", &refused, &error), WEIR_OK);
+    cr_assert_eq(refused, 1);
+    cr_assert_eq(rate_released(&bench), 1, "a rater that has just started tries it at once");
+    cr_assert_eq(rate_released(&bench), 0, "and then in a minute");
+    sql_on(database.admin, "UPDATE weir.held_windows SET refused_at = now() - interval '61 s'");
+    cr_assert_eq(rate_released(&bench), 1);
+    cr_assert_eq(held(), 1);
+    cr_assert_eq(weir_rater_counts(bench.rater).refused, 3);
+    assert_adds_up();
+    rate(&bench, 0, "dear", 1, 11, 1); /* it was corrected */
+    cr_assert_eq(amount(), 10 + 10 * 1000000);
+    cr_assert_eq(held(), 0);
+    assert_adds_up();
+    tear_down(&bench);
+}
+
+/* The catalog says otherwise than when the window was rated: it waits for the right one, and the others do not. */
+Test(lanes, a_window_whose_terms_changed_waits_for_them)
+{
+    static const char *const was[] = {"\"version\":1",
+                                      "{\"meter\":\"calls\",\"model\":\"per_unit\",\"unit_price\":\"1\"},"};
+    static const char *const is[] = {"\"version\":2", ""}; /* another version; no price any more */
+    struct bench bench = set_up();
+    struct weir_error error;
+
+    rate(&bench, 0, "calls", 0, 100, 0);
+    for (int i = 0; i < 2; i++) {
+        char text[sizeof catalog_json + 64];
+        const char *at = strstr(catalog_json, was[i]);
+        struct weir_mistake_list mistakes = {0};
+        struct bench other = bench;
+        snprintf(text, sizeof text, "%.*s%s%s", (int)(at - catalog_json), catalog_json, is[i], at + strlen(was[i]));
+        cr_assert_eq(weir_catalog_parse("test", text, strlen(text), &other.catalog, &mistakes), WEIR_OK, "%s: %s", text,
+                     mistakes.count ? mistakes.mistakes[0].text : "");
+        cr_assert_eq(weir_rater_new(other.catalog, bench.ledger, &other.rater, &error), WEIR_OK);
+        rate(&other, 0, "calls", 0, 101 + (uint64_t)i, 0);
+        rate(&other, 0, "top", i, 1, 7);
+        cr_assert_eq(amount(), 100 + 7 * (i + 1));
+        cr_assert_eq(
+            ask_number(&database, "SELECT count(*) FROM weir.held_usage WHERE refused LIKE '%catalog now says%'"), 1);
+        weir_rater_free(other.rater);
+        weir_catalog_free(other.catalog);
+    }
+    cr_assert_eq(rate_released(&bench), 1);
+    cr_assert_eq(amount(), 102 + 14);
+    cr_assert_eq(held(), 0);
     tear_down(&bench);
 }
