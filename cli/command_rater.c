@@ -6,10 +6,9 @@
 #include <time.h>
 
 #include "aggregator/window_store.h"
-#include "cli/admitted.h"
 #include "cli/commands.h"
 #include "cli/open.h"
-#include "cli/outage.h"
+#include "cli/rater_internal.h"
 #include "common/calendar.h"
 #include "common/daemon.h"
 #include "common/log.h"
@@ -33,367 +32,11 @@ static const struct weir_usage usage = {
 
 static const char waiting[] = "nothing is rated, trying again";
 
-enum { LANES_MAX = 65536, RETRY_MOST_MS = 5000, GAP_SHOW_SECONDS = 10, GAP_LOG_SECONDS = 60 };
-#define LOOK_BACK_EVERY (10 * WEIR_SECOND) /* at what the last reconciliation found */
+enum { RETRY_MOST_MS = 5000 };
+/* A batch takes seconds; a rater that is stopped keeps lanes from the others so long. */
+#define CLAIM_IDLE WEIR_MINUTE
 
-struct known_lane {
-    char name_bytes[WEIR_LANE_NAME_MAX + 1];
-    struct weir_slice name;
-    struct weir_lane_state state;
-};
-
-struct rating {
-    struct weir_settings settings;
-    struct weir_catalog *catalog;
-    struct weir_window_store *store;
-    struct weir_ledger *ledger;
-    struct weir_rater *rater;
-    struct weir_claims *claims;
-    struct weir_lane_book *book;
-    struct weir_metrics *metrics;
-    struct known_lane *lanes;
-    size_t lane_count, lane_room;
-    bool has_too_many; /* lanes, or one whose name is too long */
-    struct weir_work *work;
-    struct weir_lane_window *windows;
-    _Atomic uint64_t line_items, windows_rated, unpriced, stale, transactions, retries, lanes_known, open_gaps,
-        held_windows;
-    _Atomic int64_t watermark; /* the lowest of all lanes, ns */
-    struct weir_outage outage;
-    int64_t logged_gap, gaps_shown_at, gaps_logged_at; /* the newest gap that was told, and when they all were */
-    uint64_t logged_held;
-    struct weir_reconciliations *reconciliations;
-    int64_t looked_back; /* wall clock */
-    _Atomic uint64_t reconcile_time, reconcile_lanes, reconcile_windows, reconcile_repaired;
-    _Atomic uint64_t reconcile_differences[WEIR_DIFFERENCE_COUNT];
-};
-
-/* 1. what there is */
-static void add_lane(void *context, struct weir_slice name, const struct weir_lane_state *state)
-{
-    struct rating *rating = context;
-
-    if (rating->lane_count == LANES_MAX || name.length > WEIR_LANE_NAME_MAX) {
-        rating->has_too_many = true;
-        return;
-    }
-    if (rating->lane_count == rating->lane_room) {
-        rating->lane_room = rating->lane_room ? rating->lane_room * 2 : 16;
-        rating->lanes = weir_resize(rating->lanes, rating->lane_room, sizeof *rating->lanes);
-    }
-    struct known_lane *lane = &rating->lanes[rating->lane_count++];
-    memcpy(lane->name_bytes, name.data, name.length);
-    lane->name.length = name.length;
-    lane->state = *state;
-}
-
-/* Periods end when every lane has passed their end: the slowest one decides. Lanes of admitted events have no time of
- * their own, and end nothing. */
-static struct weir_horizon horizon_of(const struct rating *rating)
-{
-    struct weir_horizon horizon = {.first_time = WEIR_TIME_NEVER, .last_time = 0, .ended = WEIR_TIME_NEVER};
-    bool is_any = false;
-
-    for (size_t i = 0; i < rating->lane_count; i++) {
-        const struct weir_lane_state *state = &rating->lanes[i].state;
-        bool has_time = !weir_is_admitted(rating->lanes[i].name);
-        is_any = is_any || has_time;
-        if (has_time && state->watermark < horizon.ended)
-            horizon.ended = state->watermark;
-        if (state->counts.counted + state->counts.retracted == 0)
-            continue;
-        if (state->first_time < horizon.first_time)
-            horizon.first_time = state->first_time;
-        if (state->last_time > horizon.last_time)
-            horizon.last_time = state->last_time;
-    }
-    if (!is_any)
-        horizon.ended = 0;
-    return horizon;
-}
-
-static enum weir_status list_lanes(struct rating *rating, struct weir_error *reterr)
-{
-    char admitted[WEIR_SETTING_TEXT_MAX];
-
-    rating->lane_count = 0;
-    enum weir_status status =
-        rating->store->ops->list_lanes(rating->store, rating->settings.kafka_topic, add_lane, rating, reterr);
-    if (status == WEIR_OK)
-        status = rating->store->ops->list_lanes(rating->store, weir_admitted_topic(&rating->settings, admitted),
-                                                add_lane, rating, reterr);
-    for (size_t i = 0; i < rating->lane_count; i++) /* the array may have moved while it grew */
-        rating->lanes[i].name.data = rating->lanes[i].name_bytes;
-    if (status == WEIR_OK) { /* relaxed: figures on a page */
-        atomic_store_explicit(&rating->lanes_known, rating->lane_count, memory_order_relaxed);
-        atomic_store_explicit(&rating->watermark, horizon_of(rating).ended, memory_order_relaxed);
-    }
-    /* Rating some and not the others would settle periods too early. */
-    if (status == WEIR_OK && rating->has_too_many)
-        return weir_fail(reterr, WEIR_FATAL, "redis: topic %s has more than %d lanes; a rater takes no more than that",
-                         rating->settings.kafka_topic, LANES_MAX);
-    return status;
-}
-
-static bool is_listed(const struct rating *rating, struct weir_slice lane)
-{
-    for (size_t i = 0; i < rating->lane_count; i++)
-        if (weir_slice_equal(rating->lanes[i].name, lane))
-            return true;
-    return false;
-}
-
-struct settling {
-    const struct rating *rating;
-    struct weir_horizon *horizon;
-};
-
-/* A lane that the store has lost and nobody has taken again yet is as far as it was last seen. */
-static void wait_for_lane(void *context, struct weir_slice lane, int64_t watermark)
-{
-    const struct settling *settling = context;
-
-    if (watermark < settling->horizon->ended && !is_listed(settling->rating, lane))
-        settling->horizon->ended = watermark;
-}
-
-/* A period that an open gap concerns has not ended: its usage may be incomplete. */
-static enum weir_status find_horizon(struct rating *rating, struct weir_horizon *ret_horizon, struct weir_error *reterr)
-{
-    struct weir_horizon horizon = horizon_of(rating);
-    struct settling settling = {rating, &horizon};
-    const struct weir_open_gap *gaps = NULL;
-    size_t count = 0;
-    enum weir_status status =
-        weir_lane_book_lanes(rating->book, rating->settings.kafka_topic, wait_for_lane, &settling, reterr);
-
-    if (status == WEIR_OK)
-        status = weir_lane_book_open_gaps(rating->book, rating->settings.kafka_topic, false, &gaps, &count, reterr);
-    for (size_t i = 0; i < count && status == WEIR_OK; i++)
-        if (gaps[i].gap.time_from < horizon.ended)
-            horizon.ended = gaps[i].gap.time_from;
-    *ret_horizon = horizon;
-    return status;
-}
-
-/* 2. one round */
-static void show_counts(struct rating *rating)
-{
-    struct weir_rater_counts counts = weir_rater_counts(rating->rater);
-
-    /* relaxed: figures on a page. */
-    atomic_store_explicit(&rating->line_items, counts.line_items, memory_order_relaxed);
-    atomic_store_explicit(&rating->windows_rated, counts.windows, memory_order_relaxed);
-    atomic_store_explicit(&rating->unpriced, counts.unpriced_windows, memory_order_relaxed);
-    atomic_store_explicit(&rating->stale, counts.stale, memory_order_relaxed);
-}
-
-static void set(_Atomic uint64_t *figure, uint64_t value)
-{
-    atomic_store_explicit(figure, value, memory_order_relaxed); /* a figure on a page */
-}
-
-/* What the last `weir reconcile` found stands on every rater's page. When PostgreSQL does not answer, rating says so.
- */
-static void look_back(struct rating *rating)
-{
-    struct weir_reconciliation last;
-    int64_t now = weir_time_now();
-
-    if (now - rating->looked_back < LOOK_BACK_EVERY && now >= rating->looked_back)
-        return;
-    rating->looked_back = now;
-    if (weir_reconciliations_last(rating->reconciliations, rating->settings.kafka_topic, &last, NULL) != WEIR_OK)
-        return;
-    set(&rating->reconcile_time, (uint64_t)(last.finished_at / WEIR_SECOND));
-    set(&rating->reconcile_lanes, last.lanes);
-    set(&rating->reconcile_windows, last.windows);
-    set(&rating->reconcile_repaired, last.repaired);
-    for (int i = 0; i < WEIR_DIFFERENCE_COUNT; i++)
-        set(&rating->reconcile_differences[i], last.differences[i]);
-}
-
-/* Held windows whose gaps were released. *ret_count: how many. */
-static enum weir_status rate_released(struct rating *rating, uint64_t *ret_count, struct weir_error *reterr)
-{
-    size_t max = (size_t)rating->settings.rater_batch, count = max;
-    enum weir_status status = WEIR_OK;
-
-    while (status == WEIR_OK && count == max) {
-        status =
-            weir_lane_book_released(rating->book, rating->settings.kafka_topic, max, rating->windows, &count, reterr);
-        if (status == WEIR_OK && count > 0)
-            status = weir_rater_rate(rating->rater, rating->windows, count, reterr);
-        *ret_count += status == WEIR_OK ? count : 0;
-        show_counts(rating);
-    }
-    return status;
-}
-
-/* Brings PostgreSQL's knowledge of the lane up to date, with every gap that what was read before may miss.
- * *ret_is_same: the store was not emptied, nor did it go back, since the lane was last looked at; if it was, what was
- * read may have had gaps that nobody sees any more, and is left. */
-static enum weir_status note_lane(struct rating *rating, struct known_lane *lane, bool *ret_is_same,
-                                  struct weir_error *reterr)
-{
-    struct weir_lane_state now;
-    int64_t back = -1;
-    enum weir_status status = rating->store->ops->read_lane(rating->store, lane->name, &now, reterr);
-
-    if (status != WEIR_OK)
-        return status;
-    *ret_is_same = memcmp(now.secret, lane->state.secret, sizeof now.secret) == 0 && now.epoch >= lane->state.epoch
-                   && now.gaps.count >= lane->state.gaps.count;
-    if (now.epoch == 0)
-        return WEIR_OK; /* emptied, and not taken again yet */
-    lane->state = now;
-    status = weir_lane_book_note(rating->book, lane->name, &now, &back, reterr);
-    if (status == WEIR_OK && back >= 0)
-        weir_log(WEIR_LOG_WARN,
-                 "lane %s went back from offset %lld to %lld: the window store lost its last seconds or everything, or "
-                 "the topic was made anew. What was rated stands",
-                 lane->name_bytes, (long long)back, (long long)now.next_offset);
-    return status;
-}
-
-/* Rates all that the lane's list of work holds. *ret_count: windows taken off the list. Held ones are off it as well:
- * PostgreSQL has them. */
-static enum weir_status rate_lane(struct rating *rating, struct known_lane *known, const _Atomic bool *stop,
-                                  uint64_t *ret_count, struct weir_error *reterr)
-{
-    struct weir_window_store *store = rating->store;
-    struct weir_slice lane = known->name;
-    size_t max = (size_t)rating->settings.rater_batch, count = max;
-    bool is_same = true;
-
-    *ret_count = 0;
-    enum weir_status status = note_lane(rating, known, &is_same, reterr);
-    while (status == WEIR_OK && count == max && is_same && !atomic_load_explicit(stop, memory_order_relaxed)) {
-        status = store->ops->read_work(store, lane, max, rating->work, &count, reterr);
-        if (status == WEIR_OK && count > 0)
-            status = note_lane(rating, known, &is_same, reterr);
-        if (status != WEIR_OK || count == 0 || !is_same)
-            break;
-        for (size_t i = 0; i < count; i++)
-            rating->windows[i] = (struct weir_lane_window){.lane = lane, .window = rating->work[i].window};
-        status = weir_rater_rate(rating->rater, rating->windows, count, reterr);
-        if (status == WEIR_OK)
-            status = store->ops->finish_work(store, lane, rating->work, count, reterr);
-        if (status == WEIR_OK)
-            *ret_count += count;
-        atomic_fetch_add_explicit(&rating->transactions, 1, memory_order_relaxed);
-        weir_daemon_alive();
-        show_counts(rating);
-    }
-    return status;
-}
-
-static enum weir_status has_no_work(struct rating *rating, bool *ret_none, struct weir_error *reterr)
-{
-    enum weir_status status = WEIR_OK;
-    size_t count = 0;
-
-    for (size_t i = 0; i < rating->lane_count && status == WEIR_OK && count == 0; i++)
-        status = rating->store->ops->read_work(rating->store, rating->lanes[i].name, 1, rating->work, &count, reterr);
-    if (status == WEIR_OK && count == 0)
-        status =
-            weir_lane_book_released(rating->book, rating->settings.kafka_topic, 1, rating->windows, &count, reterr);
-    *ret_none = count == 0;
-    return status;
-}
-
-/* Every ten seconds: it counts all held windows. One line a gap when it is new, or a minute later when it holds another
- * number of windows. */
-static enum weir_status show_gaps(struct rating *rating, struct weir_error *reterr)
-{
-    const struct weir_open_gap *gaps = NULL;
-    int64_t now = weir_time_now();
-    uint64_t held = 0;
-    size_t count = 0;
-
-    if (now - rating->gaps_shown_at < GAP_SHOW_SECONDS * WEIR_SECOND && now >= rating->gaps_shown_at)
-        return WEIR_OK;
-    enum weir_status status =
-        weir_lane_book_open_gaps(rating->book, rating->settings.kafka_topic, true, &gaps, &count, reterr);
-    if (status != WEIR_OK)
-        return status;
-    rating->gaps_shown_at = now;
-    for (size_t i = 0; i < count; i++)
-        held += gaps[i].held;
-    bool again = held != rating->logged_held && now - rating->gaps_logged_at > GAP_LOG_SECONDS * WEIR_SECOND;
-    for (size_t i = 0; i < count; i++) {
-        if (!again && gaps[i].number <= rating->logged_gap)
-            continue;
-        weir_log(
-            WEIR_LOG_ERROR,
-            "gap %lld of lane %.*s (%s): %llu windows are held, %llu of them below what was rated. Periods from its "
-            "time on are not settled. `weir release --lane %.*s --gap %lld` when it is decided (docs/gaps.md)",
-            (long long)gaps[i].number, (int)gaps[i].lane.length, gaps[i].lane.data,
-            weir_gap_kind_name[gaps[i].gap.kind], (unsigned long long)gaps[i].held, (unsigned long long)gaps[i].fewer,
-            (int)gaps[i].lane.length, gaps[i].lane.data, (long long)gaps[i].number);
-        rating->logged_held = held;
-        rating->gaps_logged_at = now;
-    }
-    if (count > 0 && gaps[count - 1].number > rating->logged_gap)
-        rating->logged_gap = gaps[count - 1].number;
-    atomic_store_explicit(&rating->open_gaps, count, memory_order_relaxed);
-    atomic_store_explicit(&rating->held_windows, held, memory_order_relaxed);
-    return WEIR_OK;
-}
-
-/* Periods are settled when no rater has work left, so that true-ups are charged once and not corrected at once; one
- * rater does it. */
-static enum weir_status settle(struct rating *rating, bool *ret_settled, struct weir_error *reterr)
-{
-    struct weir_horizon horizon;
-    bool is_ours = false;
-    char name[WEIR_LANE_NAME_MAX + 16];
-
-    snprintf(name, sizeof name, "settle:%s", rating->settings.kafka_topic);
-    enum weir_status status = weir_claims_try(rating->claims, weir_slice_text(name), &is_ours, reterr);
-    if (status == WEIR_OK && is_ours) {
-        status = find_horizon(rating, &horizon, reterr);
-        if (status == WEIR_OK)
-            status = weir_rater_settle(rating->rater, &horizon, reterr);
-        show_counts(rating);
-        enum weir_status released = weir_claims_release(rating->claims, weir_slice_text(name), reterr);
-        status = status == WEIR_OK ? released : status;
-    }
-    *ret_settled = status == WEIR_OK && is_ours;
-    return status;
-}
-
-/* *ret_done: nothing closed is left, and the periods are settled. *ret_worked: something was rated. */
-static enum weir_status go_round(struct rating *rating, const _Atomic bool *stop, bool *ret_done, bool *ret_worked,
-                                 struct weir_error *reterr)
-{
-    enum weir_status status = list_lanes(rating, reterr);
-    uint64_t released = 0;
-    bool none = false;
-
-    *ret_done = *ret_worked = false;
-    if (status == WEIR_OK)
-        status = rate_released(rating, &released, reterr);
-    *ret_worked = released > 0;
-    for (size_t i = 0; i < rating->lane_count && status == WEIR_OK; i++) {
-        uint64_t count = 0;
-        bool is_ours = false;
-        status = weir_claims_try(rating->claims, rating->lanes[i].name, &is_ours, reterr);
-        if (status == WEIR_OK && is_ours)
-            status = rate_lane(rating, &rating->lanes[i], stop, &count, reterr);
-        /* Given back each round: a rater that starts later gets its share. */
-        if (status == WEIR_OK && is_ours)
-            status = weir_claims_release(rating->claims, rating->lanes[i].name, reterr);
-        *ret_worked = *ret_worked || count > 0;
-    }
-    if (status == WEIR_OK)
-        status = has_no_work(rating, &none, reterr);
-    if (status == WEIR_OK && none)
-        status = show_gaps(rating, reterr);
-    if (status == WEIR_OK && none && !*ret_worked)
-        status = settle(rating, ret_done, reterr);
-    return status;
-}
+/* 1. rounds */
 
 /* --until-done ends some time when a server stays away. */
 static bool is_out_of_patience(const struct rating *rating)
@@ -413,6 +56,21 @@ static void rest(int64_t duration)
     nanosleep(&time, NULL); /* a signal ends it early, which is what we want */
 }
 
+/* --until-done does not say that all is done when something cannot be. */
+static enum weir_status check_nothing_refused(struct rating *rating, struct weir_error *reterr)
+{
+    uint64_t refused = 0;
+    enum weir_status status = weir_lane_book_refused(rating->book, rating->settings.kafka_topic, &refused, reterr);
+
+    if (status != WEIR_OK || refused == 0)
+        return status;
+    return weir_fail(reterr, WEIR_FATAL,
+                     "all else is rated, but %" PRIu64
+                     " windows cannot be: SELECT * FROM weir.held_usage WHERE refused "
+                     "IS NOT NULL says why; mend that and start it again",
+                     refused);
+}
+
 static enum weir_status run(struct rating *rating, const _Atomic bool *stop, struct weir_error *reterr)
 {
     struct weir_progress progress = weir_progress_start(usage.name);
@@ -421,8 +79,8 @@ static enum weir_status run(struct rating *rating, const _Atomic bool *stop, str
     bool is_done = false, has_worked = false;
 
     while (!atomic_load_explicit(stop, memory_order_relaxed)) {
-        look_back(rating);
-        status = go_round(rating, stop, &is_done, &has_worked, reterr);
+        weir_rating_look_back(rating);
+        status = weir_rating_go_round(rating, stop, &is_done, &has_worked, reterr);
         weir_daemon_alive();
         weir_progress_show(&progress, "%" PRIu64 " windows, %" PRIu64 " line items", rating->windows_rated,
                            rating->line_items);
@@ -453,10 +111,10 @@ static enum weir_status run(struct rating *rating, const _Atomic bool *stop, str
         return weir_fail(
             reterr, WEIR_FATAL,
             "stopped by a signal before all was rated: what was rated is written; start it again to go on");
-    return status;
+    return status == WEIR_OK && is_done ? check_nothing_refused(rating, reterr) : status;
 }
 
-/* 3. the command */
+/* 2. the command */
 static void add_reconcile_metrics(struct rating *rating)
 {
     static char kinds[WEIR_DIFFERENCE_COUNT][48];
@@ -477,10 +135,10 @@ static void add_reconcile_metrics(struct rating *rating)
                      &rating->reconcile_windows);
 }
 
-static int64_t watermark_seconds(void *context)
+static int64_t settled_seconds(void *context)
 {
     struct rating *rating = context;
-    return atomic_load_explicit(&rating->watermark, memory_order_relaxed) / WEIR_SECOND;
+    return atomic_load_explicit(&rating->settled, memory_order_relaxed) / WEIR_SECOND;
 }
 
 static int64_t is_up(void *context)
@@ -505,6 +163,8 @@ static void add_metrics(struct rating *rating)
                      &rating->open_gaps);
     weir_metrics_add(metrics, WEIR_METRIC_GAUGE, "weir_held_windows", "",
                      "Windows that are not rated because of a gap (each gap's, added up).", &rating->held_windows);
+    weir_metrics_add(metrics, WEIR_METRIC_GAUGE, "weir_refused_windows", "",
+                     "Windows that cannot be rated; weir.held_usage says why.", &rating->refused_windows);
     weir_metrics_add(metrics, WEIR_METRIC_COUNTER, "weir_rater_transactions_total", "", "Batches committed.",
                      &rating->transactions);
     weir_metrics_add(metrics, WEIR_METRIC_COUNTER, "weir_rater_retries_total", "", "Rounds that a server broke off.",
@@ -514,8 +174,8 @@ static void add_metrics(struct rating *rating)
     weir_metrics_add(metrics, WEIR_METRIC_GAUGE, "weir_known_lanes", "", "Lanes that the window store holds.",
                      &rating->lanes_known);
     weir_metrics_add_call(metrics, WEIR_METRIC_GAUGE, "weir_settled_seconds", "",
-                          "Lowest watermark of all lanes, seconds since 1970: periods that end before it are settled.",
-                          watermark_seconds, rating);
+                          "Periods that end until then were settled when this rater last settled, seconds since 1970.",
+                          settled_seconds, rating);
     add_reconcile_metrics(rating);
 }
 
@@ -548,7 +208,8 @@ static enum weir_status set_up(struct rating *rating, const _Atomic bool *stop, 
         status = weir_rater_new(rating->catalog, rating->ledger, &rating->rater, reterr);
     if (status != WEIR_OK)
         return status;
-    rating->claims = weir_claims_new(rating->settings.postgres_url);
+    weir_rater_on_refusal(rating->rater, weir_rating_tell_refused, rating);
+    rating->claims = weir_claims_new(rating->settings.postgres_url, CLAIM_IDLE);
     rating->reconciliations = weir_reconciliations_new(rating->settings.postgres_url);
     rating->book = weir_lane_book_new(rating->settings.postgres_url);
     rating->work = weir_new_array((size_t)rating->settings.rater_batch, sizeof *rating->work);
@@ -579,8 +240,8 @@ static void report(const struct rating *rating, int64_t took)
 
     weir_log_plain(WEIR_LOG_INFO,
                    "windows=%" PRIu64 " unchanged=%" PRIu64 " unpriced=%" PRIu64 " stale=%" PRIu64 " held=%" PRIu64
-                   " line_items=%" PRIu64 " seconds=%" PRIu64 ".%03" PRIu64,
-                   counts.windows, counts.unchanged, counts.unpriced_windows, counts.stale, counts.held,
+                   " refused=%" PRIu64 " line_items=%" PRIu64 " seconds=%" PRIu64 ".%03" PRIu64,
+                   counts.windows, counts.unchanged, counts.unpriced_windows, counts.stale, counts.held, counts.refused,
                    counts.line_items, milliseconds / 1000, milliseconds % 1000);
 }
 

@@ -2,7 +2,8 @@
  * labour: two raters on one lane would be slower, never wrong (rows of customers are locked, and charges are
  * differences).
  *
- * A claim lives as long as the connection; a rater that dies gives its lanes up by dying. One thread.
+ * A claim lives as long as the connection; a rater that dies gives its lanes up by dying, one that is stopped loses
+ * them after a while. One thread.
  */
 #ifndef WEIR_RATER_CLAIMS_H
 #define WEIR_RATER_CLAIMS_H
@@ -14,10 +15,13 @@
 
 struct weir_claims;
 
-/* url: any libpq connection string. Connects at the first try. */
-struct weir_claims *weir_claims_new(const char *url);
+/* url: any libpq connection string. Connects at the first try. idle: ns (whole milliseconds) without a call after which
+ * the server takes all claims back, as a rater that is stopped would keep them for ever; a rater that goes on calls
+ * weir_claims_try more often than that for what it holds. */
+struct weir_claims *weir_claims_new(const char *url, int64_t idle);
 struct weir_claims *weir_claims_free(struct weir_claims *claims); /* releases all; NULL in, NULL out */
-/* *ret_is_ours: the claim is held now (it may have been before). WEIR_RETRY: PostgreSQL cannot be reached, or not now.
+/* *ret_is_ours: the claim is held now (it may have been before, or be lost by now to another rater). WEIR_RETRY:
+ * PostgreSQL cannot be reached, or not now.
  */
 enum weir_status weir_claims_try(struct weir_claims *claims, struct weir_slice name, bool *ret_is_ours,
                                  struct weir_error *reterr);

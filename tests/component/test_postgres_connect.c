@@ -2,8 +2,11 @@
  * that answers a start-up packet with one error; and how our sessions stand in a real one. */
 #include <arpa/inet.h>
 #include <pthread.h>
+#include <signal.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 
+#include "common/calendar.h"
 #include "postgres_database.h"
 #include "rater/claims.h"
 #include "rater/postgres.h"
@@ -99,7 +102,7 @@ Test(postgres_connect, a_claims_session_is_one_of_ours)
     bool is_ours = false;
 
     database_make(&database);
-    struct weir_claims *claims = weir_claims_new(database.url);
+    struct weir_claims *claims = weir_claims_new(database.url, WEIR_MINUTE);
     cr_assert_eq(weir_claims_try(claims, weir_slice_text("lane"), &is_ours, &error), WEIR_OK, "%s", error.text);
     cr_expect(is_ours);
     cr_expect_eq(ask_number(&database, "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
@@ -114,4 +117,62 @@ Test(postgres_connect, a_claims_session_is_one_of_ours)
     cr_expect_str_eq(PQgetvalue(result, 0, 0), "30");
     PQclear(result);
     PQfinish(session);
+}
+
+/* A rater that is stopped keeps its lane from the others only for a while, and knows after it that it has lost it. */
+Test(postgres_connect, a_stopped_rater_loses_its_claims)
+{
+    const struct weir_slice lane = weir_slice_text("lane");
+    struct weir_error error;
+    bool is_ours = false;
+    int told[2], status;
+    char word;
+
+    database_make(&database);
+    cr_assert_eq(pipe(told), 0);
+    pid_t stopped = fork();
+    if (stopped == 0) {
+        struct weir_claims *claims = weir_claims_new(database.url, 2 * WEIR_SECOND);
+        bool has = weir_claims_try(claims, lane, &is_ours, &error) == WEIR_OK && is_ours;
+        if (write(told[1], has ? "y" : "n", 1) != 1)
+            _exit(3);
+        raise(SIGSTOP);
+        /* It asks for what it held: no error, and another rater has it. */
+        _exit(weir_claims_try(claims, lane, &is_ours, &error) == WEIR_OK && !is_ours ? 0 : 1);
+    }
+    cr_assert(read(told[0], &word, 1) == 1 && word == 'y');
+    struct weir_claims *claims = weir_claims_new(database.url, WEIR_MINUTE);
+    cr_assert_eq(weir_claims_try(claims, lane, &is_ours, &error), WEIR_OK, "%s", error.text);
+    cr_expect(!is_ours, "the other one holds it");
+    for (int i = 0; i < 1200 && !is_ours; i++) {
+        usleep(50000);
+        cr_assert_eq(weir_claims_try(claims, lane, &is_ours, &error), WEIR_OK, "%s", error.text);
+    }
+    cr_expect(is_ours, "a minute, and it still holds it");
+    cr_assert_eq(waitpid(stopped, &status, WUNTRACED), stopped);
+    kill(stopped, SIGCONT);
+    cr_assert_eq(waitpid(stopped, &status, 0), stopped);
+    cr_expect(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    cr_expect_eq(weir_claims_release(claims, lane, &error), WEIR_OK);
+    weir_claims_free(claims);
+}
+
+/* What is called more often than that is kept. */
+Test(postgres_connect, a_claim_that_is_asked_for_again_is_kept)
+{
+    const struct weir_slice lane = weir_slice_text("lane");
+    struct weir_error error;
+    bool is_ours = false;
+
+    database_make(&database);
+    struct weir_claims *claims = weir_claims_new(database.url, 2 * WEIR_SECOND);
+    cr_assert_eq(weir_claims_try(claims, lane, &is_ours, &error), WEIR_OK, "%s", error.text);
+    long first = ask_number(&database, "SELECT pid FROM pg_locks WHERE locktype = 'advisory'");
+    for (int i = 0; i < 30; i++) { /* 3 s: longer than it may be idle */
+        usleep(100000);
+        cr_assert_eq(weir_claims_try(claims, lane, &is_ours, &error), WEIR_OK, "%s", error.text);
+        cr_assert(is_ours);
+    }
+    cr_expect_eq(ask_number(&database, "SELECT pid FROM pg_locks WHERE locktype = 'advisory'"), first);
+    weir_claims_free(claims);
 }

@@ -3,6 +3,7 @@ import datetime
 import threading
 import time
 
+from harness import weir
 from pipeline import time_text, until
 
 
@@ -70,6 +71,72 @@ def test_a_period_settles_although_one_partition_is_silent(pipeline):
     start = time_text(yesterday.replace(hour=0, minute=0, second=0, microsecond=0).timestamp())
     until("yesterday's true-up", lambda: pipeline.query(
         f"select 1 from weir.line_items where kind = 'true_up' and customer = 'c0' and period_start = '{start}'"))
+
+
+def test_a_period_settles_under_a_steady_stream_of_late_events(pipeline):
+    """There is work on the lists at every moment; what was closed before is rated all the same."""
+    document = {**pipeline.document, "contracts": [
+        {"key": "k", "customer": "c0", "price_book": "b", "starts_at": "2026-01-01T00:00:00Z", "ends_at": None, "billing_period": "day",
+         "timezone": "UTC", "commitments": [{"key": "floor", "type": "minimum_spend", "amount": "100000", "per": "period"}]}]}
+    pipeline.use_catalog(document)
+    yesterday = datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(days=1)
+    midnight = yesterday.replace(hour=0, minute=0, second=0, microsecond=0)
+    moments = [time_text((midnight + datetime.timedelta(minutes=minute)).timestamp()) for minute in range(600)]
+    pipeline.env["WEIR_LATENESS"] = "72h"
+    pipeline.send(lines=[pipeline.event(0, subject="c0", time=moments[0])], partition=0)
+    for partition in range(2):  # the day is over for both lanes
+        pipeline.send(lines=[pipeline.event(1 + partition, subject="c1", time=time_text(pipeline.now))], partition=partition)
+    pipeline.sent = 3
+    stop, late = threading.Event(), []
+
+    def stream():
+        while not stop.wait(0.01):
+            number = pipeline.sent + len(late)
+            late.append(pipeline.event(number, subject="c0", time=moments[number % 600]))
+            pipeline.send(lines=late[-1:], partition=number % 2)
+
+    pipeline.ingest()
+    streaming = threading.Thread(target=stream)
+    streaming.start()
+    try:
+        rater = pipeline.rater()
+        until("yesterday's true-up", lambda: pipeline.query(
+            f"select 1 from weir.line_items where kind = 'true_up' and customer = 'c0' and period_start = '{time_text(midnight.timestamp())}'"))
+        until("it is said", lambda: rater.metric("weir_settled_seconds") >= midnight.timestamp() + 86400)
+        assert streaming.is_alive()
+    finally:
+        stop.set()
+        streaming.join()
+    pipeline.check()
+    total = pipeline.query("select sum(amount)::numeric(20,2)::text from weir.line_items where contract = 'k' and kind in ('true_up', 'usage')"
+                           f" and period_start = '{time_text(midnight.timestamp())}'")
+    assert total == [("100000.00",)], "what came late is taken off the true-up"
+
+
+def test_a_window_that_cannot_be_rated_holds_back_nobody(pipeline):
+    """Its amount does not fit: it is named, kept out, shown by reconcile; everybody else is billed, and so is it when it can be."""
+    meters = [meter for meter in pipeline.document["meters"] if meter["key"] != "peak"]
+    prices = [{"meter": "tokens", "model": "per_unit", "unit_price": "100"}, {"meter": "calls", "model": "per_unit", "unit_price": "1"}]
+    pipeline.use_catalog({**pipeline.document, "meters": meters, "price_books": [{**pipeline.document["price_books"][0], "prices": prices}]})
+    huge = {"subject": "c9", "data": {"n": "1" + "0" * 25, "model": "a"}}
+    pipeline.send(100)
+    pipeline.send(lines=[pipeline.event(5000, **huge)], bad=True)
+    pipeline.send(100)
+    _worker, rater = pipeline.ingest(), pipeline.rater()
+    rater.wait_log("a window of lane .* cannot be rated .*'c9', meter 'tokens'.*does not fit")
+    until("the others are billed", lambda: {key: value for key, value in pipeline.usage().items() if key[0] != "c9"} == pipeline.expected())
+    until("it is counted", lambda: rater.metric("weir_refused_windows") == 1)
+    assert rater.is_running()
+    config = ("--config", pipeline.folder / "weir.json")
+    done = weir("rater", "--until-done", *config, env=pipeline.env, check=False)
+    assert done.returncode == 1 and b"1 windows cannot be" in done.stderr, done.stderr
+    for options in ((), ("--repair",)):
+        said = weir("reconcile", *options, *config, env=pipeline.env, check=False)
+        assert said.returncode == 1 and b"c9" in said.stdout + said.stderr, said
+        assert (b"does not fit" if options else b"cannot rate it") in said.stdout + said.stderr, said
+    pipeline.send(lines=[pipeline.event(5000, **huge, retraction=True)], bad=True)
+    pipeline.check()
+    until("it is rated", lambda: rater.metric("weir_refused_windows") == 0)
 
 
 def test_back_pressure_is_seen_and_told_once(pipeline, own_redis):

@@ -116,7 +116,7 @@ static void run_worker(struct process *process)
     trace("ends");
 }
 
-/* 3. raters: the rounds of cli/command_rater.c, without claims, so that two of them rate one lane at once */
+/* 3. raters: the rounds of cli/rater_round.c, without claims, so that two of them rate one lane at once */
 struct rating {
     struct weir_window_store *store;
     struct weir_ledger *ledger;

@@ -1,0 +1,81 @@
+/* The parts of `weir rater`: what lanes there are and through when they are rated (rater_lanes.c), one round of rating
+ * and settling (rater_round.c), and the command around them (command_rater.c). Nobody else's. One thread; the metrics'
+ * page reads the atomics.
+ */
+#ifndef WEIR_CLI_RATER_INTERNAL_H
+#define WEIR_CLI_RATER_INTERNAL_H
+
+#include "aggregator/window_store.h"
+#include "cli/outage.h"
+#include "common/metrics.h"
+#include "common/settings.h"
+#include "rater/claims.h"
+#include "rater/lanes.h"
+#include "rater/rate.h"
+#include "rater/reconciliations.h"
+
+#define NEVER_RATED INT64_MIN
+
+struct known_lane {
+    char name_bytes[WEIR_LANE_NAME_MAX + 1];
+    struct weir_slice name;
+    struct weir_lane_state state;
+    bool is_listed;
+    int64_t rated_through;    /* all windows that end until then are rated, or kept out; NEVER_RATED: not known */
+    int64_t listed_watermark; /* as read before its list of work is */
+};
+
+struct rating {
+    struct weir_settings settings;
+    struct weir_catalog *catalog;
+    struct weir_window_store *store;
+    struct weir_ledger *ledger;
+    struct weir_rater *rater;
+    struct weir_claims *claims;
+    struct weir_lane_book *book;
+    struct weir_metrics *metrics;
+    struct known_lane *lanes;
+    size_t lane_count, lane_room, next_lane;
+    int64_t first_gap;  /* where the earliest gap began that was open when the round did */
+    int64_t settled_at; /* wall clock */
+    bool has_too_many;  /* lanes, or one whose name is too long */
+    struct weir_work *work;
+    struct weir_lane_window *windows;
+    _Atomic uint64_t line_items, windows_rated, unpriced, stale, transactions, retries, lanes_known, open_gaps,
+        held_windows, refused_windows;
+    _Atomic int64_t settled; /* through when this rater has settled, ns */
+    struct weir_outage outage;
+    int64_t logged_gap, gaps_shown_at, gaps_logged_at; /* the newest gap that was told, and when they all were */
+    uint64_t logged_held;
+    uint64_t newly_refused; /* windows, this round */
+    struct weir_reconciliations *reconciliations;
+    int64_t looked_back; /* wall clock */
+    _Atomic uint64_t reconcile_time, reconcile_lanes, reconcile_windows, reconcile_repaired;
+    _Atomic uint64_t reconcile_differences[WEIR_DIFFERENCE_COUNT];
+};
+
+/* 1. rater_lanes.c */
+
+/* The lanes that the store has now. What is known of those of before stays. */
+enum weir_status weir_rating_list_lanes(struct rating *rating, struct weir_error *reterr);
+/* The store was not emptied, nor did it go back before an owner or a gap, between two looks at a lane. */
+bool weir_rating_is_same_store(const struct weir_lane_state *before, const struct weir_lane_state *now);
+/* Through when all lanes are rated. false: some lane was not rated yet. */
+bool weir_rating_horizon(const struct rating *rating, struct weir_horizon *ret_horizon);
+/* The same, no further than lanes and gaps that only PostgreSQL knows allow. */
+enum weir_status weir_rating_find_horizon(struct rating *rating, struct weir_horizon *ret_horizon, bool *ret_known,
+                                          struct weir_error *reterr);
+/* Where the earliest open gap begins, if that is before *end. */
+enum weir_status weir_rating_end_at_gaps(struct rating *rating, int64_t *end, struct weir_error *reterr);
+
+/* 2. rater_round.c */
+
+/* *ret_done: nothing closed is left, and the periods are settled. *ret_worked: something was rated. */
+enum weir_status weir_rating_go_round(struct rating *rating, const _Atomic bool *stop, bool *ret_done, bool *ret_worked,
+                                      struct weir_error *reterr);
+/* For weir_rater_on_refusal. */
+void weir_rating_tell_refused(void *context, const struct weir_lane_window *window, struct weir_slice why);
+/* What the last `weir reconcile` found stands on every rater's page. */
+void weir_rating_look_back(struct rating *rating);
+
+#endif

@@ -1,0 +1,314 @@
+/* One round of a rater: what is on the lanes' lists of work, what was held and is released, and periods that have
+ * ended.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "cli/rater_internal.h"
+#include "common/calendar.h"
+#include "common/daemon.h"
+#include "common/log.h"
+
+enum { GAP_SHOW_SECONDS = 10, GAP_LOG_SECONDS = 60 };
+#define LOOK_BACK_EVERY (10 * WEIR_SECOND) /* at what the last reconciliation found */
+
+static void show_counts(struct rating *rating)
+{
+    struct weir_rater_counts counts = weir_rater_counts(rating->rater);
+
+    /* relaxed: figures on a page. */
+    atomic_store_explicit(&rating->line_items, counts.line_items, memory_order_relaxed);
+    atomic_store_explicit(&rating->windows_rated, counts.windows, memory_order_relaxed);
+    atomic_store_explicit(&rating->unpriced, counts.unpriced_windows, memory_order_relaxed);
+    atomic_store_explicit(&rating->stale, counts.stale, memory_order_relaxed);
+}
+
+static void set(_Atomic uint64_t *figure, uint64_t value)
+{
+    atomic_store_explicit(figure, value, memory_order_relaxed); /* a figure on a page */
+}
+
+/* What the last `weir reconcile` found stands on every rater's page. When PostgreSQL does not answer, rating says so.
+ */
+void weir_rating_look_back(struct rating *rating)
+{
+    struct weir_reconciliation last;
+    int64_t now = weir_time_now();
+
+    if (now - rating->looked_back < LOOK_BACK_EVERY && now >= rating->looked_back)
+        return;
+    rating->looked_back = now;
+    if (weir_reconciliations_last(rating->reconciliations, rating->settings.kafka_topic, &last, NULL) != WEIR_OK)
+        return;
+    set(&rating->reconcile_time, (uint64_t)(last.finished_at / WEIR_SECOND));
+    set(&rating->reconcile_lanes, last.lanes);
+    set(&rating->reconcile_windows, last.windows);
+    set(&rating->reconcile_repaired, last.repaired);
+    for (int i = 0; i < WEIR_DIFFERENCE_COUNT; i++)
+        set(&rating->reconcile_differences[i], last.differences[i]);
+}
+
+/* The first one of a round is named; all stand in weir.held_usage. One that was only tried again is known. */
+void weir_rating_tell_refused(void *context, const struct weir_lane_window *window, struct weir_slice why)
+{
+    struct rating *rating = context;
+
+    if (window->held_number == 0 && rating->newly_refused++ == 0)
+        weir_log(WEIR_LOG_ERROR,
+                 "a window of lane %.*s cannot be rated and waits in weir.held_usage, tried again every minute: %.*s",
+                 (int)window->lane.length, window->lane.data, (int)why.length, why.data);
+}
+
+static void tell_how_many_refused(struct rating *rating)
+{
+    if (rating->newly_refused > 1)
+        weir_log(WEIR_LOG_ERROR, "%" PRIu64 " more windows cannot be rated: weir.held_usage, column refused",
+                 rating->newly_refused - 1);
+    rating->newly_refused = 0;
+}
+
+/* Held windows whose gaps were released, and those that could not be rated before. *ret_count: how many. */
+static enum weir_status rate_released(struct rating *rating, uint64_t *ret_count, struct weir_error *reterr)
+{
+    size_t max = (size_t)rating->settings.rater_batch, count = max;
+    enum weir_status status = WEIR_OK;
+
+    while (status == WEIR_OK && count == max) {
+        status =
+            weir_lane_book_released(rating->book, rating->settings.kafka_topic, max, rating->windows, &count, reterr);
+        if (status == WEIR_OK && count > 0)
+            status = weir_rater_rate(rating->rater, rating->windows, count, reterr);
+        *ret_count += status == WEIR_OK ? count : 0;
+        show_counts(rating);
+    }
+    return status;
+}
+
+/* Brings PostgreSQL's knowledge of the lane up to date, with every gap that what was read before may miss.
+ * *ret_is_same: the store was not emptied, nor did it go back, since the lane was last looked at; if it was, what was
+ * read may have had gaps that nobody sees any more, and is left. */
+static enum weir_status note_lane(struct rating *rating, struct known_lane *lane, bool *ret_is_same,
+                                  struct weir_error *reterr)
+{
+    struct weir_lane_state now;
+    int64_t back = -1;
+    enum weir_status status = rating->store->ops->read_lane(rating->store, lane->name, &now, reterr);
+
+    if (status != WEIR_OK)
+        return status;
+    *ret_is_same = weir_rating_is_same_store(&lane->state, &now);
+    if (now.epoch == 0)
+        return WEIR_OK; /* emptied, and not taken again yet */
+    lane->state = now;
+    status = weir_lane_book_note(rating->book, lane->name, &now, &back, reterr);
+    if (status == WEIR_OK && back >= 0)
+        weir_log(WEIR_LOG_WARN,
+                 "lane %s went back from offset %lld to %lld: the window store lost its last seconds or everything, or "
+                 "the topic was made anew. What was rated stands",
+                 lane->name_bytes, (long long)back, (long long)now.next_offset);
+    return status;
+}
+
+/* The lane's list of work was read to its end, and all on it is rated; the lane was looked at after it. Where it went
+ * back in the meantime, the list was that of the older cut. */
+static void note_rated(struct known_lane *lane)
+{
+    lane->rated_through =
+        lane->state.watermark < lane->listed_watermark ? lane->state.watermark : lane->listed_watermark;
+}
+
+/* Rates all that the lane's list of work holds. *ret_count: windows taken off the list. Held ones are off it as well:
+ * PostgreSQL has them. */
+static enum weir_status rate_lane(struct rating *rating, struct known_lane *known, const _Atomic bool *stop,
+                                  uint64_t *ret_count, struct weir_error *reterr)
+{
+    struct weir_window_store *store = rating->store;
+    struct weir_slice lane = known->name;
+    size_t max = (size_t)rating->settings.rater_batch, count = max;
+    enum weir_status status = WEIR_OK;
+    bool is_same = true, is_ours = true;
+
+    *ret_count = 0;
+    while (status == WEIR_OK && count == max && is_same && is_ours
+           && !atomic_load_explicit(stop, memory_order_relaxed)) {
+        status = store->ops->read_work(store, lane, max, rating->work, &count, reterr);
+        if (status == WEIR_OK)
+            status = note_lane(rating, known, &is_same, reterr);
+        if (status != WEIR_OK || count == 0 || !is_same)
+            break;
+        for (size_t i = 0; i < count; i++)
+            rating->windows[i] = (struct weir_lane_window){.lane = lane, .window = rating->work[i].window};
+        status = weir_rater_rate(rating->rater, rating->windows, count, reterr);
+        if (status == WEIR_OK)
+            atomic_fetch_add_explicit(&rating->transactions, 1, memory_order_relaxed);
+        if (status == WEIR_OK)
+            status = store->ops->finish_work(store, lane, rating->work, count, reterr);
+        if (status == WEIR_OK)
+            *ret_count += count;
+        weir_daemon_alive();
+        show_counts(rating);
+        if (status == WEIR_OK && count == max)
+            status = weir_claims_try(rating->claims, lane, &is_ours, reterr);
+    }
+    if (!is_same)
+        known->rated_through = NEVER_RATED;
+    else if (status == WEIR_OK && count < max)
+        note_rated(known);
+    return status;
+}
+
+/* A lane that another rater is at: whether that one has come to the end of the list. What it is rating is still on it.
+ */
+static enum weir_status look_at_lane(struct rating *rating, struct known_lane *known, struct weir_error *reterr)
+{
+    size_t count = 0;
+    bool is_same = true;
+    enum weir_status status =
+        rating->store->ops->read_work(rating->store, known->name, 1, rating->work, &count, reterr);
+
+    if (status == WEIR_OK && count == 0)
+        status = note_lane(rating, known, &is_same, reterr);
+    if (!is_same)
+        known->rated_through = NEVER_RATED;
+    else if (status == WEIR_OK && count == 0)
+        note_rated(known);
+    return status;
+}
+
+static enum weir_status rate_or_look(struct rating *rating, struct known_lane *lane, const _Atomic bool *stop,
+                                     uint64_t *ret_count, struct weir_error *reterr)
+{
+    bool is_ours = false;
+    enum weir_status status = weir_claims_try(rating->claims, lane->name, &is_ours, reterr);
+
+    if (status == WEIR_OK && !is_ours)
+        return look_at_lane(rating, lane, reterr);
+    if (status == WEIR_OK)
+        status = rate_lane(rating, lane, stop, ret_count, reterr);
+    /* Given back each round: a rater that starts later gets its share. */
+    return status == WEIR_OK ? weir_claims_release(rating->claims, lane->name, reterr) : status;
+}
+
+static enum weir_status has_no_work(struct rating *rating, bool *ret_none, struct weir_error *reterr)
+{
+    enum weir_status status = WEIR_OK;
+    size_t count = 0;
+
+    for (size_t i = 0; i < rating->lane_count && status == WEIR_OK && count == 0; i++)
+        status = rating->store->ops->read_work(rating->store, rating->lanes[i].name, 1, rating->work, &count, reterr);
+    if (status == WEIR_OK && count == 0)
+        status =
+            weir_lane_book_released(rating->book, rating->settings.kafka_topic, 1, rating->windows, &count, reterr);
+    *ret_none = count == 0;
+    return status;
+}
+
+/* Every ten seconds: it counts all held windows. One line a gap when it is new, or a minute later when it holds another
+ * number of windows. */
+static enum weir_status show_gaps(struct rating *rating, struct weir_error *reterr)
+{
+    const struct weir_open_gap *gaps = NULL;
+    int64_t now = weir_time_now();
+    uint64_t held = 0, refused = 0;
+    size_t count = 0;
+
+    if (now - rating->gaps_shown_at < GAP_SHOW_SECONDS * WEIR_SECOND && now >= rating->gaps_shown_at)
+        return WEIR_OK;
+    enum weir_status status = weir_lane_book_refused(rating->book, rating->settings.kafka_topic, &refused, reterr);
+    if (status == WEIR_OK)
+        status = weir_lane_book_open_gaps(rating->book, rating->settings.kafka_topic, true, &gaps, &count, reterr);
+    if (status != WEIR_OK)
+        return status;
+    set(&rating->refused_windows, refused);
+    rating->gaps_shown_at = now;
+    for (size_t i = 0; i < count; i++)
+        held += gaps[i].held;
+    bool again = held != rating->logged_held && now - rating->gaps_logged_at > GAP_LOG_SECONDS * WEIR_SECOND;
+    for (size_t i = 0; i < count; i++) {
+        if (!again && gaps[i].number <= rating->logged_gap)
+            continue;
+        weir_log(
+            WEIR_LOG_ERROR,
+            "gap %lld of lane %.*s (%s): %llu windows are held, %llu of them below what was rated. Periods from its "
+            "time on are not settled. `weir release --lane %.*s --gap %lld` when it is decided (docs/gaps.md)",
+            (long long)gaps[i].number, (int)gaps[i].lane.length, gaps[i].lane.data,
+            weir_gap_kind_name[gaps[i].gap.kind], (unsigned long long)gaps[i].held, (unsigned long long)gaps[i].fewer,
+            (int)gaps[i].lane.length, gaps[i].lane.data, (long long)gaps[i].number);
+        rating->logged_held = held;
+        rating->gaps_logged_at = now;
+    }
+    if (count > 0 && gaps[count - 1].number > rating->logged_gap)
+        rating->logged_gap = gaps[count - 1].number;
+    atomic_store_explicit(&rating->open_gaps, count, memory_order_relaxed);
+    atomic_store_explicit(&rating->held_windows, held, memory_order_relaxed);
+    return WEIR_OK;
+}
+
+/* Periods are settled through the time up to which everything is rated; what comes late after it is charged by
+ * difference. One rater does it. *ret_settled: it was this one, and no lane was left out. */
+static enum weir_status settle(struct rating *rating, bool *ret_settled, struct weir_error *reterr)
+{
+    struct weir_horizon horizon;
+    bool is_ours = false, is_known = false;
+    char name[WEIR_LANE_NAME_MAX + 16];
+
+    *ret_settled = false;
+    if (!weir_rating_horizon(rating, &horizon))
+        return WEIR_OK;
+    snprintf(name, sizeof name, "settle:%s", rating->settings.kafka_topic);
+    enum weir_status status = weir_claims_try(rating->claims, weir_slice_text(name), &is_ours, reterr);
+    if (status == WEIR_OK && is_ours) {
+        status = weir_rating_find_horizon(rating, &horizon, &is_known, reterr);
+        if (status == WEIR_OK && is_known)
+            status = weir_rater_settle(rating->rater, &horizon, reterr);
+        if (status == WEIR_OK && is_known)
+            atomic_store_explicit(&rating->settled, horizon.ended, memory_order_relaxed); /* a figure on a page */
+        show_counts(rating);
+        enum weir_status released = weir_claims_release(rating->claims, weir_slice_text(name), reterr);
+        status = status == WEIR_OK ? released : status;
+    }
+    *ret_settled = status == WEIR_OK && is_ours && is_known;
+    return status;
+}
+
+/* Where work never ends, it settles every second. */
+static bool is_time_to_settle(struct rating *rating, bool has_worked)
+{
+    int64_t now = weir_time_now();
+
+    if (has_worked && now >= rating->settled_at && now - rating->settled_at < WEIR_SECOND)
+        return false;
+    rating->settled_at = now;
+    return true;
+}
+
+/* *ret_done: nothing closed is left, and the periods are settled. *ret_worked: something was rated. */
+enum weir_status weir_rating_go_round(struct rating *rating, const _Atomic bool *stop, bool *ret_done, bool *ret_worked,
+                                      struct weir_error *reterr)
+{
+    enum weir_status status = weir_rating_list_lanes(rating, reterr);
+    uint64_t count = 0;
+    bool none = false, is_settled = false;
+
+    *ret_done = *ret_worked = false;
+    rating->first_gap = WEIR_TIME_NEVER;
+    if (status == WEIR_OK)
+        status = weir_rating_end_at_gaps(rating, &rating->first_gap, reterr);
+    if (status == WEIR_OK)
+        status = rate_released(rating, &count, reterr);
+    *ret_worked = count > 0;
+    for (size_t i = 0; i < rating->lane_count && status == WEIR_OK; i++) {
+        count = 0;
+        status = rate_or_look(rating, &rating->lanes[i], stop, &count, reterr);
+        *ret_worked = *ret_worked || count > 0;
+    }
+    tell_how_many_refused(rating);
+    if (status == WEIR_OK)
+        status = show_gaps(rating, reterr);
+    if (status == WEIR_OK && is_time_to_settle(rating, *ret_worked))
+        status = settle(rating, &is_settled, reterr);
+    if (status == WEIR_OK && is_settled && !*ret_worked)
+        status = has_no_work(rating, &none, reterr);
+    *ret_done = status == WEIR_OK && none;
+    return status;
+}
