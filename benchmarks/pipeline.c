@@ -52,53 +52,7 @@ static void clean_up(void)
     weir_topic_remove(&topic);
 }
 
-/* 2. Bare librdkafka. */
-
-static void run_bare(struct weir_figure *figure)
-{
-    static const char *const pairs[] = {"group.id",
-                                        "bench",
-                                        "enable.auto.commit",
-                                        "false",
-                                        "enable.auto.offset.store",
-                                        "false",
-                                        "fetch.message.max.bytes",
-                                        "4194304",
-                                        "queued.min.messages",
-                                        "1000000",
-                                        "queued.max.messages.kbytes",
-                                        "1048576",
-                                        NULL};
-    static rd_kafka_message_t *messages[WEIR_POLL_MESSAGES_MAX];
-    rd_kafka_t *consumer = weir_topic_client(&topic, RD_KAFKA_CONSUMER, pairs);
-    rd_kafka_queue_t *queue = (rd_kafka_poll_set_consumer(consumer), rd_kafka_queue_get_consumer(consumer));
-    rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(topic.partitions);
-    struct weir_took start = weir_measure_now(), began = start;
-    uint64_t events = 0, bytes = 0;
-
-    for (int32_t i = 0; i < topic.partitions; i++)
-        rd_kafka_topic_partition_list_add(list, topic.name, i)->offset = 0;
-    rd_kafka_assign(consumer, list);
-    while (events < settings.events && weir_measure_since(began).wall < PATIENCE_SECONDS) {
-        ssize_t count = rd_kafka_consume_batch_queue(queue, 50, messages, WEIR_POLL_MESSAGES_MAX);
-        if (events == 0 && count > 0)
-            start = weir_measure_now();
-        for (ssize_t i = 0; i < count; i++) {
-            events += !messages[i]->err;
-            bytes += messages[i]->err ? 0 : messages[i]->len;
-            rd_kafka_message_destroy(messages[i]);
-        }
-    }
-    weir_figure_add_rate(figure, (double)events, weir_measure_since(start));
-    rd_kafka_topic_partition_list_destroy(list);
-    rd_kafka_queue_destroy(queue);
-    rd_kafka_consumer_close(consumer);
-    rd_kafka_destroy(consumer);
-    if (events != settings.events || bytes < events * (topic.is_binary ? 60 : 200))
-        weir_measure_die("bare librdkafka saw %llu events", (unsigned long long)events);
-}
-
-/* 3. The source alone, and with decoding. */
+/* 2. The source alone, and with decoding. */
 
 static bool take(void *context, struct weir_slice of, int32_t partition, int64_t *ret_offset, struct weir_error *reterr)
 {
@@ -170,7 +124,7 @@ static void run_source(struct weir_figure *figure, bool is_decoding)
         weir_measure_die("the source saw %llu events", (unsigned long long)events);
 }
 
-/* 4. The worker, between a source and a store that look at the clock. */
+/* 3. The worker, between a source and a store that look at the clock. */
 
 struct timed_source {
     struct weir_source source;
@@ -393,7 +347,7 @@ static void run_worker(struct weir_figure *figure, bool is_storing)
     weir_window_store_free(consumers);
 }
 
-/* 5. */
+/* 4. */
 
 /* In a process of its own, so that nothing of it is in the way of what is measured. */
 static void fill(void)
@@ -503,7 +457,8 @@ int main(int argc, char **argv)
                 continue;
             weir_measure_progress("%d: %s", i + 1, figures[stage].what);
             if (stage == BARE)
-                run_bare(&figures[stage]);
+                weir_figure_add_rate(&figures[stage], (double)settings.events,
+                                     weir_topic_consume_bare(&topic, settings.events));
             else if (stage == SOURCE || stage == DECODE)
                 run_source(&figures[stage], stage == DECODE);
             else

@@ -6,7 +6,7 @@
 #include "benchmarks/measure.h"
 #include "common/hash.h"
 
-enum { CALL_MS = 30000, DELIVER_MS = 120000, FULL_MS = 10 };
+enum { CALL_MS = 30000, DELIVER_MS = 120000, FULL_MS = 10, CONSUME_SECONDS = 180, CONSUME_MESSAGES = 4096 };
 
 static rd_kafka_t *open_client(const struct weir_topic *topic, rd_kafka_type_t type, const char *const *pairs,
                                weir_topic_delivery *on_delivery)
@@ -160,4 +160,49 @@ void weir_topic_fill(const struct weir_topic *topic, struct weir_workload *workl
             weir_topic_send(producer, of, partition, event, length, NULL);
     }
     weir_topic_producer_end(producer, of);
+}
+
+struct weir_took weir_topic_consume_bare(const struct weir_topic *topic, uint64_t wanted)
+{
+    static const char *const pairs[] = {"group.id",
+                                        "bench",
+                                        "enable.auto.commit",
+                                        "false",
+                                        "enable.auto.offset.store",
+                                        "false",
+                                        "fetch.message.max.bytes",
+                                        "4194304",
+                                        "queued.min.messages",
+                                        "1000000",
+                                        "queued.max.messages.kbytes",
+                                        "1048576",
+                                        NULL};
+    static rd_kafka_message_t *messages[CONSUME_MESSAGES];
+    rd_kafka_t *consumer = weir_topic_client(topic, RD_KAFKA_CONSUMER, pairs);
+    rd_kafka_queue_t *queue = (rd_kafka_poll_set_consumer(consumer), rd_kafka_queue_get_consumer(consumer));
+    rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(topic->partitions);
+    struct weir_took start = weir_measure_now(), began = start;
+    uint64_t events = 0, bytes = 0;
+
+    for (int32_t i = 0; i < topic->partitions; i++)
+        rd_kafka_topic_partition_list_add(list, topic->name, i)->offset = 0;
+    rd_kafka_assign(consumer, list);
+    while (events < wanted && weir_measure_since(began).wall < CONSUME_SECONDS) {
+        ssize_t count = rd_kafka_consume_batch_queue(queue, 50, messages, CONSUME_MESSAGES);
+        if (events == 0 && count > 0)
+            start = weir_measure_now();
+        for (ssize_t i = 0; i < count; i++) {
+            events += !messages[i]->err;
+            bytes += messages[i]->err ? 0 : messages[i]->len;
+            rd_kafka_message_destroy(messages[i]);
+        }
+    }
+    start = weir_measure_since(start);
+    rd_kafka_topic_partition_list_destroy(list);
+    rd_kafka_queue_destroy(queue);
+    rd_kafka_consumer_close(consumer);
+    rd_kafka_destroy(consumer);
+    if (events != wanted || bytes < events * (topic->is_binary ? 60 : 200))
+        weir_measure_die("bare librdkafka saw %llu events", (unsigned long long)events);
+    return start;
 }

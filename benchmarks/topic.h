@@ -5,6 +5,7 @@
 
 #include <librdkafka/rdkafka.h>
 
+#include "benchmarks/measure.h"
 #include "benchmarks/workload.h"
 
 /* How producers choose the partition. In each way a resend goes where the event went. */
@@ -40,5 +41,8 @@ void weir_topic_send(rd_kafka_t *producer, rd_kafka_topic_t *of, int32_t partiti
 void weir_topic_producer_end(rd_kafka_t *producer, rd_kafka_topic_t *of); /* when everything is delivered */
 /* All that the workload has. */
 void weir_topic_fill(const struct weir_topic *topic, struct weir_workload *workload);
+/* Reads so many events from the beginning as librdkafka does it alone, by batches, with long queues; what it took from
+ * the first message to the last. */
+struct weir_took weir_topic_consume_bare(const struct weir_topic *topic, uint64_t events);
 
 #endif
