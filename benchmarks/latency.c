@@ -173,8 +173,10 @@ int main(int argc, char **argv)
     probes = mmap(NULL, sizeof *probes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (probes == MAP_FAILED)
         weir_measure_die("no memory");
-    snprintf(topic.name, sizeof topic.name, "benchmark-latency-%d-%lld", (int)getpid(), (long long)time(NULL));
     for (int i = 0; i < weir_measure_repetitions(); i++) {
+        /* Another name each time: a topic made anew under its old one would be a fault to get over. */
+        snprintf(topic.name, sizeof topic.name, "benchmark-latency-%d-%lld-%d", (int)getpid(), (long long)time(NULL),
+                 i);
         weir_topic_create(&topic);
         weir_measure_at_end(clean_up);
         memset((void *)probes->count, 0, sizeof probes->count);
