@@ -1,6 +1,7 @@
 """A redis-server of the test's own, that it may stop, kill, starve and promote."""
 import os
 import pathlib
+import random
 import signal
 import socket
 import subprocess
@@ -10,9 +11,16 @@ import redis
 
 
 def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+    """Below the range of outgoing connections, so that none of them takes it while the server is down."""
+    for _ in range(200):
+        port = random.randrange(12000, 20000)
+        with socket.socket() as trial:
+            try:
+                trial.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                continue
+    raise AssertionError("no free port between 12000 and 20000")
 
 
 class RedisProcess:
