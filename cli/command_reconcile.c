@@ -172,26 +172,26 @@ static void note_watermark(void *context, struct weir_slice name, const struct w
 {
     struct weir_reconcile_lane *lane = find_lane(context, name);
 
-    if (lane)
-        lane->watermark_after = state->watermark;
+    if (!lane)
+        return;
+    lane->watermark_after = state->watermark;
+    lane->forgotten_after = state->forgotten;
 }
 
-/* A lane forgets its windows in the order of their ends, as its watermark goes on. A window that nobody waits for was
- * there while we looked, so what ended no earlier was there when we began; and while we looked, forgetting went on by
- * no more than the watermark did. */
+/* A lane forgets its windows in the order of their ends, and its cut tells through when: read after we have looked, so
+ * what ends later was not forgotten while we did. A lane that has fallen back meanwhile tells nothing of before. */
 static void tell_missing(struct weir_reconcile *reconcile, const struct weir_reconcile_lane *lane)
 {
     bool keeps_all = weir_is_admitted(lane->name); /* then all must be there */
-    int64_t moved = lane->watermark_after - lane->state.watermark;
     char end[WEIR_TIME_TEXT_MAX];
 
     if (!keeps_all
-        && (lane->least_end == WEIR_TIME_NEVER || lane->watermark_after == WEIR_TIME_NEVER || moved < 0
-            || lane->least_end > WEIR_TIME_NEVER - moved))
+        && (lane->watermark_after == WEIR_TIME_NEVER || lane->watermark_after < lane->state.watermark
+            || lane->forgotten_after == 0)) /* a cut of an older weir, which does not tell */
         return;
     for (size_t i = 0; i < lane->span_count; i++) {
         const struct weir_reconcile_span *span = &lane->spans[i];
-        if ((!keeps_all && span->end < lane->least_end + moved) || span->matched >= span->rated)
+        if ((!keeps_all && span->end <= lane->forgotten_after) || span->matched >= span->rated)
             continue;
         weir_time_format(span->end, end);
         weir_reconcile_tell(reconcile, WEIR_DIFFERENCE_MISSING, false, NULL,

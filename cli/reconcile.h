@@ -45,11 +45,10 @@ struct weir_reconcile_lane {
     char name_bytes[WEIR_LANE_NAME_MAX + 1];
     struct weir_slice name;
     struct weir_lane_state state;
-    int64_t watermark_after; /* when all its windows had been looked at */
+    int64_t watermark_after, forgotten_after; /* when all its windows had been looked at */
     uint64_t windows, open, waiting, rated, differing;
     struct weir_reconcile_span *spans; /* by end */
     size_t span_count;
-    int64_t least_end; /* of the windows in Redis that nobody waits for; WEIR_TIME_NEVER: none */
 };
 
 /* One window of the batch under way. */

@@ -92,8 +92,6 @@ static enum weir_status find_differences(struct weir_reconcile *reconcile, struc
         item->rated = reconcile->shares[i];
         if (span && item->rated.revision)
             span->matched++;
-        if (!item->has_work && reconcile->windows[i].end < lane->least_end)
-            lane->least_end = reconcile->windows[i].end;
         item->kind = item->is_closed && !item->has_work
                              && !(item->rated.revision && same_total(&item->rated.total, &reconcile->windows[i].total))
                          ? WEIR_DIFFERENCE_UNRATED
@@ -326,7 +324,6 @@ enum weir_status weir_reconcile_windows(struct weir_reconcile *reconcile, struct
                                         struct weir_error *reterr)
 {
     reconcile->lane = lane;
-    lane->least_end = WEIR_TIME_NEVER;
     reconcile->arena = weir_arena_new();
     enum weir_status status =
         reconcile->store->ops->scan_windows(reconcile->store, lane->name, add_window, reconcile, reterr);
