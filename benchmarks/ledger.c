@@ -5,16 +5,15 @@
  * Every window is new, as most are: a line item and a rated window each, and each batch brings the running totals of
  * its customers forward, which the bare COPY does not.
  */
-#include <libpq-fe.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "benchmarks/database.h"
 #include "benchmarks/measure.h"
 #include "common/calendar.h"
 #include "rater/ledger.h"
-#include "rater/migrate.h"
 
 enum { SPLITS = 10 };
 #define START (INT64_C(1767225600) * WEIR_SECOND)
@@ -23,62 +22,7 @@ struct sizes {
     int batches, customers;
 };
 
-/* The rows of one batch as PostgreSQL itself encodes them. */
-struct stream {
-    char *items, *windows;
-    size_t items_length, windows_length;
-};
-
-static void run(PGconn *connection, const char *sql)
-{
-    PGresult *result = PQexec(connection, sql);
-    ExecStatusType status = PQresultStatus(result);
-    if (status != PGRES_COMMAND_OK && status != PGRES_TUPLES_OK)
-        weir_measure_die("%s: %s", sql, PQerrorMessage(connection));
-    PQclear(result);
-}
-
-static PGconn *connect_to(const char *url)
-{
-    PGconn *connection = PQconnectdb(url);
-    if (PQstatus(connection) != CONNECTION_OK)
-        weir_measure_die("%s: %s", "connecting", PQerrorMessage(connection));
-    run(connection, "SET client_min_messages = warning; SET timezone = 'UTC'");
-    return connection;
-}
-
-/* 1. databases */
-static void make_database(const char *name, char url[512])
-{
-    static struct weir_migration_list list;
-    struct weir_error error;
-    char sql[256];
-    const char *server = weir_measure_server("POSTGRES_URL"), *slashes = strstr(server, "://"),
-               *path = slashes ? strchr(slashes + 3, '/') : NULL;
-    if (!path)
-        weir_measure_die("%s: %s", server, "must be postgresql://.../DATABASE");
-    PGconn *connection = connect_to(server);
-    snprintf(sql, sizeof sql, "DROP DATABASE IF EXISTS %s WITH (FORCE)", name);
-    run(connection, sql);
-    snprintf(sql, sizeof sql, "CREATE DATABASE %s TEMPLATE template0 ENCODING 'UTF8'", name);
-    run(connection, sql);
-    PQfinish(connection);
-    const char *options = strchr(path, '?');
-    snprintf(url, 512, "%.*s/%s%s", (int)(path - server), server, name, options ? options : "");
-    if (weir_migrate(url, false, &list, &error) != WEIR_OK)
-        weir_measure_die("%s: %s", "migrating", error.text);
-}
-
-static void drop_database(const char *name)
-{
-    char sql[256];
-    PGconn *connection = connect_to(weir_measure_server("POSTGRES_URL"));
-    snprintf(sql, sizeof sql, "DROP DATABASE IF EXISTS %s WITH (FORCE)", name);
-    run(connection, sql);
-    PQfinish(connection);
-}
-
-/* 2. a batch */
+/* 1. a batch */
 static struct weir_decimal amount_of(int number)
 {
     return (struct weir_decimal){(weir_int128)(1 + number % 997) * 1234567890};
@@ -205,105 +149,13 @@ static struct weir_took time_ledger(const char *url, const struct sizes *sizes)
     return took;
 }
 
-/* 3. the bare COPY */
-#define ITEM_COLUMNS                                                                                                   \
-    "customer, contract, item, meter, dimensions, period_start, period_end, window_start, window_end, kind, "          \
-    "component, price_book,"                                                                                           \
-    " price_book_version, model, tier, quantity, unit_price, amount, currency, revision"
-#define WINDOW_COLUMNS                                                                                                 \
-    "customer, window_start, series, lane, window_end, meter, dimensions, series_key, events, value, latest_time, "    \
-    "latest_offset, revision,"                                                                                         \
-    " unpriced, contract, period_start, period_end, price_book, price_book_version, price_key"
-
-static char *copy_out(PGconn *connection, const char *columns, const char *table, int batch, size_t *ret_length)
-{
-    char sql[1024], *all = NULL, *piece;
-    size_t length = 0;
-    int got;
-
-    snprintf(sql, sizeof sql,
-             "COPY (SELECT %s FROM weir.%s WHERE window_start = '2026-01-01'::timestamptz + %d * interval '1h') TO "
-             "STDOUT (FORMAT binary)",
-             columns, table, batch);
-    PGresult *result = PQexec(connection, sql);
-    if (PQresultStatus(result) != PGRES_COPY_OUT)
-        weir_measure_die("%s: %s", sql, PQerrorMessage(connection));
-    PQclear(result);
-    while ((got = PQgetCopyData(connection, &piece, 0)) > 0) {
-        all = weir_resize(all, length + (size_t)got, 1);
-        memcpy(all + length, piece, (size_t)got);
-        length += (size_t)got;
-        PQfreemem(piece);
-    }
-    PQclear(PQgetResult(connection));
-    *ret_length = length;
-    return all;
-}
-
-static void copy_in(PGconn *connection, const char *sql, const char *data, size_t length)
-{
-    PGresult *result = PQexec(connection, sql);
-    if (PQresultStatus(result) != PGRES_COPY_IN)
-        weir_measure_die("%s: %s", sql, PQerrorMessage(connection));
-    PQclear(result);
-    for (size_t at = 0; at < length; at += 262144)
-        if (PQputCopyData(connection, data + at, (int)(length - at < 262144 ? length - at : 262144)) != 1)
-            weir_measure_die("%s: %s", sql, PQerrorMessage(connection));
-    if (PQputCopyEnd(connection, NULL) != 1)
-        weir_measure_die("%s: %s", sql, PQerrorMessage(connection));
-    while ((result = PQgetResult(connection))) {
-        if (PQresultStatus(result) != PGRES_COMMAND_OK)
-            weir_measure_die("%s: %s", sql, PQerrorMessage(connection));
-        PQclear(result);
-    }
-}
-
-static struct weir_took time_copy(const char *url, const struct stream *streams, int batches)
-{
-    PGconn *connection = connect_to(url);
-
-    run(connection, "SELECT weir.make_line_items_partition('2026-01-01')");
-    struct weir_took began = weir_measure_now();
-    for (int i = 0; i < batches; i++) {
-        run(connection, "BEGIN");
-        copy_in(connection, "COPY weir.line_items (" ITEM_COLUMNS ") FROM STDIN (FORMAT binary)", streams[i].items,
-                streams[i].items_length);
-        copy_in(connection, "COPY weir.rated_windows (" WINDOW_COLUMNS ") FROM STDIN (FORMAT binary)",
-                streams[i].windows, streams[i].windows_length);
-        run(connection, "COMMIT");
-    }
-    struct weir_took took = weir_measure_since(began);
-    PQfinish(connection);
-    return took;
-}
-
-/* The same number of rows and the same sums stand in both. */
-static void compare(const char *one, const char *other)
-{
-    const char *urls[] = {one, other};
-    char answers[2][256];
-
-    for (int i = 0; i < 2; i++) {
-        PGconn *connection = connect_to(urls[i]);
-        PGresult *result = PQexec(
-            connection,
-            "SELECT concat_ws(' ', count(*), sum(quantity), sum(amount), (SELECT sum(value) FROM weir.rated_windows))"
-            " FROM weir.line_items");
-        snprintf(answers[i], sizeof answers[i], "%s", PQgetvalue(result, 0, 0));
-        PQclear(result);
-        PQfinish(connection);
-    }
-    if (strcmp(answers[0], answers[1]) != 0)
-        weir_measure_die("%s: %s", answers[0], answers[1]);
-}
-
-/* 4. rounds */
+/* 2. rounds */
 static char names[2][64];
 
 static void drop_databases(void)
 {
-    drop_database(names[0]);
-    drop_database(names[1]);
+    weir_database_drop(names[0]);
+    weir_database_drop(names[1]);
 }
 
 int main(int argc, char **argv)
@@ -319,24 +171,20 @@ int main(int argc, char **argv)
     weir_measure_start(&program, argc, argv);
     struct sizes sizes = weir_measure_is_smoke() ? (struct sizes){2, 200} : (struct sizes){10, 2000};
     int64_t windows = (int64_t)sizes.batches * sizes.customers * SPLITS;
-    struct stream *streams = weir_new_array((size_t)sizes.batches, sizeof *streams);
+    struct weir_database_rows *streams = weir_new_array((size_t)sizes.batches, sizeof *streams);
     char urls[2][512];
 
     for (int i = 0; i < 2; i++)
         snprintf(names[i], sizeof names[i], "weir_benchmark_%d_%d", (int)getpid(), i);
     weir_measure_at_end(drop_databases);
     for (int round = 0; round < weir_measure_repetitions(); round++) {
-        make_database(names[0], urls[0]);
-        make_database(names[1], urls[1]);
+        weir_database_make(names[0], urls[0]);
+        weir_database_make(names[1], urls[1]);
         weir_figure_add_rate(&ledger, (double)windows, time_ledger(urls[0], &sizes));
-        PGconn *connection = connect_to(urls[0]);
-        for (int i = 0; i < sizes.batches && round == 0; i++) {
-            streams[i].items = copy_out(connection, ITEM_COLUMNS, "line_items", i, &streams[i].items_length);
-            streams[i].windows = copy_out(connection, WINDOW_COLUMNS, "rated_windows", i, &streams[i].windows_length);
-        }
-        PQfinish(connection);
-        weir_figure_add_rate(&copy, (double)windows, time_copy(urls[1], streams, sizes.batches));
-        compare(urls[0], urls[1]);
+        if (round == 0)
+            weir_database_copy_out(urls[0], START, sizes.batches, streams);
+        weir_figure_add_rate(&copy, (double)windows, weir_database_copy_in(urls[1], streams, sizes.batches));
+        weir_database_compare(urls[0], urls[1], windows);
     }
     printf("%lld windows in %d transactions of %d; CPU time is the client's\n", (long long)windows, sizes.batches,
            sizes.customers * SPLITS);
@@ -344,10 +192,6 @@ int main(int argc, char **argv)
     weir_measure_print(&ledger);
     weir_measure_target(&(struct weir_target){
         .what = "ledger, of a bare binary COPY", .figure = &ledger, .ceiling = &copy, .at_least = 0.5});
-    for (int i = 0; i < sizes.batches; i++) {
-        free(streams[i].items);
-        free(streams[i].windows);
-    }
-    free(streams);
+    weir_database_free_rows(streams, sizes.batches);
     return weir_measure_end();
 }

@@ -1,0 +1,28 @@
+/* Databases of a benchmark's own in PostgreSQL, and the bare binary COPY that the ledger is measured beside: the very
+ * same rows into the same tables with the same indexes. Every call that fails ends the program. One thread. */
+#ifndef WEIR_BENCHMARKS_DATABASE_H
+#define WEIR_BENCHMARKS_DATABASE_H
+
+#include <stdint.h>
+
+#include "benchmarks/measure.h"
+
+/* A new one, migrated, on the server of WEIR_POSTGRES_URL. One of that name before it is dropped. */
+void weir_database_make(const char *name, char url[512]);
+void weir_database_drop(const char *name);
+
+/* The rows of one hour, as PostgreSQL encodes them. */
+struct weir_database_rows {
+    char *items, *windows;
+    size_t items_length, windows_length;
+};
+
+/* Line items and rated windows whose window starts in each of the hours from first_hour (ns) on. */
+void weir_database_copy_out(const char *url, int64_t first_hour, int count, struct weir_database_rows *ret_rows);
+void weir_database_free_rows(struct weir_database_rows *rows, int count); /* and the array */
+/* A transaction for each; windows are of January 2026. */
+struct weir_took weir_database_copy_in(const char *url, const struct weir_database_rows *rows, int count);
+/* So many line items, and the same sums, stand in both. */
+void weir_database_compare(const char *one, const char *other, int64_t rows);
+
+#endif
