@@ -306,13 +306,13 @@ static struct segment start_rebuilding(struct weir_seen *seen, uint32_t number, 
         seen->fill = weir_resize(seen->fill, blocks, 1);
         seen->fill_room = blocks;
     }
-    if (from)
+    if (from && seen->aside)
         memcpy(seen->aside, old.blocks, from);
     seen->bytes += to - from;
     *segment = (struct segment){resize_blocks(old.blocks, from, to), blocks, count};
     for (uint32_t i = 0; i < blocks; i++)
         memset(segment->blocks[i].tags, 0, BLOCK);
-    if (blocks)
+    if (seen->fill)
         memset(seen->fill, 0, blocks);
     old.blocks = seen->aside;
     return old;
@@ -325,6 +325,10 @@ static void rebuild(struct weir_seen *seen, uint32_t number, uint32_t count, con
 {
     struct segment *segment = &seen->segments[number];
     const struct segment old = start_rebuilding(seen, number, count);
+
+    if (count == 0)
+        return;
+    weir_check(segment->blocks != NULL && seen->fill != NULL);
 
     for (uint32_t i = 0; i < old.block_count; i++) {
         const struct block *block = &old.blocks[i];

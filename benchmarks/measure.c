@@ -30,9 +30,6 @@ static void clean_up_once(void)
     measure.clean_up = NULL;
     if (clean_up)
         clean_up();
-    if (measure.json)
-        fclose(measure.json);
-    measure.json = NULL;
 }
 
 static void end_progress(void)
