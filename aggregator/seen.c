@@ -326,10 +326,9 @@ static void rebuild(struct weir_seen *seen, uint32_t number, uint32_t count, con
     struct segment *segment = &seen->segments[number];
     const struct segment old = start_rebuilding(seen, number, count);
 
-    if (count == 0)
+    if (count == 0 || old.block_count == 0)
         return;
-    weir_check(segment->blocks != NULL && seen->fill != NULL);
-
+    weir_check(segment->blocks && seen->fill && old.blocks);
     for (uint32_t i = 0; i < old.block_count; i++) {
         const struct block *block = &old.blocks[i];
         for (uint32_t j = 0; j < BLOCK && block->tags[j]; j++) {
