@@ -192,9 +192,10 @@ int main(int argc, char **argv)
         if (waitpid(sender, NULL, 0) != sender || count == 0)
             weir_measure_die("no event was followed");
         weir_process_end(worker);
-        weir_figure_add(&acknowledged, (double)sending[count * 99 / 100] / 1e3, 0);
-        weir_figure_add(&median, (double)waits[count / 2] / 1e3, 0);
-        weir_figure_add(&p99, (double)waits[count * 99 / 100] / 1e3, 0);
+        size_t middle = count / 2, last_hundredth = count * 99 / 100;
+        weir_figure_add(&acknowledged, (double)sending[last_hundredth] / 1e3, 0);
+        weir_figure_add(&median, (double)waits[middle] / 1e3, 0);
+        weir_figure_add(&p99, (double)waits[last_hundredth] / 1e3, 0);
         weir_figure_add(&most, (double)waits[count - 1] / 1e3, 0);
         weir_measure_at_end(NULL);
         clean_up();

@@ -226,9 +226,11 @@ static void run(struct bench *bench, size_t cuts)
     freeReplyObject(redisCommand(bench->bare, "FLUSHALL"));
     take(bench, "bench:0", NULL);
     weir_figure_add_rate(&figures[NEW], (double)series, write_cuts(bench, "bench:0", 1, series, 0, false));
-    for (size_t i = 0; i < 3 && sizes[i] <= series; i++)
-        weir_figure_add_rate(&figures[BY_1000 + i], (double)(series / sizes[i] * sizes[i]),
-                             write_cuts(bench, "bench:0", series / sizes[i], sizes[i], 0, false));
+    for (size_t i = 0; i < 3 && sizes[i] <= series; i++) {
+        size_t times = series / sizes[i];
+        weir_figure_add_rate(&figures[BY_1000 + i], (double)(times * sizes[i]),
+                             write_cuts(bench, "bench:0", times, sizes[i], 0, false));
+    }
     weir_figure_add_rate(&figures[IDS], (double)(cuts * ids), write_cuts(bench, "bench:0", cuts, 0, ids, false));
     start = weir_measure_now();
     load(bench, "bench:0", series, cuts * ids);
