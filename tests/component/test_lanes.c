@@ -603,6 +603,45 @@ Test(lanes, a_window_that_cannot_be_rated_holds_back_no_other)
     tear_down(&bench);
 }
 
+/* A window of acme's of the first hour, of millions of millions. */
+static void rate_trillions(struct bench *bench, const char *meter, int64_t trillions)
+{
+    char key[WEIR_SERIES_KEY_MAX];
+    struct weir_series series = {.meter = S(meter), .customer = S("acme")};
+    struct weir_lane_window window = {.lane = S("events:0"),
+                                      .window = {.series_key = weir_slice_of(key, weir_series_write(&series, key)),
+                                                 .start = noon,
+                                                 .end = noon + WEIR_HOUR,
+                                                 .total = {.events = 10}}};
+    struct weir_error error;
+
+    cr_assert(weir_decimal_scale(weir_decimal_of(trillions), 1000000000000, &window.window.total.value));
+    cr_assert_eq(weir_rater_rate(bench->rater, &window, 1, &error), WEIR_OK, "%s", error.text);
+}
+
+/* Each amount fits, and both together do not fit the period: that shows only when half of the second is done. */
+Test(lanes, half_of_a_window_that_cannot_be_rated_is_undone)
+{
+    struct bench bench = set_up();
+
+    rate_trillions(&bench, "dear", 100000000); /* 10^20, for a million each */
+    cr_assert_eq(held(), 0);
+    rate_trillions(&bench, "top", 100000000000000); /* 10^26, for 1 each */
+    cr_assert_eq(held(), 1);
+    rate(&bench, 0, "top", 1, 1, 5); /* of the price that was not charged */
+    rate(&bench, 0, "calls", 0, 3, 0);
+    assert_adds_up();
+    cr_assert_eq(
+        ask_number(&database, "SELECT (sum(amount) - 100000000000000000000000000)::bigint FROM weir.line_items"), 8);
+    cr_assert_eq(held(), 1);
+    rate(&bench, 0, "top", 0, 11, 7); /* corrected */
+    assert_adds_up();
+    cr_assert_eq(
+        ask_number(&database, "SELECT (sum(amount) - 100000000000000000000000000)::bigint FROM weir.line_items"), 10);
+    cr_assert_eq(held(), 0);
+    tear_down(&bench);
+}
+
 /* The catalog says otherwise than when the window was rated: it waits for the right one, and the others do not. */
 Test(lanes, a_window_whose_terms_changed_waits_for_them)
 {
