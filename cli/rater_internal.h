@@ -35,10 +35,11 @@ struct rating {
     struct weir_lane_book *book;
     struct weir_metrics *metrics;
     struct known_lane *lanes;
-    size_t lane_count, lane_room, next_lane;
-    int64_t first_gap;  /* where the earliest gap began that was open when the round did */
-    int64_t settled_at; /* wall clock */
-    bool has_too_many;  /* lanes, or one whose name is too long */
+    size_t lane_count, lane_room;
+    size_t known_count, next_lane; /* while lanes are listed: those of before; where the next is looked for first */
+    int64_t first_gap;             /* where the earliest gap began that was open when the round did */
+    int64_t settled_at;            /* wall clock */
+    bool has_too_many;             /* lanes, or one whose name is too long */
     struct weir_work *work;
     struct weir_lane_window *windows;
     _Atomic uint64_t line_items, windows_rated, unpriced, stale, transactions, retries, lanes_known, open_gaps,

@@ -6,11 +6,11 @@
 
 enum { LANES_MAX = 65536 };
 
-/* Lanes mostly come in the order of last time. NULL: not known yet. */
+/* Lanes mostly come in the order of last time, and none twice. NULL: not known yet. */
 static struct known_lane *find_lane(struct rating *rating, struct weir_slice name)
 {
-    for (size_t i = 0; i < rating->lane_count; i++) {
-        size_t at = (rating->next_lane + i) % rating->lane_count;
+    for (size_t i = 0; i < rating->known_count; i++) {
+        size_t at = (rating->next_lane + i) % rating->known_count;
         struct known_lane *lane = &rating->lanes[at];
         if (weir_slice_equal(weir_slice_of(lane->name_bytes, lane->name.length), name)) {
             rating->next_lane = at + 1;
@@ -101,6 +101,7 @@ enum weir_status weir_rating_list_lanes(struct rating *rating, struct weir_error
     for (size_t i = 0; i < rating->lane_count; i++)
         rating->lanes[i].is_listed = false;
     rating->next_lane = 0;
+    rating->known_count = rating->lane_count;
     enum weir_status status =
         rating->store->ops->list_lanes(rating->store, rating->settings.kafka_topic, add_lane, rating, reterr);
     if (status == WEIR_OK)

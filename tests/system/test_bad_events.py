@@ -158,7 +158,8 @@ ODD_BUT_GOOD = list(unique([
         "1970-01-01T00:00:00Z", "1970-01-01T00:00:00.000000000-00:00", "2261-12-31T23:59:59.999999999Z", "2024-02-29T23:59:59.9+05:30",
         "2000-02-29t00:00:00z", "2026-01-05T10:00:00+23:59", "2026-01-05T10:00:00-23:59", "1969-12-31T23:59:59-00:01",
         "2262-01-01T00:00:00+00:01")),
-    *((f"tokens {text[:40]}", use(text, model=json.dumps(f"window {number}"))) for number, text in enumerate((
+    # The largest and the smallest in one window, so that no sum of windows is out of range for a while, whatever their order.
+    *((f"tokens {text[:40]}", use(text, model=json.dumps("window 9" if "170141" in text else f"window {number}"))) for number, text in enumerate((
         "0", "-0", "1.50", "15e-1", '"15E-1"', "1e+2", "0e999999999999999999999", "0.000000000001", "1.000000000001000000000000000000",
         "170141183460469231731687303.715884105727", "-170141183460469231731687303.715884105727", '"-1"', "1000000e-18",
         "0.0001e-8", "1" + "0" * 30 + "e-30", '"\\u0031"'))),

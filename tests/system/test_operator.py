@@ -732,7 +732,7 @@ def test_what_its_lane_still_accepts_is_sent_there_again(world):
     places = [(message.partition(), message.value()) for message in messages(world, world.topic)]
     assert [place for place in places if places.count(place) == 2 and b'"e9"' in place[1]], "in the same partition, to the byte"
     assert messages(world, world.topic + ".admitted") == []
-    (one,) = [one for one in admit(world, "--id", "test/e9")[0] if not one["may_be_admitted"]]
+    (one,) = [one for one in admit(world, "--reason", "missing_field", "--id", "test/e9")[0] if not one["may_be_admitted"]]
     assert one["why_not"].startswith("its id has come again and will be counted")
     world.produce([broken])  # and its producer tries again
     world.rate()
