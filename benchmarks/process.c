@@ -112,7 +112,7 @@ static void binary_path(char path[4096])
     for (int i = 0; i < 2; i++) /* the program, and its folder */
         if (strrchr(path, '/'))
             *strrchr(path, '/') = '\0';
-    strcat(path, "/weir");
+    snprintf(path + strlen(path), 8, "/weir");
     if (access(path, X_OK) != 0)
         weir_measure_die("%s is not there: build weir first", path);
 }
