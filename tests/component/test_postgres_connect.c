@@ -167,12 +167,15 @@ Test(postgres_connect, a_claim_that_is_asked_for_again_is_kept)
     database_make(&database);
     struct weir_claims *claims = weir_claims_new(database.url, 2 * WEIR_SECOND);
     cr_assert_eq(weir_claims_try(claims, lane, &is_ours, &error), WEIR_OK, "%s", error.text);
-    long first = ask_number(&database, "SELECT pid FROM pg_locks WHERE locktype = 'advisory'");
+    long first = ask_number(&database, "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND database = (SELECT "
+                                       "oid FROM pg_database WHERE datname = current_database())");
     for (int i = 0; i < 30; i++) { /* 3 s: longer than it may be idle */
         usleep(100000);
         cr_assert_eq(weir_claims_try(claims, lane, &is_ours, &error), WEIR_OK, "%s", error.text);
         cr_assert(is_ours);
     }
-    cr_expect_eq(ask_number(&database, "SELECT pid FROM pg_locks WHERE locktype = 'advisory'"), first);
+    cr_expect_eq(ask_number(&database, "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND database = (SELECT "
+                                       "oid FROM pg_database WHERE datname = current_database())"),
+                 first);
     weir_claims_free(claims);
 }

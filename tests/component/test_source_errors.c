@@ -261,6 +261,7 @@ static void meet(const struct answer *answers, size_t count)
     for (size_t i = 0; i < count; i++) {
         const char *name = rd_kafka_err2name(answers[i].error);
         push_everywhere(&answers[i]);
+        fill(1); /* what is committed already is not committed again */
         UNTIL(waiting(answers[i].api) == 0, "%s of %d", name, answers[i].api);
         read_on(20, name);
     }
