@@ -69,7 +69,9 @@ static void append(struct weir_buffer *buffer, const char *bytes, size_t length)
         buffer->room = 2 * (buffer->length + length);
         buffer->data = weir_resize(buffer->data, buffer->room, 1);
     }
-    memcpy(buffer->data + buffer->length, bytes, length);
+    weir_check(buffer->data != NULL || length == 0);
+    if (length > 0)
+        memcpy(buffer->data + buffer->length, bytes, length);
     buffer->length += length;
 }
 

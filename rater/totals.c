@@ -70,7 +70,8 @@ bool weir_merge_lanes(enum weir_aggregation aggregation, const struct weir_rated
 {
     *ret_merged = (struct weir_window_total){0};
     for (uint32_t i = 0; i < window->lane_count; i++)
-        if (!merge(aggregation, ret_merged, &window->lanes[i] == lane ? total : &window->lanes[i].total))
+        if (!merge(aggregation, ret_merged,
+                   lane && total && &window->lanes[i] == lane ? total : &window->lanes[i].total))
             return false;
     return true;
 }
