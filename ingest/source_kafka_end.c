@@ -6,7 +6,7 @@
 
 enum {
     ASK_MS = 2500,  /* one question of several tries */
-    PROBE_MS = 100, /* is anybody there again? */
+    PROBE_MS = 500, /* is anybody there? Brokers may be an ocean away */
     END_CHECK_MS = 250,
     PROBE_EVERY_MS = 1000,
     COMPLAIN_MS = 60000,
@@ -30,6 +30,10 @@ void weir_kafka_on_error(rd_kafka_t *handle, int code, const char *reason, void 
             source->down_since = weir_kafka_now_ms();
         return;
     }
+    /* "All are down" does not come when librdkafka still counts on one that it has not tried: so any lost connection
+     * makes us ask. */
+    if (code == RD_KAFKA_RESP_ERR__TRANSPORT)
+        source->is_suspect = true;
     (void)snprintf(source->last_reason, sizeof source->last_reason, "%s", reason);
     weir_log(WEIR_LOG_DEBUG, "kafka: %s (%s)", reason, rd_kafka_err2name((rd_kafka_resp_err_t)code));
 }
@@ -52,21 +56,33 @@ void weir_kafka_brokers_are_back(struct kafka_source *source)
     }
 }
 
+static bool somebody_answers(struct kafka_source *source)
+{
+    const struct rd_kafka_metadata *metadata;
+
+    if (rd_kafka_metadata(source->handle, 0, NULL, &metadata, PROBE_MS) != RD_KAFKA_RESP_ERR_NO_ERROR)
+        return false;
+    rd_kafka_metadata_destroy(metadata);
+    return true;
+}
+
 /* Looks every second whether somebody answers; says once that nobody does, and every minute from then on. */
 void weir_kafka_watch_brokers(struct kafka_source *source)
 {
-    const struct rd_kafka_metadata *metadata;
     struct weir_error error;
     int64_t now = weir_kafka_now_ms();
 
-    if (!source->down_since || now - source->last_probe < PROBE_EVERY_MS)
+    if ((!source->down_since && !source->is_suspect) || now - source->last_probe < PROBE_EVERY_MS)
         return;
     source->last_probe = now;
-    if (rd_kafka_metadata(source->handle, 0, NULL, &metadata, PROBE_MS) == RD_KAFKA_RESP_ERR_NO_ERROR) {
-        rd_kafka_metadata_destroy(metadata);
+    source->is_suspect = false;
+    bool is_answered = somebody_answers(source);
+    if (is_answered && source->down_since)
         weir_kafka_brokers_are_back(source);
+    if (is_answered)
         return;
-    }
+    if (!source->down_since)
+        source->down_since = now;
     if (source->until_end && now - source->down_since >= source->reach_ms) {
         weir_fail(&error, WEIR_FATAL, "Kafka at %s has not answered for %d s: %s", source->brokers,
                   source->reach_ms / 1000, source->last_reason);

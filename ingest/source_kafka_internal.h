@@ -67,6 +67,7 @@ struct kafka_source {
     int64_t next_commit, last_commit, last_end_check, last_poll; /* monotonic ms */
     int64_t next_anchor_look, next_first_anchor;                 /* monotonic ms */
     int64_t down_since, last_probe, last_complaint;              /* monotonic ms; down_since 0: brokers answer */
+    bool is_suspect;                                             /* a connection was lost: does anybody answer? */
     char last_reason[256];                                       /* why they do not */
     bool is_ended;
     bool has_failed;
