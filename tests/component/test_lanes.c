@@ -570,6 +570,10 @@ static void assert_adds_up(void)
     cr_assert_eq(ask_number(&database, "SELECT count(*) FROM (SELECT sum(usage_amount) FROM weir.billing_periods EXCEPT"
                                        " SELECT sum(amount) FROM weir.line_items) AS d"),
                  0);
+    cr_assert_eq(ask_number(&database, "SELECT count(*) FROM (SELECT meter, sum(quantity), sum(amount)"
+                                       " FROM weir.price_totals GROUP BY 1 EXCEPT SELECT meter, sum(quantity),"
+                                       " sum(amount) FROM weir.line_items WHERE kind = 'usage' GROUP BY 1) AS d"),
+                 0, "by meter, and the quantities as well");
 }
 
 Test(lanes, a_window_that_cannot_be_rated_holds_back_no_other)
