@@ -20,17 +20,6 @@
 
 enum { SEED = 7, CUSTOMERS = 200, SMOKE_COUNT = 2000 };
 
-static struct weir_catalog *load_catalog(void)
-{
-    struct weir_mistake_list mistakes;
-    struct weir_catalog *catalog;
-
-    if (weir_catalog_parse("workload", weir_workload_catalog, strlen(weir_workload_catalog), &catalog, &mistakes)
-        != WEIR_OK)
-        weir_measure_die("%s", mistakes.mistakes[0].text);
-    return catalog;
-}
-
 static struct weir_workload *start_workload(uint64_t count)
 {
     /* Event time passes as in a run of a million events: so windows come, close and go at the rate that they do there.
@@ -57,7 +46,7 @@ static void decode(uint64_t count)
     static struct weir_event event;
     static struct weir_reading readings[WEIR_METERS_MAX];
     char text[WEIR_WORKLOAD_EVENT_MAX];
-    struct weir_catalog *catalog = load_catalog();
+    struct weir_catalog *catalog = weir_way_catalog();
     struct weir_workload *workload = start_workload(count);
     struct weir_decoder *decoder = weir_decoder_new(catalog);
     struct weir_reader *reader = weir_reader_new(catalog);
@@ -101,7 +90,7 @@ static void seen(uint64_t count)
 static void intake(uint64_t count)
 {
     static char text[WEIR_INTAKE_GROUP][WEIR_WORKLOAD_EVENT_MAX];
-    struct weir_catalog *catalog = load_catalog();
+    struct weir_catalog *catalog = weir_way_catalog();
     struct weir_workload *workload = start_workload(count);
     struct weir_lane_settings settings = {
         .is_bounded = true, .windows_max = UINT32_MAX - 1, .ids_max = UINT32_MAX, .lateness = 0, .retention = 0};

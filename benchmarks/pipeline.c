@@ -15,6 +15,7 @@
 #include "benchmarks/measure.h"
 #include "benchmarks/process.h"
 #include "benchmarks/topic.h"
+#include "benchmarks/way.h"
 #include "cli/worker.h"
 #include "common/calendar.h"
 #include "common/log.h"
@@ -373,11 +374,7 @@ static void fill(void)
 
 static void prepare(void)
 {
-    struct weir_mistake_list mistakes = {0};
-
-    if (weir_catalog_parse("workload", weir_workload_catalog, strlen(weir_workload_catalog), &catalog, &mistakes)
-        != WEIR_OK)
-        weir_measure_die("the catalog has mistakes");
+    catalog = weir_way_catalog();
     topic.brokers = weir_measure_server("KAFKA_BROKERS");
     redis_url = weir_measure_server("REDIS_URL");
     snprintf(topic.name, sizeof topic.name, "benchmark-pipeline-%d-%lld", (int)getpid(), (long long)time(NULL));

@@ -276,23 +276,12 @@ struct load {
     uint32_t lanes;
 };
 
-static struct weir_catalog *load_workload_catalog(void)
-{
-    struct weir_mistake_list mistakes;
-    struct weir_catalog *catalog;
-
-    if (weir_catalog_parse("workload", weir_workload_catalog, strlen(weir_workload_catalog), &catalog, &mistakes)
-        != WEIR_OK)
-        weir_measure_die("%s", mistakes.mistakes[0].text);
-    return catalog;
-}
-
 static struct load make_load(uint64_t count, uint32_t event_bytes, bool is_binary)
 {
     struct weir_workload *workload = weir_workload_new(&(struct weir_workload_settings){
         .seed = 7, .events = count, .customers = 10000, .span_seconds = 3600, .event_bytes = event_bytes});
     size_t room = event_bytes > 400 ? event_bytes : 400, length;
-    struct load load = {.catalog = load_workload_catalog(),
+    struct load load = {.catalog = weir_way_catalog(),
                         .text = weir_new_array(count + 1, room),
                         .binary = weir_new_array(is_binary ? count : 1, sizeof *load.binary),
                         .messages = weir_new_array(count, sizeof *load.messages),

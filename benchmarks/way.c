@@ -1,8 +1,21 @@
 #include "benchmarks/way.h"
 
 #include <stdio.h>
+#include <string.h>
 
 #include "benchmarks/measure.h"
+#include "benchmarks/workload.h"
+
+struct weir_catalog *weir_way_catalog(void)
+{
+    struct weir_mistake_list mistakes;
+    struct weir_catalog *catalog;
+
+    if (weir_catalog_parse("workload", weir_workload_catalog, strlen(weir_workload_catalog), &catalog, &mistakes)
+        != WEIR_OK)
+        weir_measure_die("%s", mistakes.mistakes[0].text);
+    return catalog;
+}
 
 static enum weir_status refuse(struct weir_quarantine *quarantine, const struct weir_message *message,
                                const struct weir_rejection *why, struct weir_error *reterr)

@@ -16,6 +16,8 @@ struct weir_way {
     int64_t sequence;
 };
 
+/* The workload's catalog, read: the caller's to free. */
+struct weir_catalog *weir_way_catalog(void);
 /* The catalog must outlive it. In place: the intake points to the quarantine. */
 void weir_way_open(struct weir_way *way, const struct weir_catalog *catalog, uint32_t lanes,
                    const struct weir_lane_settings *settings);
