@@ -8,7 +8,8 @@ import threading
 import time
 import urllib.request
 
-from servers import PATIENCE, free_port
+from ports import free_port
+from servers import PATIENCE
 
 RESTART_SECONDS = 0.3
 _METRIC = re.compile(r"^(weir_\w+(?:\{[^}]*\})?) (\d+)$", re.MULTILINE)

@@ -6,11 +6,10 @@ Weir's processes reach each of them through a Link of the proxy; producers and t
 """
 import os
 import pathlib
-import random
 import shutil
 import signal
-import socket
 import subprocess
+import sys
 import threading
 import time
 import urllib.parse
@@ -19,6 +18,10 @@ import confluent_kafka
 import confluent_kafka.admin
 import psycopg2
 import redis
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
+
+from ports import free_port  # noqa: E402
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 LOCAL = ROOT / "deploy" / "local"
@@ -35,19 +38,6 @@ def wait_for(what, condition, patience=PATIENCE, pause=0.05):
         if time.monotonic() > deadline:
             raise AssertionError(f"after {patience} s still not: {what}")
         time.sleep(pause)
-
-
-def free_port():
-    """Below the range of outgoing connections, so that none of them takes it while the server is down."""
-    for _ in range(200):
-        port = random.randrange(12000, 20000)
-        with socket.socket() as trial:
-            try:
-                trial.bind(("127.0.0.1", port))
-                return port
-            except OSError:
-                continue
-    raise AssertionError("no free port between 12000 and 20000")
 
 
 class Instance:

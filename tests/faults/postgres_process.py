@@ -8,7 +8,7 @@ import tempfile
 
 import psycopg2
 from pipeline import DEADLINE, until
-from redis_process import free_port
+from ports import free_port
 
 BINARIES = max(pathlib.Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda path: int(path.parts[4])).parent
 # It refuses to run as root.

@@ -1,26 +1,13 @@
 """A redis-server of the test's own, that it may stop, kill, starve and promote."""
 import os
 import pathlib
-import random
 import signal
-import socket
 import subprocess
 import time
 
 import redis
 
-
-def free_port():
-    """Below the range of outgoing connections, so that none of them takes it while the server is down."""
-    for _ in range(200):
-        port = random.randrange(12000, 20000)
-        with socket.socket() as trial:
-            try:
-                trial.bind(("127.0.0.1", port))
-                return port
-            except OSError:
-                continue
-    raise AssertionError("no free port between 12000 and 20000")
+from ports import free_port
 
 
 class RedisProcess:

@@ -6,8 +6,8 @@ import psycopg2
 import pytest
 from harness import weir
 from pipeline import DEADLINE, until
+from ports import free_port
 from proxy import Proxy
-from redis_process import free_port
 from test_life import page
 
 

@@ -9,7 +9,7 @@ import urllib.request
 import pytest
 from harness import BINARY, weir
 from pipeline import time_text, until
-from redis_process import free_port
+from ports import free_port
 
 FAKETIME = next((f"{folder}/libfaketimeMT.so.1" for folder in ("/usr/lib/x86_64-linux-gnu/faketime", "/usr/lib/aarch64-linux-gnu/faketime")
                  if os.path.exists(f"{folder}/libfaketimeMT.so.1")), None)
