@@ -100,22 +100,10 @@ static enum weir_status read_applied(PGconn *connection, struct weir_catalog **r
     return status;
 }
 
-static PGconn *connect_checked(const char *url, enum weir_status *ret_status, struct weir_error *reterr)
-{
-    PGconn *connection = weir_postgres_connect(url, "weir apply", ret_status, reterr);
-
-    if (connection)
-        *ret_status = weir_postgres_check_schema(connection, reterr);
-    if (*ret_status == WEIR_OK)
-        return connection;
-    PQfinish(connection);
-    return NULL;
-}
-
 enum weir_status weir_apply_load_catalog(const char *url, struct weir_catalog **ret_catalog, struct weir_error *reterr)
 {
     enum weir_status status;
-    PGconn *connection = connect_checked(url, &status, reterr);
+    PGconn *connection = weir_postgres_open(url, "weir apply", &status, reterr);
     struct weir_catalog *catalog = NULL;
     int version;
 
@@ -232,7 +220,7 @@ enum weir_status weir_apply_catalog(const char *url, const char *json, size_t le
         weir_mistake_list_free(&mistakes);
         return status;
     }
-    PGconn *connection = connect_checked(url, &status, reterr);
+    PGconn *connection = weir_postgres_open(url, "weir apply", &status, reterr);
     /* One apply at a time; raters go on meanwhile, under the catalog that they started with. */
     if (status == WEIR_OK)
         status = weir_postgres_run(connection,

@@ -17,11 +17,6 @@ struct check {
     PGresult *meters, *versions, *contracts; /* that have rated usage; sorted, in binary */
 };
 
-static struct weir_slice cell(const PGresult *result, int row, int column)
-{
-    return weir_slice_of(PQgetvalue(result, row, column), (size_t)PQgetlength(result, row, column));
-}
-
 /* 1. what was rated, as a whole */
 
 /* A window without a meter in the catalog of its day (no_meter) holds no meter to that name. */
@@ -49,7 +44,7 @@ static bool is_rated(const PGresult *result, struct weir_slice key)
 
     while (low < high) {
         int middle = low + (high - low) / 2;
-        int order = weir_slice_compare(cell(result, middle, 0), key);
+        int order = weir_slice_compare(weir_postgres_field(result, middle, 0), key);
         if (order == 0)
             return true;
         if (order < 0)
@@ -90,22 +85,23 @@ static struct weir_slice *contract_keys(const struct weir_catalog *catalog)
 static void check_missing(struct check *check)
 {
     for (int i = 0; i < PQntuples(check->meters); i++)
-        if (!weir_catalog_meter(check->after, cell(check->meters, i, 0)))
+        if (!weir_catalog_meter(check->after, weir_postgres_field(check->meters, i, 0)))
             weir_apply_say(check->report,
                            "meter '%.*s' has rated usage and is missing: put it back (take its prices out of the next "
                            "version of the price book to stop charging for it)",
-                           TEXT(cell(check->meters, i, 0)));
+                           TEXT(weir_postgres_field(check->meters, i, 0)));
     for (int i = 0; i < PQntuples(check->versions); i++) {
         int32_t version = weir_get_int4(PQgetvalue(check->versions, i, 1));
-        if (!has_version(check->after, cell(check->versions, i, 0), version))
+        if (!has_version(check->after, weir_postgres_field(check->versions, i, 0), version))
             weir_apply_say(check->report,
                            "price book '%.*s' version %d has rated usage and is missing: put it back; later "
                            "usage is priced by a later version, beside it",
-                           TEXT(cell(check->versions, i, 0)), version);
+                           TEXT(weir_postgres_field(check->versions, i, 0)), version);
     }
     struct weir_slice *keys = contract_keys(check->after);
     for (int i = 0; i < PQntuples(check->contracts); i++) {
-        struct weir_slice key = cell(check->contracts, i, 0), customer = cell(check->contracts, i, 1);
+        struct weir_slice key = weir_postgres_field(check->contracts, i, 0),
+                          customer = weir_postgres_field(check->contracts, i, 1);
         if (key.length == 0 && !check->after->default_contract)
             weir_apply_say(check->report, "default_contract has rated periods and is missing: put it back");
         else if (key.length && !bsearch(&key, keys, check->after->contract_count, sizeof *keys, by_key))

@@ -17,8 +17,7 @@ enum { ENTRY, AT, ACTOR, ROLE, ACTION, SUBJECT, DETAIL, HASHED_COLUMNS, PREVIOUS
 static const char entries_sql[] =
     "SELECT a.entry::text, to_char(a.at, 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"'), a.actor, a.role, a.action, a.subject,"
     " a.detail::text, a.previous_hash, a.hash, a.entry AS number FROM weir.audit_log AS a WHERE a.entry > $1"
-    " ORDER BY a.entry LIMIT 5000";
-_Static_assert(ENTRIES_AT_ONCE == 5000, "the statement says it too");
+    " ORDER BY a.entry LIMIT $2";
 
 /* 1. marks */
 
@@ -58,35 +57,19 @@ void weir_audit_report_free(struct weir_audit_report *report)
     *report = (struct weir_audit_report){0};
 }
 
-static struct weir_slice column(const PGresult *result, int row, int at)
-{
-    return (struct weir_slice){PQgetvalue(result, row, at), (uint32_t)PQgetlength(result, row, at)};
-}
-
-static void append(struct weir_buffer *buffer, const char *bytes, size_t length)
-{
-    if (buffer->length + length > buffer->room) {
-        buffer->room = 2 * (buffer->length + length);
-        buffer->data = weir_resize(buffer->data, buffer->room, 1);
-    }
-    weir_check(buffer->data != NULL || length == 0);
-    if (length > 0)
-        memcpy(buffer->data + buffer->length, bytes, length);
-    buffer->length += length;
-}
-
 /* What the entry's hash must be: of the one before it as it was found, so that one altered entry is one finding. */
 static void hash_of(const PGresult *result, int row, struct weir_buffer *buffer, char hash[WEIR_DIGEST_TEXT_MAX])
 {
-    struct weir_slice previous = column(result, row, PREVIOUS_HASH);
+    struct weir_slice previous = weir_postgres_field(result, row, PREVIOUS_HASH);
 
     buffer->length = 0;
-    append(buffer, previous.data, previous.length);
+    weir_buffer_add(buffer, previous);
     for (int i = 0; i < HASHED_COLUMNS; i++) {
         char head[24];
-        struct weir_slice field = column(result, row, i);
-        append(buffer, head, (size_t)snprintf(head, sizeof head, "%u:", (unsigned)field.length));
-        append(buffer, field.data, field.length);
+        struct weir_slice field = weir_postgres_field(result, row, i);
+        (void)snprintf(head, sizeof head, "%u:", (unsigned)field.length);
+        weir_buffer_add(buffer, weir_slice_text(head));
+        weir_buffer_add(buffer, field);
     }
     weir_digest_text(buffer->data, buffer->length, hash);
 }
@@ -98,11 +81,11 @@ static void check_entry(const PGresult *result, int row, const struct weir_audit
     static const char first[] = "0000000000000000000000000000000000000000000000000000000000000000";
     char hash[WEIR_DIGEST_TEXT_MAX];
     int64_t entry = weir_get_int8(PQgetvalue(result, row, NUMBER));
-    struct weir_slice found = column(result, row, HASH);
+    struct weir_slice found = weir_postgres_field(result, row, HASH);
 
     if (entry != report->head.entry + 1)
         find(report, "entries %" PRId64 " to %" PRId64 " are gone", report->head.entry + 1, entry - 1);
-    else if (!weir_slice_equal(column(result, row, PREVIOUS_HASH),
+    else if (!weir_slice_equal(weir_postgres_field(result, row, PREVIOUS_HASH),
                                weir_slice_text(entry == 1 ? first : report->head.hash)))
         find(report, "entry %" PRId64 " does not follow from the one before it: one of the two was altered", entry);
     hash_of(result, row, buffer, hash);
@@ -127,7 +110,9 @@ static enum weir_status check_entries(PGconn *connection, const struct weir_audi
         struct weir_parameters parameters = {0};
         PGresult *result = NULL;
         weir_put_int8(&from, report->head.entry);
+        weir_put_int8(&from, ENTRIES_AT_ONCE);
         weir_parameters_add(&parameters, from.data + 4, 8);
+        weir_parameters_add(&parameters, from.data + 16, 8);
         status = weir_postgres_ask(connection, entries_sql, &parameters, "reading the audit log", &result, reterr);
         weir_buffer_free(&from);
         rows = status == WEIR_OK ? PQntuples(result) : 0;
@@ -154,24 +139,12 @@ static enum weir_status check_rows(PGconn *connection, struct weir_audit_report 
     return WEIR_OK;
 }
 
-static PGconn *connect_checked(const char *url, enum weir_status *ret_status, struct weir_error *reterr)
-{
-    PGconn *connection = weir_postgres_connect(url, "weir audit", ret_status, reterr);
-
-    if (connection)
-        *ret_status = weir_postgres_check_schema(connection, reterr);
-    if (*ret_status == WEIR_OK)
-        return connection;
-    PQfinish(connection);
-    return NULL;
-}
-
 enum weir_status weir_audit_verify(const char *url, const struct weir_audit_mark *kept,
                                    struct weir_audit_report *ret_report, struct weir_error *reterr)
 {
     struct weir_audit_report report = {0};
     enum weir_status status;
-    PGconn *connection = connect_checked(url, &status, reterr);
+    PGconn *connection = weir_postgres_open(url, "weir audit", &status, reterr);
 
     if (!connection)
         return status;
@@ -202,7 +175,7 @@ enum weir_status weir_audit_list(const char *url, int64_t count,
     struct weir_parameters parameters = {0};
     PGresult *result = NULL;
     enum weir_status status;
-    PGconn *connection = connect_checked(url, &status, reterr);
+    PGconn *connection = weir_postgres_open(url, "weir audit", &status, reterr);
 
     if (!connection)
         return status;
@@ -217,12 +190,12 @@ enum weir_status weir_audit_list(const char *url, int64_t count,
         const struct weir_audit_entry entry = {
             .entry = weir_get_int8(PQgetvalue(result, row, 0)),
             .at = weir_get_time(PQgetvalue(result, row, 1)),
-            .actor = column(result, row, 2),
-            .role = column(result, row, 3),
-            .action = column(result, row, 4),
-            .subject = column(result, row, 5),
-            .detail = column(result, row, 6),
-            .hash = column(result, row, 7),
+            .actor = weir_postgres_field(result, row, 2),
+            .role = weir_postgres_field(result, row, 3),
+            .action = weir_postgres_field(result, row, 4),
+            .subject = weir_postgres_field(result, row, 5),
+            .detail = weir_postgres_field(result, row, 6),
+            .hash = weir_postgres_field(result, row, 7),
         };
         visit(context, &entry);
     }

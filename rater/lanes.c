@@ -67,9 +67,7 @@ static enum weir_status connect_if_needed(struct weir_lane_book *book, struct we
     if (book->connection && PQstatus(book->connection) == CONNECTION_OK)
         return WEIR_OK;
     PQfinish(book->connection);
-    book->connection = weir_postgres_connect(book->url, "weir lanes", &status, reterr);
-    if (book->connection)
-        status = weir_postgres_check_schema(book->connection, reterr);
+    book->connection = weir_postgres_open(book->url, "weir lanes", &status, reterr);
     return status;
 }
 
@@ -82,11 +80,6 @@ static enum weir_status ask(struct weir_lane_book *book, const char *sql, const 
     book->answer = NULL;
     return status == WEIR_OK ? weir_postgres_ask(book->connection, sql, parameters, doing, &book->answer, reterr)
                              : status;
-}
-
-static struct weir_slice text_at(const PGresult *rows, int row, int column)
-{
-    return weir_slice_of(PQgetvalue(rows, row, column), (size_t)PQgetlength(rows, row, column));
 }
 
 static int64_t int8_at(const PGresult *rows, int row, int column)
@@ -268,12 +261,12 @@ enum weir_status weir_lane_book_open_gaps(struct weir_lane_book *book, const cha
         book->gaps = weir_resize(book->gaps, book->gap_room, sizeof *book->gaps);
     }
     for (int i = 0; i < PQntuples(rows); i++) {
-        if (!is_of_topic_or_admitted(text_at(rows, i, 1), topic))
+        if (!is_of_topic_or_admitted(weir_postgres_field(rows, i, 1), topic))
             continue;
         book->gaps[count++] = (struct weir_open_gap){
             .number = int8_at(rows, i, 0),
-            .lane = text_at(rows, i, 1),
-            .gap = {.kind = kind_of(text_at(rows, i, 2)),
+            .lane = weir_postgres_field(rows, i, 1),
+            .gap = {.kind = kind_of(weir_postgres_field(rows, i, 2)),
                     .from = int8_at(rows, i, 3),
                     .to = int8_at(rows, i, 4),
                     .time_from = time_at(rows, i, 5),
@@ -317,8 +310,8 @@ enum weir_status weir_lane_book_released(struct weir_lane_book *book, const char
             return weir_fail(reterr, WEIR_FATAL, "weir.held_windows, lane %.*s: a total that weir never wrote",
                              PQgetlength(rows, i, 0), PQgetvalue(rows, i, 0));
         ret_windows[i] = (struct weir_lane_window){
-            .lane = text_at(rows, i, 0),
-            .window = {.series_key = text_at(rows, i, 1),
+            .lane = weir_postgres_field(rows, i, 0),
+            .window = {.series_key = weir_postgres_field(rows, i, 1),
                        .start = time_at(rows, i, 2),
                        .end = time_at(rows, i, 3),
                        .total = weir_window_total_load((const unsigned char *)PQgetvalue(rows, i, 4))},
@@ -353,8 +346,8 @@ enum weir_status weir_lane_book_lanes(struct weir_lane_book *book, const char *t
         ask(book, "SELECT lane, watermark FROM weir.lanes", NULL, "looking for known lanes", reterr);
 
     for (int i = 0; status == WEIR_OK && i < PQntuples(book->answer); i++)
-        if (is_of_topic(text_at(book->answer, i, 0), topic))
-            visit(context, text_at(book->answer, i, 0), time_at(book->answer, i, 1));
+        if (is_of_topic(weir_postgres_field(book->answer, i, 0), topic))
+            visit(context, weir_postgres_field(book->answer, i, 0), time_at(book->answer, i, 1));
     return status;
 }
 

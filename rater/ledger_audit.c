@@ -25,10 +25,8 @@ enum weir_status weir_ledger_audit_open(const char *url, struct weir_ledger_audi
                                         struct weir_error *reterr)
 {
     enum weir_status status;
-    PGconn *connection = weir_postgres_connect(url, "weir reconcile", &status, reterr);
+    PGconn *connection = weir_postgres_open(url, "weir reconcile", &status, reterr);
 
-    if (connection)
-        status = weir_postgres_check_schema(connection, reterr);
     if (status == WEIR_OK)
         status = weir_postgres_run(connection, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", "beginning to read",
                                    reterr);

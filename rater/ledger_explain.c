@@ -132,10 +132,8 @@ enum weir_status weir_ledger_explain(const char *url, int64_t line_item_id, char
     struct weir_buffer id = {0};
     PGresult *result = NULL;
     enum weir_status status;
-    PGconn *connection = weir_postgres_connect(url, "weir explain", &status, reterr);
+    PGconn *connection = weir_postgres_open(url, "weir explain", &status, reterr);
 
-    if (connection)
-        status = weir_postgres_check_schema(connection, reterr);
     if (status == WEIR_OK) {
         weir_put_int8(&id, line_item_id);
         weir_parameters_add(&parameters, id.data + 4, 8);

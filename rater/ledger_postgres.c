@@ -43,9 +43,7 @@ static enum weir_status connect_if_needed(struct weir_postgres_ledger *ledger, s
     if (ledger->connection && PQstatus(ledger->connection) == CONNECTION_OK)
         return WEIR_OK;
     disconnect(ledger);
-    ledger->connection = weir_postgres_connect(ledger->url, "weir rater", &status, reterr);
-    if (ledger->connection)
-        status = weir_postgres_check_schema(ledger->connection, reterr);
+    ledger->connection = weir_postgres_open(ledger->url, "weir rater", &status, reterr);
     if (status == WEIR_OK)
         status = weir_postgres_run(ledger->connection, planner, "setting the session up", reterr);
     if (status != WEIR_OK)
@@ -264,7 +262,7 @@ static enum weir_status unsettled(struct weir_ledger *self, int64_t before, size
         struct weir_period_running *period = &ret_periods[i];
         *period = (struct weir_period_running){
             .entry = {.exists = true},
-            .customer = weir_slice_of(PQgetvalue(rows, i, 0), (size_t)PQgetlength(rows, i, 0)),
+            .customer = weir_postgres_field(rows, i, 0),
             .start = weir_get_time(PQgetvalue(rows, i, 1)),
             .end = weir_get_time(PQgetvalue(rows, i, 2)),
             .true_up_revision = (uint32_t)weir_get_int4(PQgetvalue(rows, i, 5)),

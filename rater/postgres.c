@@ -239,6 +239,11 @@ enum weir_status weir_postgres_ask(PGconn *connection, const char *sql, const st
     return WEIR_OK;
 }
 
+struct weir_slice weir_postgres_field(const PGresult *result, int row, int column)
+{
+    return weir_slice_of(PQgetvalue(result, row, column), (size_t)PQgetlength(result, row, column));
+}
+
 /* 4. the schema */
 enum weir_status weir_postgres_check_schema(PGconn *connection, struct weir_error *reterr)
 {
@@ -262,4 +267,17 @@ enum weir_status weir_postgres_check_schema(PGconn *connection, struct weir_erro
                          "install the newer weir",
                          found, needed);
     return WEIR_OK;
+}
+
+PGconn *weir_postgres_open(const char *url, const char *program, enum weir_status *ret_status,
+                           struct weir_error *reterr)
+{
+    PGconn *connection = weir_postgres_connect(url, program, ret_status, reterr);
+
+    if (connection)
+        *ret_status = weir_postgres_check_schema(connection, reterr);
+    if (*ret_status == WEIR_OK)
+        return connection;
+    PQfinish(connection);
+    return NULL;
 }

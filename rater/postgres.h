@@ -9,6 +9,7 @@
 #include <libpq-fe.h>
 
 #include "common/decimal.h"
+#include "common/slice.h"
 #include "common/status.h"
 
 /* The first half of every advisory lock's key: "weir" in ASCII, so that other users of the database do not meet our
@@ -19,6 +20,10 @@
  * WEIR_RETRY (nobody answers, or not now) or WEIR_FATAL (refused). `program` names us in pg_stat_activity. */
 PGconn *weir_postgres_connect(const char *url, const char *program, enum weir_status *ret_status,
                               struct weir_error *reterr);
+
+/* The same, and the schema must be this binary's (weir_postgres_check_schema). */
+PGconn *weir_postgres_open(const char *url, const char *program, enum weir_status *ret_status,
+                           struct weir_error *reterr);
 
 /* What a failed result (or, NULL, a broken connection) means: WEIR_RETRY for what passes (connection, deadlock,
  * shutdown, disk full, read-only), WEIR_FATAL for the rest. `doing` names the step, "writing line items". Clears the
@@ -41,6 +46,9 @@ void weir_parameters_add(struct weir_parameters *parameters, const void *bytes, 
 /* Runs one statement; *ret_result is the caller's to PQclear, its rows in binary. parameters may be NULL. */
 enum weir_status weir_postgres_ask(PGconn *connection, const char *sql, const struct weir_parameters *parameters,
                                    const char *doing, PGresult **ret_result, struct weir_error *reterr);
+
+/* A field's bytes, as text or whatever it is; they live as long as the result. */
+struct weir_slice weir_postgres_field(const PGresult *result, int row, int column);
 
 /* Whether the schema `weir` is the one of this binary. WEIR_FATAL: it is not; *reterr says what to do. */
 enum weir_status weir_postgres_check_schema(PGconn *connection, struct weir_error *reterr);

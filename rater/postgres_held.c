@@ -72,8 +72,7 @@ static enum weir_status take_held(struct weir_state *state, const PGresult *rows
 
     for (int i = 0; i < PQntuples(rows); i++) {
         struct weir_rated_window *window = all.windows[first + (size_t)weir_get_int8(PQgetvalue(rows, i, 0)) - 1];
-        struct weir_rated_lane *share = weir_rated_window_lane(
-            state, window, weir_slice_of(PQgetvalue(rows, i, 1), (size_t)PQgetlength(rows, i, 1)));
+        struct weir_rated_lane *share = weir_rated_window_lane(state, window, weir_postgres_field(rows, i, 1));
         if (PQgetlength(rows, i, 2) != WEIR_WINDOW_TOTAL_BYTES)
             return weir_fail(reterr, WEIR_FATAL,
                              "PostgreSQL, weir.held_windows: a total that weir never wrote; restore the tables of "

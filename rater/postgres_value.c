@@ -31,6 +31,14 @@ static char *room_for(struct weir_buffer *buffer, size_t length)
     return buffer->data + buffer->length - length;
 }
 
+void weir_buffer_add(struct weir_buffer *buffer, struct weir_slice bytes)
+{
+    char *to = room_for(buffer, bytes.length);
+
+    if (bytes.length)
+        memcpy(to, bytes.data, bytes.length);
+}
+
 static void store16(char *to, uint16_t value)
 {
     value = htobe16(value);

@@ -32,6 +32,7 @@ struct weir_buffer {
 };
 
 void weir_buffer_free(struct weir_buffer *buffer);
+void weir_buffer_add(struct weir_buffer *buffer, struct weir_slice bytes); /* as they are: no field */
 
 /* 1. fields. Each is appended whole. */
 void weir_put_null(struct weir_buffer *buffer);
