@@ -29,7 +29,7 @@ CATALOG = {
     "default_contract": {"price_book": "b", "billing_period": "month", "timezone": "UTC"}}
 
 UTC = "to_char({0} at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')"
-DEADLINE = 60  # for a state that must come: generous, other people may be using this machine
+DEADLINE = 120  # for a state that must come: generous, other people may be using this machine
 
 
 class Case:
