@@ -20,7 +20,7 @@ TESTS = {
 }
 
 MEMORY, LANE, WORKER, WRITER = "aggregator/store_memory.c", "aggregator/lane.c", "cli/worker.c", "cli/writer.c"
-LANES = "cli/worker_lanes.c"
+LANES, ROUND = "cli/worker_lanes.c", "cli/rater_round.c"
 REDIS, RATE = "aggregator/store_redis.c", "rater/rate.c"
 
 MUTANTS = [
@@ -37,6 +37,14 @@ MUTANTS = [
      [(MEMORY, "    lane->state = cut->state;\n",
        "    int64_t old_offset = lane->state.next_offset;\n    lane->state = cut->state;\n"
        "    lane->state.next_offset = cut->window_count ? old_offset : cut->state.next_offset;\n")]),
+    ("totals_as_increments", "a cut holds absolute totals, which may be written and loaded again", "simulation",
+     [("aggregator/window_table.c", "        window->flags &= ~(uint32_t)IS_CHANGED;\n    }\n    table->changed_count = 0;",
+       "        window->flags &= ~(uint32_t)IS_CHANGED;\n        if (!window_kept(window) && !window->unique && !window->total.value.e12)\n"
+       "            window->total = (struct weir_window_total){0};\n    }\n    table->changed_count = 0;"),
+      (MEMORY, "        entry->window.total = window->window.total;\n",
+       "        struct weir_window_total *total = &entry->window.total;\n        const struct weir_window_total *more = &window->window.total;\n"
+       "        if (more->value.e12)\n            *total = *more;\n        total->events += more->value.e12 ? 0 : more->events;\n"
+       "        total->retracted += more->value.e12 ? 0 : more->retracted;\n")]),
     ("ids_not_in_the_cut", "ids are stored with the totals that they were counted in", "simulation",
      [(MEMORY, "            add_ids(lane, &cut->ids[i]);", "            (void)add_ids;")]),
     ("unique_not_in_the_cut", "the distinct texts of a window are stored with its total", "simulation",
@@ -65,6 +73,8 @@ MUTANTS = [
      [(LANES, "    if (lost)\n        owned->lane = weir_lane_free(owned->lane);\n", "    (void)lost;\n")]),
     ("overtaken_take_ends_the_worker", "a take that another one overtakes is tried again", "simulation",
      [(LANES, "return status == WEIR_FENCED ? WEIR_RETRY : status;", "return status;")]),
+    ("quiet_lane_does_not_look", "a lane without news looks whether the store went back", "simulation",
+     [(WORKER, "bool must_look = owned->in_flight == 0 && now", "bool must_look = owned->in_flight != 0 && now")]),
     ("quarantine_after_the_cut", "quarantine is durable before the cut that passes it", "simulation",
      [(WRITER, "    if (flight->has_quarantined)\n", "    if (flight->has_quarantined && flight->sealed->cut.window_count > 1000000)\n")]),
     ("seals_after_a_failure", "nothing is sealed of a lane that is past a message which stands nowhere", "simulation",
@@ -134,6 +144,12 @@ MUTANTS = [
       (RATE, "static bool is_new(const", "__attribute__((unused)) static bool is_new(const")]),
     ("finish_without_token", "a window that changed while it was rated stays on the list", "simulation",
      [(MEMORY, "if (!entry || entry->work_place == 0 || entry->token != work[i].token)", "if (!entry || entry->work_place == 0)")]),
+    ("finished_before_the_commit", "work is taken off the list after it was rated, not before", "simulation",
+     [(ROUND, "        status = weir_rater_rate(rating->rater, rating->windows, count, reterr);\n        if (status == WEIR_OK)\n"
+       "            atomic_fetch_add_explicit(&rating->transactions",
+       "        status = store->ops->finish_work(store, lane, rating->work, count, reterr);\n        if (status == WEIR_OK)\n"
+       "            status = weir_rater_rate(rating->rater, rating->windows, count, reterr);\n        if (status == WEIR_OK)\n"
+       "            atomic_fetch_add_explicit(&rating->transactions")]),
     ("stale_rule_dropped", "an older total that came back lowers no bill", "simulation",
      [(RATE, "if (weir_window_total_is_older(total, &lane->total) && !may_lower(lane)) {",
        "if (weir_window_total_is_older(total, &lane->total) && !may_lower(lane) && !rater) {")]),

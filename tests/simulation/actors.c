@@ -3,9 +3,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cli/rater_internal.h"
 #include "tests/simulation/simulation.h"
 
-enum { STALL_SECONDS = 5, REST_SECONDS = 600, RATER_PAUSE_MS = 100, WORK_MAX = 16, LANES_MAX = PARTITIONS_MAX };
+enum { STALL_SECONDS = 5, REST_SECONDS = 600, RATER_PAUSE_MS = 100 };
 
 struct run run;
 struct books *run_books;
@@ -116,102 +117,31 @@ static void run_worker(struct process *process)
     trace("ends");
 }
 
-/* 3. raters: the rounds of cli/rater_round.c, without claims, so that two of them rate one lane at once */
-struct rating {
-    struct weir_window_store *store;
-    struct weir_ledger *ledger;
-    struct weir_rater *rater;
-    struct {
-        char name[32];
-        struct weir_lane_state state;
-    } lanes[LANES_MAX];
-    size_t lane_count;
-};
-
-static void add_lane(void *context, struct weir_slice name, const struct weir_lane_state *state)
-{
-    struct rating *rating = context;
-
-    weir_check(rating->lane_count < LANES_MAX);
-    snprintf(rating->lanes[rating->lane_count].name, sizeof rating->lanes[0].name, "%.*s", (int)name.length, name.data);
-    rating->lanes[rating->lane_count++].state = *state;
-}
-
-static struct weir_horizon horizon_of(const struct rating *rating)
-{
-    struct weir_horizon horizon = {.first_time = WEIR_TIME_NEVER, .last_time = 0, .ended = WEIR_TIME_NEVER};
-
-    for (size_t i = 0; i < rating->lane_count; i++) {
-        const struct weir_lane_state *state = &rating->lanes[i].state;
-        if (state->watermark < horizon.ended)
-            horizon.ended = state->watermark;
-        if (state->counts.counted == 0)
-            continue;
-        if (state->first_time < horizon.first_time)
-            horizon.first_time = state->first_time;
-        if (state->last_time > horizon.last_time)
-            horizon.last_time = state->last_time;
-    }
-    return horizon;
-}
-
-static enum weir_status rate_lane(struct rating *rating, struct weir_slice lane, bool *ret_worked,
-                                  struct weir_error *reterr)
-{
-    struct weir_work work[WORK_MAX];
-    struct weir_lane_window windows[WORK_MAX];
-    enum weir_status status = WEIR_OK;
-    size_t max = run.shape.batch, count = max;
-
-    while (status == WEIR_OK && count == max && !this_process()->stop) {
-        status = rating->store->ops->read_work(rating->store, lane, max, work, &count, reterr);
-        if (status != WEIR_OK || count == 0)
-            return status;
-        for (size_t i = 0; i < count; i++)
-            windows[i] = (struct weir_lane_window){.lane = lane, .window = work[i].window};
-        status = weir_rater_rate(rating->rater, windows, count, reterr);
-        if (status == WEIR_OK)
-            status = rating->store->ops->finish_work(rating->store, lane, work, count, reterr);
-        *ret_worked = true;
-    }
-    return status;
-}
-
-static enum weir_status go_round(struct rating *rating, bool *ret_worked, struct weir_error *reterr)
-{
-    bool was_complete = is_complete(), has_worked = false;
-    uint64_t fallbacks = run.fallbacks;
-    struct weir_work work;
-    size_t left = 0;
-
-    rating->lane_count = 0;
-    enum weir_status status = rating->store->ops->list_lanes(rating->store, TOPIC, add_lane, rating, reterr);
-    for (size_t i = 0; i < rating->lane_count && status == WEIR_OK; i++)
-        status = rate_lane(rating, weir_slice_text(rating->lanes[i].name), &has_worked, reterr);
-    for (size_t i = 0; i < rating->lane_count && status == WEIR_OK && left == 0; i++)
-        status = rating->store->ops->read_work(rating->store, weir_slice_text(rating->lanes[i].name), 1, &work, &left,
-                                               reterr);
-    *ret_worked = has_worked;
-    if (status != WEIR_OK || has_worked || left > 0)
-        return status;
-    struct weir_horizon horizon = horizon_of(rating);
-    status = weir_rater_settle(rating->rater, &horizon, reterr);
-    if (status == WEIR_OK && was_complete && fallbacks == run.fallbacks)
-        run.is_settled = true;
-    return status;
-}
-
+/* 3. raters: what `weir rater` does between its start and its end */
 static void run_rater(struct process *process)
 {
-    struct rating rating = {.store = store_handle(), .ledger = ledger_handle(run_books, false)};
+    struct weir_work work[BATCH_MAX];
+    struct weir_lane_window windows[BATCH_MAX];
+    struct rating rating = {.store = store_handle(),
+                            .ledger = ledger_handle(run_books, false),
+                            .claims = weir_claims_new("", WEIR_MINUTE),
+                            .book = weir_lane_book_new(""),
+                            .work = work,
+                            .windows = windows};
     struct weir_error error = {{0}};
     enum weir_status status = weir_rater_new(run.catalog, rating.ledger, &rating.rater, &error);
 
+    rating.settings.kafka_topic = TOPIC;
+    rating.settings.rater_batch = run.shape.batch;
     while (status == WEIR_OK && !process->stop && !process->is_dead) {
-        bool has_worked = false;
-        status = go_round(&rating, &has_worked, &error);
+        bool was_complete = is_complete(), is_done = false, has_worked = false;
+        uint64_t fallbacks = run.fallbacks;
+        status = weir_rating_go_round(&rating, &process->stop, &is_done, &has_worked, &error);
+        if (status == WEIR_OK && is_done && was_complete && fallbacks == run.fallbacks)
+            run.is_settled = true;
         if (status == WEIR_RETRY || status == WEIR_AGAIN) {
             trace("tries again: %s", error.text);
+            weir_lane_book_forget(rating.book);
             status = WEIR_OK;
             has_worked = false;
         }
@@ -221,8 +151,11 @@ static void run_rater(struct process *process)
     if (status != WEIR_OK && !process->is_dead)
         run_fails("%s stopped by itself: %s", process->name, error.text);
     weir_rater_free(rating.rater);
+    weir_lane_book_free(rating.book);
+    weir_claims_free(rating.claims);
     weir_ledger_free(rating.ledger);
     weir_window_store_free(rating.store);
+    free(rating.lanes);
     trace("ends");
 }
 
@@ -310,7 +243,7 @@ void wait_for_rest(void)
     int64_t deadline = simulated_clock() + REST_SECONDS * WEIR_SECOND;
 
     for (;;) {
-        bool is_at_rest = run.is_settled && is_complete();
+        bool is_at_rest = run.is_settled && is_complete() && !book_is_open();
         for (unsigned i = 0; i < run.shape.partitions; i++)
             is_at_rest = is_at_rest && !store_has_work(i);
         if (is_at_rest)

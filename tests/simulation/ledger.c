@@ -353,6 +353,8 @@ static enum weir_status load(struct weir_ledger *self, struct weir_state *state,
         return weir_fail(reterr, WEIR_RETRY, "the ledger broke the transaction off");
     }
     handle->is_open = true;
+    if (!handle->is_safe)
+        load_held(state);
     load_rows(handle->books->state, state);
     return lose_answer(fault, reterr);
 }
@@ -373,6 +375,8 @@ static enum weir_status commit(struct weir_ledger *self, const struct weir_line_
     for (size_t i = 0; i < count; i++)
         add_item(handle->books, &items[i]);
     keep_rows(handle->books->state, state);
+    if (!handle->is_safe)
+        keep_held(state);
     check_sums(handle->books);
     end_transaction(handle);
     if (!handle->is_safe) {

@@ -13,7 +13,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "common/log.h"
 #include "tests/simulation/simulation.h"
 
 /* A sanitizer's finding is a failing run like any other; freed memory need not wait long for its wrong use. */
@@ -96,6 +95,7 @@ static void run_once(const struct shape *shape, uint64_t seed, bool is_traced)
     source_begin();
     quarantine_begin();
     store_begin();
+    book_begin();
     schedule_begin(&choices, WALL_START);
     trace_events();
     allow_deviations(true);
@@ -292,7 +292,6 @@ int main(int argc, char **argv)
 
     if (!parse(argc, argv, &options))
         return usage();
-    weir_log_open("simulation", false, WEIR_LOG_ERROR);
     signal(SIGABRT, tell_run);
     make_catalog();
     if ((options.only || (!options.runs && !options.has_seed)) && !run_small_cases(&options))

@@ -11,6 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "common/log.h"
 #include "common/ring.h"
 #include "common/status.h"
 #include "ingest/decode.h"
@@ -344,6 +345,7 @@ void __wrap_weir_bell_close(struct weir_bell *bell);
 void __wrap_weir_bell_ring(struct weir_bell *bell);
 void __wrap_weir_bell_wait(struct weir_bell *bell, int timeout_ms);
 void __wrap_weir_hash_make_secret(unsigned char *secret);
+void __wrap_weir_log(enum weir_log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 int __wrap_clock_gettime(clockid_t clock, struct timespec *ret_time)
 {
@@ -415,6 +417,20 @@ void __wrap_weir_hash_make_secret(unsigned char *secret)
 {
     for (int i = 0; i < 32; i++)
         secret[i] = (unsigned char)next_random(&world.secrets);
+}
+
+/* What is logged stands in the trace. */
+void __wrap_weir_log(enum weir_log_level level, const char *format, ...)
+{
+    char text[400];
+    va_list arguments;
+
+    if (level > WEIR_LOG_WARN)
+        return;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    trace("logs: %s", text);
 }
 
 /* A decoder is 100 MB of address space and keeps nothing between messages: each life of a worker takes used ones. */

@@ -15,6 +15,7 @@
 #include "ingest/quarantine.h"
 #include "ingest/source.h"
 #include "rater/rate.h"
+#include "rater/state.h"
 #include "tests/simulation/schedule.h"
 
 enum {
@@ -23,7 +24,9 @@ enum {
     RATERS_MAX = 2,
     EVENTS_MAX = 96, /* of one partition */
     EVENT_BYTES_MAX = 320,
-    LIVES_MAX = 64, /* processes that one run may start */
+    LIVES_MAX = 64,   /* processes that one run may start */
+    SERIES_MAX = 256, /* bytes of a series key */
+    BATCH_MAX = 16,   /* windows of a rater's transaction */
 };
 
 #define TOPIC "usage"
@@ -77,7 +80,7 @@ struct shape {
 
 /* What a window must hold. */
 struct expected_window {
-    char series[256];
+    char series[SERIES_MAX];
     uint32_t series_length;
     int64_t start, end;
     struct weir_window_total total;
@@ -105,7 +108,7 @@ struct run {
     bool has_jumped; /* the clock of a long case */
     bool was_full;   /* quarantine had no room, once at least */
     bool is_settled; /* a rater found all rated and settled the periods, since the store last went back */
-    uint64_t faults, store_writes, commits, fallbacks, deaths, stalls, revocations;
+    uint64_t faults, store_writes, commits, fallbacks, deaths, stalls, revocations, gaps, holds;
 };
 
 /* The run under way; one at a time. */
@@ -156,6 +159,7 @@ void store_begin(void);
 void store_end(void);
 /* The lane as it is stored against the straight model of the messages before its next offset. */
 void check_lane(unsigned partition);
+unsigned partition_of(struct weir_slice lane);
 struct weir_window_store *store_handle(void);                   /* of the caller's process */
 const struct weir_lane_state *stored_state(unsigned partition); /* NULL: never taken */
 bool store_has_work(unsigned partition);
@@ -180,6 +184,13 @@ struct weir_ledger *ledger_handle(struct books *books, bool is_safe);
 void release_locks(const struct process *process); /* a connection is gone: so is its transaction */
 /* The two must hold the same: rated windows, periods, and the sums of line items. */
 void compare_books(const struct books *found, const struct books *expected);
+
+/* What PostgreSQL knows of lanes, gaps and held windows (book.c); weir_lane_book and weir_claims are on it. */
+void book_begin(void);
+bool book_is_open(void); /* a gap that nobody decided on, or a window that is held */
+/* Inside a ledger's transaction. */
+void load_held(struct weir_state *state);
+void keep_held(struct weir_state *state);
 
 /* 3. actors and the end (actors.c, check.c) */
 extern struct books *run_books;

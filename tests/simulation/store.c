@@ -300,7 +300,7 @@ void check_lane(unsigned partition)
 }
 
 /* 3. the interface */
-static unsigned partition_of(struct weir_slice lane)
+unsigned partition_of(struct weir_slice lane)
 {
     for (unsigned i = 0; i < run.shape.partitions; i++)
         if (weir_slice_equal(lane, weir_slice_text(run.partitions[i].name)))
@@ -439,9 +439,10 @@ static enum weir_status list_lanes(struct weir_window_store *base, const char *t
                                                  const struct weir_lane_state *state),
                                    void *context, struct weir_error *reterr)
 {
-    enum fault fault = meet_fault(FAULT_BIT(FAULT_REFUSED) | FAULT_BIT(FAULT_DEAD_BEFORE), "listing lanes");
-
     (void)base;
+    if (strcmp(topic, TOPIC) != 0)
+        return WEIR_OK; /* of admitted events: none */
+    enum fault fault = meet_fault(FAULT_BIT(FAULT_REFUSED) | FAULT_BIT(FAULT_DEAD_BEFORE), "listing lanes");
     if (fault == FAULT_DEAD_BEFORE)
         return dead(reterr);
     return fault == FAULT_REFUSED ? refused(reterr)
