@@ -201,7 +201,7 @@ static void record_id(struct weir_lane *lane, uint64_t id, const struct weir_id_
 /* The bucket is of the highest time so far, this event's included: a resend of it is refused as too late before the
  * bucket is forgotten. */
 static void remember(struct weir_lane *lane, const struct weir_event *event, const struct weir_lane_hashes *hashes,
-                     enum weir_id_state state)
+                     enum weir_id_state state, bool is_new)
 {
     struct weir_id_mark mark = {hashes->content, hashes->effect, state};
 
@@ -210,7 +210,7 @@ static void remember(struct weir_lane *lane, const struct weir_event *event, con
     int64_t bucket = next_bucket(lane);
     if (weir_seen_is_crowded(lane->seen) && !lane->settings.is_bounded && ids_needed_from(lane) > 0)
         weir_seen_forget(lane->seen, (uint32_t)ids_needed_from(lane));
-    weir_check(weir_seen_set(lane->seen, hashes->id, mark, (uint32_t)bucket) == WEIR_OK);
+    weir_check((is_new ? weir_seen_add : weir_seen_set)(lane->seen, hashes->id, mark, (uint32_t)bucket) == WEIR_OK);
     record_id(lane, hashes->id, &mark, bucket);
     if (event->time < lane->state.first_time)
         lane->state.first_time = event->time;
@@ -261,8 +261,8 @@ void weir_lane_hash(const struct weir_lane *lane, const struct weir_event *event
 
 void weir_lane_prefetch(const struct weir_lane *lane, const struct weir_lane_hashes *hashes, uint32_t count, int stage)
 {
-    if (stage == 0)
-        weir_seen_prefetch(lane->seen, hashes->id);
+    if (stage <= 1)
+        weir_seen_prefetch(lane->seen, hashes->id, stage);
     for (uint32_t i = 0; i < count; i++)
         weir_window_table_prefetch(lane->windows, hashes->series[i], stage);
 }
@@ -370,7 +370,7 @@ static enum weir_outcome judge_known(struct weir_lane *lane, const struct weir_e
     enum weir_outcome outcome = step_windows(lane, WEIR_WINDOW_UNDO, event, readings, count, hashes, sequence, reterr);
     if (outcome != WEIR_OUTCOME_COUNTED && outcome != WEIR_OUTCOME_UNPRICED)
         return outcome;
-    remember(lane, event, hashes, WEIR_ID_VOID);
+    remember(lane, event, hashes, WEIR_ID_VOID, false);
     return WEIR_OUTCOME_RETRACTED;
 }
 
@@ -400,7 +400,7 @@ static enum weir_outcome judge(struct weir_lane *lane, const struct weir_event *
                                              readings, count, hashes, sequence, reterr);
     if (outcome != WEIR_OUTCOME_COUNTED && outcome != WEIR_OUTCOME_UNPRICED)
         return outcome;
-    remember(lane, event, hashes, event->is_retraction ? WEIR_ID_AHEAD : WEIR_ID_COUNTED);
+    remember(lane, event, hashes, event->is_retraction ? WEIR_ID_AHEAD : WEIR_ID_COUNTED, true);
     return event->is_retraction ? WEIR_OUTCOME_RETRACTED : outcome;
 }
 

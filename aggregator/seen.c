@@ -360,25 +360,42 @@ static void make_room(struct weir_seen *seen, uint64_t id)
         segment->count++;
 }
 
-enum weir_status weir_seen_set(struct weir_seen *seen, uint64_t id, struct weir_id_mark mark, uint32_t bucket)
+static void write_record(struct weir_seen *seen, struct record *record, uint64_t id, struct weir_id_mark mark,
+                         uint32_t bucket)
 {
-    id = stored_id(id);
-    struct record *record = find(seen, id);
-
-    if (!record) {
-        if (seen->count == seen->limit)
-            return WEIR_AGAIN;
-        make_room(seen, id);
-        record = place(segment_of(seen, id), id);
-        seen->count++;
-    }
     uint32_t last = seen->bucket_count - 1;
     uint32_t position = last < BUCKETS_MAX && seen->buckets[last] == bucket ? last : find_bucket(seen, bucket);
+
     *record = (struct record){
         (uint32_t)(id >> 8), (uint16_t)(id >> 40),        (uint16_t)mark.effect, mark.content & WEIR_SEEN_CONTENT_MASK,
         mark.state,          position & (BUCKETS_MAX - 1)};
     if (bucket < seen->lowest)
         seen->lowest = bucket;
+}
+
+static enum weir_status add(struct weir_seen *seen, uint64_t id, struct weir_id_mark mark, uint32_t bucket)
+{
+    if (seen->count == seen->limit)
+        return WEIR_AGAIN;
+    make_room(seen, id);
+    write_record(seen, place(segment_of(seen, id), id), id, mark, bucket);
+    seen->count++;
+    return WEIR_OK;
+}
+
+enum weir_status weir_seen_add(struct weir_seen *seen, uint64_t id, struct weir_id_mark mark, uint32_t bucket)
+{
+    return add(seen, stored_id(id), mark, bucket);
+}
+
+enum weir_status weir_seen_set(struct weir_seen *seen, uint64_t id, struct weir_id_mark mark, uint32_t bucket)
+{
+    id = stored_id(id);
+    struct record *record = find(seen, id);
+
+    if (!record)
+        return add(seen, id, mark, bucket);
+    write_record(seen, record, id, mark, bucket);
     return WEIR_OK;
 }
 
@@ -429,12 +446,18 @@ uint64_t weir_seen_count(const struct weir_seen *seen)
     return seen->count;
 }
 
-void weir_seen_prefetch(const struct weir_seen *seen, uint64_t id)
+void weir_seen_prefetch(const struct weir_seen *seen, uint64_t id, int stage)
 {
     const struct segment *segment = segment_of(seen, id);
 
-    if (segment->block_count)
-        __builtin_prefetch(segment->blocks[home_of(segment, id)].tags);
+    if (!segment->block_count)
+        return;
+    const struct block *block = &segment->blocks[home_of(segment, id)];
+    if (stage == 0) {
+        __builtin_prefetch(block->tags);
+    } else if (!block->tags[BLOCK - 1]) { /* most ids are new, and this is where it will be written */
+        __builtin_prefetch(&block->records[__builtin_ctzll(tags_like(block->tags, 0))], 1);
+    }
 }
 
 size_t weir_seen_bytes(const struct weir_seen *seen)

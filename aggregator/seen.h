@@ -46,13 +46,15 @@ enum weir_seen_answer weir_seen_look(const struct weir_seen *seen, uint64_t id, 
 /* Remembers the id with this mark in this bucket, known or not. WEIR_AGAIN: it is new and the limit is reached, nothing
  * changed. */
 enum weir_status weir_seen_set(struct weir_seen *seen, uint64_t id, struct weir_id_mark mark, uint32_t bucket);
+/* The same for an id that weir_seen_look has just called NEW (nothing was set since): it is not looked for again. */
+enum weir_status weir_seen_add(struct weir_seen *seen, uint64_t id, struct weir_id_mark mark, uint32_t bucket);
 /* Drops every id of a bucket below this one. Costs a pass over the table when there is anything to drop. */
 void weir_seen_forget(struct weir_seen *seen, uint32_t bucket);
 /* So many buckets that forgetting the old ones now is better than waiting. */
 bool weir_seen_is_crowded(const struct weir_seen *seen);
 uint64_t weir_seen_count(const struct weir_seen *seen);
-/* Fetches the slot of an id that will be looked up soon. */
-void weir_seen_prefetch(const struct weir_seen *seen, uint64_t id);
+/* Fetches what an id that will be looked up soon, and is most likely new, will touch: stages 0 and 1. */
+void weir_seen_prefetch(const struct weir_seen *seen, uint64_t id, int stage);
 size_t weir_seen_bytes(const struct weir_seen *seen); /* memory held */
 
 #endif

@@ -86,10 +86,14 @@ static uint32_t find_window(struct weir_window_table *table, const struct weir_m
             table->unique_bytes += weir_kept_bytes(table->windows[position].kept);
         }
     }
-    if (position != NONE)
-        table->series[series].latest = position;
-    else if (table->series[series].window_count == 0)
+    if (position != NONE) {
+        uint32_t latest = table->series[series].latest;
+        if (latest == NONE
+            || start > table->windows[latest].start) /* a late event is followed by others that are not */
+            table->series[series].latest = position;
+    } else if (table->series[series].window_count == 0) {
         weir_window_remove_series(table, series);
+    }
     return position;
 }
 

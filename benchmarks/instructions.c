@@ -79,7 +79,7 @@ static void seen(uint64_t count)
     for (uint64_t i = 1; i <= count; i++) {
         uint64_t id = i * UINT64_C(0x9E3779B97F4A7C15);
         struct weir_id_mark mark = {.content = (uint32_t)i, .effect = (uint32_t)i & 0xffff};
-        if (weir_seen_look(ids, id, mark.content, &mark) != WEIR_SEEN_NEW || weir_seen_set(ids, id, mark, 1) != WEIR_OK)
+        if (weir_seen_look(ids, id, mark.content, &mark) != WEIR_SEEN_NEW || weir_seen_add(ids, id, mark, 1) != WEIR_OK)
             weir_measure_die("a new id is known");
     }
     if (weir_seen_count(ids) != count)

@@ -83,11 +83,13 @@ static struct found measure_ids(uint64_t count)
     for (uint64_t i = 0; i < count; i += GROUP) {
         uint64_t ids[GROUP], some = count - i < GROUP ? count - i : GROUP;
         for (uint64_t j = 0; j < some; j++)
-            weir_seen_prefetch(seen, ids[j] = mix(i + j + 1));
+            weir_seen_prefetch(seen, ids[j] = mix(i + j + 1), 0);
+        for (uint64_t j = 0; j < some; j++)
+            weir_seen_prefetch(seen, ids[j], 1);
         for (uint64_t j = 0; j < some; j++) {
             struct weir_id_mark mark = {.content = (uint32_t)i};
             if (weir_seen_look(seen, ids[j], mark.content, &mark) != WEIR_SEEN_NEW
-                || weir_seen_set(seen, ids[j], mark, 1 + (uint32_t)(i * 60 / count)) != WEIR_OK)
+                || weir_seen_add(seen, ids[j], mark, 1 + (uint32_t)(i * 60 / count)) != WEIR_OK)
                 weir_measure_die("a new id is known");
         }
         if ((i + some) / step != i / step || i + some == count) {

@@ -6,6 +6,8 @@
 #include "ingest/decode.h"
 #include "ingest/reading.h"
 
+enum { TEXTS_AHEAD = 2 };
+
 /* One message of a group: each has a decoder and a reader of its own, whose views must live until it is counted. */
 struct seat {
     struct weir_decoder *decoder;
@@ -66,6 +68,16 @@ static void read_message(struct seat *seat, const struct weir_intake_item *item)
         seat->count = 0;
     else if (seat->count > 0)
         weir_lane_hash(item->lane, &seat->event, seat->readings, seat->count, &seat->hashes);
+}
+
+/* The text came from another core. A line for each prefetch; what is longer than these the processor sees coming. */
+static void prefetch_text(const struct weir_intake_item *item)
+{
+    enum { LINE = 64, FIRST_LINES = 6 };
+    struct weir_slice text = item->message->value;
+
+    for (uint32_t at = 0; at < text.length && at < FIRST_LINES * LINE; at += LINE)
+        __builtin_prefetch(text.data + at);
 }
 
 static void prefetch(const struct seat *seat, const struct weir_intake_item *item, int stage)
@@ -152,7 +164,11 @@ enum weir_status weir_intake_take(struct weir_intake *intake, struct weir_intake
     enum weir_status status = WEIR_OK;
 
     weir_check(count <= WEIR_INTAKE_GROUP);
+    for (size_t i = 0; i < count && i < TEXTS_AHEAD; i++)
+        prefetch_text(&items[i]);
     for (size_t i = 0; i < count; i++) {
+        if (i + TEXTS_AHEAD < count)
+            prefetch_text(&items[i + TEXTS_AHEAD]);
         read_message(&intake->seats[i], &items[i]);
         prefetch(&intake->seats[i], &items[i], 0);
     }
