@@ -25,7 +25,7 @@ from ports import free_port  # noqa: E402
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 LOCAL = ROOT / "deploy" / "local"
-PATIENCE = 60  # seconds, for anything that must come about
+PATIENCE = 120  # seconds, for anything that must come about
 
 
 def wait_for(what, condition, patience=PATIENCE, pause=0.05):
@@ -212,7 +212,7 @@ class Redis:
             return False
 
     def client(self):
-        return redis.Redis(port=self.port, socket_timeout=10)
+        return redis.Redis(port=self.port, socket_timeout=60)
 
     def start(self):
         self.process = self._launch(self.data, self.port)

@@ -75,7 +75,7 @@ class Process:
 
     def metrics(self):
         port = self.wait_log(r"metrics on port (\d+)")[0]
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=20) as page:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60) as page:
             text = page.read().decode()
         return {name: int(value) for name, value in re.findall(r"^([a-z_]+(?:\{[^}]*\})?) (-?\d+)$", text, re.MULTILINE)}
 
@@ -85,7 +85,7 @@ class Process:
     def ready(self):
         port = self.wait_log(r"metrics on port (\d+)")[0]
         try:
-            return urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=20).status == 200
+            return urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=60).status == 200
         except urllib.error.HTTPError:
             return False
 

@@ -33,7 +33,7 @@ class RedisProcess:
             ["redis-server", "--bind", "127.0.0.1", "--port", str(self.port), "--dir", self.folder, "--save", "", "--appendonly",
              "yes" if self.appendonly else "no", "--appendfsync", "always", "--maxmemory-policy", "noeviction", "--enable-debug-command",
              "local", "--logfile", "log", *self.options], env=self.env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while True:
             try:
                 if self.client().info("server")["process_id"] == self.process.pid:

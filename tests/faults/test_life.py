@@ -19,7 +19,7 @@ def page(process, path):
     """(status, first line)"""
     port = process.wait_log(r"metrics on port (\d+)")[0]
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=20) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=60) as answer:
             return answer.status, answer.read().decode().splitlines()[0]
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode().splitlines()[0]

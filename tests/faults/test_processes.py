@@ -125,7 +125,7 @@ def test_a_full_disk_for_the_log_stops_nothing(pipeline):
         pipeline.send(300, repeat=4)
         pipeline.send(lines=[b"{broken"], partition=0, bad=True)
         pipeline.check()
-        assert urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=20).status == 200
+        assert urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=60).status == 200
         worker.stop()
         rater.stop()
 

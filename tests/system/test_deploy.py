@@ -71,7 +71,7 @@ def processes_of(folder):
     return found
 
 
-def eventually(check, seconds=20):
+def eventually(check, seconds=60):
     deadline = time.monotonic() + seconds
     while not check():
         assert time.monotonic() < deadline, "not within the deadline"
@@ -107,7 +107,7 @@ def open_folder():
 
 
 def sql(url, statement):
-    connection = psycopg2.connect(url, connect_timeout=5)
+    connection = psycopg2.connect(url, connect_timeout=60)
     try:
         with connection, connection.cursor() as cursor:
             cursor.execute(statement)
@@ -118,7 +118,7 @@ def sql(url, statement):
 
 def partitions(brokers, topic):
     client = confluent_kafka.admin.AdminClient({"bootstrap.servers": brokers})
-    return len(client.list_topics(timeout=10).topics[topic].partitions)
+    return len(client.list_topics(timeout=60).topics[topic].partitions)
 
 
 def produce(brokers, topic, values):
@@ -132,7 +132,7 @@ def consume(brokers, topic, count, group):
     consumer = confluent_kafka.Consumer({"bootstrap.servers": brokers, "group.id": group,
                                          "auto.offset.reset": "earliest"})
     consumer.subscribe([topic])
-    got, deadline = [], time.monotonic() + 30
+    got, deadline = [], time.monotonic() + 60
     while len(got) < count and time.monotonic() < deadline:
         message = consumer.poll(0.5)
         if message is not None and message.error() is None:
@@ -469,13 +469,13 @@ def test_compose_health_check_tells_well_from_unwell(compose, service, port):
     assert f"/{server.server_port} " in command[-1]
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
-        assert subprocess.run(command, timeout=10).returncode == 0
+        assert subprocess.run(command, timeout=60).returncode == 0
         answer["status"] = 503
-        assert subprocess.run(command, timeout=10).returncode != 0
+        assert subprocess.run(command, timeout=60).returncode != 0
     finally:
         server.shutdown()
         server.server_close()
-    assert subprocess.run(command, timeout=10, stderr=subprocess.DEVNULL).returncode != 0
+    assert subprocess.run(command, timeout=60, stderr=subprocess.DEVNULL).returncode != 0
 
 
 def dockerfile():

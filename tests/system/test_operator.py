@@ -293,13 +293,13 @@ def test_raters_show_the_last_result(rated):
             assert line, "the rater ended"
             found = re.search(r"metrics on port (\d+)", line)
             port = found and found[1]
-        deadline, page = time.monotonic() + 60, ""
+        deadline, page = time.monotonic() + 120, ""
         while "weir_reconcile_last_windows 0\n" in page or not page:
             assert time.monotonic() < deadline, page
-            page = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10).read().decode()
+            page = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60).read().decode()
     finally:
         rater.terminate()
-        rater.communicate(timeout=60)
+        rater.communicate(timeout=120)
     figures = dict(line.rsplit(" ", 1) for line in page.splitlines() if line.startswith("weir_reconcile"))
     assert figures.pop('weir_reconcile_last_differences{kind="total"}') == "1"
     assert abs(int(figures.pop("weir_reconcile_last_time_seconds")) - time.time()) < 120
@@ -316,7 +316,7 @@ def test_what_is_rated_while_it_looks_is_no_difference(world):
     reconcile = subprocess.Popen([BINARY, "reconcile", "--repair", "--format", "json"], env={**os.environ, **world.env},
                                  stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while not query(world.env, "select from pg_stat_activity where application_name = 'weir reconcile' and wait_event_type = 'Lock'"):
             assert time.monotonic() < deadline and reconcile.poll() is None
             time.sleep(0.02)
@@ -354,7 +354,7 @@ def test_beside_running_workers_nothing_differs(world):
         for process in running:
             process.terminate()
         for process in running:
-            process.wait(timeout=60)
+            process.wait(timeout=120)
     assert +found == {}
     world.run("rater", "--until-done")
     world.assert_is_the_models()
@@ -550,7 +550,7 @@ def messages(world, topic):
     consumer = confluent_kafka.Consumer({"bootstrap.servers": world.env["WEIR_KAFKA_BROKERS"], "group.id": "test", "enable.partition.eof": True,
                                          "auto.offset.reset": "earliest"})
     try:
-        partitions = set(consumer.list_topics(timeout=20).topics[topic].partitions)
+        partitions = set(consumer.list_topics(timeout=60).topics[topic].partitions)
         consumer.assign([confluent_kafka.TopicPartition(topic, number, 0) for number in partitions])
         found = []
         while partitions:

@@ -42,9 +42,9 @@ def committed(env):
                                          "enable.auto.commit": False})
     try:
         topic = env["WEIR_KAFKA_TOPIC"]
-        partitions = [confluent_kafka.TopicPartition(topic, n) for n in consumer.list_topics(topic, timeout=20).topics[topic].partitions]
-        return sum(consumer.get_watermark_offsets(place, timeout=20)[1] - max(place.offset, 0)
-                   for place in consumer.committed(partitions, timeout=20))
+        partitions = [confluent_kafka.TopicPartition(topic, n) for n in consumer.list_topics(topic, timeout=60).topics[topic].partitions]
+        return sum(consumer.get_watermark_offsets(place, timeout=60)[1] - max(place.offset, 0)
+                   for place in consumer.committed(partitions, timeout=60))
     finally:
         consumer.close()
 
@@ -62,7 +62,7 @@ def rate_what_closes(env):
         for process in running:
             process.terminate()
         for process in running:
-            _out, err = process.communicate(timeout=60)
+            _out, err = process.communicate(timeout=120)
             assert process.returncode == 0, err.decode(errors="replace")[-3000:]
     finally:
         for process in running:

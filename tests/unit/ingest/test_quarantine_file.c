@@ -21,7 +21,7 @@ static void tear_down(void)
     cr_assert_eq(rmdir(folder), 0);
 }
 
-TestSuite(quarantine_file, .init = set_up, .fini = tear_down, .timeout = 60);
+TestSuite(quarantine_file, .init = set_up, .fini = tear_down, .timeout = 250);
 
 static struct weir_quarantine *open_file(void)
 {

@@ -23,7 +23,7 @@ static void tear_down(void)
     cr_assert_eq(system(command), 0);
 }
 
-TestSuite(source_file, .init = set_up, .fini = tear_down, .timeout = 60);
+TestSuite(source_file, .init = set_up, .fini = tear_down, .timeout = 250);
 
 static const char *path_of(int number, const char *ending)
 {
