@@ -82,6 +82,14 @@ class Process:
     def metric(self, name):
         return self.metrics()[name]
 
+    def wait_metrics(self, what, **wanted):
+        """Until each has its value: what a daemon does is seen before it is counted."""
+        until(lambda: f"{self.name}, {what}: not {wanted}, but {self.metrics()}",
+              lambda: all(self.metrics().get(name) == value for name, value in wanted.items()))
+
+    def wait_ready(self, is_ready):
+        until(f"{self.name} is {'ready' if is_ready else 'not ready'}", lambda: self.ready() == is_ready)
+
     def ready(self):
         port = self.wait_log(r"metrics on port (\d+)")[0]
         try:

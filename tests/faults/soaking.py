@@ -62,9 +62,8 @@ def soak(pipeline, redis_client, count, show=lambda text: None):
         before = samples[-1][0]
         until(lambda: f"{samples[-1]} of {progress}, and no more\n{worker.log()[-2000:]}", lambda b=before: look() > b)
     producer.join()
-    page = worker.metrics()
-    assert page['weir_events_total{outcome="duplicate"}'] == (count + 49) // 50
-    assert page['weir_events_total{outcome="quarantined"}'] == (count + 9999) // 10000
+    worker.wait_metrics("all is read", **{'weir_events_total{outcome="duplicate"}': (count + 49) // 50,
+                                         'weir_events_total{outcome="quarantined"}': (count + 9999) // 10000})
 
     def rated():
         found = dict(pipeline.query("select item, sum(quantity)::bigint from weir.line_items where kind = 'usage' and item <> 'peak' group by 1"))

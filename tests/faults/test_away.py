@@ -60,8 +60,9 @@ def test_redis_gone_for_minutes_under_steady_production(pipeline, own_redis, not
         worker.wait_log("cannot be written, holding everything and trying again")
         second = pipeline.ingest(taken=0)
         pass_time(AWAY * 3 / 4)
-        assert worker.metric("weir_window_store_up") == second.metric("weir_window_store_up") == rater.metric("weir_rater_up") == 0
-        assert not worker.ready() and not second.ready() and not rater.ready()
+        for process, up in ((worker, "weir_window_store_up"), (second, "weir_window_store_up"), (rater, "weir_rater_up")):
+            process.wait_metrics("Redis is gone", **{up: 0})
+            process.wait_ready(False)
         assert all(process.is_running() for process in (worker, rater, second))
         own_redis.start()  # empty: it had no persistence
     finally:

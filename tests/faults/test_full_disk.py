@@ -31,7 +31,9 @@ def test_postgres_has_no_room_for_rows(pipeline, disk):
         disk.fill()
         pipeline.send(1000, repeat=5)
         rater.wait_log(r"nothing is rated, trying again: .*No space left on device \(53100\); the server's disk is full: make room there")
-        assert rater.metric("weir_rater_up") == 0 and not rater.ready() and worker.ready()
+        rater.wait_metrics("the disk is full", weir_rater_up=0)
+        rater.wait_ready(False)
+        assert worker.ready()
         pipeline.send(100)
         disk.free()
         pipeline.check()
@@ -91,8 +93,9 @@ def test_redis_has_no_room_for_its_append_only_file(pipeline, disk, tmp_path, po
         else:
             own.process.wait(60)
             worker.wait_log("cannot be written, holding everything and trying again")
-        until("the store is down", lambda: worker.metric("weir_window_store_up") == 0)
-        assert not worker.ready() and worker.is_running() and rater.is_running()
+        worker.wait_metrics("the store is down", weir_window_store_up=0)
+        worker.wait_ready(False)
+        assert worker.is_running() and rater.is_running()
         pipeline.send(500)
         disk.free()
         if policy == "always":

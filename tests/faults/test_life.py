@@ -91,14 +91,15 @@ def test_sigterm_writes_what_was_read_and_hands_over(pipeline):
 def test_windows_close_by_watermark_and_when_idle(pipeline):
     """The watermark closes what lies before it; the newest window waits for the clock, while the lane is idle."""
     pipeline.env.update(WEIR_IDLE="1h", WEIR_DISORDER="0s")
-    worker, rater = pipeline.ingest(), pipeline.rater()
+    worker, _rater = pipeline.ingest(), pipeline.rater()
     pipeline.send(lines=[at(pipeline, number, 0) for number in range(30)] + [at(pipeline, 30, 1)], partition=0)
     calls = "select sum(quantity)::int from weir.line_items where item = 'calls'"
     until("the first window is rated", lambda: pipeline.query(calls) == [(30,)])
-    rounds = rater.metric("weir_rated_windows_total")
+    windows = "select count(*) from weir.rated_windows where meter = 'calls'"
+    rated = pipeline.query(windows)
     pipeline.send(lines=[at(pipeline, 31, 1)], partition=0)
     until("the event is read", lambda: worker.metric('weir_events_total{outcome="counted"}') == 32)
-    assert pipeline.query(calls) == [(30,)] and rater.metric("weir_rated_windows_total") == rounds
+    assert pipeline.query(calls) == [(30,)] and pipeline.query(windows) == rated
     worker.stop()
     pipeline.env["WEIR_IDLE"] = "300ms"
     pipeline.ingest()

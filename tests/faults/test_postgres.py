@@ -71,13 +71,15 @@ def test_restart(pipeline, servers, how):
     assert done.returncode == 0, done.stderr
     if how == "kill":
         rater.wait_log("nothing is rated, trying again")
-        assert rater.metric("weir_rater_up") == 0 and not rater.ready()
+        rater.wait_metrics("PostgreSQL is gone", weir_rater_up=0)
+        rater.wait_ready(False)
         assert servers.local("start", "postgres").returncode == 0
     pipeline.send(100)
     pipeline.check()
     if how == "kill":
         rater.wait_log("windows are rated again, after")
-        assert rater.metric("weir_rater_up") == 1 and rater.ready()
+        rater.wait_metrics("PostgreSQL is back", weir_rater_up=1)
+        rater.wait_ready(True)
     pipeline.check_stays()
 
 

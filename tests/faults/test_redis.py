@@ -80,7 +80,7 @@ def test_out_of_memory(pipeline, own_redis):
     client.config_set("maxmemory", 0)
     worker.wait_log("again")
     pipeline.check()
-    assert worker.metric("weir_window_store_up") == 1
+    worker.wait_metrics("there is room again", weir_window_store_up=1)
     pipeline.check_stays()
 
 
@@ -111,8 +111,7 @@ def test_away_when_the_worker_starts(pipeline, own_redis):
     worker = pipeline.ingest(taken=0)
     rater = pipeline.rater()
     worker.wait_log("cannot be taken yet")
-    assert worker.metric("weir_window_store_up") == 0
-    assert worker.metric("weir_lanes_paused") == pipeline.partitions
+    worker.wait_metrics("nothing can be taken", weir_window_store_up=0, weir_lanes_paused=pipeline.partitions)
     time.sleep(3)  # several tries
     assert worker.is_running() and rater.is_running()
     own_redis.start()

@@ -40,7 +40,8 @@ def test_a_synchronous_standby_is_promoted_in_the_middle_of_rating(pipeline, pai
     at_standby = pipeline.rater(env={"WEIR_POSTGRES_URL": standby.url})
     pipeline.send(300, repeat=5)
     at_standby.wait_log(r"nothing is rated, trying again: .*the server is read-only \(a standby, or in recovery\)")
-    assert at_standby.metric("weir_rater_up") == 0 and not at_standby.ready()
+    at_standby.wait_metrics("nothing can be written", weir_rater_up=0)
+    at_standby.wait_ready(False)
     pipeline.check()
     rows = primary.ask("select count(*) from weir.line_items")
     pipeline.send(1000, repeat=5)
@@ -54,7 +55,7 @@ def test_a_synchronous_standby_is_promoted_in_the_middle_of_rating(pipeline, pai
     pipeline.check()
     for process in (rater, at_standby):
         process.wait_log("windows are rated again, after")
-        assert process.metric("weir_rater_up") == 1
+        process.wait_metrics("it can be written again", weir_rater_up=1)
     pipeline.check_stays()
     weir("reconcile", env=pipeline.env)
 
@@ -73,7 +74,7 @@ def test_what_an_asynchronous_standby_lost_is_found_and_repaired(pipeline, pair)
     pipeline.env["WEIR_POSTGRES_URL"] = standby.url
     pipeline.send(lines=[pipeline.event(1000 + number, subject="c9") for number in range(50)])
     until("it goes on", lambda: {key[0] for key in pipeline.usage()} == {"c9"})
-    assert rater.is_running() and rater.metric("weir_rater_up") == 1
+    rater.wait_metrics("it goes on", weir_rater_up=1)
     until("lanes are noted anew", lambda: pipeline.query("select count(*) from weir.lanes") == [(2,)])
     found = weir("reconcile", env=pipeline.env, check=False)
     assert found.returncode == 1 and re.search(rb"unrated", found.stdout), found.stdout.decode()
