@@ -191,6 +191,7 @@ static enum weir_status step(struct weir_worker *worker, bool *ret_ended, struct
         /* What failed may have left a lane past a message that stands nowhere: then no more of it is sealed. */
         if (status == WEIR_OK) {
             tend_lanes(worker, false);
+            is_end = is_end && !has_fenced_lane(worker); /* one that is taken again now is not at its end */
             status = weir_worker_retake_lanes(worker, reterr);
         }
         *ret_ended =

@@ -446,20 +446,25 @@ Test(worker, lanes_are_taken_when_the_store_comes)
 }
 
 /* Another worker takes a lane while cuts of ours are under way; and once more when we have it again. */
-static void is_robbed(struct world *world, int64_t returned)
+static void rob(struct world *world)
 {
     static const unsigned char secret[WEIR_LANE_SECRET_BYTES] = "a secret of thirty-two bytes...";
     struct weir_window_store *memory = world->store.memory;
     struct weir_lane_state state;
     struct weir_error error;
 
-    if (world->step > 1 || returned < EVENTS / 2 * (world->step + 1) || world->source->seeks < world->step)
-        return;
-    cr_assert_lt(world->source->position[1], EVENTS);
     pthread_mutex_lock(&world->store.lock);
     cr_assert_eq(memory->ops->take_lane(memory, weir_slice_text("events:1"), secret, NULL, &state, &error), WEIR_OK);
     pthread_mutex_unlock(&world->store.lock);
     world->step++;
+}
+
+static void is_robbed(struct world *world, int64_t returned)
+{
+    if (world->step > 1 || returned < EVENTS / 2 * (world->step + 1) || world->source->seeks < world->step)
+        return;
+    cr_assert_lt(world->source->position[1], EVENTS);
+    rob(world);
 }
 
 Test(worker, a_fenced_lane_is_taken_again_and_read_again)
@@ -470,6 +475,23 @@ Test(worker, a_fenced_lane_is_taken_again_and_read_again)
     assert_runs_whole(world);
     cr_assert_eq(world->step, 2);
     cr_assert_geq(atomic_load(&gauges(world)->cuts_fenced), (uint64_t)2);
+    world_free(world);
+}
+
+/* When everything was read, and not everything is written. */
+static void is_robbed_at_the_end(struct world *world, int64_t returned)
+{
+    if (world->step == 0 && returned == PARTITIONS * EVENTS)
+        rob(world);
+}
+
+Test(worker, a_lane_fenced_at_the_end_is_read_again_before_the_run_ends)
+{
+    struct world *world = world_new(is_robbed_at_the_end);
+
+    atomic_store(&world->store.slow_ms, 20);
+    assert_runs_whole(world);
+    cr_assert_geq(atomic_load(&gauges(world)->cuts_fenced), (uint64_t)1);
     world_free(world);
 }
 
