@@ -9,6 +9,7 @@
 enum {
     ID_BUCKETS = 16, /* the retention is cut into so many: ids are kept at most two sixteenths longer than asked */
     READINGS_MAX = WEIR_METERS_MAX,
+    EFFECT_ADMITTED = 1, /* of an id in state COUNTED_UNKNOWN, which has no effect to keep: it counts in another lane */
 };
 
 /* Ids counted or voided since the last seal, as they will be stored: WEIR_ID_BYTES each, grouped by bucket. */
@@ -160,10 +161,17 @@ static int64_t bucket_length(const struct weir_lane *lane)
 }
 
 /* A bucket is named by the minute in which it ends, so that it says by itself when its ids may go, however long buckets
- * were when it was made; and none is below an earlier one, so that of several records of an id the last stands last. */
+ * were when it was made. */
+static int64_t bucket_of(const struct weir_lane *lane, int64_t time)
+{
+    int64_t length = bucket_length(lane);
+    return (time / WEIR_MINUTE / length + 1) * length;
+}
+
+/* None is below an earlier one, so that of several records of an id the last stands last. */
 static int64_t next_bucket(struct weir_lane *lane)
 {
-    int64_t length = bucket_length(lane), bucket = (lane->state.high / WEIR_MINUTE / length + 1) * length;
+    int64_t bucket = bucket_of(lane, lane->state.high);
 
     if (lane->settings.is_bounded || lane->settings.keeps_all)
         return 0;
@@ -216,6 +224,30 @@ static void remember(struct weir_lane *lane, const struct weir_event *event, con
         lane->state.first_time = event->time;
     if (event->time > lane->state.last_time)
         lane->state.last_time = event->time;
+}
+
+/* Its bucket is of its own time: it is forgotten when the event is too late here, as one that was counted would be. */
+enum weir_status weir_lane_know(struct weir_lane *lane, const struct weir_event *event, struct weir_error *reterr)
+{
+    uint64_t id = weir_fingerprint64(&lane->secret, event->source, event->id);
+    uint32_t content = (uint32_t)weir_event_content(event, weir_hash_key_seed(&lane->secret));
+    struct weir_id_mark mark, admitted = {content, EFFECT_ADMITTED, WEIR_ID_COUNTED_UNKNOWN};
+    int64_t bucket = event->time > 0 ? bucket_of(lane, event->time) : 0;
+
+    if (event->is_retraction || event->time < accepted_from(lane)
+        || weir_seen_look(lane->seen, id, content, &mark) != WEIR_SEEN_NEW)
+        return WEIR_OK;
+    if (weir_lane_ids(lane) < lane->settings.ids_max
+        && weir_seen_set(lane->seen, id, admitted, (uint32_t)bucket) == WEIR_OK)
+        return WEIR_OK;
+    return weir_fail(reterr, WEIR_REJECT,
+                     "lane %s: the ids of admitted events do not fit beside its own: raise lane_ids_max (now %llu)",
+                     lane->name, (unsigned long long)lane->settings.ids_max);
+}
+
+int64_t weir_lane_accepted_from(const struct weir_lane *lane)
+{
+    return accepted_from(lane);
 }
 
 static uint64_t mix(uint64_t hash)
@@ -358,6 +390,10 @@ static enum weir_outcome judge_known(struct weir_lane *lane, const struct weir_e
                       "since): nothing of this id counts");
     if (!event->is_retraction || mark->state == WEIR_ID_VOID || mark->state == WEIR_ID_AHEAD)
         return WEIR_OUTCOME_DUPLICATE;
+    if (mark->state == WEIR_ID_COUNTED_UNKNOWN && mark->effect == EFFECT_ADMITTED)
+        return refuse(reterr, WEIR_REASON_RETRACTION_DIFFERS, "",
+                      "the event to be voided was admitted (weir admit) and counts in the lane of admitted events, "
+                      "where nothing is voided; send an event with the negative value instead");
     if (mark->state == WEIR_ID_COUNTED_UNKNOWN)
         return refuse(reterr, WEIR_REASON_RETRACTION_DIFFERS, "",
                       "the event to be voided was counted by an older weir, which kept too little to take it out "

@@ -16,6 +16,9 @@
  * effect) that the retraction reads as the event did when it was counted, and because a window is there for as long as
  * an event of its time can be accepted. A void id stays known like a counted one: its record is written again, in the
  * bucket of that moment, so that it outlives every resend of the event or of the retraction, which carry the same time.
+ *
+ * Admitted events (`weir admit`) count in a lane of their own. Whoever takes a lane tells it of them (know), before its
+ * first event: so it does not count one of them as well, however it would judge it by now.
  */
 #ifndef WEIR_AGGREGATOR_LANE_H
 #define WEIR_AGGREGATOR_LANE_H
@@ -62,6 +65,13 @@ struct weir_lane *weir_lane_free(struct weir_lane *lane); /* NULL in, NULL out *
 struct weir_lane_loader weir_lane_loader(struct weir_lane *lane);
 enum weir_status weir_lane_start(struct weir_lane *lane, const struct weir_lane_state *state,
                                  struct weir_error *reterr);
+
+/* This event counts already, in another lane: when it comes here it is a duplicate (with other content a conflict), and
+ * its retraction is refused. In memory only: to be told after each start, before the first event. Nothing is remembered
+ * of one that is too late here anyway, nor of one that the lane itself has counted or voided. WEIR_REJECT: ids_max. */
+enum weir_status weir_lane_know(struct weir_lane *lane, const struct weir_event *event, struct weir_error *reterr);
+/* The lane takes no event that is older than this. Never goes back while the lane lives. */
+int64_t weir_lane_accepted_from(const struct weir_lane *lane);
 
 /* The lane's own view of a time: WEIR_OK, or WEIR_REJECT with too_late or too_early. now: wall clock, ns. */
 enum weir_status weir_lane_check_time(const struct weir_lane *lane, int64_t time, int64_t now,

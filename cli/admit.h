@@ -1,5 +1,6 @@
 /* Parts of `weir admit`: command_admit.c (what is done, in which order), admit_select.c (records of quarantine,
- * selected, judged), admit_prove.c (what stands in Kafka and the window store against admitting them). Nobody else's.
+ * selected, judged), admit_prove.c (what stands in Kafka and the window store against admitting them), admit_settle.c
+ * (that no lane counts them which does not know it). Nobody else's.
  */
 #ifndef WEIR_CLI_ADMIT_H
 #define WEIR_CLI_ADMIT_H
@@ -39,9 +40,13 @@ struct weir_admit_event {
 /* A lane of the events' topic, as the window store had it before quarantine was read. */
 struct weir_admit_lane {
     bool is_known;
+    uint64_t epoch;
     int64_t next_offset;
     int64_t forgotten;    /* it accepts nothing older, ever again */
     uint64_t quarantined; /* events that this lane has refused, as long as it remembers */
+    /* Set by settle: of what is published and not counted yet. */
+    bool is_concerned, has_others; /* has_others: with another epoch */
+    uint64_t published_epoch;      /* the lane's when it was looked at */
 };
 
 struct weir_admit {
@@ -66,10 +71,17 @@ struct weir_admit {
 bool weir_admit_parse_offsets(struct weir_admit *admit);
 /* Fills events with what the settings select, and refuses what cannot be counted as it is. */
 enum weir_status weir_admit_select(struct weir_admit *admit, struct weir_error *reterr);
+/* The partition of "topic:partition"; -1: it is no such name. */
+int32_t weir_admit_partition(struct weir_slice lane);
+/* Found or made, not known; until the next one is made. */
+struct weir_admit_lane *weir_admit_lane(struct weir_admit *admit, int32_t partition);
 /* Asks the window store for the lanes. First of all. */
 enum weir_status weir_admit_lanes(struct weir_admit *admit, struct weir_error *reterr);
 /* Refuses what is proved to be counted already, or to be counted by somebody else. */
 enum weir_status weir_admit_prove(struct weir_admit *admit, struct weir_error *reterr);
+/* After publishing to kafka->topic, before that is counted. */
+enum weir_status weir_admit_settle(struct weir_admit *admit, const struct weir_kafka_settings *kafka,
+                                   struct weir_error *reterr);
 
 /* Decodes the event's bytes again: views until the next call. */
 bool weir_admit_decode(struct weir_admit *admit, const struct weir_admit_event *from, struct weir_event *ret_event,

@@ -7,6 +7,7 @@
 #include "cli/admit.h"
 #include "cli/admitted.h"
 #include "cli/open.h"
+#include "cli/worker.h"
 #include "common/daemon.h"
 
 struct proving {
@@ -81,28 +82,42 @@ static enum weir_status scan_topic(struct proving *proving, const char *topic, s
     return status;
 }
 
-static void note_lane(void *context, struct weir_slice name, const struct weir_lane_state *state)
+int32_t weir_admit_partition(struct weir_slice lane)
 {
-    struct weir_admit *admit = context;
     char text[WEIR_LANE_NAME_MAX + 1];
 
-    memcpy(text, name.data, name.length);
-    text[name.length] = '\0';
+    if (lane.length > WEIR_LANE_NAME_MAX)
+        return -1;
+    if (lane.length)
+        memcpy(text, lane.data, lane.length);
+    text[lane.length] = '\0';
     const char *colon = strrchr(text, ':');
     long partition = colon ? strtol(colon + 1, NULL, 10) : -1;
-    if (partition < 0 || partition > INT32_MAX - 1)
-        return;
+    return partition < 0 || partition >= WEIR_PARTITIONS_MAX ? -1 : (int32_t)partition;
+}
+
+struct weir_admit_lane *weir_admit_lane(struct weir_admit *admit, int32_t partition)
+{
     if (partition >= admit->lane_count) {
         admit->lanes = weir_resize(admit->lanes, (size_t)partition + 1, sizeof *admit->lanes);
         while (admit->lane_count <= partition)
             admit->lanes[admit->lane_count++] = (struct weir_admit_lane){.next_offset = -1};
     }
-    admit->lanes[partition] = (struct weir_admit_lane){
-        .is_known = true,
-        .next_offset = state->next_offset,
-        .forgotten = state->forgotten,
-        .quarantined = state->counts.quarantined,
-    };
+    return &admit->lanes[partition];
+}
+
+static void note_lane(void *context, struct weir_slice name, const struct weir_lane_state *state)
+{
+    int32_t partition = weir_admit_partition(name);
+
+    if (partition >= 0)
+        *weir_admit_lane(context, partition) = (struct weir_admit_lane){
+            .is_known = true,
+            .epoch = state->epoch,
+            .next_offset = state->next_offset,
+            .forgotten = state->forgotten,
+            .quarantined = state->counts.quarantined,
+        };
 }
 
 enum weir_status weir_admit_lanes(struct weir_admit *admit, struct weir_error *reterr)
@@ -132,6 +147,17 @@ static const char *why_unproved(const struct weir_admit *admit, int32_t partitio
     return NULL;
 }
 
+/* What its lane has yet to read it may judge otherwise, and those who own it now do not know what is admitted. */
+static void refuse_unread(struct weir_admit *admit)
+{
+    for (size_t i = 0; i < admit->count; i++) {
+        struct weir_admit_event *event = &admit->events[i];
+        const struct weir_admit_lane *lane = weir_admit_lane(admit, event->partition);
+        if (!event->refusal && !event->is_for_its_lane && lane->is_known && event->offset >= lane->next_offset)
+            event->refusal = "no cut of its lane passes it yet: run the command again when the lane has read so far";
+    }
+}
+
 static void refuse_unproved(struct weir_admit *admit)
 {
     const char *why = NULL;
@@ -154,6 +180,8 @@ enum weir_status weir_admit_prove(struct weir_admit *admit, struct weir_error *r
     if (status == WEIR_OK)
         status = scan_topic(&proving, weir_admitted_topic(&admit->settings, topic), reterr);
     weir_progress_end(&proving.progress);
+    if (status == WEIR_OK)
+        refuse_unread(admit);
     if (status == WEIR_OK && !admit->settings.unproved)
         refuse_unproved(admit);
     return status;

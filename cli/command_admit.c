@@ -30,7 +30,10 @@ static const struct weir_usage usage = {
     .example = "weir admit --reason too_late --customer acme --yes",
 };
 
-enum { TEXTS = 6 };
+enum {
+    TEXTS = 6,
+    ORIGIN_EPOCH_MAX = 24,
+};
 
 /* 1. the list */
 static void list_table(const struct weir_admit *admit)
@@ -107,6 +110,37 @@ static uint64_t count_of(const struct weir_admit *admit, bool is_for_its_lane)
     return count;
 }
 
+/* The event's headers, and which lane has refused it, and under which owner: for those who take that lane. One that has
+ * as many as are read goes without, and then every lane is told of it. */
+static uint32_t add_origin(const struct weir_admit *admit, const struct weir_admit_event *event, char *lane,
+                           char *epoch, struct weir_header headers[])
+{
+    uint32_t count = event->header_count;
+
+    if (count)
+        memcpy(headers, event->headers, count * sizeof *headers);
+    if (count + 2 > WEIR_HEADERS_MAX)
+        return count;
+    snprintf(lane, WEIR_LANE_NAME_MAX + 1, "%s:%d", admit->settings.kafka_topic, event->partition);
+    snprintf(epoch, ORIGIN_EPOCH_MAX, "%" PRIu64, admit->lanes[event->partition].epoch);
+    headers[count++] = (struct weir_header){weir_slice_text(WEIR_ADMITTED_LANE), weir_slice_text(lane)};
+    headers[count++] = (struct weir_header){weir_slice_text(WEIR_ADMITTED_EPOCH), weir_slice_text(epoch)};
+    return count;
+}
+
+static enum weir_status send(const struct weir_admit *admit, const struct weir_admit_event *event,
+                             struct weir_republisher *republisher, struct weir_error *reterr)
+{
+    struct weir_header headers[2 * WEIR_HEADERS_MAX];
+    char lane[WEIR_LANE_NAME_MAX + 1], epoch[ORIGIN_EPOCH_MAX];
+
+    if (event->is_for_its_lane)
+        return weir_republisher_send(republisher, event->partition, event->customer, event->value, event->headers,
+                                     event->header_count, reterr);
+    uint32_t count = add_origin(admit, event, lane, epoch, headers);
+    return weir_republisher_send(republisher, 0, event->customer, event->value, headers, count, reterr);
+}
+
 /* Those for the lane that settings->topic is of: each back to its partition, or all to the one of admitted events. */
 static enum weir_status publish(struct weir_admit *admit, const struct weir_kafka_settings *kafka, bool is_for_its_lane,
                                 struct weir_error *reterr)
@@ -117,8 +151,7 @@ static enum weir_status publish(struct weir_admit *admit, const struct weir_kafk
     for (size_t i = 0; i < admit->count && status == WEIR_OK; i++) {
         const struct weir_admit_event *event = &admit->events[i];
         if (!event->refusal && event->is_for_its_lane == is_for_its_lane)
-            status = weir_republisher_send(republisher, is_for_its_lane ? event->partition : 0, event->customer,
-                                           event->value, event->headers, event->header_count, reterr);
+            status = send(admit, event, republisher, reterr);
     }
     if (status == WEIR_OK)
         status = weir_republisher_flush(republisher, reterr);
@@ -189,6 +222,8 @@ static enum weir_status carry_out(struct weir_admit *admit, struct weir_error *r
     kafka.until_end = true;
     kafka.reach_ms = (int)(admit->settings.patience / (WEIR_SECOND / 1000));
     status = publish(admit, &kafka, false, reterr);
+    if (status == WEIR_OK)
+        status = weir_admit_settle(admit, &kafka, reterr);
     if (status == WEIR_OK)
         status = run_worker(admit, &kafka, &ingesting, reterr);
     if (status == WEIR_OK)

@@ -33,6 +33,9 @@ struct ingest {
     struct weir_quarantine *quarantine;
     struct weir_worker *worker;
     struct weir_metrics *metrics;
+    struct weir_property properties[WEIR_PROPERTIES_MAX];
+    struct weir_kafka_settings admitted;
+    char admitted_topic[WEIR_SETTING_TEXT_MAX];
 };
 
 static int64_t watermark_seconds(void *context)
@@ -93,10 +96,12 @@ static const char *why_not_ready(void *context)
 static enum weir_status set_up(struct ingest *ingest, struct weir_source **ret_source, struct weir_error *reterr)
 {
     const struct weir_settings *settings = &ingest->settings;
-    struct weir_property properties[WEIR_PROPERTIES_MAX];
-    struct weir_kafka_settings kafka = weir_open_kafka_settings(settings, properties);
+    struct weir_kafka_settings kafka = weir_open_kafka_settings(settings, ingest->properties);
     struct weir_worker_settings worker = weir_open_worker_settings(settings);
     kafka.reach_ms = (int)(settings->patience / (WEIR_SECOND / 1000));
+    ingest->admitted = kafka;
+    ingest->admitted.topic = weir_admitted_topic(settings, ingest->admitted_topic);
+    worker.admitted = &ingest->admitted;
     enum weir_status status = weir_store_redis_open(settings->redis_url, &ingest->consumer_store, reterr);
 
     if (status == WEIR_OK)

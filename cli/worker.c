@@ -175,6 +175,16 @@ static bool end_lanes(struct weir_worker *worker)
     return !has_fenced_lane(worker);
 }
 
+static enum weir_status check_patience(const struct weir_worker *worker, struct weir_error *reterr)
+{
+    bool is_store = weir_outage_lasts(&worker->gauges.store) > worker->settings.patience;
+
+    if (!is_store && weir_outage_lasts(&worker->untold) <= worker->settings.patience)
+        return WEIR_OK;
+    return weir_fail(reterr, WEIR_FATAL, "%s, and patience is at its end; start it again",
+                     is_store ? "the window store does not answer" : "the topic of admitted events cannot be read");
+}
+
 static enum weir_status step(struct weir_worker *worker, bool *ret_ended, struct weir_error *reterr)
 {
     static _Thread_local struct weir_message messages[WEIR_POLL_MESSAGES_MAX];
@@ -186,7 +196,9 @@ static enum weir_status step(struct weir_worker *worker, bool *ret_ended, struct
     look_at_clock(worker);
     if (status == WEIR_OK || status == WEIR_AGAIN) {
         bool is_end = status == WEIR_AGAIN;
-        status = take_messages(worker, messages, count, reterr);
+        status = weir_worker_tell_lanes(worker, reterr);
+        if (status == WEIR_OK)
+            status = take_messages(worker, messages, count, reterr);
         weir_worker_land_all(worker);
         /* What failed may have left a lane past a message that stands nowhere: then no more of it is sealed. */
         if (status == WEIR_OK) {
@@ -201,10 +213,8 @@ static enum weir_status step(struct weir_worker *worker, bool *ret_ended, struct
         *reterr = worker->failure;
         status = WEIR_FATAL;
     }
-    if (status == WEIR_OK && worker->settings.until_end
-        && weir_outage_lasts(&worker->gauges.store) > worker->settings.patience)
-        status = weir_fail(reterr, WEIR_FATAL,
-                           "the window store does not answer, and patience is at its end; start it again");
+    if (status == WEIR_OK && worker->settings.until_end)
+        status = check_patience(worker, reterr);
     weir_worker_show_gauges(worker);
     weir_worker_show_readiness(worker);
     return status == WEIR_OK ? weir_worker_check_room(worker, reterr) : status;

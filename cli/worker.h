@@ -26,7 +26,9 @@ struct weir_worker_settings {
     int64_t hand_over;      /* ns: how long a revoked or stopping worker tries to write its last cuts; then the next
                              * owner reads again */
     bool until_end;
-    int64_t patience; /* ns; until_end: how long the store may be away */
+    int64_t patience; /* ns; until_end: how long the store, or the topic of admitted events, may be away */
+    const struct weir_kafka_settings *admitted; /* the topic of admitted events, which lanes must know of. NULL: none,
+                                                   or it is that topic which is ingested. Must outlive the worker */
 };
 
 enum {

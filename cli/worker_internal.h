@@ -1,5 +1,6 @@
-/* What the files of the ingest worker share: worker.c (the loop), worker_lanes.c (lanes and their cuts) and
- * worker_show.c (what it shows of itself). All on the consuming thread. */
+/* What the files of the ingest worker share: worker.c (the loop), worker_lanes.c (lanes and their cuts),
+ * worker_admitted.c (what lanes are told when they are taken) and worker_show.c (what it shows of itself). All on the
+ * consuming thread. */
 #ifndef WEIR_CLI_WORKER_INTERNAL_H
 #define WEIR_CLI_WORKER_INTERNAL_H
 
@@ -17,6 +18,7 @@ struct worker_lane {
     uint64_t generation;
     uint32_t in_flight;
     bool is_paused;       /* back-pressure, or it waits to be taken */
+    bool is_untold;       /* taken, and not told of admitted events: nothing of it is taken before */
     bool is_fenced;       /* dropped; to be taken again at retake_at once nothing is in flight */
     bool has_quarantined; /* since the last seal */
     int64_t retake_at;    /* monotonic ns */
@@ -43,7 +45,7 @@ struct weir_worker {
                            would take every cut that comes back */
     uint64_t generations;
     struct weir_steady_clock clock;
-    struct weir_outage pressure, jump;
+    struct weir_outage pressure, jump, untold;
     int64_t last_pressed;       /* monotonic ns */
     int64_t hand_over_deadline; /* monotonic ns; of lanes that go together */
     int64_t last_revoked;       /* monotonic ns */
@@ -68,6 +70,14 @@ bool weir_worker_settle_lane(struct weir_worker *worker, struct worker_lane *own
 void weir_worker_pause_lane(struct weir_worker *worker, struct worker_lane *owned, bool is_paused);
 /* Lanes that were dropped are taken again once nothing of the old one is under way. */
 enum weir_status weir_worker_retake_lanes(struct weir_worker *worker, struct weir_error *reterr);
+
+/* Not to be written any more, and taken again so much later. */
+void weir_worker_drop_lane(struct worker_lane *owned, int64_t again_ms);
+
+/* worker_admitted.c */
+/* After each poll: lanes that were taken since the last one. Where Kafka does not answer they are dropped, to be taken
+ * again. WEIR_REJECT: what they must know has no room. */
+enum weir_status weir_worker_tell_lanes(struct weir_worker *worker, struct weir_error *reterr);
 
 /* worker_show.c */
 /* After each step: figures for the metrics page; and for /readyz, systemd and a terminal, what it waits for. */

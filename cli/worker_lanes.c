@@ -31,11 +31,11 @@ void weir_worker_fail(struct weir_worker *worker, const struct weir_error *error
 /* 1. flights */
 
 /* Nothing of this lane may be written any more: what it has in memory is not what the store has. */
-static void drop_lane(struct worker_lane *owned)
+void weir_worker_drop_lane(struct worker_lane *owned, int64_t again_ms)
 {
     owned->lane = weir_lane_free(owned->lane);
     owned->is_fenced = true;
-    owned->retake_at = weir_worker_now() + RETAKE_MS * (WEIR_SECOND / 1000);
+    owned->retake_at = weir_worker_now() + again_ms * (WEIR_SECOND / 1000);
 }
 
 static void land(struct weir_worker *worker, struct weir_flight *flight)
@@ -58,7 +58,7 @@ static void land(struct weir_worker *worker, struct weir_flight *flight)
     if (flight->generation != owned->generation || !owned->lane)
         return;
     weir_log(WEIR_LOG_WARN, "lane %s: %s; reading it again from its stored cut", owned->name_bytes, flight->error.text);
-    drop_lane(owned);
+    weir_worker_drop_lane(owned, RETAKE_MS);
 }
 
 void weir_worker_land_all(struct weir_worker *worker)
@@ -149,6 +149,7 @@ static enum weir_status take_lane(struct weir_worker *worker, struct worker_lane
     owned->lane = lane;
     owned->generation = ++worker->generations;
     owned->is_fenced = false;
+    owned->is_untold = true;
     owned->last_seal = owned->last_event = weir_worker_now();
     owned->caught_up_at = 0;
     weir_outage_end(&worker->gauges.store, "the window store answers");
@@ -198,7 +199,8 @@ static bool on_assigned(void *context, struct weir_slice topic, int32_t partitio
     weir_daemon_alive(); /* many lanes may come in one call */
     if (status == WEIR_RETRY) {
         cannot_take(worker, reterr);
-        drop_lane(owned); /* taken by retake_lanes, and read from there on, as soon as the store answers */
+        weir_worker_drop_lane(
+            owned, RETAKE_MS); /* taken by retake_lanes, and read from there on, as soon as the store answers */
         *ret_offset = -1;
         return true;
     }

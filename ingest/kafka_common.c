@@ -94,10 +94,12 @@ enum weir_status weir_kafka_partitions(rd_kafka_t *handle, const char *brokers, 
     rd_kafka_resp_err_t error = rd_kafka_metadata(handle, 0, of, &metadata, timeout_ms);
 
     rd_kafka_topic_destroy(of);
+    *ret_count = -1;
     if (error)
         return weir_fail(reterr, WEIR_RETRY, "Kafka at %s does not answer: %s", brokers, rd_kafka_err2str(error));
     error = metadata->topic_cnt ? metadata->topics[0].err : RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
-    *ret_count = metadata->topic_cnt ? metadata->topics[0].partition_cnt : 0;
+    if (!error || error == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART)
+        *ret_count = metadata->topic_cnt ? metadata->topics[0].partition_cnt : 0;
     rd_kafka_metadata_destroy(metadata);
     if (error == RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE)
         return weir_fail(reterr, WEIR_RETRY, "topic '%s' at %s: %s", topic, brokers, rd_kafka_err2str(error));

@@ -18,8 +18,8 @@ enum weir_status weir_kafka_conf(const struct weir_kafka_settings *settings, con
                                  const struct weir_kafka_pair *owned, rd_kafka_conf_t **ret_conf,
                                  struct weir_error *reterr);
 
-/* How many partitions the topic has; asks the brokers for up to timeout_ms. WEIR_REJECT: there is no such topic.
- * WEIR_RETRY: no answer. */
+/* How many partitions the topic has; asks the brokers for up to timeout_ms. WEIR_REJECT: there is no such topic
+ * (*ret_count 0), or it may not be looked at (-1). WEIR_RETRY: no answer (-1). */
 enum weir_status weir_kafka_partitions(rd_kafka_t *handle, const char *brokers, const char *topic, int timeout_ms,
                                        int32_t *ret_count, struct weir_error *reterr);
 

@@ -20,6 +20,7 @@ struct scanning {
     const struct weir_kafka_scan *scan;
     struct weir_kafka_stretch *stretches;
     size_t count, open; /* open: not at their ends yet */
+    int ask_ms, silence_ms;
     uint64_t done, all;
     bool is_enough;
     struct weir_header headers[HEADERS_MAX];
@@ -84,7 +85,7 @@ static enum weir_status find_ends(struct scanning *scanning, struct weir_error *
     for (size_t i = 0; i < scanning->count; i++) {
         struct weir_kafka_stretch *stretch = &scanning->stretches[i];
         rd_kafka_resp_err_t error = rd_kafka_query_watermark_offsets(scanning->handle, topic, stretch->partition,
-                                                                     &stretch->low, &stretch->end, ASK_MS);
+                                                                     &stretch->low, &stretch->end, scanning->ask_ms);
         if (error)
             return weir_fail(reterr, WEIR_RETRY, "Kafka at %s does not tell the end of %s:%d: %s",
                              scanning->settings->brokers, topic, stretch->partition, rd_kafka_err2str(error));
@@ -213,9 +214,9 @@ static enum weir_status read_all(struct scanning *scanning, struct weir_error *r
             heard = message->err == RD_KAFKA_RESP_ERR_NO_ERROR ? now_ms() : heard;
             status = take(scanning, message, reterr);
             rd_kafka_message_destroy(message);
-        } else if (now_ms() - heard > SILENCE_MS) {
+        } else if (now_ms() - heard > scanning->silence_ms) {
             return weir_fail(reterr, WEIR_RETRY, "Kafka at %s has sent nothing of topic '%s' for %d s",
-                             scanning->settings->brokers, scanning->settings->topic, SILENCE_MS / 1000);
+                             scanning->settings->brokers, scanning->settings->topic, scanning->silence_ms / 1000);
         }
         if (scan->progress && count++ % PROGRESS_EVERY == 0)
             scan->progress(scan->context, scanning->done, scanning->all);
@@ -227,13 +228,22 @@ enum weir_status weir_kafka_scan(const struct weir_kafka_settings *settings, str
                                  size_t count, const struct weir_kafka_scan *scan, struct weir_error *reterr)
 {
     struct scanning *scanning = weir_new(sizeof *scanning);
-    int32_t partitions;
+    int32_t partitions = -1;
 
-    *scanning = (struct scanning){.settings = settings, .scan = scan, .stretches = stretches, .count = count};
+    *scanning = (struct scanning){
+        .settings = settings,
+        .scan = scan,
+        .stretches = stretches,
+        .count = count,
+        .ask_ms = scan->patience_ms ? scan->patience_ms : ASK_MS,
+        .silence_ms = scan->patience_ms ? scan->patience_ms : SILENCE_MS,
+    };
     enum weir_status status = open_handle(settings, &scanning->handle, reterr);
     if (status == WEIR_OK)
-        status =
-            weir_kafka_partitions(scanning->handle, settings->brokers, settings->topic, ASK_MS, &partitions, reterr);
+        status = weir_kafka_partitions(scanning->handle, settings->brokers, settings->topic, scanning->ask_ms,
+                                       &partitions, reterr);
+    for (size_t i = 0; i < count; i++)
+        stretches[i].end = partitions == 0 ? -1 : 0;
     if (status == WEIR_OK)
         status = find_ends(scanning, reterr);
     if (status == WEIR_OK && scanning->open > 0) {

@@ -15,7 +15,7 @@ struct weir_kafka_stretch {
     int32_t partition;
     int64_t from, to; /* to INT64_MAX: the end as it is when the scan begins */
     /* Set by the scan. */
-    int64_t low, end;  /* what Kafka held: [low, end) */
+    int64_t low, end;  /* what Kafka held: [low, end); end -1: there is no such topic */
     int64_t next;      /* read up to here */
     uint64_t messages; /* visited */
 };
@@ -27,6 +27,7 @@ struct weir_kafka_scan {
     /* Called now and then with how many offsets were read, and of how many. May be NULL. */
     void (*progress)(void *context, uint64_t done, uint64_t all);
     const _Atomic bool *stop; /* may be NULL; set: the scan ends with WEIR_FATAL ("stopped by a signal") */
+    int patience_ms;          /* for an answer, and between two messages; 0: 15 s and 60 s */
 };
 
 /* Visits every message that a worker would be given (of committed transactions), partition by partition in order of

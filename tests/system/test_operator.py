@@ -759,6 +759,116 @@ def test_what_a_rebuilt_lane_may_have_counted_is_not_admitted(late):
     assert all(one["may_be_admitted"] for one in admit(late, "--unproved")[0])
 
 
+def counts(world):
+    """Of the events' own lanes, added up."""
+    lanes = [world.redis.hgetall(f"weir:{{{world.topic}:{number}}}:lane") for number in range(4)]
+    return {name: sum(int(lane.get(name.encode(), 0)) for lane in lanes) for name in ("counted", "duplicate", "quarantined")}
+
+
+def wait_for_counts(world, **expected):
+    deadline = time.monotonic() + 60
+    while not counts(world).items() >= expected.items():
+        assert time.monotonic() < deadline, counts(world)
+        time.sleep(0.1)
+
+
+def test_a_lane_built_anew_does_not_count_what_was_admitted_by_a_mended_catalog(world):
+    world.env["WEIR_LATENESS"] = "1h"
+    world.produce([event(number, data={"n": "1", "amount": "7"}) for number in range(3)] + [event(9, data={"amount": "7"})])
+    world.rate()
+    document = json.loads(json.dumps(CATALOG))
+    document["meters"] = [meter for meter in document["meters"] if meter["key"] == "calls"]
+    document["price_books"][0]["prices"] = [price for price in document["price_books"][0]["prices"] if price["meter"] == "calls"]
+    (world.folder / "mended.json").write_text(json.dumps(document))
+    world.env["WEIR_CATALOG"] = str(world.folder / "mended.json")
+    assert admit(world, "--reason", "missing_field", "--yes")[1]["counted"] == "1"
+    world.run("rater", "--until-done")
+    assert b"admitted events read" not in world.run("ingest", "--until-end").stderr, "what is too late for every lane need not be read"
+    calls = [row["quantity"] for row in items_of(world, "meter = 'calls'")]
+    world.redis.flushall()
+    world.env["WEIR_LATENESS"] = "9000h"
+    for _ in range(2):  # the second time it is the stored cut that would still accept it
+        assert b"1 admitted events read" in world.run("ingest", "--until-end").stderr
+    assert counts(world) == {"counted": 3, "duplicate": 1, "quarantined": 0}
+    admit(world, "--yes")
+    world.run("rater", "--until-done")
+    assert [row["quantity"] for row in items_of(world, "meter = 'calls'")] == calls and len(calls) == 4
+    assert "calls" not in json.dumps(world.reconcile(status=1)["list"]), "only the other meters' windows are gone with them"
+
+
+def test_a_lane_built_anew_does_not_count_what_was_admitted_since_the_clock_had_made_it_late(late):
+    come_late(late, LATE)
+    assert admit(late, "--yes")[1]["counted"] == "40"
+    late.run("rater", "--until-done")
+    late.env["WEIR_LATENESS"] = "9000h"
+    late.redis.flushall()
+    late.run("ingest", "--until-end")
+    assert counts(late) == {"counted": 600, "duplicate": 40, "quarantined": 0}
+    # A resend, the identity with other content, and a retraction, which would void nothing here.
+    late.produce([LATE[0], {**LATE[1], "data": {"n": "5", "model": "x"}}, {**LATE[2], "retraction": True}])
+    late.run("ingest", "--until-end")
+    assert counts(late) == {"counted": 600, "duplicate": 41, "quarantined": 2}
+    reasons = [dict(message.headers())["weir_reason"] for message in messages(late, late.topic + ".quarantine")]
+    assert collections.Counter(reasons) == {b"too_late": 40, b"conflict": 1, b"not_retractable": 1}
+    admit(late, "--yes")
+    late.run("rater", "--until-done")
+    late.sent = late.sent[:-3]
+    late.assert_is_the_models()
+    assert late.reconcile()["differences"] == 0
+
+
+def test_a_lane_that_falls_back_does_not_count_what_was_admitted(late):
+    """An older cut of the lanes, from before the events came; what they have not passed is not admitted."""
+    kept = {key: late.redis.dump(key) for key in late.redis.keys() if key != b"weir:lanes"}
+
+    def fall_back():
+        for key in late.redis.keys():
+            if b".admitted" not in key and key != b"weir:lanes":
+                late.redis.delete(key)
+        for key, value in kept.items():
+            late.redis.restore(key, 0, value, replace=True)
+
+    come_late(late, LATE)
+    fall_back()
+    told, _ = admit(late, "--unproved")
+    assert len(told) == 40 and all(one["is_for_its_lane"] or one["why_not"].startswith("no cut of its lane passes it yet") for one in told)
+    late.run("ingest", "--until-end")
+    assert admit(late, "--yes")[1]["counted"] == "40"
+    late.run("rater", "--until-done")
+    fall_back()
+    late.env["WEIR_LATENESS"] = "9000h"
+    assert b"40 admitted events read" in late.run("ingest", "--until-end").stderr
+    late.run("rater", "--until-done")
+    late.assert_is_the_models()
+    assert counts(late) == {"counted": 600, "duplicate": 40, "quarantined": 0}
+    assert late.reconcile()["differences"] == 0
+
+
+def test_an_owner_who_cannot_know_what_was_admitted_is_made_to(world):
+    """It took its lane after admit had looked at it, and before admit published."""
+    world.produce([*EVENTS[:40], event(41, time="never")])
+    worker = subprocess.Popen([BINARY, "ingest"], env={**os.environ, **world.env}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        wait_for_counts(world, counted=40)
+        one = event(100)
+        (place,) = {message.partition() for message in messages(world, world.topic) if message.key() == one["subject"].encode()}
+        epochs = {name: world.redis.hget(f"weir:{{{world.topic}:{name}}}:lane", "epoch") for name in range(4)}
+        assert admit(world, "--yes")[1]["published"] == "0", "but the topic is there"
+        producer = confluent_kafka.Producer({"bootstrap.servers": world.env["WEIR_KAFKA_BROKERS"]})
+        for number, epoch in ((place, b"5"), ((place + 1) % 4, epochs[(place + 1) % 4])):
+            producer.produce(world.topic + ".admitted", json.dumps({**one, "id": f"admitted-{number}"}).encode(), key=b"acme",
+                             headers=[("weir_lane", f"{world.topic}:{number}".encode()), ("weir_epoch", epoch)])
+        producer.flush(30)
+        assert admit(world, "--yes")[1]["counted"] == "2"
+        world.produce([{**one, "id": f"admitted-{place}"}])
+        wait_for_counts(world, counted=40, duplicate=1)
+        after = {name: world.redis.hget(f"weir:{{{world.topic}:{name}}}:lane", "epoch") for name in range(4)}
+        assert {name for name in range(4) if after[name] != epochs[name]} == {place}
+    finally:
+        worker.terminate()
+        assert worker.wait(timeout=60) == 0
+
+
 def test_admit_selects(late):
     come_late(late, LATE)
     everything, _ = admit(late)
@@ -788,7 +898,10 @@ def test_admitted_events_are_the_same_to_the_byte(late):
     late.run("ingest", "--until-end")
     assert admit(late, "--yes")[1]["counted"] == "1"
     (message,) = messages(late, late.topic + ".admitted")
-    assert (message.key(), message.value(), message.headers()) == (b"acme", b' {"n": 5e0 , "model": "large"}', headers)
+    *own, (name, lane), (other, epoch) = message.headers()
+    assert (message.key(), message.value(), own) == (b"acme", b' {"n": 5e0 , "model": "large"}', headers)
+    assert (name, other) == ("weir_lane", "weir_epoch") and lane.decode().startswith(late.topic + ":")
+    assert late.redis.hget(f"weir:{{{lane.decode()}}}:lane", "epoch") == epoch
 
 
 def test_nobody_else_ingests_admitted_events(late):

@@ -3,6 +3,7 @@
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "aggregator/lane.h"
 #include "common/calendar.h"
@@ -477,6 +478,86 @@ Test(lane, knows_an_id_by_its_last_record_whatever_the_retention_was)
     tear_down(&bench);
 }
 
+/* The lane is told of an event, as offer would make it, that counts elsewhere. */
+static enum weir_status know(struct bench *bench, int id, int64_t time, int v, bool is_retraction)
+{
+    char texts[2][16], data[64];
+    struct weir_error error;
+
+    snprintf(texts[0], 16, "id%d", id);
+    snprintf(texts[1], 16, "c%d", id % 5);
+    snprintf(data, sizeof data, "{%d,%d,0}", v, id % 3);
+    return weir_lane_know(bench->lane,
+                          &(struct weir_event){.time = time,
+                                               .source = weir_slice_text("src"),
+                                               .type = weir_slice_text("t"),
+                                               .id = weir_slice_text(texts[0]),
+                                               .subject = weir_slice_text(texts[1]),
+                                               .data = weir_slice_text(data),
+                                               .is_retraction = is_retraction},
+                          &error);
+}
+
+static enum weir_outcome send_two(struct bench *bench, int64_t sequence, int id, int64_t time, int v,
+                                  bool is_retraction)
+{
+    return offer(bench, sequence, id, id % 5, time, v, id % 3, 0, 2, is_retraction);
+}
+
+/* It is a duplicate, to the last moment at which it would be accepted, and in no cut. */
+Test(lane, does_not_count_what_it_was_told_to_count_elsewhere)
+{
+    struct bench bench = set_up(&defaults);
+    int64_t sequence = 0, before = base - 100 * WEIR_HOUR;
+
+    cr_assert_eq(send_two(&bench, sequence++, 1, base, 5, false), WEIR_OUTCOME_COUNTED);
+    flush(&bench);
+    cr_assert_eq(know(&bench, 1, base, 5, false), WEIR_OK, "its own id stays its own");
+    cr_assert_eq(know(&bench, 2, base, 5, true), WEIR_OK, "a retraction says nothing");
+    cr_assert_eq(know(&bench, 3, weir_lane_accepted_from(bench.lane) - 1, 5, false), WEIR_OK, "it is too late anyway");
+    cr_assert_eq(weir_lane_ids(bench.lane), 1);
+    for (int id = 10; id < 310; id++) /* more buckets than are kept apart */
+        cr_assert_eq(know(&bench, id, base + id * WEIR_MINUTE, 5, false), WEIR_OK);
+    cr_assert_eq(know(&bench, 10, before, 6, false), WEIR_OK, "the first one holds");
+    cr_assert(!weir_lane_has_changes(bench.lane));
+    cr_assert_eq(send_two(&bench, sequence++, 1, base, 5, true), WEIR_OUTCOME_RETRACTED);
+    cr_assert_eq(send_two(&bench, sequence++, 10, base + 10 * WEIR_MINUTE, 6, false), WEIR_OUTCOME_REJECTED);
+    cr_assert_eq(bench.rejection.reason, WEIR_REASON_CONFLICT);
+    cr_assert_eq(send_two(&bench, sequence++, 10, base + 10 * WEIR_MINUTE, 5, true), WEIR_OUTCOME_REJECTED);
+    cr_assert_eq(bench.rejection.reason, WEIR_REASON_RETRACTION_DIFFERS);
+    cr_assert(strstr(bench.rejection.detail, "weir admit"));
+    for (int minute = 10; minute < 310; minute++) {
+        cr_assert_eq(send_two(&bench, sequence++, 1000 + minute, base + minute * WEIR_MINUTE, 5, false),
+                     WEIR_OUTCOME_COUNTED);
+        flush(&bench);
+        for (int id = 10; id < 310; id++)
+            if (base + id * WEIR_MINUTE >= weir_lane_accepted_from(bench.lane) && id <= minute)
+                cr_assert_eq(send_two(&bench, sequence++, id, base + id * WEIR_MINUTE, 5, false),
+                             WEIR_OUTCOME_DUPLICATE);
+    }
+    flush(&bench);
+    cr_assert(weir_lane_ids(bench.lane) < 300, "those that would be too late are forgotten: %llu",
+              (unsigned long long)weir_lane_ids(bench.lane));
+    weir_lane_free(bench.lane);
+    take(&bench);
+    cr_assert_eq(send_two(&bench, sequence++, 309, base + 309 * WEIR_MINUTE, 5, false), WEIR_OUTCOME_COUNTED,
+                 "it must be told again");
+    tear_down(&bench);
+}
+
+Test(lane, that_knows_of_more_than_it_has_room_for_says_so)
+{
+    struct weir_lane_settings small = defaults;
+    small.ids_max = 2;
+    struct bench bench = set_up(&small);
+
+    cr_assert_eq(know(&bench, 1, base, 5, false), WEIR_OK);
+    cr_assert_eq(know(&bench, 2, base, 5, false), WEIR_OK);
+    cr_assert_eq(know(&bench, 2, base, 5, false), WEIR_OK);
+    cr_assert_eq(know(&bench, 3, base, 5, false), WEIR_REJECT);
+    tear_down(&bench);
+}
+
 /* For as long as an event is accepted at all, a resend of it is known. */
 Test(lane, remembers_ids_for_as_long_as_resends_are_accepted)
 {
@@ -571,12 +652,6 @@ Test(lane, that_keeps_all)
 }
 
 /* 2. retraction */
-static enum weir_outcome send_two(struct bench *bench, int64_t sequence, int id, int64_t time, int v,
-                                  bool is_retraction)
-{
-    return offer(bench, sequence, id, id % 5, time, v, id % 3, 0, 2, is_retraction);
-}
-
 Test(lane, a_retraction_takes_its_event_out_in_whatever_order_they_come)
 {
     struct bench event_first = set_up(&defaults), ahead = set_up(&defaults);

@@ -76,8 +76,17 @@ static enum weir_status shared_write(struct weir_window_store *store, const stru
     return leave(shared, shared->memory->ops->write_cut(shared->memory, cut, reterr));
 }
 
+static enum weir_status shared_read(struct weir_window_store *store, struct weir_slice lane,
+                                    struct weir_lane_state *ret_state, struct weir_error *reterr)
+{
+    struct shared_store *shared = enter(store);
+    if (is_away(shared, reterr))
+        return leave(shared, WEIR_RETRY);
+    return leave(shared, shared->memory->ops->read_lane(shared->memory, lane, ret_state, reterr));
+}
+
 static const struct weir_window_store_ops shared_ops = {
-    .name = "shared", .take_lane = shared_take, .write_cut = shared_write};
+    .name = "shared", .take_lane = shared_take, .write_cut = shared_write, .read_lane = shared_read};
 
 /* 2. a source by script */
 struct world;
@@ -575,6 +584,24 @@ Test(worker, a_batch_run_does_not_wait_for_a_store_for_ever)
     atomic_store(&world->store.is_away, true);
     cr_assert_eq(run(world, &error), WEIR_FATAL);
     cr_assert(strstr(error.text, "patience is at its end"), "%s", error.text);
+    world_free(world);
+}
+
+/* Nothing is read of a lane that could not be told what was admitted. */
+Test(worker, a_batch_run_does_not_wait_for_the_admitted_events_for_ever)
+{
+    const struct weir_kafka_settings admitted = {.brokers = "127.0.0.1:1", .topic = "events.admitted", .group = "test"};
+    struct world *world = world_new(NULL);
+    struct weir_error error = {{0}};
+
+    world->settings.admitted = &admitted;
+    world->settings.patience = WEIR_SECOND / 2;
+    cr_assert_eq(run(world, &error), WEIR_FATAL);
+    cr_assert_eq(
+        strcmp(error.text, "the topic of admitted events cannot be read, and patience is at its end; start it again"),
+        0, "%s", error.text);
+    for (int i = 0; i < PARTITIONS; i++)
+        cr_assert_eq(look(world).next_offset[i], -1);
     world_free(world);
 }
 
