@@ -14,8 +14,10 @@ static const struct weir_usage usage = {
     .arguments = "[OPTIONS]",
     .purpose =
         "Creates or upgrades schema weir in PostgreSQL: each migration in a transaction, in order, and none twice.\n"
-        "Harmless to repeat, and to run from several places at once. With --dry-run it only shows how things stand.",
-    .example = "weir migrate --postgres-url postgresql:///weir",
+        "Harmless to repeat, and to run from several places at once. With --dry-run it only shows how things stand.\n"
+        "With --roles it also makes the roles weir_finance, weir_rater and weir_operator, and gives each what it "
+        "needs.",
+    .example = "weir migrate --roles --postgres-url postgresql:///weir",
 };
 
 static void print_table(const struct weir_migration_list *list)
@@ -48,7 +50,12 @@ int weir_command_migrate(int argc, char **argv)
     enum weir_status status = weir_migrate(settings.postgres_url, settings.dry_run, list, &error);
     if (status == WEIR_OK)
         print_table(list);
-    else
+    if (status == WEIR_OK && settings.roles && !settings.dry_run)
+        status = weir_grant_roles(settings.postgres_url, &error);
+    if (status == WEIR_OK && settings.roles)
+        printf("weir migrate: roles weir_finance, weir_rater, weir_operator %s\n",
+               settings.dry_run ? "would be given their rights" : "have their rights");
+    if (status != WEIR_OK)
         weir_log(WEIR_LOG_ERROR, "%s", error.text);
     free(list);
     weir_settings_free(&settings);

@@ -94,6 +94,7 @@ static const struct row rows[] = {
      "what was rebuilt replaces what was rated, even where it is less"},
     {"dry_run", SWITCH, WEIR_COMMAND_MIGRATE | WEIR_COMMAND_APPLY | WEIR_COMMAND_RELEASE, "false", 0, 0, AT(dry_run),
      "say what would be done, and do nothing"},
+    {"roles", SWITCH, WEIR_COMMAND_MIGRATE, "false", 0, 0, AT(roles), "make weir's roles and give them their rights"},
     {"repair", SWITCH, WEIR_COMMAND_RECONCILE, "false", 0, 0, AT(repair),
      "rate what differs and may be rated, as a rater would"},
     {"reason", TEXT, WEIR_COMMAND_ADMIT, "too_late", 0, 0, AT(reason),

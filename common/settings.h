@@ -52,7 +52,7 @@ struct weir_settings {
     const char *format;                                 /* "table", "json" */
     const char *lane, *reason, *offset, *id, *customer; /* "": not given */
     const char *head;                                   /* "ENTRY:HASH"; "": not given */
-    bool until_end, until_done, dry_run, repair, no_events, yes, unproved;
+    bool until_end, until_done, dry_run, roles, repair, no_events, yes, unproved;
     int64_t gap;  /* 0: not given */
     int64_t last; /* entries */
     bool all, lower;

@@ -186,6 +186,27 @@ static enum weir_status apply_pending(PGconn *connection, const struct migration
     return status;
 }
 
+enum weir_status weir_grant_roles(const char *url, struct weir_error *reterr)
+{
+    const struct weir_schema_file *file = weir_schema_files;
+    enum weir_status status;
+
+    while (file->name && strcmp(file->name, "roles.sql") != 0)
+        file++;
+    weir_check(file->name);
+    PGconn *connection = weir_postgres_open(url, "weir migrate", &status, reterr);
+    if (!connection)
+        return status;
+    status = weir_postgres_run(connection, "SET lock_timeout = 0; BEGIN; SELECT pg_advisory_xact_lock(" LOCK_KEY ")",
+                               "waiting for another weir migrate", reterr);
+    if (status == WEIR_OK)
+        status = weir_postgres_run(connection, file->text, "giving roles their rights", reterr);
+    if (status == WEIR_OK)
+        status = weir_postgres_run(connection, "COMMIT", "giving roles their rights", reterr);
+    PQfinish(connection);
+    return status;
+}
+
 enum weir_status weir_migrate(const char *url, bool dry_run, struct weir_migration_list *ret_list,
                               struct weir_error *reterr)
 {

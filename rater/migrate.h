@@ -39,4 +39,9 @@ int weir_migrations_newest(void);
 enum weir_status weir_migrate(const char *url, bool dry_run, struct weir_migration_list *ret_list,
                               struct weir_error *reterr);
 
+/* Makes the roles weir_finance, weir_rater and weir_operator where they are missing, and gives each exactly what
+ * schemas/roles.sql says (docs/finance.md), in one transaction. The schema must be this binary's newest. WEIR_RETRY:
+ * the server cannot be reached or broke off. WEIR_FATAL: another schema, or who is logged in may not make roles. */
+enum weir_status weir_grant_roles(const char *url, struct weir_error *reterr);
+
 #endif

@@ -1,0 +1,59 @@
+-- What each role may do (docs/finance.md). `weir migrate --roles` runs this after the migrations, in one transaction; it may be run
+-- again at any time, and must be after an upgrade that brings new tables. Roles belong to the whole server: two databases of weir
+-- on one server share them.
+--
+-- None of them may change or remove a line item, nor any other row that is append-only: triggers refuse that to everybody, the
+-- missing right refuses it once more.
+
+DO $$
+DECLARE
+    made text;
+BEGIN
+    FOREACH made IN ARRAY ARRAY['weir_finance', 'weir_rater', 'weir_operator'] LOOP
+        IF to_regrole(made) IS NULL THEN
+            BEGIN
+                EXECUTE format('CREATE ROLE %I NOLOGIN', made);
+            EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; -- another database's weir migrate was faster
+            END;
+        END IF;
+    END LOOP;
+END
+$$;
+
+-- What an earlier version gave and this one does not is taken back.
+REVOKE ALL ON ALL TABLES IN SCHEMA weir FROM weir_finance, weir_rater, weir_operator;
+REVOKE ALL ON ALL SEQUENCES IN SCHEMA weir FROM weir_finance, weir_rater, weir_operator;
+REVOKE ALL ON ALL FUNCTIONS IN SCHEMA weir FROM weir_finance, weir_rater, weir_operator;
+GRANT USAGE ON SCHEMA weir TO weir_finance, weir_rater, weir_operator;
+
+-- 1. Finance: the views, and nothing below them.
+GRANT SELECT ON weir.charges_by_customer_and_period, weir.charge_lines, weir.adjustments, weir.usage_by_day, weir.unpriced_usage,
+    weir.held_usage, weir.period_status TO weir_finance;
+
+-- Partitions are read through their table.
+DO $$
+DECLARE
+    readable text;
+BEGIN
+    FOR readable IN SELECT format('weir.%I', relname) FROM pg_class
+                    WHERE relnamespace = 'weir'::regnamespace AND relkind IN ('r', 'p', 'v') AND NOT relispartition LOOP
+        EXECUTE format('GRANT SELECT ON %s TO weir_rater, weir_operator', readable);
+    END LOOP;
+END
+$$;
+
+-- 2. Raters (weir rater). Rows of weir.customers are locked, never changed; PostgreSQL asks for the right to update for that.
+REVOKE SELECT ON weir.audit_log, weir.finance_scopes FROM weir_rater;
+GRANT INSERT ON weir.line_items, weir.price_books, weir.lane_gaps TO weir_rater;
+GRANT INSERT, UPDATE ON weir.customers, weir.rated_windows, weir.price_totals, weir.split_totals, weir.billing_periods, weir.lanes
+    TO weir_rater;
+GRANT INSERT, UPDATE, DELETE ON weir.held_windows TO weir_rater;
+GRANT USAGE ON SEQUENCE weir.held_numbers TO weir_rater;
+GRANT EXECUTE ON FUNCTION weir.make_line_items_partition(date) TO weir_rater;
+
+-- 3. Operators (weir apply, release, reconcile, explain, admit, audit): what raters may, as a repair rates, and these.
+GRANT weir_rater TO weir_operator;
+GRANT INSERT ON weir.catalog_versions, weir.gap_releases, weir.reconciliations TO weir_operator;
+GRANT INSERT, DELETE ON weir.meters, weir.price_book_versions, weir.contracts TO weir_operator;
+GRANT UPDATE ON weir.price_books TO weir_operator;
+GRANT EXECUTE ON FUNCTION weir.show_catalog(json), weir.audit_mismatches() TO weir_operator;
