@@ -165,8 +165,8 @@ static void add_metrics(struct rating *rating)
                      "Windows that are not rated because of a gap (each gap's, added up).", &rating->held_windows);
     weir_metrics_add(metrics, WEIR_METRIC_GAUGE, "weir_refused_windows", "",
                      "Windows that cannot be rated; weir.held_usage says why.", &rating->refused_windows);
-    weir_metrics_add(metrics, WEIR_METRIC_COUNTER, "weir_rater_transactions_total", "", "Batches committed.",
-                     &rating->transactions);
+    weir_metrics_add(metrics, WEIR_METRIC_COUNTER, "weir_rater_transactions_total", "",
+                     "Transactions that rated windows.", &rating->transactions);
     weir_metrics_add(metrics, WEIR_METRIC_COUNTER, "weir_rater_retries_total", "", "Rounds that a server broke off.",
                      &rating->retries);
     weir_metrics_add_call(metrics, WEIR_METRIC_GAUGE, "weir_rater_up", "",
@@ -180,11 +180,12 @@ static void add_metrics(struct rating *rating)
 }
 
 /* A daemon waits for a server that is away, or just starts. */
-static enum weir_status open_ledger(struct rating *rating, const _Atomic bool *stop, struct weir_error *reterr)
+static enum weir_status open_ledger(struct rating *rating, const _Atomic bool *stop, struct weir_ledger **ret_ledger,
+                                    struct weir_error *reterr)
 {
     enum weir_status status;
 
-    while ((status = weir_ledger_postgres_open(rating->settings.postgres_url, &rating->ledger, reterr)) == WEIR_RETRY
+    while ((status = weir_ledger_postgres_open(rating->settings.postgres_url, ret_ledger, reterr)) == WEIR_RETRY
            && !is_out_of_patience(rating) && !atomic_load_explicit(stop, memory_order_relaxed)) {
         weir_outage_begin(&rating->outage, waiting, reterr->text);
         weir_daemon_ready("waiting for PostgreSQL"); /* no restart would help */
@@ -196,24 +197,26 @@ static enum weir_status open_ledger(struct rating *rating, const _Atomic bool *s
 
 static enum weir_status set_up(struct rating *rating, const _Atomic bool *stop, struct weir_error *reterr)
 {
+    size_t batch = (size_t)rating->settings.rater_batch, threads = (size_t)rating->settings.rater_threads;
     enum weir_status status = weir_store_redis_open(rating->settings.redis_url, &rating->store, reterr);
 
     rating->metrics = weir_metrics_new();
     add_metrics(rating);
     if (status == WEIR_OK)
         status = weir_open_metrics(rating->metrics, &rating->settings, reterr);
+    for (size_t i = 0; i < threads && status == WEIR_OK; i++)
+        status = open_ledger(rating, stop, &rating->ledgers[i], reterr);
     if (status == WEIR_OK)
-        status = open_ledger(rating, stop, reterr);
-    if (status == WEIR_OK)
-        status = weir_rater_new(rating->catalog, rating->ledger, &rating->rater, reterr);
+        status = weir_rater_threads_new(rating->catalog, rating->ledgers, threads, batch, weir_rating_tell_refused,
+                                        rating, &rating->threads, reterr);
     if (status != WEIR_OK)
         return status;
-    weir_rater_on_refusal(rating->rater, weir_rating_tell_refused, rating);
     rating->claims = weir_claims_new(rating->settings.postgres_url, CLAIM_IDLE);
     rating->reconciliations = weir_reconciliations_new(rating->settings.postgres_url);
     rating->book = weir_lane_book_new(rating->settings.postgres_url);
-    rating->work = weir_new_array((size_t)rating->settings.rater_batch, sizeof *rating->work);
-    rating->windows = weir_new_array((size_t)rating->settings.rater_batch, sizeof *rating->windows);
+    rating->room = batch * threads;
+    rating->work = weir_new_array(rating->room, sizeof *rating->work);
+    rating->windows = weir_new_array(rating->room, sizeof *rating->windows);
     return WEIR_OK;
 }
 
@@ -223,8 +226,9 @@ static void tear_down(struct rating *rating)
     weir_claims_free(rating->claims);
     weir_reconciliations_free(rating->reconciliations);
     weir_lane_book_free(rating->book);
-    weir_rater_free(rating->rater);
-    weir_ledger_free(rating->ledger);
+    weir_rater_threads_free(rating->threads);
+    for (int i = 0; i < WEIR_RATER_THREADS_MAX; i++)
+        weir_ledger_free(rating->ledgers[i]);
     weir_window_store_free(rating->store);
     weir_catalog_free(rating->catalog);
     free(rating->lanes);
@@ -235,7 +239,7 @@ static void tear_down(struct rating *rating)
 
 static void report(const struct rating *rating, int64_t took)
 {
-    struct weir_rater_counts counts = weir_rater_counts(rating->rater);
+    struct weir_rater_counts counts = weir_rater_threads_counts(rating->threads);
     uint64_t milliseconds = (uint64_t)(took / 1000000);
 
     weir_log_plain(WEIR_LOG_INFO,

@@ -1,6 +1,6 @@
 /* The parts of `weir rater`: what lanes there are and through when they are rated (rater_lanes.c), one round of rating
- * and settling (rater_round.c), and the command around them (command_rater.c). Nobody else's. One thread; the metrics'
- * page reads the atomics.
+ * and settling (rater_round.c), and the command around them (command_rater.c). Nobody else's. One thread, but for what
+ * weir_rater_threads starts; the metrics' page reads the atomics.
  */
 #ifndef WEIR_CLI_RATER_INTERNAL_H
 #define WEIR_CLI_RATER_INTERNAL_H
@@ -13,6 +13,7 @@
 #include "rater/lanes.h"
 #include "rater/rate.h"
 #include "rater/reconciliations.h"
+#include "rater/threads.h"
 
 #define NEVER_RATED INT64_MIN
 
@@ -29,8 +30,8 @@ struct rating {
     struct weir_settings settings;
     struct weir_catalog *catalog;
     struct weir_window_store *store;
-    struct weir_ledger *ledger;
-    struct weir_rater *rater;
+    struct weir_ledger *ledgers[WEIR_RATER_THREADS_MAX];
+    struct weir_rater_threads *threads;
     struct weir_claims *claims;
     struct weir_lane_book *book;
     struct weir_metrics *metrics;
@@ -40,6 +41,7 @@ struct rating {
     int64_t first_gap;             /* where the earliest gap began that was open when the round did */
     int64_t settled_at;            /* wall clock */
     bool has_too_many;             /* lanes, or one whose name is too long */
+    size_t room;                   /* windows that are read and rated at once: a transaction of each thread */
     struct weir_work *work;
     struct weir_lane_window *windows;
     _Atomic uint64_t line_items, windows_rated, unpriced, stale, transactions, retries, lanes_known, open_gaps,
@@ -48,7 +50,7 @@ struct rating {
     struct weir_outage outage;
     int64_t logged_gap, gaps_shown_at, gaps_logged_at; /* the newest gap that was told, and when they all were */
     uint64_t logged_held;
-    uint64_t newly_refused; /* windows, this round */
+    _Atomic uint64_t newly_refused; /* windows, this round */
     struct weir_reconciliations *reconciliations;
     int64_t looked_back; /* wall clock */
     _Atomic uint64_t reconcile_time, reconcile_lanes, reconcile_windows, reconcile_repaired;
@@ -74,7 +76,7 @@ enum weir_status weir_rating_end_at_gaps(struct rating *rating, int64_t *end, st
 /* *ret_done: nothing closed is left, and the periods are settled. *ret_worked: something was rated. */
 enum weir_status weir_rating_go_round(struct rating *rating, const _Atomic bool *stop, bool *ret_done, bool *ret_worked,
                                       struct weir_error *reterr);
-/* For weir_rater_on_refusal. */
+/* For weir_rater_threads_new. */
 void weir_rating_tell_refused(void *context, const struct weir_lane_window *window, struct weir_slice why);
 /* What the last `weir reconcile` found stands on every rater's page. */
 void weir_rating_look_back(struct rating *rating);

@@ -14,7 +14,7 @@ enum { GAP_SHOW_SECONDS = 10, GAP_LOG_SECONDS = 60 };
 
 static void show_counts(struct rating *rating)
 {
-    struct weir_rater_counts counts = weir_rater_counts(rating->rater);
+    struct weir_rater_counts counts = weir_rater_threads_counts(rating->threads);
 
     /* relaxed: figures on a page. */
     atomic_store_explicit(&rating->line_items, counts.line_items, memory_order_relaxed);
@@ -53,7 +53,8 @@ void weir_rating_tell_refused(void *context, const struct weir_lane_window *wind
 {
     struct rating *rating = context;
 
-    if (window->held_number == 0 && rating->newly_refused++ == 0)
+    /* relaxed: a count, whichever thread's is the first. */
+    if (window->held_number == 0 && atomic_fetch_add_explicit(&rating->newly_refused, 1, memory_order_relaxed) == 0)
         weir_log(WEIR_LOG_ERROR,
                  "a window of lane %.*s cannot be rated and waits in weir.held_usage, tried again every minute: %.*s",
                  (int)window->lane.length, window->lane.data, (int)why.length, why.data);
@@ -67,17 +68,27 @@ static void tell_how_many_refused(struct rating *rating)
     rating->newly_refused = 0;
 }
 
+/* Each customer's windows by one of the raters, each a transaction or more. */
+static enum weir_status rate_windows(struct rating *rating, size_t count, struct weir_error *reterr)
+{
+    uint64_t transactions;
+    enum weir_status status = weir_rater_threads_rate(rating->threads, rating->windows, count, &transactions, reterr);
+
+    atomic_fetch_add_explicit(&rating->transactions, transactions, memory_order_relaxed);
+    return status;
+}
+
 /* Held windows whose gaps were released, and those that could not be rated before. *ret_count: how many. */
 static enum weir_status rate_released(struct rating *rating, uint64_t *ret_count, struct weir_error *reterr)
 {
-    size_t max = (size_t)rating->settings.rater_batch, count = max;
+    size_t max = rating->room, count = max;
     enum weir_status status = WEIR_OK;
 
     while (status == WEIR_OK && count == max) {
         status =
             weir_lane_book_released(rating->book, rating->settings.kafka_topic, max, rating->windows, &count, reterr);
         if (status == WEIR_OK && count > 0)
-            status = weir_rater_rate(rating->rater, rating->windows, count, reterr);
+            status = rate_windows(rating, count, reterr);
         *ret_count += status == WEIR_OK ? count : 0;
         show_counts(rating);
     }
@@ -124,7 +135,7 @@ static enum weir_status rate_lane(struct rating *rating, struct known_lane *know
 {
     struct weir_window_store *store = rating->store;
     struct weir_slice lane = known->name;
-    size_t max = (size_t)rating->settings.rater_batch, count = max;
+    size_t max = rating->room, count = max;
     enum weir_status status = WEIR_OK;
     bool is_same = true, is_ours = true;
 
@@ -138,9 +149,7 @@ static enum weir_status rate_lane(struct rating *rating, struct known_lane *know
             break;
         for (size_t i = 0; i < count; i++)
             rating->windows[i] = (struct weir_lane_window){.lane = lane, .window = rating->work[i].window};
-        status = weir_rater_rate(rating->rater, rating->windows, count, reterr);
-        if (status == WEIR_OK)
-            atomic_fetch_add_explicit(&rating->transactions, 1, memory_order_relaxed);
+        status = rate_windows(rating, count, reterr);
         if (status == WEIR_OK)
             status = store->ops->finish_work(store, lane, rating->work, count, reterr);
         if (status == WEIR_OK)
@@ -260,7 +269,7 @@ static enum weir_status settle(struct rating *rating, bool *ret_settled, struct 
     if (status == WEIR_OK && is_ours) {
         status = weir_rating_find_horizon(rating, &horizon, &is_known, reterr);
         if (status == WEIR_OK && is_known)
-            status = weir_rater_settle(rating->rater, &horizon, reterr);
+            status = weir_rater_settle(weir_rater_threads_first(rating->threads), &horizon, reterr);
         if (status == WEIR_OK && is_known)
             atomic_store_explicit(&rating->settled, horizon.ended, memory_order_relaxed); /* a figure on a page */
         show_counts(rating);

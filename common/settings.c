@@ -71,6 +71,8 @@ static const struct row rows[] = {
     {"hand_over", DURATION, WEIR_COMMAND_INGEST, "20s", WEIR_SECOND / 10, 10 * WEIR_MINUTE, AT(hand_over),
      "how long a stopping worker tries to write its last cuts"},
     {"rater.batch", WHOLE, WEIR_COMMAND_RATER, "20000", 1, 1000000, AT(rater_batch), "windows per transaction"},
+    {"rater.threads", WHOLE, WEIR_COMMAND_RATER, "2", 1, 16, AT(rater_threads),
+     "transactions at once, each with a connection and customers of its own"},
     {"rater.interval", DURATION, WEIR_COMMAND_RATER, "200ms", WEIR_SECOND / 100, WEIR_HOUR, AT(rater_interval),
      "how often the lists of work are looked at"},
     {"patience", DURATION, WEIR_COMMAND_INGEST | WEIR_COMMAND_RATER | WEIR_COMMAND_ADMIT, "60s", WEIR_SECOND, WEIR_DAY,

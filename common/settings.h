@@ -46,7 +46,7 @@ struct weir_settings {
     const char *redis_url, *postgres_url;
     const char *catalog; /* "": not given */
     int64_t lateness, disorder, max_future, id_retention, idle, flush_interval, rater_interval, patience;
-    int64_t lane_windows_max, lane_ids_max, lane_changes_max, ring_cuts, hand_over, rater_batch;
+    int64_t lane_windows_max, lane_ids_max, lane_changes_max, ring_cuts, hand_over, rater_batch, rater_threads;
     const char *metrics_listen; /* "HOST:PORT", "off" */
     const char *log_format, *log_level;
     const char *format;                                 /* "table", "json" */

@@ -258,9 +258,6 @@ static enum weir_status note_book(struct weir_postgres_ledger *ledger, const str
     struct weir_buffer places = {0};
     PGresult *result = NULL;
 
-    for (size_t i = 0; i < ledger->book_count; i++)
-        if (weir_slice_equal(ledger->books[i], item->price_book))
-            return WEIR_OK;
     weir_put_int4(&places, item->currency_places);
     weir_parameters_add(&parameters, item->price_book.data, item->price_book.length);
     weir_parameters_add(&parameters, item->currency.data, item->currency.length);
@@ -284,16 +281,41 @@ static enum weir_status note_book(struct weir_postgres_ledger *ledger, const str
     return WEIR_OK;
 }
 
+static bool knows_book(const struct weir_postgres_ledger *ledger, struct weir_slice book)
+{
+    for (size_t i = 0; i < ledger->book_count; i++)
+        if (weir_slice_equal(ledger->books[i], book))
+            return true;
+    return false;
+}
+
+/* All that are not known yet, by name: two raters that note the same ones then wait in a line, not in a circle. */
+static enum weir_status note_books(struct weir_postgres_ledger *ledger, const struct weir_line_item *items,
+                                   size_t count, struct weir_error *reterr)
+{
+    enum weir_status status = WEIR_OK;
+    const struct weir_line_item *first;
+
+    do {
+        first = NULL;
+        for (size_t i = 0; i < count; i++)
+            if ((i == 0 || items[i].price_book.data != items[i - 1].price_book.data)
+                && (!first || weir_slice_compare(items[i].price_book, first->price_book) < 0)
+                && !knows_book(ledger, items[i].price_book))
+                first = &items[i];
+        if (first)
+            status = note_book(ledger, first, reterr);
+    } while (first && status == WEIR_OK);
+    return status;
+}
+
 enum weir_status weir_postgres_write_items(struct weir_postgres_ledger *ledger, const struct weir_line_item *items,
                                            size_t count, struct weir_error *reterr)
 {
     static const char doing[] = "writing line items";
     struct sink sink = {{0}};
-    enum weir_status status = WEIR_OK;
+    enum weir_status status = note_books(ledger, items, count, reterr);
 
-    for (size_t i = 0; i < count && status == WEIR_OK; i++)
-        if (i == 0 || !weir_slice_equal(items[i].price_book, items[i - 1].price_book))
-            status = note_book(ledger, &items[i], reterr);
     if (count == 0 || status != WEIR_OK)
         return status;
     status = copy_begin(ledger, &item_table, doing, &sink, reterr);
