@@ -9,7 +9,7 @@
 
 enum {
     SHARED_FROM = 512, /* windows; fewer are not worth a second transaction, unless they are more than one anyway */
-    WAIT_MS = 500,
+    WAIT_MS = 60000,   /* a ring is never lost */
 };
 
 /* One rater's part of a batch; on its way there and back it is whoever's popped it last. */

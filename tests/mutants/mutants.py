@@ -145,11 +145,10 @@ MUTANTS = [
     ("finish_without_token", "a window that changed while it was rated stays on the list", "simulation",
      [(MEMORY, "if (!entry || entry->work_place == 0 || entry->token != work[i].token)", "if (!entry || entry->work_place == 0)")]),
     ("finished_before_the_commit", "work is taken off the list after it was rated, not before", "simulation",
-     [(ROUND, "        status = weir_rater_rate(rating->rater, rating->windows, count, reterr);\n        if (status == WEIR_OK)\n"
-       "            atomic_fetch_add_explicit(&rating->transactions",
+     [(ROUND, "        status = rate_windows(rating, count, reterr);\n        if (status == WEIR_OK)\n"
+       "            status = store->ops->finish_work(store, lane, rating->work, count, reterr);\n",
        "        status = store->ops->finish_work(store, lane, rating->work, count, reterr);\n        if (status == WEIR_OK)\n"
-       "            status = weir_rater_rate(rating->rater, rating->windows, count, reterr);\n        if (status == WEIR_OK)\n"
-       "            atomic_fetch_add_explicit(&rating->transactions")]),
+       "            status = rate_windows(rating, count, reterr);\n")]),
     ("stale_rule_dropped", "an older total that came back lowers no bill", "simulation",
      [(RATE, "if (weir_window_total_is_older(total, &lane->total) && !may_lower(lane)) {",
        "if (weir_window_total_is_older(total, &lane->total) && !may_lower(lane) && !rater) {")]),

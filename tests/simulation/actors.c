@@ -120,19 +120,22 @@ static void run_worker(struct process *process)
 /* 3. raters: what `weir rater` does between its start and its end */
 static void run_rater(struct process *process)
 {
-    struct weir_work work[BATCH_MAX];
-    struct weir_lane_window windows[BATCH_MAX];
+    enum { ROOM = BATCH_MAX * THREADS_OF_RATER_MAX };
+    struct weir_work work[ROOM];
+    struct weir_lane_window windows[ROOM];
     struct rating rating = {.store = store_handle(),
-                            .ledger = ledger_handle(run_books, false),
                             .claims = weir_claims_new("", WEIR_MINUTE),
                             .book = weir_lane_book_new(""),
                             .work = work,
-                            .windows = windows};
+                            .windows = windows,
+                            .room = (size_t)run.shape.batch * run.shape.threads};
     struct weir_error error = {{0}};
-    enum weir_status status = weir_rater_new(run.catalog, rating.ledger, &rating.rater, &error);
 
+    for (unsigned i = 0; i < run.shape.threads; i++)
+        rating.ledgers[i] = ledger_handle(run_books, false);
+    enum weir_status status = weir_rater_threads_new(run.catalog, rating.ledgers, run.shape.threads, run.shape.batch,
+                                                     NULL, NULL, &rating.threads, &error);
     rating.settings.kafka_topic = TOPIC;
-    rating.settings.rater_batch = run.shape.batch;
     while (status == WEIR_OK && !process->stop && !process->is_dead) {
         bool was_complete = is_complete(), is_done = false, has_worked = false;
         uint64_t fallbacks = run.fallbacks;
@@ -150,10 +153,11 @@ static void run_rater(struct process *process)
     }
     if (status != WEIR_OK && !process->is_dead)
         run_fails("%s stopped by itself: %s", process->name, error.text);
-    weir_rater_free(rating.rater);
+    weir_rater_threads_free(rating.threads);
     weir_lane_book_free(rating.book);
     weir_claims_free(rating.claims);
-    weir_ledger_free(rating.ledger);
+    for (unsigned i = 0; i < run.shape.threads; i++)
+        weir_ledger_free(rating.ledgers[i]);
     weir_window_store_free(rating.store);
     free(rating.lanes);
     trace("ends");

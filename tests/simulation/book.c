@@ -141,7 +141,7 @@ static void record_gap(unsigned partition, const struct weir_gap *gap, bool was_
 /* 3. the lane book */
 struct weir_lane_book {
     struct weir_open_gap gaps[GAPS_MAX];
-    char series[BATCH_MAX][SERIES_MAX]; /* of what was released: rows change */
+    char series[BATCH_MAX * THREADS_OF_RATER_MAX][SERIES_MAX]; /* of what was released: rows change */
 };
 
 struct weir_lane_book *weir_lane_book_new(const char *url)
@@ -227,7 +227,7 @@ enum weir_status weir_lane_book_released(struct weir_lane_book *book, const char
     size_t count = 0;
 
     (void)topic;
-    weir_check(max <= BATCH_MAX);
+    weir_check(max <= BATCH_MAX * THREADS_OF_RATER_MAX);
     for (unsigned i = 0; i < tables.held_count && count < max; i++) {
         const struct held *row = &tables.held[i];
         if (!row->is_there || is_held_by_a_gap(row->partition, row->start, row->end))

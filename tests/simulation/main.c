@@ -38,7 +38,8 @@ struct small_case {
 
 #define SMALL(cuts, messages)                                                                                          \
     .customers = 2, .minutes = 3, .pauses = 2, .cuts_max = (cuts), .changes_max = 100, .queue = 1, .batch = 8,         \
-    .fetch = (messages), .flush_interval = 1, .idle = WEIR_SECOND / 10, .disorder = 0, .lateness = WEIR_DAY
+    .threads = 1, .fetch = (messages), .flush_interval = 1, .idle = WEIR_SECOND / 10, .disorder = 0,                   \
+    .lateness = WEIR_DAY
 static const struct small_case small_cases[] = {
     {"one_lane",
      "two workers and a rater, one lane, 4 events",
@@ -172,7 +173,7 @@ static struct shape any_shape(uint64_t *seed)
         .cuts_max = between(seed, 1, 4),
         .queue = between(seed, 1, 8),
         .changes_max = between(seed, 2, 60),
-        .batch = between(seed, 1, 8),
+        .batch = between(seed, 1, BATCH_MAX),
         .fetch = between(seed, 1, 10),
         .flush_interval = between(seed, 0, 2) * (WEIR_SECOND / 10) + 1,
         .idle = between(seed, 1, 10) * (WEIR_SECOND / 10),
@@ -185,6 +186,7 @@ static struct shape any_shape(uint64_t *seed)
         shape.minutes = between(seed, 60, 1200);
         shape.lateness = between(seed, 10, 40) * WEIR_MINUTE;
     }
+    shape.threads = between(seed, 1, THREADS_OF_RATER_MAX);
     return shape;
 }
 

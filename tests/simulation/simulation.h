@@ -26,7 +26,8 @@ enum {
     EVENT_BYTES_MAX = 320,
     LIVES_MAX = 64,   /* processes that one run may start */
     SERIES_MAX = 256, /* bytes of a series key */
-    BATCH_MAX = 16,   /* windows of a rater's transaction */
+    BATCH_MAX = 8,    /* windows of a rater's transaction */
+    THREADS_OF_RATER_MAX = 2,
 };
 
 #define TOPIC "usage"
@@ -75,6 +76,7 @@ struct shape {
     size_t changes_max;
     unsigned queue;        /* records that quarantine holds until they are durable, 1..8 */
     unsigned batch, fetch; /* windows a transaction; messages a poll */
+    unsigned threads;      /* of a rater */
     int64_t flush_interval, idle, disorder, lateness;
 };
 
