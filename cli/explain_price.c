@@ -105,6 +105,7 @@ static bool find_terms(const struct weir_explain *explain, const json_t *item, s
 static json_t *json_contract(const struct terms *terms)
 {
     const struct weir_contract *contract = terms->contract;
+    char anchor[WEIR_ANCHOR_TEXT_MAX];
     json_t *object = json_object();
 
     json_object_set_new(object, "contract", weir_explain_json_slice(contract->key));
@@ -113,6 +114,8 @@ static json_t *json_contract(const struct terms *terms)
     json_object_set_new(object, "starts_at", contract->key.length ? json_time(contract->starts_at) : json_null());
     json_object_set_new(object, "ends_at", json_time(contract->ends_at));
     json_object_set_new(object, "billing_period", json_string(weir_billing_period_name[contract->billing_period]));
+    weir_anchor_format(contract->billing_period, contract->billing_anchor, anchor);
+    json_object_set_new(object, "billing_anchor", *anchor ? json_string(anchor) : json_null());
     json_object_set_new(object, "timezone", weir_explain_json_slice(contract->timezone));
     json_object_set_new(object, "multiplier",
                         terms->override ? weir_explain_json_decimal(terms->override->multiplier) : json_null());

@@ -72,8 +72,9 @@ static void print_price(const json_t *root)
     else
         printf("of no catalog that was stored (weir apply) when the row was written\n");
     if (contract)
-        printf("  contract: billed by %s in %s%s%s\n", weir_explain_text(contract, "billing_period"),
-               weir_explain_text(contract, "timezone"),
+        printf("  contract: billed by %s%s%s in %s%s%s\n", weir_explain_text(contract, "billing_period"),
+               *weir_explain_text(contract, "billing_anchor") ? " from " : "",
+               weir_explain_text(contract, "billing_anchor"), weir_explain_text(contract, "timezone"),
                *weir_explain_text(contract, "multiplier") ? ", prices of this meter times " : "",
                weir_explain_text(contract, "multiplier"));
     else if (json_is_object(catalog))

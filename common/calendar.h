@@ -57,17 +57,31 @@ enum weir_billing_period {
 };
 extern const char *const weir_billing_period_name[WEIR_BILLING_PERIOD_COUNT];
 
+/* The day on which periods begin, counted from 0 so that all zeros are the calendar's own: Mondays, the 1st, January
+ * 1st. */
+struct weir_billing_anchor {
+    unsigned char weekday; /* weeks: 0 (Monday) to 6 */
+    unsigned char month;   /* quarters, years: 0 to 11, of one of the quarters */
+    unsigned char day;     /* months, quarters, years: 0 to 30; a month without that day has its last one instead */
+};
+extern const char *const weir_weekday_name[7]; /* "monday", ... */
+
+enum { WEIR_ANCHOR_TEXT_MAX = 12 };
+/* As a catalog writes it: "monday", "15", "04-06"; "" for days. Returns the length. */
+size_t weir_anchor_format(enum weir_billing_period period, struct weir_billing_anchor anchor,
+                          char text[WEIR_ANCHOR_TEXT_MAX]);
+
 struct weir_zone; /* an IANA time zone */
 /* NULL when the system does not know the name, or when it means another zone on another machine ("localtime"). The
  * caller's. */
 struct weir_zone *weir_zone_open(const char *name);
 struct weir_zone *weir_zone_close(struct weir_zone *zone); /* NULL in, NULL out */
 
-/* The billing period [*ret_start, *ret_end) that holds time; weeks begin on Monday. A boundary is local midnight; where
- * that does not exist (a zone that springs forward at 00:00) it is the first instant of that day; where it happens
- * twice, the first one. */
-void weir_period_of(enum weir_billing_period period, const struct weir_zone *zone, int64_t time, int64_t *ret_start,
-                    int64_t *ret_end);
+/* The billing period [*ret_start, *ret_end) that holds time: periods have no gap between them and do not overlap. A
+ * boundary is the anchor day's local midnight; where that does not exist (a zone that springs forward at 00:00) it is
+ * the first instant of that day; where it happens twice, the first one. */
+void weir_period_of(enum weir_billing_period period, struct weir_billing_anchor anchor, const struct weir_zone *zone,
+                    int64_t time, int64_t *ret_start, int64_t *ret_end);
 
 /* 3. durations: "200ms" "10s" "5m" "24h" "7d" -> nanoseconds, and back */
 bool weir_duration_parse(struct weir_slice text, int64_t *ret_duration);

@@ -169,6 +169,8 @@ void weir_contract_changes(const struct weir_contract *before, const struct weir
     add_word(!weir_slice_equal(before->book->key, after->book->key), "price_book", text, size);
     add_word(before->starts_at != after->starts_at, "starts_at", text, size);
     add_word(before->billing_period != after->billing_period, "billing_period", text, size);
+    add_word(memcmp(&before->billing_anchor, &after->billing_anchor, sizeof after->billing_anchor) != 0,
+             "billing_anchor", text, size);
     add_word(!weir_slice_equal(before->timezone, after->timezone), "timezone", text, size);
     add_word(!same_overrides(before, after), "overrides", text, size);
     add_word(!same_commitments(before, after), "commitments", text, size);

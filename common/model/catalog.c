@@ -333,7 +333,7 @@ const struct weir_price *weir_price_for(const struct weir_price_book_version *ve
 void weir_contract_period_at(const struct weir_contract *contract, int64_t time, int64_t *ret_start, int64_t *ret_end)
 {
     int64_t start, end;
-    weir_period_of(contract->billing_period, contract->zone, time, &start, &end);
+    weir_period_of(contract->billing_period, contract->billing_anchor, contract->zone, time, &start, &end);
     if (contract->key.length) { /* the default contract has no term to cut to */
         start = start < contract->starts_at ? contract->starts_at : start;
         end = end > contract->ends_at ? contract->ends_at : end;

@@ -180,6 +180,7 @@ struct weir_contract {
     int64_t starts_at; /* 0 for the default contract */
     int64_t ends_at;   /* WEIR_TIME_NEVER: open */
     enum weir_billing_period billing_period;
+    struct weir_billing_anchor billing_anchor;
     struct weir_slice timezone;
     const struct weir_zone *zone;
     uint32_t override_count;

@@ -1,11 +1,11 @@
 /* What several entries must have in common: keys that would meet in one invoice, contracts of one customer, and period
  * boundaries that must fall between windows.
  *
- * The boundary check is exact and still quick: contracts are taken by (zone, billing period), and for each such pair
- * the boundaries through the year 2100 are computed once, keeping those that cut through a window of each length. A
- * contract then only looks up whether one of these lies in its term. The check begins where the price book's first
- * version takes effect (before that nothing has a price, and old zone data is full of odd offsets), but a contract's
- * own start and end are always checked.
+ * The boundary check is exact and still quick: contracts are taken by (zone, billing period, anchor), and for each such
+ * calendar the boundaries through the year 2100 are computed once, keeping those that cut through a window of each
+ * length. A contract then only looks up whether one of these lies in its term. The check begins where the price book's
+ * first version takes effect (before that nothing has a price, and old zone data is full of odd offsets), but a
+ * contract's own start and end are always checked.
  */
 #include <stdlib.h>
 
@@ -182,7 +182,7 @@ struct times {
     int64_t *at;
 };
 
-/* Boundaries of one (zone, billing period) that cut through a window of each length, ascending. */
+/* Boundaries of one (zone, billing period, anchor) that cut through a window of each length, ascending. */
 struct cuts {
     struct times by_length[WEIR_WINDOW_LENGTH_COUNT];
 };
@@ -194,13 +194,13 @@ static bool cuts_window(enum weir_window_length length, int64_t boundary)
     return start != boundary;
 }
 
-static void compute_cuts(struct cuts *cuts, enum weir_billing_period period, const struct weir_zone *zone, int64_t from)
+static void compute_cuts(struct cuts *cuts, const struct weir_contract *contract, int64_t from)
 {
     for (int length = 0; length < WEIR_WINDOW_LENGTH_COUNT; length++)
         cuts->by_length[length].count = 0;
     while (from < CHECKED_UNTIL) {
         int64_t start, boundary;
-        weir_period_of(period, zone, from, &start, &boundary);
+        weir_period_of(contract->billing_period, contract->billing_anchor, contract->zone, from, &start, &boundary);
         weir_check(boundary > from);
         for (int length = 0; length < WEIR_WINDOW_LENGTH_COUNT; length++) {
             struct times *times = &cuts->by_length[length];
@@ -241,7 +241,7 @@ struct cut_place {
 static const struct cut_place at_start = {"starts_at", "the start", "a start"};
 static const struct cut_place at_end = {"ends_at", "the end", "an end"};
 static const struct cut_place at_period = {"billing_period", "the period boundary",
-                                           "billing periods (billing_period, timezone) that end"};
+                                           "billing periods (billing_period, billing_anchor, timezone) that end"};
 
 static void report_cut(struct weir_catalog_load *load, const struct weir_contract_draft *draft, const char *list,
                        const struct weir_meter *meter, const struct cut_place *place, int64_t boundary)
@@ -280,15 +280,16 @@ static void check_boundaries(struct weir_catalog_load *load, const struct weir_c
     }
 }
 
-static int by_zone_and_period(const void *left, const void *right)
+static int by_calendar(const void *left, const void *right)
 {
     const struct weir_contract_draft *a = ((const struct entry *)left)->draft,
                                      *b = ((const struct entry *)right)->draft;
     int order = weir_slice_compare(a->contract.timezone, b->contract.timezone);
     if (order)
         return order;
-    return (a->contract.billing_period > b->contract.billing_period)
-           - (a->contract.billing_period < b->contract.billing_period);
+    if (a->contract.billing_period != b->contract.billing_period)
+        return a->contract.billing_period > b->contract.billing_period ? 1 : -1;
+    return memcmp(&a->contract.billing_anchor, &b->contract.billing_anchor, sizeof a->contract.billing_anchor);
 }
 
 static bool is_checkable(const struct weir_catalog_load *load, const struct weir_contract_draft *draft)
@@ -320,12 +321,12 @@ static void check_all_boundaries(struct weir_catalog_load *load)
             entries[count++].draft = &load->contracts[i];
     if (load->default_contract && is_checkable(load, load->default_contract))
         entries[count++].draft = load->default_contract;
-    qsort(entries, count, sizeof *entries, by_zone_and_period);
+    qsort(entries, count, sizeof *entries, by_calendar);
     for (size_t first = 0; first < count; first = end) {
         const struct weir_contract *contract = &entries[first].draft->contract;
-        for (end = first + 1; end < count && by_zone_and_period(&entries[first], &entries[end]) == 0;)
+        for (end = first + 1; end < count && by_calendar(&entries[first], &entries[end]) == 0;)
             end++;
-        compute_cuts(&cuts, contract->billing_period, contract->zone, earliest(load, &entries[first], end - first));
+        compute_cuts(&cuts, contract, earliest(load, &entries[first], end - first));
         for (size_t i = first; i < end; i++)
             check_boundaries(load, entries[i].draft,
                              entries[i].draft == load->default_contract ? "default_contract" : "contracts", &cuts);

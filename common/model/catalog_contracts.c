@@ -223,6 +223,59 @@ static bool read_term(struct weir_catalog_load *load, const struct weir_node *ob
     return false;
 }
 
+/* "04-06": two digits each. */
+static bool parse_month_and_day(struct weir_slice text, struct weir_billing_anchor *anchor)
+{
+    const char *at = text.data;
+    for (int i = 0; i < 5; i++)
+        if (text.length != 5 || (i == 2 ? at[i] != '-' : at[i] < '0' || at[i] > '9'))
+            return false;
+    int month = (at[0] - '0') * 10 + at[1] - '0', day = (at[3] - '0') * 10 + at[4] - '0';
+    anchor->month = (unsigned char)(month - 1);
+    anchor->day = (unsigned char)(day - 1);
+    return month >= 1 && month <= 12 && day >= 1 && day <= 31;
+}
+
+/* The day on which periods begin; each length of period writes it its own way. False: it is wrong, and was reported. */
+static bool read_anchor(struct weir_catalog_load *load, const struct weir_node *object, bool has_period,
+                        struct weir_contract *contract)
+{
+    struct weir_node node = weir_node_member(object, "billing_anchor");
+    struct weir_billing_anchor anchor = {0};
+    struct weir_slice text;
+    unsigned choice;
+    int64_t day;
+    if (!node.json || !has_period)
+        return true;
+    if (contract->billing_period == WEIR_PERIOD_DAY) {
+        weir_mistake_add(load, &node, WEIR_MISTAKE_UNKNOWN_KEY,
+                         "is not allowed with billing_period \"day\", which begins every day");
+        return false;
+    }
+    if (contract->billing_period == WEIR_PERIOD_WEEK) {
+        if (!weir_read_choice(load, object, "billing_anchor", weir_weekday_name, 7, &choice))
+            return false;
+        anchor.weekday = (unsigned char)choice;
+    } else if (contract->billing_period == WEIR_PERIOD_MONTH) {
+        if (!weir_read_integer(load, object, "billing_anchor", 1, 31, &day))
+            return false;
+        anchor.day = (unsigned char)(day - 1);
+    } else {
+        if (!weir_read_text(load, object, "billing_anchor", 1, WEIR_KEY_MAX, &text))
+            return false;
+        if (!parse_month_and_day(text, &anchor)) {
+            weir_mistake_add(load, &node, WEIR_MISTAKE_BAD_VALUE,
+                             "found %s; must be a month and a day, such as \"04-06\" for April 6th",
+                             weir_found(load, node.json));
+            return false;
+        }
+        if (contract->billing_period == WEIR_PERIOD_QUARTER)
+            anchor.month %= 3; /* any month of the four says the same */
+    }
+    contract->billing_anchor = anchor;
+    return true;
+}
+
 /* What a contract and the default contract have in common. */
 static void read_terms(struct weir_catalog_load *load, const struct weir_node *object,
                        struct weir_contract_draft *draft)
@@ -233,6 +286,7 @@ static void read_terms(struct weir_catalog_load *load, const struct weir_node *o
         weir_read_choice(load, object, "billing_period", weir_billing_period_name, WEIR_BILLING_PERIOD_COUNT, &choice);
     if (has_period)
         draft->contract.billing_period = choice;
+    has_period = read_anchor(load, object, has_period, &draft->contract) && has_period;
     draft->has_period = read_zone(load, object, &draft->contract) && has_period;
     read_overrides(load, object, &draft->contract);
     read_commitments(load, object, &draft->contract);
@@ -248,6 +302,7 @@ static void read_contract(struct weir_catalog_load *load, const struct weir_node
         {"starts_at", WEIR_IN_ALL, WEIR_IN_ALL},
         {"ends_at", WEIR_IN_ALL, 0},
         {"billing_period", WEIR_IN_ALL, WEIR_IN_ALL},
+        {"billing_anchor", WEIR_IN_ALL, 0},
         {"timezone", WEIR_IN_ALL, WEIR_IN_ALL},
         {"overrides", WEIR_IN_ALL, 0},
         {"commitments", WEIR_IN_ALL, 0},
@@ -263,8 +318,11 @@ static void read_contract(struct weir_catalog_load *load, const struct weir_node
 static void read_default_contract(struct weir_catalog_load *load, uint32_t file)
 {
     static const struct weir_field fields[] = {
-        {"price_book", WEIR_IN_ALL, WEIR_IN_ALL}, {"billing_period", WEIR_IN_ALL, WEIR_IN_ALL},
-        {"timezone", WEIR_IN_ALL, WEIR_IN_ALL},   {"overrides", WEIR_IN_ALL, 0},
+        {"price_book", WEIR_IN_ALL, WEIR_IN_ALL},
+        {"billing_period", WEIR_IN_ALL, WEIR_IN_ALL},
+        {"billing_anchor", WEIR_IN_ALL, 0},
+        {"timezone", WEIR_IN_ALL, WEIR_IN_ALL},
+        {"overrides", WEIR_IN_ALL, 0},
         {"commitments", WEIR_IN_ALL, 0},
     };
     struct weir_node root = {NULL, NULL, file, load->roots[file]};

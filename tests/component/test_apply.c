@@ -172,6 +172,7 @@ Test(apply, compares_by_meaning)
     json_object_set_new(where, "data.ok", json_pack("[s,s]", "si", "yes"));
     json_t *contract = json_array_get(json_object_get(json, "contracts"), 0);
     json_object_set_new(contract, "ends_at", json_null());
+    json_object_set_new(contract, "billing_anchor", json_integer(1));
     json_t *meters = json_object_get(json, "meters");
     json_array_append(meters, json_array_get(meters, 0));
     json_array_remove(meters, 0);
@@ -313,6 +314,7 @@ Test(apply, contracts)
         {"contracts/0/price_book", "'spare'", "its price_book changed"},
         {"contracts/0/starts_at", "'2026-01-02T00:00:00Z'", "its starts_at changed"},
         {"contracts/0/billing_period", "'quarter'", "its billing_period changed"},
+        {"contracts/0/billing_anchor", "15", "its billing_anchor changed"},
         {"contracts/0/timezone", "'Europe/Berlin'", "its timezone changed"},
         {"contracts/0/overrides/0/multiplier", "'0.6'", "its overrides changed"},
         {"contracts/0/overrides", NULL, "its overrides changed"},

@@ -47,12 +47,13 @@ class Contract:
     starts: object  # seconds; None for the default contract
     ends: object  # seconds or None
     billing: str
+    anchor: object  # as in the catalog, or None
     timezone: str
     multipliers: dict  # meter key -> scaled integer
     commitments: list
 
     def period(self, seconds):
-        start, end = instants.period(self.billing, self.timezone, seconds)
+        start, end = instants.period(self.billing, self.timezone, seconds, self.anchor)
         if self.starts is not None:
             start = max(start, self.starts)
             end = end if self.ends is None else min(end, self.ends)
@@ -94,7 +95,8 @@ def _contract(entry, default=False):
     return Contract(
         key="" if default else entry["key"], customer=None if default else entry["customer"],
         book=entry["price_book"], starts=None if default else _seconds(entry["starts_at"]),
-        ends=_seconds(entry.get("ends_at")), billing=entry["billing_period"], timezone=entry["timezone"],
+        ends=_seconds(entry.get("ends_at")), billing=entry["billing_period"], anchor=entry.get("billing_anchor"),
+        timezone=entry["timezone"],
         multipliers={o["meter"]: exact.parse(o["multiplier"]) for o in entry.get("overrides", [])},
         commitments=entry.get("commitments", []))
 

@@ -1,4 +1,5 @@
 """Instants as integers: seconds or nanoseconds since 1970-01-01T00:00:00Z; windows and billing periods."""
+import calendar
 import datetime
 import functools
 import re
@@ -70,36 +71,42 @@ def _to_seconds(date, zone):
     return (local.astimezone(datetime.timezone.utc) - _EPOCH) // _SECOND
 
 
-def _add_months(date, months):
-    index = date.year * 12 + date.month - 1 + months
-    return datetime.date(index // 12, index % 12 + 1, 1)
+WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+
+
+def _in_month(index, day):
+    """The day of a month (months since year 0), or its last one."""
+    year, month = divmod(index, 12)
+    return datetime.date(year, month + 1, min(day, calendar.monthrange(year, month + 1)[1]))
+
+
+def _first_date(kind, anchor, date, periods):
+    """The first date of the period that holds the date, or of the one that is `periods` later."""
+    if kind == "day":
+        return date + datetime.timedelta(days=periods)
+    if kind == "week":
+        back = (date.weekday() - WEEKDAYS.index(anchor or "monday")) % 7
+        return date + datetime.timedelta(days=7 * periods - back)
+    months = {"month": 1, "quarter": 3, "year": 12}[kind]
+    month, day = (1, anchor or 1) if kind == "month" else map(int, (anchor or "01-01").split("-"))
+    # A first guess by months, which may be one period late, or early by as much as the year is.
+    index = date.year * 12 + (month - 1) % months
+    while _in_month(index, day) <= date:
+        index += months
+    while _in_month(index, day) > date:
+        index -= months
+    return _in_month(index + months * periods, day)
 
 
 @functools.lru_cache(maxsize=200_000)
-def _period_of_date(kind, zone_name, date):
+def _period_of_date(kind, zone_name, anchor, date):
     zone = zoneinfo.ZoneInfo(zone_name)
-    if kind == "day":
-        start = date
-        end = date + datetime.timedelta(days=1)
-    elif kind == "week":
-        start = date - datetime.timedelta(days=date.weekday())
-        end = start + datetime.timedelta(days=7)
-    elif kind == "month":
-        start = date.replace(day=1)
-        end = _add_months(start, 1)
-    elif kind == "quarter":
-        start = datetime.date(date.year, (date.month - 1) // 3 * 3 + 1, 1)
-        end = _add_months(start, 3)
-    elif kind == "year":
-        start = datetime.date(date.year, 1, 1)
-        end = datetime.date(date.year + 1, 1, 1)
-    else:
-        raise ValueError(f"unknown billing period {kind!r}")
-    return _to_seconds(start, zone), _to_seconds(end, zone)
+    return tuple(_to_seconds(_first_date(kind, anchor, date, periods), zone) for periods in (0, 1))
 
 
 @functools.lru_cache(maxsize=1_000_000)
-def period(kind, zone_name, seconds):
-    """(start, end) in seconds of the calendar period that holds the second, before any cut by a contract."""
+def period(kind, zone_name, seconds, anchor=None):
+    """(start, end) in seconds of the calendar period that holds the second, before any cut by a contract. anchor: as in the
+    catalog."""
     local = (_EPOCH + datetime.timedelta(seconds=seconds)).astimezone(zoneinfo.ZoneInfo(zone_name))
-    return _period_of_date(kind, zone_name, local.date())
+    return _period_of_date(kind, zone_name, anchor, local.date())

@@ -179,16 +179,27 @@ def _book(rng, key, meters, start, end):
     return versions
 
 
+def _anchor(rng, billing):
+    """What of a contract says on which day its periods begin: often a day that not every month has."""
+    day = rng.choice((1, 15, 28, 29, 30, 31, rng.randrange(1, 32)))
+    anchor = {"day": None, "week": rng.choice(instants.WEEKDAYS), "month": day}.get(billing, f"{rng.randrange(1, 13):02}-{day:02}")
+    return {"billing_anchor": anchor} if anchor and rng.random() < 0.5 else {}
+
+
 def _calendars(rng, windows):
-    """(billing period, time zone, alignment in seconds or "month") that cut through none of the windows."""
+    """(billing period with its anchor and time zone, alignment in seconds or "month") that cut through none of the windows."""
     if "1mo" in windows:
-        return rng.choice(("month", "month", "quarter", "year")), "UTC", "month"
+        billing = rng.choice(("month", "month", "quarter", "year"))
+        anchor = {"billing_anchor": f"{rng.randrange(1, 13):02}-01"} if billing != "month" and rng.random() < 0.5 else {}
+        return {"billing_period": billing, **anchor, "timezone": "UTC"}, "month"
     billing = rng.choice(("day", "week", "month", "month", "month", "quarter", "year"))
     if "1d" in windows:
-        return billing, rng.choice(("UTC", "UTC", "Africa/Abidjan")), 86400
-    if "1h" in windows:
-        return billing, rng.choice(WHOLE_HOUR_ZONES), 3600
-    return billing, rng.choice(WHOLE_HOUR_ZONES + QUARTER_ZONES), 900
+        zones, alignment = ("UTC", "UTC", "Africa/Abidjan"), 86400
+    elif "1h" in windows:
+        zones, alignment = WHOLE_HOUR_ZONES, 3600
+    else:
+        zones, alignment = WHOLE_HOUR_ZONES + QUARTER_ZONES, 900
+    return {"billing_period": billing, **_anchor(rng, billing), "timezone": rng.choice(zones)}, alignment
 
 
 def _align(seconds, alignment):
@@ -202,7 +213,7 @@ def _contracts(rng, prefix, customers, books, windows_of_book, meters_of_book, s
         cuts = sorted(rng.randrange(start - 86400 * 20, end + 86400 * 10) for _ in range(2 * count))
         for number in range(count):
             book = rng.choice(books)
-            billing, zone, alignment = _calendars(rng, windows_of_book[book])
+            periods, alignment = _calendars(rng, windows_of_book[book])
             begins, ends = _align(cuts[2 * number], alignment), _align(cuts[2 * number + 1], alignment)
             if number == 0 and rng.random() < 0.75:
                 begins = _align(start - 86400 * 35, alignment)
@@ -214,7 +225,7 @@ def _contracts(rng, prefix, customers, books, windows_of_book, meters_of_book, s
                 break
             contract = {"key": f"{prefix}c{index}-{number}", "customer": customer, "price_book": book,
                         "starts_at": instants.format_utc(begins), "ends_at": instants.format_utc(ends),
-                        "billing_period": billing, "timezone": zone}
+                        **periods}
             if number == count - 1 and rng.random() < 0.6:
                 contract["ends_at"] = None
             metered = meters_of_book[book]
@@ -273,8 +284,8 @@ def random_shape(rng, prefix="", pipeline=False, within=None):
                                         start, end)}
     if rng.random() < 0.75:
         book = rng.choice(list(meters_of_book))
-        billing, zone, _alignment = _calendars(rng, windows_of_book[book])
-        document["default_contract"] = {"price_book": book, "billing_period": billing, "timezone": zone}
+        periods, _alignment = _calendars(rng, windows_of_book[book])
+        document["default_contract"] = {"price_book": book, **periods}
     return Shape(prefix, start, end, customers, meters, _edges(document, start, end), document)
 
 
@@ -287,7 +298,8 @@ def _edges(document, start, end):
                 edges.add(_parse(contract[name]))
         at = start
         for _ in range(40):
-            _begin, at = instants.period(contract["billing_period"], contract["timezone"], at)
+            _begin, at = instants.period(contract["billing_period"], contract["timezone"], at,
+                                           contract.get("billing_anchor"))
             edges.add(at)
             if at >= end:
                 break

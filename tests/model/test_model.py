@@ -155,6 +155,19 @@ def test_period(zone, kind, at, start, end):
     assert [instants.format_utc(t) for t in instants.period(kind, zone, instants.parse_rfc3339(at) // instants.NS)] == [start, end]
 
 
+@pytest.mark.parametrize("kind, anchor, at, start, end", [
+    ("week", "sunday", "2026-01-03T23:59:59Z", "2025-12-28T00:00:00Z", "2026-01-04T00:00:00Z"),
+    ("month", 31, "2024-02-29T00:00:00Z", "2024-02-29T00:00:00Z", "2024-03-31T00:00:00Z"),
+    ("month", 31, "2026-02-27T23:59:59Z", "2026-01-31T00:00:00Z", "2026-02-28T00:00:00Z"),
+    ("quarter", "11-30", "2025-12-31T00:00:00Z", "2025-11-30T00:00:00Z", "2026-02-28T00:00:00Z"),
+    ("quarter", "02-28", "2026-02-28T00:00:00Z", "2026-02-28T00:00:00Z", "2026-05-28T00:00:00Z"),
+    ("year", "02-29", "2025-02-28T00:00:00Z", "2025-02-28T00:00:00Z", "2026-02-28T00:00:00Z"),
+    ("year", "12-31", "2026-01-01T00:00:00Z", "2025-12-31T00:00:00Z", "2026-12-31T00:00:00Z")])
+def test_anchored_period(kind, anchor, at, start, end):
+    seconds = instants.parse_rfc3339(at) // instants.NS
+    assert [instants.format_utc(t) for t in instants.period(kind, "UTC", seconds, anchor)] == [start, end]
+
+
 def test_data_text():
     assert events.data_text(b' {"a":"data" , "\\u0064ata" :\t{"x" : [1, "}"]} , "b":1}') == '{"x" : [1, "}"]}'
     assert events.data_text(b'{"data":1.50 }') == "1.50"

@@ -1,6 +1,7 @@
 /* Answers calendar questions, one a line, for tests that compare the answers with Python's zoneinfo and datetime.
  *
- *   period PERIOD ZONE TIME    -> START END           window LENGTH TIME -> START END
+ *   period PERIOD WEEKDAY,MONTH,DAY ZONE TIME -> START END (the anchor counted from 0)
+ *   window LENGTH TIME         -> START END
  *   parse TEXT (rest of line)  -> TIME or bad         format TIME        -> TEXT
  *   date DAYS                  -> YEAR MONTH DAY DAYS (the last from the date back)
  *   offset TZIF TIME...        -> seconds east of UTC at each (TZIF: a zone file in hexadecimal; times in seconds)
@@ -43,13 +44,15 @@ static void ask_period(char *rest)
 {
     int64_t start, end;
     int period = find(weir_billing_period_name, WEIR_BILLING_PERIOD_COUNT, strtok_r(rest, " ", &rest));
+    struct weir_billing_anchor anchor;
+    weir_check(sscanf(strtok_r(NULL, " ", &rest), "%hhu,%hhu,%hhu", &anchor.weekday, &anchor.month, &anchor.day) == 3);
     bool is_known = take_zone(strtok_r(NULL, " ", &rest));
 
     if (!is_known) {
         puts("zone");
         return;
     }
-    weir_period_of((enum weir_billing_period)period, zone, strtoll(rest, NULL, 10), &start, &end);
+    weir_period_of((enum weir_billing_period)period, anchor, zone, strtoll(rest, NULL, 10), &start, &end);
     printf("%" PRId64 " %" PRId64 "\n", start, end);
 }
 

@@ -1,7 +1,9 @@
 """common/calendar*.c against Python's zoneinfo and datetime. Run with /usr/bin/python3 -m pytest; WEIR_SEED sets another
 seed, and WEIR_ALL=1 asks about every zone of the system instead of those with something odd about them."""
 import bisect
+import calendar
 import datetime
+import functools
 import os
 import random
 import re
@@ -65,19 +67,33 @@ class Zone:
         days = [guess + datetime.timedelta(days=i) for i in range(7)]
         return days[bisect.bisect_right([self.start_of(day) for day in days], instant) - 1]
 
-    def period(self, period, time):
-        day = self.day_of(time // SECOND)
-        if period == "day":
-            first, last = day, day + datetime.timedelta(days=1)
-        elif period == "week":
-            first = day - datetime.timedelta(days=day.weekday())
-            last = first + datetime.timedelta(days=7)
-        else:
-            months = {"month": 1, "quarter": 3, "year": 12}[period]
-            first = datetime.date(day.year, (day.month - 1) // months * months + 1, 1)
-            month = first.month - 1 + months
-            last = datetime.date(first.year + month // 12, month % 12 + 1, 1)
-        return max(0, self.start_of(first)) * SECOND, self.start_of(last) * SECOND
+    def period(self, period, time, anchor=(0, 0, 0)):
+        """From the last day on which a period begins to the next one."""
+        days = first_days(period, anchor)
+        at = bisect.bisect_right(days, self.day_of(time // SECOND))
+        return max(0, self.start_of(days[at - 1])) * SECOND, self.start_of(days[at]) * SECOND
+
+
+@functools.lru_cache(maxsize=None)
+def first_days(period, anchor):
+    days = (FIRST_DAY + datetime.timedelta(days=number) for number in range(-800, LAST // 86400 + 800))
+    return [day for day in days if begins(period, day, anchor)]
+
+
+def begins(period, day, anchor):
+    """Whether a period begins on this day; anchor: (weekday from Monday, month, day), each from 0."""
+    weekday, month, of_month = anchor
+    if period == "day":
+        return True
+    if period == "week":
+        return day.weekday() == weekday
+    months = {"month": 1, "quarter": 3, "year": 12}[period]
+    return (day.month - 1 - month) % months == 0 and \
+        day.day == min(of_month + 1, calendar.monthrange(day.year, day.month)[1])
+
+
+ANCHORS = [(0, 0, 0)] + [(random.Random(f"{SEED} {number}").randrange(7), random.Random(f"{SEED} {number}").randrange(12),
+                         number if number > 26 else number % 7) for number in range(20, 31)]
 
 
 def zones():
@@ -97,10 +113,46 @@ def test_billing_periods(name):
     times += [0, 1, SECOND, 86400 * SECOND]
     for time in times:
         for period in PERIODS:
-            start, end = zone.period(period, time)
+            anchor = source.choice(ANCHORS)
+            start, end = zone.period(period, time, anchor)
             assert start <= time < end
-            cases.append((f"period {period} {name} {time}", {f"{start} {end}"}))
+            cases.append((f"period {period} {','.join(map(str, anchor))} {name} {time}", {f"{start} {end}"}))
     lines.compare("calendar_lines", cases)
+
+
+PROPERTY_ZONES = ("UTC", "Europe/Berlin", "America/New_York", "America/Santiago", "America/Havana", "Asia/Beirut",
+                  "Australia/Lord_Howe", "Africa/Casablanca", "Pacific/Apia")
+# Around 29 February, the 31st, and the days on which clocks change.
+PROPERTY_DAYS = ("2024-02-28", "2024-02-29", "2025-02-28", "2025-03-01", "2025-03-30", "2025-03-31", "2025-03-09", "2025-11-02",
+                 "2025-10-26", "2025-01-31", "2025-04-30", "2025-12-31", "2011-12-29", "2011-12-31", "2100-02-28")
+
+
+@pytest.mark.parametrize("period", PERIODS)
+def test_periods_leave_no_gap_and_do_not_overlap(period):
+    """Walked from end to end, each period is the one of all its instants; beside every boundary each instant is in the
+    one period that it should be in, and the anchor day is never missed."""
+    source, walks = random.Random(f"{SEED} {period}"), []
+    anchors = {"day": [(0, 0, 0)], "week": [(day, 0, 0) for day in range(7)],
+               "month": [(0, 0, day) for day in (0, 14, 27, 28, 29, 30)],
+               "quarter": [(0, month, day) for month in range(3) for day in (0, 28, 30)],
+               "year": [(0, month, day) for month in (0, 1, 3, 11) for day in (0, 28, 29, 30)]}[period]
+    for zone in PROPERTY_ZONES:
+        for day in PROPERTY_DAYS:
+            start = (datetime.date.fromisoformat(day) - FIRST_DAY).days * 86400 + source.randrange(-86400, 86400)
+            walks.append((f"{','.join(map(str, source.choice(anchors)))} {zone}", start * SECOND))
+    ends = {}
+    for _ in range(6):
+        answers = lines.ask("calendar_lines", [f"period {period} {where} {time}" for where, time in walks])
+        inside, following = [], []
+        for (where, time), answer in zip(walks, answers):
+            start, end = map(int, answer.split())
+            assert start <= time < end
+            assert ends.setdefault(where + str(time), start) == start, f"{where}: {time} begins a period that is not begun there"
+            inside += [(f"period {period} {where} {at}", {answer}) for at in (start, end - 1, source.randrange(start, end))]
+            following.append((where, end))
+            ends[where + str(end)] = end
+        lines.compare("calendar_lines", inside)
+        walks = following
 
 
 def tzif(footer, transitions=(), leaps=0):
@@ -202,7 +254,7 @@ def test_files_that_are_no_zones():
 def test_names_that_are_no_zones():
     names = ["Mars/Olympus", "../../etc/passwd", "+02:00", "/usr/share/zoneinfo/UTC", "america/new_york", "zone.tab",
              "tzdata.zi", "Europe", "", ":UTC", "UTC0", "EST5EDT4", "<+03>-3", "Z", "posixrules", "localtime", "leapseconds"]
-    lines.compare("calendar_lines", [(f"period day {name or ' '} 0", {"zone"}) for name in names])
+    lines.compare("calendar_lines", [(f"period day 0,0,0 {name or ' '} 0", {"zone"}) for name in names])
 
 
 def test_windows():

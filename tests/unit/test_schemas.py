@@ -106,9 +106,10 @@ STRINGS = [
     "per_unit", "graduated", "volume", "package", "percentage", "flat", "USD", "usd", "EUR", "XYZ", "half_even", "half_up",
     "period", "in_advance", "in_arrears", "minimum_spend", "prepaid", "minimum_quantity",
     "day", "week", "month", "quarter", "year", "UTC", "Europe/Berlin", "Asia/Kolkata", "Nowhere/City", "/UTC", "UTC/",
+    "monday", "sunday", "Monday", "04-06", "02-31", "00-06", "13-01", "04-00", "04-32", "4-6", "0406", "04-06 ",
     "a//b", "../etc", "Etc/GMT+5", "tokens", "requests", "platform", "standard",
 ]  # fmt: skip
-INTEGERS = [1, 2, 3, 2**31 - 1, 2**31, 10**9, 10**9 + 1, -(10**9), -(10**9) - 1]
+INTEGERS = [1, 2, 3, 31, 32, 2**31 - 1, 2**31, 10**9, 10**9 + 1, -(10**9), -(10**9) - 1]
 
 # Every key that some object knows, and some that none does.
 ADDED = {
@@ -119,7 +120,7 @@ ADDED = {
     "flat_fee_at_zero": True, "package_size": "1", "package_price": "1", "rate": "1", "fixed_fee": "1", "amount": "1",
     "free_units": "1", "minimum_amount": "1", "maximum_amount": "99999999", "per": "period", "charged": "in_advance",
     "customer": "c", "price_book": "standard", "starts_at": "2026-01-01T00:00:00Z", "ends_at": None,
-    "billing_period": "month", "timezone": "UTC", "overrides": [], "commitments": [], "multiplier": "1", "type": "prepaid",
+    "billing_period": "month", "billing_anchor": 15, "timezone": "UTC", "overrides": [], "commitments": [], "multiplier": "1", "type": "prepaid",
     "quantity": "1", "priority": 1, "expires_at": "2026-01-01T00:00:00Z", "overage_multiplier": "1", "meters": [],
     "$schema": "x", "$comment": "x", "description": "x", "unknown": 1, "": 1, "Key": "x", "key ": "x",
 }  # fmt: skip

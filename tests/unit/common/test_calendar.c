@@ -48,16 +48,24 @@ Test(time, is_written_as_it_is_read)
     cr_assert_str_eq(text, "2024-02-29T00:00:00Z");
 }
 
-static void assert_period(enum weir_billing_period period, const char *name, const char *time, const char *start,
-                          const char *end)
+static const struct weir_billing_anchor first_day = {0};
+
+static void assert_anchored(enum weir_billing_period period, struct weir_billing_anchor anchor, const char *name,
+                            const char *time, const char *start, const char *end)
 {
     struct weir_zone *zone = weir_zone_open(name);
     int64_t from, to;
 
     cr_assert_not_null(zone, "%s", name);
-    weir_period_of(period, zone, at(time), &from, &to);
+    weir_period_of(period, anchor, zone, at(time), &from, &to);
     cr_expect(from == at(start) && to == at(end), "%s %s in %s", weir_billing_period_name[period], time, name);
     weir_zone_close(zone);
+}
+
+static void assert_period(enum weir_billing_period period, const char *name, const char *time, const char *start,
+                          const char *end)
+{
+    assert_anchored(period, first_day, name, time, start, end);
 }
 
 Test(period, is_cut_at_local_midnight)
@@ -98,6 +106,27 @@ Test(period, where_midnight_comes_twice_the_first_counts)
                   "2010-11-07T02:30:00Z");
 }
 
+Test(period, begins_on_its_anchor_day)
+{
+    const struct weir_billing_anchor last = {.day = 30}, wednesday = {.weekday = 2}, tax = {.month = 3, .day = 5},
+                                     leap = {.month = 1, .day = 28};
+
+    assert_anchored(WEIR_PERIOD_MONTH, last, "UTC", "2026-02-27T23:59:59Z", "2026-01-31T00:00:00Z",
+                    "2026-02-28T00:00:00Z");
+    assert_anchored(WEIR_PERIOD_MONTH, last, "UTC", "2026-02-28T00:00:00Z", "2026-02-28T00:00:00Z",
+                    "2026-03-31T00:00:00Z");
+    assert_anchored(WEIR_PERIOD_MONTH, last, "UTC", "2024-03-15T00:00:00Z", "2024-02-29T00:00:00Z",
+                    "2024-03-31T00:00:00Z");
+    assert_anchored(WEIR_PERIOD_WEEK, wednesday, "America/New_York", "2026-03-10T12:00:00Z", "2026-03-04T05:00:00Z",
+                    "2026-03-11T04:00:00Z");
+    assert_anchored(WEIR_PERIOD_YEAR, tax, "Europe/London", "2026-04-05T22:59:59Z", "2025-04-05T23:00:00Z",
+                    "2026-04-05T23:00:00Z");
+    assert_anchored(WEIR_PERIOD_YEAR, leap, "UTC", "2025-01-01T00:00:00Z", "2024-02-29T00:00:00Z",
+                    "2025-02-28T00:00:00Z");
+    assert_anchored(WEIR_PERIOD_QUARTER, leap, "UTC", "2025-03-01T00:00:00Z", "2025-02-28T00:00:00Z",
+                    "2025-05-29T00:00:00Z");
+}
+
 Test(period, is_right_beyond_the_tables_of_the_zone_files)
 {
     /* Dublin's winter is its exception in the file; a reader that takes summer for it is two hours off. */
@@ -116,10 +145,10 @@ Test(period, stays_within_what_a_time_can_say)
     struct weir_zone *zone = weir_zone_open("America/New_York");
     int64_t start, end;
 
-    weir_period_of(WEIR_PERIOD_YEAR, zone, 0, &start, &end);
+    weir_period_of(WEIR_PERIOD_YEAR, first_day, zone, 0, &start, &end);
     cr_assert_eq(start, 0);
     cr_assert_eq(end, at("1970-01-01T05:00:00Z"));
-    weir_period_of(WEIR_PERIOD_YEAR, zone, WEIR_TIME_MAX, &start, &end);
+    weir_period_of(WEIR_PERIOD_YEAR, first_day, zone, WEIR_TIME_MAX, &start, &end);
     cr_assert(start < WEIR_TIME_MAX && end >= WEIR_TIME_MAX);
     weir_zone_close(zone);
 }
@@ -141,7 +170,7 @@ static void *ask_often(void *context)
 {
     int64_t start, end;
     for (int64_t time = 0; time < WEIR_TIME_MAX - 400 * WEIR_DAY; time += 50 * WEIR_DAY)
-        weir_period_of(WEIR_PERIOD_MONTH, shared, time, &start, &end);
+        weir_period_of(WEIR_PERIOD_MONTH, first_day, shared, time, &start, &end);
     return context;
 }
 

@@ -181,6 +181,40 @@ Test(catalog, contracts_as_written)
     json_decref(json);
 }
 
+/* Each length of period writes its anchor its own way. */
+Test(catalog, anchors_as_written)
+{
+    static const struct {
+        const char *period, *anchor, *text, *start, *end;
+    } rows[] = {
+        {"day", NULL, "", "2026-05-15T00:00:00Z", "2026-05-16T00:00:00Z"},
+        {"week", NULL, "monday", "2026-05-11T00:00:00Z", "2026-05-18T00:00:00Z"},
+        {"week", "\"sunday\"", "sunday", "2026-05-10T00:00:00Z", "2026-05-17T00:00:00Z"},
+        {"month", NULL, "1", "2026-05-01T00:00:00Z", "2026-06-01T00:00:00Z"},
+        {"month", "31", "31", "2026-04-30T00:00:00Z", "2026-05-31T00:00:00Z"},
+        {"quarter", NULL, "01-01", "2026-04-01T00:00:00Z", "2026-07-01T00:00:00Z"},
+        {"quarter", "\"11-30\"", "02-30", "2026-02-28T00:00:00Z", "2026-05-30T00:00:00Z"},
+        {"year", NULL, "01-01", "2026-01-01T00:00:00Z", "2027-01-01T00:00:00Z"},
+        {"year", "\"04-06\"", "04-06", "2026-04-06T00:00:00Z", "2027-04-06T00:00:00Z"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        char json[512], text[WEIR_ANCHOR_TEXT_MAX];
+        int64_t start, end;
+        snprintf(json, sizeof json,
+                 "{\"price_books\":[{\"key\":\"b\",\"version\":1,\"currency\":\"EUR\",\"effective_from\":"
+                 "\"2020-01-01T00:00:00Z\"}],\"default_contract\":{\"price_book\":\"b\",\"timezone\":\"UTC\","
+                 "\"billing_period\":\"%s\"%s%s}}",
+                 rows[i].period, rows[i].anchor ? ",\"billing_anchor\":" : "", rows[i].anchor ? rows[i].anchor : "");
+        struct weir_catalog *catalog = must_parse(json);
+        const struct weir_contract *contract = catalog->default_contract;
+        weir_contract_period_at(contract, at("2026-05-15T12:00:00Z"), &start, &end);
+        cr_expect(start == at(rows[i].start) && end == at(rows[i].end), "%s %s", rows[i].period, rows[i].text);
+        weir_anchor_format(contract->billing_period, contract->billing_anchor, text);
+        cr_expect_str_eq(text, rows[i].text);
+        weir_catalog_free(catalog);
+    }
+}
+
 /* A period is cut to the contract's term. */
 Test(catalog, periods_are_cut)
 {
