@@ -17,5 +17,7 @@ int weir_command_explain(int argc, char **argv);
 int weir_command_release(int argc, char **argv);
 int weir_command_admit(int argc, char **argv);
 int weir_command_audit(int argc, char **argv);
+int weir_command_rerate(int argc, char **argv);
+int weir_command_backtest(int argc, char **argv);
 
 #endif

@@ -22,6 +22,8 @@ static const struct command commands[] = {
     {"explain", weir_command_explain, "one line item back to its price, offsets and events"},
     {"release", weir_command_release, "list gaps in the events, decide on the windows that they hold"},
     {"admit", weir_command_admit, "reviewed events out of quarantine, counted once"},
+    {"rerate", weir_command_rerate, "price usage of the past again, by the catalog in force"},
+    {"backtest", weir_command_backtest, "price usage of the past by another catalog, to compare revenue"},
     {"audit", weir_command_audit, "who changed what; proof that the log of it was not altered"},
 };
 enum { COMMAND_COUNT = sizeof commands / sizeof *commands };

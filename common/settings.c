@@ -12,7 +12,7 @@
 #include "common/log.h"
 #include "common/status.h"
 
-enum type { TEXT, WHOLE, DURATION, SWITCH, FORMAT, LOG_FORMAT, LOG_LEVEL };
+enum type { TEXT, WHOLE, DURATION, SWITCH, FORMAT, REPORT_FORMAT, LOG_FORMAT, LOG_LEVEL };
 
 struct row {
     const char *name;
@@ -31,11 +31,13 @@ struct row {
      | WEIR_COMMAND_ADMIT)
 #define POSTGRES                                                                                                       \
     (WEIR_COMMAND_RATER | WEIR_COMMAND_RECONCILE | WEIR_COMMAND_MIGRATE | WEIR_COMMAND_APPLY | WEIR_COMMAND_EXPLAIN    \
-     | WEIR_COMMAND_ADMIT | WEIR_COMMAND_RELEASE | WEIR_COMMAND_AUDIT)
+     | WEIR_COMMAND_ADMIT | WEIR_COMMAND_RELEASE | WEIR_COMMAND_AUDIT | RERATING)
+#define RERATING (WEIR_COMMAND_RERATE | WEIR_COMMAND_BACKTEST)
 #define STORE                                                                                                          \
     (WEIR_COMMAND_INGEST | WEIR_COMMAND_RATER | WEIR_COMMAND_RECONCILE | WEIR_COMMAND_EXPLAIN | WEIR_COMMAND_ADMIT)
 #define CATALOG                                                                                                        \
-    (WEIR_COMMAND_INGEST | WEIR_COMMAND_RATER | WEIR_COMMAND_RECONCILE | WEIR_COMMAND_APPLY | WEIR_COMMAND_ADMIT)
+    (WEIR_COMMAND_INGEST | WEIR_COMMAND_RATER | WEIR_COMMAND_RECONCILE | WEIR_COMMAND_APPLY | WEIR_COMMAND_ADMIT       \
+     | WEIR_COMMAND_BACKTEST)
 
 static const struct row rows[] = {
     {"kafka.brokers", TEXT, KAFKA, "127.0.0.1:9092", 0, 0, AT(kafka_brokers), "bootstrap brokers, host:port,..."},
@@ -94,8 +96,8 @@ static const struct row rows[] = {
     {"reason", TEXT, WEIR_COMMAND_RELEASE, "", 0, 0, AT(reason), "why; it is kept"},
     {"lower", SWITCH, WEIR_COMMAND_RELEASE, "false", 0, 0, AT(lower),
      "what was rebuilt replaces what was rated, even where it is less"},
-    {"dry_run", SWITCH, WEIR_COMMAND_MIGRATE | WEIR_COMMAND_APPLY | WEIR_COMMAND_RELEASE, "false", 0, 0, AT(dry_run),
-     "say what would be done, and do nothing"},
+    {"dry_run", SWITCH, WEIR_COMMAND_MIGRATE | WEIR_COMMAND_APPLY | WEIR_COMMAND_RELEASE | WEIR_COMMAND_RERATE, "false",
+     0, 0, AT(dry_run), "say what would be done, and do nothing"},
     {"roles", SWITCH, WEIR_COMMAND_MIGRATE, "false", 0, 0, AT(roles), "make weir's roles and give them their rights"},
     {"repair", SWITCH, WEIR_COMMAND_RECONCILE, "false", 0, 0, AT(repair),
      "rate what differs and may be rated, as a rater would"},
@@ -115,6 +117,16 @@ static const struct row rows[] = {
     {"last", WHOLE, WEIR_COMMAND_AUDIT, "20", 1, 1000000, AT(last), "list: how many of the newest entries"},
     {"format", FORMAT, WEIR_COMMAND_RECONCILE | WEIR_COMMAND_EXPLAIN | WEIR_COMMAND_ADMIT | WEIR_COMMAND_AUDIT, "table",
      0, 0, AT(format), "table or json"},
+    {"format", REPORT_FORMAT, RERATING, "table", 0, 0, AT(format), "table, csv, json or html"},
+    {"from", TEXT, RERATING, "", 0, 0, AT(from),
+     "usage from this time or day (UTC) on; its whole billing period is looked at"},
+    {"to", TEXT, RERATING, "", 0, 0, AT(to), "usage before this time or day (UTC)"},
+    {"customer", TEXT, RERATING, "", 0, 0, AT(customer), "usage of this customer"},
+    {"meter", TEXT, RERATING, "", 0, 0, AT(meter), "usage of this meter; true-ups follow it"},
+    {"contract", TEXT, RERATING, "", 0, 0, AT(contract), "billing periods of this contract, before or now"},
+    {"price_book", TEXT, RERATING, "", 0, 0, AT(price_book),
+     "billing periods that this price book charges in, before or now; KEY@VERSION: that version"},
+    {"workers", WHOLE, RERATING, "2", 1, 64, AT(workers), "threads, each with a connection to PostgreSQL"},
 };
 enum { ROW_COUNT = sizeof rows / sizeof *rows };
 
@@ -225,6 +237,11 @@ static bool set_row(const struct loading *loading, const struct row *row, const 
     case FORMAT:
         if (strcmp(value, "table") != 0 && strcmp(value, "json") != 0)
             return refuse(loading, where, value, "table or json");
+        break;
+    case REPORT_FORMAT:
+        if (strcmp(value, "table") != 0 && strcmp(value, "csv") != 0 && strcmp(value, "json") != 0
+            && strcmp(value, "html") != 0)
+            return refuse(loading, where, value, "table, csv, json or html");
         break;
     case LOG_FORMAT:
         if (strcmp(value, "text") != 0 && strcmp(value, "json") != 0)

@@ -28,7 +28,9 @@ enum weir_command {
     WEIR_COMMAND_ADMIT = 128,
     WEIR_COMMAND_AUDIT = 256,
     WEIR_COMMAND_RELEASE = 512,
-    WEIR_COMMAND_ANY = 1023,
+    WEIR_COMMAND_RERATE = 1024,
+    WEIR_COMMAND_BACKTEST = 2048,
+    WEIR_COMMAND_ANY = 4095,
 };
 
 /* Passed through to librdkafka. */
@@ -49,12 +51,14 @@ struct weir_settings {
     int64_t lane_windows_max, lane_ids_max, lane_changes_max, ring_cuts, hand_over, rater_batch, rater_threads;
     const char *metrics_listen; /* "HOST:PORT", "off" */
     const char *log_format, *log_level;
-    const char *format;                                 /* "table", "json" */
+    const char *format;                                 /* "table", "json"; of reports also "csv", "html" */
     const char *lane, *reason, *offset, *id, *customer; /* "": not given */
-    const char *head;                                   /* "ENTRY:HASH"; "": not given */
+    const char *meter, *contract, *price_book, *from, *to;
+    const char *head; /* "ENTRY:HASH"; "": not given */
     bool until_end, until_done, dry_run, roles, repair, no_events, yes, unproved;
     int64_t gap;  /* 0: not given */
     int64_t last; /* entries */
+    int64_t workers;
     bool all, lower;
 
     char **arguments; /* what is no flag: files */

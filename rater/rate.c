@@ -304,6 +304,13 @@ void weir_rater_forget_windows(struct weir_rater *rater)
     weir_state_forget_windows(rater->state);
 }
 
+void weir_rater_start_over(struct weir_rater *rater)
+{
+    weir_check(!rater->ledger->ops->keeps_state);
+    weir_rater_forget(rater);
+    weir_state_clear(rater->state);
+}
+
 enum weir_status weir_rater_write(struct weir_rater *rater, struct weir_error *reterr)
 {
     enum weir_status status =

@@ -49,6 +49,10 @@ enum weir_status weir_rater_rate(struct weir_rater *rater, const struct weir_lan
  * bounded input: each window once, whole). Running totals of prices, splits and periods stay. */
 void weir_rater_forget_windows(struct weir_rater *rater);
 
+/* Between batches: forgets everything that was rated, as if the rater were new. Only where the ledger keeps no state.
+ */
+void weir_rater_start_over(struct weir_rater *rater);
+
 /* tell is called for each window that is kept out, after that was written. The views live for the call. */
 void weir_rater_on_refusal(struct weir_rater *rater,
                            void (*tell)(void *context, const struct weir_lane_window *window, struct weir_slice why),
@@ -65,6 +69,11 @@ struct weir_horizon {
  */
 enum weir_status weir_rater_settle(struct weir_rater *rater, const struct weir_horizon *horizon,
                                    struct weir_error *reterr);
+
+/* Settles one period of a contract, whether or not it is due: fees in advance, and when it is_ended all the rest. */
+enum weir_status weir_rater_settle_period(struct weir_rater *rater, const struct weir_contract *contract,
+                                          struct weir_slice customer, int64_t start, int64_t end, bool is_ended,
+                                          struct weir_error *reterr);
 
 /* Why a window that starts at start would have no price; WEIR_UNPRICED_PRICED: it has one. For telling unpriced usage
  * early. */

@@ -212,6 +212,19 @@ static enum weir_status add_due(struct weir_rater *rater, struct due_list *list,
     return list->count == PERIODS_PER_BATCH ? settle_list(rater, list, reterr) : WEIR_OK;
 }
 
+enum weir_status weir_rater_settle_period(struct weir_rater *rater, const struct weir_contract *contract,
+                                          struct weir_slice customer, int64_t start, int64_t end, bool is_ended,
+                                          struct weir_error *reterr)
+{
+    struct due_list *list = weir_new(sizeof *list);
+    enum weir_status status = add_due(rater, list, contract, customer, start, end, is_ended, reterr);
+
+    if (status == WEIR_OK)
+        status = settle_list(rater, list, reterr);
+    free(list);
+    return status;
+}
+
 /* All periods of one contract with a key that overlap the span and are not known to be settled. */
 static enum weir_status settle_contract(struct weir_rater *rater, struct due_list *list, uint32_t index,
                                         const struct weir_horizon *horizon, struct settled *reached,

@@ -5,6 +5,7 @@ what closed of the others' windows is rated already: duplicates, late events and
 WEIR_PIPELINE_CASES (200) cases, 20 merged into each run, from WEIR_RANDOM_SEED (1).
 """
 import collections
+import json
 import os
 import shutil
 import subprocess
@@ -14,7 +15,8 @@ import confluent_kafka
 import pytest
 from harness import BINARY, assert_same, model_components, model_rows, run_model, weir
 from ledger import ledger_components, ledger_rows, quarantined, query
-from model import generate
+from model import catalog as catalogs
+from model import exact, generate, reprice, run
 
 FIRST = int(os.environ.get("WEIR_RANDOM_SEED", "1"))
 CASES = int(os.environ.get("WEIR_PIPELINE_CASES", "200"))
@@ -72,6 +74,31 @@ def rate_what_closes(env):
     at_once(env, "rater", "--until-done")
 
 
+def revenue(rows):
+    """{(customer, item, currency): amount} of the model's rows."""
+    sums = collections.Counter()
+    for (customer, _contract, _start, _end, item, _kind), (_quantity, amount, _invoice, currency) in rows.items():
+        sums[customer, item, currency] += exact.parse(amount)
+    return {key: amount for key, amount in sums.items() if amount}
+
+
+def reported(report, when):
+    return {(row["customer"], row["item"], row["currency"]): exact.parse(row[when]) for row in report["rows"]
+            if exact.parse(row[when])}
+
+
+def check_the_past_priced_again(env, case, outcome, seed, folder, where):
+    """The catalog in force changes nothing; what another one would have charged is what the model makes of it."""
+    again = json.loads(weir("rerate", "--dry-run", "--format", "json", env=env).stdout)
+    assert again["counts"]["changed"] == 0, f"{[row for row in again['rows'] if row['before'] != row['after']][:5]} ({where})"
+    other = reprice.reprice(case.document, seed)
+    (folder / "other.json").write_text(json.dumps(other), encoding="utf-8")
+    expected = run.run(catalogs.Catalog(other), case.lines, False, None)
+    back = json.loads(weir("backtest", "--catalog", folder / "other.json", "--format", "json", env=env).stdout)
+    assert_same("revenue before", reported(back, "before"), revenue(model_rows(outcome)), where)
+    assert_same("revenue after", reported(back, "after"), revenue(model_rows(expected)), where)
+
+
 @pytest.mark.parametrize("number", range((CASES + MERGED - 1) // MERGED))
 def test_the_ledger_agrees_with_the_model(servers, number, tmp_path):
     seed = FIRST * 1000 + number
@@ -104,6 +131,7 @@ def test_the_ledger_agrees_with_the_model(servers, number, tmp_path):
     assert_same("components", ledger_components(env), model_components(outcome), where)
 
     before = query(env, "select count(*) as n from weir.line_items")
+    check_the_past_priced_again(env, case, outcome, seed, tmp_path, where)
     at_once(env, "ingest", "--until-end")
     at_once(env, "rater", "--until-done")
     assert query(env, "select count(*) as n from weir.line_items") == before, f"a second run changed the ledger ({where})"

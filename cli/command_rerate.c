@@ -1,0 +1,201 @@
+/* `weir rerate` and `weir backtest`: the past priced again, by the catalog in force or by another one. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/catalog_option.h"
+#include "cli/commands.h"
+#include "cli/rerate_report.h"
+#include "common/calendar.h"
+#include "common/daemon.h"
+#include "common/log.h"
+#include "common/settings.h"
+#include "rater/apply.h"
+#include "rater/rerate.h"
+
+static const struct weir_usage rerate_usage = {
+    .command = WEIR_COMMAND_RERATE,
+    .name = "weir rerate",
+    .arguments = "--dry-run [OPTIONS]",
+    .purpose =
+        "Prices usage of the past again by the catalog that was applied last: windows as PostgreSQL has them, from "
+        "the\n"
+        "start of each billing period (docs/rerating.md). With --dry-run it reports what each customer is charged\n"
+        "before and after, and writes nothing. The options choose what is looked at; whole billing periods always are.",
+    .example = "weir rerate --dry-run --from 2026-01-01 --to 2026-02-01 --meter tokens --format html > report.html",
+};
+
+static const struct weir_usage backtest_usage = {
+    .command = WEIR_COMMAND_BACKTEST,
+    .name = "weir backtest",
+    .arguments = "--catalog NEW [OPTIONS]",
+    .purpose = "Prices usage of the past by a catalog that was not applied, and reports revenue by customer and by "
+               "meter, fee\n"
+               "and commitment, before and after. Reads windows as PostgreSQL has them; writes nothing.",
+    .example = "weir backtest --catalog next-year --from 2026-01-01 --to 2026-04-01 --format csv > revenue.csv",
+};
+
+/* 1. options */
+
+/* A time, or a day in UTC. */
+static bool read_time(const char *text, int64_t fallback, int64_t *ret_time)
+{
+    char whole[WEIR_TIME_TEXT_MAX];
+
+    *ret_time = fallback;
+    if (!*text)
+        return true;
+    (void)snprintf(whole, sizeof whole, "%s%s", text, strlen(text) == 10 ? "T00:00:00Z" : "");
+    return weir_time_parse(weir_slice_text(whole), ret_time);
+}
+
+/* KEY or KEY@VERSION. */
+static bool read_price_book(const char *text, struct weir_rerate_filter *filter)
+{
+    const char *at = strrchr(text, '@');
+    char *end = NULL;
+    unsigned long version = at ? strtoul(at + 1, &end, 10) : 0;
+
+    filter->price_book = weir_slice_of(text, at ? (size_t)(at - text) : strlen(text));
+    filter->price_book_version = (uint32_t)version;
+    return !at || (version >= 1 && version <= INT32_MAX && end != at + 1 && !*end && filter->price_book.length);
+}
+
+/* NULL: all is well. */
+static const char *read_filter(const struct weir_settings *settings, struct weir_rerate_filter *filter)
+{
+    *filter = (struct weir_rerate_filter){
+        .customer = weir_slice_text(settings->customer),
+        .meter = weir_slice_text(settings->meter),
+        .contract = weir_slice_text(settings->contract),
+    };
+    if (!read_time(settings->from, INT64_MIN, &filter->from))
+        return "--from is no time; write 2026-01-31 or 2026-01-31T12:00:00Z";
+    if (!read_time(settings->to, WEIR_TIME_NEVER, &filter->to))
+        return "--to is no time; write 2026-01-31 or 2026-01-31T12:00:00Z";
+    if (filter->from >= filter->to)
+        return "--to must be after --from: what starts at --to is not looked at";
+    if (!read_price_book(settings->price_book, filter))
+        return "--price-book must be KEY or KEY@VERSION, a number from 1";
+    return NULL;
+}
+
+static void describe(const struct weir_settings *settings, char *text, size_t room)
+{
+    const struct {
+        const char *name, *value;
+    } parts[] = {{"from", settings->from},         {"to", settings->to},
+                 {"customer", settings->customer}, {"meter", settings->meter},
+                 {"contract", settings->contract}, {"price book", settings->price_book}};
+    size_t length = 0;
+
+    text[0] = '\0';
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        if (*parts[i].value && length < room)
+            length += (size_t)snprintf(text + length, room - length, "%s%s %s", length ? ", " : "", parts[i].name,
+                                       parts[i].value);
+}
+
+/* 2. the run */
+static void show(void *context, const struct weir_rerate_counts *counts)
+{
+    weir_progress_show(context, "%" PRIu64 " of %" PRIu64 " customers, %" PRIu64 " windows, %" PRIu64 " changed",
+                       counts->customers, counts->customers_all, counts->windows, counts->changed);
+}
+
+static int end_with(enum weir_status status, const struct weir_error *error)
+{
+    if (status == WEIR_OK)
+        return WEIR_EXIT_DONE;
+    weir_log(WEIR_LOG_ERROR, "%s", error->text);
+    return status == WEIR_REJECT ? WEIR_EXIT_USAGE : WEIR_EXIT_FAILED;
+}
+
+static int look(const struct weir_usage *usage, const struct weir_settings *settings,
+                const struct weir_catalog *catalog, const struct weir_rerate_filter *filter, const _Atomic bool *stop)
+{
+    char filters[WEIR_SETTING_TEXT_MAX];
+    struct weir_progress progress = weir_progress_start(usage->name);
+    struct weir_rerate_report report = {0};
+    struct weir_error error = {{0}};
+    bool is_backtest = usage == &backtest_usage;
+    const struct weir_rerate_request request = {
+        .url = settings->postgres_url,
+        .catalog = catalog,
+        .filter = *filter,
+        .workers = (int)settings->workers,
+        .has_items = is_backtest,
+        .stop = stop,
+        .progress = show,
+        .context = &progress,
+    };
+    const struct weir_report_heading heading = {
+        .title = is_backtest ? "Backtest" : "Rerating (dry run: nothing was written)",
+        .catalog = is_backtest ? settings->catalog : "the catalog in force",
+        .filters = filters,
+        .has_items = is_backtest,
+    };
+
+    describe(settings, filters, sizeof filters);
+    enum weir_status status = weir_rerate_look(&request, &report, &error);
+    weir_progress_end(&progress);
+    if (status == WEIR_OK)
+        status = weir_rerate_report_write(&report, &heading, settings->format, stdout, &error);
+    if (status == WEIR_OK)
+        weir_log_plain(WEIR_LOG_INFO,
+                       "customers=%" PRIu64 " changed=%" PRIu64 " windows=%" PRIu64 " unpriced=%" PRIu64 " written=0",
+                       report.counts.customers, report.counts.changed, report.counts.windows, report.counts.unpriced);
+    weir_rerate_report_free(&report);
+    return end_with(status, &error);
+}
+
+static int refuse(const struct weir_usage *usage, const char *wrong)
+{
+    fprintf(stderr, "%s: %s\n", usage->name, wrong);
+    return WEIR_EXIT_USAGE;
+}
+
+/* 3. the commands */
+static int run(const struct weir_usage *usage, int argc, char **argv)
+{
+    struct weir_settings settings;
+    struct weir_rerate_filter filter;
+    struct weir_catalog *catalog = NULL;
+    struct weir_error error = {{0}};
+    int code = weir_settings_load(usage, argc, argv, &settings);
+
+    if (code >= 0)
+        return code;
+    const _Atomic bool *stop = weir_daemon_catch_signals();
+    bool is_backtest = usage == &backtest_usage;
+    const char *wrong = read_filter(&settings, &filter);
+    if (!wrong && is_backtest && !*settings.catalog)
+        wrong = "no catalog; give --catalog NEW, the one to try";
+    if (!wrong && !is_backtest && !settings.dry_run)
+        wrong = "--dry-run is needed: this version of weir reports what a rerating would change, and writes nothing";
+    if (wrong) {
+        code = refuse(usage, wrong);
+    } else if (is_backtest) {
+        catalog = weir_catalog_option(settings.catalog);
+        code = catalog ? -1 : WEIR_EXIT_USAGE;
+    } else {
+        enum weir_status status = weir_apply_load_catalog(settings.postgres_url, &catalog, &error);
+        code = status == WEIR_OK ? -1 : end_with(status, &error);
+    }
+    if (code < 0)
+        code = look(usage, &settings, catalog, &filter, stop);
+    weir_catalog_free(catalog);
+    weir_settings_free(&settings);
+    return code;
+}
+
+int weir_command_rerate(int argc, char **argv)
+{
+    return run(&rerate_usage, argc, argv);
+}
+
+int weir_command_backtest(int argc, char **argv)
+{
+    return run(&backtest_usage, argc, argv);
+}

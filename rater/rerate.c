@@ -1,0 +1,524 @@
+#include "rater/rerate.h"
+
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "common/calendar.h"
+#include "rater/postgres_value.h"
+#include "rater/rerate_internal.h"
+
+/* Rows of the report that one thread makes. */
+struct row_list {
+    size_t count, room;
+    struct weir_rerate_row *rows;
+    struct weir_arena *arena;
+};
+
+/* What all threads share. Customers and request never change; the rest is the mutex's. */
+struct run {
+    const struct weir_rerate_request *request;
+    PGresult *list;
+    struct weir_slice *customers; /* views into the list, sorted */
+    size_t customer_count;
+    size_t chunk; /* customers taken at once */
+
+    pthread_mutex_t mutex;
+    pthread_cond_t ended; /* a thread has */
+    size_t next;          /* customer */
+    int running;          /* threads */
+    struct weir_rerate_counts counts;
+    enum weir_status status; /* the first that is not WEIR_OK; all threads end then */
+    struct weir_error error;
+};
+
+struct worker {
+    struct run *run;
+    PGconn *reader;
+    struct rerate_fresh fresh;
+    struct rerate_window *windows; /* of the batch */
+    struct weir_lane_window *shares;
+    size_t window_count, window_room;
+    struct row_list rows;
+    struct weir_rerate_counts counts; /* of the chunk */
+    struct weir_error error;
+};
+
+/* 1. rows */
+static struct weir_rerate_row *find_row(struct row_list *list, size_t first, struct weir_slice customer,
+                                        struct weir_slice item, struct weir_slice currency, int places)
+{
+    for (size_t i = list->count; i > first; i--)
+        if (weir_slice_equal(list->rows[i - 1].item, item) && weir_slice_equal(list->rows[i - 1].currency, currency))
+            return &list->rows[i - 1];
+    if (list->count == list->room) {
+        list->room = list->room ? list->room * 2 : 256;
+        list->rows = weir_resize(list->rows, list->room, sizeof *list->rows);
+    }
+    struct weir_rerate_row *row = &list->rows[list->count++];
+    *row = (struct weir_rerate_row){
+        .customer = weir_arena_copy(list->arena, customer.data, customer.length),
+        .item = item.length ? weir_arena_copy(list->arena, item.data, item.length) : (struct weir_slice){0},
+        .currency = weir_arena_copy(list->arena, currency.data, currency.length),
+        .currency_places = places,
+    };
+    return row;
+}
+
+/* One amount of the customer, of before or after. */
+struct adding {
+    struct worker *worker;
+    const struct rerate_customer *customer;
+    size_t first; /* row of this customer */
+    bool is_fitting;
+};
+
+static void add(struct adding *adding, bool is_after, struct weir_slice item, struct weir_slice currency, int places,
+                struct weir_decimal amount)
+{
+    struct worker *worker = adding->worker;
+    struct weir_slice shown = worker->run->request->has_items ? item : (struct weir_slice){0};
+    struct weir_rerate_row *row =
+        find_row(&worker->rows, adding->first, adding->customer->customer, shown, currency, places);
+    struct weir_decimal *sum = is_after ? &row->after : &row->before;
+
+    adding->is_fitting = weir_decimal_add(*sum, amount, sum) && adding->is_fitting;
+}
+
+static bool is_rerated(const struct worker *worker, struct weir_slice meter)
+{
+    const struct weir_rerate_filter *filter = &worker->run->request->filter;
+    return !filter->meter.length || weir_slice_equal(filter->meter, meter);
+}
+
+static void add_before(struct adding *adding)
+{
+    const struct rerate_customer *customer = adding->customer;
+
+    for (size_t i = 0; i < customer->price_count; i++) {
+        const struct rerate_old_price *price = &customer->prices[i];
+        if (weir_rerate_is_in(customer, price->period_start) && is_rerated(adding->worker, price->meter))
+            add(adding, false, price->meter, price->currency, price->currency_places, price->amount);
+    }
+    for (size_t i = 0; i < customer->other_count; i++) {
+        const struct rerate_old_other *other = &customer->others[i];
+        if (weir_rerate_is_in(customer, other->period_start))
+            add(adding, false, other->item, other->currency, other->currency_places, other->amount);
+    }
+}
+
+static void add_after(struct adding *adding)
+{
+    const struct rerate_fresh *fresh = &adding->worker->fresh;
+    struct weir_state_view all = fresh->state ? weir_state_all(fresh->state) : (struct weir_state_view){0};
+
+    for (size_t i = 0; i < all.price_count; i++) {
+        const struct weir_price_running *price = all.prices[i];
+        const struct weir_price_book *book = weir_catalog_book(fresh->catalog, price->price_book);
+        struct weir_slice meter = weir_rerate_price_meter(price->price_key);
+        if (is_rerated(adding->worker, meter))
+            add(adding, true, meter, book->currency, book->currency_places, price->amount);
+    }
+    for (size_t i = 0; i < fresh->other_count; i++) {
+        const struct weir_line_item *item = &fresh->others[i];
+        add(adding, true, item->item, item->currency, item->currency_places, item->amount);
+    }
+}
+
+static enum weir_status report_customer(struct worker *worker, const struct rerate_customer *customer)
+{
+    struct adding adding = {worker, customer, worker->rows.count, true};
+    bool is_changed = false;
+
+    add_before(&adding);
+    add_after(&adding);
+    if (!adding.is_fitting)
+        return weir_fail(&worker->error, WEIR_REJECT, "customer '%.*s': the sum of its charges does not fit",
+                         (int)customer->customer.length, customer->customer.data);
+    for (size_t i = adding.first; i < worker->rows.count; i++)
+        is_changed = is_changed || worker->rows.rows[i].before.e12 != worker->rows.rows[i].after.e12;
+    worker->counts.changed += is_changed;
+    worker->counts.customers++;
+    return WEIR_OK;
+}
+
+/* 2. one chunk */
+static void drop_windows(struct worker *worker)
+{
+    for (size_t i = 0; i < worker->window_count; i++)
+        PQfreemem(worker->windows[i].bytes);
+    worker->window_count = 0;
+}
+
+static enum weir_status rate_batch(struct worker *worker)
+{
+    enum weir_status status = WEIR_OK;
+
+    for (size_t i = 0; i < worker->window_count; i++)
+        worker->shares[i] = worker->windows[i].share;
+    if (worker->window_count)
+        status = weir_rerate_fresh_windows(&worker->fresh, worker->shares, worker->window_count, &worker->error);
+    worker->counts.windows += worker->window_count;
+    drop_windows(worker);
+    return status;
+}
+
+static void keep_window(struct worker *worker, const struct rerate_window *window)
+{
+    if (worker->window_count == worker->window_room) {
+        worker->window_room = worker->window_room ? worker->window_room * 2 : 2 * WEIR_RERATE_BATCH;
+        worker->windows = weir_resize(worker->windows, worker->window_room, sizeof *worker->windows);
+        worker->shares = weir_resize(worker->shares, worker->window_room, sizeof *worker->shares);
+    }
+    worker->windows[worker->window_count++] = *window;
+}
+
+static bool is_full(const struct worker *worker, const struct rerate_window *next)
+{
+    return worker->window_count >= WEIR_RERATE_BATCH
+           && worker->windows[worker->window_count - 1].share.window.start != next->share.window.start;
+}
+
+/* Rates the customer's windows of the stream; *window is the next one, and after it the first of another customer. */
+static enum weir_status rate_customer(struct worker *worker, const struct rerate_customer *customer,
+                                      struct rerate_window *window)
+{
+    enum weir_status status = WEIR_OK;
+
+    weir_rerate_fresh_begin(&worker->fresh, customer);
+    while (status == WEIR_OK && window->bytes && weir_slice_compare(window->customer, customer->customer) <= 0) {
+        bool is_wanted = weir_slice_equal(window->customer, customer->customer)
+                         && weir_rerate_is_in(customer, window->share.window.start);
+        if (is_wanted && is_full(worker, window))
+            status = rate_batch(worker);
+        if (is_wanted && status == WEIR_OK)
+            keep_window(worker, window);
+        else
+            PQfreemem(window->bytes);
+        *window = (struct rerate_window){0};
+        if (status == WEIR_OK)
+            status = weir_rerate_windows_next(worker->reader, window, &worker->error);
+    }
+    if (status == WEIR_OK)
+        status = rate_batch(worker);
+    if (status == WEIR_OK)
+        status = weir_rerate_fresh_periods(&worker->fresh, &worker->error);
+    return status;
+}
+
+static enum weir_status rate_chunk(struct worker *worker, struct rerate_chunk *chunk,
+                                   enum weir_status (*done)(struct worker *worker,
+                                                            const struct rerate_customer *customer))
+{
+    struct rerate_window window = {0};
+    enum weir_status status =
+        weir_rerate_windows_begin(worker->reader, chunk, &worker->run->request->filter, &worker->error);
+
+    if (status == WEIR_OK)
+        status = weir_rerate_windows_next(worker->reader, &window, &worker->error);
+    for (size_t i = 0; i < chunk->count && status == WEIR_OK; i++) {
+        status = rate_customer(worker, &chunk->customers[i], &window);
+        if (status == WEIR_OK)
+            status = done(worker, &chunk->customers[i]);
+    }
+    while (status == WEIR_OK && window.bytes) { /* customers that came meanwhile */
+        PQfreemem(window.bytes);
+        status = weir_rerate_windows_next(worker->reader, &window, &worker->error);
+    }
+    PQfreemem(window.bytes);
+    return status;
+}
+
+/* 3. filters */
+
+static bool is_named(const struct weir_rerate_filter *filter, struct weir_slice contract, struct weir_slice book,
+                     uint32_t version)
+{
+    return (!filter->contract.length || weir_slice_equal(filter->contract, contract))
+           && (!filter->price_book.length
+               || (weir_slice_equal(filter->price_book, book)
+                   && (!filter->price_book_version || filter->price_book_version == version)));
+}
+
+static void span_add(int64_t *from, int64_t *to, int64_t start, int64_t end)
+{
+    *from = start < *from ? start : *from;
+    *to = end > *to ? end : *to;
+}
+
+/* Narrows the customer's span to the periods that the filter's contract or price book has a charge in, before or after;
+ * from = to: none. */
+static enum weir_status narrow(struct worker *worker, const struct rerate_customer *customer)
+{
+    const struct weir_rerate_filter *filter = &worker->run->request->filter;
+    struct weir_state_view all =
+        worker->fresh.state ? weir_state_all(worker->fresh.state) : (struct weir_state_view){0};
+    struct rerate_customer *narrowed = (struct rerate_customer *)customer;
+    int64_t from = WEIR_TIME_NEVER, to = INT64_MIN;
+
+    for (size_t i = 0; i < customer->price_count; i++) {
+        const struct rerate_old_price *price = &customer->prices[i];
+        if (weir_rerate_is_in(customer, price->period_start)
+            && is_named(filter, price->contract, price->price_book, price->price_book_version))
+            span_add(&from, &to, price->period_start, price->period_start + 1);
+    }
+    for (size_t i = 0; i < all.price_count; i++)
+        if (is_named(filter, all.prices[i]->contract, all.prices[i]->price_book, all.prices[i]->price_book_version))
+            span_add(&from, &to, all.prices[i]->period_start, all.prices[i]->period_end);
+    if (from >= to)
+        from = to = 0;
+    weir_rerate_whole_periods(worker->fresh.catalog, customer, &from, &to);
+    narrowed->from = from;
+    narrowed->to = to;
+    worker->counts.windows = 0; /* they are read again */
+    return WEIR_OK;
+}
+
+static enum weir_status look_at_chunk(struct worker *worker, struct rerate_chunk *chunk)
+{
+    const struct weir_rerate_filter *filter = &worker->run->request->filter;
+    enum weir_status status = WEIR_OK;
+
+    for (size_t i = 0; i < chunk->count; i++) {
+        struct rerate_customer *customer = &chunk->customers[i];
+        customer->from = filter->from;
+        customer->to = filter->to;
+        weir_rerate_whole_periods(worker->fresh.catalog, customer, &customer->from, &customer->to);
+    }
+    if (filter->contract.length || filter->price_book.length) {
+        weir_check(chunk->count == 1);
+        status = rate_chunk(worker, chunk, narrow);
+        if (status == WEIR_OK && chunk->customers[0].from == chunk->customers[0].to) {
+            worker->counts.customers++;
+            return WEIR_OK;
+        }
+    }
+    return status == WEIR_OK ? rate_chunk(worker, chunk, report_customer) : status;
+}
+
+/* 4. threads */
+
+static enum weir_status look(struct worker *worker, const struct weir_slice *customers, size_t count)
+{
+    struct rerate_chunk chunk;
+    enum weir_status status = weir_postgres_run(worker->reader, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+                                                "beginning to read", &worker->error);
+
+    if (status == WEIR_OK)
+        status = weir_rerate_read(worker->reader, customers, count, &chunk, &worker->error);
+    if (status != WEIR_OK)
+        return status;
+    status = look_at_chunk(worker, &chunk);
+    weir_rerate_chunk_free(&chunk);
+    return status == WEIR_OK ? weir_postgres_run(worker->reader, "COMMIT", "ending to read", &worker->error) : status;
+}
+
+static size_t take_customers(struct run *run, const struct weir_slice **ret_customers)
+{
+    const _Atomic bool *stop = run->request->stop;
+    size_t count = 0;
+
+    pthread_mutex_lock(&run->mutex);
+    if (run->status == WEIR_OK && stop && atomic_load_explicit(stop, memory_order_relaxed))
+        run->status = weir_fail(&run->error, WEIR_AGAIN, "stopped by a signal before all customers were looked at");
+    if (run->status == WEIR_OK) {
+        count = run->customer_count - run->next < run->chunk ? run->customer_count - run->next : run->chunk;
+        *ret_customers = run->customers + run->next;
+        run->next += count;
+    }
+    pthread_mutex_unlock(&run->mutex);
+    return count;
+}
+
+static void give_counts(struct worker *worker, enum weir_status status)
+{
+    struct run *run = worker->run;
+
+    pthread_mutex_lock(&run->mutex);
+    run->counts.customers += worker->counts.customers;
+    run->counts.changed += worker->counts.changed;
+    run->counts.windows += worker->counts.windows;
+    if (run->status == WEIR_OK && status != WEIR_OK) {
+        run->status = status;
+        run->error = worker->error;
+    }
+    pthread_mutex_unlock(&run->mutex);
+    worker->counts = (struct weir_rerate_counts){0};
+}
+
+/* A planner without statistics may otherwise sort a table for every chunk. */
+static const char planner[] = "SET jit = off; SET enable_seqscan = off; SET enable_sort = off";
+
+static void *work(void *context)
+{
+    struct worker *worker = context;
+    struct run *run = worker->run;
+    const struct weir_slice *customers;
+    enum weir_status status;
+    size_t count;
+
+    worker->reader = weir_postgres_open(run->request->url, "weir rerate", &status, &worker->error);
+    if (status == WEIR_OK)
+        status = weir_postgres_run(worker->reader, planner, "setting the session up", &worker->error);
+    if (status == WEIR_OK)
+        status =
+            weir_rerate_fresh_open(&worker->fresh, run->request->catalog, run->request->filter.meter, &worker->error);
+    while (status == WEIR_OK && (count = take_customers(run, &customers))) {
+        status = look(worker, customers, count);
+        worker->counts.unpriced = 0;
+        give_counts(worker, status);
+    }
+    if (status != WEIR_OK)
+        give_counts(worker, status);
+    uint64_t unpriced = worker->fresh.rater ? weir_rater_counts(worker->fresh.rater).unpriced_windows : 0;
+    drop_windows(worker);
+    weir_rerate_fresh_close(&worker->fresh);
+    PQfinish(worker->reader);
+    pthread_mutex_lock(&run->mutex);
+    run->counts.unpriced += unpriced;
+    run->running--;
+    pthread_cond_signal(&run->ended);
+    pthread_mutex_unlock(&run->mutex);
+    return NULL;
+}
+
+/* Shows how far it is until all threads have ended. */
+static void watch(struct run *run)
+{
+    pthread_mutex_lock(&run->mutex);
+    while (run->running > 0) {
+        struct timespec until;
+        clock_gettime(CLOCK_REALTIME, &until);
+        until.tv_nsec += 200 * 1000 * 1000;
+        until.tv_sec += until.tv_nsec / WEIR_SECOND;
+        until.tv_nsec %= WEIR_SECOND;
+        pthread_cond_timedwait(&run->ended, &run->mutex, &until);
+        if (run->request->progress)
+            run->request->progress(run->request->context, &run->counts);
+    }
+    pthread_mutex_unlock(&run->mutex);
+}
+
+static int by_key(const void *left, const void *right)
+{
+    const struct weir_rerate_row *a = left, *b = right;
+    int order = weir_slice_compare(a->customer, b->customer);
+
+    if (!order)
+        order = weir_slice_compare(a->item, b->item);
+    return order ? order : weir_slice_compare(a->currency, b->currency);
+}
+
+/* All threads' rows into one list, their texts into its own memory. */
+static void gather(struct worker *workers, int count, struct weir_rerate_report *report)
+{
+    struct row_list all = {.arena = weir_arena_new()};
+
+    for (int i = 0; i < count; i++)
+        all.room += workers[i].rows.count;
+    all.rows = weir_new_array(all.room + 1, sizeof *all.rows);
+    for (int i = 0; i < count; i++)
+        for (size_t r = 0; r < workers[i].rows.count; r++) {
+            const struct weir_rerate_row *from = &workers[i].rows.rows[r];
+            struct weir_rerate_row *row =
+                find_row(&all, all.count, from->customer, from->item, from->currency, from->currency_places);
+            row->before = from->before;
+            row->after = from->after;
+        }
+    if (all.count)
+        qsort(all.rows, all.count, sizeof *all.rows, by_key);
+    report->row_count = all.count;
+    report->rows = all.rows;
+    report->owned = all.arena;
+}
+
+static void run_workers(struct run *run, struct weir_rerate_report *report)
+{
+    int count = run->request->workers;
+    struct worker *workers = weir_new_array((size_t)count, sizeof *workers);
+    pthread_t *threads = weir_new_array((size_t)count, sizeof *threads);
+
+    run->running = count;
+    for (int i = 0; i < count; i++) {
+        workers[i].run = run;
+        workers[i].rows.arena = weir_arena_new();
+        weir_check(pthread_create(&threads[i], NULL, work, &workers[i]) == 0);
+    }
+    watch(run);
+    for (int i = 0; i < count; i++)
+        pthread_join(threads[i], NULL);
+    if (run->status == WEIR_OK)
+        gather(workers, count, report);
+    for (int i = 0; i < count; i++) {
+        weir_arena_free(workers[i].rows.arena);
+        free(workers[i].rows.rows);
+        free(workers[i].windows);
+        free(workers[i].shares);
+    }
+    free(workers);
+    free(threads);
+}
+
+/* 5. the whole */
+static enum weir_status list_customers(struct run *run, struct weir_error *reterr)
+{
+    struct weir_parameters parameters = {0};
+    enum weir_status status;
+    PGconn *connection = weir_postgres_open(run->request->url, "weir rerate", &status, reterr);
+
+    if (status == WEIR_OK) {
+        struct weir_slice customer = run->request->filter.customer;
+        weir_parameters_add(&parameters, customer.length ? customer.data : "", customer.length);
+        status = weir_postgres_ask(connection,
+                                   "SELECT customer FROM weir.customers WHERE $1::text = '' OR customer = $1::text"
+                                   " ORDER BY customer",
+                                   &parameters, "listing customers", &run->list, reterr);
+    }
+    PQfinish(connection);
+    if (status != WEIR_OK)
+        return status;
+    run->customer_count = (size_t)PQntuples(run->list);
+    run->customers = weir_new_array(run->customer_count + 1, sizeof *run->customers);
+    for (size_t i = 0; i < run->customer_count; i++)
+        run->customers[i] = weir_postgres_field(run->list, (int)i, 0);
+    run->counts.customers_all = run->customer_count;
+    return WEIR_OK;
+}
+
+enum weir_status weir_rerate_look(const struct weir_rerate_request *request, struct weir_rerate_report *ret_report,
+                                  struct weir_error *reterr)
+{
+    bool is_named_one = request->filter.contract.length || request->filter.price_book.length;
+    struct run run = {.request = request, .chunk = is_named_one ? 1 : WEIR_RERATE_CHUNK};
+    struct weir_rerate_report report = {0};
+    enum weir_status status = list_customers(&run, reterr);
+
+    weir_check(request->workers >= 1 && request->workers <= WEIR_RERATE_WORKERS_MAX);
+    if (status == WEIR_OK && run.customer_count == 0 && request->filter.customer.length)
+        status = weir_fail(reterr, WEIR_REJECT, "customer '%.*s' was never rated", (int)request->filter.customer.length,
+                           request->filter.customer.data);
+    if (status == WEIR_OK) {
+        pthread_mutex_init(&run.mutex, NULL);
+        pthread_cond_init(&run.ended, NULL);
+        run_workers(&run, &report);
+        pthread_cond_destroy(&run.ended);
+        pthread_mutex_destroy(&run.mutex);
+        status = run.status;
+        if (status != WEIR_OK)
+            *reterr = run.error;
+    }
+    free(run.customers);
+    PQclear(run.list);
+    if (status == WEIR_OK) {
+        report.counts = run.counts;
+        *ret_report = report;
+    }
+    return status;
+}
+
+void weir_rerate_report_free(struct weir_rerate_report *report)
+{
+    free(report->rows);
+    weir_arena_free(report->owned);
+    *report = (struct weir_rerate_report){0};
+}

@@ -1,0 +1,68 @@
+/* Rating the past again: what is stored of each window, priced as if from the start of each billing period.
+ *
+ * A customer's windows go through a rater of their own (rater/rate.h) that begins with nothing, in the order of their
+ * start: what it charges is what the ledger should say. Customers are shared out to threads, each with connections and
+ * a rater of its own; nothing is shared but the list of customers. With run 0 everything is read in read-only
+ * transactions and only the report is made (`weir rerate --dry-run`, `weir backtest`); otherwise differences are
+ * written, customer by customer, each under the lock that raters take (docs/rerating.md).
+ */
+#ifndef WEIR_RATER_RERATE_H
+#define WEIR_RATER_RERATE_H
+
+#include <stdint.h>
+
+#include "common/model/catalog.h"
+#include "common/status.h"
+
+enum { WEIR_RERATE_WORKERS_MAX = 64 };
+
+/* What is looked at: all billing periods that hold anything of it, whole. Empty texts: all. */
+struct weir_rerate_filter {
+    struct weir_slice customer, meter, contract, price_book;
+    uint32_t price_book_version; /* 0: all */
+    int64_t from, to;            /* [from, to) of windows' starts; INT64_MIN and WEIR_TIME_NEVER: all */
+};
+
+struct weir_rerate_counts {
+    uint64_t customers_all; /* that are there to be looked at */
+    uint64_t customers;     /* looked at so far */
+    uint64_t changed;       /* of them, with another charge */
+    uint64_t windows;       /* lanes' shares read */
+    uint64_t unpriced;      /* of them, without a price now */
+};
+
+struct weir_rerate_request {
+    const char *url;
+    const struct weir_catalog *catalog; /* outlives the call */
+    struct weir_rerate_filter filter;
+    int workers;              /* 1 to WEIR_RERATE_WORKERS_MAX */
+    bool has_items;           /* rows by customer and item, not by customer alone */
+    const _Atomic bool *stop; /* NULL: never */
+    /* Called by the thread that called, some times a second. */
+    void (*progress)(void *context, const struct weir_rerate_counts *counts);
+    void *context;
+};
+
+/* What a customer (or one meter, fee or commitment of it) is charged in the periods that were looked at. */
+struct weir_rerate_row {
+    struct weir_slice customer;
+    struct weir_slice item; /* empty without has_items */
+    struct weir_slice currency;
+    int currency_places;
+    struct weir_decimal before, after;
+};
+
+struct weir_rerate_report {
+    struct weir_rerate_counts counts;
+    size_t row_count;
+    struct weir_rerate_row *rows; /* by customer, item, currency */
+    void *owned;                  /* their texts */
+};
+
+/* Prices the past and writes nothing. WEIR_OK: *ret_report is the caller's to free. WEIR_REJECT: a charge does not fit,
+ * or the catalog holds what cannot be billed; WEIR_RETRY: the server is away; WEIR_AGAIN: stopped; WEIR_FATAL. */
+enum weir_status weir_rerate_look(const struct weir_rerate_request *request, struct weir_rerate_report *ret_report,
+                                  struct weir_error *reterr);
+void weir_rerate_report_free(struct weir_rerate_report *report);
+
+#endif

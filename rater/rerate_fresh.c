@@ -1,0 +1,165 @@
+/* A rater that begins with nothing, one customer at a time: the rules are those of every other rating. */
+#include <stdlib.h>
+
+#include "rater/rerate_internal.h"
+
+struct weir_slice weir_rerate_price_meter(struct weir_slice price_key)
+{
+    const char *bracket = memchr(price_key.data, '[', price_key.length); /* no key of a meter has one */
+    return bracket ? weir_slice_of(price_key.data, (size_t)(bracket - price_key.data)) : price_key;
+}
+
+bool weir_rerate_is_in(const struct rerate_customer *customer, int64_t period_start)
+{
+    return period_start >= customer->from && period_start < customer->to;
+}
+
+/* 1. the ledger */
+
+/* With one meter only, what the others are charged stays as it is: it counts for minimum spends, and their prices are
+ * not evaluated again for a flat fee at zero. */
+static void load_other_meters(const struct rerate_fresh *fresh, struct weir_period_running *period)
+{
+    const struct rerate_customer *customer = fresh->customer;
+
+    for (size_t i = 0; i < customer->price_count; i++) {
+        const struct rerate_old_price *price = &customer->prices[i];
+        if (price->period_start == period->start && weir_slice_equal(price->contract, period->contract)
+            && !weir_slice_equal(price->meter, fresh->meter))
+            weir_check(weir_decimal_add(period->usage_amount, price->amount, &period->usage_amount));
+    }
+}
+
+static enum weir_status load(struct weir_ledger *self, struct weir_state *state, struct weir_error *reterr)
+{
+    struct rerate_fresh *fresh = (struct rerate_fresh *)self;
+    struct weir_state_view all = weir_state_all(state);
+
+    (void)reterr;
+    fresh->state = state;
+    for (size_t i = all.period_count; i > 0 && !all.periods[i - 1]->entry.is_loaded; i--) {
+        all.periods[i - 1]->entry.is_loaded = true;
+        if (fresh->meter.length)
+            load_other_meters(fresh, all.periods[i - 1]);
+    }
+    for (size_t i = all.price_count; i > 0 && !all.prices[i - 1]->entry.is_loaded; i--) {
+        struct weir_price_running *price = all.prices[i - 1];
+        price->entry.is_loaded = true;
+        if (fresh->meter.length && !weir_slice_equal(weir_rerate_price_meter(price->price_key), fresh->meter))
+            price->entry.exists = true;
+    }
+    return WEIR_OK;
+}
+
+static enum weir_status write_items(struct weir_ledger *self, const struct weir_line_item *items, size_t count,
+                                    struct weir_state *state, struct weir_error *reterr)
+{
+    struct rerate_fresh *fresh = (struct rerate_fresh *)self;
+
+    (void)reterr;
+    fresh->state = state;
+    for (size_t i = 0; i < count; i++) {
+        if (items[i].meter.length)
+            continue; /* usage: the prices' totals have it */
+        if (fresh->other_count == fresh->other_room) {
+            fresh->other_room = fresh->other_room ? fresh->other_room * 2 : 64;
+            fresh->others = weir_resize(fresh->others, fresh->other_room, sizeof *fresh->others);
+        }
+        fresh->others[fresh->other_count++] = items[i];
+    }
+    return WEIR_OK;
+}
+
+static void abandon(struct weir_ledger *self)
+{
+    (void)self;
+}
+
+static enum weir_status unsettled(struct weir_ledger *self, int64_t before, size_t max,
+                                  struct weir_period_running *ret_periods, size_t *ret_count, struct weir_error *reterr)
+{
+    (void)self, (void)before, (void)max, (void)ret_periods, (void)reterr;
+    *ret_count = 0;
+    return WEIR_OK;
+}
+
+static enum weir_status finish(struct weir_ledger *self, struct weir_error *reterr)
+{
+    (void)self, (void)reterr;
+    return WEIR_OK;
+}
+
+/* 2. one customer */
+enum weir_status weir_rerate_fresh_open(struct rerate_fresh *fresh, const struct weir_catalog *catalog,
+                                        struct weir_slice meter, struct weir_error *reterr)
+{
+    static const struct weir_ledger_ops ops = {
+        .name = "rerating",
+        .load = load,
+        .write = write_items,
+        .abandon = abandon,
+        .unsettled = unsettled,
+        .finish = finish,
+    };
+
+    *fresh = (struct rerate_fresh){.ledger = {&ops}, .catalog = catalog, .meter = meter};
+    return weir_rater_new(catalog, &fresh->ledger, &fresh->rater, reterr);
+}
+
+void weir_rerate_fresh_close(struct rerate_fresh *fresh)
+{
+    weir_rater_free(fresh->rater);
+    free(fresh->others);
+    *fresh = (struct rerate_fresh){0};
+}
+
+void weir_rerate_fresh_begin(struct rerate_fresh *fresh, const struct rerate_customer *customer)
+{
+    weir_rater_start_over(fresh->rater);
+    fresh->customer = customer;
+    fresh->other_count = 0;
+}
+
+enum weir_status weir_rerate_fresh_windows(struct rerate_fresh *fresh, const struct weir_lane_window *windows,
+                                           size_t count, struct weir_error *reterr)
+{
+    enum weir_status status = weir_rater_rate(fresh->rater, windows, count, reterr);
+
+    weir_rater_forget_windows(fresh->rater);
+    return status;
+}
+
+/* The contract whose period this still is; NULL: the catalog has no such period any more. */
+static const struct weir_contract *contract_of(const struct rerate_fresh *fresh, const struct rerate_old_period *period,
+                                               int64_t *ret_end)
+{
+    /* A period of the default contract may begin where the customer still has one with a key. */
+    const struct weir_contract *contract =
+        period->contract.length ? weir_catalog_contract_at(fresh->catalog, fresh->customer->customer, period->start)
+                                : fresh->catalog->default_contract;
+    int64_t start;
+
+    if (!contract || !weir_slice_equal(contract->key, period->contract))
+        return NULL;
+    weir_contract_period_at(contract, period->start, &start, ret_end);
+    return start == period->start ? contract : NULL;
+}
+
+enum weir_status weir_rerate_fresh_periods(struct rerate_fresh *fresh, struct weir_error *reterr)
+{
+    const struct rerate_customer *customer = fresh->customer;
+    enum weir_status status = WEIR_OK;
+
+    for (size_t i = 0; i < customer->period_count && status == WEIR_OK; i++) {
+        const struct rerate_old_period *period = &customer->periods[i];
+        int64_t end;
+        if (!weir_rerate_is_in(customer, period->start) || !(period->is_advance_charged || period->is_closed))
+            continue;
+        const struct weir_contract *contract = contract_of(fresh, period, &end);
+        /* One that ends later than it did has not ended for all we know: a rater settles it in time. */
+        if (contract)
+            status = weir_rater_settle_period(fresh->rater, contract, customer->customer, period->start, end,
+                                              period->is_closed && end <= period->end, reterr);
+    }
+    return status;
+}

@@ -1,0 +1,120 @@
+/* The parts of rerating: rerate.c (threads and the report), rerate_read.c (what PostgreSQL has of some customers),
+ * rerate_fresh.c (a rater that begins with nothing, and what it charges). Nobody else's.
+ */
+#ifndef WEIR_RATER_RERATE_INTERNAL_H
+#define WEIR_RATER_RERATE_INTERNAL_H
+
+#include <pthread.h>
+
+#include "common/arena.h"
+#include "rater/postgres.h"
+#include "rater/rate.h"
+#include "rater/rerate.h"
+
+enum {
+    WEIR_RERATE_CHUNK = 64,   /* customers that are read with one set of statements */
+    WEIR_RERATE_BATCH = 4096, /* windows that are rated at once; more where more start at one instant */
+};
+
+struct weir_slice_list {
+    size_t count;
+    const struct weir_slice *slices;
+};
+
+/* 1. rerate_read.c: what there is of the customers of a chunk */
+
+/* A row of an answer; views live as long as the chunk. */
+struct rerate_old_price {
+    struct weir_slice contract, price_book, meter, price_key, currency;
+    int64_t period_start;
+    uint32_t price_book_version;
+    int currency_places;
+    uint64_t events;
+    struct weir_decimal quantity, amount;
+};
+
+struct rerate_old_period {
+    struct weir_slice contract;
+    int64_t start, end;
+    struct weir_decimal usage_amount, true_up;
+    uint32_t true_up_revision;
+    bool is_advance_charged, is_closed;
+};
+
+/* Fees and true-ups of one period and item, added up. */
+struct rerate_old_other {
+    struct weir_slice contract, item, currency;
+    int64_t period_start;
+    int currency_places;
+    struct weir_decimal amount;
+};
+
+/* One customer's part of the chunk. */
+struct rerate_customer {
+    struct weir_slice customer;
+    size_t price_count, period_count, other_count;
+    struct rerate_old_price *prices;
+    struct rerate_old_period *periods;
+    struct rerate_old_other *others;
+    int64_t from, to; /* what is rerated: whole periods */
+};
+
+struct rerate_chunk {
+    size_t count;
+    struct rerate_customer customers[WEIR_RERATE_CHUNK];
+    struct weir_arena *arena; /* of the rows */
+    PGresult *results[3];     /* that they point into */
+};
+
+/* Reads totals, periods and others of the customers (sorted). */
+enum weir_status weir_rerate_read(PGconn *connection, const struct weir_slice *customers, size_t count,
+                                  struct rerate_chunk *ret_chunk, struct weir_error *reterr);
+void weir_rerate_chunk_free(struct rerate_chunk *chunk);
+
+/* Widens [*from, *to) to whole billing periods of before and of the catalog. */
+void weir_rerate_whole_periods(const struct weir_catalog *catalog, const struct rerate_customer *customer,
+                               int64_t *from, int64_t *to);
+
+/* One lane's share of a window, out of PostgreSQL. */
+struct rerate_window {
+    char *bytes; /* PQfreemem's */
+    struct weir_slice customer, meter;
+    struct weir_lane_window share;
+};
+
+/* Windows of the chunk, in the order of customer, start, series and lane, as a COPY under way. */
+enum weir_status weir_rerate_windows_begin(PGconn *connection, const struct rerate_chunk *chunk,
+                                           const struct weir_rerate_filter *filter, struct weir_error *reterr);
+/* *ret_window.bytes NULL: there are no more. */
+enum weir_status weir_rerate_windows_next(PGconn *connection, struct rerate_window *ret_window,
+                                          struct weir_error *reterr);
+
+/* 2. rerate_fresh.c: what the customer is charged when everything is rated anew */
+
+/* A ledger that keeps the line items of fees and true-ups. */
+struct rerate_fresh {
+    struct weir_ledger ledger;
+    struct weir_rater *rater;
+    const struct weir_catalog *catalog;
+    struct weir_slice meter; /* the only one that is rated; empty: all */
+    const struct rerate_customer *customer;
+    struct weir_state *state; /* the rater's */
+    struct weir_line_item *others;
+    size_t other_count, other_room;
+};
+
+enum weir_status weir_rerate_fresh_open(struct rerate_fresh *fresh, const struct weir_catalog *catalog,
+                                        struct weir_slice meter, struct weir_error *reterr);
+void weir_rerate_fresh_close(struct rerate_fresh *fresh);
+void weir_rerate_fresh_begin(struct rerate_fresh *fresh, const struct rerate_customer *customer);
+/* Whole instants: no window of a later call starts when one of this does. */
+enum weir_status weir_rerate_fresh_windows(struct rerate_fresh *fresh, const struct weir_lane_window *windows,
+                                           size_t count, struct weir_error *reterr);
+/* Fees and true-ups of the periods that have them so far. */
+enum weir_status weir_rerate_fresh_periods(struct rerate_fresh *fresh, struct weir_error *reterr);
+
+/* The meter of a price's key. */
+struct weir_slice weir_rerate_price_meter(struct weir_slice price_key);
+bool weir_rerate_is_in(const struct rerate_customer *customer, int64_t period_start);
+
+#endif

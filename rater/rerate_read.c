@@ -1,0 +1,351 @@
+/* What PostgreSQL has of some customers: totals and periods as rows, windows as a stream. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "common/calendar.h"
+#include "rater/postgres_value.h"
+#include "rater/rerate_internal.h"
+
+/* 1. totals and periods */
+
+static const char prices_sql[] =
+    "SELECT t.customer, t.contract, t.period_start, t.price_book, t.price_book_version, t.meter, t.price_key,"
+    " t.quantity, t.events, t.amount, b.currency, b.currency_places::int FROM weir.price_totals AS t"
+    " JOIN weir.price_books AS b USING (price_book) WHERE t.customer >= $1::text AND t.customer <= $2::text"
+    " ORDER BY t.customer, t.contract, t.period_start, t.price_book, t.price_book_version, t.price_id";
+
+static const char periods_sql[] =
+    "SELECT customer, contract, period_start, period_end, usage_amount, true_up, true_up_revision, is_advance_charged,"
+    " is_closed FROM weir.billing_periods WHERE customer >= $1::text AND customer <= $2::text"
+    " ORDER BY customer, contract, period_start";
+
+static const char others_sql[] =
+    "SELECT l.customer, l.contract, l.period_start, l.item, l.currency, b.currency_places::int, sum(l.amount)"
+    " FROM weir.line_items AS l JOIN weir.price_books AS b USING (price_book) WHERE l.meter IS NULL"
+    " AND l.customer >= $1::text AND l.customer <= $2::text GROUP BY 1, 2, 3, 4, 5, 6 ORDER BY 1, 2, 3, 4";
+
+enum { PRICES, PERIODS, OTHERS };
+
+struct row {
+    const PGresult *result;
+    int number;
+};
+
+static struct weir_slice text_at(struct row row, int column)
+{
+    return weir_postgres_field(row.result, row.number, column);
+}
+
+static const char *bytes_at(struct row row, int column)
+{
+    return PQgetvalue(row.result, row.number, column);
+}
+
+static bool decimal_at(struct row row, int column, struct weir_decimal *ret_value)
+{
+    return weir_get_decimal(bytes_at(row, column), (size_t)PQgetlength(row.result, row.number, column), ret_value);
+}
+
+static bool take_price(struct rerate_customer *customer, struct row row)
+{
+    struct rerate_old_price *price = &customer->prices[customer->price_count++];
+
+    *price = (struct rerate_old_price){
+        .contract = text_at(row, 1),
+        .period_start = weir_get_time(bytes_at(row, 2)),
+        .price_book = text_at(row, 3),
+        .price_book_version = (uint32_t)weir_get_int4(bytes_at(row, 4)),
+        .meter = text_at(row, 5),
+        .price_key = text_at(row, 6),
+        .events = (uint64_t)weir_get_int8(bytes_at(row, 8)),
+        .currency = text_at(row, 10),
+        .currency_places = weir_get_int4(bytes_at(row, 11)),
+    };
+    return decimal_at(row, 7, &price->quantity) && decimal_at(row, 9, &price->amount);
+}
+
+static bool take_period(struct rerate_customer *customer, struct row row)
+{
+    struct rerate_old_period *period = &customer->periods[customer->period_count++];
+
+    *period = (struct rerate_old_period){
+        .contract = text_at(row, 1),
+        .start = weir_get_time(bytes_at(row, 2)),
+        .end = weir_get_time(bytes_at(row, 3)),
+        .true_up_revision = (uint32_t)weir_get_int4(bytes_at(row, 6)),
+        .is_advance_charged = *bytes_at(row, 7),
+        .is_closed = *bytes_at(row, 8),
+    };
+    return decimal_at(row, 4, &period->usage_amount) && decimal_at(row, 5, &period->true_up);
+}
+
+static bool take_other(struct rerate_customer *customer, struct row row)
+{
+    struct rerate_old_other *other = &customer->others[customer->other_count++];
+
+    *other = (struct rerate_old_other){
+        .contract = text_at(row, 1),
+        .period_start = weir_get_time(bytes_at(row, 2)),
+        .item = text_at(row, 3),
+        .currency = text_at(row, 4),
+        .currency_places = weir_get_int4(bytes_at(row, 5)),
+    };
+    return decimal_at(row, 6, &other->amount);
+}
+
+/* How many rows from `at` on are of the customer; rows of customers that are not in the chunk are passed by. */
+static int rows_of(const PGresult *result, struct weir_slice customer, int *at)
+{
+    int count = 0;
+
+    while (*at < PQntuples(result) && weir_slice_compare(weir_postgres_field(result, *at, 0), customer) < 0)
+        ++*at;
+    while (*at + count < PQntuples(result) && weir_slice_equal(weir_postgres_field(result, *at + count, 0), customer))
+        count++;
+    return count;
+}
+
+static enum weir_status share_out(struct rerate_chunk *chunk, struct weir_error *reterr)
+{
+    static bool (*const take[])(struct rerate_customer * customer, struct row row) = {take_price, take_period,
+                                                                                      take_other};
+    int at[3] = {0};
+
+    for (size_t i = 0; i < chunk->count; i++) {
+        struct rerate_customer *customer = &chunk->customers[i];
+        int rows[3];
+        for (int k = 0; k < 3; k++)
+            rows[k] = rows_of(chunk->results[k], customer->customer, &at[k]);
+        customer->prices = weir_arena_take_array(chunk->arena, (size_t)rows[PRICES], sizeof *customer->prices);
+        customer->periods = weir_arena_take_array(chunk->arena, (size_t)rows[PERIODS], sizeof *customer->periods);
+        customer->others = weir_arena_take_array(chunk->arena, (size_t)rows[OTHERS], sizeof *customer->others);
+        for (int k = 0; k < 3; k++)
+            for (int end = at[k] + rows[k]; at[k] < end; at[k]++)
+                if (!take[k](customer, (struct row){chunk->results[k], at[k]}))
+                    return weir_fail(reterr, WEIR_FATAL,
+                                     "PostgreSQL, reading the totals of customer '%.*s': a row that weir never wrote; "
+                                     "restore the tables of schema weir as they were",
+                                     (int)customer->customer.length, customer->customer.data);
+    }
+    return WEIR_OK;
+}
+
+enum weir_status weir_rerate_read(PGconn *connection, const struct weir_slice *customers, size_t count,
+                                  struct rerate_chunk *ret_chunk, struct weir_error *reterr)
+{
+    static const char *const sql[] = {prices_sql, periods_sql, others_sql};
+    struct weir_parameters parameters = {0};
+    enum weir_status status = WEIR_OK;
+
+    weir_check(count > 0 && count <= WEIR_RERATE_CHUNK);
+    *ret_chunk = (struct rerate_chunk){.count = count, .arena = weir_arena_new()};
+    for (size_t i = 0; i < count; i++)
+        ret_chunk->customers[i] = (struct rerate_customer){.customer = customers[i]};
+    weir_parameters_add(&parameters, customers[0].data, customers[0].length);
+    weir_parameters_add(&parameters, customers[count - 1].data, customers[count - 1].length);
+    for (int k = 0; k < 3 && status == WEIR_OK; k++)
+        status = weir_postgres_ask(connection, sql[k], &parameters, "reading totals", &ret_chunk->results[k], reterr);
+    if (status == WEIR_OK)
+        status = share_out(ret_chunk, reterr);
+    if (status != WEIR_OK)
+        weir_rerate_chunk_free(ret_chunk);
+    return status;
+}
+
+void weir_rerate_chunk_free(struct rerate_chunk *chunk)
+{
+    for (int k = 0; k < 3; k++)
+        PQclear(chunk->results[k]);
+    weir_arena_free(chunk->arena);
+    *chunk = (struct rerate_chunk){0};
+}
+
+/* 2. whole periods */
+
+/* Widens the span by one period that it cuts through. */
+static bool widen(int64_t start, int64_t end, int64_t *from, int64_t *to)
+{
+    if (start >= *to || end <= *from || (start >= *from && end <= *to))
+        return false;
+    *from = start < *from ? start : *from;
+    *to = end > *to ? end : *to;
+    return true;
+}
+
+static bool widen_by(const struct weir_contract *contract, int64_t time, int64_t *from, int64_t *to)
+{
+    int64_t start, end;
+
+    if (!contract)
+        return false;
+    weir_contract_period_at(contract, time, &start, &end);
+    return widen(start, end, from, to);
+}
+
+/* The default contract's period as well: it may begin while the customer has a contract with a key. */
+static bool widen_at(const struct weir_catalog *catalog, struct weir_slice customer, int64_t time, int64_t *from,
+                     int64_t *to)
+{
+    bool is_wider = widen_by(weir_catalog_contract_at(catalog, customer, time), time, from, to);
+
+    return widen_by(catalog->default_contract, time, from, to) || is_wider;
+}
+
+void weir_rerate_whole_periods(const struct weir_catalog *catalog, const struct rerate_customer *customer,
+                               int64_t *from, int64_t *to)
+{
+    bool is_wider = *from < *to;
+
+    while (is_wider) {
+        is_wider = *from != INT64_MIN && widen_at(catalog, customer->customer, *from, from, to);
+        is_wider = (*to != WEIR_TIME_NEVER && widen_at(catalog, customer->customer, *to - 1, from, to)) || is_wider;
+        for (size_t i = 0; i < customer->period_count; i++)
+            is_wider = widen(customer->periods[i].start, customer->periods[i].end, from, to) || is_wider;
+    }
+}
+
+/* 3. windows */
+
+enum { COPY_HEADER = 19, COLUMNS = 9, SQL_MAX = 1024 };
+
+/* A literal in a buffer: COPY takes no parameters. false: the connection says why. */
+static bool add_literal(PGconn *connection, struct weir_buffer *sql, const char *before, struct weir_slice text)
+{
+    char *literal = PQescapeLiteral(connection, text.data, text.length);
+
+    if (!literal)
+        return false;
+    weir_buffer_add(sql, weir_slice_text(before));
+    weir_buffer_add(sql, weir_slice_text(literal));
+    PQfreemem(literal);
+    return true;
+}
+
+/* Microseconds are PostgreSQL's, and of every window's start. */
+static void add_time(struct weir_buffer *sql, const char *before, int64_t time)
+{
+    char text[WEIR_TIME_TEXT_MAX];
+
+    weir_time_format(time, text);
+    weir_buffer_add(sql, weir_slice_text(before));
+    weir_buffer_add(sql, weir_slice_text("'"));
+    weir_buffer_add(sql, weir_slice_text(text));
+    weir_buffer_add(sql, weir_slice_text("'"));
+}
+
+static bool windows_sql(PGconn *connection, const struct rerate_chunk *chunk, const struct weir_rerate_filter *filter,
+                        struct weir_buffer *sql)
+{
+    int64_t from = WEIR_TIME_NEVER, to = INT64_MIN;
+
+    for (size_t i = 0; i < chunk->count; i++) {
+        from = chunk->customers[i].from < from ? chunk->customers[i].from : from;
+        to = chunk->customers[i].to > to ? chunk->customers[i].to : to;
+    }
+    weir_buffer_add(sql, weir_slice_text("COPY (SELECT window_start, window_end, series_key, lane, events, value,"
+                                         " latest_time, latest_offset, retracted FROM weir.rated_windows"));
+    if (!add_literal(connection, sql, " WHERE customer >= ", chunk->customers[0].customer)
+        || !add_literal(connection, sql, " AND customer <= ", chunk->customers[chunk->count - 1].customer)
+        || (filter->meter.length && !add_literal(connection, sql, " AND meter = ", filter->meter)))
+        return false;
+    if (from != INT64_MIN)
+        add_time(sql, " AND window_start >= ", from);
+    if (to != WEIR_TIME_NEVER)
+        add_time(sql, " AND window_start < ", to);
+    weir_buffer_add(sql, weir_slice_text(" ORDER BY customer, window_start, series, lane) TO STDOUT (FORMAT binary)"));
+    weir_buffer_add(sql, weir_slice_of("", 1));
+    return true;
+}
+
+enum weir_status weir_rerate_windows_begin(PGconn *connection, const struct rerate_chunk *chunk,
+                                           const struct weir_rerate_filter *filter, struct weir_error *reterr)
+{
+    struct weir_buffer sql = {0};
+
+    if (!windows_sql(connection, chunk, filter, &sql)) {
+        weir_buffer_free(&sql);
+        return weir_postgres_failed(connection, NULL, "reading windows", reterr);
+    }
+    PGresult *result = PQexec(connection, sql.data);
+    weir_buffer_free(&sql);
+    if (PQresultStatus(result) != PGRES_COPY_OUT)
+        return weir_postgres_failed(connection, result, "reading windows", reterr);
+    PQclear(result);
+    return WEIR_OK;
+}
+
+/* One row's fields, in order. */
+static bool take_window(const char *at, const char *end, struct rerate_window *ret_window)
+{
+    struct weir_slice fields[COLUMNS];
+    struct weir_window *window = &ret_window->share.window;
+    struct weir_series series;
+
+    for (int i = 0; i < COLUMNS; i++) {
+        int32_t length = end - at < 4 ? -1 : weir_get_int4(at);
+        if (length < 0 || end - at - 4 < length)
+            return false;
+        fields[i] = weir_slice_of(at + 4, (size_t)length);
+        at += 4 + length;
+    }
+    window->start = weir_get_time(fields[0].data);
+    window->end = weir_get_time(fields[1].data);
+    window->series_key = fields[2];
+    ret_window->share.lane = fields[3];
+    window->total = (struct weir_window_total){
+        .events = (uint64_t)weir_get_int8(fields[4].data),
+        .latest_time = weir_get_int8(fields[6].data),
+        .latest_offset = weir_get_int8(fields[7].data),
+        .retracted = (uint64_t)weir_get_int8(fields[8].data),
+    };
+    if (!weir_get_decimal(fields[5].data, fields[5].length, &window->total.value)
+        || !weir_series_parse(window->series_key, &series))
+        return false;
+    ret_window->customer = series.customer;
+    ret_window->meter = series.meter;
+    return true;
+}
+
+/* The end of a COPY: the server's verdict. */
+static enum weir_status finish(PGconn *connection, struct weir_error *reterr)
+{
+    enum weir_status status = WEIR_OK;
+
+    for (PGresult *result; (result = PQgetResult(connection));) {
+        if (PQresultStatus(result) == PGRES_COMMAND_OK || status != WEIR_OK)
+            PQclear(result);
+        else
+            status = weir_postgres_failed(connection, result, "reading windows", reterr);
+    }
+    return status;
+}
+
+enum weir_status weir_rerate_windows_next(PGconn *connection, struct rerate_window *ret_window,
+                                          struct weir_error *reterr)
+{
+    static const char signature[] = "PGCOPY\n\377\r\n";
+
+    *ret_window = (struct rerate_window){0};
+    for (;;) {
+        char *bytes = NULL;
+        int length = PQgetCopyData(connection, &bytes, 0);
+        if (length < 0)
+            return length == -1 ? finish(connection, reterr)
+                                : weir_postgres_failed(connection, NULL, "reading windows", reterr);
+        const char *at = bytes, *end = bytes + length;
+        if (length >= COPY_HEADER && memcmp(bytes, signature, sizeof signature) == 0)
+            at += COPY_HEADER;
+        if (end - at < 2 || *at == '\377') { /* nothing but the header, or the trailer */
+            PQfreemem(bytes);
+            continue;
+        }
+        ret_window->bytes = bytes;
+        if (take_window(at + 2, end, ret_window))
+            return WEIR_OK;
+        PQfreemem(bytes);
+        ret_window->bytes = NULL;
+        return weir_fail(reterr, WEIR_FATAL,
+                         "PostgreSQL, weir.rated_windows: a row that weir never wrote; restore the tables of schema "
+                         "weir as they were");
+    }
+}
