@@ -15,7 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { KAFKA_CALL_MS = 30000 };
+enum { KAFKA_CALL_MS = 90000 };
 
 static char kafka_folder[64]; /* of the server that this program started; "": none */
 
