@@ -274,21 +274,33 @@ static enum weir_status read_lane(struct weir_window_store *base, struct weir_sl
     return WEIR_OK;
 }
 
+/* The place's cursor is how many of the front were not read yet: those behind it may be finished and others come into
+ * their places, which are passed by. */
+static enum weir_status read_more_work(struct weir_window_store *base, struct weir_slice name,
+                                       struct weir_work_place *place, size_t max, struct weir_work *ret_work,
+                                       size_t *ret_count, struct weir_error *reterr)
+{
+    const struct lane *lane = find_lane(base, name);
+    size_t left = lane ? lane->work_count : 0, count;
+    (void)reterr;
+    if (place->goes_on && place->cursor < left)
+        left = place->cursor;
+    count = left < max ? left : max;
+    /* From the end, where finishing takes them away without moving others. */
+    for (size_t i = 0; i < count; i++) {
+        const struct entry *entry = &lane->entries[lane->work[left - 1 - i]];
+        ret_work[i] = (struct weir_work){entry->window, entry->token};
+    }
+    *place = (struct weir_work_place){.goes_on = true, .cursor = left - count};
+    *ret_count = count;
+    return WEIR_OK;
+}
+
 static enum weir_status read_work(struct weir_window_store *base, struct weir_slice name, size_t max,
                                   struct weir_work *ret_work, size_t *ret_count, struct weir_error *reterr)
 {
-    const struct lane *lane = find_lane(base, name);
-    size_t count = lane ? lane->work_count : 0;
-    (void)reterr;
-    if (count > max)
-        count = max;
-    /* From the end, where finishing takes them away without moving others. */
-    for (size_t i = 0; i < count; i++) {
-        const struct entry *entry = &lane->entries[lane->work[lane->work_count - 1 - i]];
-        ret_work[i] = (struct weir_work){entry->window, entry->token};
-    }
-    *ret_count = count;
-    return WEIR_OK;
+    struct weir_work_place front = {0};
+    return read_more_work(base, name, &front, max, ret_work, ret_count, reterr);
 }
 
 static enum weir_status finish_work(struct weir_window_store *base, struct weir_slice name,
@@ -353,6 +365,7 @@ static const struct weir_window_store_ops memory_ops = {
     .list_lanes = list_lanes,
     .read_lane = read_lane,
     .read_work = read_work,
+    .read_more_work = read_more_work,
     .finish_work = finish_work,
     .scan_windows = scan_windows,
     .free = store_free,

@@ -579,6 +579,7 @@ static const struct weir_window_store_ops redis_ops = {
     .list_lanes = list_lanes,
     .read_lane = read_lane,
     .read_work = weir_redis_read_work,
+    .read_more_work = weir_redis_read_more_work,
     .finish_work = weir_redis_finish_work,
     .scan_windows = weir_redis_scan_windows,
     .free = store_free,

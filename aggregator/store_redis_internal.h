@@ -270,6 +270,9 @@ enum weir_status weir_redis_scan_windows(struct weir_window_store *base, struct 
                                          void *context, struct weir_error *reterr);
 
 /* 5. Work. */
+enum weir_status weir_redis_read_more_work(struct weir_window_store *base, struct weir_slice lane,
+                                           struct weir_work_place *place, size_t max, struct weir_work *ret_work,
+                                           size_t *ret_count, struct weir_error *reterr);
 enum weir_status weir_redis_read_work(struct weir_window_store *base, struct weir_slice lane, size_t max,
                                       struct weir_work *ret_work, size_t *ret_count, struct weir_error *reterr);
 enum weir_status weir_redis_finish_work(struct weir_window_store *base, struct weir_slice lane,

@@ -11,6 +11,7 @@ struct work_batch {
     struct weir_slice lane;
     struct weir_redis_span spans[WEIR_REDIS_PIPELINE];
     unsigned long long cursors[WEIR_REDIS_PIPELINE]; /* to start from */
+    size_t asked[WEIR_REDIS_PIPELINE];               /* items */
     redisReply *found[WEIR_REDIS_PIPELINE];          /* HSCAN's answers, owned by store->kept */
     size_t wanted[WEIR_REDIS_PIPELINE];              /* items used of each */
     size_t count;
@@ -92,6 +93,7 @@ static enum weir_status size_batch(struct weir_redis_store *store, struct work_b
             return status;
         if (items < room)
             needed = i + 1;
+        batch->asked[i] = items < room ? room - items : 0;
         items += reply->type == REDIS_REPLY_INTEGER ? (size_t)reply->integer : 0;
         freeReplyObject(reply);
     }
@@ -99,13 +101,13 @@ static enum weir_status size_batch(struct weir_redis_store *store, struct work_b
     return WEIR_OK;
 }
 
-static void send_scan(struct weir_redis_store *store, const struct work_batch *batch, size_t i, size_t room)
+static void send_scan(struct weir_redis_store *store, const struct work_batch *batch, size_t i)
 {
     char key[WEIR_REDIS_KEY_MAX];
     size_t length =
         weir_redis_key(key, batch->lane, "work:%" PRId64 ":%" PRId64, batch->spans[i].start, batch->spans[i].end);
     redisAppendCommand(store->context, "HSCAN %b %llu COUNT %llu", key, length, batch->cursors[i],
-                       (unsigned long long)room);
+                       (unsigned long long)batch->asked[i]);
 }
 
 static enum weir_status take_scan(struct weir_redis_store *store, struct work_batch *batch, size_t i,
@@ -123,15 +125,15 @@ static enum weir_status take_scan(struct weir_redis_store *store, struct work_ba
     return WEIR_OK;
 }
 
-/* Asks each span once for up to `room` items: one HSCAN shows no item twice, several might. Only while a span has shown
- * nothing at all is it asked again, up to a whole round, so that a sparse hash never looks empty. */
-static enum weir_status scan_work(struct weir_redis_store *store, struct work_batch *batch, size_t room,
-                                  struct weir_error *reterr)
+/* Asks each span once for what the ones before it leave room for: one HSCAN shows no item twice, several might. Only
+ * while a span has shown nothing at all is it asked again, up to a whole round, so that a sparse hash never looks
+ * empty. */
+static enum weir_status scan_work(struct weir_redis_store *store, struct work_batch *batch, struct weir_error *reterr)
 {
     bool is_round[WEIR_REDIS_PIPELINE] = {false}; /* walked from the very front */
     for (size_t i = 0; i < batch->count; i++) {
         is_round[i] = batch->cursors[i] == 0;
-        send_scan(store, batch, i, room);
+        send_scan(store, batch, i);
     }
     for (size_t i = 0; i < batch->count; i++) {
         enum weir_status status = take_scan(store, batch, i, reterr);
@@ -141,7 +143,7 @@ static enum weir_status scan_work(struct weir_redis_store *store, struct work_ba
     for (size_t i = 0; i < batch->count; i++) {
         while (batch->found[i]->element[1]->elements == 0 && !(is_round[i] && batch->cursors[i] == 0)) {
             is_round[i] |= batch->cursors[i] == 0;
-            send_scan(store, batch, i, room);
+            send_scan(store, batch, i);
             enum weir_status status = take_scan(store, batch, i, reterr);
             if (status != WEIR_OK)
                 return status;
@@ -214,7 +216,7 @@ static enum weir_status read_batch(struct weir_redis_store *store, struct work_b
     size_t room = max - *count;
     enum weir_status status = size_batch(store, batch, room, reterr);
     if (status == WEIR_OK)
-        status = scan_work(store, batch, room, reterr);
+        status = scan_work(store, batch, reterr);
     if (status != WEIR_OK)
         return status;
     for (size_t i = 0; i < batch->count; i++) {
@@ -248,28 +250,61 @@ static void save_cursor(struct weir_redis_store *store, struct weir_slice lane, 
     store->cursor = cursor;
 }
 
-static enum weir_status read_work(struct weir_redis_store *store, struct weir_slice lane, size_t max,
-                                  struct weir_work *ret_work, size_t *ret_count, struct weir_error *reterr)
+/* As many spans from s on as are asked at once; one that is gone on with is asked alone: nobody knows how much of it is
+ * left. */
+static void choose_spans(struct work_batch *batch, const struct weir_redis_span *spans, size_t count)
+{
+    size_t most = batch->cursors[0] ? 1 : WEIR_REDIS_PIPELINE;
+
+    for (; batch->count < count && batch->count < most; batch->count++)
+        batch->spans[batch->count] = spans[batch->count];
+}
+
+/* The first span behind the place; *ret_cursor: where to go on in it. */
+static size_t find_place(const struct weir_work_place *place, const struct weir_redis_span *spans, size_t count,
+                         unsigned long long *ret_cursor)
+{
+    struct weir_redis_span last = {.start = place->start, .end = place->end};
+    size_t s = 0;
+
+    *ret_cursor = 0;
+    while (s < count && compare_spans(&spans[s], &last) < 0)
+        s++;
+    if (s == count || compare_spans(&spans[s], &last) != 0)
+        return s;
+    *ret_cursor = place->cursor;
+    return place->cursor ? s : s + 1;
+}
+
+static enum weir_status read_work(struct weir_redis_store *store, struct weir_slice lane, struct weir_work_place *place,
+                                  size_t max, struct weir_work *ret_work, size_t *ret_count, struct weir_error *reterr)
 {
     struct weir_redis_span *spans = NULL;
-    size_t span_count = 0, count = 0;
+    size_t span_count = 0, count = 0, s = 0;
+    unsigned long long cursor = 0;
+    bool is_front = !place->goes_on;
     weir_redis_release_kept(store);
     enum weir_status status = weir_redis_reach(store, lane, reterr);
     if (status == WEIR_OK)
         status = read_working(store, lane, &spans, &span_count, reterr);
-    for (size_t s = 0; s < span_count && count < max && status == WEIR_OK;) {
-        struct work_batch batch = {.lane = lane};
-        bool is_first = s == 0;
-        while (s + batch.count < span_count && batch.count < WEIR_REDIS_PIPELINE) {
-            batch.spans[batch.count] = spans[s + batch.count];
-            batch.count++;
-        }
-        if (is_first)
-            batch.cursors[0] = saved_cursor(store, lane, &spans[0]);
+    if (status == WEIR_OK && !is_front)
+        s = find_place(place, spans, span_count, &cursor);
+    else if (status == WEIR_OK && span_count > 0)
+        cursor = saved_cursor(store, lane, &spans[0]);
+    while (s < span_count && count < max && status == WEIR_OK) {
+        struct work_batch batch = {.lane = lane, .cursors = {cursor}};
+        cursor = 0;
+        choose_spans(&batch, spans + s, span_count - s);
         status = read_batch(store, &batch, max, ret_work, &count, reterr);
-        if (is_first && status == WEIR_OK)
+        if (status != WEIR_OK)
+            break;
+        if (is_front && s == 0)
             save_cursor(store, lane, &spans[0], batch.cursors[0]);
         s += batch.count;
+        *place = (struct weir_work_place){.goes_on = true,
+                                          .start = spans[s - 1].start,
+                                          .end = spans[s - 1].end,
+                                          .cursor = batch.cursors[batch.count - 1]};
     }
     free(spans);
     if (status == WEIR_OK)
@@ -277,15 +312,25 @@ static enum weir_status read_work(struct weir_redis_store *store, struct weir_sl
     return status;
 }
 
+enum weir_status weir_redis_read_more_work(struct weir_window_store *base, struct weir_slice lane,
+                                           struct weir_work_place *place, size_t max, struct weir_work *ret_work,
+                                           size_t *ret_count, struct weir_error *reterr)
+{
+    struct weir_redis_store *store = (struct weir_redis_store *)base;
+    const struct weir_work_place before = *place;
+    enum weir_status status;
+    do {
+        *place = before;
+        status = read_work(store, lane, place, max, ret_work, ret_count, reterr);
+    } while (weir_redis_follow(store, status));
+    return status;
+}
+
 enum weir_status weir_redis_read_work(struct weir_window_store *base, struct weir_slice lane, size_t max,
                                       struct weir_work *ret_work, size_t *ret_count, struct weir_error *reterr)
 {
-    struct weir_redis_store *store = (struct weir_redis_store *)base;
-    enum weir_status status;
-    do
-        status = read_work(store, lane, max, ret_work, ret_count, reterr);
-    while (weir_redis_follow(store, status));
-    return status;
+    struct weir_work_place front = {0};
+    return weir_redis_read_more_work(base, lane, &front, max, ret_work, ret_count, reterr);
 }
 
 /* 2. Finishing. */

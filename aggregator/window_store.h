@@ -124,6 +124,13 @@ struct weir_lane_loader {
     void (*ids)(void *context, int64_t bucket, struct weir_slice ids);
 };
 
+/* How far a list of work was read: zeroes, from its front. Only the store knows what stands in it. */
+struct weir_work_place {
+    bool goes_on;
+    int64_t start, end;
+    uint64_t cursor;
+};
+
 /* A closed window that changed since it was last rated. */
 struct weir_work {
     struct weir_window window;
@@ -162,6 +169,12 @@ struct weir_window_store_ops {
     /* Up to max windows of the lane's list of work, any order; views live until the next call on this handle. */
     enum weir_status (*read_work)(struct weir_window_store *store, struct weir_slice lane, size_t max,
                                   struct weir_work *ret_work, size_t *ret_count, struct weir_error *reterr);
+    /* The same of what comes behind the place, which it moves on: so windows that were read before and are not finished
+     * yet are passed by. Fewer than max: there are no more of them, but some may have been passed by that were never
+     * read. Only read_work tells that the list is at its end. */
+    enum weir_status (*read_more_work)(struct weir_window_store *store, struct weir_slice lane,
+                                       struct weir_work_place *place, size_t max, struct weir_work *ret_work,
+                                       size_t *ret_count, struct weir_error *reterr);
     /* These are rated: off the list, unless changed since (another token). Safe to repeat. */
     enum weir_status (*finish_work)(struct weir_window_store *store, struct weir_slice lane,
                                     const struct weir_work *work, size_t count, struct weir_error *reterr);

@@ -215,7 +215,10 @@ static enum weir_status set_up(struct rating *rating, const _Atomic bool *stop, 
     rating->reconciliations = weir_reconciliations_new(rating->settings.postgres_url);
     rating->book = weir_lane_book_new(rating->settings.postgres_url);
     rating->room = batch * threads;
-    rating->work = weir_new_array(rating->room, sizeof *rating->work);
+    for (int i = 0; i < 2; i++) {
+        rating->lots[i].work = weir_new_array(rating->room, sizeof *rating->lots[i].work);
+        rating->lots[i].keys = weir_arena_new();
+    }
     rating->windows = weir_new_array(rating->room, sizeof *rating->windows);
     return WEIR_OK;
 }
@@ -232,7 +235,10 @@ static void tear_down(struct rating *rating)
     weir_window_store_free(rating->store);
     weir_catalog_free(rating->catalog);
     free(rating->lanes);
-    free(rating->work);
+    for (int i = 0; i < 2; i++) {
+        free(rating->lots[i].work);
+        weir_arena_free(rating->lots[i].keys);
+    }
     free(rating->windows);
     weir_settings_free(&rating->settings);
 }

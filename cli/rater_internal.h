@@ -7,6 +7,7 @@
 
 #include "aggregator/window_store.h"
 #include "cli/outage.h"
+#include "common/arena.h"
 #include "common/metrics.h"
 #include "common/settings.h"
 #include "rater/claims.h"
@@ -26,6 +27,13 @@ struct known_lane {
     int64_t listed_watermark; /* as read before its list of work is */
 };
 
+/* What was read of a lane's list at once; one is rated while the other one is read. */
+struct lot {
+    struct weir_work *work;
+    size_t count;
+    struct weir_arena *keys; /* the windows' series keys */
+};
+
 struct rating {
     struct weir_settings settings;
     struct weir_catalog *catalog;
@@ -42,8 +50,8 @@ struct rating {
     int64_t settled_at;            /* wall clock */
     bool has_too_many;             /* lanes, or one whose name is too long */
     size_t room;                   /* windows that are read and rated at once: a transaction of each thread */
-    struct weir_work *work;
-    struct weir_lane_window *windows;
+    struct lot lots[2];
+    struct weir_lane_window *windows; /* on their way to the threads */
     _Atomic uint64_t line_items, windows_rated, unpriced, stale, transactions, retries, lanes_known, open_gaps,
         held_windows, refused_windows;
     _Atomic int64_t settled; /* through when this rater has settled, ns */

@@ -68,13 +68,15 @@ static void tell_how_many_refused(struct rating *rating)
     rating->newly_refused = 0;
 }
 
-/* Each customer's windows by one of the raters, each a transaction or more. */
-static enum weir_status rate_windows(struct rating *rating, size_t count, struct weir_error *reterr)
+/* The end of what the threads were given; nothing of it is taken off a list before. */
+static enum weir_status await(struct rating *rating, struct weir_error *reterr)
 {
     uint64_t transactions;
-    enum weir_status status = weir_rater_threads_rate(rating->threads, rating->windows, count, &transactions, reterr);
+    enum weir_status status = weir_rater_threads_wait(rating->threads, &transactions, reterr);
 
     atomic_fetch_add_explicit(&rating->transactions, transactions, memory_order_relaxed);
+    weir_daemon_alive();
+    show_counts(rating);
     return status;
 }
 
@@ -87,10 +89,11 @@ static enum weir_status rate_released(struct rating *rating, uint64_t *ret_count
     while (status == WEIR_OK && count == max) {
         status =
             weir_lane_book_released(rating->book, rating->settings.kafka_topic, max, rating->windows, &count, reterr);
-        if (status == WEIR_OK && count > 0)
-            status = rate_windows(rating, count, reterr);
+        if (status != WEIR_OK || count == 0)
+            break;
+        weir_rater_threads_start(rating->threads, rating->windows, count);
+        status = await(rating, reterr);
         *ret_count += status == WEIR_OK ? count : 0;
-        show_counts(rating);
     }
     return status;
 }
@@ -128,40 +131,104 @@ static void note_rated(struct known_lane *lane)
         lane->state.watermark < lane->listed_watermark ? lane->state.watermark : lane->listed_watermark;
 }
 
+/* One walk along a lane's list. */
+struct walk {
+    struct weir_work_place place;
+    uint64_t lots, windows; /* read; rated, and off the list */
+    bool is_same, is_ours;  /* the store, the lane */
+    bool is_short;          /* the last lot was not full */
+};
+
+/* Of a store that is not the same any more nothing is left in the lot. */
+static enum weir_status read_lot(struct rating *rating, struct known_lane *known, struct walk *walk, struct lot *lot,
+                                 struct weir_error *reterr)
+{
+    enum weir_status status = rating->store->ops->read_more_work(rating->store, known->name, &walk->place, rating->room,
+                                                                 lot->work, &lot->count, reterr);
+
+    if (status == WEIR_OK)
+        status = note_lane(rating, known, &walk->is_same, reterr);
+    walk->lots++;
+    walk->is_short = status == WEIR_OK && lot->count < rating->room;
+    if (status != WEIR_OK || !walk->is_same)
+        lot->count = 0;
+    weir_arena_clear(lot->keys);
+    for (size_t i = 0; i < lot->count; i++) {
+        struct weir_slice *key = &lot->work[i].window.series_key;
+        *key = weir_arena_copy(lot->keys, key->data, key->length);
+    }
+    return status;
+}
+
+static void start_lot(struct rating *rating, const struct known_lane *known, const struct lot *lot)
+{
+    for (size_t i = 0; i < lot->count; i++)
+        rating->windows[i] = (struct weir_lane_window){.lane = known->name, .window = lot->work[i].window};
+    weir_rater_threads_start(rating->threads, rating->windows, lot->count);
+}
+
+/* It is rated, and committed. */
+static enum weir_status finish_lot(struct rating *rating, const struct known_lane *known, struct walk *walk,
+                                   const struct lot *lot, struct weir_error *reterr)
+{
+    enum weir_status status =
+        rating->store->ops->finish_work(rating->store, known->name, lot->work, lot->count, reterr);
+
+    walk->windows += status == WEIR_OK ? lot->count : 0;
+    return status;
+}
+
+/* Rates what the list holds, lot by lot: the next one is read while one is rated, and that one taken off the list while
+ * the next one is rated. At most two are in hand. */
+static enum weir_status walk_list(struct rating *rating, struct known_lane *known, const _Atomic bool *stop,
+                                  struct walk *walk, struct weir_error *reterr)
+{
+    struct lot *away = NULL;
+    enum weir_status status = WEIR_OK, rated;
+
+    while (status == WEIR_OK && !walk->is_short && walk->is_same && walk->is_ours
+           && !atomic_load_explicit(stop, memory_order_relaxed)) {
+        struct lot *lot = &rating->lots[away == &rating->lots[0]], *before = away;
+        status = read_lot(rating, known, walk, lot, reterr);
+        rated = before ? await(rating, status == WEIR_OK ? reterr : NULL) : WEIR_OK;
+        away = NULL;
+        status = status == WEIR_OK ? rated : status;
+        if (status == WEIR_OK && lot->count > 0) {
+            start_lot(rating, known, lot);
+            away = lot;
+        }
+        if (status == WEIR_OK && before)
+            status = finish_lot(rating, known, walk, before, reterr);
+        if (status == WEIR_OK && !walk->is_short)
+            status = weir_claims_try(rating->claims, known->name, &walk->is_ours, reterr);
+    }
+    if (!away)
+        return status;
+    rated = await(rating, status == WEIR_OK ? reterr : NULL);
+    if (status == WEIR_OK)
+        status = rated;
+    return status == WEIR_OK ? finish_lot(rating, known, walk, away, reterr) : status;
+}
+
 /* Rates all that the lane's list of work holds. *ret_count: windows taken off the list. Held ones are off it as well:
- * PostgreSQL has them. */
+ * PostgreSQL has them. A list of several lots may have been passed by in places; only one that is read in one go is at
+ * its end. */
 static enum weir_status rate_lane(struct rating *rating, struct known_lane *known, const _Atomic bool *stop,
                                   uint64_t *ret_count, struct weir_error *reterr)
 {
-    struct weir_window_store *store = rating->store;
-    struct weir_slice lane = known->name;
-    size_t max = rating->room, count = max;
-    enum weir_status status = WEIR_OK;
-    bool is_same = true, is_ours = true;
+    struct walk walk;
+    enum weir_status status;
 
     *ret_count = 0;
-    while (status == WEIR_OK && count == max && is_same && is_ours
-           && !atomic_load_explicit(stop, memory_order_relaxed)) {
-        status = store->ops->read_work(store, lane, max, rating->work, &count, reterr);
-        if (status == WEIR_OK)
-            status = note_lane(rating, known, &is_same, reterr);
-        if (status != WEIR_OK || count == 0 || !is_same)
-            break;
-        for (size_t i = 0; i < count; i++)
-            rating->windows[i] = (struct weir_lane_window){.lane = lane, .window = rating->work[i].window};
-        status = rate_windows(rating, count, reterr);
-        if (status == WEIR_OK)
-            status = store->ops->finish_work(store, lane, rating->work, count, reterr);
-        if (status == WEIR_OK)
-            *ret_count += count;
-        weir_daemon_alive();
-        show_counts(rating);
-        if (status == WEIR_OK && count == max)
-            status = weir_claims_try(rating->claims, lane, &is_ours, reterr);
-    }
-    if (!is_same)
+    do {
+        walk = (struct walk){.is_same = true, .is_ours = true};
+        status = walk_list(rating, known, stop, &walk, reterr);
+        *ret_count += walk.windows;
+    } while (status == WEIR_OK && walk.lots > 1 && walk.is_same && walk.is_ours
+             && !atomic_load_explicit(stop, memory_order_relaxed));
+    if (!walk.is_same)
         known->rated_through = NEVER_RATED;
-    else if (status == WEIR_OK && count < max)
+    else if (status == WEIR_OK && walk.lots == 1 && walk.is_short)
         note_rated(known);
     return status;
 }
@@ -173,7 +240,7 @@ static enum weir_status look_at_lane(struct rating *rating, struct known_lane *k
     size_t count = 0;
     bool is_same = true;
     enum weir_status status =
-        rating->store->ops->read_work(rating->store, known->name, 1, rating->work, &count, reterr);
+        rating->store->ops->read_work(rating->store, known->name, 1, rating->lots[0].work, &count, reterr);
 
     if (status == WEIR_OK && count == 0)
         status = note_lane(rating, known, &is_same, reterr);
@@ -204,7 +271,8 @@ static enum weir_status has_no_work(struct rating *rating, bool *ret_none, struc
     size_t count = 0;
 
     for (size_t i = 0; i < rating->lane_count && status == WEIR_OK && count == 0; i++)
-        status = rating->store->ops->read_work(rating->store, rating->lanes[i].name, 1, rating->work, &count, reterr);
+        status = rating->store->ops->read_work(rating->store, rating->lanes[i].name, 1, rating->lots[0].work, &count,
+                                               reterr);
     if (status == WEIR_OK && count == 0)
         status =
             weir_lane_book_released(rating->book, rating->settings.kafka_topic, 1, rating->windows, &count, reterr);

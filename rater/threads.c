@@ -18,8 +18,9 @@ struct share {
     void *there_slot[1], *back_slot[1];
     struct weir_bell work, done;
     _Atomic bool is_stopping;
-    pthread_t thread; /* none of the first share */
-    bool has_thread;
+    pthread_t thread;
+    bool has_thread; /* not of a rater that is alone */
+    bool is_away;    /* the calling thread's business */
 
     struct weir_rater *rater;
     size_t batch;
@@ -122,7 +123,7 @@ weir_rater_threads_new(const struct weir_catalog *catalog, struct weir_ledger *c
         if (status != WEIR_OK)
             continue;
         weir_rater_on_refusal(share->rater, tell, context);
-        if (threads->count > 0)
+        if (count > 1)
             start_thread(share);
     }
     if (status == WEIR_OK)
@@ -192,9 +193,8 @@ static void add_window(struct share *share, const struct weir_lane_window *windo
     share->windows[share->count++] = *window;
 }
 
-static void divide(struct weir_rater_threads *threads, size_t count)
+static void divide(struct weir_rater_threads *threads, size_t count, bool is_shared)
 {
-    bool is_shared = count >= SHARED_FROM || count > threads->batch;
     const struct place *places = threads->places;
     struct share *share = threads->shares;
 
@@ -208,6 +208,26 @@ static void divide(struct weir_rater_threads *threads, size_t count)
     }
 }
 
+void weir_rater_threads_start(struct weir_rater_threads *threads, const struct weir_lane_window *windows, size_t count)
+{
+    bool is_shared = threads->count > 1 && (count >= SHARED_FROM || count > threads->batch);
+
+    sort(threads, windows, count);
+    divide(threads, count, is_shared);
+    if (!is_shared) {
+        rate_share(&threads->shares[0]);
+        return;
+    }
+    for (size_t i = 0; i < threads->count; i++) {
+        struct share *share = &threads->shares[i];
+        share->is_away = share->count > 0;
+        if (share->is_away) {
+            weir_check(weir_ring_push(&share->there, share));
+            weir_bell_ring(&share->work);
+        }
+    }
+}
+
 static bool is_passing(enum weir_status status)
 {
     return status == WEIR_RETRY || status == WEIR_AGAIN;
@@ -218,29 +238,22 @@ static enum weir_status worse(enum weir_status status, const struct share *share
 {
     if (share->status == WEIR_OK || (status != WEIR_OK && (is_passing(share->status) || !is_passing(status))))
         return status;
-    *reterr = share->error;
+    if (reterr)
+        *reterr = share->error;
     return share->status;
 }
 
-enum weir_status weir_rater_threads_rate(struct weir_rater_threads *threads, const struct weir_lane_window *windows,
-                                         size_t count, uint64_t *ret_transactions, struct weir_error *reterr)
+enum weir_status weir_rater_threads_wait(struct weir_rater_threads *threads, uint64_t *ret_transactions,
+                                         struct weir_error *reterr)
 {
     enum weir_status status = WEIR_OK;
 
-    sort(threads, windows, count);
-    divide(threads, count);
-    for (size_t i = 1; i < threads->count; i++)
-        if (threads->shares[i].count > 0) {
-            weir_check(weir_ring_push(&threads->shares[i].there, &threads->shares[i]));
-            weir_bell_ring(&threads->shares[i].work);
-        }
-    rate_share(&threads->shares[0]);
     *ret_transactions = 0;
     for (size_t i = 0; i < threads->count; i++) {
         struct share *share = &threads->shares[i];
-        if (i > 0 && share->count > 0)
-            while (!weir_ring_pop(&share->back))
-                weir_bell_wait(&share->done, WAIT_MS);
+        while (share->is_away && !weir_ring_pop(&share->back))
+            weir_bell_wait(&share->done, WAIT_MS);
+        share->is_away = false;
         if (share->count == 0)
             continue;
         *ret_transactions += share->transactions;

@@ -3,8 +3,8 @@
  * customer that another one has locked. The batch is not one transaction but at least one of each rater: what becomes
  * of one says nothing of the others.
  *
- * The first rater runs on the calling thread. Windows go to the others, and word of them comes back, through rings:
- * whoever has a share in hand owns it. One calling thread.
+ * The calling thread reads the next batch meanwhile. Windows go to the threads, and word of them comes back, through
+ * rings: whoever has a share in hand owns it. One calling thread, one batch at a time.
  */
 #ifndef WEIR_RATER_THREADS_H
 #define WEIR_RATER_THREADS_H
@@ -25,13 +25,17 @@ weir_rater_threads_new(const struct weir_catalog *catalog, struct weir_ledger *c
                        void *context, struct weir_rater_threads **ret_threads, struct weir_error *reterr);
 struct weir_rater_threads *weir_rater_threads_free(struct weir_rater_threads *threads); /* NULL in, NULL out */
 
-/* Rates all windows, sorted by customer and series. Statuses of weir_rater_rate; with any but WEIR_OK some may be rated
- * all the same, and the same windows again are right. Small batches are left to the first rater. *ret_transactions: how
- * many were committed. */
-enum weir_status weir_rater_threads_rate(struct weir_rater_threads *threads, const struct weir_lane_window *windows,
-                                         size_t count, uint64_t *ret_transactions, struct weir_error *reterr);
+/* Begins to rate all windows, sorted by customer and series. The array may be used again at once; what it points at
+ * must live until weir_rater_threads_wait. A small batch is rated here and now, by the first rater. */
+void weir_rater_threads_start(struct weir_rater_threads *threads, const struct weir_lane_window *windows, size_t count);
+/* The end of what was started (once for each). Statuses of weir_rater_rate; with any but WEIR_OK some may be rated all
+ * the same, and the same windows again are right. *ret_transactions: how many were committed. reterr: NULL to be told
+ * nothing.
+ */
+enum weir_status weir_rater_threads_wait(struct weir_rater_threads *threads, uint64_t *ret_transactions,
+                                         struct weir_error *reterr);
 
-/* The calling thread's: for settling, between batches. */
+/* For settling. Nothing may be under way, here and below. */
 struct weir_rater *weir_rater_threads_first(struct weir_rater_threads *threads);
 struct weir_rater_counts weir_rater_threads_counts(const struct weir_rater_threads *threads); /* all raters' */
 

@@ -1079,6 +1079,69 @@ static size_t drain(struct fixture *f, size_t batch)
     return total;
 }
 
+static size_t read_more(struct fixture *f, struct weir_work_place *place, struct weir_work *work, size_t max)
+{
+    struct weir_error error = {""};
+    size_t count = SIZE_MAX;
+    cr_assert_eq(f->store->ops->read_more_work(f->store, lane_name(f), place, max, work, &count, &error), WEIR_OK, "%s",
+                 error.text);
+    cr_assert_leq(count, max);
+    return count;
+}
+
+static size_t number_of(const struct weir_work *work)
+{
+    return strtoul(work->window.series_key.data + sizeof("series number ") - 1, NULL, 10);
+}
+
+/* Spans of every size that Redis keeps in its own way, and lots that end within one. */
+CONTRACT(reading_on_passes_by_what_is_under_way)
+{
+    enum { WINDOWS = 9000, LOT = 70 };
+    static bool is_seen[WINDOWS], is_rated[WINDOWS];
+    struct picture picture = {0};
+    struct weir_work work[LOT];
+    struct weir_work_place place = {0};
+    struct large large;
+    struct cut cut;
+    size_t seen = 0, rated = 0;
+    make_large(&large, WINDOWS, 1, 3);
+    for (size_t i = 0; i < WINDOWS; i++)
+        if (i % 7 == 0)
+            large.windows[i].window.start = large.windows[i].window.end - NS * (1 + (int64_t)i % 5);
+    take(f, &picture);
+    begin_cut(f, &cut, &picture.state, 1000);
+    cut.cut.windows = large.windows;
+    cut.cut.window_count = WINDOWS;
+    must_write(f, &cut, &picture.state);
+    for (size_t count = LOT; count == LOT; seen += count) {
+        count = read_more(f, &place, work, LOT);
+        for (size_t i = 0; i < count; i++) {
+            cr_assert(!is_seen[number_of(&work[i])], "window %zu came twice", number_of(&work[i]));
+            is_seen[number_of(&work[i])] = true;
+        }
+    }
+    cr_assert_gt(seen, WINDOWS / 2 * 9 / 10, "only %zu were read", seen);
+    cr_assert_eq(read_more(f, &place, work, LOT), 0, "nothing is behind the end");
+    place = (struct weir_work_place){0};
+    for (size_t count = LOT, lot = 0; count == LOT; lot++) { /* what is finished meanwhile hides no other */
+        count = read_more(f, &place, work, LOT);
+        for (size_t i = 0; i < count && lot % 2; i++)
+            is_rated[number_of(&work[i])] = true;
+        finish(f, work, lot % 2 ? count : 0);
+    }
+    for (size_t count; (count = read_work(f, work, LOT)) > 0; finish(f, work, count))
+        for (size_t i = 0; i < count; i++) {
+            cr_assert(!is_rated[number_of(&work[i])], "window %zu is off the list", number_of(&work[i]));
+            is_rated[number_of(&work[i])] = true;
+        }
+    for (size_t i = 0; i < WINDOWS; i++)
+        rated += is_rated[i];
+    cr_assert_eq(rated, WINDOWS / 2);
+    free_large(&large);
+    clear(&picture);
+}
+
 /* Logs over several segments, ids and fingerprints across their ends, and more items than one packed argument holds. */
 CONTRACT(a_cut_of_two_million_windows_is_one_cut)
 {

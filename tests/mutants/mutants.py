@@ -145,10 +145,12 @@ MUTANTS = [
     ("finish_without_token", "a window that changed while it was rated stays on the list", "simulation",
      [(MEMORY, "if (!entry || entry->work_place == 0 || entry->token != work[i].token)", "if (!entry || entry->work_place == 0)")]),
     ("finished_before_the_commit", "work is taken off the list after it was rated, not before", "simulation",
-     [(ROUND, "        status = rate_windows(rating, count, reterr);\n        if (status == WEIR_OK)\n"
-       "            status = store->ops->finish_work(store, lane, rating->work, count, reterr);\n",
-       "        status = store->ops->finish_work(store, lane, rating->work, count, reterr);\n        if (status == WEIR_OK)\n"
-       "            status = rate_windows(rating, count, reterr);\n")]),
+     [(ROUND, "    rated = await(rating, status == WEIR_OK ? reterr : NULL);\n    if (status == WEIR_OK)\n        status = rated;\n"
+       "    return status == WEIR_OK ? finish_lot(rating, known, walk, away, reterr) : status;",
+       "    status = finish_lot(rating, known, walk, away, reterr);\n    rated = await(rating, status == WEIR_OK ? reterr : NULL);\n"
+       "    return status == WEIR_OK ? rated : status;")]),
+    ("await_hears_one_thread", "what one thread of a rater could not commit stays on the list", "simulation",
+     [("rater/threads.c", "        status = worse(status, share, reterr);", "        status = i == 0 ? worse(status, share, reterr) : status;")]),
     ("stale_rule_dropped", "an older total that came back lowers no bill", "simulation",
      [(RATE, "if (weir_window_total_is_older(total, &lane->total) && !may_lower(lane)) {",
        "if (weir_window_total_is_older(total, &lane->total) && !may_lower(lane) && !rater) {")]),

@@ -121,14 +121,15 @@ static void run_worker(struct process *process)
 static void run_rater(struct process *process)
 {
     enum { ROOM = BATCH_MAX * THREADS_OF_RATER_MAX };
-    struct weir_work work[ROOM];
+    struct weir_work work[2][ROOM];
     struct weir_lane_window windows[ROOM];
-    struct rating rating = {.store = store_handle(),
-                            .claims = weir_claims_new("", WEIR_MINUTE),
-                            .book = weir_lane_book_new(""),
-                            .work = work,
-                            .windows = windows,
-                            .room = (size_t)run.shape.batch * run.shape.threads};
+    struct rating rating = {
+        .store = store_handle(),
+        .claims = weir_claims_new("", WEIR_MINUTE),
+        .book = weir_lane_book_new(""),
+        .lots = {{.work = work[0], .keys = weir_arena_new()}, {.work = work[1], .keys = weir_arena_new()}},
+        .windows = windows,
+        .room = (size_t)run.shape.batch * run.shape.threads};
     struct weir_error error = {{0}};
 
     for (unsigned i = 0; i < run.shape.threads; i++)
@@ -154,6 +155,8 @@ static void run_rater(struct process *process)
     if (status != WEIR_OK && !process->is_dead)
         run_fails("%s stopped by itself: %s", process->name, error.text);
     weir_rater_threads_free(rating.threads);
+    weir_arena_free(rating.lots[0].keys);
+    weir_arena_free(rating.lots[1].keys);
     weir_lane_book_free(rating.book);
     weir_claims_free(rating.claims);
     for (unsigned i = 0; i < run.shape.threads; i++)

@@ -461,8 +461,9 @@ static enum weir_status read_lane(struct weir_window_store *base, struct weir_sl
                                   : server.store->ops->read_lane(server.store, name, ret_state, reterr);
 }
 
-static enum weir_status read_work(struct weir_window_store *base, struct weir_slice name, size_t max,
-                                  struct weir_work *ret_work, size_t *ret_count, struct weir_error *reterr)
+static enum weir_status read_more_work(struct weir_window_store *base, struct weir_slice name,
+                                       struct weir_work_place *place, size_t max, struct weir_work *ret_work,
+                                       size_t *ret_count, struct weir_error *reterr)
 {
     struct handle *handle = (struct handle *)base;
     enum fault fault =
@@ -474,7 +475,8 @@ static enum weir_status read_work(struct weir_window_store *base, struct weir_sl
     if (fault == FAULT_REFUSED)
         return refused(reterr);
     fall_back_before(fault);
-    weir_check(server.store->ops->read_work(server.store, name, max, ret_work, ret_count, reterr) == WEIR_OK);
+    weir_check(server.store->ops->read_more_work(server.store, name, place, max, ret_work, ret_count, reterr)
+               == WEIR_OK);
     for (size_t i = 0; i < *ret_count; i++)
         room += ret_work[i].window.series_key.length;
     handle->views = weir_resize(handle->views, room, 1);
@@ -487,6 +489,13 @@ static enum weir_status read_work(struct weir_window_store *base, struct weir_sl
     if (fault == FAULT_OLDER_AFTER && server.count)
         fall_back(server.count - 1);
     return WEIR_OK;
+}
+
+static enum weir_status read_work(struct weir_window_store *base, struct weir_slice name, size_t max,
+                                  struct weir_work *ret_work, size_t *ret_count, struct weir_error *reterr)
+{
+    struct weir_work_place front = {0};
+    return read_more_work(base, name, &front, max, ret_work, ret_count, reterr);
 }
 
 static enum weir_status finish_work(struct weir_window_store *base, struct weir_slice name,
@@ -527,6 +536,7 @@ struct weir_window_store *store_handle(void)
                                                      .list_lanes = list_lanes,
                                                      .read_lane = read_lane,
                                                      .read_work = read_work,
+                                                     .read_more_work = read_more_work,
                                                      .finish_work = finish_work,
                                                      .free = handle_free};
     struct handle *handle = weir_new(sizeof *handle);

@@ -106,6 +106,13 @@ static struct weir_rater_threads *start(size_t count)
     return threads;
 }
 
+static enum weir_status rate(struct weir_rater_threads *threads, const struct weir_lane_window *from, size_t count,
+                             uint64_t *ret_transactions, struct weir_error *reterr)
+{
+    weir_rater_threads_start(threads, from, count);
+    return weir_rater_threads_wait(threads, ret_transactions, reterr);
+}
+
 TestSuite(threads, .init = set_up, .fini = tear_down);
 
 Test(threads, make_what_one_makes)
@@ -114,7 +121,7 @@ Test(threads, make_what_one_makes)
     uint64_t transactions;
     struct weir_rater_threads *threads = start(1);
 
-    cr_assert_eq(weir_rater_threads_rate(threads, windows, WINDOWS, &transactions, &error), WEIR_OK);
+    cr_assert_eq(rate(threads, windows, WINDOWS, &transactions, &error), WEIR_OK);
     cr_assert_eq(transactions, WINDOWS / BATCH);
     weir_rater_threads_free(threads);
     memcpy(alone, sums[0].amount, sizeof alone);
@@ -122,7 +129,7 @@ Test(threads, make_what_one_makes)
     sums[0].transactions = 0;
     threads = start(THREADS);
     for (int at = 0; at < WINDOWS; at += WINDOWS / 2)
-        cr_assert_eq(weir_rater_threads_rate(threads, windows + at, WINDOWS / 2, &transactions, &error), WEIR_OK);
+        cr_assert_eq(rate(threads, windows + at, WINDOWS / 2, &transactions, &error), WEIR_OK);
     cr_assert_eq(weir_rater_threads_counts(threads).windows, WINDOWS);
     for (int i = 0; i < THREADS; i++) {
         cr_assert_gt(sums[i].transactions, 0, "rater %d did nothing", i);
@@ -146,10 +153,10 @@ Test(threads, leave_few_windows_to_the_first)
     uint64_t transactions;
     struct weir_rater_threads *threads = start(THREADS);
 
-    cr_assert_eq(weir_rater_threads_rate(threads, windows, BATCH, &transactions, &error), WEIR_OK);
+    cr_assert_eq(rate(threads, windows, BATCH, &transactions, &error), WEIR_OK);
     cr_assert_eq(transactions, 1);
     cr_assert_eq(sums[0].transactions, 1);
-    cr_assert_eq(weir_rater_threads_rate(threads, windows + BATCH, 0, &transactions, &error), WEIR_OK);
+    cr_assert_eq(rate(threads, windows + BATCH, 0, &transactions, &error), WEIR_OK);
     cr_assert_eq(transactions, 0);
     weir_rater_threads_free(threads);
 }
@@ -160,15 +167,15 @@ Test(threads, go_on_when_another_fails)
     struct weir_rater_threads *threads = start(THREADS);
 
     sums[1].answer = WEIR_RETRY;
-    cr_assert_eq(weir_rater_threads_rate(threads, windows, WINDOWS, &transactions, &error), WEIR_RETRY);
+    cr_assert_eq(rate(threads, windows, WINDOWS, &transactions, &error), WEIR_RETRY);
     cr_assert(strstr(error.text, "away"), "%s", error.text);
     cr_assert_eq(sums[1].transactions, 0);
     cr_assert_eq(transactions, sums[0].transactions + sums[2].transactions);
     cr_assert_gt(transactions, 0);
     sums[2].answer = WEIR_FATAL; /* what trying again does not mend is told first */
-    cr_assert_eq(weir_rater_threads_rate(threads, windows, WINDOWS, &transactions, &error), WEIR_FATAL);
+    cr_assert_eq(rate(threads, windows, WINDOWS, &transactions, &error), WEIR_FATAL);
     sums[0].answer = WEIR_RETRY;
-    cr_assert_eq(weir_rater_threads_rate(threads, windows, WINDOWS, &transactions, &error), WEIR_FATAL);
+    cr_assert_eq(rate(threads, windows, WINDOWS, &transactions, &error), WEIR_FATAL);
     weir_rater_threads_free(threads);
 }
 
@@ -179,7 +186,7 @@ Test(threads, say_what_cannot_be_rated_at_all)
     struct weir_rater_threads *threads = start(THREADS);
 
     windows[7].window.series_key = weir_slice_of(broken, sizeof broken - 1);
-    cr_assert_eq(weir_rater_threads_rate(threads, windows, WINDOWS, &transactions, &error), WEIR_FATAL);
+    cr_assert_eq(rate(threads, windows, WINDOWS, &transactions, &error), WEIR_FATAL);
     cr_assert(strstr(error.text, "series key cannot be read"), "%s", error.text);
     weir_rater_threads_free(threads);
 }
