@@ -159,6 +159,21 @@ static bool aim_as_last(struct weir_rater *rater, const struct weir_lane_window 
     return true;
 }
 
+/* A calendar's answer costs as much as all else here, and the contracts in use are few, or a window's next one is of
+ * the same customer. */
+static void find_period(struct weir_rater *rater, struct target *target, int64_t time)
+{
+    size_t at = ((uintptr_t)target->contract / sizeof *target->contract) % WEIR_KNOWN_PERIODS;
+    struct known_period *known = &rater->periods[at];
+
+    if (known->contract != target->contract || time < known->start || time >= known->end) {
+        known->contract = target->contract;
+        weir_contract_period_at(target->contract, time, &known->start, &known->end);
+    }
+    target->period_start = known->start;
+    target->period_end = known->end;
+}
+
 enum weir_status weir_rater_aim(struct weir_rater *rater, const struct weir_lane_window *from,
                                 const struct target *last, struct target *target, struct weir_error *reterr)
 {
@@ -178,7 +193,7 @@ enum weir_status weir_rater_aim(struct weir_rater *rater, const struct weir_lane
     target->unpriced = resolve(rater->catalog, &series, window->start, target);
     if (!target->contract)
         return WEIR_OK;
-    weir_contract_period_at(target->contract, window->start, &target->period_start, &target->period_end);
+    find_period(rater, target, window->start);
     aim_at_state(rater, &series, window->series_key, target);
     return WEIR_OK;
 }

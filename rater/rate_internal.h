@@ -20,6 +20,8 @@ struct settled {
     int64_t advanced; /* periods with end <= this have their fees in advance */
 };
 
+enum { WEIR_KNOWN_PERIODS = 64 }; /* a power of two */
+
 /* Everything that rating one window touches. */
 struct target {
     const struct weir_lane_window *from;
@@ -49,6 +51,12 @@ struct charging {
     struct weir_series series;
 };
 
+/* The billing period that a contract's last window was in. */
+struct known_period {
+    const struct weir_contract *contract; /* NULL: none yet */
+    int64_t start, end;
+};
+
 struct weir_rater {
     const struct weir_catalog *catalog;
     struct weir_ledger *ledger;
@@ -65,6 +73,7 @@ struct weir_rater {
     int64_t settled_from;    /* the span's start when that was found */
 
     struct charging charging;
+    struct known_period periods[WEIR_KNOWN_PERIODS]; /* by contract */
 
     struct target *targets;
     size_t target_room;

@@ -10,10 +10,10 @@ const char *const weir_unpriced_name[WEIR_UNPRICED_COUNT] = {WEIR_UNPRICED(WEIR_
 #undef WEIR_X
 
 /* An open-addressing set of entries of one kind, and the entries in the order they were made. The index holds the full
- * hash beside the position, so that a probe touches an entry only when it is most likely the right one. */
+ * hash beside the entry, so that a probe touches an entry only when it is most likely the right one. */
 struct slot {
     uint64_t hash;
-    uint32_t position; /* into entries, plus 1; 0: free */
+    void *entry; /* NULL: free */
 };
 
 struct table {
@@ -47,13 +47,13 @@ static void table_clear(struct table *table)
     table->count = 0;
 }
 
-static void table_place(struct table *table, uint64_t hash, uint32_t position)
+static void table_place(struct table *table, uint64_t hash, void *entry)
 {
     uint32_t mask = table->slot_count - 1, at = (uint32_t)hash & mask;
 
-    while (table->slots[at].position)
+    while (table->slots[at].entry)
         at = (at + 1) & mask;
-    table->slots[at] = (struct slot){hash, position + 1};
+    table->slots[at] = (struct slot){hash, entry};
 }
 
 static void table_grow(struct table *table)
@@ -65,8 +65,8 @@ static void table_grow(struct table *table)
     table->slot_count = old_count ? old_count * 2 : FIRST_SLOTS;
     table->slots = weir_new_array(table->slot_count, sizeof *table->slots);
     for (uint32_t i = 0; i < old_count; i++)
-        if (old[i].position)
-            table_place(table, old[i].hash, old[i].position - 1);
+        if (old[i].entry)
+            table_place(table, old[i].hash, old[i].entry);
     free(old);
 }
 
@@ -78,11 +78,9 @@ static void *table_find(const struct table *table, uint64_t hash, same_key *same
     if (!table->slot_count)
         return NULL;
     uint32_t mask = table->slot_count - 1;
-    for (uint32_t at = (uint32_t)hash & mask; table->slots[at].position; at = (at + 1) & mask) {
-        void *entry = table->entries[table->slots[at].position - 1];
-        if (table->slots[at].hash == hash && same(entry, probe))
-            return entry;
-    }
+    for (uint32_t at = (uint32_t)hash & mask; table->slots[at].entry; at = (at + 1) & mask)
+        if (table->slots[at].hash == hash && same(table->slots[at].entry, probe))
+            return table->slots[at].entry;
     return NULL;
 }
 
@@ -94,8 +92,8 @@ static void table_add(struct table *table, uint64_t hash, void *entry)
         table->room = table->room ? table->room * 2 : FIRST_SLOTS;
         table->entries = weir_resize(table->entries, table->room, sizeof *table->entries);
     }
-    table->entries[table->count] = entry;
-    table_place(table, hash, table->count++);
+    table->entries[table->count++] = entry;
+    table_place(table, hash, entry);
 }
 
 struct weir_state *weir_state_new(void)
