@@ -14,6 +14,7 @@
 #include "common/log.h"
 #include "common/metrics.h"
 #include "common/settings.h"
+#include "rater/calendars.h"
 #include "rater/claims.h"
 #include "rater/lanes.h"
 #include "rater/rate.h"
@@ -179,14 +180,25 @@ static void add_metrics(struct rating *rating)
     add_reconcile_metrics(rating);
 }
 
+/* The catalog's calendars first, once. */
+static enum weir_status try_ledger(struct rating *rating, struct weir_ledger **ret_ledger, struct weir_error *reterr)
+{
+    enum weir_status status = WEIR_OK;
+
+    if (!rating->has_calendars)
+        status = weir_calendars_open(rating->settings.postgres_url, rating->catalog, reterr);
+    rating->has_calendars = status == WEIR_OK;
+    return status == WEIR_OK ? weir_ledger_postgres_open(rating->settings.postgres_url, ret_ledger, reterr) : status;
+}
+
 /* A daemon waits for a server that is away, or just starts. */
 static enum weir_status open_ledger(struct rating *rating, const _Atomic bool *stop, struct weir_ledger **ret_ledger,
                                     struct weir_error *reterr)
 {
     enum weir_status status;
 
-    while ((status = weir_ledger_postgres_open(rating->settings.postgres_url, ret_ledger, reterr)) == WEIR_RETRY
-           && !is_out_of_patience(rating) && !atomic_load_explicit(stop, memory_order_relaxed)) {
+    while ((status = try_ledger(rating, ret_ledger, reterr)) == WEIR_RETRY && !is_out_of_patience(rating)
+           && !atomic_load_explicit(stop, memory_order_relaxed)) {
         weir_outage_begin(&rating->outage, waiting, reterr->text);
         weir_daemon_ready("waiting for PostgreSQL"); /* no restart would help */
         weir_daemon_alive();

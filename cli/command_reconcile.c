@@ -11,6 +11,7 @@
 #include "common/calendar.h"
 #include "common/daemon.h"
 #include "common/log.h"
+#include "rater/calendars.h"
 
 static const struct weir_usage usage = {
     .command = WEIR_COMMAND_RECONCILE,
@@ -322,6 +323,8 @@ static enum weir_status set_up(struct weir_reconcile *reconcile, struct weir_err
     status = weir_store_redis_open(settings->redis_url, &reconcile->looker, reterr);
     if (status == WEIR_OK)
         status = weir_ledger_postgres_open(settings->postgres_url, &reconcile->ledger, reterr);
+    if (status == WEIR_OK)
+        status = weir_calendars_open(settings->postgres_url, reconcile->catalog, reterr);
     if (status == WEIR_OK)
         status = weir_rater_new(reconcile->catalog, reconcile->ledger, &reconcile->rater, reterr);
     if (status == WEIR_OK)

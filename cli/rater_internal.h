@@ -37,6 +37,7 @@ struct lot {
 struct rating {
     struct weir_settings settings;
     struct weir_catalog *catalog;
+    bool has_calendars; /* its calendars are kept (rater/calendars.h) */
     struct weir_window_store *store;
     struct weir_ledger *ledgers[WEIR_RATER_THREADS_MAX];
     struct weir_rater_threads *threads;

@@ -77,6 +77,10 @@ struct weir_zone; /* an IANA time zone */
 struct weir_zone *weir_zone_open(const char *name);
 struct weir_zone *weir_zone_close(struct weir_zone *zone); /* NULL in, NULL out */
 
+/* Version of the system's zone data, such as "2025b"; "unknown" where it does not say. Returns its length. */
+enum { WEIR_ZONE_VERSION_MAX = 32 };
+size_t weir_zone_version(char text[WEIR_ZONE_VERSION_MAX]);
+
 /* The billing period [*ret_start, *ret_end) that holds time: periods have no gap between them and do not overlap. A
  * boundary is the anchor day's local midnight; where that does not exist (a zone that springs forward at 00:00) it is
  * the first instant of that day; where it happens twice, the first one. */

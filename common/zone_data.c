@@ -294,6 +294,23 @@ struct weir_zone *weir_zone_open(const char *name)
     return zone;
 }
 
+/* The first line of tzdata.zi, the rules as text: "# version 2025b". */
+size_t weir_zone_version(char text[WEIR_ZONE_VERSION_MAX])
+{
+    static const char letters[] = "abcdefghijklmnopqrstuvwxyz0123456789.-";
+    char line[64] = "";
+    FILE *file = fopen("/usr/share/zoneinfo/tzdata.zi", "re");
+    bool is_read = file && fgets(line, sizeof line, file);
+
+    if (file)
+        fclose(file);
+    const char *version = line + strlen("# version ");
+    size_t length = is_read && strncmp(line, "# version ", strlen("# version ")) == 0 ? strspn(version, letters) : 0;
+    if (length == 0 || length >= WEIR_ZONE_VERSION_MAX)
+        return (size_t)snprintf(text, WEIR_ZONE_VERSION_MAX, "unknown");
+    return (size_t)snprintf(text, WEIR_ZONE_VERSION_MAX, "%.*s", (int)length, version);
+}
+
 struct weir_zone *weir_zone_close(struct weir_zone *zone)
 {
     if (zone) {

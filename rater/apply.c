@@ -7,6 +7,7 @@
 
 #include "common/digest.h"
 #include "rater/apply_check.h"
+#include "rater/calendars.h"
 #include "rater/postgres_value.h"
 
 #define TEXT(slice) (int)(slice).length, (slice).data
@@ -180,9 +181,8 @@ static enum weir_status store(PGconn *connection, const char *json, size_t lengt
     return WEIR_OK;
 }
 
-static enum weir_status apply_locked(PGconn *connection, const char *json, size_t length,
-                                     const struct weir_catalog *after, bool dry_run, struct weir_apply_report *report,
-                                     struct weir_error *reterr)
+static enum weir_status apply_locked(PGconn *connection, const char *json, size_t length, struct weir_catalog *after,
+                                     bool dry_run, struct weir_apply_report *report, struct weir_error *reterr)
 {
     struct weir_catalog *before = NULL;
     struct weir_change_list changes = {0};
@@ -201,6 +201,8 @@ static enum weir_status apply_locked(PGconn *connection, const char *json, size_
         if (!dry_run)
             status = store(connection, json, length, after, &report->catalog_version, reterr);
     }
+    if (status == WEIR_OK && report->outcome != WEIR_APPLY_REFUSED)
+        status = weir_calendars_keep(connection, after, weir_time_now(), dry_run, report, reterr);
     weir_change_list_free(&changes);
     weir_catalog_free(before);
     return status;

@@ -13,8 +13,8 @@
 #include "common/status.h"
 
 enum weir_apply_outcome {
-    WEIR_APPLY_STORED,    /* lines: what differs from the catalog before it */
-    WEIR_APPLY_UNCHANGED, /* nothing to do; no lines */
+    WEIR_APPLY_STORED,    /* lines: what differs from the catalog before it, and calendars as below */
+    WEIR_APPLY_UNCHANGED, /* nothing to do; lines: calendars that stay though zone rules changed (rater/calendars.h) */
     WEIR_APPLY_REFUSED,   /* nothing was stored; lines: each entry that would change history, and the remedy */
 };
 

@@ -44,7 +44,7 @@ $$;
 
 -- 2. Raters (weir rater). Rows of weir.customers are locked, never changed; PostgreSQL asks for the right to update for that.
 REVOKE SELECT ON weir.audit_log, weir.finance_scopes FROM weir_rater;
-GRANT INSERT ON weir.line_items, weir.price_books, weir.lane_gaps TO weir_rater;
+GRANT INSERT ON weir.line_items, weir.price_books, weir.lane_gaps, weir.calendar_periods TO weir_rater;
 GRANT INSERT, UPDATE ON weir.customers, weir.rated_windows, weir.price_totals, weir.split_totals, weir.billing_periods, weir.lanes
     TO weir_rater;
 GRANT INSERT, UPDATE, DELETE ON weir.held_windows TO weir_rater;

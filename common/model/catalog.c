@@ -107,6 +107,7 @@ static enum weir_status load_end(struct weir_catalog_load *load, struct weir_cat
     weir_catalog_read_price_books(load);
     weir_catalog_read_contracts(load);
     weir_catalog_check(load);
+    weir_catalog_make_calendars(load);
     for (uint32_t file = 0; file < load->file_count; file++)
         json_decref(load->roots[file]);
     enum weir_status status = load->mistakes.found ? WEIR_REJECT : WEIR_OK;
@@ -330,10 +331,68 @@ const struct weir_price *weir_price_for(const struct weir_price_book_version *ve
     return NULL;
 }
 
+void weir_calendar_keep(struct weir_catalog *catalog, struct weir_calendar *calendar, const int64_t *boundaries,
+                        size_t count)
+{
+    const struct weir_catalog_owned *owned = catalog->owned;
+
+    weir_check(count != 1);
+    for (size_t i = 1; i < count; i++)
+        weir_check(boundaries[i - 1] < boundaries[i]);
+    calendar->kept = weir_arena_take_array(owned->arena, count, sizeof *calendar->kept);
+    calendar->kept_count = count;
+    memcpy(calendar->kept, boundaries, count * sizeof *boundaries);
+}
+
+static void kept_period_of(const struct weir_calendar *calendar, int64_t time, int64_t *ret_start, int64_t *ret_end)
+{
+    size_t low = 1, high = calendar->kept_count - 1; /* the first boundary after time */
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (calendar->kept[middle] <= time)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    *ret_start = calendar->kept[low - 1];
+    *ret_end = calendar->kept[low];
+}
+
+/* Beyond what was written down, periods go on from its ends. Where the rules have changed since, the first one is
+ * longer or shorter than it would be: what is left of less than half a period belongs to the one after it. */
+static void following_period_of(const struct weir_calendar *calendar, int64_t time, int64_t *ret_start,
+                                int64_t *ret_end)
+{
+    int64_t first = calendar->kept[0], last = calendar->kept[calendar->kept_count - 1], start, end, other;
+    bool is_after = time >= last;
+    weir_period_of(calendar->billing_period, calendar->anchor, calendar->zone, is_after ? last : first - 1, &start,
+                   &end);
+    if (is_after && start < last && end - last < (end - start) / 2)
+        weir_period_of(calendar->billing_period, calendar->anchor, calendar->zone, end, &other, &end);
+    if (!is_after && end > first && first - start < (end - start) / 2 && start > 0)
+        weir_period_of(calendar->billing_period, calendar->anchor, calendar->zone, start - 1, &start, &other);
+    if (is_after ? time < end : time >= start) {
+        *ret_start = is_after ? last : start;
+        *ret_end = is_after ? end : first;
+    } else {
+        weir_period_of(calendar->billing_period, calendar->anchor, calendar->zone, time, ret_start, ret_end);
+    }
+}
+
+void weir_calendar_period_at(const struct weir_calendar *calendar, int64_t time, int64_t *ret_start, int64_t *ret_end)
+{
+    if (calendar->kept_count == 0)
+        weir_period_of(calendar->billing_period, calendar->anchor, calendar->zone, time, ret_start, ret_end);
+    else if (time >= calendar->kept[0] && time < calendar->kept[calendar->kept_count - 1])
+        kept_period_of(calendar, time, ret_start, ret_end);
+    else
+        following_period_of(calendar, time, ret_start, ret_end);
+}
+
 void weir_contract_period_at(const struct weir_contract *contract, int64_t time, int64_t *ret_start, int64_t *ret_end)
 {
     int64_t start, end;
-    weir_period_of(contract->billing_period, contract->billing_anchor, contract->zone, time, &start, &end);
+    weir_calendar_period_at(contract->calendar, time, &start, &end);
     if (contract->key.length) { /* the default contract has no term to cut to */
         start = start < contract->starts_at ? contract->starts_at : start;
         end = end > contract->ends_at ? contract->ends_at : end;

@@ -147,6 +147,20 @@ struct weir_price_book {
 };
 
 /* 3. contracts */
+
+/* What contracts with the same billing_period, billing_anchor and timezone have in common. */
+struct weir_calendar {
+    enum weir_billing_period billing_period;
+    struct weir_billing_anchor anchor;
+    struct weir_slice timezone;
+    const struct weir_zone *zone;
+    int64_t from; /* the earliest time at which a contract can need it */
+    /* Boundaries that were written down (rater/calendars.h) hold whatever the zone's rules say by now: ascending, each
+     * period from one to the next; 0 when there are none. */
+    size_t kept_count;
+    int64_t *kept;
+};
+
 struct weir_override {
     const struct weir_meter *meter;
     struct weir_decimal multiplier; /* >= 0 */
@@ -183,6 +197,7 @@ struct weir_contract {
     struct weir_billing_anchor billing_anchor;
     struct weir_slice timezone;
     const struct weir_zone *zone;
+    const struct weir_calendar *calendar; /* of the three */
     uint32_t override_count;
     struct weir_override *overrides;
     uint32_t commitment_count;
@@ -200,7 +215,9 @@ struct weir_catalog {
     uint32_t contract_count;
     struct weir_contract *contracts;        /* by customer, then starts_at; terms of one customer do not overlap */
     struct weir_contract *default_contract; /* NULL: customers without a contract are unpriced */
-    void *owned;                            /* the arena and zones; catalog.c's business */
+    size_t calendar_count;
+    struct weir_calendar *calendars; /* all different; by timezone, billing_period, anchor */
+    void *owned;                     /* the arena and zones; catalog.c's business */
 };
 
 /* One mistake in a catalog. Views live as long as the list. */
@@ -239,6 +256,11 @@ const struct weir_price_book_version *weir_price_book_at(const struct weir_price
 /* The price for one split (docs/rating.md 3.4); texts are in the meter's group order. */
 const struct weir_price *weir_price_for(const struct weir_price_book_version *version, const struct weir_meter *meter,
                                         const struct weir_slice texts[]);
+/* Periods that hold from now on for contracts of this calendar (copied): before the catalog is shared by threads. */
+void weir_calendar_keep(struct weir_catalog *catalog, struct weir_calendar *calendar, const int64_t *boundaries,
+                        size_t count);
+/* The calendar's period that holds time: as it was written down, or by the zone's rules. */
+void weir_calendar_period_at(const struct weir_calendar *calendar, int64_t time, int64_t *ret_start, int64_t *ret_end);
 /* The contract's billing period that holds time, cut to its term (docs/rating.md 3.2). */
 void weir_contract_period_at(const struct weir_contract *contract, int64_t time, int64_t *ret_start, int64_t *ret_end);
 

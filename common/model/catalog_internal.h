@@ -7,6 +7,7 @@
  *   catalog_prices.c     $.price_books: versions, fees
  *   catalog_price.c      one price, and how the prices of a version get along
  *   catalog_contracts.c  $.contracts, $.default_contract
+ *   catalog_calendars.c  the calendars that contracts share
  *   catalog_check.c      what needs several entries: overlaps, clashes of keys, period boundaries
  *
  * Reading never stops at a mistake. Each kind of entry is first read into a draft, which remembers where it stood and
@@ -231,6 +232,8 @@ void weir_catalog_read_meters(struct weir_catalog_load *load);
 void weir_catalog_read_price_books(struct weir_catalog_load *load);
 void weir_catalog_read_contracts(struct weir_catalog_load *load);
 void weir_catalog_check(struct weir_catalog_load *load);
+/* One calendar for all contracts that share it; only of a catalog without mistakes. */
+void weir_catalog_make_calendars(struct weir_catalog_load *load);
 
 /* The member `list` of every file that has it, as a list; the number of elements of all files (for one allocation). */
 bool weir_catalog_list(struct weir_catalog_load *load, uint32_t file, const char *list, struct weir_node *ret_root,

@@ -1,6 +1,7 @@
 /* Time by hand; the many thousands of others are in tests/oracle/test_calendar_oracle.py. */
 #include <criterion/criterion.h>
 #include <pthread.h>
+#include <unistd.h>
 
 #include "common/calendar.h"
 
@@ -161,6 +162,15 @@ Test(zone, only_names_of_zones_open)
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
         cr_expect_null(weir_zone_open(wrong[i]), "%s", wrong[i]);
     cr_expect_null(weir_zone_close(NULL));
+}
+
+Test(zone, rules_have_a_version)
+{
+    char text[WEIR_ZONE_VERSION_MAX];
+
+    cr_assert_eq(weir_zone_version(text), strlen(text));
+    bool is_known = access("/usr/share/zoneinfo/tzdata.zi", R_OK) == 0;
+    cr_assert(is_known ? strncmp(text, "20", 2) == 0 && text[4] >= 'a' : strcmp(text, "unknown") == 0, "%s", text);
 }
 
 /* One zone, two threads: under TSan where the threaded tests are. */
