@@ -166,7 +166,34 @@ static void run_rater(struct process *process)
     trace("ends");
 }
 
-/* 4. lives */
+/* 4. the operator, who decides on each gap some time after a rater has told of it */
+static void run_operator(struct process *process)
+{
+    struct weir_lane_book *book = weir_lane_book_new("");
+    struct weir_release_counts counts;
+    const struct weir_open_gap *gaps;
+    uint64_t seed = run.operator_seed;
+    size_t count = 0;
+
+    while (!process->stop) {
+        int64_t wait = (int64_t)(next_random(&seed) % 30) * (WEIR_SECOND / 10);
+        wait_for(never, NULL, WEIR_SECOND / 10);
+        weir_check(weir_lane_book_open_gaps(book, TOPIC, false, &gaps, &count, NULL) == WEIR_OK);
+        if (count == 0)
+            continue;
+        wait_for(never, NULL, wait);
+        const struct weir_open_gap *chosen = &gaps[next_random(&seed) % count];
+        struct weir_release release = {.lane = chosen->lane,
+                                       .gap = next_random(&seed) % 2 ? chosen->number : 0,
+                                       .by = "operator",
+                                       .reason = "nothing can bring them back",
+                                       .lowers = next_random(&seed) % 10 < run.shape.lowers};
+        weir_check(weir_lane_book_release(book, &release, false, &counts, NULL) == WEIR_OK);
+    }
+    weir_lane_book_free(book);
+}
+
+/* 5. lives */
 static void begin_life(bool is_worker, unsigned number, unsigned life);
 
 /* Whoever died or was asked to stop is started again, as by systemd. */
@@ -195,6 +222,11 @@ void start_actors(void)
         begin_life(true, i, 1);
     for (unsigned i = 0; i < run.shape.raters; i++)
         begin_life(false, i, 1);
+    if (run.shape.losses) {
+        struct process *operator= & run.lives[run.life_count++];
+        *operator=(struct process){.name = "operator"};
+        start_process(operator, run_operator);
+    }
 }
 
 static bool have_all_ended(void *context)
@@ -216,7 +248,7 @@ void stop_actors(void)
         run_fails("somebody does not stop");
 }
 
-/* 5. rest */
+/* 6. rest */
 static void is_all_closed(void *context, const struct weir_window *window, bool is_closed, bool has_work)
 {
     (void)window, (void)has_work;

@@ -32,6 +32,15 @@ struct held {
     uint64_t number;
 };
 
+/* A window that a word let go. */
+struct word {
+    struct held row;
+    bool lowers, was_rated;
+    struct weir_window_total rated;
+    uint64_t fallbacks;
+    unsigned gaps; /* that there were */
+};
+
 static struct {
     struct known lanes[PARTITIONS_MAX];
     struct recorded_gap gaps[GAPS_MAX];
@@ -39,11 +48,17 @@ static struct {
     struct held held[HELD_MAX];
     unsigned held_count; /* places that were ever used */
     uint64_t numbers, words;
+    struct word given[HELD_MAX];
+    unsigned given_count;
+    unsigned asked[LIVES_MAX]; /* how many gaps there were when a process last asked for the open ones */
 } tables;
 
 void book_begin(void)
 {
-    memset(&tables, 0, sizeof tables);
+    memset(tables.lanes, 0, sizeof tables.lanes);
+    memset(tables.asked, 0, sizeof tables.asked);
+    tables.gap_count = tables.held_count = tables.given_count = 0;
+    tables.numbers = tables.words = 0;
 }
 
 /* 1. claims: mostly given, also to two at a time, since exactness does not rest on them */
@@ -111,6 +126,46 @@ static bool last_word_lowers(unsigned partition, int64_t start, int64_t end)
     return last && last->lowers;
 }
 
+unsigned gap_number(unsigned partition, const struct weir_gap *gap)
+{
+    for (unsigned i = 0; i < tables.gap_count; i++) {
+        const struct recorded_gap *row = &tables.gaps[i];
+        if (row->partition == partition && row->gap.kind == gap->kind && row->gap.from == gap->from
+            && row->gap.to == gap->to && row->gap.found_at == gap->found_at)
+            return i + 1;
+    }
+    return 0;
+}
+
+bool is_decided(unsigned gap)
+{
+    return gap > 0 && !is_open(&tables.gaps[gap - 1]);
+}
+
+bool was_touched(unsigned partition, int64_t start, int64_t end)
+{
+    for (unsigned i = 0; i < tables.gap_count; i++)
+        if (overlaps(&tables.gaps[i], partition, start, end))
+            return true;
+    return false;
+}
+
+bool may_have_lowered(unsigned partition, int64_t start, int64_t end)
+{
+    for (unsigned i = 0; i < tables.gap_count; i++)
+        if (tables.gaps[i].lowers && overlaps(&tables.gaps[i], partition, start, end))
+            return true;
+    return false;
+}
+
+/* A gap that was open when the process last asked, and still is. */
+void check_closing(int64_t period_end)
+{
+    for (unsigned i = 0; i < tables.asked[this_process() - run.lives]; i++)
+        if (is_open(&tables.gaps[i]) && tables.gaps[i].gap.time_from < period_end)
+            run_fails("a billing period is settled that gap %u concerns", i + 1);
+}
+
 bool book_is_open(void)
 {
     bool is_any = false;
@@ -122,18 +177,25 @@ bool book_is_open(void)
     return is_any;
 }
 
+static void refuse_rated(void *context, const struct weir_rated_window *window, const struct weir_rated_lane *share)
+{
+    const struct partition *partition = context;
+
+    (void)window;
+    if (weir_slice_equal(share->lane, weir_slice_text(partition->name)))
+        run_fails("%s was rated, and an emptied store of it passes for a first start", partition->name);
+}
+
 static void record_gap(unsigned partition, const struct weir_gap *gap, bool was_known)
 {
-    for (unsigned i = 0; i < tables.gap_count; i++) {
-        const struct recorded_gap *row = &tables.gaps[i];
-        if (row->partition == partition && row->gap.kind == gap->kind && row->gap.from == gap->from
-            && row->gap.to == gap->to && row->gap.found_at == gap->found_at)
-            return;
-    }
+    if (gap_number(partition, gap))
+        return;
     weir_check(tables.gap_count < GAPS_MAX);
     bool is_loss = gap->kind != WEIR_GAP_NOTHING_STORED || was_known;
     tables.gaps[tables.gap_count++] = (struct recorded_gap){.partition = partition, .gap = *gap, .is_loss = is_loss};
     run.gaps += is_loss;
+    if (!is_loss)
+        visit_rated(run_books, refuse_rated, &run.partitions[partition]);
     trace("gap %u of %s: %s, offsets %lld to %lld%s", tables.gap_count, run.partitions[partition].name,
           weir_gap_kind_name[gap->kind], (long long)gap->from, (long long)gap->to, is_loss ? "" : ", no loss");
 }
@@ -205,6 +267,7 @@ enum weir_status weir_lane_book_open_gaps(struct weir_lane_book *book, const cha
     (void)topic;
     if (this_process()->is_dead)
         return dead(reterr);
+    tables.asked[this_process() - run.lives] = tables.gap_count;
     for (unsigned i = 0; i < tables.gap_count; i++) {
         const struct recorded_gap *row = &tables.gaps[i];
         if (!is_open(row))
@@ -275,13 +338,65 @@ enum weir_status weir_lane_book_lanes(struct weir_lane_book *book, const char *t
 }
 
 /* 4. the operator */
+static void note_word(const struct held *row, bool lowers)
+{
+    struct word *word = &tables.given[tables.given_count++];
+    const struct weir_window_total *rated =
+        rated_total(run_books, row->partition, weir_slice_of(row->series, row->series_length), row->start);
+
+    weir_check(tables.given_count < HELD_MAX);
+    *word = (struct word){.row = *row, .lowers = lowers, .fallbacks = run.fallbacks, .gaps = tables.gap_count};
+    word->was_rated = rated != NULL;
+    if (rated)
+        word->rated = *rated;
+}
+
+/* What the word makes of the window, if the lane holds `now` of it at the end and has lost nothing since. */
+static const struct weir_window_total *outcome_of(const struct word *word, const struct weir_window_total *now)
+{
+    const struct weir_window_total *least = word->lowers ? &word->row.total : &word->rated;
+
+    if (!word->lowers && !word->was_rated)
+        return now;
+    return weir_window_total_is_older(now, least) ? least : now;
+}
+
+void check_words(void)
+{
+    static struct expectation expectation;
+
+    for (unsigned i = 0; i < tables.given_count; i++) {
+        const struct word *word = &tables.given[i];
+        const struct held *row = &word->row;
+        struct weir_slice series = weir_slice_of(row->series, row->series_length);
+        const struct weir_lane_state *state = stored_state(row->partition);
+        bool has_lost_since = word->fallbacks != run.fallbacks;
+        for (unsigned j = word->gaps; j < tables.gap_count; j++)
+            has_lost_since = has_lost_since || tables.gaps[j].partition == row->partition;
+        if (has_lost_since)
+            continue;
+        expect_lane(&run.partitions[row->partition], state->next_offset, &state->gaps, &expectation);
+        const struct expected_window *now = find_expected(&expectation, series, row->start);
+        const struct weir_window_total *rated = rated_total(run_books, row->partition, series, row->start);
+        if (!now || !rated || !same_total(rated, outcome_of(word, &now->total)))
+            run_fails("%s: a window of meter %.*s was let go%s at %llu events, rated at %llu, and is rated at %llu",
+                      run.partitions[row->partition].name, (int)series.data[0], series.data + 2,
+                      word->lowers ? " to lower" : "", (unsigned long long)row->total.events,
+                      (unsigned long long)word->rated.events, rated ? (unsigned long long)rated->events : 0);
+        run.words++;
+    }
+}
+
 enum weir_status weir_lane_book_release(struct weir_lane_book *book, const struct weir_release *release, bool is_dry,
                                         struct weir_release_counts *ret_counts, struct weir_error *reterr)
 {
     unsigned partition = partition_of(release->lane);
+    bool was_held[HELD_MAX];
 
     (void)book, (void)reterr;
     weir_check(!is_dry);
+    for (unsigned i = 0; i < tables.held_count; i++)
+        was_held[i] = is_held_by_a_gap(tables.held[i].partition, tables.held[i].start, tables.held[i].end);
     *ret_counts = (struct weir_release_counts){0};
     tables.words++;
     for (unsigned i = 0; i < tables.gap_count; i++) {
@@ -292,6 +407,12 @@ enum weir_status weir_lane_book_release(struct weir_lane_book *book, const struc
         row->lowers = release->lowers;
         row->released_at = tables.words;
         ret_counts->gaps++;
+        trace("gap %u is released%s", i + 1, release->lowers ? ", to lower" : "");
+    }
+    for (unsigned i = 0; i < tables.held_count; i++) {
+        const struct held *row = &tables.held[i];
+        if (row->is_there && was_held[i] && !is_held_by_a_gap(row->partition, row->start, row->end))
+            note_word(row, last_word_lowers(partition, row->start, row->end));
     }
     run.is_settled = false;
     return WEIR_OK;

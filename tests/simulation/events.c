@@ -15,7 +15,15 @@ static const char catalog_text[] =
     "{\"key\":\"mean\",\"event_type\":\"job\",\"aggregation\":\"avg\",\"value\":\"data.tokens\",\"window\":\"1m\"},"
     "{\"key\":\"peak\",\"event_type\":\"call\",\"aggregation\":\"max\",\"value\":\"data.tokens\",\"window\":\"5m\"},"
     "{\"key\":\"last\",\"event_type\":\"call\",\"aggregation\":\"latest\",\"value\":\"data.tokens\",\"window\":\"1m\"},"
-    "{\"key\":\"users\",\"event_type\":\"call\",\"aggregation\":\"unique\",\"value\":\"data.user\",\"window\":\"5m\"}],"
+    "{\"key\":\"users\",\"event_type\":\"call\",\"aggregation\":\"unique\",\"value\":\"data.user\",\"window\":\"5m\"},"
+    "{\"key\":\"high\",\"event_type\":\"job\",\"aggregation\":\"max\",\"value\":\"data.tokens\",\"window\":\"1m\","
+    "\"retractable\":true},"
+    "{\"key\":\"low\",\"event_type\":\"job\",\"aggregation\":\"min\",\"value\":\"data.tokens\",\"window\":\"5m\","
+    "\"retractable\":true},"
+    "{\"key\":\"final\",\"event_type\":\"job\",\"aggregation\":\"latest\",\"value\":\"data.tokens\",\"window\":\"1m\","
+    "\"retractable\":true},"
+    "{\"key\":\"agents\",\"event_type\":\"job\",\"aggregation\":\"unique\",\"value\":\"data.user\",\"window\":\"5m\","
+    "\"retractable\":true}],"
     "\"price_books\":[{\"key\":\"book\",\"version\":1,\"currency\":\"USD\",\"effective_from\":\"2020-01-01T00:00:00Z\","
     "\"prices\":["
     "{\"meter\":\"calls\",\"model\":\"package\",\"package_size\":\"3\",\"package_price\":\"0.5\"},"
@@ -29,7 +37,12 @@ static const char catalog_text[] =
     "{\"meter\":\"peak\",\"model\":\"volume\",\"tiers\":["
     "{\"up_to\":\"5\",\"unit_price\":\"3\"},{\"up_to\":null,\"unit_price\":\"2\",\"flat_fee\":\"1\"}]},"
     "{\"meter\":\"last\",\"model\":\"percentage\",\"rate\":\"0.029\",\"fixed_fee\":\"0.3\"},"
-    "{\"meter\":\"users\",\"model\":\"per_unit\",\"unit_price\":\"7\"}],"
+    "{\"meter\":\"users\",\"model\":\"per_unit\",\"unit_price\":\"7\"},"
+    "{\"meter\":\"high\",\"model\":\"per_unit\",\"unit_price\":\"1.1\"},"
+    "{\"meter\":\"low\",\"model\":\"per_unit\",\"unit_price\":\"0.9\"},"
+    "{\"meter\":\"final\",\"model\":\"graduated\",\"tiers\":["
+    "{\"up_to\":\"4\",\"unit_price\":\"2\"},{\"up_to\":null,\"unit_price\":\"1.5\"}]},"
+    "{\"meter\":\"agents\",\"model\":\"per_unit\",\"unit_price\":\"3\"}],"
     "\"fees\":[{\"key\":\"platform\",\"amount\":\"99\",\"per\":\"period\",\"charged\":\"in_advance\"},"
     "{\"key\":\"support\",\"amount\":\"10\",\"per\":\"period\",\"charged\":\"in_arrears\"}]}],"
     "\"contracts\":[{\"key\":\"first\",\"customer\":\"customer-0\",\"price_book\":\"book\","
@@ -65,7 +78,7 @@ static void write_text(struct simulated_event *event)
                  "\"customer-%u\",\"time\":\"%s\",\"data\":{\"tokens\":%lld,\"model\":\"m%u\",\"user\":\"u%u\"}}",
                  event->id, event->is_job ? "job" : "call", event->is_retraction ? "\"retraction\":true," : "",
                  event->customer, time, (long long)event->value, event->model, event->user);
-    if (event->fate == FATE_BROKEN)
+    if (event->is_broken)
         length -= 1 + (int)(event->id % 5); /* cut off: not JSON */
     weir_check(length > 0 && (size_t)length < sizeof event->text);
     event->length = (uint32_t)length;
@@ -73,7 +86,7 @@ static void write_text(struct simulated_event *event)
 
 /* Another one, for an id that was not counted before. Its time is up to three minutes before what is sent then, which
  * is late for windows that have closed, never too late to be accepted. */
-static void make_new(struct simulated_event *event, uint64_t *seed, unsigned id, int64_t around)
+static void make_new(struct simulated_event *event, uint64_t *seed, unsigned id, int64_t around, bool is_plain)
 {
     event->id = id;
     event->customer = below(seed, run.shape.customers);
@@ -81,51 +94,54 @@ static void make_new(struct simulated_event *event, uint64_t *seed, unsigned id,
     event->user = below(seed, 4);
     event->value = (int64_t)below(seed, 9) + 1;
     event->time = around - (int64_t)below(seed, run.shape.is_plain ? 30 : 180) * WEIR_SECOND;
-    event->fate = FATE_COUNTED;
-    event->is_job = !run.shape.is_plain && below(seed, 2);
+    event->is_job = !run.shape.is_plain && !is_plain && below(seed, 2);
     event->is_retraction = event->is_job && below(seed, 6) == 0;
-    if (event->is_retraction)
-        event->fate = FATE_AHEAD;
 }
 
-/* Counted, and not taken out again. */
-static bool is_standing(const struct partition *partition, unsigned id)
+/* A message that repeats an earlier one: the same, taken back, or with other content. Of another partition's it can
+ * take nothing back there, and so does it here, ahead of an event that never comes. */
+static bool make_again(struct simulated_event *event, uint64_t *seed, unsigned number)
 {
-    bool is_counted = false;
-
-    for (unsigned i = 0; i < partition->count; i++)
-        if (partition->events[i].id == id && partition->events[i].fate <= FATE_UNDOES)
-            is_counted = partition->events[i].fate == FATE_COUNTED;
-    return is_counted;
-}
-
-/* A message that repeats an earlier one of the partition: the same, or with other content. */
-static bool make_again(struct simulated_event *event, uint64_t *seed, const struct partition *partition)
-{
+    bool is_elsewhere = number > 0 && below(seed, 4) == 0;
+    const struct partition *partition = &run.partitions[is_elsewhere ? below(seed, number) : number];
     unsigned which = partition->count ? below(seed, partition->count) : 0;
 
-    if (partition->count == 0 || partition->events[which].fate >= FATE_CONFLICT)
+    if (partition->count == 0 || partition->events[which].is_broken
+        || (is_elsewhere && !partition->events[which].is_job))
         return false;
     int64_t offset = event->offset, visible = event->visible;
     *event = partition->events[which];
     event->offset = offset;
     event->visible = visible;
-    event->fate = FATE_DUPLICATE;
-    event->is_retraction = event->is_job && below(seed, 2);
-    if (event->is_retraction) {
-        event->fate = is_standing(partition, event->id) ? FATE_UNDOES : FATE_DUPLICATE;
-    } else if (below(seed, 3) == 0) {
-        event->fate = FATE_CONFLICT;
+    event->is_retraction = event->is_job && (is_elsewhere || below(seed, 2));
+    if (event->is_retraction)
+        return true;
+    if (below(seed, 3) == 0)
         event->value += 100;
-    } else if (!run.shape.is_long && !event->is_job && below(seed, 2)) {
+    else if (!run.shape.is_long && !event->is_job && below(seed, 2))
         event->time += (int64_t)below(seed, 120) * WEIR_SECOND; /* the time is no part of the content */
-    }
     return true;
 }
 
-static void make_partition(struct partition *partition, uint64_t *seed, unsigned number)
+/* Kafka's retention passes messages, read or not, some time after they came; never the last one. */
+static void make_losses(struct partition *partition, uint64_t *seed)
 {
-    int64_t offset = 0, visible = CLOCK_START, high = 0;
+    unsigned last = 0;
+
+    for (unsigned i = 0; i < run.shape.losses && last + 1 < partition->count; i++) {
+        unsigned first = last + 1 + below(seed, partition->count - last - 1);
+        int64_t at = partition->events[first].visible + (int64_t)below(seed, 40) * (WEIR_SECOND / 10);
+        if (i > 0 && at < partition->losses[i - 1].at)
+            at = partition->losses[i - 1].at;
+        partition->losses[partition->loss_count++] = (struct loss){at, partition->events[first].offset};
+        last = first;
+    }
+}
+
+static void make_partition(unsigned number, uint64_t *seed)
+{
+    struct partition *partition = &run.partitions[number];
+    int64_t offset = 0, visible = CLOCK_START;
     int64_t span = run.shape.minutes * WEIR_MINUTE;
     int64_t first = WALL_START + (run.shape.is_long ? WEIR_HOUR : -WEIR_HOUR);
 
@@ -134,16 +150,12 @@ static void make_partition(struct partition *partition, uint64_t *seed, unsigned
     while (partition->count < run.shape.events) {
         struct simulated_event *event = &partition->events[partition->count];
         int64_t around = first + span * partition->count / run.shape.events;
+        bool is_last = run.shape.losses && partition->count + 1 == run.shape.events; /* what a lane surely has */
         *event = (struct simulated_event){.offset = offset, .visible = visible};
-        unsigned kind = run.shape.is_plain ? 9 : below(seed, 10);
-        if (kind > 2 || !make_again(event, seed, partition))
-            make_new(event, seed, number * EVENTS_MAX + partition->count, around);
-        if (kind == 3)
-            event->fate = FATE_BROKEN;
-        else if (high > 0 && event->time < high - run.shape.disorder - run.shape.lateness)
-            event->fate = FATE_LATE;
-        else if (event->fate != FATE_CONFLICT && event->time > high)
-            high = event->time;
+        unsigned kind = run.shape.is_plain || is_last ? 9 : below(seed, 10);
+        if (kind > 2 || !make_again(event, seed, number))
+            make_new(event, seed, number * EVENTS_MAX + partition->count, around, is_last);
+        event->is_broken = kind == 3;
         write_text(event);
         partition->count++;
         offset += 1 + (below(seed, 6) == 0);
@@ -151,24 +163,31 @@ static void make_partition(struct partition *partition, uint64_t *seed, unsigned
         if (below(seed, 3) == 0)
             visible += (1 + (int64_t)below(seed, run.shape.pauses)) * (WEIR_SECOND / 10);
     }
+    make_losses(partition, seed);
 }
 
 void make_events(uint64_t seed)
 {
     for (unsigned i = 0; i < run.shape.partitions; i++)
-        make_partition(&run.partitions[i], &seed, i);
+        make_partition(i, &seed);
 }
 
 void trace_events(void)
 {
     static const char *const names[] = {"counted", "undoes", "ahead", "duplicate", "conflict", "broken", "late"};
+    static const struct weir_gaps none;
 
-    for (unsigned i = 0; i < run.shape.partitions; i++)
-        for (unsigned j = 0; j < run.partitions[i].count; j++) {
-            const struct simulated_event *event = &run.partitions[i].events[j];
-            trace("%s offset %lld: %-9s %s", run.partitions[i].name, (long long)event->offset, names[event->fate],
-                  event->text);
-        }
+    for (unsigned i = 0; i < run.shape.partitions; i++) {
+        struct partition *partition = &run.partitions[i];
+        enum fate fates[EVENTS_MAX];
+        judge_all(partition, INT64_MAX, &none, fates);
+        for (unsigned j = 0; j < partition->count; j++)
+            trace("%s offset %lld: %-9s %s", partition->name, (long long)partition->events[j].offset, names[fates[j]],
+                  partition->events[j].text);
+        for (unsigned j = 0; j < partition->loss_count; j++)
+            trace("%s begins at %lld from %lld ms on", partition->name, (long long)partition->losses[j].low,
+                  (long long)((partition->losses[j].at - CLOCK_START) / 1000000));
+    }
 }
 
 int64_t end_offset(const struct partition *partition)
@@ -176,7 +195,27 @@ int64_t end_offset(const struct partition *partition)
     return partition->count ? partition->events[partition->count - 1].offset + 1 : -1;
 }
 
+int64_t log_start(const struct partition *partition)
+{
+    int64_t low = 0;
+
+    for (unsigned i = 0; i < partition->loss_count; i++)
+        if (partition->losses[i].at <= simulated_clock())
+            low = partition->losses[i].low;
+    return low;
+}
+
 /* 2. the straight model */
+struct expected_window *find_expected(const struct expectation *expectation, struct weir_slice series, int64_t start)
+{
+    for (unsigned i = 0; i < expectation->count; i++) {
+        const struct expected_window *window = &expectation->windows[i];
+        if (window->start == start && weir_slice_equal(series, weir_slice_of(window->series, window->series_length)))
+            return (struct expected_window *)window;
+    }
+    return NULL;
+}
+
 static struct expected_window *find_window(struct expectation *expectation, const struct weir_meter *meter,
                                            const struct simulated_event *event)
 {
@@ -191,11 +230,9 @@ static struct expected_window *find_window(struct expectation *expectation, cons
         series.dimensions[0] = (struct weir_dimension){weir_slice_text("model"), weir_slice_text(model)};
     size_t length = weir_series_write(&series, key);
     weir_window_of(meter->window, event->time, &start, &end);
-    for (unsigned i = 0; i < expectation->count; i++) {
-        struct expected_window *window = &expectation->windows[i];
-        if (window->start == start && window->series_length == length && memcmp(window->series, key, length) == 0)
-            return window;
-    }
+    struct expected_window *known = find_expected(expectation, weir_slice_of(key, length), start);
+    if (known)
+        return known;
     weir_check(expectation->count < EXPECTED_MAX && length <= sizeof expectation->windows[0].series);
     struct expected_window *window = &expectation->windows[expectation->count++];
     *window = (struct expected_window){.series_length = (uint32_t)length, .start = start, .end = end};
@@ -208,22 +245,15 @@ static void add_event(struct expected_window *window, enum weir_aggregation aggr
 {
     struct weir_window_total *total = &window->total;
     struct weir_decimal value = weir_decimal_of(event->value);
-    bool is_sum = aggregation == WEIR_AGGREGATION_SUM || aggregation == WEIR_AGGREGATION_AVG;
+    bool is_first = total->events++ == 0;
 
-    if (event->fate != FATE_COUNTED)
-        total->retracted++;
-    if (event->fate == FATE_UNDOES) {
-        total->events--;
-        weir_check(!is_sum || weir_decimal_subtract(total->value, value, &total->value));
-    }
-    if (event->fate != FATE_COUNTED)
-        return;
-    total->events++;
-    if (is_sum)
+    if (aggregation == WEIR_AGGREGATION_SUM || aggregation == WEIR_AGGREGATION_AVG)
         weir_check(weir_decimal_add(total->value, value, &total->value));
-    if (aggregation == WEIR_AGGREGATION_MAX && value.e12 > total->value.e12)
+    if (aggregation == WEIR_AGGREGATION_MAX && (is_first || value.e12 > total->value.e12))
         total->value = value;
-    if (aggregation == WEIR_AGGREGATION_LATEST && event->time >= total->latest_time) {
+    if (aggregation == WEIR_AGGREGATION_MIN && (is_first || value.e12 < total->value.e12))
+        total->value = value;
+    if (aggregation == WEIR_AGGREGATION_LATEST && (is_first || event->time >= total->latest_time)) {
         total->value = value;
         total->latest_time = event->time;
         total->latest_offset = event->offset;
@@ -233,28 +263,108 @@ static void add_event(struct expected_window *window, enum weir_aggregation aggr
         total->value = weir_decimal_of(__builtin_popcount(window->users));
 }
 
-void expect_lane(const struct partition *partition, int64_t next_offset, struct expectation *ret_expectation)
+static bool is_same_content(const struct simulated_event *a, const struct simulated_event *b)
 {
+    return a->is_job == b->is_job && a->customer == b->customer && a->value == b->value && a->model == b->model
+           && a->user == b->user;
+}
+
+/* By what became of the same id's earlier messages; those that were not read are FATE_UNREAD. */
+static enum fate judge(const struct partition *partition, unsigned which, const enum fate *fates)
+{
+    const struct simulated_event *event = &partition->events[which];
+    const struct simulated_event *known = NULL;
+    bool is_standing = false;
+
+    for (unsigned i = 0; i < which; i++) {
+        if (fates[i] > FATE_AHEAD || partition->events[i].id != event->id)
+            continue;
+        known = &partition->events[i];
+        is_standing = fates[i] == FATE_COUNTED;
+    }
+    if (!known)
+        return event->is_retraction ? FATE_AHEAD : FATE_COUNTED;
+    if (!is_same_content(known, event))
+        return FATE_CONFLICT;
+    return event->is_retraction && is_standing ? FATE_UNDOES : FATE_DUPLICATE;
+}
+
+static bool is_missing(const struct weir_gaps *gaps, int64_t offset)
+{
+    for (uint32_t i = 0; i < gaps->count; i++)
+        if (offset >= gaps->at[i].from && offset < gaps->at[i].to)
+            return true;
+    return false;
+}
+
+void judge_all(const struct partition *partition, int64_t next_offset, const struct weir_gaps *gaps,
+               enum fate fates[EVENTS_MAX])
+{
+    int64_t high = 0;
+
+    for (unsigned i = 0; i < partition->count; i++) {
+        const struct simulated_event *event = &partition->events[i];
+        if (event->offset >= next_offset || is_missing(gaps, event->offset))
+            fates[i] = FATE_UNREAD;
+        else if (event->is_broken)
+            fates[i] = FATE_BROKEN;
+        else if (high > 0 && event->time < high - run.shape.disorder - run.shape.lateness)
+            fates[i] = FATE_LATE;
+        else
+            fates[i] = judge(partition, i, fates);
+        if (fates[i] < FATE_CONFLICT && event->time > high)
+            high = event->time;
+    }
+}
+
+static bool is_undone_later(const struct partition *partition, unsigned which, const enum fate *fates)
+{
+    for (unsigned i = which + 1; i < partition->count; i++)
+        if (fates[i] == FATE_UNDOES && partition->events[i].id == partition->events[which].id)
+            return true;
+    return false;
+}
+
+static void expect_event(const struct partition *partition, unsigned which, const enum fate *fates,
+                         struct expectation *expectation)
+{
+    const struct simulated_event *event = &partition->events[which];
+    bool is_undone = is_undone_later(partition, which, fates);
+
+    if (event->time < expectation->first_time)
+        expectation->first_time = event->time;
+    if (event->time > expectation->last_time)
+        expectation->last_time = event->time;
+    for (uint32_t m = 0; m < run.catalog->meter_count; m++) {
+        const struct weir_meter *meter = &run.catalog->meters[m];
+        if (!weir_slice_equal(meter->event_type, weir_slice_text(event->is_job ? "job" : "call")))
+            continue;
+        struct expected_window *window = find_window(expectation, meter, event);
+        if (fates[which] != FATE_COUNTED)
+            window->total.retracted++;
+        else if (!is_undone)
+            add_event(window, meter->aggregation, event);
+    }
+}
+
+void expect_lane(const struct partition *partition, int64_t next_offset, const struct weir_gaps *gaps,
+                 struct expectation *ret_expectation)
+{
+    enum fate fates[EVENTS_MAX];
+
+    judge_all(partition, next_offset, gaps, fates);
     ret_expectation->count = 0;
     ret_expectation->first_time = WEIR_TIME_NEVER;
     ret_expectation->last_time = INT64_MIN;
     ret_expectation->counts = (struct weir_lane_counts){0};
-    for (unsigned i = 0; i < partition->count && partition->events[i].offset < next_offset; i++) {
-        const struct simulated_event *event = &partition->events[i];
-        ret_expectation->counts.read++;
-        ret_expectation->counts.counted += event->fate == FATE_COUNTED;
-        ret_expectation->counts.retracted += event->fate == FATE_UNDOES || event->fate == FATE_AHEAD;
-        ret_expectation->counts.duplicate += event->fate == FATE_DUPLICATE;
-        ret_expectation->counts.quarantined += event->fate >= FATE_CONFLICT;
-        if (event->fate > FATE_AHEAD)
-            continue;
-        if (event->time < ret_expectation->first_time)
-            ret_expectation->first_time = event->time;
-        if (event->time > ret_expectation->last_time)
-            ret_expectation->last_time = event->time;
-        for (uint32_t m = 0; m < run.catalog->meter_count; m++)
-            if (weir_slice_equal(run.catalog->meters[m].event_type, weir_slice_text(event->is_job ? "job" : "call")))
-                add_event(find_window(ret_expectation, &run.catalog->meters[m], event),
-                          run.catalog->meters[m].aggregation, event);
+    for (unsigned i = 0; i < partition->count; i++) {
+        struct weir_lane_counts *counts = &ret_expectation->counts;
+        counts->read += fates[i] != FATE_UNREAD;
+        counts->counted += fates[i] == FATE_COUNTED;
+        counts->retracted += fates[i] == FATE_UNDOES || fates[i] == FATE_AHEAD;
+        counts->duplicate += fates[i] == FATE_DUPLICATE;
+        counts->quarantined += fates[i] >= FATE_CONFLICT && fates[i] != FATE_UNREAD;
+        if (fates[i] <= FATE_AHEAD)
+            expect_event(partition, i, fates, ret_expectation);
     }
 }

@@ -70,10 +70,6 @@ static void copy_window(struct weir_state *to_state, struct weir_rated_window *t
         if (only_dirty && !from->lanes[i].is_dirty)
             continue;
         struct weir_rated_lane *lane = weir_rated_window_lane(to_state, to, from->lanes[i].lane);
-        if (only_dirty && weir_window_total_changes(&from->lanes[i].total) < weir_window_total_changes(&lane->total))
-            run_fails("a window of %.*s was rated at %llu events and now at %llu", (int)lane->lane.length,
-                      lane->lane.data, (unsigned long long)lane->total.events,
-                      (unsigned long long)from->lanes[i].total.events);
         lane->total = from->lanes[i].total;
         lane->revision = from->lanes[i].revision;
     }
@@ -177,6 +173,46 @@ static void keep_rows(struct weir_state *stored, struct weir_state *state)
             copy_period(row, period);
             row->entry = period->entry = there;
         }
+}
+
+static bool is_of_split(const struct weir_rated_window *row, const struct weir_split_running *split)
+{
+    const struct weir_price_running *price = split->price;
+
+    return row->entry.exists && row->unpriced == WEIR_UNPRICED_PRICED && row->period_start == price->period_start
+           && row->price_book_version == price->price_book_version
+           && weir_slice_equal(row->series_key, split->series_key) && weir_slice_equal(row->contract, price->contract)
+           && weir_slice_equal(row->price_book, price->price_book)
+           && weir_slice_equal(row->price_key, price->price_key);
+}
+
+/* The one share that decides, as PostgreSQL finds it. */
+static bool decides(enum weir_aggregation aggregation, const struct weir_window_total *total,
+                    const struct weir_window_total *rest)
+{
+    if (rest->events == 0)
+        return true;
+    if (aggregation == WEIR_AGGREGATION_LATEST)
+        return total->latest_time != rest->latest_time ? total->latest_time > rest->latest_time
+                                                       : total->latest_offset > rest->latest_offset;
+    return aggregation == WEIR_AGGREGATION_MAX ? total->value.e12 > rest->value.e12
+                                               : total->value.e12 < rest->value.e12;
+}
+
+static void find_rest(struct weir_state *stored, struct weir_state *state, struct weir_split_running *split)
+{
+    struct weir_state_view rows = weir_state_all(stored), all = weir_state_all(state);
+
+    for (size_t i = 0; i < rows.window_count; i++) {
+        const struct weir_rated_window *row = rows.windows[i];
+        bool is_own = !is_of_split(row, split);
+        for (size_t j = 0; j < all.window_count && !is_own; j++)
+            is_own =
+                all.windows[j]->start == row->start && weir_slice_equal(all.windows[j]->series_key, row->series_key);
+        for (uint32_t j = 0; j < row->lane_count && !is_own; j++)
+            if (row->lanes[j].total.events > 0 && decides(split->aggregation, &row->lanes[j].total, &split->rest))
+                split->rest = row->lanes[j].total;
+    }
 }
 
 /* 2. line items */
@@ -372,6 +408,8 @@ static enum weir_status commit(struct weir_ledger *self, const struct weir_line_
         end_transaction(handle);
         return weir_fail(reterr, WEIR_RETRY, "the ledger cannot be reached");
     }
+    if (!handle->is_safe)
+        check_commit(handle->books->state, state);
     for (size_t i = 0; i < count; i++)
         add_item(handle->books, &items[i]);
     keep_rows(handle->books->state, state);
@@ -384,6 +422,26 @@ static enum weir_status commit(struct weir_ledger *self, const struct weir_line_
         run.commits++;
     }
     return lose_answer(fault, reterr);
+}
+
+static enum weir_status load_rest(struct weir_ledger *self, struct weir_state *state, struct weir_error *reterr)
+{
+    struct handle *handle = (struct handle *)self;
+    struct weir_state_view all = weir_state_all(state);
+    enum fault fault =
+        handle->is_safe ? FAULT_NONE
+                        : meet_fault(FAULT_BIT(FAULT_REFUSED) | FAULT_BIT(FAULT_DEAD_BEFORE), "loading a split's rest");
+
+    if (fault == FAULT_DEAD_BEFORE)
+        return dead(reterr);
+    if (fault == FAULT_REFUSED) {
+        end_transaction(handle);
+        return weir_fail(reterr, WEIR_RETRY, "the ledger broke the transaction off");
+    }
+    for (size_t i = 0; i < all.split_count; i++)
+        if (all.splits[i]->wants_rest)
+            find_rest(handle->books->state, state, all.splits[i]);
+    return WEIR_OK;
 }
 
 static void abandon(struct weir_ledger *self)
@@ -429,7 +487,8 @@ struct weir_ledger *ledger_handle(struct books *books, bool is_safe)
                                                .abandon = abandon,
                                                .unsettled = unsettled,
                                                .finish = finish,
-                                               .free = ledger_free};
+                                               .free = ledger_free,
+                                               .load_rest = load_rest};
     struct handle *handle = weir_new(sizeof *handle);
 
     handle->ledger.ops = &ops;
@@ -440,6 +499,43 @@ struct weir_ledger *ledger_handle(struct books *books, bool is_safe)
 }
 
 /* 5. two ledgers */
+void visit_rated(const struct books *books,
+                 void (*visit)(void *context, const struct weir_rated_window *window,
+                               const struct weir_rated_lane *share),
+                 void *context)
+{
+    struct weir_state_view all = weir_state_all(books->state);
+
+    for (size_t i = 0; i < all.window_count; i++)
+        for (uint32_t j = 0; j < all.windows[i]->lane_count; j++)
+            if (all.windows[i]->entry.exists && all.windows[i]->lanes[j].revision > 0)
+                visit(context, all.windows[i], &all.windows[i]->lanes[j]);
+}
+
+struct wanted {
+    struct weir_slice lane, series;
+    int64_t start;
+    const struct weir_window_total *found;
+};
+
+static void find_rated(void *context, const struct weir_rated_window *window, const struct weir_rated_lane *share)
+{
+    struct wanted *wanted = context;
+
+    if (window->start == wanted->start && weir_slice_equal(window->series_key, wanted->series)
+        && weir_slice_equal(share->lane, wanted->lane))
+        wanted->found = &share->total;
+}
+
+const struct weir_window_total *rated_total(const struct books *books, unsigned partition, struct weir_slice series,
+                                            int64_t start)
+{
+    struct wanted wanted = {weir_slice_text(run.partitions[partition].name), series, start, NULL};
+
+    visit_rated(books, find_rated, &wanted);
+    return wanted.found;
+}
+
 static void compare_windows(const struct books *found, const struct books *expected, const char *wrong)
 {
     struct weir_state_view all = weir_state_all(expected->state);
@@ -454,9 +550,7 @@ static void compare_windows(const struct books *found, const struct books *expec
             const struct weir_window_total *a = &window->lanes[j].total;
             const struct weir_window_total *b =
                 &weir_rated_window_lane(found->state, other, window->lanes[j].lane)->total;
-            if (!other->entry.exists || a->events != b->events || a->value.e12 != b->value.e12
-                || a->retracted != b->retracted || a->latest_time != b->latest_time
-                || a->latest_offset != b->latest_offset)
+            if (!other->entry.exists || !same_total(a, b))
                 run_fails("%s: a window of %.*s, meter %.*s, with %llu events where the other has %llu", wrong,
                           (int)window->lanes[j].lane.length, window->lanes[j].lane.data,
                           (int)window->series_key.data[0], window->series_key.data + 2, (unsigned long long)a->events,

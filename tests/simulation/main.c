@@ -61,6 +61,25 @@ static const struct small_case small_cases[] = {
      "a worker and two raters, two lanes, 3 messages each",
      4,
      {.partitions = 2, .workers = 1, .raters = 2, .events = 3, SMALL(2, 2)}},
+    {"undone",
+     "a worker and a rater, two lanes, 5 messages each: retractions of what is folded, also of another lane's events",
+     16,
+     {.partitions = 2, .workers = 1, .raters = 1, .events = 5, SMALL(2, 2)}},
+    {"lost",
+     "a worker and a rater, one lane, 4 events, some of which Kafka forgets; an operator releases the gap",
+     1,
+     {.partitions = 1, .workers = 1, .raters = 1, .events = 4, .is_plain = true, .losses = 1, SMALL(2, 2)}},
+    {"lowered",
+     "the same, and the operator's word lowers what was rated",
+     1,
+     {.partitions = 1,
+      .workers = 1,
+      .raters = 1,
+      .events = 4,
+      .is_plain = true,
+      .losses = 1,
+      .lowers = 10,
+      SMALL(2, 2)}},
 };
 enum { SMALL_CASES = sizeof small_cases / sizeof *small_cases };
 
@@ -92,11 +111,13 @@ static void run_once(const struct shape *shape, uint64_t seed, bool is_traced)
     run.catalog = catalog;
     run.shape = *shape;
     make_events(seed);
+    run.operator_seed = seed;
     run_books = books_new();
     source_begin();
     quarantine_begin();
     store_begin();
     book_begin();
+    truth_begin();
     schedule_begin(&choices, WALL_START);
     trace_events();
     allow_deviations(true);
@@ -108,6 +129,7 @@ static void run_once(const struct shape *shape, uint64_t seed, bool is_traced)
     check_end();
     schedule_end();
     store_end();
+    truth_end();
     run_books = books_free(run_books);
     if (is_traced)
         print_trace();
@@ -119,6 +141,9 @@ static void run_once(const struct shape *shape, uint64_t seed, bool is_traced)
     total.deaths += run.deaths;
     total.stalls += run.stalls;
     total.revocations += run.revocations;
+    total.gaps += run.gaps;
+    total.holds += run.holds;
+    total.words += run.words;
 }
 
 /* 2. all runs of a small case */
@@ -187,6 +212,10 @@ static struct shape any_shape(uint64_t *seed)
         shape.lateness = between(seed, 10, 40) * WEIR_MINUTE;
     }
     shape.threads = between(seed, 1, THREADS_OF_RATER_MAX);
+    if (between(seed, 0, 2) == 0) {
+        shape.losses = between(seed, 1, LOSSES_MAX);
+        shape.lowers = between(seed, 0, 10);
+    }
     return shape;
 }
 
@@ -307,10 +336,11 @@ int main(int argc, char **argv)
     }
     printf("in all      %llu runs: %llu cuts, %llu commits, %llu faults, of them %llu deaths, %llu stops, %llu falls "
            "back; "
-           "%llu revocations\n",
+           "%llu revocations; %llu gaps, %llu windows held, %llu of them let go by a word that held to the end\n",
            (unsigned long long)runs_done, (unsigned long long)total.store_writes, (unsigned long long)total.commits,
            (unsigned long long)total.faults, (unsigned long long)total.deaths, (unsigned long long)total.stalls,
-           (unsigned long long)total.fallbacks, (unsigned long long)total.revocations);
+           (unsigned long long)total.fallbacks, (unsigned long long)total.revocations, (unsigned long long)total.gaps,
+           (unsigned long long)total.holds, (unsigned long long)total.words);
     weir_catalog_free(run.catalog);
     return 0;
 }

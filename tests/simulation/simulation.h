@@ -24,6 +24,7 @@ enum {
     RATERS_MAX = 2,
     EVENTS_MAX = 96, /* of one partition */
     EVENT_BYTES_MAX = 320,
+    LOSSES_MAX = 2,   /* of one partition */
     LIVES_MAX = 64,   /* processes that one run may start */
     SERIES_MAX = 256, /* bytes of a series key */
     BATCH_MAX = 8,    /* windows of a rater's transaction */
@@ -41,9 +42,10 @@ enum fate {
     FATE_CONFLICT, /* a known id, other content: quarantine */
     FATE_BROKEN,   /* no event at all: quarantine */
     FATE_LATE,     /* a resend that comes too late to be told from a new one: quarantine */
+    FATE_UNREAD,   /* not read, or gone before it could be */
 };
 
-/* A message of a partition, and what must become of it. */
+/* A message of a partition. */
 struct simulated_event {
     char text[EVENT_BYTES_MAX];
     uint32_t length;
@@ -55,13 +57,18 @@ struct simulated_event {
     bool is_retraction; /* of the event with its id */
     int64_t value;
     unsigned user;
-    enum fate fate;
+    bool is_broken;
 };
 
 struct partition {
     char name[32]; /* the lane's */
     unsigned count;
     struct simulated_event events[EVENTS_MAX];
+    unsigned loss_count;
+    struct loss {
+        int64_t at;  /* simulated_clock from which ... */
+        int64_t low; /* ... Kafka holds nothing below this offset */
+    } losses[LOSSES_MAX];
 };
 
 struct shape {
@@ -71,6 +78,8 @@ struct shape {
     unsigned minutes; /* that the events' times span */
     bool is_plain;    /* only new, good events */
     bool is_long;     /* far more time than lateness, so that ids are forgotten; the wall clock comes after it */
+    unsigned losses;  /* how often Kafka's retention passes messages, 0..LOSSES_MAX; an operator releases the gaps */
+    unsigned lowers;  /* of ten words of the operator's, so many lower what was rated */
     unsigned pauses;  /* between messages, in tenths of a second at most */
     uint32_t cuts_max;
     size_t changes_max;
@@ -106,11 +115,12 @@ struct run {
     struct partition partitions[PARTITIONS_MAX];
     struct process lives[LIVES_MAX];
     unsigned life_count;
+    uint64_t operator_seed;
     bool is_ending;  /* nobody is started again */
     bool has_jumped; /* the clock of a long case */
     bool was_full;   /* quarantine had no room, once at least */
     bool is_settled; /* a rater found all rated and settled the periods, since the store last went back */
-    uint64_t faults, store_writes, commits, fallbacks, deaths, stalls, revocations, gaps, holds;
+    uint64_t faults, store_writes, commits, fallbacks, deaths, stalls, revocations, gaps, holds, words;
 };
 
 /* The run under way; one at a time. */
@@ -120,9 +130,15 @@ void make_catalog(void);
 /* Makes the events of the run's shape, by seed. */
 void make_events(uint64_t seed);
 void trace_events(void);
-/* The straight model: the windows of a partition after its messages below next_offset. */
-void expect_lane(const struct partition *partition, int64_t next_offset, struct expectation *ret_expectation);
+/* The straight model: what becomes of a partition's messages below next_offset where those in the gaps were never read,
+ * and what its windows hold then. */
+void judge_all(const struct partition *partition, int64_t next_offset, const struct weir_gaps *gaps,
+               enum fate fates[EVENTS_MAX]);
+void expect_lane(const struct partition *partition, int64_t next_offset, const struct weir_gaps *gaps,
+                 struct expectation *ret_expectation);
+struct expected_window *find_expected(const struct expectation *expectation, struct weir_slice series, int64_t start);
 int64_t end_offset(const struct partition *partition); /* one past the last message */
+int64_t log_start(const struct partition *partition);  /* the first one that Kafka still holds, now */
 
 /* 2. the outside */
 
@@ -186,13 +202,35 @@ struct weir_ledger *ledger_handle(struct books *books, bool is_safe);
 void release_locks(const struct process *process); /* a connection is gone: so is its transaction */
 /* The two must hold the same: rated windows, periods, and the sums of line items. */
 void compare_books(const struct books *found, const struct books *expected);
+void visit_rated(const struct books *books,
+                 void (*visit)(void *context, const struct weir_rated_window *window,
+                               const struct weir_rated_lane *share),
+                 void *context);
+/* What was rated of it last; NULL: nothing. */
+const struct weir_window_total *rated_total(const struct books *books, unsigned partition, struct weir_slice series,
+                                            int64_t start);
 
 /* What PostgreSQL knows of lanes, gaps and held windows (book.c); weir_lane_book and weir_claims are on it. */
 void book_begin(void);
 bool book_is_open(void); /* a gap that nobody decided on, or a window that is held */
+unsigned gap_number(unsigned partition, const struct weir_gap *gap); /* 0: no rater has recorded it */
+bool is_decided(unsigned gap);                                       /* it was no loss, or was released */
+bool was_touched(unsigned partition, int64_t start, int64_t end);    /* by any gap that was recorded */
+bool may_have_lowered(unsigned partition, int64_t start, int64_t end);
+void check_closing(int64_t period_end); /* of a billing period, now, by the caller's process */
+void check_words(void);                 /* at the end: each did what it says */
 /* Inside a ledger's transaction. */
 void load_held(struct weir_state *state);
 void keep_held(struct weir_state *state);
+
+/* What lanes held in cuts that the store took (truth.c): a total that is less than the truth, of a lane that could not
+ * read all, may be rated only by an operator's word. */
+void truth_begin(void);
+void truth_end(void);
+void remember_cut(unsigned partition, const struct weir_lane_state *state, const struct weir_cut *cut);
+/* What is about to be committed, against what lanes held, what was rated and what was decided. */
+void check_commit(struct weir_state *stored, struct weir_state *state);
+bool same_total(const struct weir_window_total *a, const struct weir_window_total *b);
 
 /* 3. actors and the end (actors.c, check.c) */
 extern struct books *run_books;

@@ -137,12 +137,29 @@ static bool catch_up(struct simulated_source *source, struct weir_error *reterr)
     return true;
 }
 
+/* What was to be read next is gone: as ingest/source_kafka_gaps.c tells it. */
+static void tell_losses(struct simulated_source *source)
+{
+    for (unsigned i = 0; i < run.shape.partitions; i++) {
+        int64_t low = log_start(&run.partitions[i]);
+        if (!source->is_ours[i] || low == 0 || source->position[i] >= low)
+            continue;
+        enum weir_gap_kind kind = source->position[i] < 0 ? WEIR_GAP_NOTHING_STORED : WEIR_GAP_RETENTION;
+        trace("partition %u begins at %lld, and %lld was to be read", i, (long long)low,
+              (long long)source->position[i]);
+        source->listener.gone(source->listener.context, (int32_t)i, kind, low);
+        source->position[i] = low;
+    }
+}
+
 /* 2. the interface */
 static size_t fetch(struct simulated_source *source, unsigned number, struct weir_message *ret_messages, size_t max)
 {
     const struct partition *partition = &run.partitions[number];
     size_t count = 0;
 
+    if (log_start(partition) > 0 && source->position[number] < log_start(partition))
+        return 0; /* told when it polls again */
     for (unsigned i = 0; i < partition->count && count < max; i++) {
         const struct simulated_event *event = &partition->events[i];
         if (event->offset < source->position[number])
@@ -185,8 +202,11 @@ static void follow_whim(struct simulated_source *source, enum whim whim)
     for (unsigned i = 0; i < run.shape.partitions; i++) {
         if (whim == WHIM_REVOKE && group.owner[i] == source)
             group.must_leave[i] = true;
-        if (whim == WHIM_AGAIN && source->is_ours[i])
-            source->position[i] -= source->position[i] > 2 ? 2 : source->position[i];
+        if (whim != WHIM_AGAIN || !source->is_ours[i] || source->position[i] <= log_start(&run.partitions[i]))
+            continue;
+        source->position[i] -= source->position[i] > 2 ? 2 : source->position[i];
+        if (source->position[i] < log_start(&run.partitions[i]))
+            source->position[i] = log_start(&run.partitions[i]);
     }
 }
 
@@ -201,6 +221,7 @@ static enum weir_status poll(struct weir_source *self, int timeout_ms, struct we
     follow_whim(source, (enum whim)choose(WHIM_COUNT, "the group's whim"));
     if (!catch_up(source, reterr))
         return WEIR_FATAL;
+    tell_losses(source);
     if (max > run.shape.fetch)
         max = run.shape.fetch;
     *ret_count = fetch_all(source, ret_messages, max);
@@ -241,7 +262,7 @@ static bool is_caught_up(struct weir_source *self, int32_t number)
 
     for (unsigned i = 0; i < partition->count; i++)
         if (partition->events[i].offset >= source->position[number]
-            && partition->events[i].visible <= simulated_clock())
+            && partition->events[i].offset >= log_start(partition) && partition->events[i].visible <= simulated_clock())
             return false;
     return source->is_ours[number];
 }
