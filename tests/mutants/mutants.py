@@ -88,7 +88,7 @@ MUTANTS = [
     ("ids_forgotten_early", "an id is known for as long as its resend is accepted", "lane",
      [(LANE, "(lane->state.watermark - lane->settings.retention) / WEIR_MINUTE", "(lane->state.watermark - lane->settings.retention / 8) / WEIR_MINUTE")]),
     ("bucket_named_by_its_beginning", "ids of longer buckets than now's are not forgotten early", "lane",
-     [(LANE, "bucket = (lane->state.high / WEIR_MINUTE / length + 1) * length;", "bucket = lane->state.high / WEIR_MINUTE / length * length;")]),
+     [(LANE, "return (time / WEIR_MINUTE / length + 1) * length;", "return time / WEIR_MINUTE / length * length;")]),
     ("buckets_go_back", "of several records of an id the last one holds, whatever the retention was", "lane",
      [(LANE, "    if (bucket > lane->last_bucket)\n        lane->last_bucket = bucket;\n    return lane->last_bucket;\n", "    return bucket;\n")]),
     ("bucket_forgotten_early", "only buckets below the one named are forgotten", "seen",
