@@ -19,13 +19,15 @@ struct fresh_ids {
 };
 
 struct weir_lane {
+    /* What weir_lane_hash reads, on lines of its own: a thread that decodes does not wait for the one that counts. */
     const struct weir_catalog *catalog;
-    struct weir_lane_settings settings;
+    struct weir_window_table *windows;
+    struct weir_hash_key secret;
     char name[WEIR_LANE_NAME_MAX + 1];
     uint32_t name_length;
+
+    struct weir_lane_settings settings;
     struct weir_lane_state state;
-    struct weir_hash_key secret;
-    struct weir_window_table *windows;
     struct weir_seen *seen;
     int64_t last_bucket;  /* of ids, the highest so far */
     bool is_loading_full; /* the stored lane is larger than the limits */
@@ -259,7 +261,7 @@ static uint64_t mix(uint64_t hash)
 /* What counting the event does: its time and, for each window that it adds to, which one and how much; keyed, as only
  * the lane's secret makes it unpredictable. Meters may come in any order. 0 where a meter cannot take it out again. */
 static uint32_t effect_of(const struct weir_lane *lane, const struct weir_event *event,
-                          const struct weir_reading *readings, uint32_t count, const uint64_t series[])
+                          const struct weir_reading *readings, uint32_t count)
 {
     uint64_t sum = 0;
 
@@ -273,13 +275,13 @@ static uint32_t effect_of(const struct weir_lane *lane, const struct weir_event 
         else if (meter->aggregation != WEIR_AGGREGATION_COUNT)
             value = (uint64_t)readings[i].value.e12
                     + (uint64_t)(readings[i].value.e12 >> 64) * UINT64_C(0x9E3779B97F4A7C15);
-        sum += mix(series[i] ^ value * UINT64_C(0x9E3779B97F4A7C15));
+        sum += mix(readings[i].series ^ value * UINT64_C(0x9E3779B97F4A7C15));
     }
     uint64_t hash = mix(mix(sum ^ weir_hash_key_seed(&lane->secret)) + (uint64_t)event->time);
     return (uint32_t)(hash >> (64 - WEIR_EFFECT_BITS));
 }
 
-void weir_lane_hash(const struct weir_lane *lane, const struct weir_event *event, const struct weir_reading *readings,
+void weir_lane_hash(const struct weir_lane *lane, const struct weir_event *event, struct weir_reading *readings,
                     uint32_t count, struct weir_lane_hashes *ret_hashes)
 {
     uint64_t customer = weir_hash64(event->subject.data, event->subject.length, 0);
@@ -287,16 +289,17 @@ void weir_lane_hash(const struct weir_lane *lane, const struct weir_event *event
     ret_hashes->id = weir_fingerprint64(&lane->secret, event->source, event->id);
     ret_hashes->content = (uint32_t)weir_event_content(event, weir_hash_key_seed(&lane->secret));
     for (uint32_t i = 0; i < count; i++)
-        ret_hashes->series[i] = weir_window_table_hash(lane->windows, &readings[i], customer);
-    ret_hashes->effect = effect_of(lane, event, readings, count, ret_hashes->series);
+        readings[i].series = weir_window_table_hash(lane->windows, &readings[i], customer);
+    ret_hashes->effect = effect_of(lane, event, readings, count);
 }
 
-void weir_lane_prefetch(const struct weir_lane *lane, const struct weir_lane_hashes *hashes, uint32_t count, int stage)
+void weir_lane_prefetch(const struct weir_lane *lane, const struct weir_lane_hashes *hashes,
+                        const struct weir_reading *readings, uint32_t count, int stage)
 {
     if (stage <= 1)
         weir_seen_prefetch(lane->seen, hashes->id, stage);
     for (uint32_t i = 0; i < count; i++)
-        weir_window_table_prefetch(lane->windows, hashes->series[i], stage);
+        weir_window_table_prefetch(lane->windows, readings[i].series, stage);
 }
 
 static enum weir_outcome refuse(struct weir_rejection *reterr, enum weir_reason reason, const char *field,
@@ -332,8 +335,7 @@ static enum weir_outcome step_windows(struct weir_lane *lane, enum weir_window_s
     bool is_unpriced = false;
 
     for (uint32_t i = 0; i < count; i++) {
-        switch (
-            weir_window_table_prepare(lane->windows, step, &readings[i], hashes->series[i], &who, &lane->changes[i])) {
+        switch (weir_window_table_prepare(lane->windows, step, &readings[i], &who, &lane->changes[i])) {
         case WEIR_PREPARED:
             break;
         case WEIR_PREPARED_FULL:

@@ -77,21 +77,25 @@ int64_t weir_lane_accepted_from(const struct weir_lane *lane);
 enum weir_status weir_lane_check_time(const struct weir_lane *lane, int64_t time, int64_t now,
                                       struct weir_rejection *reterr);
 
-/* What take looks up by: worked out early, so that the memory can be fetched while other events are decoded. */
+/* What take looks up by, with the readings' series: worked out early, so that the memory can be fetched while other
+ * events are decoded. */
 struct weir_lane_hashes {
     uint64_t id;
     uint32_t content;
     uint32_t effect;
-    uint64_t series[WEIR_METERS_MAX];
 };
-void weir_lane_hash(const struct weir_lane *lane, const struct weir_event *event, const struct weir_reading *readings,
+/* Sets each reading's series too. Reads of the lane only what stays as it is from its start to its end: any thread may
+ * call it meanwhile. */
+void weir_lane_hash(const struct weir_lane *lane, const struct weir_event *event, struct weir_reading *readings,
                     uint32_t count, struct weir_lane_hashes *ret_hashes);
 /* Stages 0, 1, 2 in this order, each for all events of a group before the next stage. */
-void weir_lane_prefetch(const struct weir_lane *lane, const struct weir_lane_hashes *hashes, uint32_t count, int stage);
+void weir_lane_prefetch(const struct weir_lane *lane, const struct weir_lane_hashes *hashes,
+                        const struct weir_reading *readings, uint32_t count, int stage);
 
-/* Takes one event that decoded and passed check_time. hashes are of this lane and this event. sequence: its offset, not
- * below the lane's next_offset. With count 0 the event is unmatched. Whatever the outcome but FULL, the lane's next
- * offset is now sequence + 1. */
+/* Takes one event that decoded and passed check_time; of it subject, time and is_retraction are read, the rest is in
+ * the hashes. hashes and the readings' series are of this lane and this event. sequence: its offset, not below the
+ * lane's next_offset. With count 0 the event is unmatched. Whatever the outcome but FULL, the lane's next offset is now
+ * sequence + 1. */
 enum weir_outcome weir_lane_take(struct weir_lane *lane, const struct weir_event *event,
                                  const struct weir_reading *readings, uint32_t count,
                                  const struct weir_lane_hashes *hashes, int64_t sequence,

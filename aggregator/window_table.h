@@ -69,12 +69,11 @@ enum weir_prepared {
     WEIR_PREPARED_ABSENT,   /* UNDO: no event is there to be taken out */
 };
 
-/* Finds or makes the window (UNDO only finds it) and works out its total after the reading, changing nothing that
- * counts. Several changes of one event (its meters differ, so their windows do) are prepared first and applied
- * together, so that an event counts whole or not at all. */
+/* Finds or makes the window of reading->series (UNDO only finds it) and works out its total after the reading, changing
+ * nothing that counts. Several changes of one event (its meters differ, so their windows do) are prepared first and
+ * applied together, so that an event counts whole or not at all. */
 enum weir_prepared weir_window_table_prepare(struct weir_window_table *table, enum weir_window_step step,
-                                             const struct weir_reading *reading, uint64_t series_hash,
-                                             const struct weir_window_event *event,
+                                             const struct weir_reading *reading, const struct weir_window_event *event,
                                              struct weir_window_change *ret_change);
 void weir_window_table_apply(struct weir_window_table *table, const struct weir_window_change *change);
 

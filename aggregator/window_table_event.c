@@ -121,12 +121,11 @@ static void fill_record(const struct weir_meter *meter, const struct weir_readin
 }
 
 enum weir_prepared weir_window_table_prepare(struct weir_window_table *table, enum weir_window_step step,
-                                             const struct weir_reading *reading, uint64_t hash,
-                                             const struct weir_window_event *event,
+                                             const struct weir_reading *reading, const struct weir_window_event *event,
                                              struct weir_window_change *ret_change)
 {
     const struct weir_meter *meter = &table->catalog->meters[reading->meter];
-    uint32_t series = weir_window_find_series(table, reading, event->customer, hash);
+    uint32_t series = weir_window_find_series(table, reading, event->customer);
     uint32_t position = find_window(table, meter, series, event->time, step != WEIR_WINDOW_UNDO);
     enum weir_prepared prepared = WEIR_PREPARED;
 

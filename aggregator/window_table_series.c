@@ -20,19 +20,25 @@ uint64_t weir_window_hash_meter(const struct weir_meter *meter)
     return hash;
 }
 
-/* memcmp for what is mostly the same and mostly short. */
+static inline bool is_same_8(const char *one, const char *other)
+{
+    uint64_t left, right;
+
+    memcpy(&left, one, 8);
+    memcpy(&right, other, 8);
+    return left == right;
+}
+
+/* memcmp for what is mostly the same and mostly short. The last piece may overlap the one before. */
 static inline bool is_same(const char *one, const char *other, size_t length)
 {
-    size_t at = 0;
-
-    for (; length - at >= 8; at += 8) {
-        uint64_t left, right;
-        memcpy(&left, one + at, 8);
-        memcpy(&right, other + at, 8);
-        if (left != right)
-            return false;
+    if (length >= 8) {
+        for (size_t at = 0; at + 8 < length; at += 8)
+            if (!is_same_8(one + at, other + at))
+                return false;
+        return is_same_8(one + length - 8, other + length - 8);
     }
-    for (; at < length; at++)
+    for (size_t at = 0; at < length; at++)
         if (one[at] != other[at])
             return false;
     return true;
@@ -120,10 +126,11 @@ void weir_window_table_prefetch(const struct weir_window_table *table, uint64_t 
 }
 
 uint32_t weir_window_find_series(struct weir_window_table *table, const struct weir_reading *reading,
-                                 struct weir_slice customer, uint64_t hash)
+                                 struct weir_slice customer)
 {
     const struct weir_meter *meter = &table->catalog->meters[reading->meter];
     const struct index *index = &table->series_index;
+    uint64_t hash = reading->series;
 
     for (uint32_t at = (uint32_t)hash & index->mask; index->slots[at].position != NONE; at = (at + 1) & index->mask) {
         uint32_t position = index->slots[at].position;

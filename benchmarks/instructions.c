@@ -89,21 +89,21 @@ static void seen(uint64_t count)
 
 static void intake(uint64_t count)
 {
-    static char text[WEIR_INTAKE_GROUP][WEIR_WORKLOAD_EVENT_MAX];
+    static char text[WEIR_WAY_GROUP][WEIR_WORKLOAD_EVENT_MAX];
     struct weir_catalog *catalog = weir_way_catalog();
     struct weir_workload *workload = start_workload(count);
     struct weir_lane_settings settings = {
         .is_bounded = true, .windows_max = UINT32_MAX - 1, .ids_max = UINT32_MAX, .lateness = 0, .retention = 0};
-    struct weir_message messages[WEIR_INTAKE_GROUP];
+    struct weir_message messages[WEIR_WAY_GROUP];
     static struct weir_way way;
     size_t group, length = 0;
 
     weir_way_open(&way, catalog, 1, &settings);
     do {
-        for (group = 0; group < WEIR_INTAKE_GROUP && (length = weir_workload_next(workload, text[group])) > 0; group++)
+        for (group = 0; group < WEIR_WAY_GROUP && (length = weir_workload_next(workload, text[group])) > 0; group++)
             messages[group] = (struct weir_message){.value = weir_slice_of(text[group], length)};
         weir_way_take(&way, messages, group);
-    } while (group == WEIR_INTAKE_GROUP);
+    } while (group == WEIR_WAY_GROUP);
     struct weir_workload_totals made = weir_workload_totals(workload);
     const struct weir_lane_counts *counts = &weir_lane_state(way.lanes[0])->counts;
     if (counts->counted != made.events || counts->duplicate != made.repeated)

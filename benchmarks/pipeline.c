@@ -287,6 +287,7 @@ static struct weir_worker_settings worker_settings(void)
         .cuts_max = 8,
         .changes_max = 262144,
         .hand_over = 20 * WEIR_SECOND,
+        .decodes_ahead = true,
     };
 }
 

@@ -138,8 +138,8 @@ static void touch_window(struct weir_window_table *table, uint64_t number, uint6
 
     (void)count;
     reading.dimensions[0] = weir_slice_text("large");
-    uint64_t hash = weir_window_table_hash(table, &reading, weir_hash64(name.data, name.length, 0));
-    if (weir_window_table_prepare(table, WEIR_WINDOW_ADD, &reading, hash, &event, &change) != WEIR_PREPARED)
+    reading.series = weir_window_table_hash(table, &reading, weir_hash64(name.data, name.length, 0));
+    if (weir_window_table_prepare(table, WEIR_WINDOW_ADD, &reading, &event, &change) != WEIR_PREPARED)
         weir_measure_die("a window cannot be made");
     weir_window_table_apply(table, &change);
 }

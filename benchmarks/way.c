@@ -34,7 +34,7 @@ void weir_way_open(struct weir_way *way, const struct weir_catalog *catalog, uin
 
     weir_check(lanes >= 1 && lanes <= WEIR_WAY_LANES_MAX);
     *way = (struct weir_way){.quarantine = {.ops = &ops}, .lane_count = lanes};
-    way->intake = weir_intake_new(catalog, &way->quarantine);
+    way->intake = weir_intake_new(catalog, &way->quarantine, false);
     for (uint32_t i = 0; i < lanes; i++) {
         char name[32];
         int length = snprintf(name, sizeof name, "events:%u", i);
@@ -53,11 +53,11 @@ void weir_way_close(struct weir_way *way)
 
 void weir_way_take(struct weir_way *way, struct weir_message *messages, size_t count)
 {
-    struct weir_intake_item items[WEIR_INTAKE_GROUP];
+    struct weir_intake_item items[WEIR_WAY_GROUP];
     struct weir_error error;
     size_t taken;
 
-    weir_check(count <= WEIR_INTAKE_GROUP);
+    weir_check(count <= WEIR_WAY_GROUP);
     for (size_t i = 0; i < count; i++) {
         messages[i].sequence = way->sequence++;
         items[i] = (struct weir_intake_item){.lane = way->lanes[(uint64_t)messages[i].sequence % way->lane_count],

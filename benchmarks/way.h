@@ -6,7 +6,7 @@
 #include "aggregator/lane.h"
 #include "cli/intake.h"
 
-enum { WEIR_WAY_LANES_MAX = 16 };
+enum { WEIR_WAY_LANES_MAX = 16, WEIR_WAY_GROUP = 16 };
 
 struct weir_way {
     struct weir_lane *lanes[WEIR_WAY_LANES_MAX];
@@ -22,7 +22,7 @@ struct weir_catalog *weir_way_catalog(void);
 void weir_way_open(struct weir_way *way, const struct weir_catalog *catalog, uint32_t lanes,
                    const struct weir_lane_settings *settings);
 void weir_way_close(struct weir_way *way);
-/* Up to WEIR_INTAKE_GROUP messages, to the lanes in turn; their sequence is set. What is refused ends the program. */
+/* Up to WEIR_WAY_GROUP messages, to the lanes in turn; their sequence is set. What is refused ends the program. */
 void weir_way_take(struct weir_way *way, struct weir_message *messages, size_t count);
 
 #endif

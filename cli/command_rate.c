@@ -180,7 +180,7 @@ static enum weir_status set_up(const struct request *request, struct run *run, s
     if (status != WEIR_OK)
         return status;
     weir_hash_make_secret(state.secret);
-    run->intake = weir_intake_new(run->catalog, run->quarantine);
+    run->intake = weir_intake_new(run->catalog, run->quarantine, false);
     run->lane = weir_lane_new(run->catalog, weir_slice_text("file:0"), &settings);
     return weir_lane_start(run->lane, &state, reterr);
 }
@@ -202,19 +202,17 @@ static void tear_down(const struct request *request, struct run *run)
 static enum weir_status meter(struct run *run, struct weir_error *reterr)
 {
     static struct weir_message messages[WEIR_POLL_MESSAGES_MAX];
+    static struct weir_intake_item items[WEIR_POLL_MESSAGES_MAX];
     struct weir_progress progress = weir_progress_start("weir rate");
     enum weir_status status = WEIR_OK;
 
     while (status == WEIR_OK) {
-        size_t count = 0;
+        size_t count = 0, taken;
         status = run->source->ops->poll(run->source, -1, messages, WEIR_POLL_MESSAGES_MAX, &count, reterr);
-        for (size_t i = 0, taken = 0; i < count && status == WEIR_OK; i += taken) {
-            struct weir_intake_item items[WEIR_INTAKE_GROUP];
-            size_t group = 0;
-            for (; group < WEIR_INTAKE_GROUP && i + group < count; group++)
-                items[group] = (struct weir_intake_item){.lane = run->lane, .message = &messages[i + group]};
-            status = weir_intake_take(run->intake, items, group, 0, &taken, reterr);
-        }
+        for (size_t i = 0; i < count; i++)
+            items[i] = (struct weir_intake_item){.lane = run->lane, .message = &messages[i]};
+        if (status == WEIR_OK)
+            status = weir_intake_take(run->intake, items, count, 0, &taken, reterr);
         weir_progress_show(&progress, "%llu events", (unsigned long long)weir_lane_state(run->lane)->counts.read);
     }
     weir_progress_end(&progress);

@@ -30,16 +30,25 @@ static int64_t boot_time(void)
 
 /* 1. the loop */
 /* Whether the lane wants the message: not while it is dropped or seeking (it will be read again), and not what a cut
- * covers. */
-static bool is_wanted(const struct worker_lane *owned, const struct weir_message *message)
+ * or a message before it in the batch covers. */
+static bool is_wanted(const struct weir_worker *worker, struct worker_lane *owned, const struct weir_message *message)
 {
-    return owned && owned->lane && message->sequence >= weir_lane_state(owned->lane)->next_offset;
+    if (!owned || !owned->lane)
+        return false;
+    if (owned->batch != worker->batch) {
+        owned->batch = worker->batch;
+        owned->wanted_from = weir_lane_state(owned->lane)->next_offset;
+    }
+    if (message->sequence < owned->wanted_from)
+        return false;
+    owned->wanted_from = message->sequence + 1;
+    return true;
 }
 
-static enum weir_status take_group(struct weir_worker *worker, struct weir_intake_item *items, size_t count,
-                                   int64_t clock, struct weir_error *reterr)
+static enum weir_status take_items(struct weir_worker *worker, struct weir_intake_item *items, size_t count,
+                                   struct weir_error *reterr)
 {
-    int64_t now = weir_steady_clock_later(&worker->clock);
+    int64_t now = weir_steady_clock_later(&worker->clock), clock = weir_worker_now();
     enum weir_status status = WEIR_OK;
 
     for (size_t done = 0, taken = 0; done < count && (status == WEIR_OK || status == WEIR_AGAIN); done += taken) {
@@ -58,27 +67,22 @@ static enum weir_status take_group(struct weir_worker *worker, struct weir_intak
         else
             owned->last_event = clock;
     }
-    return status;
+    return status == WEIR_OK ? WEIR_OK : WEIR_FATAL;
 }
 
 static enum weir_status take_messages(struct weir_worker *worker, const struct weir_message *messages, size_t count,
                                       struct weir_error *reterr)
 {
-    struct weir_intake_item items[WEIR_INTAKE_GROUP];
-    int64_t clock = weir_worker_now();
-    enum weir_status status = WEIR_OK;
+    static _Thread_local struct weir_intake_item items[WEIR_POLL_MESSAGES_MAX];
+    size_t wanted = 0;
 
-    for (size_t i = 0; i < count && status == WEIR_OK;) {
-        size_t group = 0;
-        for (; i < count && group < WEIR_INTAKE_GROUP; i++) {
-            struct worker_lane *owned = worker->lanes[messages[i].partition];
-            if (!is_wanted(owned, &messages[i]))
-                continue;
-            items[group++] = (struct weir_intake_item){.lane = owned->lane, .message = &messages[i]};
-        }
-        status = take_group(worker, items, group, clock, reterr);
+    worker->batch++;
+    for (size_t i = 0; i < count; i++) {
+        struct worker_lane *owned = worker->lanes[messages[i].partition];
+        if (is_wanted(worker, owned, &messages[i]))
+            items[wanted++] = (struct weir_intake_item){.lane = owned->lane, .message = &messages[i]};
     }
-    return status == WEIR_OK ? WEIR_OK : WEIR_FATAL;
+    return take_items(worker, items, wanted, reterr);
 }
 
 /* Pauses a lane whose changes pile up while no cut is free, and lets it go on when they are off. */
@@ -272,7 +276,7 @@ struct weir_worker *weir_worker_new(const struct weir_catalog *catalog, const st
     worker->store = consumer_store;
     worker->writer_store = writer_store;
     worker->quarantine = quarantine;
-    worker->intake = weir_intake_new(catalog, quarantine);
+    worker->intake = weir_intake_new(catalog, quarantine, settings->decodes_ahead);
     worker->lanes = weir_new_array(WEIR_PARTITIONS_MAX, sizeof *worker->lanes);
     worker->gauges.by_partition = weir_new_array(WEIR_PARTITIONS_MAX, sizeof *worker->gauges.by_partition);
     worker->gauges.cuts_max = settings->cuts_max;

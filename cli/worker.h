@@ -1,9 +1,9 @@
-/* An ingest worker: source -> lanes -> cuts -> store, with two threads.
+/* An ingest worker: source -> lanes -> cuts -> store, with three threads.
  *
  * The consuming thread polls the source and owns every lane of this worker. Sealed cuts go through a bounded lock-free
  * ring to the writing thread, which writes them in order and sends them back through a second ring. Cut objects come
  * from a fixed pool, so a slow store first fills the ring and then pauses the partitions; the consuming thread never
- * waits for it.
+ * waits for it. The third thread decodes messages before the consuming one counts them (cli/ahead.h).
  *
  * On a mismatch (somebody else took the lane, or the store came back older) the lane is dropped without a write, taken
  * again and read again from its stored offset.
@@ -25,6 +25,7 @@ struct weir_worker_settings {
     size_t changes_max;     /* changed windows and new ids of a lane that wait for a free cut: then it is paused */
     int64_t hand_over;      /* ns: how long a revoked or stopping worker tries to write its last cuts; then the next
                              * owner reads again */
+    bool decodes_ahead;     /* with the third thread: where there is a core for it */
     bool until_end;
     int64_t patience; /* ns; until_end: how long the store, or the topic of admitted events, may be away */
     const struct weir_kafka_settings *admitted; /* the topic of admitted events, which lanes must know of. NULL: none,

@@ -16,6 +16,8 @@ struct worker_lane {
     char name_bytes[WEIR_LANE_NAME_MAX + 1];
     int32_t partition;
     uint64_t generation;
+    uint64_t batch;      /* of messages, the last that had any of it */
+    int64_t wanted_from; /* in that batch: offsets below are taken already */
     uint32_t in_flight;
     bool is_paused;       /* back-pressure, or it waits to be taken */
     bool is_untold;       /* taken, and not told of admitted events: nothing of it is taken before */
@@ -44,6 +46,7 @@ struct weir_worker {
     int32_t first_lane; /* the first that found no free cut: it is the first to be asked next time, or those before it
                            would take every cut that comes back */
     uint64_t generations;
+    uint64_t batch; /* a number for the messages at hand, from 1 */
     struct weir_steady_clock clock;
     struct weir_outage pressure, jump, untold;
     int64_t last_pressed;       /* monotonic ns */

@@ -16,7 +16,8 @@ struct weir_reader *weir_reader_new(const struct weir_catalog *catalog);
 struct weir_reader *weir_reader_free(struct weir_reader *reader);
 
 /* WEIR_OK: ret_readings[0 .. *ret_count) (0: the event matches no meter), in the catalog's meter order; views live
- * until the next call. WEIR_REJECT: *reterr. ret_readings has room for catalog->meter_count. */
+ * until the next call. WEIR_REJECT: *reterr. ret_readings has room for all
+ * meters of one event type. */
 enum weir_status weir_read_event(struct weir_reader *reader, const struct weir_event *event,
                                  struct weir_reading *ret_readings, uint32_t *ret_count, struct weir_rejection *reterr);
 

@@ -1,5 +1,6 @@
 /* What one event adds to one meter: the noun between decoding and aggregating. Views into the event and the reader's
- * scratch. */
+ * scratch. A line of the cache of its own, which holds all but the second and later dimensions: it may be read on
+ * another core. */
 #ifndef WEIR_COMMON_MODEL_READING_H
 #define WEIR_COMMON_MODEL_READING_H
 
@@ -7,7 +8,8 @@
 #include "common/model/window.h"
 
 struct weir_reading {
-    uint32_t meter;                /* index in the catalog */
+    _Alignas(64) uint32_t meter;   /* index in the catalog */
+    uint64_t series;               /* hash of the series that it is counted into; the lane sets it (weir_lane_hash) */
     struct weir_decimal value;     /* sum, min, max, latest, avg */
     struct weir_slice unique_text; /* unique */
     struct weir_slice

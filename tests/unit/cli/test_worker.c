@@ -286,6 +286,7 @@ static struct world *world_new(void (*script)(struct world *, int64_t))
                                                     .idle = WEIR_MINUTE,
                                                     .cuts_max = 2,
                                                     .changes_max = 400,
+                                                    .decodes_ahead = true,
                                                     .hand_over = 20 * WEIR_SECOND,
                                                     .until_end = true,
                                                     .patience = WEIR_MINUTE};
