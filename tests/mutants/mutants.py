@@ -109,6 +109,16 @@ MUTANTS = [
      [(MEMORY, "        if (window->is_closed)\n            add_work(lane, entry, token);",
        "        if (window->is_closed && entry->token == 0)\n            add_work(lane, entry, token);")]),
 
+    ("admitted_not_known", "a lane that is taken knows what was admitted", "lane",
+     [(LANE, "        && weir_seen_set(lane->seen, id, admitted, (uint32_t)bucket) == WEIR_OK)", "        && bucket >= 0 && admitted.effect)")]),
+    ("admitted_forgotten_early", "what was admitted is known for as long as it would be accepted", "lane",
+     [(LANE, "int64_t bucket = event->time > 0 ? bucket_of(lane, event->time) : 0;",
+       "int64_t bucket = event->time > 0 ? bucket_of(lane, event->time - lane->settings.lateness / 2) : 0;")]),
+    ("admitted_voided", "a retraction voids nothing of what was admitted", "lane",
+     [(LANE, "    if (mark->state == WEIR_ID_COUNTED_UNKNOWN && mark->effect == EFFECT_ADMITTED)\n",
+       "    if (mark->state == WEIR_ID_COUNTED_UNKNOWN && mark->effect == EFFECT_ADMITTED)\n        return WEIR_OUTCOME_DUPLICATE;\n"
+       "    if (mark->state == WEIR_ID_COUNTED_UNKNOWN && mark->effect == EFFECT_ADMITTED)\n")]),
+
     ("retraction_of_anything", "a retraction takes out only what was counted as it reads", "lane",
      [(LANE, "    if (!is_same_effect(mark, hashes))\n", "    if (!is_same_effect(mark, hashes) && count == 0)\n")]),
     ("void_not_stored", "a void id is void also when its lane was taken again", "lane",
