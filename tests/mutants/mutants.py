@@ -8,6 +8,9 @@ server and no more than seconds.
 TESTS = {
     # name: (target to build, arguments, quick)
     "simulation": ("simulation", ["--seconds", "20"], True),
+    "undone": ("simulation", ["--case", "undone"], True),
+    "lost": ("simulation", ["--case", "lost"], True),
+    "lowered": ("simulation", ["--case", "lowered"], True),
     "lane": ("unit_aggregator_test_lane", [], True),
     "seen": ("unit_aggregator_test_seen", [], True),
     "store": ("component_test_window_store", ["--filter", "window_store*/@(an_old_owner_writes_nothing|"
@@ -65,8 +68,7 @@ MUTANTS = [
     ("fenced_lane_goes_on", "a lane whose cut was refused is dropped", "simulation",
      [(LANES, "    owned->lane = weir_lane_free(owned->lane);\n    owned->is_fenced = true;\n", "    (void)owned;\n")]),
     ("old_messages_taken", "a message that a cut covers is not taken again", "simulation",
-     [(WORKER, "return owned && owned->lane && message->sequence >= weir_lane_state(owned->lane)->next_offset;",
-       "(void)message;\n    return owned && owned->lane;")]),
+     [(WORKER, "    if (message->sequence < owned->wanted_from)\n", "    if (message->sequence < 0)\n")]),
     ("no_flush_on_revoke", "a lane that is handed over is written first", "simulation",
      [(LANES, "bool is_whole = owned->lane && weir_worker_settle_lane(worker, owned);", "bool is_whole = owned->lane && worker->has_failed && weir_worker_settle_lane(worker, owned);")]),
     ("writes_a_lost_lane", "a lane that is lost is dropped without a write", "simulation",
@@ -203,6 +205,23 @@ MUTANTS = [
     ("nothing_is_held", "a window in an open gap is not rated", "lanes",
      [(RATE, "    if (is_in_gap(target)) {\n        hold(rater, target, lane);\n",
        "    if (is_in_gap(target) && rater->counts.windows == 0) {\n        hold(rater, target, lane);\n")]),
+    ("gap_not_kept", "what Kafka lost is noted in the lane's cut", "lost",
+     [(LANES, "    log_gap(owned, weir_lane_add_gap(owned->lane, kind, next_offset, weir_time_now()));\n",
+       "    (void)log_gap, (void)next_offset;\n")]),
+    ("gap_not_noted_before_rating", "a lane's gaps are noted between reading its work and rating it", "lost",
+     [(ROUND, "    if (status == WEIR_OK)\n        status = note_lane(rating, known, &walk->is_same, reterr);\n    walk->lots++;\n",
+       "    if (status == WEIR_OK && lot->count == 0)\n        status = note_lane(rating, known, &walk->is_same, reterr);\n"
+       "    walk->lots++;\n")]),
+    ("settled_in_a_gap", "a period that an open gap concerns is not settled", "lost",
+     [("cli/rater_lanes.c", "        status = weir_rating_end_at_gaps(rating, &horizon.ended, reterr);\n"
+       "    if (rating->first_gap < horizon.ended)\n", "        status = WEIR_OK;\n    if (rating->first_gap < 0)\n")]),
+    ("gap_spans_too_little", "a gap spans all times that the lane would still have taken", "lost",
+     [(LANE, "    int64_t earliest = is_any_age ? 0 : accepted_from(lane);\n",
+       "    int64_t earliest = is_any_age ? 0 : lane->state.watermark;\n")]),
+    ("held_for_ever", "a window that was let go is off the list of those that are held", "lost",
+     [(RATE, "    if (lane->held_number)\n        lane->held_change = WEIR_HELD_LET_GO;\n    return true;\n", "    return true;\n")]),
+    ("word_does_not_lower", "an operator's word to lower does", "lowered",
+     [(RATE, "    return lane->held_number && lane->may_lower;", "    return lane->held_number && lane->may_lower && lane->is_refused;")]),
     ("more_events_are_not_held", "more events than were rated are not the truth while some are missing", "lanes",
      [(RATE, "    if (lane->revision > 0 && same_total(&lane->total, total)) {\n        rater->counts.unchanged++;\n        if (lane->held_number)",
        "    if (lane->revision > 0 && !weir_window_total_is_older(total, &lane->total)) {\n        rater->counts.unchanged++;\n        if (lane->held_number)")]),

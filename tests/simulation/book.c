@@ -8,7 +8,7 @@
 #include "rater/lanes.h"
 #include "tests/simulation/simulation.h"
 
-enum { GAPS_MAX = 256, HELD_MAX = 2048 };
+enum { GAPS_MAX = 256, HELD_MAX = 2048, LOOKS_MAX = 100000 };
 
 struct known {
     bool is_there;
@@ -47,7 +47,7 @@ static struct {
     unsigned gap_count;
     struct held held[HELD_MAX];
     unsigned held_count; /* places that were ever used */
-    uint64_t numbers, words;
+    uint64_t numbers, words, looks;
     struct word given[HELD_MAX];
     unsigned given_count;
     unsigned asked[LIVES_MAX]; /* how many gaps there were when a process last asked for the open ones */
@@ -58,7 +58,7 @@ void book_begin(void)
     memset(tables.lanes, 0, sizeof tables.lanes);
     memset(tables.asked, 0, sizeof tables.asked);
     tables.gap_count = tables.held_count = tables.given_count = 0;
-    tables.numbers = tables.words = 0;
+    tables.numbers = tables.words = tables.looks = 0;
 }
 
 /* 1. claims: mostly given, also to two at a time, since exactness does not rest on them */
@@ -291,6 +291,8 @@ enum weir_status weir_lane_book_released(struct weir_lane_book *book, const char
 
     (void)topic;
     weir_check(max <= BATCH_MAX * THREADS_OF_RATER_MAX);
+    if (++tables.looks > LOOKS_MAX)
+        run_fails("windows that were let go are rated for ever");
     for (unsigned i = 0; i < tables.held_count && count < max; i++) {
         const struct held *row = &tables.held[i];
         if (!row->is_there || is_held_by_a_gap(row->partition, row->start, row->end))

@@ -448,11 +448,14 @@ static enum weir_status list_lanes(struct weir_window_store *base, const char *t
 static enum weir_status read_lane(struct weir_window_store *base, struct weir_slice name,
                                   struct weir_lane_state *ret_state, struct weir_error *reterr)
 {
-    enum fault fault = meet_fault(FAULT_BIT(FAULT_REFUSED) | FAULT_BIT(FAULT_DEAD_BEFORE), "reading a lane");
+    enum fault fault = meet_fault(FAULT_BIT(FAULT_REFUSED) | FAULT_BIT(FAULT_DEAD_BEFORE)
+                                      | (run.shape.losses ? FAULT_BIT(FAULT_OLDER_ALL) : 0),
+                                  "reading a lane");
 
     (void)base;
     if (fault == FAULT_DEAD_BEFORE)
         return dead(reterr);
+    fall_back_before(fault);
     return fault == FAULT_REFUSED ? refused(reterr)
                                   : server.store->ops->read_lane(server.store, name, ret_state, reterr);
 }
