@@ -186,7 +186,7 @@ static enum weir_status try_ledger(struct rating *rating, struct weir_ledger **r
     enum weir_status status = WEIR_OK;
 
     if (!rating->has_calendars)
-        status = weir_calendars_open(rating->settings.postgres_url, rating->catalog, reterr);
+        status = weir_calendars_open(rating->settings.postgres_url, rating->catalog, false, reterr);
     rating->has_calendars = status == WEIR_OK;
     return status == WEIR_OK ? weir_ledger_postgres_open(rating->settings.postgres_url, ret_ledger, reterr) : status;
 }

@@ -324,7 +324,7 @@ static enum weir_status set_up(struct weir_reconcile *reconcile, struct weir_err
     if (status == WEIR_OK)
         status = weir_ledger_postgres_open(settings->postgres_url, &reconcile->ledger, reterr);
     if (status == WEIR_OK)
-        status = weir_calendars_open(settings->postgres_url, reconcile->catalog, reterr);
+        status = weir_calendars_open(settings->postgres_url, reconcile->catalog, false, reterr);
     if (status == WEIR_OK)
         status = weir_rater_new(reconcile->catalog, reconcile->ledger, &reconcile->rater, reterr);
     if (status == WEIR_OK)

@@ -12,6 +12,7 @@
 #include "common/log.h"
 #include "common/settings.h"
 #include "rater/apply.h"
+#include "rater/calendars.h"
 #include "rater/rerate.h"
 
 static const struct weir_usage rerate_usage = {
@@ -181,6 +182,11 @@ static int run(const struct weir_usage *usage, int argc, char **argv)
         code = catalog ? -1 : WEIR_EXIT_USAGE;
     } else {
         enum weir_status status = weir_apply_load_catalog(settings.postgres_url, &catalog, &error);
+        code = status == WEIR_OK ? -1 : end_with(status, &error);
+    }
+    if (code < 0) {
+        bool writes_nothing = is_backtest || settings.dry_run;
+        enum weir_status status = weir_calendars_open(settings.postgres_url, catalog, writes_nothing, &error);
         code = status == WEIR_OK ? -1 : end_with(status, &error);
     }
     if (code < 0)

@@ -197,7 +197,8 @@ enum weir_status weir_calendars_keep(PGconn *connection, struct weir_catalog *ca
     return status;
 }
 
-enum weir_status weir_calendars_open(const char *url, struct weir_catalog *catalog, struct weir_error *reterr)
+enum weir_status weir_calendars_open(const char *url, struct weir_catalog *catalog, bool dry_run,
+                                     struct weir_error *reterr)
 {
     enum weir_status status;
     PGconn *connection = weir_postgres_open(url, "weir calendars", &status, reterr);
@@ -206,7 +207,7 @@ enum weir_status weir_calendars_open(const char *url, struct weir_catalog *catal
         return status;
     status = weir_postgres_run(connection, "BEGIN", "beginning", reterr);
     if (status == WEIR_OK)
-        status = weir_calendars_keep(connection, catalog, weir_time_now(), false, NULL, reterr);
+        status = weir_calendars_keep(connection, catalog, weir_time_now(), dry_run, NULL, reterr);
     if (status == WEIR_OK)
         status = weir_postgres_run(connection, "COMMIT", "writing calendars", reterr);
     PQfinish(connection);

@@ -22,6 +22,7 @@ enum weir_status weir_calendars_keep(PGconn *connection, struct weir_catalog *ca
                                      struct weir_apply_report *report, struct weir_error *reterr);
 
 /* The same with a connection and transaction of its own. WEIR_RETRY: the server is away. */
-enum weir_status weir_calendars_open(const char *url, struct weir_catalog *catalog, struct weir_error *reterr);
+enum weir_status weir_calendars_open(const char *url, struct weir_catalog *catalog, bool dry_run,
+                                     struct weir_error *reterr);
 
 #endif

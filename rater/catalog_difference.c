@@ -104,6 +104,15 @@ static bool same_version(const struct weir_price_book_version *a, const struct w
     return is_same;
 }
 
+static bool same_own_prices(const struct weir_contract *a, const struct weir_contract *b)
+{
+    bool is_same = a->price_count == b->price_count;
+
+    for (uint32_t i = 0; is_same && i < a->price_count; i++)
+        is_same = same_price(&a->prices[i], &b->prices[i]);
+    return is_same;
+}
+
 static bool same_overrides(const struct weir_contract *a, const struct weir_contract *b)
 {
     for (uint32_t i = 0; i < a->override_count; i++) {
@@ -172,6 +181,7 @@ void weir_contract_changes(const struct weir_contract *before, const struct weir
     add_word(memcmp(&before->billing_anchor, &after->billing_anchor, sizeof after->billing_anchor) != 0,
              "billing_anchor", text, size);
     add_word(!weir_slice_equal(before->timezone, after->timezone), "timezone", text, size);
+    add_word(!same_own_prices(before, after), "prices", text, size);
     add_word(!same_overrides(before, after), "overrides", text, size);
     add_word(!same_commitments(before, after), "commitments", text, size);
 }

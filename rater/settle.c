@@ -112,9 +112,12 @@ static void aim_at_zero(struct weir_rater *rater, const struct weir_contract *co
 {
     const struct weir_price_book_version *version = weir_price_book_at(contract->book, period->start);
 
-    for (uint32_t i = 0; contract->key.length && version && i < version->price_count; i++)
-        if (version->prices[i].flat_fee_at_zero)
-            price_at_zero(rater, period, version, &version->prices[i]);
+    if (contract->key.length == 0 || !version)
+        return;
+    const struct weir_price *price;
+    for (uint32_t at = 0; (price = weir_next_price(version, &at));)
+        if (price->flat_fee_at_zero)
+            price_at_zero(rater, period, version, price);
 }
 
 static bool charge_at_zero(struct weir_rater *rater, const struct weir_contract *contract,
@@ -122,8 +125,10 @@ static bool charge_at_zero(struct weir_rater *rater, const struct weir_contract 
 {
     const struct weir_price_book_version *version = weir_price_book_at(contract->book, period->start);
 
-    for (uint32_t i = 0; contract->key.length && version && i < version->price_count; i++) {
-        const struct weir_price *price = &version->prices[i];
+    if (contract->key.length == 0 || !version)
+        return true;
+    const struct weir_price *price;
+    for (uint32_t at = 0; (price = weir_next_price(version, &at));) {
         if (!price->flat_fee_at_zero)
             continue;
         struct target target = {

@@ -107,6 +107,7 @@ static enum weir_status load_end(struct weir_catalog_load *load, struct weir_cat
     weir_catalog_read_price_books(load);
     weir_catalog_read_contracts(load);
     weir_catalog_check(load);
+    weir_catalog_make_own_books(load);
     weir_catalog_make_calendars(load);
     for (uint32_t file = 0; file < load->file_count; file++)
         json_decref(load->roots[file]);
@@ -328,7 +329,36 @@ const struct weir_price *weir_price_for(const struct weir_price_book_version *ve
     for (; low < version->price_count && version->prices[low].meter == meter; low++)
         if (price_holds(&version->prices[low], texts))
             return &version->prices[low];
-    return NULL;
+    return version->base ? weir_price_for(version->base, meter, texts) : NULL;
+}
+
+/* Whether each split of the base's price finds one of the version's own first. */
+static bool is_replaced(const struct weir_price_book_version *version, const struct weir_price *price)
+{
+    for (uint32_t i = 0; i < version->price_count; i++) {
+        const struct weir_price *own = &version->prices[i];
+        uint32_t held = 0;
+        for (uint32_t j = 0; own->meter == price->meter && j < own->when_count; j++)
+            for (uint32_t k = 0; k < price->when_count; k++)
+                held += own->when[j].group == price->when[k].group
+                        && weir_slice_equal(own->when[j].text, price->when[k].text);
+        if (own->meter == price->meter && held == own->when_count)
+            return true;
+    }
+    return false;
+}
+
+const struct weir_price *weir_next_price(const struct weir_price_book_version *version, uint32_t *at)
+{
+    const struct weir_price_book_version *base = version->base;
+    for (; base && *at >= version->price_count && *at - version->price_count < base->price_count; ++*at) {
+        const struct weir_price *price = &base->prices[*at - version->price_count];
+        if (!is_replaced(version, price)) {
+            ++*at;
+            return price;
+        }
+    }
+    return *at < version->price_count ? &version->prices[(*at)++] : NULL;
 }
 
 void weir_calendar_keep(struct weir_catalog *catalog, struct weir_calendar *calendar, const int64_t *boundaries,

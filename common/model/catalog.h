@@ -135,6 +135,9 @@ struct weir_price_book_version {
     struct weir_price *prices; /* by meter index, then most `when` keys first, then key */
     uint32_t fee_count;
     struct weir_fee *fees;
+    /* A contract with prices of its own has versions of its own, which hold these alone; the book's comes after them.
+     * NULL: it is the book's. */
+    const struct weir_price_book_version *base;
 };
 
 struct weir_price_book {
@@ -188,16 +191,18 @@ struct weir_commitment {
 };
 
 struct weir_contract {
-    struct weir_slice key;      /* empty for the default contract */
-    struct weir_slice customer; /* empty for the default contract */
-    const struct weir_price_book *book;
-    int64_t starts_at; /* 0 for the default contract */
-    int64_t ends_at;   /* WEIR_TIME_NEVER: open */
+    struct weir_slice key;              /* empty for the default contract */
+    struct weir_slice customer;         /* empty for the default contract */
+    const struct weir_price_book *book; /* with prices of its own: a copy, in which they come before the book's */
+    int64_t starts_at;                  /* 0 for the default contract */
+    int64_t ends_at;                    /* WEIR_TIME_NEVER: open */
     enum weir_billing_period billing_period;
     struct weir_billing_anchor billing_anchor;
     struct weir_slice timezone;
     const struct weir_zone *zone;
     const struct weir_calendar *calendar; /* of the three */
+    uint32_t price_count;
+    struct weir_price *prices; /* its own, in the order of a version's; none for a meter with an override */
     uint32_t override_count;
     struct weir_override *overrides;
     uint32_t commitment_count;
@@ -256,6 +261,9 @@ const struct weir_price_book_version *weir_price_book_at(const struct weir_price
 /* The price for one split (docs/rating.md 3.4); texts are in the meter's group order. */
 const struct weir_price *weir_price_for(const struct weir_price_book_version *version, const struct weir_meter *meter,
                                         const struct weir_slice texts[]);
+/* Every price of a version that some split can find, one after another: *at is 0 first, and the call's business. NULL:
+ * there are no more. */
+const struct weir_price *weir_next_price(const struct weir_price_book_version *version, uint32_t *at);
 /* Periods that hold from now on for contracts of this calendar (copied): before the catalog is shared by threads. */
 void weir_calendar_keep(struct weir_catalog *catalog, struct weir_calendar *calendar, const int64_t *boundaries,
                         size_t count);

@@ -88,6 +88,29 @@ static void check_fee_keys(struct weir_catalog_load *load, const struct weir_ver
     }
 }
 
+/* Whether the contract has a price of its own for this meter. */
+static bool has_own(const struct weir_contract *contract, struct weir_slice meter)
+{
+    for (uint32_t i = 0; i < contract->price_count; i++)
+        if (contract->prices[i].meter && weir_slice_equal(contract->prices[i].meter->key, meter))
+            return true;
+    return false;
+}
+
+/* Fees come from the price book; where that prices the meter too, check_fee_keys has said it. */
+static void check_own_meters(struct weir_catalog_load *load, const struct weir_contract_draft *draft, const char *list)
+{
+    const struct weir_contract *contract = &draft->contract;
+    const struct weir_book_facts *facts = contract->book ? &load->facts[contract->book - load->catalog->books] : NULL;
+    for (uint32_t i = 0; facts && i < facts->fee_count; i++)
+        if ((i == 0 || !weir_slice_equal(facts->fee_keys[i - 1], facts->fee_keys[i]))
+            && has_own(contract, facts->fee_keys[i]) && !prices_meter(facts, facts->fee_keys[i]))
+            weir_mistake_add_at(load, draft->origin, list, "prices", WEIR_MISTAKE_KEY_CLASH,
+                                "meter \"%s\" is also a fee of price book \"%s\"; both would be the item \"%s\" of an "
+                                "invoice: rename the fee",
+                                facts->fee_keys[i].data, contract->book->key.data, facts->fee_keys[i].data);
+}
+
 static void check_commitment_keys(struct weir_catalog_load *load, const struct weir_contract_draft *draft,
                                   const char *list)
 {
@@ -99,9 +122,9 @@ static void check_commitment_keys(struct weir_catalog_load *load, const struct w
         struct weir_slice key = contract->commitments[i].key;
         if (key.length == 0)
             continue;
-        const char *other = holds_slice(facts->fee_keys, facts->fee_count, key) ? "a fee of"
-                            : prices_meter(facts, key)                          ? "a meter priced by"
-                                                                                : NULL;
+        const char *other = holds_slice(facts->fee_keys, facts->fee_count, key)  ? "a fee of"
+                            : prices_meter(facts, key) || has_own(contract, key) ? "a meter priced by the contract or"
+                                                                                 : NULL;
         if (other)
             weir_mistake_add_at(load, draft->origin, list, weir_arena_print(load->scratch, "commitments[%u].key", i),
                                 WEIR_MISTAKE_KEY_CLASH,
@@ -109,6 +132,12 @@ static void check_commitment_keys(struct weir_catalog_load *load, const struct w
                                 "rename the commitment",
                                 key.data, other, contract->book->key.data, key.data);
     }
+}
+
+static void check_terms_keys(struct weir_catalog_load *load, const struct weir_contract_draft *draft, const char *list)
+{
+    check_own_meters(load, draft, list);
+    check_commitment_keys(load, draft, list);
 }
 
 /* 3. contracts among themselves */
@@ -250,10 +279,34 @@ static void report_cut(struct weir_catalog_load *load, const struct weir_contrac
     weir_window_of(meter->window, boundary, &start, &end);
     weir_mistake_add_at(load, draft->origin, list, place->member, WEIR_MISTAKE_CUTS_WINDOW,
                         "%s %s (time zone %s) cuts through the window %s to %s of meter \"%s\" (window \"%s\"), which "
-                        "price book \"%s\" prices; give the meter a shorter window, or the contract %s between windows",
+                        "%s prices; give the meter a shorter window, or the contract %s between windows",
                         place->what, weir_time_quoted(load, boundary), draft->contract.timezone.data,
                         weir_time_quoted(load, start), weir_time_quoted(load, end), meter->key.data,
-                        weir_window_length_name[meter->window], draft->contract.book->key.data, place->remedy);
+                        weir_window_length_name[meter->window],
+                        has_own(&draft->contract, meter->key)
+                            ? "the contract"
+                            : weir_arena_print(load->scratch, "price book \"%s\"", draft->contract.book->key.data),
+                        place->remedy);
+}
+
+static void check_meter_boundaries(struct weir_catalog_load *load, const struct weir_contract_draft *draft,
+                                   const char *list, const struct cuts *cuts, const struct weir_priced_meter *priced)
+{
+    const struct weir_contract *contract = &draft->contract;
+    const struct weir_meter *meter = priced->meter;
+    bool has_key = draft != load->default_contract;
+    bool has_end = has_key && contract->ends_at != WEIR_TIME_NEVER;
+    int64_t from = contract->starts_at > priced->from ? contract->starts_at : priced->from, start, end, cut;
+    if (load->meters[meter->index].broken)
+        return;
+    weir_window_of(meter->window, from, &start, &end);
+    from = start == from ? from : end; /* the window that is under way began before there was a price */
+    if (has_key && cuts_window(meter->window, contract->starts_at))
+        report_cut(load, draft, list, meter, &at_start, contract->starts_at);
+    else if (has_end && cuts_window(meter->window, contract->ends_at))
+        report_cut(load, draft, list, meter, &at_end, contract->ends_at);
+    else if (first_cut(&cuts->by_length[meter->window], from, contract->ends_at, &cut))
+        report_cut(load, draft, list, meter, &at_period, cut);
 }
 
 static void check_boundaries(struct weir_catalog_load *load, const struct weir_contract_draft *draft, const char *list,
@@ -261,22 +314,13 @@ static void check_boundaries(struct weir_catalog_load *load, const struct weir_c
 {
     const struct weir_contract *contract = &draft->contract;
     const struct weir_book_facts *facts = &load->facts[contract->book - load->catalog->books];
-    bool has_key = draft != load->default_contract;
-    bool has_end = has_key && contract->ends_at != WEIR_TIME_NEVER;
-    for (uint32_t i = 0; i < facts->meter_count; i++) {
-        const struct weir_meter *meter = facts->meters[i].meter;
-        int64_t from = facts->meters[i].from, start, end, cut;
-        from = contract->starts_at > from ? contract->starts_at : from;
-        weir_window_of(meter->window, from, &start, &end);
-        from = start == from ? from : end; /* the window that is under way began before there was a price */
-        if (load->meters[meter->index].broken)
-            continue;
-        if (has_key && cuts_window(meter->window, contract->starts_at))
-            report_cut(load, draft, list, meter, &at_start, contract->starts_at);
-        else if (has_end && cuts_window(meter->window, contract->ends_at))
-            report_cut(load, draft, list, meter, &at_end, contract->ends_at);
-        else if (first_cut(&cuts->by_length[meter->window], from, contract->ends_at, &cut))
-            report_cut(load, draft, list, meter, &at_period, cut);
+    for (uint32_t i = 0; i < facts->meter_count; i++)
+        if (!has_own(contract, facts->meters[i].meter->key))
+            check_meter_boundaries(load, draft, list, cuts, &facts->meters[i]);
+    for (uint32_t i = 0; i < contract->price_count; i++) { /* by meter; those without one come last */
+        struct weir_priced_meter own = {contract->prices[i].meter, facts->from};
+        if (own.meter && (i == 0 || contract->prices[i - 1].meter != own.meter))
+            check_meter_boundaries(load, draft, list, cuts, &own);
     }
 }
 
@@ -346,9 +390,9 @@ void weir_catalog_check(struct weir_catalog_load *load)
     for (size_t i = 0; i < load->version_count; i++)
         check_fee_keys(load, &load->versions[i]);
     for (size_t i = 0; i < load->contract_count; i++)
-        check_commitment_keys(load, &load->contracts[i], "contracts");
+        check_terms_keys(load, &load->contracts[i], "contracts");
     if (load->default_contract)
-        check_commitment_keys(load, load->default_contract, "default_contract");
+        check_terms_keys(load, load->default_contract, "default_contract");
     check_contract_keys(load);
     check_overlaps(load);
     check_all_boundaries(load);

@@ -89,6 +89,16 @@ static void read_overrides(struct weir_catalog_load *load, const struct weir_nod
         if (!meter)
             continue;
         override->meter = &load->catalog->meters[meter->meter.index];
+        for (uint32_t own = 0; own < contract->price_count; own++) {
+            if (contract->prices[own].meter != override->meter)
+                continue;
+            struct weir_node key = weir_node_member(&node, "meter");
+            weir_mistake_add(
+                load, &key, WEIR_MISTAKE_DUPLICATE,
+                "the contract has prices of its own for meter \"%s\"; give it these or an override, not both",
+                override->meter->key.data);
+            break;
+        }
         for (size_t other = 0; other < i; other++) {
             if (contract->overrides[other].meter != override->meter)
                 continue;
@@ -288,6 +298,7 @@ static void read_terms(struct weir_catalog_load *load, const struct weir_node *o
         draft->contract.billing_period = choice;
     has_period = read_anchor(load, object, has_period, &draft->contract) && has_period;
     draft->has_period = read_zone(load, object, &draft->contract) && has_period;
+    weir_read_prices(load, object, &draft->contract.prices, &draft->contract.price_count);
     read_overrides(load, object, &draft->contract);
     read_commitments(load, object, &draft->contract);
 }
@@ -304,6 +315,7 @@ static void read_contract(struct weir_catalog_load *load, const struct weir_node
         {"billing_period", WEIR_IN_ALL, WEIR_IN_ALL},
         {"billing_anchor", WEIR_IN_ALL, 0},
         {"timezone", WEIR_IN_ALL, WEIR_IN_ALL},
+        {"prices", WEIR_IN_ALL, 0},
         {"overrides", WEIR_IN_ALL, 0},
         {"commitments", WEIR_IN_ALL, 0},
     };
@@ -322,6 +334,7 @@ static void read_default_contract(struct weir_catalog_load *load, uint32_t file)
         {"billing_period", WEIR_IN_ALL, WEIR_IN_ALL},
         {"billing_anchor", WEIR_IN_ALL, 0},
         {"timezone", WEIR_IN_ALL, WEIR_IN_ALL},
+        {"prices", WEIR_IN_ALL, 0},
         {"overrides", WEIR_IN_ALL, 0},
         {"commitments", WEIR_IN_ALL, 0},
     };

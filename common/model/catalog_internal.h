@@ -232,6 +232,8 @@ void weir_catalog_read_meters(struct weir_catalog_load *load);
 void weir_catalog_read_price_books(struct weir_catalog_load *load);
 void weir_catalog_read_contracts(struct weir_catalog_load *load);
 void weir_catalog_check(struct weir_catalog_load *load);
+/* Books for contracts with prices of their own; only of a catalog without mistakes. */
+void weir_catalog_make_own_books(struct weir_catalog_load *load);
 /* One calendar for all contracts that share it; only of a catalog without mistakes. */
 void weir_catalog_make_calendars(struct weir_catalog_load *load);
 
@@ -246,6 +248,9 @@ const struct weir_meter_draft *weir_read_meter(struct weir_catalog_load *load, c
 /* The slot of a path; false: the table is full (reported once). */
 bool weir_path_slot(struct weir_catalog_load *load, const struct weir_node *node, struct weir_slice text,
                     uint32_t *ret_slot);
+/* The member `prices`, checked and sorted. */
+void weir_read_prices(struct weir_catalog_load *load, const struct weir_node *object, struct weir_price **ret_prices,
+                      uint32_t *ret_count);
 /* False: its meter or its `when` is not known well enough to compare it with others. */
 bool weir_read_price(struct weir_catalog_load *load, const struct weir_node *node, struct weir_price *ret_price);
 /* Reports what stands twice or ties, then sorts. `list` is the node of the prices, in their order there. */

@@ -56,21 +56,22 @@ static void read_fees(struct weir_catalog_load *load, const struct weir_node *ob
 
 /* 2. versions */
 
-static void read_prices(struct weir_catalog_load *load, const struct weir_node *object,
-                        struct weir_price_book_version *version)
+void weir_read_prices(struct weir_catalog_load *load, const struct weir_node *object, struct weir_price **ret_prices,
+                      uint32_t *ret_count)
 {
     struct weir_node list;
     if (!weir_read_list(load, object, "prices", 0, WEIR_PRICES_MAX, &list))
         return;
     size_t count = json_array_size(list.json);
-    version->prices = weir_arena_take_array(load->arena, count, sizeof *version->prices);
-    version->price_count = (uint32_t)count;
+    struct weir_price *prices = weir_arena_take_array(load->arena, count, sizeof *prices);
     bool *comparable = weir_arena_take_array(load->scratch, count, sizeof *comparable);
     for (size_t i = 0; i < count; i++) {
         struct weir_node node = weir_node_element(&list, i);
-        comparable[i] = weir_read_price(load, &node, &version->prices[i]);
+        comparable[i] = weir_read_price(load, &node, &prices[i]);
     }
-    weir_prices_settle(load, &list, version->prices, comparable, version->price_count);
+    weir_prices_settle(load, &list, prices, comparable, (uint32_t)count);
+    *ret_prices = prices;
+    *ret_count = (uint32_t)count;
 }
 
 static void read_currency(struct weir_catalog_load *load, const struct weir_node *object,
@@ -123,7 +124,7 @@ static void read_version(struct weir_catalog_load *load, const struct weir_node 
         draft->rounding = choice;
     draft->has_effective_from =
         weir_read_time(load, node, "effective_from", WEIR_ANY_TIME, &draft->version.effective_from);
-    read_prices(load, node, &draft->version);
+    weir_read_prices(load, node, &draft->version.prices, &draft->version.price_count);
     read_fees(load, node, &draft->version);
 }
 
@@ -232,4 +233,33 @@ void weir_catalog_read_price_books(struct weir_catalog_load *load)
     if (next > 1)
         qsort(load->versions, next, sizeof *load->versions, draft_compare);
     make_books(load);
+}
+
+/* 4. books of contracts with prices of their own */
+
+static const struct weir_price_book *own_book(struct weir_catalog_load *load, const struct weir_contract *contract)
+{
+    struct weir_price_book *book = weir_arena_take(load->arena, sizeof *book);
+    *book = *contract->book;
+    book->versions = weir_arena_take_array(load->arena, book->version_count, sizeof *book->versions);
+    for (uint32_t i = 0; i < book->version_count; i++) {
+        book->versions[i] = contract->book->versions[i];
+        book->versions[i].book = book;
+        book->versions[i].prices = contract->prices;
+        book->versions[i].price_count = contract->price_count;
+        book->versions[i].base = &contract->book->versions[i];
+    }
+    return book;
+}
+
+void weir_catalog_make_own_books(struct weir_catalog_load *load)
+{
+    struct weir_catalog *catalog = load->catalog;
+    if (load->mistakes.found)
+        return;
+    for (uint32_t i = 0; i < catalog->contract_count; i++)
+        if (catalog->contracts[i].price_count)
+            catalog->contracts[i].book = own_book(load, &catalog->contracts[i]);
+    if (catalog->default_contract && catalog->default_contract->price_count)
+        catalog->default_contract->book = own_book(load, catalog->default_contract);
 }

@@ -316,6 +316,8 @@ Test(apply, contracts)
         {"contracts/0/billing_period", "'quarter'", "its billing_period changed"},
         {"contracts/0/billing_anchor", "15", "its billing_anchor changed"},
         {"contracts/0/timezone", "'Europe/Berlin'", "its timezone changed"},
+        {"contracts/0/prices", "[{'meter':'calls','model':'flat','amount':'1'}]", "its prices changed"},
+        {"contracts/1/prices", "[{'meter':'calls','model':'flat','amount':'1'}]", NULL},
         {"contracts/0/overrides/0/multiplier", "'0.6'", "its overrides changed"},
         {"contracts/0/overrides", NULL, "its overrides changed"},
         {"contracts/0/commitments/0/amount", "'6'", "its commitments changed"},

@@ -49,6 +49,7 @@ class Contract:
     billing: str
     anchor: object  # as in the catalog, or None
     timezone: str
+    prices: list  # [Price], its own
     multipliers: dict  # meter key -> scaled integer
     commitments: list
 
@@ -97,6 +98,7 @@ def _contract(entry, default=False):
         book=entry["price_book"], starts=None if default else _seconds(entry["starts_at"]),
         ends=_seconds(entry.get("ends_at")), billing=entry["billing_period"], anchor=entry.get("billing_anchor"),
         timezone=entry["timezone"],
+        prices=[Price(p["meter"], p.get("when", {}), p) for p in entry.get("prices", [])],
         multipliers={o["meter"]: exact.parse(o["multiplier"]) for o in entry.get("overrides", [])},
         commitments=entry.get("commitments", []))
 
@@ -141,6 +143,12 @@ class Catalog:
                 found = version
         return found
 
+    def prices_in_force(self, contract, version):
+        """What a split can find: the contract's own prices, and those of the book that some split finds no own one for."""
+        def is_free(price):
+            return not any(own.meter == price.meter and own.when.items() <= price.when.items() for own in contract.prices)
+        return contract.prices + [p for prices in version.prices.values() for p in prices if is_free(p)]
+
     def place(self, customer, meter, texts, start):
         """Place of the window that begins at `start`, or why it has none."""
         contract = self.contract_at(customer, start)
@@ -151,10 +159,14 @@ class Catalog:
         best = None
         if version is not None:
             dimensions = dict(zip(meter.group_by, texts))
-            for price in version.prices.get(meter.key, ()):
-                if all(dimensions.get(name) == text for name, text in price.when.items()):
-                    if best is None or len(price.when) > len(best.when):
-                        best = price
+            own = [price for price in contract.prices if price.meter == meter.key]
+            for prices in (own, version.prices.get(meter.key, ())):
+                for price in prices:
+                    if all(dimensions.get(name) == text for name, text in price.when.items()):
+                        if best is None or len(price.when) > len(best.when):
+                            best = price
+                if best is not None:
+                    break
         if best is None:
             return Unpriced("no_price", contract, begin, end)
         return Place(contract, customer, begin, end, version, best)

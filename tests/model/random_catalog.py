@@ -206,7 +206,15 @@ def _align(seconds, alignment):
     return instants.window_start("1mo", seconds) if alignment == "month" else seconds - seconds % alignment
 
 
-def _contracts(rng, prefix, customers, books, windows_of_book, meters_of_book, start, end):
+def _own_prices(rng, contract, meters, windows):
+    """Sometimes: prices of the contract's own, also for meters that its book does not price."""
+    if rng.random() < 0.35:
+        possible = [meter for meter in meters if meter["window"] in windows]
+        contract["prices"] = [price for meter in rng.sample(possible, min(len(possible), rng.randrange(1, 3)))
+                              for price in _prices_of_meter(rng, meter)]
+
+
+def _contracts(rng, prefix, customers, books, meters, windows_of_book, meters_of_book, start, end):
     contracts = []
     for index, customer in enumerate(customers):
         count = rng.choice((0, 1, 1, 1, 2))
@@ -229,6 +237,8 @@ def _contracts(rng, prefix, customers, books, windows_of_book, meters_of_book, s
             if number == count - 1 and rng.random() < 0.6:
                 contract["ends_at"] = None
             metered = meters_of_book[book]
+            _own_prices(rng, contract, meters, windows_of_book[book])
+            metered = [key for key in metered if key not in {price["meter"] for price in contract.get("prices", [])}]
             if metered and rng.random() < 0.4:
                 contract["overrides"] = [
                     {"meter": key, "multiplier": rng.choice(("0.85", "1.2", "0.333333333333", "0.5", "1.000000000001"))}
@@ -280,8 +290,8 @@ def random_shape(rng, prefix="", pipeline=False, within=None):
     windows_of_book = {key: {window_of_meter[m] for m in keys} for key, keys in meters_of_book.items()}
     customers = [prefix + name for name in rng.sample(CUSTOMERS, rng.randrange(1, 6))]
     document = {"meters": meters, "price_books": [version for book in books for version in book],
-                "contracts": _contracts(rng, prefix, customers, list(meters_of_book), windows_of_book, meters_of_book,
-                                        start, end)}
+                "contracts": _contracts(rng, prefix, customers, list(meters_of_book), meters, windows_of_book,
+                                        meters_of_book, start, end)}
     if rng.random() < 0.75:
         book = rng.choice(list(meters_of_book))
         periods, _alignment = _calendars(rng, windows_of_book[book])

@@ -147,13 +147,12 @@ def _periods(catalog, bill, splits, billed_customers, earliest, latest, keep_ope
             _fees(bill, place, version, ended)
             if not ended:
                 continue
-            for prices in version.prices.values() if version else ():
-                for price in prices:
-                    if pricing.charges_at_zero(price.body) and \
-                            _place_key(Place(contract, contract.customer, start, end, version, price)) not in used:
-                        bill.usage(place, price, version, 0, 0)
-                        usage[(contract.customer, contract.key, start, end)] += pricing.rate(
-                            price.body, 0, 0, contract.multipliers.get(price.meter, exact.SCALE)).amount()
+            for price in catalog.prices_in_force(contract, version) if version else ():
+                if pricing.charges_at_zero(price.body) and \
+                        _place_key(Place(contract, contract.customer, start, end, version, price)) not in used:
+                    bill.usage(place, price, version, 0, 0)
+                    usage[(contract.customer, contract.key, start, end)] += pricing.rate(
+                        price.body, 0, 0, contract.multipliers.get(price.meter, exact.SCALE)).amount()
             spent = usage[(contract.customer, contract.key, start, end)]
             for commitment in contract.commitments:
                 shortfall = max(0, exact.parse(commitment["amount"]) - spent)

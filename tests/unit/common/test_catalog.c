@@ -181,6 +181,46 @@ Test(catalog, contracts_as_written)
     json_decref(json);
 }
 
+/* A contract's own price comes before the book's, whatever is more specific; the book's serve the rest. */
+Test(catalog, prices_of_a_contract)
+{
+    struct weir_catalog *catalog = must_parse(
+        "{\"meters\":[{\"key\":\"m\",\"event_type\":\"t\",\"aggregation\":\"count\",\"window\":\"1h\",\"group_by\":"
+        "[\"a\",\"b\"]},{\"key\":\"n\",\"event_type\":\"t\",\"aggregation\":\"count\",\"window\":\"1h\"}],"
+        "\"price_books\":[{\"key\":\"b\",\"version\":1,\"currency\":\"EUR\",\"effective_from\":\"2026-01-01T00:00:"
+        "00Z\","
+        "\"prices\":[{\"meter\":\"m\",\"model\":\"flat\",\"amount\":\"1\"},"
+        "{\"meter\":\"m\",\"when\":{\"a\":\"x\",\"b\":\"y\"},\"model\":\"flat\",\"amount\":\"2\"},"
+        "{\"meter\":\"m\",\"when\":{\"b\":\"z\"},\"model\":\"flat\",\"amount\":\"3\"}]}],"
+        "\"contracts\":[{\"key\":\"c\",\"customer\":\"k\",\"price_book\":\"b\",\"starts_at\":\"2026-01-01T00:00:00Z\","
+        "\"billing_period\":\"month\",\"timezone\":\"UTC\",\"prices\":["
+        "{\"meter\":\"n\",\"model\":\"flat\",\"amount\":\"4\"},"
+        "{\"meter\":\"m\",\"when\":{\"a\":\"x\"},\"model\":\"flat\",\"amount\":\"5\"}]}],"
+        "\"default_contract\":{\"price_book\":\"b\",\"billing_period\":\"month\",\"timezone\":\"UTC\"}}");
+    static const struct {
+        const char *a, *b, *own, *list;
+    } rows[] = {
+        {"x", "y", "5", "2"}, {"x", "z", "5", "3"}, {"x", "", "5", "1"}, {"w", "z", "3", "3"}, {"", "", "1", "1"}};
+    const struct weir_meter *m = weir_catalog_meter(catalog, weir_slice_text("m")),
+                            *n = weir_catalog_meter(catalog, weir_slice_text("n"));
+    int64_t time = at("2026-05-01T00:00:00Z");
+    const struct weir_price_book_version *own = weir_price_book_at(catalog->contracts[0].book, time),
+                                         *list = weir_price_book_at(catalog->default_contract->book, time);
+    cr_assert(own->version == 1 && is(own->book->key, "b") && own->book == catalog->contracts[0].book);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct weir_slice texts[] = {weir_slice_text(rows[i].a), weir_slice_text(rows[i].b)};
+        cr_expect(equals(weir_price_for(own, m, texts)->amount, rows[i].own), "%zu", i);
+        cr_expect(equals(weir_price_for(list, m, texts)->amount, rows[i].list), "%zu", i);
+    }
+    cr_expect(equals(weir_price_for(own, n, NULL)->amount, "4") && !weir_price_for(list, n, NULL));
+    char found[64] = "";
+    const struct weir_price *price;
+    for (uint32_t next = 0; (price = weir_next_price(own, &next));)
+        snprintf(found + strlen(found), sizeof found - strlen(found), "%.*s ", (int)price->key.length, price->key.data);
+    cr_expect_str_eq(found, "m[a=x] n m[b=z] m ", "%s", found); /* not m[a=x,b=y], which nothing finds */
+    weir_catalog_free(catalog);
+}
+
 /* Each length of period writes its anchor its own way. */
 Test(catalog, anchors_as_written)
 {
