@@ -41,9 +41,13 @@ static enum weir_status open_handle(const struct weir_kafka_settings *settings, 
                                                       {"fetch.message.max.bytes", "4194304"},
                                                       {"queued.max.messages.kbytes", "65536"},
                                                       {NULL, NULL}};
-    const struct weir_kafka_pair owned[] = {{"group.id", settings->group},         {"enable.auto.commit", "false"},
-                                            {"enable.auto.offset.store", "false"}, {"auto.offset.reset", "earliest"},
-                                            {"enable.partition.eof", "true"},      {NULL, NULL}};
+    const struct weir_kafka_pair owned[] = {{"group.id", settings->group},
+                                            {"enable.auto.commit", "false"},
+                                            {"enable.auto.offset.store", "false"},
+                                            {"auto.offset.reset", "earliest"},
+                                            {"enable.partition.eof", "true"},
+                                            {"allow.auto.create.topics", "false"},
+                                            {NULL, NULL}};
     char text[512];
     rd_kafka_conf_t *conf;
     enum weir_status status = weir_kafka_conf(settings, defaults, owned, &conf, reterr);
