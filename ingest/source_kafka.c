@@ -471,7 +471,9 @@ static void free_source(struct weir_source *self)
     if (source->queue) {
         wait_for_member_id(source);
         rd_kafka_queue_destroy(source->queue);
-        rd_kafka_consumer_close(source->handle); /* revokes everything: the listener hands the lanes over */
+        source->is_late |= rd_kafka_assignment_lost(source->handle);
+        rd_kafka_consumer_close(source->handle); /* revokes: the listener hands the lanes over */
+        weir_kafka_hand_over_rest(source);
     }
     if (source->policy)
         rd_kafka_queue_destroy(source->policy);

@@ -127,6 +127,18 @@ static void revoke(struct kafka_source *source, rd_kafka_topic_partition_list_t 
         rd_kafka_assign(source->handle, NULL);
 }
 
+/* Closed in the middle of a rebalance, librdkafka (2.0.2) tells of what that one takes away, and drops the rest without
+ * a word. Whoever is given it by now has a higher epoch, or reads on from what is written here. */
+void weir_kafka_hand_over_rest(struct kafka_source *source)
+{
+    for (int32_t i = 0; i < source->partition_count; i++) {
+        if (!source->partitions[i].is_ours)
+            continue;
+        source->listener.revoked(source->listener.context, weir_slice_text(source->topic), i, source->is_late);
+        source->partitions[i].is_ours = false;
+    }
+}
+
 void weir_kafka_on_rebalance(rd_kafka_t *handle, rd_kafka_resp_err_t what, rd_kafka_topic_partition_list_t *list,
                              void *context)
 {

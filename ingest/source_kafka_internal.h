@@ -120,6 +120,7 @@ void weir_kafka_on_commit(rd_kafka_t *handle, rd_kafka_resp_err_t error, rd_kafk
                           void *context);
 void weir_kafka_on_rebalance(rd_kafka_t *handle, rd_kafka_resp_err_t what, rd_kafka_topic_partition_list_t *list,
                              void *context);
+void weir_kafka_hand_over_rest(struct kafka_source *source); /* after the consumer was closed */
 
 /* source_kafka_end.c */
 void weir_kafka_on_error(rd_kafka_t *handle, int code, const char *reason, void *context);

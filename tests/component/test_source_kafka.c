@@ -49,8 +49,12 @@ static bool on_assigned(void *context, struct weir_slice topic, int32_t partitio
     }
     cr_assert_lt(partition, PARTITIONS_MAX);
     struct worker *before = worker->store->owner[partition];
-    if (before) { /* on a machine that is too busy to let its heartbeats through it may be taken for dead, as any worker
-                   */
+    if (before) {
+        /* Of one that left all was handed over (stop). So this one lives, and was taken for dead: on a machine that is
+         * too busy to let heartbeats through, or a broker that slept over them. The group gives its partitions away
+         * before it can know; it is a zombie until it polls, is told then that they are lost, and a store fences it
+         * meanwhile. No fault of the source's: it polls what the group has to say, and nothing that it asks for
+         * between two polls (looks at anchors, at offsets) takes longer than some seconds, while heartbeats go on. */
         before->is_fenced[partition] = true;
         worker->store->taken_over++;
     }
@@ -101,6 +105,8 @@ static void stop(struct worker *worker)
 {
     weir_source_free(worker->source);
     worker->source = NULL;
+    for (int i = 0; i < PARTITIONS_MAX; i++)
+        cr_assert_neq(worker->store->owner[i], worker, "it has left, and partition %d was not handed over", i);
 }
 
 static void take(struct worker *worker, const struct weir_message *message)
