@@ -2,6 +2,7 @@
  * own, and one that is read again (Redis was emptied, or came back older) might judge it otherwise than the first time,
  * and count it once more. The argument, and why this often needs no reading: docs/exactly-once.md 3.15. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "cli/admitted.h"
@@ -71,6 +72,29 @@ static int64_t first_offset(struct weir_worker *worker)
     return state.epoch > 0 && state.next_offset > 0 && state.high < accepted ? state.next_offset : 0;
 }
 
+/* A broker that has just started may know no topic yet. One that knows that of the events knows whether the other is
+ * there: so it is asked for both before it is believed. */
+static enum weir_status ask_again(struct weir_worker *worker, const struct weir_kafka_scan *scan,
+                                  struct weir_kafka_stretch *stretch, struct weir_error *reterr)
+{
+    struct weir_kafka_settings events = *worker->settings.admitted;
+    struct weir_kafka_stretch *partitions = NULL;
+    char topic[WEIR_LANE_NAME_MAX + 1];
+    size_t count = 0;
+
+    snprintf(topic, sizeof topic, "%s", worker->settings.admitted->topic);
+    weir_check(weir_is_admitted(weir_slice_text(topic)));
+    topic[strlen(topic) - strlen(WEIR_ADMITTED_SUFFIX)] = '\0';
+    events.topic = topic;
+    enum weir_status status = weir_kafka_whole(&events, &partitions, &count, reterr);
+    free(partitions);
+    if (status != WEIR_OK)
+        return WEIR_RETRY;
+    *stretch = (struct weir_kafka_stretch){.to = INT64_MAX};
+    status = weir_kafka_scan(worker->settings.admitted, stretch, 1, scan, reterr);
+    return status == WEIR_REJECT && stretch->end < 0 ? WEIR_OK : status; /* nothing was ever admitted */
+}
+
 static enum weir_status read_admitted(struct telling *telling)
 {
     struct weir_worker *worker = telling->worker;
@@ -84,8 +108,10 @@ static enum weir_status read_admitted(struct telling *telling)
         stretch.to = INT64_MAX;
         status = weir_kafka_scan(worker->settings.admitted, &stretch, 1, &scan, &telling->error);
     }
+    if (status == WEIR_REJECT && stretch.end < 0)
+        status = ask_again(worker, &scan, &stretch, &telling->error);
     if (status != WEIR_OK)
-        return stretch.end < 0 ? WEIR_OK : status; /* no such topic: nothing was ever admitted */
+        return status;
     if (stretch.messages > 0)
         weir_log(WEIR_LOG_INFO, "%llu admitted events read from '%s', which lanes that were taken must not count again",
                  (unsigned long long)stretch.messages, worker->settings.admitted->topic);
