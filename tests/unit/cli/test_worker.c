@@ -1,5 +1,6 @@
 /* The ingest worker with its writing thread, on a scripted source and a store in memory that is slow, away or taken by
- * others when the script says so. No librdkafka (but in one test): runs under ThreadSanitizer. Whatever happens, each event counts once.
+ * others when the script says so. No librdkafka (but in one test): runs under ThreadSanitizer. Whatever happens, each
+ * event counts once.
  */
 #include <criterion/criterion.h>
 #include <pthread.h>
