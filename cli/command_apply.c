@@ -16,7 +16,8 @@ static const struct weir_usage usage = {
     .purpose =
         "Checks a catalog and stores it in PostgreSQL as a new version, in one transaction. Refuses what would change\n"
         "history, and says what to do instead. Raters and ingest workers that were started without --catalog read the\n"
-        "last version when they start. With --dry-run it only says what would be stored or refused.",
+        "last version when they start. With --dry-run it only says what would be stored or refused. With --rerate it\n"
+        "also stores what changes rated time (lines with !): restart raters, then run weir rerate.",
     .example = "weir apply --catalog deploy/example/catalog --postgres-url postgresql:///weir",
 };
 
@@ -47,7 +48,8 @@ static int apply(const struct weir_settings *settings)
     enum weir_status status = weir_catalog_document(settings->catalog, &json, &length, &error);
 
     if (status == WEIR_OK)
-        status = weir_apply_catalog(settings->postgres_url, json, length, settings->dry_run, &report, &error);
+        status = (settings->rerate ? weir_apply_for_rerating : weir_apply_catalog)(settings->postgres_url, json, length,
+                                                                                   settings->dry_run, &report, &error);
     free(json);
     if (status == WEIR_OK)
         code = tell(&report, settings->dry_run);

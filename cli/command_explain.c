@@ -88,7 +88,9 @@ static enum weir_status run(struct weir_explain *explain, int64_t id, struct wei
     if (!explain->root)
         return weir_fail(reterr, WEIR_FATAL, "PostgreSQL's answer about line item %lld cannot be read", (long long)id);
     take_catalog(explain);
-    weir_explain_price(explain);
+    /* A rerating charges a window as if from the start of its period: what was there before says nothing about it. */
+    if (!json_is_object(json_object_get(explain->root, "rerating")))
+        weir_explain_price(explain);
     json_object_del(explain->root, "running");
     bool is_usage = strcmp(weir_explain_text(json_object_get(explain->root, "item"), "kind"), "usage") == 0;
     if (is_usage)

@@ -7,6 +7,7 @@
 #include "cli/catalog_option.h"
 #include "cli/commands.h"
 #include "cli/rerate_report.h"
+#include "common/actor.h"
 #include "common/calendar.h"
 #include "common/daemon.h"
 #include "common/log.h"
@@ -18,13 +19,16 @@
 static const struct weir_usage rerate_usage = {
     .command = WEIR_COMMAND_RERATE,
     .name = "weir rerate",
-    .arguments = "--dry-run [OPTIONS]",
+    .arguments = "--dry-run | --reason TEXT [OPTIONS]",
     .purpose =
         "Prices usage of the past again by the catalog that was applied last: windows as PostgreSQL has them, from "
         "the\n"
         "start of each billing period (docs/rerating.md). With --dry-run it reports what each customer is charged\n"
-        "before and after, and writes nothing. The options choose what is looked at; whole billing periods always are.",
-    .example = "weir rerate --dry-run --from 2026-01-01 --to 2026-02-01 --meter tokens --format html > report.html",
+        "before and after, and writes nothing. With --reason it brings the ledger to it: reversals and new line items\n"
+        "under a number of their own, customer by customer. A run that was broken off goes on when it is started\n"
+        "again as it was. The options choose what is looked at; whole billing periods always are.",
+    .example = "weir rerate --reason 'price of tokens was wrong, ticket 4711' --from 2026-01-01 --to 2026-02-01 "
+               "--meter tokens",
 };
 
 static const struct weir_usage backtest_usage = {
@@ -113,8 +117,19 @@ static int end_with(enum weir_status status, const struct weir_error *error)
     return status == WEIR_REJECT ? WEIR_EXIT_USAGE : WEIR_EXIT_FAILED;
 }
 
-static int look(const struct weir_usage *usage, const struct weir_settings *settings,
-                const struct weir_catalog *catalog, const struct weir_rerate_filter *filter, const _Atomic bool *stop)
+static void tell(const struct weir_rerate_counts *counts, int64_t number)
+{
+    weir_log_plain(WEIR_LOG_INFO,
+                   "customers=%" PRIu64 " changed=%" PRIu64 " windows=%" PRIu64 " unpriced=%" PRIu64
+                   " reversals=%" PRIu64 " line_items=%" PRIu64 " rerating=%" PRId64,
+                   counts->customers, counts->changed, counts->windows, counts->unpriced, counts->reversals,
+                   counts->line_items, number);
+}
+
+/* catalog_version 0: nothing is written. */
+static int rate_again(const struct weir_usage *usage, const struct weir_settings *settings,
+                      const struct weir_catalog *catalog, int catalog_version, const struct weir_rerate_filter *filter,
+                      const _Atomic bool *stop)
 {
     char filters[WEIR_SETTING_TEXT_MAX];
     struct weir_progress progress = weir_progress_start(usage->name);
@@ -131,22 +146,34 @@ static int look(const struct weir_usage *usage, const struct weir_settings *sett
         .progress = show,
         .context = &progress,
     };
+    char title[64] = "Backtest", by[WEIR_ACTOR_MAX];
+    const struct weir_rerate_order order = {settings->reason, weir_actor(by), catalog_version};
     const struct weir_report_heading heading = {
-        .title = is_backtest ? "Backtest" : "Rerating (dry run: nothing was written)",
+        .title = title,
         .catalog = is_backtest ? settings->catalog : "the catalog in force",
         .filters = filters,
         .has_items = is_backtest,
     };
+    int64_t number = 0;
+    bool was_begun = false;
 
     describe(settings, filters, sizeof filters);
-    enum weir_status status = weir_rerate_look(&request, &report, &error);
+    enum weir_status status = catalog_version
+                                  ? weir_rerate_write(&request, &order, &number, &was_begun, &report, &error)
+                                  : weir_rerate_look(&request, &report, &error);
     weir_progress_end(&progress);
+    if (!is_backtest && number)
+        (void)snprintf(title, sizeof title, "Rerating %" PRId64, number);
+    else if (!is_backtest)
+        (void)snprintf(title, sizeof title, "Rerating (dry run: nothing was written)");
     if (status == WEIR_OK)
         status = weir_rerate_report_write(&report, &heading, settings->format, stdout, &error);
+    if (was_begun)
+        weir_log(WEIR_LOG_INFO, "went on with rerating %" PRId64 ", which had been broken off", number);
     if (status == WEIR_OK)
-        weir_log_plain(WEIR_LOG_INFO,
-                       "customers=%" PRIu64 " changed=%" PRIu64 " windows=%" PRIu64 " unpriced=%" PRIu64 " written=0",
-                       report.counts.customers, report.counts.changed, report.counts.windows, report.counts.unpriced);
+        tell(&report.counts, number);
+    else if (number)
+        weir_log(WEIR_LOG_WARN, "rerating %" PRId64 " is not done; the same command goes on with it", number);
     weir_rerate_report_free(&report);
     return end_with(status, &error);
 }
@@ -164,6 +191,7 @@ static int run(const struct weir_usage *usage, int argc, char **argv)
     struct weir_rerate_filter filter;
     struct weir_catalog *catalog = NULL;
     struct weir_error error = {{0}};
+    int version = 0;
     int code = weir_settings_load(usage, argc, argv, &settings);
 
     if (code >= 0)
@@ -173,15 +201,16 @@ static int run(const struct weir_usage *usage, int argc, char **argv)
     const char *wrong = read_filter(&settings, &filter);
     if (!wrong && is_backtest && !*settings.catalog)
         wrong = "no catalog; give --catalog NEW, the one to try";
-    if (!wrong && !is_backtest && !settings.dry_run)
-        wrong = "--dry-run is needed: this version of weir reports what a rerating would change, and writes nothing";
+    if (!wrong && !is_backtest && settings.dry_run == (*settings.reason != '\0'))
+        wrong = settings.dry_run ? "--dry-run writes nothing, so --reason is for a run without it"
+                                 : "either --dry-run, or --reason: it is kept for those who ask later";
     if (wrong) {
         code = refuse(usage, wrong);
     } else if (is_backtest) {
         catalog = weir_catalog_option(settings.catalog);
         code = catalog ? -1 : WEIR_EXIT_USAGE;
     } else {
-        enum weir_status status = weir_apply_load_catalog(settings.postgres_url, &catalog, &error);
+        enum weir_status status = weir_apply_load_version(settings.postgres_url, &catalog, &version, &error);
         code = status == WEIR_OK ? -1 : end_with(status, &error);
     }
     if (code < 0) {
@@ -190,7 +219,7 @@ static int run(const struct weir_usage *usage, int argc, char **argv)
         code = status == WEIR_OK ? -1 : end_with(status, &error);
     }
     if (code < 0)
-        code = look(usage, &settings, catalog, &filter, stop);
+        code = rate_again(usage, &settings, catalog, is_backtest || settings.dry_run ? 0 : version, &filter, stop);
     weir_catalog_free(catalog);
     weir_settings_free(&settings);
     return code;

@@ -141,6 +141,8 @@ static void print_revisions(const json_t *root)
         printf("  %s line item %lld, %s, revision %lld: %s", whole(row, "line_item_id") == ours ? ">" : " ",
                whole(row, "line_item_id"), weir_explain_text(row, "recorded_at"), whole(row, "revision"),
                weir_explain_text(row, "component"));
+        if (strcmp(weir_explain_text(row, "kind"), "reversal") == 0)
+            printf(", reversal");
         if (json_is_integer(json_object_get(row, "tier")) && whole(row, "tier") > 0)
             printf(" of tier %lld", whole(row, "tier"));
         printf(", quantity %s, amount %s\n", weir_explain_text(row, "quantity"), weir_explain_text(row, "amount"));
@@ -213,6 +215,20 @@ static void print_lanes(const json_t *root)
     }
 }
 
+/* A row of a rerating: why it is there, and what it stands beside. */
+static void print_rerating(const json_t *rerating, bool is_reversal)
+{
+    printf("\nrerating %lld, %s by %s: %s\n", whole(rerating, "rerating"), weir_explain_text(rerating, "started_at"),
+           weir_explain_text(rerating, "started_by"), weir_explain_text(rerating, "reason"));
+    if (is_reversal)
+        puts("  takes back what this was charged before, all rows until then together; what it is charged now follows "
+             "it");
+    else
+        puts("  what this is charged by the catalog of that run, its period priced from the start; what was charged "
+             "before "
+             "is taken back");
+}
+
 void weir_explain_print(const struct weir_explain *explain)
 {
     const json_t *root = explain->root, *item = json_object_get(root, "item");
@@ -225,7 +241,10 @@ void weir_explain_print(const struct weir_explain *explain)
         return;
     }
     print_item(item);
-    print_price(root);
+    if (json_is_object(json_object_get(root, "rerating")))
+        print_rerating(json_object_get(root, "rerating"), strcmp(weir_explain_text(item, "kind"), "reversal") == 0);
+    else
+        print_price(root);
     if (arithmetic && is_usage)
         print_usage_arithmetic(arithmetic, item);
     else if (arithmetic)

@@ -59,6 +59,7 @@ struct weir_settings {
     int64_t gap;  /* 0: not given */
     int64_t last; /* entries */
     int64_t workers;
+    bool rerate;
     bool all, lower;
 
     char **arguments; /* what is no flag: files */

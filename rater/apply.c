@@ -101,7 +101,8 @@ static enum weir_status read_applied(PGconn *connection, struct weir_catalog **r
     return status;
 }
 
-enum weir_status weir_apply_load_catalog(const char *url, struct weir_catalog **ret_catalog, struct weir_error *reterr)
+enum weir_status weir_apply_load_version(const char *url, struct weir_catalog **ret_catalog, int *ret_version,
+                                         struct weir_error *reterr)
 {
     enum weir_status status;
     PGconn *connection = weir_postgres_open(url, "weir apply", &status, reterr);
@@ -115,9 +116,18 @@ enum weir_status weir_apply_load_catalog(const char *url, struct weir_catalog **
     if (status == WEIR_OK && !catalog)
         return weir_fail(reterr, WEIR_REJECT,
                          "no catalog was applied yet: run `weir apply --catalog DIR`, or give --catalog");
-    if (status == WEIR_OK)
+    if (status == WEIR_OK) {
         *ret_catalog = catalog;
+        *ret_version = version;
+    }
     return status;
+}
+
+enum weir_status weir_apply_load_catalog(const char *url, struct weir_catalog **ret_catalog, struct weir_error *reterr)
+{
+    int version;
+
+    return weir_apply_load_version(url, ret_catalog, &version, reterr);
 }
 
 /* 3. storing */
@@ -181,10 +191,13 @@ static enum weir_status store(PGconn *connection, const char *json, size_t lengt
     return WEIR_OK;
 }
 
+/* may_rerate: what a rerating can follow is no refusal but told. */
 static enum weir_status apply_locked(PGconn *connection, const char *json, size_t length, struct weir_catalog *after,
-                                     bool dry_run, struct weir_apply_report *report, struct weir_error *reterr)
+                                     bool dry_run, bool may_rerate, struct weir_apply_report *report,
+                                     struct weir_error *reterr)
 {
     struct weir_catalog *before = NULL;
+    struct weir_apply_report history = {0};
     struct weir_change_list changes = {0};
     enum weir_status status = read_applied(connection, &before, &report->catalog_version, reterr);
 
@@ -193,23 +206,26 @@ static enum weir_status apply_locked(PGconn *connection, const char *json, size_
     weir_catalog_difference(before, after, &changes);
     report->outcome = changes.count || !before ? WEIR_APPLY_STORED : WEIR_APPLY_UNCHANGED;
     if (report->outcome == WEIR_APPLY_STORED)
-        status = weir_apply_check(connection, before, after, &changes, report, reterr);
+        status = weir_apply_check(connection, before, after, &changes, report, may_rerate ? &history : report, reterr);
     if (status == WEIR_OK && report->count)
         report->outcome = WEIR_APPLY_REFUSED;
     if (status == WEIR_OK && report->outcome == WEIR_APPLY_STORED) {
         say_changes(report, &changes);
+        for (size_t i = 0; i < history.count; i++)
+            weir_apply_say(report, "! %s", history.lines[i]);
         if (!dry_run)
             status = store(connection, json, length, after, &report->catalog_version, reterr);
     }
     if (status == WEIR_OK && report->outcome != WEIR_APPLY_REFUSED)
         status = weir_calendars_keep(connection, after, weir_time_now(), dry_run, report, reterr);
+    weir_apply_report_free(&history);
     weir_change_list_free(&changes);
     weir_catalog_free(before);
     return status;
 }
 
-enum weir_status weir_apply_catalog(const char *url, const char *json, size_t length, bool dry_run,
-                                    struct weir_apply_report *ret_report, struct weir_error *reterr)
+static enum weir_status apply(const char *url, const char *json, size_t length, bool dry_run, bool may_rerate,
+                              struct weir_apply_report *ret_report, struct weir_error *reterr)
 {
     struct weir_apply_report report = {0};
     struct weir_mistake_list mistakes = {0};
@@ -229,7 +245,7 @@ enum weir_status weir_apply_catalog(const char *url, const char *json, size_t le
                                    "BEGIN; SELECT pg_advisory_xact_lock(" WEIR_LOCK_CLASS ", hashtext('weir apply'))",
                                    "waiting for another weir apply", reterr);
     if (status == WEIR_OK)
-        status = apply_locked(connection, json, length, after, dry_run, &report, reterr);
+        status = apply_locked(connection, json, length, after, dry_run, may_rerate, &report, reterr);
     if (status == WEIR_OK)
         status = weir_postgres_run(connection, "COMMIT", "storing the catalog", reterr);
     PQfinish(connection);
@@ -239,4 +255,16 @@ enum weir_status weir_apply_catalog(const char *url, const char *json, size_t le
     else
         weir_apply_report_free(&report);
     return status;
+}
+
+enum weir_status weir_apply_catalog(const char *url, const char *json, size_t length, bool dry_run,
+                                    struct weir_apply_report *ret_report, struct weir_error *reterr)
+{
+    return apply(url, json, length, dry_run, false, ret_report, reterr);
+}
+
+enum weir_status weir_apply_for_rerating(const char *url, const char *json, size_t length, bool dry_run,
+                                         struct weir_apply_report *ret_report, struct weir_error *reterr)
+{
+    return apply(url, json, length, dry_run, true, ret_report, reterr);
 }

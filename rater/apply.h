@@ -30,9 +30,18 @@ struct weir_apply_report {
  * WEIR_REJECT: the catalog is not valid. WEIR_FATAL. */
 enum weir_status weir_apply_catalog(const char *url, const char *json, size_t length, bool dry_run,
                                     struct weir_apply_report *ret_report, struct weir_error *reterr);
+/* The same, and what would change rated time is stored too, with a line ("! ...") for each such change: the ledger
+ * follows by a rerating (rater/rerate.h). Refused is still what no rerating can follow: meters that changed, entries
+ * that were rated and are missing, another currency. */
+enum weir_status weir_apply_for_rerating(const char *url, const char *json, size_t length, bool dry_run,
+                                         struct weir_apply_report *ret_report, struct weir_error *reterr);
 void weir_apply_report_free(struct weir_apply_report *report);
 
 /* The catalog that was applied last. WEIR_REJECT: none was, or this weir finds mistakes in it. */
 enum weir_status weir_apply_load_catalog(const char *url, struct weir_catalog **ret_catalog, struct weir_error *reterr);
+
+/* The same, with its number. */
+enum weir_status weir_apply_load_version(const char *url, struct weir_catalog **ret_catalog, int *ret_version,
+                                         struct weir_error *reterr);
 
 #endif

@@ -12,7 +12,8 @@
 struct check {
     PGconn *connection;
     const struct weir_catalog *before, *after;
-    struct weir_apply_report *report;
+    struct weir_apply_report *report;  /* what is refused */
+    struct weir_apply_report *history; /* what a rerating could follow; the same, when that is refused too */
     struct weir_error *reterr;
     PGresult *meters, *versions, *contracts; /* that have rated usage; sorted, in binary */
 };
@@ -201,7 +202,7 @@ static enum weir_status check_new_version(struct check *check, const struct weir
         char from[WEIR_TIME_TEXT_MAX], at[WEIR_TIME_TEXT_MAX];
         weir_time_format(version->effective_from, from);
         weir_time_format(found, at);
-        weir_apply_say(check->report,
+        weir_apply_say(check->history,
                        "price book '%.*s' version %u takes effect %s, and the window of %s is rated already: let "
                        "it take effect after all rated windows, or rerate",
                        TEXT(book->key), version->version, from, at);
@@ -215,7 +216,13 @@ static enum weir_status check_version(struct check *check, const struct weir_cha
         return WEIR_OK; /* check_missing */
     if (change->is_added)
         return check_new_version(check, change->after.version);
-    weir_apply_say(check->report,
+    if (check->history != check->report
+        && !weir_slice_equal(change->before.version->book->currency, change->after.version->book->currency))
+        weir_apply_say(check->report,
+                       "price book '%.*s' has another currency: what was rated in one cannot be in another. "
+                       "Add a book with another key",
+                       TEXT(change->after.version->book->key));
+    weir_apply_say(check->history,
                    "price book '%.*s' version %u was applied with other content, and a version never changes: give "
                    "the new prices a version of their own, with their effective_from",
                    TEXT(change->after.version->book->key), change->after.version->version);
@@ -241,7 +248,7 @@ static enum weir_status check_term(struct check *check, const struct weir_contra
     if (status == WEIR_OK && found) {
         char at[WEIR_TIME_TEXT_MAX];
         weir_time_format(found, at);
-        weir_apply_say(check->report,
+        weir_apply_say(check->history,
                        "contract '%.*s' covers the window of %s, which was rated for customer '%.*s' under another "
                        "contract: let it start after all rated windows, or rerate",
                        TEXT(contract->key), at, TEXT(contract->customer));
@@ -261,7 +268,7 @@ static enum weir_status check_end(struct check *check, const struct weir_contrac
         char end[WEIR_TIME_TEXT_MAX], at[WEIR_TIME_TEXT_MAX];
         weir_time_format(contract->ends_at, end);
         weir_time_format(found, at);
-        weir_apply_say(check->report,
+        weir_apply_say(check->history,
                        "contract '%.*s' ends %s, and its last rated window ends %s: let it end then or later, or "
                        "rerate",
                        TEXT(contract->key), end, at);
@@ -280,12 +287,12 @@ static enum weir_status check_contract(struct check *check, const struct weir_ch
     if (!change->is_added && is_rated(check->contracts, contract->key)) {
         weir_contract_changes(change->before.contract, contract, fields, sizeof fields);
         if (*fields && contract->key.length)
-            weir_apply_say(check->report,
+            weir_apply_say(check->history,
                            "contract '%.*s' has rated periods, and its %s changed: end it with ends_at, and add a "
                            "contract with the new terms from then on",
                            TEXT(contract->key), fields);
         else if (*fields)
-            weir_apply_say(check->report,
+            weir_apply_say(check->history,
                            "default_contract has rated periods, and its %s changed: give customers contracts with the "
                            "new terms, or change prices by a new version of its price book",
                            fields);
@@ -301,10 +308,17 @@ static enum weir_status check_contract(struct check *check, const struct weir_ch
 /* 4. all of it */
 enum weir_status weir_apply_check(PGconn *connection, const struct weir_catalog *before,
                                   const struct weir_catalog *after, const struct weir_change_list *changes,
-                                  struct weir_apply_report *report, struct weir_error *reterr)
+                                  struct weir_apply_report *report, struct weir_apply_report *history,
+                                  struct weir_error *reterr)
 {
     struct check check = {
-        .connection = connection, .before = before, .after = after, .report = report, .reterr = reterr};
+        .connection = connection,
+        .before = before,
+        .after = after,
+        .report = report,
+        .history = history,
+        .reterr = reterr,
+    };
     enum weir_status status = list_rated(&check);
 
     if (status == WEIR_OK)

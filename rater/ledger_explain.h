@@ -7,6 +7,7 @@
  * hexadecimal running    by dimensions, component and tier of the item's meter and version: quantity and amount before
  * and after the charge period     the billing period's row, and sums before the charge catalog    catalog_version,
  * applied_at and text of the catalog that was in force when the row was written; null: none was stored
+ * rerating   the run that wrote the row, its start, operator and reason; null: a rater did
  */
 #ifndef WEIR_RATER_LEDGER_EXPLAIN_H
 #define WEIR_RATER_LEDGER_EXPLAIN_H

@@ -1,5 +1,5 @@
 /* The PostgreSQL ledger's parts: ledger_postgres.c (connection and transaction), postgres_load.c and postgres_write.c
- * (the rater's state in its tables). Nobody else's.
+ * (the rater's state in its tables); and rerate_write.c, which stores a whole state anew. Nobody else's.
  */
 #ifndef WEIR_RATER_POSTGRES_ROWS_H
 #define WEIR_RATER_POSTGRES_ROWS_H

@@ -5,8 +5,9 @@
 #include <time.h>
 
 #include "common/calendar.h"
-#include "rater/postgres_value.h"
-#include "rater/rerate_internal.h"
+#include "rater/rerate_write.h"
+
+enum { ATTEMPTS = 20 }; /* to read or write one chunk */
 
 /* Rows of the report that one thread makes. */
 struct row_list {
@@ -21,7 +22,9 @@ struct run {
     PGresult *list;
     struct weir_slice *customers; /* views into the list, sorted */
     size_t customer_count;
-    size_t chunk; /* customers taken at once */
+    size_t chunk;   /* customers taken at once */
+    int64_t number; /* 0: nothing is written */
+    int catalog_version;
 
     pthread_mutex_t mutex;
     pthread_cond_t ended; /* a thread has */
@@ -36,10 +39,15 @@ struct worker {
     struct run *run;
     PGconn *reader;
     struct rerate_fresh fresh;
+    struct rerate_writer writer;   /* of a run that writes */
+    PGconn *again;                 /* reads a customer for the second time */
+    bool is_rewriting;             /* that is under way */
+    uint64_t windows_before;       /* this customer, in the chunk */
     struct rerate_window *windows; /* of the batch */
     struct weir_lane_window *shares;
     size_t window_count, window_room;
     struct row_list rows;
+    uint64_t unpriced;
     struct weir_rerate_counts counts; /* of the chunk */
     struct weir_error error;
 };
@@ -125,7 +133,7 @@ static void add_after(struct adding *adding)
     }
 }
 
-static enum weir_status report_customer(struct worker *worker, const struct rerate_customer *customer)
+static enum weir_status report_customer(struct worker *worker, struct rerate_customer *customer)
 {
     struct adding adding = {worker, customer, worker->rows.count, true};
     bool is_changed = false;
@@ -137,17 +145,37 @@ static enum weir_status report_customer(struct worker *worker, const struct rera
                          (int)customer->customer.length, customer->customer.data);
     for (size_t i = adding.first; i < worker->rows.count; i++)
         is_changed = is_changed || worker->rows.rows[i].before.e12 != worker->rows.rows[i].after.e12;
+    customer->first_row = adding.first;
+    customer->row_count = worker->rows.count - adding.first;
     worker->counts.changed += is_changed;
     worker->counts.customers++;
     return WEIR_OK;
 }
 
 /* 2. one chunk */
+typedef enum weir_status customer_step(struct worker *worker, struct rerate_customer *customer);
+
 static void drop_windows(struct worker *worker)
 {
     for (size_t i = 0; i < worker->window_count; i++)
         PQfreemem(worker->windows[i].bytes);
     worker->window_count = 0;
+}
+
+/* Whether any window is rated under other terms now; the state's windows are the batch's, in its order. */
+static void judge_terms(struct worker *worker)
+{
+    struct weir_state_view all = weir_state_all(worker->fresh.state);
+    struct rerate_judge *judge = &worker->writer.judge;
+    size_t share = 0;
+
+    for (size_t i = 0; i < all.window_count && !judge->has_new_terms; i++)
+        for (; share < worker->window_count && worker->windows[share].share.window.start == all.windows[i]->start
+               && weir_slice_equal(worker->windows[share].share.window.series_key, all.windows[i]->series_key);
+             share++)
+            judge->has_new_terms =
+                judge->has_new_terms || weir_rerate_has_new_terms(&worker->windows[share], all.windows[i]);
+    weir_check(share == worker->window_count || judge->has_new_terms);
 }
 
 static enum weir_status rate_batch(struct worker *worker)
@@ -158,7 +186,12 @@ static enum weir_status rate_batch(struct worker *worker)
         worker->shares[i] = worker->windows[i].share;
     if (worker->window_count)
         status = weir_rerate_fresh_windows(&worker->fresh, worker->shares, worker->window_count, &worker->error);
-    worker->counts.windows += worker->window_count;
+    if (status == WEIR_OK && worker->is_rewriting && worker->window_count)
+        status = weir_rerate_writer_batch(&worker->writer, worker->windows, worker->window_count, &worker->fresh,
+                                          &worker->error);
+    else if (status == WEIR_OK && worker->run->number && worker->window_count)
+        judge_terms(worker);
+    worker->counts.windows += worker->is_rewriting ? 0 : worker->window_count;
     drop_windows(worker);
     return status;
 }
@@ -197,7 +230,7 @@ static enum weir_status rate_customer(struct worker *worker, const struct rerate
             PQfreemem(window->bytes);
         *window = (struct rerate_window){0};
         if (status == WEIR_OK)
-            status = weir_rerate_windows_next(worker->reader, window, &worker->error);
+            status = weir_rerate_windows_next(worker->reader, worker->run->number != 0, window, &worker->error);
     }
     if (status == WEIR_OK)
         status = rate_batch(worker);
@@ -206,24 +239,27 @@ static enum weir_status rate_customer(struct worker *worker, const struct rerate
     return status;
 }
 
-static enum weir_status rate_chunk(struct worker *worker, struct rerate_chunk *chunk,
-                                   enum weir_status (*done)(struct worker *worker,
-                                                            const struct rerate_customer *customer))
+/* begin (may be NULL) and done are called around each customer. */
+static enum weir_status rate_chunk(struct worker *worker, struct rerate_chunk *chunk, customer_step *begin,
+                                   customer_step *done)
 {
+    bool has_terms = worker->run->number != 0;
     struct rerate_window window = {0};
     enum weir_status status =
-        weir_rerate_windows_begin(worker->reader, chunk, &worker->run->request->filter, &worker->error);
+        weir_rerate_windows_begin(worker->reader, chunk, &worker->run->request->filter, has_terms, &worker->error);
 
     if (status == WEIR_OK)
-        status = weir_rerate_windows_next(worker->reader, &window, &worker->error);
+        status = weir_rerate_windows_next(worker->reader, has_terms, &window, &worker->error);
     for (size_t i = 0; i < chunk->count && status == WEIR_OK; i++) {
-        status = rate_customer(worker, &chunk->customers[i], &window);
+        status = begin ? begin(worker, &chunk->customers[i]) : WEIR_OK;
+        if (status == WEIR_OK)
+            status = rate_customer(worker, &chunk->customers[i], &window);
         if (status == WEIR_OK)
             status = done(worker, &chunk->customers[i]);
     }
     while (status == WEIR_OK && window.bytes) { /* customers that came meanwhile */
         PQfreemem(window.bytes);
-        status = weir_rerate_windows_next(worker->reader, &window, &worker->error);
+        status = weir_rerate_windows_next(worker->reader, has_terms, &window, &worker->error);
     }
     PQfreemem(window.bytes);
     return status;
@@ -248,12 +284,11 @@ static void span_add(int64_t *from, int64_t *to, int64_t start, int64_t end)
 
 /* Narrows the customer's span to the periods that the filter's contract or price book has a charge in, before or after;
  * from = to: none. */
-static enum weir_status narrow(struct worker *worker, const struct rerate_customer *customer)
+static enum weir_status narrow(struct worker *worker, struct rerate_customer *customer)
 {
     const struct weir_rerate_filter *filter = &worker->run->request->filter;
     struct weir_state_view all =
         worker->fresh.state ? weir_state_all(worker->fresh.state) : (struct weir_state_view){0};
-    struct rerate_customer *narrowed = (struct rerate_customer *)customer;
     int64_t from = WEIR_TIME_NEVER, to = INT64_MIN;
 
     for (size_t i = 0; i < customer->price_count; i++) {
@@ -268,13 +303,15 @@ static enum weir_status narrow(struct worker *worker, const struct rerate_custom
     if (from >= to)
         from = to = 0;
     weir_rerate_whole_periods(worker->fresh.catalog, customer, &from, &to);
-    narrowed->from = from;
-    narrowed->to = to;
+    customer->from = from;
+    customer->to = to;
     worker->counts.windows = 0; /* they are read again */
     return WEIR_OK;
 }
 
-static enum weir_status look_at_chunk(struct worker *worker, struct rerate_chunk *chunk)
+/* Goes through the chunk's customers, each in the span that the filter gives it. */
+static enum weir_status look_at_chunk(struct worker *worker, struct rerate_chunk *chunk, customer_step *begin,
+                                      customer_step *done)
 {
     const struct weir_rerate_filter *filter = &worker->run->request->filter;
     enum weir_status status = WEIR_OK;
@@ -287,16 +324,87 @@ static enum weir_status look_at_chunk(struct worker *worker, struct rerate_chunk
     }
     if (filter->contract.length || filter->price_book.length) {
         weir_check(chunk->count == 1);
-        status = rate_chunk(worker, chunk, narrow);
+        status = rate_chunk(worker, chunk, NULL, narrow);
         if (status == WEIR_OK && chunk->customers[0].from == chunk->customers[0].to) {
             worker->counts.customers++;
             return WEIR_OK;
         }
     }
-    return status == WEIR_OK ? rate_chunk(worker, chunk, report_customer) : status;
+    return status == WEIR_OK ? rate_chunk(worker, chunk, begin, done) : status;
 }
 
-/* 4. threads */
+/* 4. writing */
+
+static enum weir_status begin_judging(struct worker *worker, struct rerate_customer *customer)
+{
+    (void)customer;
+    weir_rerate_judge_begin(&worker->writer.judge);
+    worker->fresh.take_item = weir_rerate_judge_item;
+    worker->fresh.context = &worker->writer.judge;
+    return WEIR_OK;
+}
+
+static enum weir_status end_rewriting(struct worker *worker, struct rerate_customer *customer)
+{
+    (void)customer;
+    return weir_rerate_writer_end(&worker->writer, &worker->fresh, &worker->error);
+}
+
+/* The second time through, by a connection of its own: the first one's stream is with the customers that follow. */
+static enum weir_status rewrite_customer(struct worker *worker, struct rerate_customer *customer)
+{
+    struct rerate_chunk single = {.count = 1, .customers = {*customer}};
+    PGconn *reader = worker->reader;
+    enum weir_status status = weir_rerate_writer_customer(&worker->writer, customer, &worker->error);
+
+    worker->is_rewriting = true;
+    worker->fresh.take_item = weir_rerate_lines_item;
+    worker->fresh.context = &worker->writer.lines;
+    worker->reader = worker->again;
+    if (status == WEIR_OK)
+        status = rate_chunk(worker, &single, NULL, end_rewriting);
+    worker->reader = reader;
+    worker->fresh.take_item = NULL;
+    worker->is_rewriting = false;
+    return status;
+}
+
+static enum weir_status judge_customer(struct worker *worker, struct rerate_customer *customer)
+{
+    enum weir_status status = report_customer(worker, customer);
+
+    worker->fresh.take_item = NULL;
+    customer->windows = worker->counts.windows - worker->windows_before;
+    worker->windows_before = worker->counts.windows;
+    if (status == WEIR_OK)
+        status = weir_rerate_judge_end(&worker->writer.judge, &worker->fresh, &customer->is_changed, &worker->error);
+    if (status == WEIR_OK && customer->is_changed)
+        status = rewrite_customer(worker, customer);
+    worker->counts.reversals += customer->reversals;
+    worker->counts.line_items += customer->line_items;
+    return status;
+}
+
+static enum weir_status write_chunk(struct worker *worker, const struct weir_slice *customers, size_t count)
+{
+    struct rerate_chunk chunk;
+    enum weir_status status = weir_rerate_writer_begin(&worker->writer, customers, count, &worker->error);
+
+    if (status == WEIR_OK)
+        status = weir_rerate_read(worker->reader, customers, count, &chunk, &worker->error);
+    if (status != WEIR_OK)
+        return status;
+    worker->windows_before = 0;
+    status = weir_rerate_judge_read(&worker->writer.judge, worker->reader, &chunk, &worker->error);
+    if (status == WEIR_OK)
+        status = look_at_chunk(worker, &chunk, begin_judging, judge_customer);
+    if (status == WEIR_OK)
+        status = weir_rerate_writer_commit(&worker->writer, &chunk, worker->rows.rows, &worker->error);
+    weir_rerate_chunk_free(&chunk);
+    return status;
+}
+
+/* 5. threads */
 
 static enum weir_status look(struct worker *worker, const struct weir_slice *customers, size_t count)
 {
@@ -308,7 +416,7 @@ static enum weir_status look(struct worker *worker, const struct weir_slice *cus
         status = weir_rerate_read(worker->reader, customers, count, &chunk, &worker->error);
     if (status != WEIR_OK)
         return status;
-    status = look_at_chunk(worker, &chunk);
+    status = look_at_chunk(worker, &chunk, NULL, report_customer);
     weir_rerate_chunk_free(&chunk);
     return status == WEIR_OK ? weir_postgres_run(worker->reader, "COMMIT", "ending to read", &worker->error) : status;
 }
@@ -338,6 +446,8 @@ static void give_counts(struct worker *worker, enum weir_status status)
     run->counts.customers += worker->counts.customers;
     run->counts.changed += worker->counts.changed;
     run->counts.windows += worker->counts.windows;
+    run->counts.reversals += worker->counts.reversals;
+    run->counts.line_items += worker->counts.line_items;
     if (run->status == WEIR_OK && status != WEIR_OK) {
         run->status = status;
         run->error = worker->error;
@@ -349,33 +459,82 @@ static void give_counts(struct worker *worker, enum weir_status status)
 /* A planner without statistics may otherwise sort a table for every chunk. */
 static const char planner[] = "SET jit = off; SET enable_seqscan = off; SET enable_sort = off";
 
+static PGconn *open_reader(struct worker *worker, enum weir_status *status)
+{
+    PGconn *connection = weir_postgres_open(worker->run->request->url, "weir rerate", status, &worker->error);
+
+    if (*status == WEIR_OK)
+        *status = weir_postgres_run(connection, planner, "setting the session up", &worker->error);
+    return connection;
+}
+
+static enum weir_status open_worker(struct worker *worker)
+{
+    const struct run *run = worker->run;
+    enum weir_status status = WEIR_OK;
+
+    worker->reader = open_reader(worker, &status);
+    if (status == WEIR_OK)
+        status =
+            weir_rerate_fresh_open(&worker->fresh, run->request->catalog, run->request->filter.meter, &worker->error);
+    if (status == WEIR_OK && run->number)
+        worker->again = open_reader(worker, &status);
+    if (status == WEIR_OK && run->number)
+        status = weir_rerate_writer_open(&worker->writer, run->request->url, run->number, run->catalog_version,
+                                         run->request->filter.meter, &worker->error);
+    return status;
+}
+
+static void close_worker(struct worker *worker)
+{
+    drop_windows(worker);
+    if (worker->fresh.rater)
+        worker->unpriced += weir_rater_counts(worker->fresh.rater).unpriced_windows;
+    weir_rerate_fresh_close(&worker->fresh);
+    if (worker->run->number)
+        weir_rerate_writer_close(&worker->writer);
+    PQfinish(worker->reader);
+    PQfinish(worker->again);
+    worker->reader = worker->again = NULL;
+    worker->is_rewriting = false;
+}
+
+/* A transaction that was broken off (a deadlock, a lost connection) left nothing: from new connections, once more. */
+static enum weir_status do_customers(struct worker *worker, const struct weir_slice *customers, size_t count)
+{
+    size_t rows = worker->rows.count;
+    enum weir_status status = WEIR_OK;
+
+    for (int attempt = 0;; attempt++) {
+        if (status == WEIR_OK)
+            status = worker->run->number ? write_chunk(worker, customers, count) : look(worker, customers, count);
+        if (status != WEIR_RETRY || attempt == ATTEMPTS)
+            return status;
+        worker->rows.count = rows;
+        worker->counts = (struct weir_rerate_counts){0};
+        close_worker(worker);
+        nanosleep(&(struct timespec){.tv_nsec = 100 * 1000 * 1000}, NULL);
+        status = open_worker(worker);
+    }
+}
+
 static void *work(void *context)
 {
     struct worker *worker = context;
     struct run *run = worker->run;
     const struct weir_slice *customers;
-    enum weir_status status;
+    enum weir_status status = open_worker(worker);
     size_t count;
 
-    worker->reader = weir_postgres_open(run->request->url, "weir rerate", &status, &worker->error);
-    if (status == WEIR_OK)
-        status = weir_postgres_run(worker->reader, planner, "setting the session up", &worker->error);
-    if (status == WEIR_OK)
-        status =
-            weir_rerate_fresh_open(&worker->fresh, run->request->catalog, run->request->filter.meter, &worker->error);
-    while (status == WEIR_OK && (count = take_customers(run, &customers))) {
-        status = look(worker, customers, count);
-        worker->counts.unpriced = 0;
-        give_counts(worker, status);
-    }
     if (status != WEIR_OK)
         give_counts(worker, status);
-    uint64_t unpriced = worker->fresh.rater ? weir_rater_counts(worker->fresh.rater).unpriced_windows : 0;
-    drop_windows(worker);
-    weir_rerate_fresh_close(&worker->fresh);
-    PQfinish(worker->reader);
+    while (status == WEIR_OK && (count = take_customers(run, &customers))) {
+        status = do_customers(worker, customers, count);
+        give_counts(worker, status);
+    }
+    close_worker(worker);
     pthread_mutex_lock(&run->mutex);
-    run->counts.unpriced += unpriced;
+    run->counts.unpriced += worker->unpriced;
     run->running--;
     pthread_cond_signal(&run->ended);
     pthread_mutex_unlock(&run->mutex);
@@ -459,21 +618,26 @@ static void run_workers(struct run *run, struct weir_rerate_report *report)
     free(threads);
 }
 
-/* 5. the whole */
+/* 6. the whole */
 static enum weir_status list_customers(struct run *run, struct weir_error *reterr)
 {
     struct weir_parameters parameters = {0};
+    struct weir_buffer number = {0};
     enum weir_status status;
     PGconn *connection = weir_postgres_open(run->request->url, "weir rerate", &status, reterr);
 
     if (status == WEIR_OK) {
         struct weir_slice customer = run->request->filter.customer;
         weir_parameters_add(&parameters, customer.length ? customer.data : "", customer.length);
+        weir_put_int8(&number, run->number);
+        weir_parameters_add(&parameters, number.data + 4, 8);
         status = weir_postgres_ask(connection,
-                                   "SELECT customer FROM weir.customers WHERE $1::text = '' OR customer = $1::text"
-                                   " ORDER BY customer",
+                                   "SELECT c.customer FROM weir.customers AS c WHERE $1::text IN ('', c.customer)"
+                                   " AND NOT EXISTS (SELECT FROM weir.rerating_customers AS d"
+                                   " WHERE d.rerating = $2::bigint AND d.customer = c.customer) ORDER BY c.customer",
                                    &parameters, "listing customers", &run->list, reterr);
     }
+    weir_buffer_free(&number);
     PQfinish(connection);
     if (status != WEIR_OK)
         return status;
@@ -485,16 +649,19 @@ static enum weir_status list_customers(struct run *run, struct weir_error *reter
     return WEIR_OK;
 }
 
-enum weir_status weir_rerate_look(const struct weir_rerate_request *request, struct weir_rerate_report *ret_report,
-                                  struct weir_error *reterr)
+enum weir_status weir_rerate_all(const struct weir_rerate_request *request, int64_t number, int catalog_version,
+                                 struct weir_rerate_report *ret_report, struct weir_error *reterr)
 {
     bool is_named_one = request->filter.contract.length || request->filter.price_book.length;
-    struct run run = {.request = request, .chunk = is_named_one ? 1 : WEIR_RERATE_CHUNK};
+    struct run run = {.request = request,
+                      .chunk = is_named_one ? 1 : WEIR_RERATE_CHUNK,
+                      .number = number,
+                      .catalog_version = catalog_version};
     struct weir_rerate_report report = {0};
     enum weir_status status = list_customers(&run, reterr);
 
     weir_check(request->workers >= 1 && request->workers <= WEIR_RERATE_WORKERS_MAX);
-    if (status == WEIR_OK && run.customer_count == 0 && request->filter.customer.length)
+    if (status == WEIR_OK && run.customer_count == 0 && request->filter.customer.length && !number)
         status = weir_fail(reterr, WEIR_REJECT, "customer '%.*s' was never rated", (int)request->filter.customer.length,
                            request->filter.customer.data);
     if (status == WEIR_OK) {
@@ -514,6 +681,12 @@ enum weir_status weir_rerate_look(const struct weir_rerate_request *request, str
         *ret_report = report;
     }
     return status;
+}
+
+enum weir_status weir_rerate_look(const struct weir_rerate_request *request, struct weir_rerate_report *ret_report,
+                                  struct weir_error *reterr)
+{
+    return weir_rerate_all(request, 0, 0, ret_report, reterr);
 }
 
 void weir_rerate_report_free(struct weir_rerate_report *report)

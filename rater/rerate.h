@@ -9,6 +9,7 @@
 #ifndef WEIR_RATER_RERATE_H
 #define WEIR_RATER_RERATE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "common/model/catalog.h"
@@ -29,6 +30,15 @@ struct weir_rerate_counts {
     uint64_t changed;       /* of them, with another charge */
     uint64_t windows;       /* lanes' shares read */
     uint64_t unpriced;      /* of them, without a price now */
+    uint64_t reversals;     /* written */
+    uint64_t line_items;    /* written, reversals aside */
+};
+
+/* A run that writes. */
+struct weir_rerate_order {
+    const char *reason;  /* never empty */
+    const char *by;      /* user@host */
+    int catalog_version; /* of the request's catalog: the one in force */
 };
 
 struct weir_rerate_request {
@@ -63,6 +73,15 @@ struct weir_rerate_report {
  * or the catalog holds what cannot be billed; WEIR_RETRY: the server is away; WEIR_AGAIN: stopped; WEIR_FATAL. */
 enum weir_status weir_rerate_look(const struct weir_rerate_request *request, struct weir_rerate_report *ret_report,
                                   struct weir_error *reterr);
+
+/* Prices the past and brings the ledger to it (docs/rerating.md). A run that was broken off (the same order and filter,
+ * the same catalog) is gone on with: its customers that are done stay as they are, and are in the report. *ret_run is
+ * the run's number. Has WEIR_FATAL also for: another run is under way, another catalog was applied meanwhile. What was
+ * written when it fails stays, and is whole customers. has_items must be false. */
+enum weir_status weir_rerate_write(const struct weir_rerate_request *request, const struct weir_rerate_order *order,
+                                   int64_t *ret_run, bool *ret_was_begun, struct weir_rerate_report *ret_report,
+                                   struct weir_error *reterr);
+
 void weir_rerate_report_free(struct weir_rerate_report *report);
 
 #endif

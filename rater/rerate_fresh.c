@@ -59,6 +59,8 @@ static enum weir_status write_items(struct weir_ledger *self, const struct weir_
     (void)reterr;
     fresh->state = state;
     for (size_t i = 0; i < count; i++) {
+        if (fresh->take_item)
+            fresh->take_item(fresh->context, &items[i]);
         if (items[i].meter.length)
             continue; /* usage: the prices' totals have it */
         if (fresh->other_count == fresh->other_room) {
@@ -123,15 +125,12 @@ void weir_rerate_fresh_begin(struct rerate_fresh *fresh, const struct rerate_cus
 enum weir_status weir_rerate_fresh_windows(struct rerate_fresh *fresh, const struct weir_lane_window *windows,
                                            size_t count, struct weir_error *reterr)
 {
-    enum weir_status status = weir_rater_rate(fresh->rater, windows, count, reterr);
-
-    weir_rater_forget_windows(fresh->rater);
-    return status;
+    weir_rater_forget_windows(fresh->rater); /* of the batch before: until now they could be looked at */
+    return weir_rater_rate(fresh->rater, windows, count, reterr);
 }
 
-/* The contract whose period this still is; NULL: the catalog has no such period any more. */
-static const struct weir_contract *contract_of(const struct rerate_fresh *fresh, const struct rerate_old_period *period,
-                                               int64_t *ret_end)
+const struct weir_contract *weir_rerate_contract_of(const struct rerate_fresh *fresh,
+                                                    const struct rerate_old_period *period, int64_t *ret_end)
 {
     /* A period of the default contract may begin where the customer still has one with a key. */
     const struct weir_contract *contract =
@@ -155,11 +154,48 @@ enum weir_status weir_rerate_fresh_periods(struct rerate_fresh *fresh, struct we
         int64_t end;
         if (!weir_rerate_is_in(customer, period->start) || !(period->is_advance_charged || period->is_closed))
             continue;
-        const struct weir_contract *contract = contract_of(fresh, period, &end);
+        const struct weir_contract *contract = weir_rerate_contract_of(fresh, period, &end);
         /* One that ends later than it did has not ended for all we know: a rater settles it in time. */
         if (contract)
             status = weir_rater_settle_period(fresh->rater, contract, customer->customer, period->start, end,
                                               period->is_closed && end <= period->end, reterr);
     }
     return status;
+}
+
+static bool has_other_meters(const struct rerate_fresh *fresh, const struct rerate_old_period *period)
+{
+    const struct rerate_customer *customer = fresh->customer;
+
+    for (size_t i = 0; fresh->meter.length && i < customer->price_count; i++)
+        if (customer->prices[i].period_start == period->start
+            && weir_slice_equal(customer->prices[i].contract, period->contract)
+            && !weir_slice_equal(customer->prices[i].meter, fresh->meter))
+            return true;
+    return false;
+}
+
+void weir_rerate_fresh_complete(struct rerate_fresh *fresh)
+{
+    const struct rerate_customer *customer = fresh->customer;
+
+    weir_rater_forget_windows(fresh->rater);
+    for (size_t i = 0; fresh->state && i < customer->period_count; i++) {
+        const struct rerate_old_period *old = &customer->periods[i];
+        int64_t end = old->end;
+        if (!weir_rerate_is_in(customer, old->start))
+            continue;
+        bool is_there = weir_rerate_contract_of(fresh, old, &end) || has_other_meters(fresh, old);
+        if (!is_there)
+            continue;
+        struct weir_period_running *period =
+            weir_state_period(fresh->state, customer->customer, old->contract, old->start, end);
+        if (!period->entry.is_loaded && fresh->meter.length)
+            load_other_meters(fresh, period);
+        period->entry.is_loaded = true;
+        if (period->true_up.e12 != old->true_up.e12)
+            period->true_up_revision += old->true_up_revision;
+        else
+            period->true_up_revision = old->true_up_revision;
+    }
 }

@@ -1,5 +1,7 @@
 /* The parts of rerating: rerate.c (threads and the report), rerate_read.c (what PostgreSQL has of some customers),
- * rerate_fresh.c (a rater that begins with nothing, and what it charges). Nobody else's.
+ * rerate_fresh.c (a rater that begins with nothing, and what it charges); and of a run that writes: rerate_run.c (the
+ * run's own rows), rerate_judge.c (what of a customer changes), rerate_lines.c (reversals and new rows),
+ * rerate_write.c (the transaction). Nobody else's.
  */
 #ifndef WEIR_RATER_RERATE_INTERNAL_H
 #define WEIR_RATER_RERATE_INTERNAL_H
@@ -8,17 +10,13 @@
 
 #include "common/arena.h"
 #include "rater/postgres.h"
+#include "rater/postgres_value.h"
 #include "rater/rate.h"
 #include "rater/rerate.h"
 
 enum {
     WEIR_RERATE_CHUNK = 64,   /* customers that are read with one set of statements */
     WEIR_RERATE_BATCH = 4096, /* windows that are rated at once; more where more start at one instant */
-};
-
-struct weir_slice_list {
-    size_t count;
-    const struct weir_slice *slices;
 };
 
 /* 1. rerate_read.c: what there is of the customers of a chunk */
@@ -57,6 +55,11 @@ struct rerate_customer {
     struct rerate_old_period *periods;
     struct rerate_old_other *others;
     int64_t from, to; /* what is rerated: whole periods */
+
+    /* Of a run that writes. */
+    bool is_changed;
+    size_t first_row, row_count; /* of the report */
+    uint64_t windows, reversals, line_items;
 };
 
 struct rerate_chunk {
@@ -80,14 +83,30 @@ struct rerate_window {
     char *bytes; /* PQfreemem's */
     struct weir_slice customer, meter;
     struct weir_lane_window share;
+
+    /* With terms: what it was rated under. Empty: null. */
+    bool has_contract;
+    struct weir_slice unpriced, contract, price_book, price_key, series;
+    int64_t period_start;
+    uint32_t price_book_version;
 };
 
 /* Windows of the chunk, in the order of customer, start, series and lane, as a COPY under way. */
 enum weir_status weir_rerate_windows_begin(PGconn *connection, const struct rerate_chunk *chunk,
-                                           const struct weir_rerate_filter *filter, struct weir_error *reterr);
+                                           const struct weir_rerate_filter *filter, bool has_terms,
+                                           struct weir_error *reterr);
 /* *ret_window.bytes NULL: there are no more. */
-enum weir_status weir_rerate_windows_next(PGconn *connection, struct rerate_window *ret_window,
+enum weir_status weir_rerate_windows_next(PGconn *connection, bool has_terms, struct rerate_window *ret_window,
                                           struct weir_error *reterr);
+
+/* Pieces of a COPY that reads. */
+bool weir_rerate_add_literal(PGconn *connection, struct weir_buffer *sql, const char *before, struct weir_slice text);
+void weir_rerate_add_time(struct weir_buffer *sql, const char *before, int64_t time);
+enum weir_status weir_rerate_copy_begin(PGconn *connection, const char *sql, const char *doing,
+                                        struct weir_error *reterr);
+/* The next row's fields, data NULL for null; views into *ret_bytes, PQfreemem's. *ret_bytes NULL: the end. */
+enum weir_status weir_rerate_copy_next(PGconn *connection, struct weir_slice *fields, int count, const char *doing,
+                                       char **ret_bytes, struct weir_error *reterr);
 
 /* 2. rerate_fresh.c: what the customer is charged when everything is rated anew */
 
@@ -101,6 +120,10 @@ struct rerate_fresh {
     struct weir_state *state; /* the rater's */
     struct weir_line_item *others;
     size_t other_count, other_room;
+
+    /* Of a run that writes: called for each line item, and after each batch with the windows that it rated. */
+    void (*take_item)(void *context, const struct weir_line_item *item);
+    void *context;
 };
 
 enum weir_status weir_rerate_fresh_open(struct rerate_fresh *fresh, const struct weir_catalog *catalog,
@@ -112,6 +135,18 @@ enum weir_status weir_rerate_fresh_windows(struct rerate_fresh *fresh, const str
                                            size_t count, struct weir_error *reterr);
 /* Fees and true-ups of the periods that have them so far. */
 enum weir_status weir_rerate_fresh_periods(struct rerate_fresh *fresh, struct weir_error *reterr);
+
+/* The contract whose period this still is, and its end; NULL: the catalog has no such period any more. */
+const struct weir_contract *weir_rerate_contract_of(const struct rerate_fresh *fresh,
+                                                    const struct rerate_old_period *period, int64_t *ret_end);
+/* Keeps what periods were that have neither usage nor fees now; the state is then what is to be stored. */
+void weir_rerate_fresh_complete(struct rerate_fresh *fresh);
+
+/* 3. rerate.c: all customers, by threads */
+
+/* run 0: nothing is written. Customers that the run is done with are passed by. */
+enum weir_status weir_rerate_all(const struct weir_rerate_request *request, int64_t run, int catalog_version,
+                                 struct weir_rerate_report *ret_report, struct weir_error *reterr);
 
 /* The meter of a price's key. */
 struct weir_slice weir_rerate_price_meter(struct weir_slice price_key);

@@ -204,14 +204,13 @@ void weir_rerate_whole_periods(const struct weir_catalog *catalog, const struct 
     }
 }
 
-/* 3. windows */
+/* 3. a COPY that reads */
 
-enum { COPY_HEADER = 19, COLUMNS = 9, SQL_MAX = 1024 };
+enum { COPY_HEADER = 19 };
 
-/* A literal in a buffer: COPY takes no parameters. false: the connection says why. */
-static bool add_literal(PGconn *connection, struct weir_buffer *sql, const char *before, struct weir_slice text)
+bool weir_rerate_add_literal(PGconn *connection, struct weir_buffer *sql, const char *before, struct weir_slice text)
 {
-    char *literal = PQescapeLiteral(connection, text.data, text.length);
+    char *literal = PQescapeLiteral(connection, text.length ? text.data : "", text.length);
 
     if (!literal)
         return false;
@@ -221,8 +220,7 @@ static bool add_literal(PGconn *connection, struct weir_buffer *sql, const char 
     return true;
 }
 
-/* Microseconds are PostgreSQL's, and of every window's start. */
-static void add_time(struct weir_buffer *sql, const char *before, int64_t time)
+void weir_rerate_add_time(struct weir_buffer *sql, const char *before, int64_t time)
 {
     char text[WEIR_TIME_TEXT_MAX];
 
@@ -233,8 +231,78 @@ static void add_time(struct weir_buffer *sql, const char *before, int64_t time)
     weir_buffer_add(sql, weir_slice_text("'"));
 }
 
+enum weir_status weir_rerate_copy_begin(PGconn *connection, const char *sql, const char *doing,
+                                        struct weir_error *reterr)
+{
+    PGresult *result = PQexec(connection, sql);
+
+    if (PQresultStatus(result) != PGRES_COPY_OUT)
+        return weir_postgres_failed(connection, result, doing, reterr);
+    PQclear(result);
+    return WEIR_OK;
+}
+
+/* The end of a COPY: the server's verdict. */
+static enum weir_status finish(PGconn *connection, const char *doing, struct weir_error *reterr)
+{
+    enum weir_status status = WEIR_OK;
+
+    for (PGresult *result; (result = PQgetResult(connection));) {
+        if (PQresultStatus(result) == PGRES_COMMAND_OK || status != WEIR_OK)
+            PQclear(result);
+        else
+            status = weir_postgres_failed(connection, result, doing, reterr);
+    }
+    return status;
+}
+
+static bool split_fields(const char *at, const char *end, struct weir_slice *fields, int count)
+{
+    for (int i = 0; i < count; i++) {
+        int32_t length = end - at < 4 ? INT32_MAX : weir_get_int4(at);
+        if (length < -1 || end - at - 4 < length)
+            return false;
+        fields[i] = length < 0 ? (struct weir_slice){0} : weir_slice_of(at + 4, (size_t)length);
+        at += 4 + (length < 0 ? 0 : length);
+    }
+    return true;
+}
+
+enum weir_status weir_rerate_copy_next(PGconn *connection, struct weir_slice *fields, int count, const char *doing,
+                                       char **ret_bytes, struct weir_error *reterr)
+{
+    static const char signature[] = "PGCOPY\n\377\r\n";
+
+    *ret_bytes = NULL;
+    for (;;) {
+        char *bytes = NULL;
+        int length = PQgetCopyData(connection, &bytes, 0);
+        if (length < 0)
+            return length == -1 ? finish(connection, doing, reterr)
+                                : weir_postgres_failed(connection, NULL, doing, reterr);
+        const char *at = bytes, *end = bytes + length;
+        if (length >= COPY_HEADER && memcmp(bytes, signature, sizeof signature) == 0)
+            at += COPY_HEADER;
+        if (end - at < 2 || *at == '\377') { /* nothing but the header, or the trailer */
+            PQfreemem(bytes);
+            continue;
+        }
+        if (split_fields(at + 2, end, fields, count)) {
+            *ret_bytes = bytes;
+            return WEIR_OK;
+        }
+        PQfreemem(bytes);
+        return weir_fail(reterr, WEIR_FATAL, "PostgreSQL, %s: an answer that cannot be read", doing);
+    }
+}
+
+/* 4. windows */
+
+enum { COLUMNS = 9, TERM_COLUMNS = 7 };
+static const char doing_windows[] = "reading windows";
+
 static bool windows_sql(PGconn *connection, const struct rerate_chunk *chunk, const struct weir_rerate_filter *filter,
-                        struct weir_buffer *sql)
+                        bool has_terms, struct weir_buffer *sql)
 {
     int64_t from = WEIR_TIME_NEVER, to = INT64_MIN;
 
@@ -243,51 +311,44 @@ static bool windows_sql(PGconn *connection, const struct rerate_chunk *chunk, co
         to = chunk->customers[i].to > to ? chunk->customers[i].to : to;
     }
     weir_buffer_add(sql, weir_slice_text("COPY (SELECT window_start, window_end, series_key, lane, events, value,"
-                                         " latest_time, latest_offset, retracted FROM weir.rated_windows"));
-    if (!add_literal(connection, sql, " WHERE customer >= ", chunk->customers[0].customer)
-        || !add_literal(connection, sql, " AND customer <= ", chunk->customers[chunk->count - 1].customer)
-        || (filter->meter.length && !add_literal(connection, sql, " AND meter = ", filter->meter)))
+                                         " latest_time, latest_offset, retracted"));
+    if (has_terms)
+        weir_buffer_add(sql, weir_slice_text(", unpriced, contract, period_start, price_book, price_book_version,"
+                                             " price_key, series"));
+    weir_buffer_add(sql, weir_slice_text(" FROM weir.rated_windows"));
+    if (!weir_rerate_add_literal(connection, sql, " WHERE customer >= ", chunk->customers[0].customer)
+        || !weir_rerate_add_literal(connection, sql, " AND customer <= ", chunk->customers[chunk->count - 1].customer)
+        || (filter->meter.length && !weir_rerate_add_literal(connection, sql, " AND meter = ", filter->meter)))
         return false;
     if (from != INT64_MIN)
-        add_time(sql, " AND window_start >= ", from);
+        weir_rerate_add_time(sql, " AND window_start >= ", from);
     if (to != WEIR_TIME_NEVER)
-        add_time(sql, " AND window_start < ", to);
+        weir_rerate_add_time(sql, " AND window_start < ", to);
     weir_buffer_add(sql, weir_slice_text(" ORDER BY customer, window_start, series, lane) TO STDOUT (FORMAT binary)"));
     weir_buffer_add(sql, weir_slice_of("", 1));
     return true;
 }
 
 enum weir_status weir_rerate_windows_begin(PGconn *connection, const struct rerate_chunk *chunk,
-                                           const struct weir_rerate_filter *filter, struct weir_error *reterr)
+                                           const struct weir_rerate_filter *filter, bool has_terms,
+                                           struct weir_error *reterr)
 {
     struct weir_buffer sql = {0};
+    enum weir_status status;
 
-    if (!windows_sql(connection, chunk, filter, &sql)) {
-        weir_buffer_free(&sql);
-        return weir_postgres_failed(connection, NULL, "reading windows", reterr);
-    }
-    PGresult *result = PQexec(connection, sql.data);
+    if (windows_sql(connection, chunk, filter, has_terms, &sql))
+        status = weir_rerate_copy_begin(connection, sql.data, doing_windows, reterr);
+    else
+        status = weir_postgres_failed(connection, NULL, doing_windows, reterr);
     weir_buffer_free(&sql);
-    if (PQresultStatus(result) != PGRES_COPY_OUT)
-        return weir_postgres_failed(connection, result, "reading windows", reterr);
-    PQclear(result);
-    return WEIR_OK;
+    return status;
 }
 
-/* One row's fields, in order. */
-static bool take_window(const char *at, const char *end, struct rerate_window *ret_window)
+static bool take_window(const struct weir_slice *fields, struct rerate_window *ret_window)
 {
-    struct weir_slice fields[COLUMNS];
     struct weir_window *window = &ret_window->share.window;
     struct weir_series series;
 
-    for (int i = 0; i < COLUMNS; i++) {
-        int32_t length = end - at < 4 ? -1 : weir_get_int4(at);
-        if (length < 0 || end - at - 4 < length)
-            return false;
-        fields[i] = weir_slice_of(at + 4, (size_t)length);
-        at += 4 + length;
-    }
     window->start = weir_get_time(fields[0].data);
     window->end = weir_get_time(fields[1].data);
     window->series_key = fields[2];
@@ -306,46 +367,35 @@ static bool take_window(const char *at, const char *end, struct rerate_window *r
     return true;
 }
 
-/* The end of a COPY: the server's verdict. */
-static enum weir_status finish(PGconn *connection, struct weir_error *reterr)
+static void take_terms(const struct weir_slice *fields, struct rerate_window *window)
 {
-    enum weir_status status = WEIR_OK;
-
-    for (PGresult *result; (result = PQgetResult(connection));) {
-        if (PQresultStatus(result) == PGRES_COMMAND_OK || status != WEIR_OK)
-            PQclear(result);
-        else
-            status = weir_postgres_failed(connection, result, "reading windows", reterr);
-    }
-    return status;
+    window->unpriced = fields[0];
+    window->has_contract = fields[1].data != NULL;
+    window->contract = fields[1];
+    window->period_start = fields[2].data ? weir_get_time(fields[2].data) : 0;
+    window->price_book = fields[3];
+    window->price_book_version = fields[4].data ? (uint32_t)weir_get_int4(fields[4].data) : 0;
+    window->price_key = fields[5];
+    window->series = fields[6];
 }
 
-enum weir_status weir_rerate_windows_next(PGconn *connection, struct rerate_window *ret_window,
+enum weir_status weir_rerate_windows_next(PGconn *connection, bool has_terms, struct rerate_window *ret_window,
                                           struct weir_error *reterr)
 {
-    static const char signature[] = "PGCOPY\n\377\r\n";
+    struct weir_slice fields[COLUMNS + TERM_COLUMNS];
 
     *ret_window = (struct rerate_window){0};
-    for (;;) {
-        char *bytes = NULL;
-        int length = PQgetCopyData(connection, &bytes, 0);
-        if (length < 0)
-            return length == -1 ? finish(connection, reterr)
-                                : weir_postgres_failed(connection, NULL, "reading windows", reterr);
-        const char *at = bytes, *end = bytes + length;
-        if (length >= COPY_HEADER && memcmp(bytes, signature, sizeof signature) == 0)
-            at += COPY_HEADER;
-        if (end - at < 2 || *at == '\377') { /* nothing but the header, or the trailer */
-            PQfreemem(bytes);
-            continue;
-        }
-        ret_window->bytes = bytes;
-        if (take_window(at + 2, end, ret_window))
-            return WEIR_OK;
-        PQfreemem(bytes);
-        ret_window->bytes = NULL;
-        return weir_fail(reterr, WEIR_FATAL,
-                         "PostgreSQL, weir.rated_windows: a row that weir never wrote; restore the tables of schema "
-                         "weir as they were");
-    }
+    enum weir_status status = weir_rerate_copy_next(connection, fields, has_terms ? COLUMNS + TERM_COLUMNS : COLUMNS,
+                                                    doing_windows, &ret_window->bytes, reterr);
+    if (status != WEIR_OK || !ret_window->bytes)
+        return status;
+    if (has_terms)
+        take_terms(fields + COLUMNS, ret_window);
+    if (take_window(fields, ret_window))
+        return WEIR_OK;
+    PQfreemem(ret_window->bytes);
+    ret_window->bytes = NULL;
+    return weir_fail(reterr, WEIR_FATAL,
+                     "PostgreSQL, weir.rated_windows: a row that weir never wrote; restore the tables of schema weir "
+                     "as they were");
 }

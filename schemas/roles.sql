@@ -51,9 +51,11 @@ GRANT INSERT, UPDATE, DELETE ON weir.held_windows TO weir_rater;
 GRANT USAGE ON SEQUENCE weir.held_numbers TO weir_rater;
 GRANT EXECUTE ON FUNCTION weir.make_line_items_partition(date) TO weir_rater;
 
--- 3. Operators (weir apply, release, reconcile, explain, admit, audit): what raters may, as a repair rates, and these.
+-- 3. Operators (weir apply, rerate, release, reconcile, explain, admit, audit): what raters may, as a repair rates, and these.
 GRANT weir_rater TO weir_operator;
 GRANT INSERT ON weir.catalog_versions, weir.gap_releases, weir.reconciliations TO weir_operator;
 GRANT INSERT, DELETE ON weir.meters, weir.price_book_versions, weir.contracts TO weir_operator;
 GRANT UPDATE ON weir.price_books TO weir_operator;
-GRANT EXECUTE ON FUNCTION weir.show_catalog(json), weir.audit_mismatches() TO weir_operator;
+GRANT EXECUTE ON FUNCTION weir.show_catalog(json), weir.audit_mismatches(), weir.rerating_mismatches() TO weir_operator;
+GRANT INSERT ON weir.reratings, weir.rerating_customers, weir.rerating_amounts, weir.rerating_ends TO weir_operator;
+GRANT DELETE ON weir.price_totals, weir.split_totals, weir.billing_periods TO weir_operator; -- a rerating writes them anew

@@ -1,5 +1,9 @@
 /* Rerating against a real PostgreSQL: what a catalog would have charged is what a rater that begins with nothing makes
  * of the same windows, and the catalog that it was rated by changes nothing. */
+#include <pthread.h>
+
+#include "rater/audit.h"
+#include "rater/ledger_audit.h"
 #include "rerate_work.h"
 
 static struct database database;
@@ -221,6 +225,306 @@ Test(rerate, other_billing_periods)
                                      " AND window_start < '2026-03-02'");
     cr_assert_eq((long)report.counts.windows, all, "%ld of %ld", (long)report.counts.windows, all);
     weir_rerate_report_free(&report);
+    weir_catalog_free(catalog);
+    weir_catalog_free(other);
+    free(work);
+}
+
+/* Runs that write ----------------------------------------------------------------------------------------------------
+ */
+
+static void count_difference(void *context, const struct weir_audit_difference *difference)
+{
+    (void)difference;
+    ++*(int *)context;
+}
+
+/* Totals that are not the sums of what they are totals of. */
+static int audit_differences(void)
+{
+    struct weir_ledger_audit *audit;
+    struct weir_error error;
+    int count = 0;
+
+    cr_assert_eq(weir_ledger_audit_open(database.url, &audit, &error), WEIR_OK, "%s", error.text);
+    cr_assert_eq(weir_ledger_audit_totals(audit, count_difference, &count, &error), WEIR_OK, "%s", error.text);
+    weir_ledger_audit_free(audit);
+    return count;
+}
+
+static enum weir_status try_to_write(const struct weir_catalog *catalog, struct weir_rerate_filter filter,
+                                     const char *reason, struct weir_rerate_report *report, int64_t *run,
+                                     bool *was_begun, struct weir_error *error)
+{
+    const struct weir_rerate_request request = {
+        .url = database.url, .catalog = catalog, .filter = filter, .workers = 2};
+    const struct weir_rerate_order order = {
+        reason, "tester@here", (int)ask_number(&database, "SELECT max(catalog_version) FROM weir.catalog_versions")};
+
+    return weir_rerate_write(&request, &order, run, was_begun, report, error);
+}
+
+static struct weir_rerate_counts write_all(const struct weir_catalog *catalog, struct weir_rerate_filter filter)
+{
+    struct weir_rerate_report report = {0};
+    struct weir_error error;
+    int64_t run = 0;
+    bool was_begun = true;
+
+    cr_assert_eq(try_to_write(catalog, filter, "a test", &report, &run, &was_begun, &error), WEIR_OK, "%s", error.text);
+    cr_assert(!was_begun && run > 0);
+    struct weir_rerate_counts counts = report.counts;
+    weir_rerate_report_free(&report);
+    return counts;
+}
+
+static void note_catalog(void)
+{
+    sql_on(database.admin, "INSERT INTO weir.catalog_versions (catalog, sha256)"
+                           " VALUES ('{}', encode(sha256('{}'), 'hex'))");
+}
+
+static long count_items(void)
+{
+    return ask_number(&database, "SELECT count(*) FROM weir.line_items");
+}
+
+/* After a rerating the ledger is what the other catalog makes of the same windows, and stays it when more comes. */
+static void check_writing(struct terms terms)
+{
+    struct weir_catalog *catalog = make_catalog(&plain_terms), *other = make_catalog(&terms);
+    struct work *work = rated_work(catalog, 3);
+
+    note_catalog();
+    long before = count_items();
+    struct weir_rerate_counts counts = write_all(other, everything);
+    cr_assert_gt(counts.changed, 0);
+    cr_assert_eq(count_items(), before + (long)counts.reversals + (long)counts.line_items);
+    cr_assert_eq(audit_differences(), 0);
+    counts = write_all(other, everything);
+    cr_assert_eq(counts.reversals + counts.line_items, 0, "a second run changes something");
+
+    grow_work(work, 3);
+    rate_work(database.url, other, work, true);
+    char *found = sums_in_sql(&database), *expected = sums_of_catalog(other, work);
+    cr_assert_str_eq(found, expected);
+    cr_assert_eq(audit_differences(), 0);
+    cr_assert_eq(ask_number(&database, "SELECT count(*) FROM weir.held_windows"), 0);
+    counts = write_all(other, everything);
+    cr_assert_eq(counts.reversals + counts.line_items, 0, "what raters made of it since is not right");
+    free(found);
+    free(expected);
+    weir_catalog_free(catalog);
+    weir_catalog_free(other);
+    free(work);
+}
+
+Test(rerate, writes_another_price)
+{
+    struct terms terms = plain_terms;
+    terms.unit_price = "0.004";
+    terms.fee = "12.34";
+    check_writing(terms);
+}
+
+Test(rerate, writes_a_version_in_the_middle_of_a_period)
+{
+    struct terms terms = plain_terms;
+    terms.effective_from = "2026-01-15T00:00:00Z";
+    terms.floor = "700";
+    check_writing(terms);
+}
+
+Test(rerate, writes_usage_that_loses_its_price)
+{
+    struct terms terms = plain_terms;
+    terms.tokens_when = "\"when\":{\"model\":\"model 1\"},";
+    check_writing(terms);
+}
+
+Test(rerate, writes_other_billing_periods)
+{
+    struct terms terms = plain_terms;
+    terms.billing_period = "week";
+    check_writing(terms);
+}
+
+/* There and back again: the sums are what they were, and the windows that never changed have no rows. */
+Test(rerate, writes_and_takes_back)
+{
+    struct terms terms = plain_terms;
+    terms.peak_price = "0.5";
+    struct weir_catalog *catalog = make_catalog(&plain_terms), *other = make_catalog(&terms);
+    struct work *work = rated_work(catalog, 3);
+    char *before = sums_in_sql(&database);
+
+    note_catalog();
+    struct weir_rerate_counts counts = write_all(catalog, everything);
+    cr_assert_eq(counts.reversals + counts.line_items, 0);
+    write_all(other, everything);
+    cr_assert_eq(ask_number(&database, "SELECT count(*) FROM weir.line_items WHERE rerating = 2 AND meter = 'tokens'"),
+                 0, "windows whose charge did not change cost rows");
+    cr_assert_gt(ask_number(&database, "SELECT count(*) FROM weir.line_items WHERE rerating = 2 AND meter = 'peak'"),
+                 0);
+    note_catalog();
+    write_all(catalog, everything);
+    char *after = sums_in_sql(&database);
+    cr_assert_str_eq(after, before);
+    cr_assert_eq(audit_differences(), 0);
+    cr_assert_eq(ask_number(&database, "SELECT count(*) FROM weir.rerating_runs WHERE state = 'done'"), 3);
+    free(before);
+    free(after);
+    weir_catalog_free(catalog);
+    weir_catalog_free(other);
+    free(work);
+}
+
+/* One meter alone: the other's rows stay, and minimum spends follow. */
+Test(rerate, writes_one_meter)
+{
+    struct terms terms = plain_terms;
+    terms.peak_price = "0.5";
+    terms.unit_price = "0.004";
+    struct weir_catalog *catalog = make_catalog(&plain_terms), *other = make_catalog(&terms);
+    struct work *work = rated_work(catalog, 3);
+    struct weir_rerate_filter filter = everything;
+
+    note_catalog();
+    filter.meter = S("peak");
+    write_all(other, filter);
+    cr_assert_eq(ask_number(&database, "SELECT count(*) FROM weir.line_items WHERE rerating = 1 AND meter = 'tokens'"),
+                 0);
+    cr_assert_eq(audit_differences(), 0);
+    filter.meter = S("tokens");
+    write_all(other, filter);
+    char *found = sums_in_sql(&database), *expected = sums_of_catalog(other, work);
+    cr_assert_str_eq(found, expected);
+    cr_assert_eq(audit_differences(), 0);
+    free(found);
+    free(expected);
+    weir_catalog_free(catalog);
+    weir_catalog_free(other);
+    free(work);
+}
+
+/* Broken off in the middle: what is done stays, the same order goes on with the rest, another order begins anew. */
+Test(rerate, goes_on_where_it_was_broken_off)
+{
+    struct terms terms = plain_terms;
+    terms.unit_price = "0.004";
+    struct weir_catalog *catalog = make_catalog(&plain_terms), *other = make_catalog(&terms);
+    struct work *work = rated_work(catalog, 2);
+    struct weir_rerate_filter filter = everything;
+    struct weir_rerate_report report = {0};
+    struct weir_error error;
+    int64_t run = 0, first;
+    bool was_begun = false;
+
+    note_catalog();
+    /* Customer 3 cannot be written, so the run fails after some. One customer at a time by the filter. */
+    filter.price_book = S("standard");
+    sql_on(database.admin,
+           "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF NEW.customer = 'customer 3' AND"
+           " NEW.rerating IS NOT NULL THEN RAISE EXCEPTION 'not now'; END IF; RETURN NEW; END $$;"
+           "CREATE TRIGGER refuse BEFORE INSERT ON weir.line_items FOR EACH ROW EXECUTE FUNCTION refuse()");
+    cr_assert_eq(try_to_write(other, filter, "why", &report, &first, &was_begun, &error), WEIR_FATAL);
+    cr_assert(strstr(error.text, "not now"), "%s", error.text);
+    long done = ask_number(&database, "SELECT count(*) FROM weir.rerating_customers");
+    cr_assert(done > 0 && done < WORK_CUSTOMERS, "%ld", done);
+    cr_assert_eq(audit_differences(), 0);
+    long rows = count_items();
+    sql_on(database.admin, "DROP TRIGGER refuse ON weir.line_items");
+    cr_assert_eq(try_to_write(other, filter, "why", &report, &run, &was_begun, &error), WEIR_OK, "%s", error.text);
+    cr_assert(was_begun && run == first);
+    cr_assert_eq(report.counts.customers, WORK_CUSTOMERS);
+    cr_assert_eq(report.row_count, WORK_CUSTOMERS);
+    cr_assert_gt(count_items(), rows);
+    weir_rerate_report_free(&report);
+    char *found = sums_in_sql(&database), *expected = sums_of_catalog(other, work);
+    cr_assert_str_eq(found, expected);
+    cr_assert_eq(ask_number(&database, "SELECT count(*) FROM (SELECT FROM weir.line_items WHERE rerating = 1 GROUP BY"
+                                       " customer, window_start, item, dimensions, component, tier, kind, price_book,"
+                                       " price_book_version, contract, period_start HAVING count(*) > 1) AS twice"),
+                 0);
+    cr_assert_eq(try_to_write(other, filter, "why", &report, &run, &was_begun, &error), WEIR_OK, "%s", error.text);
+    cr_assert(!was_begun && run != first);
+    weir_rerate_report_free(&report);
+    free(found);
+    free(expected);
+    weir_catalog_free(catalog);
+    weir_catalog_free(other);
+    free(work);
+}
+
+struct racing {
+    const struct weir_catalog *catalog;
+    struct work *work;
+};
+
+static void *rate_beside(void *context)
+{
+    struct racing *racing = context;
+
+    for (int round = 3; round < 6; round++) {
+        grow_work(racing->work, round);
+        rate_work(database.url, racing->catalog, racing->work, true);
+    }
+    return NULL;
+}
+
+/* Late events are rated by the new catalog while the past is rerated: each is charged once, on the new basis. */
+Test(rerate, beside_a_rater)
+{
+    struct terms terms = plain_terms;
+    terms.unit_price = "0.004";
+    terms.peak_price = "0.5";
+    struct weir_catalog *catalog = make_catalog(&plain_terms), *other = make_catalog(&terms);
+    struct work *work = rated_work(catalog, 3);
+    struct racing racing = {other, work};
+    pthread_t thread;
+
+    note_catalog();
+    cr_assert_eq(pthread_create(&thread, NULL, rate_beside, &racing), 0);
+    for (int i = 0; i < 4; i++)
+        write_all(other, everything);
+    pthread_join(thread, NULL);
+    write_all(other, everything);
+    char *found = sums_in_sql(&database), *expected = sums_of_catalog(other, work);
+    cr_assert_str_eq(found, expected);
+    cr_assert_eq(audit_differences(), 0);
+    free(found);
+    free(expected);
+    weir_catalog_free(catalog);
+    weir_catalog_free(other);
+    free(work);
+}
+
+/* The run is in the audit log, and what was altered of it is found. */
+Test(rerate, is_in_the_audit_log)
+{
+    struct terms terms = plain_terms;
+    terms.fee = "1.00";
+    struct weir_catalog *catalog = make_catalog(&plain_terms), *other = make_catalog(&terms);
+    struct work *work = rated_work(catalog, 1);
+    struct weir_audit_mark nothing = {0};
+    struct weir_audit_report report;
+    struct weir_error error;
+
+    note_catalog();
+    write_all(other, everything);
+    cr_assert_eq(ask_number(&database, "SELECT count(*) FROM weir.audit_log WHERE action IN ('rerate', 'rerated')"
+                                       " AND subject = 'rerating 1'"),
+                 2);
+    cr_assert_eq(weir_audit_verify(database.url, &nothing, &report, &error), WEIR_OK, "%s", error.text);
+    cr_assert_eq(report.findings, 0, "%s", report.texts[0]);
+    weir_audit_report_free(&report);
+    cr_assert_str_eq(sqlstate_of(&database, "UPDATE weir.reratings SET reason = 'another'"), "23001");
+    sql_on(database.admin, "ALTER TABLE weir.reratings DISABLE TRIGGER append_only;"
+                           "UPDATE weir.reratings SET reason = 'another'");
+    cr_assert_eq(weir_audit_verify(database.url, &nothing, &report, &error), WEIR_OK, "%s", error.text);
+    cr_assert_eq(report.findings, 1);
+    cr_assert_str_eq(report.texts[0], "rerating 1 is not what the log tells");
+    weir_audit_report_free(&report);
     weir_catalog_free(catalog);
     weir_catalog_free(other);
     free(work);

@@ -19,9 +19,10 @@ def query(env, text):
 
 
 def ledger_rows(env):
-    """Like the model's rows, without invoice amounts."""
+    """Like the model's rows, without invoice amounts; reversals count with what they take back."""
     rows = query(env, f"""
-        select customer, coalesce(contract, '') as contract, {UTC.format('period_start')}, {UTC.format('period_end')}, item, kind,
+        select customer, coalesce(contract, '') as contract, {UTC.format('period_start')}, {UTC.format('period_end')}, item,
+               weir.reversed_kind(kind, meter, component) as kind,
                sum(quantity)::text as quantity, sum(amount)::text as amount, min(currency) as currency, count(distinct currency) as n
         from weir.line_items group by 1, 2, line_items.period_start, line_items.period_end, 5, 6""")
     result = {}
@@ -36,9 +37,9 @@ def ledger_rows(env):
 
 def ledger_components(env):
     return component_sums(query(env, f"""
-        select customer, coalesce(contract, '') as contract, {UTC.format('period_start')}, {UTC.format('period_end')}, item, kind,
-               price_book_version, component, tier, sum(quantity)::text as quantity, sum(amount)::text as amount
-        from weir.line_items where kind = 'usage'
+        select customer, coalesce(contract, '') as contract, {UTC.format('period_start')}, {UTC.format('period_end')}, item,
+               'usage' as kind, price_book_version, component, tier, sum(quantity)::text as quantity, sum(amount)::text as amount
+        from weir.line_items where meter is not null
         group by 1, 2, line_items.period_start, line_items.period_end, 5, 6, {', '.join(COMPONENT[-3:])}"""))
 
 

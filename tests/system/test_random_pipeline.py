@@ -97,6 +97,27 @@ def check_the_past_priced_again(env, case, outcome, seed, folder, where):
     back = json.loads(weir("backtest", "--catalog", folder / "other.json", "--format", "json", env=env).stdout)
     assert_same("revenue before", reported(back, "before"), revenue(model_rows(outcome)), where)
     assert_same("revenue after", reported(back, "after"), revenue(model_rows(expected)), where)
+    return other, expected
+
+
+def rows_of(outcome):
+    return {key: (quantity, amount, currency) for key, (quantity, amount, _invoice, currency) in model_rows(outcome).items()}
+
+
+def check_rerated(env, other, expected, folder, where):
+    """The other catalog is applied, and the ledger is brought to it: what the model makes of all events by that catalog."""
+    weir("apply", "--catalog", folder / "other.json", "--rerate", env=env)
+    count = "select count(*) as n from weir.line_items"
+    before = query(env, count)
+    weir("rerate", "--reason", "nothing, yet: a filter that holds nothing", "--to", "1970-01-01", env=env)
+    assert query(env, count) == before
+    weir("rerate", "--reason", "other prices", "--workers", "3", env=env)
+    assert_same("sums of the ledger after rerating", ledger_rows(env), rows_of(expected), where)
+    assert_same("components after rerating", ledger_components(env), model_components(expected), where)
+    before = query(env, count)
+    weir("rerate", "--reason", "other prices, again", env=env)
+    assert query(env, count) == before, f"a second rerating changed the ledger ({where})"
+    assert b"differences=0" in weir("reconcile", env=env).stdout, where
 
 
 @pytest.mark.parametrize("number", range((CASES + MERGED - 1) // MERGED))
@@ -131,8 +152,9 @@ def test_the_ledger_agrees_with_the_model(servers, number, tmp_path):
     assert_same("components", ledger_components(env), model_components(outcome), where)
 
     before = query(env, "select count(*) as n from weir.line_items")
-    check_the_past_priced_again(env, case, outcome, seed, tmp_path, where)
+    other, expected = check_the_past_priced_again(env, case, outcome, seed, tmp_path, where)
     at_once(env, "ingest", "--until-end")
     at_once(env, "rater", "--until-done")
     assert query(env, "select count(*) as n from weir.line_items") == before, f"a second run changed the ledger ({where})"
+    check_rerated({**env, "WEIR_CATALOG": ""}, other, expected, tmp_path, where)
     shutil.rmtree(tmp_path)

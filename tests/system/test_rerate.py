@@ -3,32 +3,61 @@ of the report, and what is refused."""
 import csv
 import io
 import json
+import os
 import re
+import subprocess
+import time
 
+import psycopg2
 import pytest
-from harness import ROOT, weir
+from harness import BINARY, ROOT, weir
 
 PAGE = (ROOT / "docs" / "rerating.md").read_text(encoding="utf-8")
 BLOCKS = {match[2]: match[3] for match in re.finditer(r"^~~~(json|csv) (\w+)\n(.*?)^~~~$", PAGE, re.M | re.S)}
 TIERS = re.compile(r'\{"up_to": "1000".*?\}, \{.*?\}')
 
 
-@pytest.fixture(scope="module")
-def example(servers, tmp_path_factory):
-    """The example's usage, rated by its first catalog; the second one beside it."""
-    folder = tmp_path_factory.mktemp("rerate")
-    env = {**servers.room("rerate"), "WEIR_LATENESS": "9000h", "WEIR_KAFKA_GROUP": "rerate"}
+def rated(servers, folder, name, events):
+    """Events rated by the example's first catalog; the second one beside it."""
+    env = {**servers.room(name), "WEIR_LATENESS": "9000h", "WEIR_KAFKA_GROUP": name}
     (folder / "before.json").write_text(BLOCKS["before"], encoding="utf-8")
     after, count = TIERS.subn(BLOCKS["after"].strip(), BLOCKS["before"])
     assert count == 1
     (folder / "after.json").write_text(after, encoding="utf-8")
-    (folder / "events.ndjson").write_text(BLOCKS["events"], encoding="utf-8")
+    (folder / "events.ndjson").write_text(events, encoding="utf-8")
     weir("migrate", env=env)
     weir("apply", "--catalog", folder / "before.json", env=env)
     weir("produce", folder / "events.ndjson", env=env)
     weir("ingest", "--until-end", env=env)
     weir("rater", "--until-done", env=env)
     return env, folder
+
+
+@pytest.fixture(scope="module")
+def example(servers, tmp_path_factory):
+    return rated(servers, tmp_path_factory.mktemp("rerate"), "rerate", BLOCKS["events"])
+
+
+@pytest.fixture(scope="module")
+def written(servers, tmp_path_factory):
+    """The example, rerated by its second catalog."""
+    env, folder = rated(servers, tmp_path_factory.mktemp("rerate"), "rerate-written", BLOCKS["events"])
+    refused = weir("apply", "--catalog", folder / "after.json", env=env, check=False)
+    assert refused.returncode == 2 and b"a version never changes" in refused.stderr
+    applied = weir("apply", "--catalog", folder / "after.json", "--rerate", env=env)
+    assert b"! price book 'list' version 1 was applied with other content" in applied.stdout
+    return env, folder, weir("rerate", "--reason", "list price was wrong, ticket 4711", "--format", "csv", env=env)
+
+
+@pytest.fixture(scope="module")
+def many(servers, tmp_path_factory):
+    """400 customers with acme's usage, and the second catalog applied."""
+    names = [f"c{number:03d}" for number in range(400)]
+    two = [json.loads(line) for line in BLOCKS["events"].splitlines()[:2]]
+    events = "".join(json.dumps(dict(event, id=f"{name}-{event['id']}", subject=name)) + "\n" for name in names for event in two)
+    env, folder = rated(servers, tmp_path_factory.mktemp("rerate"), "rerate-many", events)
+    weir("apply", "--catalog", folder / "after.json", "--rerate", env=env)
+    return env, folder, names
 
 
 def rows(text):
@@ -39,7 +68,7 @@ def test_the_worked_example(example):
     env, folder = example
     found = weir("backtest", "--catalog", folder / "after.json", "--format", "csv", env=env)
     assert found.stdout.decode() == BLOCKS["report"]
-    assert b"customers=2 changed=2 windows=4 unpriced=0 written=0" in found.stderr
+    assert b"customers=2 changed=2 windows=4 unpriced=0 reversals=0 line_items=0 rerating=0" in found.stderr
 
 
 def test_the_catalog_in_force_changes_nothing(example):
@@ -77,7 +106,7 @@ def test_filters(example):
     (("--from", "yesterday"), b"--from is no time"), (("--to", "2026-02-30"), b"--to is no time"),
     (("--from", "2026-02-01", "--to", "2026-02-01"), b"--to must be after --from"),
     (("--price-book", "list@x"), b"KEY or KEY@VERSION"), (("--workers", "0"), b"a whole number from 1 to 64"),
-    (("--format", "pdf"), b"table, csv, json or html"), (("--customer", "nobody"), b"customer 'nobody' was never rated"),
+    (("--reason", "r"), b"--dry-run writes nothing"), (("--format", "pdf"), b"table, csv, json or html"), (("--customer", "nobody"), b"customer 'nobody' was never rated"),
 ])
 def test_refused(example, arguments, said):
     env, _folder = example
@@ -86,17 +115,97 @@ def test_refused(example, arguments, said):
 
 
 def test_names_are_escaped_in_a_page(servers, tmp_path):
-    env = {**servers.room("rerate-names"), "WEIR_LATENESS": "9000h", "WEIR_KAFKA_GROUP": "rerate-names"}
     name = "<script>alert('x')</script> & \"co\""
-    (tmp_path / "catalog.json").write_text(BLOCKS["before"], encoding="utf-8")
-    (tmp_path / "after.json").write_text(TIERS.sub(BLOCKS["after"].strip(), BLOCKS["before"]), encoding="utf-8")
     events = [dict(json.loads(line), subject=name) for line in BLOCKS["events"].splitlines()]
-    (tmp_path / "events.ndjson").write_text("".join(json.dumps(event) + "\n" for event in events), encoding="utf-8")
-    weir("migrate", env=env)
-    weir("apply", "--catalog", tmp_path / "catalog.json", env=env)
-    weir("produce", tmp_path / "events.ndjson", env=env)
-    weir("ingest", "--until-end", env=env)
-    weir("rater", "--until-done", env=env)
+    env, _folder = rated(servers, tmp_path, "rerate-names", "".join(json.dumps(event) + "\n" for event in events))
     page = weir("backtest", "--catalog", tmp_path / "after.json", "--format", "html", env=env).stdout.decode()
     assert "<script" not in page
     assert "&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt; &amp; &quot;co&quot;" in page
+
+
+# A run that writes
+
+
+def query(env, text):
+    connection = psycopg2.connect(env["WEIR_POSTGRES_URL"])
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(text)
+            return cursor.fetchall()
+    finally:
+        connection.close()
+
+
+def sums(env):
+    return query(env, "select customer, item, sum(amount)::text from weir.line_items group by 1, 2 having sum(amount) <> 0 order by 1, 2")
+
+
+def test_a_run(written):
+    env, folder, said = written
+    assert b"customers=2 changed=2 windows=4 unpriced=0 reversals=6 line_items=6 rerating=1" in said.stderr, said.stderr
+    assert sums(env) == [("acme", "platform", "10.000000000000"), ("acme", "tokens", "6.000000000000"),
+                         ("ann", "platform", "10.000000000000"), ("ann", "tokens", "1.200000000000")]
+    assert said.stdout.decode() == BLOCKS["run"]
+    found = query(env, "select rerating, reason, filters::text, catalog_version, state, customers, changed from weir.rerating_runs")
+    assert found == [(1, "list price was wrong, ticket 4711", "{}", 2, "done", 2, 2)]
+    assert query(env, "select item, kind, amount::text, invoice_amount::text from weir.charges_by_customer_and_period"
+                      " where customer = 'acme' order by 1") == [
+        ("platform", "fee", "10.000000000000", "10.00"), ("tokens", "usage", "6.000000000000", "6.00")]
+    assert b"findings=0" in weir("audit", "verify", env=env).stdout
+    assert b"differences=0" in weir("reconcile", env=env).stdout
+
+
+def test_each_row_of_a_run_is_explained(written):
+    env, _folder, _said = written
+    for number, kind in query(env, "select line_item_id, kind from weir.line_items where rerating = 1 order by 1"):
+        text = weir("explain", "--no-events", str(number), env=env).stdout.decode()
+        assert "rerating 1, " in text and "list price was wrong, ticket 4711" in text
+        assert ("takes back what this was charged before" in text) == (kind == "reversal"), text
+
+
+def test_once_more_changes_nothing(written):
+    env, _folder, _said = written
+    before = query(env, "select count(*) from weir.line_items")
+    done = weir("rerate", "--reason", "once more", env=env)
+    assert b"changed=0" in done.stderr and b"reversals=0 line_items=0" in done.stderr
+    assert query(env, "select count(*) from weir.line_items") == before
+
+
+def test_usage_that_comes_afterwards_is_charged_on_the_new_basis(written):
+    env, folder, _said = written
+    late = json.loads(BLOCKS["events"].splitlines()[0])
+    late.update(id="late", data={"tokens": 100})
+    (folder / "late.ndjson").write_text(json.dumps(late) + "\n", encoding="utf-8")
+    weir("produce", folder / "late.ndjson", env=env)
+    weir("ingest", "--until-end", env=env)
+    weir("rater", "--until-done", env=env)
+    assert ("acme", "tokens", "6.300000000000") in sums(env)
+    number = query(env, "select max(line_item_id) from weir.line_items where meter = 'tokens'")[0][0]
+    assert "is the line item's amount" in weir("explain", str(number), env=env).stdout.decode()
+    assert b"reversals=0 line_items=0" in weir("rerate", "--reason", "after late usage", env=env).stderr
+
+
+def test_killed_in_the_middle(many):
+    """A run that is killed again and again ends with the rows of one that was not."""
+    env, folder, names = many
+    kills = 0
+    while query(env, "select count(*) from weir.rerating_ends where rerating = 1") == [(0,)]:
+        assert kills < 60, "no run gets to its end"
+        before = query(env, "select count(*) from weir.rerating_customers")
+        process = subprocess.Popen([BINARY, "rerate", "--reason", "killed", "--workers", "2"], env={**os.environ, **env},
+                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 60
+        while process.poll() is None and query(env, "select count(*) from weir.rerating_customers") == before:
+            assert time.monotonic() < deadline, "nothing is written"
+        if process.poll() is None:
+            process.kill()
+            kills += 1
+        process.wait()
+    assert kills >= 2, "it was killed too late"
+    assert query(env, "select count(*) from weir.rerating_customers where rerating = 1") == [(len(names),)]
+    assert query(env, "select count(*) from (select from weir.line_items where rerating = 1 group by customer, window_start,"
+                      " item, kind, component, tier having count(*) > 1) as twice") == [(0,)]
+    back = json.loads(weir("rerate", "--dry-run", "--format", "json", env=env).stdout)
+    assert back["counts"]["changed"] == 0
+    assert query(env, "select distinct sum(amount)::text from weir.line_items where item = 'tokens' group by customer") == [
+        ("6.000000000000",)]

@@ -1,0 +1,141 @@
+/* One thread's writing of a rerating: a transaction for some customers, under the locks that raters take.
+ *
+ * A customer is gone through twice: first to judge, group by group (one meter, fee or commitment in one period under
+ * one price book version), whether the ledger's sums are what the catalog makes of the windows; then, only if they are
+ * not, to write what differs. So a group whose sums are right is left alone, in whatever order its windows were
+ * charged.
+ */
+#ifndef WEIR_RATER_RERATE_WRITE_H
+#define WEIR_RATER_RERATE_WRITE_H
+
+#include "rater/postgres_rows.h"
+#include "rater/rerate_internal.h"
+
+/* 1. rerate_judge.c */
+
+struct rerate_group {
+    uint64_t hash;
+    struct weir_slice contract, item, price_book;
+    int64_t period_start;
+    uint32_t price_book_version;
+    bool has_meter;
+    bool is_changed;
+    uint32_t sum_count, sum_room;
+    struct rerate_sum *sums;
+};
+
+/* What a component and tier of the group amount to. */
+struct rerate_sum {
+    enum weir_component component;
+    uint32_t tier;
+    struct weir_decimal quantity[2], amount[2]; /* before, after */
+};
+
+struct rerate_judge {
+    struct weir_arena *arena; /* of groups; one customer */
+    struct rerate_group **slots;
+    size_t slot_count, group_count;
+    struct rerate_group *last;
+    bool is_fitting;    /* all sums did */
+    bool has_new_terms; /* some window is rated under other terms */
+    PGresult *old;      /* the chunk's sums, by customer */
+    int old_at;
+};
+
+void weir_rerate_judge_free(struct rerate_judge *judge);
+/* Sums of the ledger, of all customers of the chunk. */
+enum weir_status weir_rerate_judge_read(struct rerate_judge *judge, PGconn *connection,
+                                        const struct rerate_chunk *chunk, struct weir_error *reterr);
+void weir_rerate_judge_begin(struct rerate_judge *judge);
+/* A rerate_fresh's take_item; the context is the judge. */
+void weir_rerate_judge_item(void *context, const struct weir_line_item *item);
+/* The verdict on the customer whose items were taken. WEIR_REJECT: a sum does not fit. */
+enum weir_status weir_rerate_judge_end(struct rerate_judge *judge, const struct rerate_fresh *fresh,
+                                       bool *ret_is_changed, struct weir_error *reterr);
+/* After the verdict: whether a line is of a group that changes. */
+bool weir_rerate_is_changed(const struct rerate_judge *judge, struct weir_slice contract, int64_t period_start,
+                            struct weir_slice price_book, uint32_t price_book_version, struct weir_slice item,
+                            bool has_meter);
+/* Whether the window's terms are others than those that the share was rated under. */
+bool weir_rerate_has_new_terms(const struct rerate_window *share, const struct weir_rated_window *window);
+
+/* 2. rerate_lines.c */
+
+/* A charge of a window, fee or true-up. Texts are the list's. */
+struct rerate_line {
+    bool is_new, has_meter, has_unit_price;
+    enum weir_component component;
+    uint32_t tier, price_book_version, revision;
+    struct weir_slice contract, item, dimensions, price_book, model, currency;
+    int64_t period_start, period_end, window_start, window_end;
+    struct weir_decimal quantity, unit_price, amount;
+};
+
+struct rerate_line_list {
+    size_t count, room;
+    struct rerate_line *lines;
+};
+
+struct rerate_text {
+    uint64_t hash;
+    struct weir_slice text;      /* data NULL: a free slot */
+    struct weir_slice canonical; /* of dimensions as PostgreSQL writes them: as weir does */
+};
+
+struct rerate_lines {
+    PGconn *connection; /* of the COPY that reads; NULL: not open yet */
+    const struct rerate_judge *judge;
+    struct weir_slice meter; /* the only one; empty: all */
+    struct weir_arena *arena;
+    struct rerate_text *texts;
+    size_t text_count, text_room;
+    struct rerate_line_list now, later; /* of the batch; those that stand for a whole period, for the end */
+    struct rerate_line next;            /* of the ledger */
+    bool has_next;
+};
+
+void weir_rerate_lines_free(struct rerate_lines *lines);
+enum weir_status weir_rerate_lines_begin(struct rerate_lines *lines, const struct rerate_customer *customer,
+                                         struct weir_error *reterr);
+/* A rerate_fresh's take_item; the context is the lines. */
+void weir_rerate_lines_item(void *context, const struct weir_line_item *item);
+/* Calls emit for each row that brings the ledger to what was taken: of windows that start until `until`, or with is_end
+ * of all. WEIR_REJECT: a sum does not fit. */
+enum weir_status weir_rerate_lines_merge(struct rerate_lines *lines, int64_t until, bool is_end,
+                                         enum weir_status (*emit)(void *context, const struct rerate_line *line,
+                                                                  bool is_reversal, struct weir_error *reterr),
+                                         void *context, struct weir_error *reterr);
+
+/* 3. rerate_write.c */
+
+struct rerate_writer {
+    struct weir_postgres_ledger *ledger; /* its connection writes, by a transaction of ours */
+    int64_t run;
+    int catalog_version;
+    struct rerate_judge judge;
+    struct rerate_lines lines;
+    struct rerate_customer *customer; /* being written */
+    struct weir_buffer copy;          /* line items to be copied */
+    struct weir_buffer terms[11];     /* new terms of windows */
+    size_t term_count;
+};
+
+enum weir_status weir_rerate_writer_open(struct rerate_writer *writer, const char *url, int64_t run,
+                                         int catalog_version, struct weir_slice meter, struct weir_error *reterr);
+void weir_rerate_writer_close(struct rerate_writer *writer);
+/* Begins the transaction and locks the customers. */
+enum weir_status weir_rerate_writer_begin(struct rerate_writer *writer, const struct weir_slice *customers,
+                                          size_t count, struct weir_error *reterr);
+enum weir_status weir_rerate_writer_customer(struct rerate_writer *writer, struct rerate_customer *customer,
+                                             struct weir_error *reterr);
+/* After each batch of the customer. */
+enum weir_status weir_rerate_writer_batch(struct rerate_writer *writer, const struct rerate_window *shares,
+                                          size_t count, const struct rerate_fresh *fresh, struct weir_error *reterr);
+enum weir_status weir_rerate_writer_end(struct rerate_writer *writer, struct rerate_fresh *fresh,
+                                        struct weir_error *reterr);
+/* Notes that the customers are done, and commits. */
+enum weir_status weir_rerate_writer_commit(struct rerate_writer *writer, const struct rerate_chunk *chunk,
+                                           const struct weir_rerate_row *rows, struct weir_error *reterr);
+void weir_rerate_writer_abandon(struct rerate_writer *writer);
+
+#endif
