@@ -308,12 +308,21 @@ def _of_one_time(lines):
     return kept
 
 
+def _end_with_the_year(document):
+    """No billing period of the events reaches far into the next year, which is this one: what is charged at a period's end is
+    asked for."""
+    for contract in [*document.get("contracts", []), document.get("default_contract") or {}]:
+        if contract.get("billing_period") != "week":
+            contract.pop("billing_anchor", None)
+
+
 def workload(schedule):
     """(case, lines in the order in which they are sent): roughly in order of time, some of them sent again much later."""
     rng = random.Random(f"workload {schedule.seed}")
     # A month that is within the accepted lateness of every day of the next year, and over with all its periods.
     span = tuple(int(datetime.datetime(schedule.year, 12, day, tzinfo=datetime.timezone.utc).timestamp()) for day in (3, 30))
     case = generate.generate_merged(f"chaos {schedule.seed}", rng.randrange(12, 28), pipeline=True, within=span)
+    _end_with_the_year(case.document)
     disorder = rng.choice(_DISORDERS)
     timed = [(_when(line, span) + rng.uniform(-disorder, disorder), number) for number, line in enumerate(case.lines)]
     lines = [case.lines[number] for _, number in sorted(timed)]
