@@ -152,9 +152,10 @@ def test_the_ledger_agrees_with_the_model(servers, number, tmp_path):
     assert_same("components", ledger_components(env), model_components(outcome), where)
 
     before = query(env, "select count(*) as n from weir.line_items")
-    other, expected = check_the_past_priced_again(env, case, outcome, seed, tmp_path, where)
     at_once(env, "ingest", "--until-end")
     at_once(env, "rater", "--until-done")
     assert query(env, "select count(*) as n from weir.line_items") == before, f"a second run changed the ledger ({where})"
-    check_rerated({**env, "WEIR_CATALOG": ""}, other, expected, tmp_path, where)
+    if number % 3 == 0:  # it takes as long as all of the above
+        other, expected = check_the_past_priced_again(env, case, outcome, seed, tmp_path, where)
+        check_rerated({**env, "WEIR_CATALOG": ""}, other, expected, tmp_path, where)
     shutil.rmtree(tmp_path)
