@@ -24,8 +24,9 @@ struct weir_intake *weir_intake_new(const struct weir_catalog *catalog, struct w
                                     bool has_helper);
 struct weir_intake *weir_intake_free(struct weir_intake *intake); /* NULL in, NULL out */
 
-/* Once *stop is true, quarantine that does not take a record is not waited for any longer: take answers WEIR_FATAL. */
-void weir_intake_stop_on(struct weir_intake *intake, const _Atomic bool *stop);
+/* Once *stop is true, or after so many ns (0: never), quarantine that does not take a record is not waited for any
+ * longer: take answers WEIR_FATAL. */
+void weir_intake_stop_on(struct weir_intake *intake, const _Atomic bool *stop, int64_t patience);
 
 /* Takes messages in order, the more at once the better; of a lane each above the one before. now: wall clock, ns.
  * *ret_taken: how many lanes have moved past theirs, whatever became of it. WEIR_OK: all. WEIR_AGAIN: quarantine is

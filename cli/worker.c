@@ -45,6 +45,20 @@ static bool is_wanted(const struct weir_worker *worker, struct worker_lane *owne
     return true;
 }
 
+static enum weir_status check_patience(const struct weir_worker *worker, struct weir_error *reterr)
+{
+    int64_t patience = worker->settings.patience;
+    const char *what = weir_outage_lasts(&worker->gauges.store) > patience ? "the window store does not answer"
+                       : weir_outage_lasts(&worker->gauges.quarantine) > patience
+                           ? "the quarantine topic takes no records"
+                       : weir_outage_lasts(&worker->untold) > patience ? "the topic of admitted events cannot be read"
+                                                                       : NULL;
+
+    if (!worker->settings.until_end || !what)
+        return WEIR_OK;
+    return weir_fail(reterr, WEIR_FATAL, "%s, and patience is at its end; start it again", what);
+}
+
 static enum weir_status take_items(struct weir_worker *worker, struct weir_intake_item *items, size_t count,
                                    struct weir_error *reterr)
 {
@@ -53,8 +67,9 @@ static enum weir_status take_items(struct weir_worker *worker, struct weir_intak
 
     for (size_t done = 0, taken = 0; done < count && (status == WEIR_OK || status == WEIR_AGAIN); done += taken) {
         status = weir_intake_take(worker->intake, items + done, count - done, now, &taken, reterr);
-        if (status == WEIR_AGAIN)
-            status = worker->quarantine->ops->flush(worker->quarantine, reterr) == WEIR_FATAL ? WEIR_FATAL : WEIR_OK;
+        if (status == WEIR_AGAIN
+            && (status = weir_flush_quarantine(worker->quarantine, &worker->gauges, reterr)) != WEIR_FATAL)
+            status = check_patience(worker, reterr);
         weir_daemon_alive(); /* quarantine may have no room for minutes */
         /* Nobody waits for quarantine to have room again while the worker is to stop: the rest is read again. */
         if (status == WEIR_OK && taken == 0 && atomic_load_explicit(worker->stop, memory_order_relaxed))
@@ -179,16 +194,6 @@ static bool end_lanes(struct weir_worker *worker)
     return !has_fenced_lane(worker);
 }
 
-static enum weir_status check_patience(const struct weir_worker *worker, struct weir_error *reterr)
-{
-    bool is_store = weir_outage_lasts(&worker->gauges.store) > worker->settings.patience;
-
-    if (!is_store && weir_outage_lasts(&worker->untold) <= worker->settings.patience)
-        return WEIR_OK;
-    return weir_fail(reterr, WEIR_FATAL, "%s, and patience is at its end; start it again",
-                     is_store ? "the window store does not answer" : "the topic of admitted events cannot be read");
-}
-
 static enum weir_status step(struct weir_worker *worker, bool *ret_ended, struct weir_error *reterr)
 {
     static _Thread_local struct weir_message messages[WEIR_POLL_MESSAGES_MAX];
@@ -217,7 +222,7 @@ static enum weir_status step(struct weir_worker *worker, bool *ret_ended, struct
         *reterr = worker->failure;
         status = WEIR_FATAL;
     }
-    if (status == WEIR_OK && worker->settings.until_end)
+    if (status == WEIR_OK)
         status = check_patience(worker, reterr);
     weir_worker_show_gauges(worker);
     weir_worker_show_readiness(worker);
@@ -240,7 +245,7 @@ enum weir_status weir_worker_run(struct weir_worker *worker, struct weir_source 
     worker->source = source;
     worker->stop = stop;
     worker->progress = weir_progress_start("weir ingest");
-    weir_intake_stop_on(worker->intake, stop);
+    weir_intake_stop_on(worker->intake, stop, worker->settings.until_end ? worker->settings.patience : 0);
     weir_steady_clock_start(&worker->clock, weir_time_now(), boot_time());
     worker->writer = weir_writer_new(worker->writer_store, worker->quarantine, &worker->gauges);
     while (status == WEIR_OK && !is_ended && !atomic_load_explicit(stop, memory_order_relaxed))

@@ -7,6 +7,8 @@
 
 enum { RETRY_FIRST_MS = 20, RETRY_MOST_MS = 2000, WAIT_MS = 500 };
 
+static const char holding[] = "cuts cannot be written, holding everything and trying again";
+
 struct weir_writer {
     struct weir_window_store *store;
     struct weir_quarantine *quarantine;
@@ -18,19 +20,28 @@ struct weir_writer {
     pthread_t thread;
 };
 
-/* One attempt: records of quarantined events first, then the cut that says they were passed. */
+enum weir_status weir_flush_quarantine(struct weir_quarantine *quarantine, struct weir_worker_gauges *gauges,
+                                       struct weir_error *reterr)
+{
+    enum weir_status status = quarantine->ops->flush(quarantine, reterr);
+
+    if (status == WEIR_RETRY || status == WEIR_AGAIN)
+        weir_outage_begin(&gauges->quarantine, holding, reterr->text);
+    else if (status == WEIR_OK)
+        weir_outage_end(&gauges->quarantine, "quarantine takes records");
+    return status;
+}
+
+/* One attempt: records of quarantined events first, then the cut that says they were passed. An outage that a cut was
+ * given up in is over when quarantine says so, not when a cut comes that needs none of it. */
 static enum weir_status write_once(struct weir_writer *writer, struct weir_flight *flight)
 {
-    static const char holding[] = "cuts cannot be written, holding everything and trying again";
     enum weir_status status = WEIR_OK;
 
-    if (flight->has_quarantined)
-        status = writer->quarantine->ops->flush(writer->quarantine, &flight->error);
-    if (status == WEIR_RETRY || status == WEIR_AGAIN)
-        weir_outage_begin(&writer->gauges->quarantine, holding, flight->error.text);
+    if (flight->has_quarantined || weir_outage_is_on(&writer->gauges->quarantine))
+        status = weir_flush_quarantine(writer->quarantine, writer->gauges, &flight->error);
     if (status != WEIR_OK)
         return status;
-    weir_outage_end(&writer->gauges->quarantine, "quarantine takes records");
     status = writer->store->ops->write_cut(writer->store, &flight->sealed->cut, &flight->error);
     if (status == WEIR_RETRY || status == WEIR_AGAIN)
         weir_outage_begin(&writer->gauges->store, holding, flight->error.text);

@@ -29,6 +29,10 @@ struct weir_writer *weir_writer_free(struct weir_writer *writer);
 /* While on, a cut that the store does not take at the first try comes back as FENCED instead of being tried again. */
 void weir_writer_abandon(struct weir_writer *writer, bool is_on);
 
+/* Quarantine's flush, with its outage told in the gauges. Any thread. */
+enum weir_status weir_flush_quarantine(struct weir_quarantine *quarantine, struct weir_worker_gauges *gauges,
+                                       struct weir_error *reterr);
+
 /* The worker's thread only. At most WEIR_CUTS_MAX flights may be under way (checked). */
 void weir_writer_send(struct weir_writer *writer, struct weir_flight *flight);
 /* NULL: nothing has come back. Flights of one lane come back in the order they were sent. */

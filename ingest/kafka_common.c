@@ -19,7 +19,7 @@ const char *const weir_kafka_owned_properties[] = {
     "enable.partition.eof",
     "tells that a lane is caught up",
     "enable.idempotence",
-    "quarantine and produce must not repeat",
+    "produce must not repeat, quarantine may",
     NULL,
     NULL,
 };

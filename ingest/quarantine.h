@@ -21,7 +21,9 @@ struct weir_quarantine_ops {
     /* Hands the record over. WEIR_AGAIN: the queue is full, pause the lane and call again. */
     enum weir_status (*put)(struct weir_quarantine *quarantine, const struct weir_message *message,
                             const struct weir_rejection *why, struct weir_error *reterr);
-    /* Returns when all records put before are durable (acknowledged by Kafka; written and fsynced to the file). */
+    /* Returns when all records put before are durable (acknowledged by Kafka; written and fsynced to the file).
+     * WEIR_RETRY: they are not yet, or the topic does not take them; none is given up, and the next call puts again
+     * what was refused. */
     enum weir_status (*flush)(struct weir_quarantine *quarantine, struct weir_error *reterr);
     /* Records that were put and are not durable yet, as far as that is known. Any thread. */
     uint64_t (*backlog)(const struct weir_quarantine *quarantine);

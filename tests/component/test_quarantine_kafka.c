@@ -116,7 +116,6 @@ Test(quarantine_kafka, full_queues_and_brokers_that_are_away)
 {
     struct weir_quarantine *quarantine;
     struct weir_error error = {""};
-    char text[512];
     rd_kafka_t *host = kafka_client(RD_KAFKA_PRODUCER, NULL);
     rd_kafka_mock_cluster_t *cluster = rd_kafka_mock_cluster_new(host, 1);
     rd_kafka_mock_topic_create(cluster, "away", 1, 1);
@@ -139,18 +138,161 @@ Test(quarantine_kafka, full_queues_and_brokers_that_are_away)
         status = quarantine->ops->flush(quarantine, &error);
     cr_assert_eq(status, WEIR_OK, "%s", error.text);
     cr_expect_eq(quarantine->ops->put(quarantine, &message, &why, &error), WEIR_OK);
-    /* The topic says no, for good. */
-    rd_kafka_mock_push_request_errors(cluster, 0 /* Produce */, 1, RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED);
-    status = WEIR_RETRY;
-    for (int64_t deadline = now_ms() + KAFKA_CALL_MS; status == WEIR_RETRY && now_ms() < deadline;)
-        status = quarantine->ops->flush(quarantine, &error);
-    snprintf(text, sizeof text, "quarantine topic 'away' does not take records: %s",
-             rd_kafka_err2str(RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED));
-    cr_expect_eq(status, WEIR_FATAL);
-    cr_expect(strstr(error.text, text), "%s", error.text);
     weir_quarantine_free(quarantine);
     rd_kafka_mock_cluster_destroy(cluster);
     rd_kafka_destroy(host);
+}
+
+enum { REFUSED_MAX = 1024 };
+
+struct refusing {
+    rd_kafka_t *host;
+    rd_kafka_mock_cluster_t *cluster;
+    struct weir_quarantine *quarantine;
+    int count; /* of records put, at offsets from 0 on */
+    struct weir_error error;
+};
+
+/* A topic on a mock broker, and a quarantine that believes at once what it says of the topic: like one that has known
+ * it for longer than topic.metadata.propagation.max.ms. */
+static void open_refusing(struct refusing *refusing)
+{
+    static const struct weir_property properties[] = {{"topic.metadata.propagation.max.ms", "0"},
+                                                      {"topic.metadata.refresh.interval.ms", "50"},
+                                                      {"queue.buffering.max.messages", "20"}};
+
+    refusing->host = kafka_client(RD_KAFKA_PRODUCER, NULL);
+    refusing->cluster = rd_kafka_mock_cluster_new(refusing->host, 1);
+    rd_kafka_mock_topic_create(refusing->cluster, "refusing", 1, 1);
+    struct weir_kafka_settings settings = {.brokers = rd_kafka_mock_cluster_bootstraps(refusing->cluster),
+                                           .topic = "any",
+                                           .properties = properties,
+                                           .property_count = sizeof properties / sizeof *properties};
+    cr_assert_eq(weir_quarantine_kafka_open(&settings, "refusing", &refusing->quarantine, &refusing->error), WEIR_OK,
+                 "%s", refusing->error.text);
+}
+
+static void close_refusing(struct refusing *refusing)
+{
+    weir_quarantine_free(refusing->quarantine);
+    rd_kafka_mock_cluster_destroy(refusing->cluster);
+    rd_kafka_destroy(refusing->host);
+}
+
+static enum weir_status put_one(struct refusing *refusing)
+{
+    struct weir_message message = {.topic = weir_slice_text("any"),
+                                   .offset = refusing->count,
+                                   .value = weir_slice_text("{"),
+                                   .is_tombstone = refusing->count % 3 == 2};
+    enum weir_status status = refusing->quarantine->ops->put(refusing->quarantine, &message, &why, &refusing->error);
+
+    cr_assert_lt(refusing->count, REFUSED_MAX);
+    refusing->count += status == WEIR_OK;
+    return status;
+}
+
+/* Until it says so, or with text in its reason. */
+static void flush_until(struct refusing *refusing, enum weir_status wanted, const char *text)
+{
+    enum weir_status status;
+    int64_t deadline = now_ms() + KAFKA_CALL_MS;
+
+    do {
+        status = refusing->quarantine->ops->flush(refusing->quarantine, &refusing->error);
+        cr_assert(status == WEIR_OK || status == WEIR_RETRY, "%d: %s", status, refusing->error.text);
+    } while ((status != wanted || (text && !strstr(refusing->error.text, text))) && now_ms() < deadline);
+    cr_assert_eq(status, wanted, "%s", refusing->error.text);
+}
+
+/* Every offset that was put stands in the topic, as it was put. */
+static void check_kept(struct refusing *refusing)
+{
+    char text[512];
+    bool is_there[REFUSED_MAX] = {false};
+    int64_t deadline = now_ms() + KAFKA_CALL_MS;
+    rd_kafka_conf_t *conf = rd_kafka_conf_new();
+
+    rd_kafka_conf_set(conf, "bootstrap.servers", rd_kafka_mock_cluster_bootstraps(refusing->cluster), text,
+                      sizeof text);
+    rd_kafka_conf_set(conf, "group.id", "look", text, sizeof text);
+    rd_kafka_t *client = rd_kafka_new(RD_KAFKA_CONSUMER, conf, text, sizeof text);
+    rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
+    rd_kafka_topic_partition_list_add(list, "refusing", 0)->offset = 0;
+    rd_kafka_assign(client, list);
+    for (int found = 0; found < refusing->count;) {
+        cr_assert(now_ms() < deadline, "only %d of %d", found, refusing->count);
+        rd_kafka_message_t *message = rd_kafka_consumer_poll(client, 100);
+        if (!message)
+            continue;
+        cr_assert_eq(message->err, RD_KAFKA_RESP_ERR_NO_ERROR, "%s", rd_kafka_message_errstr(message));
+        int offset = atoi(header_of(message, "weir_offset"));
+        cr_assert(offset >= 0 && offset < refusing->count);
+        cr_expect_eq(message->payload == NULL, offset % 3 == 2);
+        cr_expect_str_eq(header_of(message, "weir_detail"), why.detail);
+        found += !is_there[offset];
+        is_there[offset] = true;
+        rd_kafka_message_destroy(message);
+    }
+    rd_kafka_topic_partition_list_destroy(list);
+    rd_kafka_consumer_close(client);
+    rd_kafka_destroy(client);
+}
+
+/* As a broker answers that has just started, and as one that really has no such topic: nobody can tell them apart. */
+Test(quarantine_kafka, a_topic_that_is_unknown_for_a_while_loses_nothing)
+{
+    struct refusing refusing = {0};
+
+    open_refusing(&refusing);
+    for (int i = 0; i < 5; i++)
+        cr_assert_eq(put_one(&refusing), WEIR_OK, "%s", refusing.error.text);
+    flush_until(&refusing, WEIR_OK, NULL);
+    rd_kafka_mock_topic_set_error(refusing.cluster, "refusing", RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART);
+    enum weir_status status;
+    do { /* until the producer has heard of it */
+        cr_assert_eq(put_one(&refusing), WEIR_OK);
+        status = refusing.quarantine->ops->flush(refusing.quarantine, &refusing.error);
+    } while (status == WEIR_OK);
+    cr_assert_eq(status, WEIR_RETRY);
+    cr_expect(strstr(refusing.error.text, "If this lasts, create it, or set quarantine.topic"), "%s",
+              refusing.error.text);
+    int before = refusing.count - 1;
+    while (put_one(&refusing) == WEIR_OK) /* taken, until there are as many as may be under way */
+        cr_assert_lt(refusing.count, REFUSED_MAX);
+    cr_expect(refusing.count - before >= 20 && refusing.count - before <= 40, "%d", refusing.count - before);
+    cr_expect_eq(refusing.quarantine->ops->backlog(refusing.quarantine), (uint64_t)(refusing.count - before));
+    cr_expect_eq(put_one(&refusing), WEIR_AGAIN);
+    flush_until(&refusing, WEIR_RETRY, "quarantine topic 'refusing' does not take records");
+    rd_kafka_mock_topic_set_error(refusing.cluster, "refusing", RD_KAFKA_RESP_ERR_NO_ERROR);
+    flush_until(&refusing, WEIR_OK, NULL);
+    cr_expect_eq(refusing.quarantine->ops->backlog(refusing.quarantine), 0);
+    cr_expect_eq(put_one(&refusing), WEIR_OK);
+    flush_until(&refusing, WEIR_OK, NULL);
+    check_kept(&refusing);
+    close_refusing(&refusing);
+}
+
+/* Each in its own request: some are delivered, the others not. */
+Test(quarantine_kafka, refused_deliveries_are_put_again)
+{
+    static const rd_kafka_resp_err_t errors[] = {RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED,
+                                                 RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE, RD_KAFKA_RESP_ERR_INVALID_MSG,
+                                                 RD_KAFKA_RESP_ERR_POLICY_VIOLATION};
+    struct refusing refusing = {0};
+
+    open_refusing(&refusing);
+    for (size_t i = 0; i < sizeof errors / sizeof *errors; i++) {
+        cr_assert_eq(put_one(&refusing), WEIR_OK);
+        flush_until(&refusing, WEIR_OK, NULL);
+        rd_kafka_mock_push_request_errors(refusing.cluster, 0 /* Produce */, 1, errors[i]);
+        for (int n = 0; n < 3; n++)
+            cr_assert_eq(put_one(&refusing), WEIR_OK);
+        flush_until(&refusing, WEIR_RETRY, rd_kafka_err2str(errors[i]));
+        flush_until(&refusing, WEIR_OK, NULL);
+    }
+    check_kept(&refusing);
+    close_refusing(&refusing);
 }
 
 /* produce */

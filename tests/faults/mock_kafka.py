@@ -35,6 +35,10 @@ class MockKafka:
         self.library.rd_kafka_mock_push_request_errors_array(self.cluster, ctypes.c_int16(request), ctypes.c_size_t(len(errors)),
                                                              (ctypes.c_int * len(errors))(*errors))
 
+    def topic_error(self, name, error):
+        """What metadata says of the topic from now on; 0: that it is there."""
+        self.library.rd_kafka_mock_topic_set_error(self.cluster, name.encode(), error)
+
     def down(self, broker):
         self.library.rd_kafka_mock_broker_set_down(self.cluster, broker)
 

@@ -162,14 +162,25 @@ class Pipeline:
             self.sent += count
             if repeat:
                 lines += lines[::repeat]
+        deadline, left = time.monotonic() + DEADLINE, []
         for number, line in enumerate(lines):
             found = re.search(rb'"subject":"c(\d+)"', line)
-            to = partition if partition is not None else int(found.group(1)) % self.partitions if found else number % self.partitions
-            self.producer.produce(self.env["WEIR_KAFKA_TOPIC"], line, partition=to)
-            self.producer.poll(0)
-        assert self.producer.flush(DEADLINE) == 0
+            left.append((line, partition if partition is not None else int(found.group(1)) % self.partitions if found else number % self.partitions))
+        while left:  # a broker that has just started may call the topic unknown, and then the producer gives up
+            assert time.monotonic() < deadline, f"{len(left)} events are not delivered"
+            left = self.produce(left)
         if not bad:
             self.lines += lines
+
+    def produce(self, pairs):
+        """Those (line, partition) that were not delivered."""
+        failed = []
+        for line, to in pairs:
+            self.producer.produce(self.env["WEIR_KAFKA_TOPIC"], line, partition=to,
+                                  on_delivery=lambda error, message, pair=(line, to): error is None or failed.append(pair))
+            self.producer.poll(0)
+        assert self.producer.flush(DEADLINE) == 0
+        return failed
 
     # ---- processes
 

@@ -5,6 +5,7 @@ import confluent_kafka
 import confluent_kafka.admin
 import mock_kafka
 import pytest
+from harness import weir
 from mock_kafka import MockKafka
 from pipeline import DEADLINE, until
 
@@ -188,7 +189,6 @@ JOINING = (
     ("OFFSET_COMMIT", ("NOT_COORDINATOR", "COORDINATOR_LOADING", "REBALANCE_IN_PROGRESS", "ILLEGAL_GENERATION", "UNKNOWN_MEMBER",
                        "TRANSPORT")))
 PRODUCING = (
-    ("INIT_PRODUCER_ID", ("COORDINATOR_LOADING", "COORDINATOR_NOT_AVAILABLE", "TRANSPORT")),
     ("PRODUCE", ("NOT_LEADER", "NOT_ENOUGH_REPLICAS", "REQUEST_TIMED_OUT", "TRANSPORT", "TRANSPORT")))
 
 
@@ -230,3 +230,35 @@ def test_brokers_that_vanish_and_leaders_and_coordinators_that_move(pipeline, mo
                 mocked.up(broker)
     feeder.feed()
     feeder.finish()
+
+
+def test_a_quarantine_topic_that_is_unknown_for_a_while(pipeline, mocked):
+    """As a broker says that has just started: told once, held, put again. The worker believes it at once, as it does when it
+    has known the topic for longer than half a minute."""
+    pipeline.config({"reconnect.backoff.max.ms": "500", "topic.metadata.propagation.max.ms": "0", "topic.metadata.refresh.interval.ms": "100"})
+    worker, _rater = pipeline.ingest(), pipeline.rater()
+    feeder = Feeder(pipeline)
+    feeder.feed()
+    feeder.finish()
+    mocked.topic_error(pipeline.name + ".quarantine", mock_kafka.UNKNOWN_TOPIC_OR_PARTITION)
+    until("the worker has heard of it", lambda: feeder.feed() or worker.metrics()["weir_quarantine_up"] == 0)
+    worker.wait_log(r"cuts cannot be written, .*: quarantine topic \S+ does not take records: .* create it, or set quarantine.topic")
+    worker.wait_ready(False)
+    for _ in range(3):
+        feeder.feed()
+    assert worker.metrics()["weir_quarantine_backlog"] > 0
+    mocked.topic_error(pipeline.name + ".quarantine", 0)
+    feeder.finish()
+    worker.wait_log("quarantine takes records again, after")
+    worker.wait_ready(True)
+    assert worker.log().count("does not take records") == 1
+    assert worker.metrics()["weir_quarantine_backlog"] == 0
+
+
+def test_a_batch_run_does_not_wait_for_the_quarantine_topic_for_ever(pipeline, mocked):
+    pipeline.config({"topic.metadata.propagation.max.ms": "0"}, patience="1s", hand_over="1s")
+    mocked.topic_error(pipeline.name + ".quarantine", mock_kafka.UNKNOWN_TOPIC_OR_PARTITION)
+    Feeder(pipeline).feed()
+    done = weir("ingest", "--until-end", "--config", pipeline.folder / "weir.json", env=pipeline.env, check=False)
+    assert done.returncode == 1
+    assert b"the quarantine topic takes no records, and patience is at its end" in done.stderr, done.stderr

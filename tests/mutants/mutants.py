@@ -78,7 +78,7 @@ MUTANTS = [
     ("quiet_lane_does_not_look", "a lane without news looks whether the store went back", "simulation",
      [(WORKER, "bool must_look = owned->in_flight == 0 && now", "bool must_look = owned->in_flight != 0 && now")]),
     ("quarantine_after_the_cut", "quarantine is durable before the cut that passes it", "simulation",
-     [(WRITER, "    if (flight->has_quarantined)\n", "    if (flight->has_quarantined && flight->sealed->cut.window_count > 1000000)\n")]),
+     [(WRITER, "    if (flight->has_quarantined ||", "    if ((flight->has_quarantined && flight->sealed->cut.window_count > 1000000) ||")]),
     ("seals_after_a_failure", "nothing is sealed of a lane that is past a message which stands nowhere", "simulation",
      [(WORKER, "        if (status == WEIR_OK) {\n            tend_lanes(worker, false);", "        tend_lanes(worker, false);\n        if (status == WEIR_OK) {")]),
     ("lost_answer_taken_for_yes", "a cut is tried again until its answer is known", "simulation",
