@@ -3,6 +3,7 @@
 
 #include "cli/explain.h"
 #include "common/calendar.h"
+#include "rater/fees.h"
 #include "rater/price.h"
 
 const char *weir_explain_text(const json_t *object, const char *name)
@@ -287,7 +288,7 @@ static const char *rule_of(enum weir_component component, enum weir_price_model 
     case WEIR_COMPONENT_MAXIMUM:
         return "what the price is above maximum_amount, taken off";
     case WEIR_COMPONENT_FEE:
-        return "the fee, once in a period";
+        return "the fee, as often as the period has it, and the share of a period that the contract's term cuts";
     case WEIR_COMPONENT_TRUE_UP:
         return "what the period's usage is short of the minimum spend";
     case WEIR_COMPONENT_COUNT:
@@ -337,7 +338,7 @@ static json_t *json_period_arithmetic(const struct terms *terms, const json_t *r
     const json_t *period = json_object_get(root, "period");
     struct weir_slice key = weir_slice_text(weir_explain_text(item, "item"));
     struct weir_decimal usage = weir_explain_decimal(period, "usage_before"), short_of = {0}, change = {0};
-    struct weir_decimal amount = weir_explain_decimal(item, "amount");
+    struct weir_decimal times, amount = weir_explain_decimal(item, "amount");
     json_t *object = json_object();
     bool is_true_up = strcmp(weir_explain_text(item, "kind"), "true_up") == 0, is_right = false;
 
@@ -347,9 +348,13 @@ static json_t *json_period_arithmetic(const struct terms *terms, const json_t *r
         if (weir_slice_equal(terms->version->fees[i].key, key)) {
             const struct weir_fee *fee = &terms->version->fees[i];
             json_object_set_new(object, "fee", weir_explain_json_decimal(fee->amount));
+            json_object_set_new(object, "per", json_string(weir_fee_per_name[fee->per]));
             json_object_set_new(object, "charged",
                                 json_string(fee->charged == WEIR_FEE_IN_ADVANCE ? "in_advance" : "in_arrears"));
-            is_right = fee->amount.e12 == amount.e12;
+            json_object_set_new(object, "proration", json_string(weir_proration_name[fee->proration]));
+            is_right = weir_fee_of_period(terms->contract, fee, weir_explain_time(item, "period_start"),
+                                          weir_explain_time(item, "period_end"), &times, &change)
+                       && times.e12 == weir_explain_decimal(item, "quantity").e12 && change.e12 == amount.e12;
         }
     for (uint32_t i = 0; is_true_up && i < terms->contract->commitment_count; i++)
         if (weir_slice_equal(terms->contract->commitments[i].key, key)) {

@@ -113,7 +113,9 @@ static void print_period_arithmetic(const json_t *arithmetic)
                weir_explain_text(arithmetic, "minimum_spend"), weir_explain_text(arithmetic, "usage_before"),
                weir_explain_text(arithmetic, "true_up_before"));
     else
-        printf(": %s, charged %s", weir_explain_text(arithmetic, "fee"), weir_explain_text(arithmetic, "charged"));
+        printf(": %s per %s, charged %s, proration %s", weir_explain_text(arithmetic, "fee"),
+               weir_explain_text(arithmetic, "per"), weir_explain_text(arithmetic, "charged"),
+               weir_explain_text(arithmetic, "proration"));
     printf("; this %s the line item's amount\n",
            is_true(arithmetic, "is_line_items_amount") ? "makes" : "does NOT make");
 }

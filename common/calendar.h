@@ -86,6 +86,8 @@ size_t weir_zone_version(char text[WEIR_ZONE_VERSION_MAX]);
  * the first instant of that day; where it happens twice, the first one. */
 void weir_period_of(enum weir_billing_period period, struct weir_billing_anchor anchor, const struct weir_zone *zone,
                     int64_t time, int64_t *ret_start, int64_t *ret_end);
+/* The date of the day that holds time, in days since 1970-01-01; days are the periods above. */
+int64_t weir_zone_day(const struct weir_zone *zone, int64_t time);
 
 /* 3. durations: "200ms" "10s" "5m" "24h" "7d" -> nanoseconds, and back */
 bool weir_duration_parse(struct weir_slice text, int64_t *ret_duration);

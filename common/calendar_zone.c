@@ -106,12 +106,18 @@ static int64_t time_of_seconds(int64_t seconds)
     return seconds > WEIR_TIME_MAX / WEIR_SECOND ? WEIR_TIME_MAX : seconds * WEIR_SECOND;
 }
 
+/* The date that the clock shows at an instant. */
+static int64_t shown_day(const struct weir_zone *zone, int64_t instant)
+{
+    int64_t local = instant + weir_zone_offset(zone, instant);
+    return local >= 0 ? local / 86400 : -((86399 - local) / 86400);
+}
+
 void weir_period_of(enum weir_billing_period period, struct weir_billing_anchor anchor, const struct weir_zone *zone,
                     int64_t time, int64_t *ret_start, int64_t *ret_end)
 {
     int64_t instant = time / WEIR_SECOND;
-    int64_t local = instant + weir_zone_offset(zone, instant);
-    int64_t day = local >= 0 ? local / 86400 : -((86399 - local) / 86400);
+    int64_t day = shown_day(zone, instant);
     int64_t next = first_day(period, anchor, day, 1);
     int64_t start = first_instant(zone, first_day(period, anchor, day, 0) * 86400);
     int64_t end = first_instant(zone, next * 86400);
@@ -124,4 +130,12 @@ void weir_period_of(enum weir_billing_period period, struct weir_billing_anchor 
     }
     *ret_start = time_of_seconds(start);
     *ret_end = time_of_seconds(end);
+}
+
+int64_t weir_zone_day(const struct weir_zone *zone, int64_t time)
+{
+    int64_t instant = time / WEIR_SECOND, day = shown_day(zone, instant);
+
+    /* An evening that is shown again is the next day's, as above. */
+    return instant >= first_instant(zone, (day + 1) * 86400) ? day + 1 : day;
 }

@@ -86,7 +86,8 @@ static bool has_fee(const struct weir_price_book_version *version, const struct 
 {
     for (uint32_t i = 0; i < version->fee_count; i++)
         if (weir_slice_equal(version->fees[i].key, fee->key))
-            return same_number(version->fees[i].amount, fee->amount) && version->fees[i].charged == fee->charged;
+            return same_number(version->fees[i].amount, fee->amount) && version->fees[i].per == fee->per
+                   && version->fees[i].charged == fee->charged && version->fees[i].proration == fee->proration;
     return false;
 }
 

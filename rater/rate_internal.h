@@ -1,5 +1,5 @@
-/* Shared by rate.c (batches of windows), aim.c (what prices them), totals.c, charge.c and settle.c (billing periods);
- * nobody else's. */
+/* Shared by rate.c (batches of windows), aim.c (what prices them), totals.c, charge.c, settle.c (billing periods) and
+ * fees.c; nobody else's. */
 #ifndef WEIR_RATER_RATE_INTERNAL_H
 #define WEIR_RATER_RATE_INTERNAL_H
 
@@ -115,7 +115,15 @@ bool weir_add_usage(struct weir_period_running *period, struct weir_decimal amou
 bool weir_rater_charge(struct weir_rater *rater, struct target *target, struct weir_decimal quantity, uint64_t events,
                        uint32_t revision);
 
-/* 4. settle.c and rate.c */
+/* 4. settle.c, fees.c and rate.c */
+
+/* A line item of a fee or a true-up: no window, no dimensions; `version` is the one in force at the period's start. */
+struct weir_line_item weir_rater_period_item(const struct weir_contract *contract,
+                                             const struct weir_period_running *period,
+                                             const struct weir_price_book_version *version);
+/* The fees that are charged then. false: overflow. */
+bool weir_rater_charge_fees(struct weir_rater *rater, const struct weir_contract *contract,
+                            const struct weir_period_running *period, enum weir_fee_charged charged);
 
 /* Brings the true-up of a closed period to what its usage leaves short. false: overflow. */
 bool weir_rater_true_up(struct weir_rater *rater, const struct weir_contract *contract,

@@ -9,9 +9,9 @@ enum { PERIODS_PER_BATCH = 2000 };
 
 /* 1. what a period charges */
 
-/* A line item of a fee or a true-up: no window, no dimensions; `version` is the one in force at the period's start. */
-static struct weir_line_item period_item(const struct weir_contract *contract, const struct weir_period_running *period,
-                                         const struct weir_price_book_version *version)
+struct weir_line_item weir_rater_period_item(const struct weir_contract *contract,
+                                             const struct weir_period_running *period,
+                                             const struct weir_price_book_version *version)
 {
     return (struct weir_line_item){
         .customer = period->customer,
@@ -30,24 +30,6 @@ static struct weir_line_item period_item(const struct weir_contract *contract, c
         .rounding = contract->book->rounding,
         .revision = 1,
     };
-}
-
-static void charge_fees(struct weir_rater *rater, const struct weir_contract *contract,
-                        const struct weir_period_running *period, enum weir_fee_charged charged)
-{
-    const struct weir_price_book_version *version = weir_price_book_at(contract->book, period->start);
-
-    for (uint32_t i = 0; version && i < version->fee_count; i++) {
-        const struct weir_fee *fee = &version->fees[i];
-        if (fee->charged != charged)
-            continue;
-        struct weir_line_item item = period_item(contract, period, version);
-        item.item = fee->key;
-        item.kind = WEIR_KIND_FEE;
-        item.component = WEIR_COMPONENT_FEE;
-        item.unit_price = item.amount = fee->amount;
-        weir_rater_add_item(rater, &item);
-    }
 }
 
 static const struct weir_commitment *minimum_spend(const struct weir_contract *contract)
@@ -82,7 +64,8 @@ bool weir_rater_true_up(struct weir_rater *rater, const struct weir_contract *co
         return false;
     if (weir_decimal_is_zero(change))
         return true;
-    struct weir_line_item item = period_item(contract, period, weir_price_book_at(contract->book, period->start));
+    struct weir_line_item item =
+        weir_rater_period_item(contract, period, weir_price_book_at(contract->book, period->start));
     item.item = commitment->key;
     item.quantity = weir_decimal_of(0); /* docs/rating.md 6.3: an amount, not a number of anything */
     item.kind = WEIR_KIND_TRUE_UP;
@@ -150,23 +133,29 @@ static bool charge_at_zero(struct weir_rater *rater, const struct weir_contract 
     return true;
 }
 
+static enum weir_status amounts_overflow(const struct weir_period_running *period, struct weir_error *reterr)
+{
+    return weir_fail(reterr, WEIR_REJECT,
+                     "customer '%.*s', contract '%.*s': the period's amounts do not fit (limit "
+                     "about 1.7e26). Check its prices, fees and commitments",
+                     (int)period->customer.length, period->customer.data, (int)period->contract.length,
+                     period->contract.data);
+}
+
 static enum weir_status settle_period(struct weir_rater *rater, const struct weir_contract *contract,
                                       struct weir_period_running *period, bool is_ended, struct weir_error *reterr)
 {
     if (!period->is_advance_charged) {
-        charge_fees(rater, contract, period, WEIR_FEE_IN_ADVANCE);
+        if (!weir_rater_charge_fees(rater, contract, period, WEIR_FEE_IN_ADVANCE))
+            return amounts_overflow(period, reterr);
         period->is_advance_charged = true;
         period->entry.is_dirty = true;
     }
     if (!is_ended || period->is_closed)
         return WEIR_OK;
-    charge_fees(rater, contract, period, WEIR_FEE_IN_ARREARS);
-    if (!charge_at_zero(rater, contract, period) || !weir_rater_true_up(rater, contract, period))
-        return weir_fail(reterr, WEIR_REJECT,
-                         "customer '%.*s', contract '%.*s': the period's amounts do not fit (limit "
-                         "about 1.7e26). Check its prices and commitments",
-                         (int)period->customer.length, period->customer.data, (int)period->contract.length,
-                         period->contract.data);
+    if (!weir_rater_charge_fees(rater, contract, period, WEIR_FEE_IN_ARREARS)
+        || !charge_at_zero(rater, contract, period) || !weir_rater_true_up(rater, contract, period))
+        return amounts_overflow(period, reterr);
     period->is_closed = true;
     period->entry.is_dirty = true;
     return WEIR_OK;

@@ -121,10 +121,33 @@ struct weir_price {
 
 enum weir_fee_charged { WEIR_FEE_IN_ADVANCE, WEIR_FEE_IN_ARREARS };
 
+/* How often: in every billing period; when a contract begins and in each period that has an anniversary of that; once
+ * in the life of a contract. */
+#define WEIR_FEE_PERS(X) X(PERIOD, period) X(YEAR, year) X(CONTRACT, contract)
+enum weir_fee_per {
+#define WEIR_X(upper, lower) WEIR_FEE_PER_##upper,
+    WEIR_FEE_PERS(WEIR_X)
+#undef WEIR_X
+        WEIR_FEE_PER_COUNT
+};
+extern const char *const weir_fee_per_name[WEIR_FEE_PER_COUNT];
+
+/* What a period pays that the contract's term cuts: all, or the share of its days or seconds. */
+#define WEIR_PRORATIONS(X) X(NONE, none) X(DAY, day) X(SECOND, second)
+enum weir_proration {
+#define WEIR_X(upper, lower) WEIR_PRORATION_##upper,
+    WEIR_PRORATIONS(WEIR_X)
+#undef WEIR_X
+        WEIR_PRORATION_COUNT
+};
+extern const char *const weir_proration_name[WEIR_PRORATION_COUNT];
+
 struct weir_fee {
     struct weir_slice key;
-    struct weir_decimal amount; /* per period */
+    struct weir_decimal amount; /* each time */
+    enum weir_fee_per per;
     enum weir_fee_charged charged;
+    enum weir_proration proration; /* only per period */
 };
 
 struct weir_price_book_version {

@@ -7,27 +7,41 @@
 
 /* 1. fees */
 
+#define WEIR_X(upper, lower) [WEIR_FEE_PER_##upper] = #lower,
+const char *const weir_fee_per_name[WEIR_FEE_PER_COUNT] = {WEIR_FEE_PERS(WEIR_X)};
+#undef WEIR_X
+#define WEIR_X(upper, lower) [WEIR_PRORATION_##upper] = #lower,
+const char *const weir_proration_name[WEIR_PRORATION_COUNT] = {WEIR_PRORATIONS(WEIR_X)};
+#undef WEIR_X
+
 static void read_fee(struct weir_catalog_load *load, const struct weir_node *node, struct weir_fee *ret_fee)
 {
     static const struct weir_field fields[] = {
-        {"key", WEIR_IN_ALL, WEIR_IN_ALL},
-        {"amount", WEIR_IN_ALL, WEIR_IN_ALL},
-        {"per", WEIR_IN_ALL, WEIR_IN_ALL},
-        {"charged", WEIR_IN_ALL, WEIR_IN_ALL},
+        {"key", WEIR_IN_ALL, WEIR_IN_ALL},          {"amount", WEIR_IN_ALL, WEIR_IN_ALL},
+        {"per", WEIR_IN_ALL, WEIR_IN_ALL},          {"charged", WEIR_IN_ALL, WEIR_IN_ALL},
+        {"proration", 1 << WEIR_FEE_PER_PERIOD, 0},
     };
-    static const char *const pers[] = {"period"};
     static const char *const charged[] = {
         [WEIR_FEE_IN_ADVANCE] = "in_advance",
         [WEIR_FEE_IN_ARREARS] = "in_arrears",
     };
-    unsigned choice;
-    if (!weir_read_object(load, node, fields, sizeof fields / sizeof *fields, WEIR_IN_ALL, ""))
+    unsigned variant = WEIR_IN_ALL, choice;
+    const char *variant_text = "";
+    if (json_is_object(node->json)
+        && weir_read_choice(load, node, "per", weir_fee_per_name, WEIR_FEE_PER_COUNT, &choice)) {
+        ret_fee->per = choice;
+        variant = 1u << choice;
+        variant_text = weir_arena_print(load->scratch, "with per \"%s\"", weir_fee_per_name[choice]);
+    }
+    if (!weir_read_object(load, node, fields, sizeof fields / sizeof *fields, variant, variant_text))
         return;
     (void)weir_read_key(load, node, "key", &ret_fee->key);
     (void)weir_read_decimal(load, node, "amount", WEIR_NOT_NEGATIVE, &ret_fee->amount);
-    (void)weir_read_choice(load, node, "per", pers, 1, &choice);
     if (weir_read_choice(load, node, "charged", charged, 2, &choice))
         ret_fee->charged = choice;
+    if ((variant & (1u << WEIR_FEE_PER_PERIOD))
+        && weir_read_choice(load, node, "proration", weir_proration_name, WEIR_PRORATION_COUNT, &choice))
+        ret_fee->proration = choice;
 }
 
 static void read_fees(struct weir_catalog_load *load, const struct weir_node *object,

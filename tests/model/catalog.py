@@ -53,8 +53,11 @@ class Contract:
     multipliers: dict  # meter key -> scaled integer
     commitments: list
 
+    def whole_period(self, seconds):
+        return instants.period(self.billing, self.timezone, seconds, self.anchor)
+
     def period(self, seconds):
-        start, end = instants.period(self.billing, self.timezone, seconds, self.anchor)
+        start, end = self.whole_period(seconds)
         if self.starts is not None:
             start = max(start, self.starts)
             end = end if self.ends is None else min(end, self.ends)

@@ -71,6 +71,23 @@ def _to_seconds(date, zone):
     return (local.astimezone(datetime.timezone.utc) - _EPOCH) // _SECOND
 
 
+def day_number(zone_name, seconds):
+    """The date that a clock in the zone shows, as a number of days."""
+    local = (_EPOCH + datetime.timedelta(seconds=seconds)).astimezone(zoneinfo.ZoneInfo(zone_name))
+    return (local.date() - _EPOCH_DAY).days
+
+
+def anniversaries(zone_name, seconds, until):
+    """Instants before `until` at which days begin that are full years after the day of `seconds`."""
+    zone = zoneinfo.ZoneInfo(zone_name)
+    first = (_EPOCH + datetime.timedelta(seconds=seconds)).astimezone(zone).date()
+    for years in range(1, 400):
+        at = _to_seconds(_in_month((first.year + years) * 12 + first.month - 1, first.day), zone)
+        if at >= until:
+            return
+        yield at
+
+
 WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 
 

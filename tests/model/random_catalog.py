@@ -159,6 +159,13 @@ def _meters(rng, prefix, windows):
     return meters
 
 
+def _fee_terms(rng):
+    terms = {"per": rng.choice(("period", "period", "period", "year", "contract")), "charged": rng.choice(("in_advance", "in_arrears"))}
+    if terms["per"] == "period" and rng.random() < 0.6:
+        terms["proration"] = rng.choice(("none", "day", "second"))
+    return terms
+
+
 def _book(rng, key, meters, start, end):
     versions = []
     currency = rng.choice(CURRENCIES)
@@ -166,13 +173,12 @@ def _book(rng, key, meters, start, end):
     first = start - 86400 * 40 if rng.random() < 0.88 else rng.randrange(start, end)
     effective = sorted({first, *(rng.randrange(first, end) for _ in range(rng.choice((0, 0, 1, 2))))})
     priced = meters if rng.random() < 0.75 else rng.sample(meters, rng.randrange(1, len(meters) + 1))
-    fees_of_book = [(f"{key}-fee{number}", rng.choice(("in_advance", "in_arrears"))) for number in range(rng.randrange(3))]
+    fees_of_book = [(f"{key}-fee{number}", _fee_terms(rng)) for number in range(rng.randrange(3))]
     for number, at in enumerate(effective, 1):
         book = {"key": key, "version": number, "currency": currency, "effective_from": instants.format_utc(at),
                 "prices": [p for meter in priced if number == 1 or rng.random() < 0.93
                            for p in _prices_of_meter(rng, meter)],
-                "fees": [{"key": fee, "amount": money(rng), "per": "period", "charged": charged}
-                         for fee, charged in fees_of_book if rng.random() < 0.85]}
+                "fees": [{"key": fee, "amount": money(rng), **terms} for fee, terms in fees_of_book if rng.random() < 0.85]}
         if rounding:
             book["rounding"] = rounding
         versions.append(book)

@@ -2,7 +2,7 @@
 import collections
 import dataclasses
 
-from . import exact, instants, pricing
+from . import exact, fees, instants, pricing
 from .catalog import MINOR_DIGITS, Place, Unpriced
 
 Total = collections.namedtuple("Total", "customer contract start end item kind")
@@ -165,7 +165,9 @@ def _periods(catalog, bill, splits, billed_customers, earliest, latest, keep_ope
 def _fees(bill, place, version, ended):
     for fee in version.fees if version else ():
         if ended or fee["charged"] == "in_advance":
-            bill.row(place, fee["key"], "fee", exact.SCALE, exact.parse(fee["amount"]), version)
+            times, amount = fees.of_period(place[1], fee, place[2], place[3])
+            if times:
+                bill.row(place, fee["key"], "fee", times * exact.SCALE, amount, version)
 
 
 def summary(rating):

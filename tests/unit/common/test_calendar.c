@@ -164,6 +164,29 @@ Test(zone, only_names_of_zones_open)
     cr_expect_null(weir_zone_close(NULL));
 }
 
+/* Zones that skip a midnight, show one twice, go back over one, and lost a whole day. */
+Test(zone, its_days_are_the_periods_of_a_day)
+{
+    static const char *const names[] = {"America/Sao_Paulo", "America/Havana", "America/St_Johns", "Pacific/Apia",
+                                        "Europe/Berlin"};
+    int64_t start, end;
+
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        struct weir_zone *zone = weir_zone_open(names[i]);
+        int64_t day = weir_zone_day(zone, at("2010-01-01T12:00:00Z")), until = at("2012-02-01T00:00:00Z");
+        cr_assert_eq(day, weir_days_of_date(2010, 1, 1), "%s", names[i]);
+        for (int64_t time = at("2010-01-01T12:00:00Z"); time < until; time = end, day++) {
+            weir_period_of(WEIR_PERIOD_DAY, first_day, zone, time, &start, &end);
+            if (weir_zone_day(zone, time) == weir_days_of_date(2011, 12, 31) && i == 3)
+                day = weir_days_of_date(2011, 12, 31);
+            cr_expect_eq(weir_zone_day(zone, time), day, "%s", names[i]);
+            cr_expect_eq(weir_zone_day(zone, (time + end) / 2), day, "%s", names[i]);
+            cr_expect_eq(weir_zone_day(zone, end - 1), day, "%s", names[i]);
+        }
+        weir_zone_close(zone);
+    }
+}
+
 Test(zone, rules_have_a_version)
 {
     char text[WEIR_ZONE_VERSION_MAX];

@@ -131,10 +131,14 @@ Test(catalog, prices_as_written)
     cr_expect(is(price->key, "tokens[model=large]") && equals(price->unit_price, "0.0000025"));
     cr_expect_not(price->has_minimum || price->has_maximum || price->flat_fee_at_zero);
     cr_expect_null(weir_price_for(version, weir_catalog_meter(catalog, weir_slice_text("lowest")), texts));
-    cr_assert_eq(version->fee_count, 2);
+    cr_assert_eq(version->fee_count, 4);
     cr_expect(is(version->fees[0].key, "platform") && equals(version->fees[0].amount, "99"));
     cr_expect_eq(version->fees[0].charged, WEIR_FEE_IN_ADVANCE);
     cr_expect_eq(version->fees[1].charged, WEIR_FEE_IN_ARREARS);
+    cr_expect(version->fees[0].per == WEIR_FEE_PER_PERIOD && version->fees[0].proration == WEIR_PRORATION_NONE);
+    cr_expect_eq(version->fees[1].proration, WEIR_PRORATION_DAY);
+    cr_expect_eq(version->fees[2].per, WEIR_FEE_PER_CONTRACT);
+    cr_expect_eq(version->fees[3].per, WEIR_FEE_PER_YEAR);
     book = weir_catalog_book(catalog, weir_slice_text("tokyo"));
     cr_expect_eq(book->currency_places, 0);
     cr_expect_eq(book->rounding, WEIR_HALF_UP);
