@@ -487,9 +487,10 @@ def test_every_aggregation_adds_up(rated):
 def test_fees_and_true_ups_are_explained(rated):
     fee = items_of(rated, "kind = 'fee' and customer = 'acme'")[0]
     told = explain(rated, fee["line_item_id"])
-    assert told["arithmetic"] == {"rule": "the fee, once in a period", "fee": "99", "charged": "in_advance", "is_line_items_amount": True}
+    assert told["arithmetic"] == {"rule": "the fee, as often as the period has it, and the share of a period that the contract's term cuts",
+                                  "fee": "99", "per": "period", "charged": "in_advance", "proration": "none", "is_line_items_amount": True}
     assert told["lanes"] == [] and told["period"]["is_closed"] is not None
-    assert "charged in_advance; this makes the line item's amount" in rated.run("explain", fee["line_item_id"]).stdout.decode()
+    assert "charged in_advance, proration none; this makes the line item's amount" in rated.run("explain", fee["line_item_id"]).stdout.decode()
 
 
 def test_a_true_up_that_late_usage_changes(world):
