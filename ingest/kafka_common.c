@@ -109,3 +109,35 @@ enum weir_status weir_kafka_partitions(rd_kafka_t *handle, const char *brokers, 
     return error ? weir_fail(reterr, WEIR_REJECT, "topic '%s' at %s: %s", topic, brokers, rd_kafka_err2str(error))
                  : WEIR_OK;
 }
+
+static rd_kafka_resp_err_t ask_offset(rd_kafka_t *handle, const char *topic, int32_t partition, int64_t which,
+                                      int timeout_ms, int64_t *ret_offset)
+{
+    rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
+
+    rd_kafka_topic_partition_list_add(list, topic, partition)->offset = which;
+    rd_kafka_resp_err_t error = rd_kafka_offsets_for_times(handle, list, timeout_ms);
+    if (!error)
+        error = list->elems[0].err;
+    if (!error && list->elems[0].offset < 0)
+        error = RD_KAFKA_RESP_ERR__NO_OFFSET;
+    if (!error)
+        *ret_offset = list->elems[0].offset;
+    rd_kafka_topic_partition_list_destroy(list);
+    return error;
+}
+
+rd_kafka_resp_err_t weir_kafka_range(rd_kafka_t *handle, const char *topic, int32_t partition, int timeout_ms,
+                                     int64_t *ret_low, int64_t *ret_end)
+{
+    int64_t low = 0, end = 0;
+    rd_kafka_resp_err_t error = ask_offset(handle, topic, partition, RD_KAFKA_OFFSET_BEGINNING, timeout_ms, &low);
+
+    if (!error)
+        error = ask_offset(handle, topic, partition, RD_KAFKA_OFFSET_END, timeout_ms, &end);
+    if (error)
+        return error;
+    *ret_low = low;
+    *ret_end = end;
+    return RD_KAFKA_RESP_ERR_NO_ERROR;
+}

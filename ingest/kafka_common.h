@@ -23,4 +23,11 @@ enum weir_status weir_kafka_conf(const struct weir_kafka_settings *settings, con
 enum weir_status weir_kafka_partitions(rd_kafka_t *handle, const char *brokers, const char *topic, int timeout_ms,
                                        int32_t *ret_count, struct weir_error *reterr);
 
+/* Where a partition begins and ends, one question after the other, up to timeout_ms each. Not
+ * rd_kafka_query_watermark_offsets: librdkafka (2.0.2) asks for both at once there, and where it has to ask again, as
+ * the leader is just lost or found, it may answer with the end twice. Then all that the partition holds would pass for
+ * lost, or as read. On an error both are as they were. */
+rd_kafka_resp_err_t weir_kafka_range(rd_kafka_t *handle, const char *topic, int32_t partition, int timeout_ms,
+                                     int64_t *ret_low, int64_t *ret_end);
+
 #endif

@@ -32,7 +32,7 @@ static enum weir_status ask(rd_kafka_t *handle, const struct weir_kafka_settings
     struct weir_kafka_offsets *offsets = weir_new_array((size_t)count, sizeof *offsets);
     for (int32_t i = 0; i < count && status == WEIR_OK; i++) {
         rd_kafka_resp_err_t error =
-            rd_kafka_query_watermark_offsets(handle, settings->topic, i, &offsets[i].low, &offsets[i].end, ASK_MS);
+            weir_kafka_range(handle, settings->topic, i, ASK_MS, &offsets[i].low, &offsets[i].end);
         if (error)
             status = weir_fail(reterr, WEIR_RETRY, "Kafka does not tell the end of %s:%d: %s", settings->topic, i,
                                rd_kafka_err2str(error));

@@ -88,8 +88,8 @@ static enum weir_status find_ends(struct scanning *scanning, struct weir_error *
 
     for (size_t i = 0; i < scanning->count; i++) {
         struct weir_kafka_stretch *stretch = &scanning->stretches[i];
-        rd_kafka_resp_err_t error = rd_kafka_query_watermark_offsets(scanning->handle, topic, stretch->partition,
-                                                                     &stretch->low, &stretch->end, scanning->ask_ms);
+        rd_kafka_resp_err_t error = weir_kafka_range(scanning->handle, topic, stretch->partition, scanning->ask_ms,
+                                                     &stretch->low, &stretch->end);
         if (error)
             return weir_fail(reterr, WEIR_RETRY, "Kafka at %s does not tell the end of %s:%d: %s",
                              scanning->settings->brokers, topic, stretch->partition, rd_kafka_err2str(error));

@@ -70,10 +70,10 @@ void weir_kafka_start_at(struct kafka_source *source, struct kafka_partition *pa
     source->is_ended = false;
 }
 
-rd_kafka_topic_partition_list_t *weir_kafka_one(const struct kafka_source *source, int32_t number, int64_t offset)
+rd_kafka_topic_partition_list_t *weir_kafka_one(const struct kafka_source *source, int32_t number)
 {
     rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
-    rd_kafka_topic_partition_list_add(list, source->topic, number)->offset = offset;
+    rd_kafka_topic_partition_list_add(list, source->topic, number);
     return list;
 }
 
@@ -355,7 +355,7 @@ static void pause_partition(struct weir_source *self, int32_t number)
 {
     struct kafka_source *source = (struct kafka_source *)self;
     struct kafka_partition *partition = weir_kafka_partition_of(source, number);
-    rd_kafka_topic_partition_list_t *list = weir_kafka_one(source, number, RD_KAFKA_OFFSET_INVALID);
+    rd_kafka_topic_partition_list_t *list = weir_kafka_one(source, number);
 
     if (partition->is_ours && !partition->is_paused) {
         rd_kafka_pause_partitions(source->handle, list);
@@ -369,7 +369,7 @@ void weir_kafka_resume(struct weir_source *self, int32_t number)
 {
     struct kafka_source *source = (struct kafka_source *)self;
     struct kafka_partition *partition = weir_kafka_partition_of(source, number);
-    rd_kafka_topic_partition_list_t *list = weir_kafka_one(source, number, RD_KAFKA_OFFSET_INVALID);
+    rd_kafka_topic_partition_list_t *list = weir_kafka_one(source, number);
 
     /* Resuming what is not paused would drop what was fetched. */
     if (partition->is_paused) {
@@ -532,7 +532,7 @@ static enum weir_status open_consumer(struct kafka_source *source, const struct 
     weir_kafka_ask_policy(source);
     rd_kafka_poll_set_consumer(source->handle);
     source->queue = rd_kafka_queue_get_consumer(source->handle);
-    rd_kafka_topic_partition_list_t *topics = weir_kafka_one(source, RD_KAFKA_PARTITION_UA, RD_KAFKA_OFFSET_INVALID);
+    rd_kafka_topic_partition_list_t *topics = weir_kafka_one(source, RD_KAFKA_PARTITION_UA);
     rd_kafka_resp_err_t error = rd_kafka_subscribe(source->handle, topics);
     rd_kafka_topic_partition_list_destroy(topics);
     return error ? weir_fail(reterr, WEIR_FATAL, "topic '%s': %s", source->topic, rd_kafka_err2str(error)) : WEIR_OK;

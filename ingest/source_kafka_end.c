@@ -139,8 +139,8 @@ static enum weir_status ask_ends(struct kafka_source *source, struct weir_error 
 
     for (int32_t i = 0; i < count && status == WEIR_OK; i++) {
         struct kafka_partition *partition = weir_kafka_partition_of(source, i);
-        rd_kafka_resp_err_t error = rd_kafka_query_watermark_offsets(source->handle, source->topic, i, &partition->low,
-                                                                     &partition->end, ASK_MS);
+        rd_kafka_resp_err_t error =
+            weir_kafka_range(source->handle, source->topic, i, ASK_MS, &partition->low, &partition->end);
         if (error)
             status = weir_fail(reterr, WEIR_RETRY, "topic '%s' at %s: the end of partition %d cannot be asked for: %s",
                                source->topic, source->brokers, i, rd_kafka_err2str(error));

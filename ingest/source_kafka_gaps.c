@@ -10,23 +10,9 @@
 
 enum { ASK_MS = 2500 };
 
-static bool ask_one(const struct kafka_source *source, int32_t number, int64_t which, int64_t *ret_offset)
-{
-    rd_kafka_topic_partition_list_t *list = weir_kafka_one(source, number, which);
-    bool is_answered = !rd_kafka_offsets_for_times(source->handle, list, ASK_MS) && !list->elems[0].err;
-
-    *ret_offset = list->elems[0].offset;
-    rd_kafka_topic_partition_list_destroy(list);
-    return is_answered && *ret_offset >= 0;
-}
-
-/* One question after the other: where librdkafka (2.0.2) asks both at once (rd_kafka_query_watermark_offsets) and has
- * to ask again, as the leader is just lost or found, it may get the end twice, and all that a partition holds would
- * pass for lost. */
 static bool ask_range(const struct kafka_source *source, int32_t number, int64_t *ret_low, int64_t *ret_high)
 {
-    return ask_one(source, number, RD_KAFKA_OFFSET_BEGINNING, ret_low)
-           && ask_one(source, number, RD_KAFKA_OFFSET_END, ret_high);
+    return !weir_kafka_range(source->handle, source->topic, number, ASK_MS, ret_low, ret_high);
 }
 
 /* Messages that were returned before must be taken first, so it is told at the next poll; until then no more are. */

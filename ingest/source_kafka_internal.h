@@ -77,7 +77,7 @@ struct kafka_source {
 
 int64_t weir_kafka_now_ms(void);                                                              /* monotonic */
 struct kafka_partition *weir_kafka_partition_of(struct kafka_source *source, int32_t number); /* until the next call */
-rd_kafka_topic_partition_list_t *weir_kafka_one(const struct kafka_source *source, int32_t number, int64_t offset);
+rd_kafka_topic_partition_list_t *weir_kafka_one(const struct kafka_source *source, int32_t number);
 /* poll fails with the first of these. */
 void weir_kafka_give_up(struct kafka_source *source, const struct weir_error *error);
 void weir_kafka_demand_seek(struct kafka_source *source, struct kafka_partition *partition);

@@ -176,8 +176,11 @@ class Pipeline:
         """Those (line, partition) that were not delivered."""
         failed = []
         for line, to in pairs:
-            self.producer.produce(self.env["WEIR_KAFKA_TOPIC"], line, partition=to,
-                                  on_delivery=lambda error, message, pair=(line, to): error is None or failed.append(pair))
+            try:
+                self.producer.produce(self.env["WEIR_KAFKA_TOPIC"], line, partition=to,
+                                      on_delivery=lambda error, message, pair=(line, to): error is None or failed.append(pair))
+            except confluent_kafka.KafkaException:  # refused without asking the broker again
+                failed.append((line, to))
             self.producer.poll(0)
         assert self.producer.flush(DEADLINE) == 0
         return failed
