@@ -12,7 +12,7 @@
 #include "common/log.h"
 #include "common/status.h"
 
-enum type { TEXT, WHOLE, DURATION, SWITCH, FORMAT, REPORT_FORMAT, LOG_FORMAT, LOG_LEVEL };
+enum type { TEXT, WHOLE, DURATION, SWITCH, FORMAT, ROW_FORMAT, REPORT_FORMAT, LOG_FORMAT, LOG_LEVEL };
 
 struct row {
     const char *name;
@@ -31,7 +31,8 @@ struct row {
      | WEIR_COMMAND_ADMIT)
 #define POSTGRES                                                                                                       \
     (WEIR_COMMAND_RATER | WEIR_COMMAND_RECONCILE | WEIR_COMMAND_MIGRATE | WEIR_COMMAND_APPLY | WEIR_COMMAND_EXPLAIN    \
-     | WEIR_COMMAND_ADMIT | WEIR_COMMAND_RELEASE | WEIR_COMMAND_AUDIT | RERATING)
+     | WEIR_COMMAND_ADMIT | WEIR_COMMAND_RELEASE | WEIR_COMMAND_AUDIT | RERATING | INVOICING)
+#define INVOICING (WEIR_COMMAND_CLOSE | WEIR_COMMAND_INVOICE)
 #define RERATING (WEIR_COMMAND_RERATE | WEIR_COMMAND_BACKTEST)
 #define STORE                                                                                                          \
     (WEIR_COMMAND_INGEST | WEIR_COMMAND_RATER | WEIR_COMMAND_RECONCILE | WEIR_COMMAND_EXPLAIN | WEIR_COMMAND_ADMIT)
@@ -93,11 +94,13 @@ static const struct row rows[] = {
     {"lane", TEXT, WEIR_COMMAND_RELEASE, "", 0, 0, AT(lane), "the lane whose gaps are released, such as events:3"},
     {"gap", WHOLE, WEIR_COMMAND_RELEASE, "0", 0, INT64_MAX, AT(gap), "number of one gap"},
     {"all", SWITCH, WEIR_COMMAND_RELEASE, "false", 0, 0, AT(all), "all open gaps of the lane"},
-    {"reason", TEXT, WEIR_COMMAND_RELEASE | WEIR_COMMAND_RERATE, "", 0, 0, AT(reason), "why; it is kept"},
+    {"reason", TEXT, WEIR_COMMAND_RELEASE | WEIR_COMMAND_RERATE | WEIR_COMMAND_INVOICE, "", 0, 0, AT(reason),
+     "why; it is kept"},
     {"lower", SWITCH, WEIR_COMMAND_RELEASE, "false", 0, 0, AT(lower),
      "what was rebuilt replaces what was rated, even where it is less"},
-    {"dry_run", SWITCH, WEIR_COMMAND_MIGRATE | WEIR_COMMAND_APPLY | WEIR_COMMAND_RELEASE | WEIR_COMMAND_RERATE, "false",
-     0, 0, AT(dry_run), "say what would be done, and do nothing"},
+    {"dry_run", SWITCH,
+     WEIR_COMMAND_MIGRATE | WEIR_COMMAND_APPLY | WEIR_COMMAND_RELEASE | WEIR_COMMAND_RERATE | WEIR_COMMAND_CLOSE,
+     "false", 0, 0, AT(dry_run), "say what would be done, and do nothing"},
     {"roles", SWITCH, WEIR_COMMAND_MIGRATE, "false", 0, 0, AT(roles), "make weir's roles and give them their rights"},
     {"rerate", SWITCH, WEIR_COMMAND_APPLY, "false", 0, 0, AT(rerate),
      "store also what changes rated time; weir rerate is to follow"},
@@ -119,6 +122,15 @@ static const struct row rows[] = {
     {"last", WHOLE, WEIR_COMMAND_AUDIT, "20", 1, 1000000, AT(last), "list: how many of the newest entries"},
     {"format", FORMAT, WEIR_COMMAND_RECONCILE | WEIR_COMMAND_EXPLAIN | WEIR_COMMAND_ADMIT | WEIR_COMMAND_AUDIT, "table",
      0, 0, AT(format), "table or json"},
+    {"format", ROW_FORMAT, INVOICING, "table", 0, 0, AT(format), "table, csv or json (an object a line)"},
+    {"through", TEXT, WEIR_COMMAND_CLOSE, "", 0, 0, AT(through),
+     "periods that end by the end of this day, in each contract's time zone; or by this instant"},
+    {"draft", SWITCH, WEIR_COMMAND_CLOSE, "false", 0, 0, AT(draft), "leave the invoices as drafts, without a number"},
+    {"customer", TEXT, INVOICING, "", 0, 0, AT(customer), "this customer's alone"},
+    {"invoice.series", TEXT, INVOICING, "INV", 0, 0, AT(invoice_series),
+     "invoices are numbered in this series, credit notes in SERIES-CN"},
+    {"invoice.details", TEXT, WEIR_COMMAND_CLOSE, "", 0, 0, AT(invoice_details),
+     "JSON file: the seller, the customers' names and addresses, tax categories"},
     {"format", REPORT_FORMAT, RERATING, "table", 0, 0, AT(format), "table, csv, json or html"},
     {"from", TEXT, RERATING, "", 0, 0, AT(from),
      "usage from this time or day (UTC) on; its whole billing period is looked at"},
@@ -239,6 +251,10 @@ static bool set_row(const struct loading *loading, const struct row *row, const 
     case FORMAT:
         if (strcmp(value, "table") != 0 && strcmp(value, "json") != 0)
             return refuse(loading, where, value, "table or json");
+        break;
+    case ROW_FORMAT:
+        if (strcmp(value, "table") != 0 && strcmp(value, "csv") != 0 && strcmp(value, "json") != 0)
+            return refuse(loading, where, value, "table, csv or json");
         break;
     case REPORT_FORMAT:
         if (strcmp(value, "table") != 0 && strcmp(value, "csv") != 0 && strcmp(value, "json") != 0

@@ -30,7 +30,9 @@ enum weir_command {
     WEIR_COMMAND_RELEASE = 512,
     WEIR_COMMAND_RERATE = 1024,
     WEIR_COMMAND_BACKTEST = 2048,
-    WEIR_COMMAND_ANY = 4095,
+    WEIR_COMMAND_CLOSE = 4096,
+    WEIR_COMMAND_INVOICE = 8192,
+    WEIR_COMMAND_ANY = 16383,
 };
 
 /* Passed through to librdkafka. */
@@ -54,12 +56,13 @@ struct weir_settings {
     const char *format;                                 /* "table", "json"; of reports also "csv", "html" */
     const char *lane, *reason, *offset, *id, *customer; /* "": not given */
     const char *meter, *contract, *price_book, *from, *to;
-    const char *head; /* "ENTRY:HASH"; "": not given */
+    const char *head;                                       /* "ENTRY:HASH"; "": not given */
+    const char *through, *invoice_series, *invoice_details; /* details "": none */
     bool until_end, until_done, dry_run, roles, repair, no_events, yes, unproved;
     int64_t gap;  /* 0: not given */
     int64_t last; /* entries */
     int64_t workers;
-    bool rerate;
+    bool rerate, draft;
     bool all, lower;
 
     char **arguments; /* what is no flag: files */

@@ -28,7 +28,8 @@ GRANT USAGE ON SCHEMA weir TO weir_finance, weir_rater, weir_operator;
 
 -- 1. Finance: the views, and nothing below them.
 GRANT SELECT ON weir.charges_by_customer_and_period, weir.charge_lines, weir.adjustments, weir.usage_by_day, weir.unpriced_usage,
-    weir.held_usage, weir.period_status TO weir_finance;
+    weir.held_usage, weir.period_status, weir.invoices, weir.invoice_lines, weir.invoice_line_items, weir.closing_status
+    TO weir_finance;
 
 -- Partitions are read through their table.
 DO $$
@@ -59,3 +60,14 @@ GRANT UPDATE ON weir.price_books TO weir_operator;
 GRANT EXECUTE ON FUNCTION weir.show_catalog(json), weir.audit_mismatches(), weir.rerating_mismatches() TO weir_operator;
 GRANT INSERT ON weir.reratings, weir.rerating_customers, weir.rerating_amounts, weir.rerating_ends TO weir_operator;
 GRANT DELETE ON weir.price_totals, weir.split_totals, weir.billing_periods TO weir_operator; -- a rerating writes them anew
+
+-- Closing and invoices: rows are added, and nothing is ever changed.
+GRANT INSERT ON weir.closings, weir.closing_ends, weir.invoice_heads, weir.invoice_rows, weir.invoice_ranges, weir.invoice_numbers,
+    weir.invoice_voids TO weir_operator;
+GRANT USAGE ON SEQUENCE weir.invoice_ids TO weir_operator;
+GRANT EXECUTE ON FUNCTION weir.uninvoiced(text), weir.closing_end(text, date, timestamptz),
+    weir.closing_plan(text, date, timestamptz), weir.invoice_digest(bigint), weir.issue_number(text, text, bigint, text),
+    weir.make_invoice_rows(weir.invoice_heads, jsonb), weir.make_invoice(weir.invoice_heads, weir.closing_step[], jsonb),
+    weir.drop_old_drafts(text, date, timestamptz, text),
+    weir.close_customer(text, date, timestamptz, boolean, text, text, bigint, jsonb, jsonb, jsonb),
+    weir.finalize_invoice(bigint, text, text), weir.void_invoice(bigint, text, text), weir.invoice_mismatches() TO weir_operator;

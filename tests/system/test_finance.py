@@ -18,7 +18,8 @@ CATALOG = {
     "contracts": [{"key": "k-acme", "customer": "acme", "price_book": "b", "starts_at": "2026-01-01T00:00:00Z", "ends_at": None,
                    "billing_period": "month", "timezone": "UTC"}],
     "default_contract": {"price_book": "b", "billing_period": "month", "timezone": "UTC"}}
-VIEWS = ("adjustments", "charge_lines", "charges_by_customer_and_period", "held_usage", "period_status", "unpriced_usage", "usage_by_day")
+VIEWS = ("adjustments", "charge_lines", "charges_by_customer_and_period", "closing_status", "held_usage", "invoice_line_items", "invoice_lines",
+         "invoices", "period_status", "unpriced_usage", "usage_by_day")
 CUSTOMERS = ("acme", "bolt", "core")
 
 
@@ -71,6 +72,7 @@ def ledger(servers, tmp_path_factory):
     made = Ledger(servers, tmp_path_factory.mktemp("finance"))
     made.weir("olga", "apply", "--catalog", made.folder / "catalog.json")
     made.rate([event(number, customer) for customer in CUSTOMERS for number in range(8)])
+    made.weir("olga", "close", "--through", "2026-01-31")
     made.rate([event(number, customer) for customer in ("acme", "bolt") for number in range(8, 10)])
     return made
 
@@ -90,6 +92,11 @@ def test_operators_work_with_their_own_rights(ledger):
     ledger.weir("olga", "reconcile", "--repair")
     line_item = ledger.sql("select max(line_item_id) from weir.line_items")[0][0]
     ledger.weir("olga", "explain", str(line_item))
+    ledger.weir("olga", "close", "--draft", "--through", "2026-06-30")
+    [(invoice,)] = ledger.sql("select invoice from weir.invoices where customer = 'acme' and state = 'draft'")
+    ledger.weir("olga", "invoice", "finalize", invoice)
+    ledger.weir("olga", "invoice", "void", invoice, "--reason", "a test")
+    assert ledger.weir("nina", "close", "--through", "2026-01-31", check=False).returncode == 1, "raters close nothing by hand"
     assert b"head=" in ledger.weir("olga", "audit", "verify").stdout
 
 
@@ -170,7 +177,7 @@ def test_one_customers_month_is_found_by_its_partition_and_key(ledger):
 def test_every_table_has_its_place_in_the_roles(ledger):
     """Of what a migration adds, somebody has decided who may read and write it: a view is finance's or named here as not."""
     found = {name for name, in ledger.sql("select relname from pg_class where relnamespace = 'weir'::regnamespace and relkind = 'v'")}
-    assert found == {*VIEWS, "open_gaps", "gap_windows", "calendar_gaps", "contract_periods", "rerating_runs"}, "views that are neither finance's nor the operators' alone"
+    assert found == {*VIEWS, "open_gaps", "gap_windows", "calendar_gaps", "contract_periods", "period_obstacles", "rerating_runs"}, "views that are neither finance's nor the operators' alone"
 
 
 def test_roles_may_be_given_again(ledger):

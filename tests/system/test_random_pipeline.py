@@ -100,6 +100,21 @@ def check_the_past_priced_again(env, case, outcome, seed, folder, where):
     return other, expected
 
 
+def check_invoices(env, where):
+    """Every line item of a settled period is on one invoice, or (late ones of contracts that are over) on a correction."""
+    weir("close", "--through", "2100-01-01", env=env)
+    left = query(env, "select i.customer, i.contract, i.period_start, sum(i.amount) from weir.line_items i join weir.billing_periods p"
+                      " using (customer, contract, period_start) where p.is_closed and not exists (select from weir.invoice_line_items l"
+                      " where l.customer = i.customer and l.period_start = i.period_start and l.line_item_id = i.line_item_id) group by 1, 2, 3")
+    assert not left, f"on no invoice: {left[:3]} ({where})"
+    sums = ("select customer, contract, currency, sum(amount) as amount from {} group by 1, 2, 3 order by 1, 2, 3")
+    invoiced = query(env, sums.format("weir.invoices"))
+    assert invoiced == query(env, sums.format("weir.line_items join weir.billing_periods using (customer, contract, period_start) where is_closed")), where
+    before = query(env, "select count(*) as n, sum(total) as total from weir.invoices")
+    weir("close", "--through", "2100-01-01", env=env)
+    assert query(env, "select count(*) as n, sum(total) as total from weir.invoices") == before, f"a second closing made invoices ({where})"
+
+
 def rows_of(outcome):
     return {key: (quantity, amount, currency) for key, (quantity, amount, _invoice, currency) in model_rows(outcome).items()}
 
@@ -155,7 +170,9 @@ def test_the_ledger_agrees_with_the_model(servers, number, tmp_path):
     at_once(env, "ingest", "--until-end")
     at_once(env, "rater", "--until-done")
     assert query(env, "select count(*) as n from weir.line_items") == before, f"a second run changed the ledger ({where})"
+    check_invoices(env, where)
     if number % 3 == 0:  # it takes as long as all of the above
         other, expected = check_the_past_priced_again(env, case, outcome, seed, tmp_path, where)
         check_rerated({**env, "WEIR_CATALOG": ""}, other, expected, tmp_path, where)
+        check_invoices(env, f"after rerating, {where}")
     shutil.rmtree(tmp_path)

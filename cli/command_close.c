@@ -1,0 +1,145 @@
+/* `weir close`: the invoices of billing periods that ended. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cli/commands.h"
+#include "cli/invoice_details.h"
+#include "common/actor.h"
+#include "common/calendar.h"
+#include "common/daemon.h"
+#include "common/log.h"
+#include "common/settings.h"
+#include "rater/text_row.h"
+
+static const struct weir_usage usage = {
+    .command = WEIR_COMMAND_CLOSE,
+    .name = "weir close",
+    .arguments = "--through DATE [OPTIONS]",
+    .purpose =
+        "Makes an invoice for each contract and billing period that ended by the end of DATE (a day, in the "
+        "contract's\n"
+        "time zone; or an instant) and that nothing keeps open: raters have settled it, no gap is open in it and no\n"
+        "window held. Late usage of periods that have their invoice goes to the next one as adjustment lines. Says of\n"
+        "the other periods what they wait for. May be run again at any time: what is done is done once "
+        "(docs/invoices.md).",
+    .example = "weir close --through 2026-01-31 --invoice-details parties.json",
+};
+
+enum { COLUMNS = 9 };
+static const struct weir_column columns[COLUMNS] = {
+    {"customer", WEIR_CELL_TEXT, false},   {"contract", WEIR_CELL_TEXT, false}, {"period_start", WEIR_CELL_TEXT, false},
+    {"period_end", WEIR_CELL_TEXT, false}, {"state", WEIR_CELL_TEXT, false},    {"invoice", WEIR_CELL_TEXT, true},
+    {"total", WEIR_CELL_DECIMAL, true},    {"currency", WEIR_CELL_TEXT, true},  {"waits_for", WEIR_CELL_TEXT, true},
+};
+
+struct output {
+    const struct weir_settings *settings;
+    struct weir_text_table *table; /* NULL: csv or json */
+    struct weir_progress progress;
+    uint64_t told;
+    bool is_broken;
+};
+
+static void show(void *context, const struct weir_closed_period *period)
+{
+    struct output *output = context;
+    char start[WEIR_TIME_TEXT_MAX], end[WEIR_TIME_TEXT_MAX], invoice[WEIR_SETTING_TEXT_MAX] = "";
+    bool is_made = period->invoice != 0;
+
+    weir_time_format(period->period_start, start);
+    weir_time_format(period->period_end, end);
+    if (is_made && period->number && !output->settings->dry_run)
+        (void)snprintf(invoice, sizeof invoice, "%s-%06" PRId64, output->settings->invoice_series, period->number);
+    else if (is_made && !output->settings->dry_run)
+        (void)snprintf(invoice, sizeof invoice, "%" PRId64, period->invoice);
+    const struct weir_slice cells[COLUMNS] = {
+        period->customer,
+        period->contract,
+        weir_slice_text(start),
+        weir_slice_text(end),
+        weir_slice_text(!is_made         ? "open"
+                        : period->number ? "final"
+                                         : "draft"),
+        weir_slice_text(invoice),
+        period->total,
+        period->currency,
+        period->why,
+    };
+    output->told++;
+    weir_progress_show(&output->progress, "%" PRIu64 " periods", output->told);
+    if (output->table)
+        weir_text_table_add(output->table, cells);
+    else if (strcmp(output->settings->format, "csv") == 0)
+        output->is_broken = !weir_row_csv(stdout, columns, cells, COLUMNS) || output->is_broken;
+    else
+        output->is_broken = !weir_row_ndjson(stdout, columns, cells, COLUMNS) || output->is_broken;
+}
+
+static enum weir_status close_and_tell(const struct weir_settings *settings, const struct weir_invoice_details *details,
+                                       const _Atomic bool *stop, struct weir_error *reterr)
+{
+    char by[WEIR_ACTOR_MAX];
+    struct output output = {.settings = settings, .progress = weir_progress_start(usage.name)};
+    struct weir_close_counts counts;
+    const struct weir_close_request request = {
+        .url = settings->postgres_url,
+        .customer = weir_slice_text(settings->customer),
+        .through = settings->through,
+        .is_draft = settings->draft,
+        .is_dry = settings->dry_run,
+        .series = settings->invoice_series,
+        .by = weir_actor(by),
+        .details = details,
+        .stop = stop,
+        .visit = show,
+        .context = &output,
+    };
+
+    if (strcmp(settings->format, "table") == 0)
+        output.table = weir_text_table_new(columns, COLUMNS);
+    else if (strcmp(settings->format, "csv") == 0)
+        output.is_broken = !weir_row_csv_header(stdout, columns, COLUMNS);
+    enum weir_status status = weir_close(&request, &counts, reterr);
+    weir_progress_end(&output.progress);
+    if (output.table && output.told > 0)
+        output.is_broken = !weir_text_table_write(output.table, stdout, isatty(STDOUT_FILENO));
+    weir_text_table_free(output.table);
+    weir_log_plain(WEIR_LOG_INFO, "%scustomers=%" PRIu64 " invoices=%" PRIu64 " issued=%" PRIu64 " left_open=%" PRIu64,
+                   settings->dry_run ? "dry_run " : "", counts.customers, counts.invoices, counts.issued,
+                   counts.left_open);
+    output.is_broken = fflush(stdout) != 0 || output.is_broken;
+    return status == WEIR_OK && output.is_broken
+               ? weir_fail(reterr, WEIR_FATAL, "the list cannot be written; what was closed is closed")
+               : status;
+}
+
+int weir_command_close(int argc, char **argv)
+{
+    struct weir_settings settings;
+    struct weir_details_file *file = NULL;
+    struct weir_invoice_details details;
+    struct weir_error error = {{0}};
+    int parsed = weir_settings_load(&usage, argc, argv, &settings);
+
+    if (parsed >= 0)
+        return parsed;
+    const _Atomic bool *stop = weir_daemon_catch_signals();
+    if (!weir_close_is_through(settings.through)) {
+        fprintf(stderr,
+                "%s: --through needs a day such as 2026-01-31 (until its end in each contract's time zone), or "
+                "an instant\n",
+                usage.name);
+        weir_settings_free(&settings);
+        return WEIR_EXIT_USAGE;
+    }
+    enum weir_status status = weir_details_open(settings.invoice_details, &file, &details, &error);
+    if (status == WEIR_OK)
+        status = close_and_tell(&settings, &details, stop, &error);
+    if (status != WEIR_OK)
+        weir_log(WEIR_LOG_ERROR, "%s", error.text);
+    weir_details_free(file);
+    weir_settings_free(&settings);
+    return status == WEIR_OK ? WEIR_EXIT_DONE : status == WEIR_REJECT ? WEIR_EXIT_USAGE : WEIR_EXIT_FAILED;
+}

@@ -1,0 +1,158 @@
+/* `weir invoice`: the list of invoices, and what is decided about one. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cli/commands.h"
+#include "common/actor.h"
+#include "common/calendar.h"
+#include "common/log.h"
+#include "common/settings.h"
+#include "rater/invoices.h"
+#include "rater/text_row.h"
+
+static const struct weir_usage usage = {
+    .command = WEIR_COMMAND_INVOICE,
+    .name = "weir invoice",
+    .arguments = "[OPTIONS] list | finalize INVOICE | void INVOICE",
+    .purpose =
+        "list shows the invoices that weir close made. finalize gives a draft its number. void takes an invoice back, "
+        "a\n"
+        "final one by a credit note: its line items stand on the next invoice of the period that weir close makes.\n"
+        "INVOICE is INV-000012, or a draft's own number (docs/invoices.md).",
+    .example = "weir invoice void INV-000012 --reason 'wrong address, ticket 4711'",
+    .takes_files = true,
+};
+
+/* 1. list */
+
+enum { COLUMNS = 10 };
+static const struct weir_column columns[COLUMNS] = {
+    {"invoice", WEIR_CELL_TEXT, false},    {"invoice_number", WEIR_CELL_TEXT, true},
+    {"state", WEIR_CELL_TEXT, false},      {"customer", WEIR_CELL_TEXT, false},
+    {"contract", WEIR_CELL_TEXT, false},   {"period_start", WEIR_CELL_TEXT, false},
+    {"period_end", WEIR_CELL_TEXT, false}, {"total", WEIR_CELL_DECIMAL, false},
+    {"currency", WEIR_CELL_TEXT, false},   {"credit_note", WEIR_CELL_TEXT, true},
+};
+
+struct output {
+    const char *format;
+    struct weir_text_table *table;
+    bool is_broken;
+};
+
+static void show(void *context, const struct weir_invoice_entry *entry)
+{
+    struct output *output = context;
+    char number[24], start[WEIR_TIME_TEXT_MAX], end[WEIR_TIME_TEXT_MAX];
+
+    (void)snprintf(number, sizeof number, "%" PRId64, entry->invoice);
+    weir_time_format(entry->period_start, start);
+    weir_time_format(entry->period_end, end);
+    const struct weir_slice cells[COLUMNS] = {
+        weir_slice_text(number), entry->number,        entry->state, entry->customer, entry->contract,
+        weir_slice_text(start),  weir_slice_text(end), entry->total, entry->currency, entry->credit_note,
+    };
+    if (output->table)
+        weir_text_table_add(output->table, cells);
+    else if (strcmp(output->format, "csv") == 0)
+        output->is_broken = !weir_row_csv(stdout, columns, cells, COLUMNS) || output->is_broken;
+    else
+        output->is_broken = !weir_row_ndjson(stdout, columns, cells, COLUMNS) || output->is_broken;
+}
+
+static enum weir_status list(const struct weir_settings *settings, struct weir_error *reterr)
+{
+    struct output output = {.format = settings->format};
+    const struct weir_invoice_filter filter = {.customer = weir_slice_text(settings->customer)};
+
+    if (strcmp(settings->format, "table") == 0)
+        output.table = weir_text_table_new(columns, COLUMNS);
+    else if (strcmp(settings->format, "csv") == 0)
+        output.is_broken = !weir_row_csv_header(stdout, columns, COLUMNS);
+    enum weir_status status = weir_invoice_list(settings->postgres_url, &filter, show, &output, reterr);
+    if (status == WEIR_OK && output.table)
+        output.is_broken = !weir_text_table_write(output.table, stdout, isatty(STDOUT_FILENO));
+    weir_text_table_free(output.table);
+    output.is_broken = fflush(stdout) != 0 || output.is_broken;
+    return status == WEIR_OK && output.is_broken ? weir_fail(reterr, WEIR_FATAL, "the list cannot be written") : status;
+}
+
+/* 2. decisions */
+
+static enum weir_status finalize(const struct weir_settings *settings, const struct weir_invoice_name *name,
+                                 struct weir_error *reterr)
+{
+    char by[WEIR_ACTOR_MAX], number[WEIR_INVOICE_NUMBER_MAX];
+    enum weir_status status =
+        weir_invoice_finalize(settings->postgres_url, name, settings->invoice_series, weir_actor(by), number, reterr);
+
+    if (status == WEIR_OK)
+        printf("weir invoice: final as %s\n", number);
+    return status;
+}
+
+static enum weir_status make_void(const struct weir_settings *settings, const struct weir_invoice_name *name,
+                                  struct weir_error *reterr)
+{
+    char by[WEIR_ACTOR_MAX], number[WEIR_INVOICE_NUMBER_MAX];
+    enum weir_status status =
+        weir_invoice_void(settings->postgres_url, name, settings->reason, weir_actor(by), number, reterr);
+
+    if (status == WEIR_OK)
+        printf("weir invoice: void%s%s\n", *number ? " by credit note " : "", number);
+    return status;
+}
+
+/* 3. the command */
+
+enum verb { LIST, FINALIZE, VOID, NONE };
+static const char *const verbs[NONE] = {"list", "finalize", "void"};
+
+/* What is wrong with words and options together, or NULL. */
+static const char *mistake(const struct weir_settings *settings, enum verb *ret_verb,
+                           struct weir_invoice_name *ret_name)
+{
+    int count = settings->argument_count;
+
+    *ret_verb = LIST;
+    while (*ret_verb < NONE && (count == 0 || strcmp(settings->arguments[0], verbs[*ret_verb]) != 0))
+        (*ret_verb)++;
+    if (*ret_verb == NONE)
+        return "one of list, finalize INVOICE, void INVOICE is needed";
+    if (count != (*ret_verb == LIST ? 1 : 2))
+        return *ret_verb == LIST ? "list takes no words" : "one INVOICE is needed";
+    if (*ret_verb != LIST && !weir_invoice_name_read(settings->arguments[1], ret_name))
+        return "INVOICE is a number such as INV-000012, or a draft's own number such as 7";
+    if (*ret_verb == VOID && !*settings->reason)
+        return "--reason is needed to make an invoice void: it is kept for those who ask later";
+    return NULL;
+}
+
+int weir_command_invoice(int argc, char **argv)
+{
+    struct weir_settings settings;
+    struct weir_error error = {{0}};
+    struct weir_invoice_name name = {0};
+    enum verb verb;
+    enum weir_status status = WEIR_OK;
+    int parsed = weir_settings_load(&usage, argc, argv, &settings);
+
+    if (parsed >= 0)
+        return parsed;
+    const char *wrong = mistake(&settings, &verb, &name);
+    if (wrong) {
+        fprintf(stderr, "%s: %s\n", usage.name, wrong);
+        weir_settings_free(&settings);
+        return WEIR_EXIT_USAGE;
+    }
+    if (verb == LIST)
+        status = list(&settings, &error);
+    else
+        status = verb == FINALIZE ? finalize(&settings, &name, &error) : make_void(&settings, &name, &error);
+    if (status != WEIR_OK)
+        weir_log(WEIR_LOG_ERROR, "%s", error.text);
+    weir_settings_free(&settings);
+    return status == WEIR_OK ? WEIR_EXIT_DONE : status == WEIR_REJECT ? WEIR_EXIT_USAGE : WEIR_EXIT_FAILED;
+}

@@ -1,0 +1,268 @@
+#include "rater/close.h"
+
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "common/calendar.h"
+#include "rater/postgres.h"
+#include "rater/postgres_value.h"
+
+enum { ATTEMPTS = 5, PAUSE = 100 * 1000 * 1000 };
+
+struct closing {
+    const struct weir_close_request *request;
+    PGconn *connection;
+    int64_t number; /* the run's; 0: none yet */
+    struct weir_close_counts counts;
+};
+
+/* 1. texts as parameters: every type is cast in the SQL */
+
+static void add(struct weir_parameters *parameters, struct weir_slice text)
+{
+    weir_parameters_add(parameters, text.length ? text.data : "", text.length);
+}
+
+static void add_text(struct weir_parameters *parameters, const char *text)
+{
+    add(parameters, weir_slice_text(text));
+}
+
+static bool is_day(const char *text)
+{
+    return strlen(text) == 10;
+}
+
+bool weir_close_is_through(const char *text)
+{
+    char whole[WEIR_TIME_TEXT_MAX];
+    int64_t time;
+
+    (void)snprintf(whole, sizeof whole, "%s%s", text, is_day(text) ? "T00:00:00Z" : "");
+    return weir_time_parse(weir_slice_text(whole), &time);
+}
+
+static void add_through(struct weir_parameters *parameters, const char *through)
+{
+    add_text(parameters, is_day(through) ? through : "");
+    add_text(parameters, is_day(through) ? "" : through);
+}
+
+/* 2. the run */
+
+static enum weir_status lock(struct closing *closing, struct weir_error *reterr)
+{
+    PGresult *result = NULL;
+    enum weir_status status = weir_postgres_ask(
+        closing->connection, "SELECT pg_try_advisory_lock(" WEIR_LOCK_CLASS ", hashtext('weir close'))", NULL,
+        "looking for another closing", &result, reterr);
+
+    if (status == WEIR_OK && !*PQgetvalue(result, 0, 0))
+        status = weir_fail(reterr, WEIR_AGAIN, "another weir close is under way: wait until it is done");
+    PQclear(result);
+    return status;
+}
+
+/* With only_due those that surely have nothing to do are left out. */
+static const char list_sql[] =
+    "SELECT c.customer FROM weir.customers AS c WHERE $1::text IN ('', c.customer)"
+    " AND ($2::text = '' OR EXISTS (SELECT FROM weir.billing_periods AS p WHERE p.customer = c.customer AND p.is_closed"
+    " AND p.period_end <= coalesce(nullif($4::text, '')::timestamptz, nullif($3::text, '')::date + interval '2 days')"
+    " AND NOT EXISTS (SELECT FROM weir.invoice_heads AS h WHERE h.customer = p.customer AND h.contract = p.contract"
+    " AND h.period_start = p.period_start AND h.kind = 'period'"
+    " AND NOT EXISTS (SELECT FROM weir.invoice_voids AS v WHERE v.invoice = h.invoice))"
+    " AND EXISTS (SELECT FROM weir.line_items AS i WHERE i.customer = p.customer AND i.period_start = p.period_start"
+    " AND i.contract = p.contract)))"
+    " ORDER BY c.customer";
+
+static enum weir_status list_customers(struct closing *closing, PGresult **ret_list, struct weir_error *reterr)
+{
+    const struct weir_close_request *request = closing->request;
+    struct weir_parameters parameters = {0};
+
+    add(&parameters, request->customer);
+    add_text(&parameters, request->only_due ? "due" : "");
+    add_through(&parameters, request->through);
+    enum weir_status status =
+        weir_postgres_ask(closing->connection, list_sql, &parameters, "listing customers", ret_list, reterr);
+    if (status == WEIR_OK && request->customer.length && PQntuples(*ret_list) == 0)
+        status = weir_fail(reterr, WEIR_REJECT, "customer '%.*s' was never rated", (int)request->customer.length,
+                           request->customer.data);
+    return status;
+}
+
+static enum weir_status begin(struct closing *closing, struct weir_error *reterr)
+{
+    const struct weir_close_request *request = closing->request;
+    struct weir_parameters parameters = {0};
+    PGresult *result = NULL;
+
+    add_text(&parameters, request->by);
+    add_text(&parameters, request->through);
+    add(&parameters, request->customer);
+    add_text(&parameters, request->is_draft ? "true" : "false");
+    enum weir_status status = weir_postgres_ask(
+        closing->connection,
+        "INSERT INTO weir.closings (started_by, through, filters, is_draft) VALUES ($1::text, $2::text,"
+        " jsonb_strip_nulls(jsonb_build_object('customer', nullif($3::text, ''))), ($4::text)::boolean) RETURNING "
+        "closing",
+        &parameters, "beginning a closing", &result, reterr);
+    if (status == WEIR_OK)
+        closing->number = weir_get_int8(PQgetvalue(result, 0, 0));
+    PQclear(result);
+    return status;
+}
+
+static enum weir_status end(struct closing *closing, struct weir_error *reterr)
+{
+    struct weir_parameters parameters = {0};
+    struct weir_buffer numbers = {0};
+    PGresult *result = NULL;
+    const int64_t values[] = {closing->number, (int64_t)closing->counts.customers, (int64_t)closing->counts.invoices,
+                              (int64_t)closing->counts.issued, (int64_t)closing->counts.left_open};
+    enum { COUNT = sizeof values / sizeof *values };
+
+    for (int i = 0; i < COUNT; i++)
+        weir_put_int8(&numbers, values[i]);
+    for (int i = 0; i < COUNT; i++)
+        weir_parameters_add(&parameters, numbers.data + 12 * i + 4, 8);
+    enum weir_status status =
+        weir_postgres_ask(closing->connection,
+                          "INSERT INTO weir.closing_ends (closing, customers, invoices, issued, left_open)"
+                          " VALUES ($1::bigint, $2::bigint, $3::bigint, $4::bigint, $5::bigint)",
+                          &parameters, "ending a closing", &result, reterr);
+    PQclear(result);
+    weir_buffer_free(&numbers);
+    return status;
+}
+
+/* 3. one customer */
+
+static const char close_sql[] =
+    "SELECT contract, period_start, period_end, coalesce(invoice, 0), coalesce(number, 0), was_made,"
+    " coalesce(total::text, ''), coalesce(currency, ''), coalesce(why, '')"
+    " FROM weir.close_customer($1::text, nullif($2::text, '')::date, nullif($3::text, '')::timestamptz,"
+    " ($4::text)::boolean, $5::text, $6::text, nullif(($7::text)::bigint, 0), ($8::text)::jsonb, ($9::text)::jsonb,"
+    " ($10::text)::jsonb)";
+
+static enum weir_status ask(struct closing *closing, struct weir_slice customer, PGresult **ret_result,
+                            struct weir_error *reterr)
+{
+    const struct weir_close_request *request = closing->request;
+    const struct weir_invoice_details *details = request->details;
+    struct weir_parameters parameters = {0};
+    char number[24];
+
+    (void)snprintf(number, sizeof number, "%lld", (long long)closing->number);
+    add(&parameters, customer);
+    add_through(&parameters, request->through);
+    add_text(&parameters, request->is_draft ? "true" : "false");
+    add_text(&parameters, request->series);
+    add_text(&parameters, request->by);
+    add_text(&parameters, number);
+    add_text(&parameters, details->seller);
+    add_text(&parameters, details->buyer(details->context, customer));
+    add_text(&parameters, details->tax_categories);
+    return weir_postgres_ask(closing->connection, close_sql, &parameters, "closing a customer's periods", ret_result,
+                             reterr);
+}
+
+static void tell(struct closing *closing, struct weir_slice customer, const PGresult *result, int row)
+{
+    struct weir_closed_period period = {
+        .customer = customer,
+        .contract = weir_postgres_field(result, row, 0),
+        .period_start = weir_get_time(PQgetvalue(result, row, 1)),
+        .period_end = weir_get_time(PQgetvalue(result, row, 2)),
+        .invoice = weir_get_int8(PQgetvalue(result, row, 3)),
+        .number = weir_get_int8(PQgetvalue(result, row, 4)),
+        .was_made = *PQgetvalue(result, row, 5) != 0,
+        .total = weir_postgres_field(result, row, 6),
+        .currency = weir_postgres_field(result, row, 7),
+        .why = weir_postgres_field(result, row, 8),
+    };
+
+    closing->counts.invoices += period.was_made;
+    closing->counts.issued += period.number != 0;
+    closing->counts.left_open += period.invoice == 0;
+    closing->request->visit(closing->request->context, &period);
+}
+
+static enum weir_status try_customer(struct closing *closing, struct weir_slice customer, PGresult **ret_result,
+                                     struct weir_error *reterr)
+{
+    enum weir_status status = WEIR_OK;
+
+    if (closing->request->is_dry)
+        status = weir_postgres_run(closing->connection, "BEGIN", "beginning a dry run", reterr);
+    if (status == WEIR_OK)
+        status = ask(closing, customer, ret_result, reterr);
+    if (closing->request->is_dry && PQstatus(closing->connection) == CONNECTION_OK) {
+        enum weir_status ended =
+            weir_postgres_run(closing->connection, "ROLLBACK", "ending a dry run", status == WEIR_OK ? reterr : NULL);
+        status = status == WEIR_OK ? ended : status;
+    }
+    return status;
+}
+
+/* A transaction that the server broke off (a deadlock, a lock that took too long) left nothing: once more. */
+static enum weir_status close_one(struct closing *closing, struct weir_slice customer, struct weir_error *reterr)
+{
+    PGresult *result = NULL;
+    enum weir_status status = try_customer(closing, customer, &result, reterr);
+
+    for (int i = 1; i < ATTEMPTS && status == WEIR_RETRY && PQstatus(closing->connection) == CONNECTION_OK; i++) {
+        PQclear(result);
+        result = NULL;
+        nanosleep(&(struct timespec){.tv_nsec = PAUSE}, NULL);
+        status = try_customer(closing, customer, &result, reterr);
+    }
+    for (int row = 0; status == WEIR_OK && row < PQntuples(result); row++)
+        tell(closing, customer, result, row);
+    closing->counts.customers += status == WEIR_OK;
+    PQclear(result);
+    return status;
+}
+
+/* 4. the whole */
+
+static enum weir_status close_all(struct closing *closing, struct weir_error *reterr)
+{
+    const _Atomic bool *stop = closing->request->stop;
+    PGresult *list = NULL;
+    enum weir_status status = list_customers(closing, &list, reterr);
+    int count = status == WEIR_OK ? PQntuples(list) : 0;
+
+    if (status == WEIR_OK && !closing->request->is_dry && !(closing->request->only_due && count == 0))
+        status = begin(closing, reterr);
+    for (int i = 0; i < count && status == WEIR_OK; i++) {
+        if (stop && atomic_load_explicit(stop, memory_order_relaxed))
+            status = weir_fail(reterr, WEIR_AGAIN,
+                               "stopped by a signal: customers that are done stay done, the same command goes on");
+        else
+            status = close_one(closing, weir_postgres_field(list, i, 0), reterr);
+    }
+    PQclear(list);
+    return status == WEIR_OK && closing->number ? end(closing, reterr) : status;
+}
+
+enum weir_status weir_close(const struct weir_close_request *request, struct weir_close_counts *ret_counts,
+                            struct weir_error *reterr)
+{
+    struct closing closing = {.request = request};
+    enum weir_status status;
+
+    weir_check(weir_close_is_through(request->through));
+    closing.connection = weir_postgres_open(request->url, "weir close", &status, reterr);
+    if (status == WEIR_OK)
+        status = weir_postgres_run(closing.connection, "SET jit = off", "setting the session up", reterr);
+    if (status == WEIR_OK)
+        status = lock(&closing, reterr);
+    if (status == WEIR_OK)
+        status = close_all(&closing, reterr);
+    PQfinish(closing.connection);
+    *ret_counts = closing.counts;
+    return status;
+}

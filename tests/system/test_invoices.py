@@ -1,0 +1,408 @@
+"""weir close and weir invoice on ledgers that are made at random: line items come late, are taken back by reratings, periods are
+settled or held in any order, invoices become drafts, final and void; closings are repeated, and killed. Every invoice is what the
+model makes of the same (tests/model/invoices.py), and what SQL says of all of them holds after each.
+
+WEIR_INVOICE_CASES (3) cases from WEIR_RANDOM_SEED (1)."""
+import csv
+import datetime
+import io
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import time
+import zoneinfo
+
+import psycopg2
+import psycopg2.errors
+import pytest
+from harness import BINARY, ROOT, weir
+from model import exact, invoices
+
+PAGE = (ROOT / "docs" / "invoices.md").read_text(encoding="utf-8")
+BLOCKS = {match[2]: match[3] for match in re.finditer(r"^~~~(json|csv) (\w+)\n(.*?)^~~~$", PAGE, re.M | re.S)}
+FIRST = int(os.environ.get("WEIR_RANDOM_SEED", "1"))
+CASES = int(os.environ.get("WEIR_INVOICE_CASES", "3"))
+UTC = datetime.timezone.utc
+DAY = datetime.timedelta(days=1)
+BOOKS = {"b": ("USD", 2, "half_even"), "u": ("USD", 2, "half_up"), "e": ("EUR", 2, "half_even")}
+CONTRACTS = {"k-east": "America/New_York", "k-old": "UTC", "": "Asia/Kolkata"}
+
+# Each answers rows only where something is wrong.
+INVARIANTS = {
+    "a line item on two invoices that are not void":
+        "select line_item_id from weir.invoice_line_items where not is_void group by 1 having count(*) > 1",
+    "an invoice that is not its line items":
+        "select h.invoice from weir.invoice_heads h left join weir.invoice_line_items i using (invoice)"
+        " group by h.invoice, h.amount having coalesce(sum(i.amount), 0) <> h.amount",
+    "an invoice that is not its lines":
+        "select h.invoice from weir.invoice_heads h left join weir.invoice_rows r using (invoice)"
+        " group by h.invoice, h.amount, h.total having coalesce(sum(r.amount), 0) <> h.amount or coalesce(sum(r.invoice_amount), 0) <> h.total",
+    "a line whose line items are not as many as it says":
+        "select h.invoice from weir.invoice_heads h join weir.invoice_rows r using (invoice) group by h.invoice having sum(r.line_items) >"
+        " (select count(*) from weir.invoice_line_items i where i.invoice = h.invoice)",
+    "a number that was left out":
+        "select series from weir.invoice_numbers group by series having max(number) <> count(*) or min(number) <> 1",
+    "a final invoice that is void without a credit note":
+        "select * from weir.invoices where state = 'void' and (number is null) <> (credit_note_number is null)",
+    "an adjustment that names another period's or item's line":
+        "select r.* from weir.invoice_rows r join weir.invoice_heads h using (invoice)"
+        " left join weir.invoice_heads c on c.invoice = r.corrected_invoice"
+        " left join weir.invoice_rows o on o.invoice = r.corrected_invoice and o.line = r.corrected_line"
+        " where (c.customer, c.contract, c.period_start, c.currency) <> (h.customer, h.contract, r.service_start, h.currency)"
+        " or (o.item, o.kind) <> (r.item, r.kind) or (o.line is null and r.corrected_line is not null)",
+    "line items of a period that nothing knows":
+        "select i.line_item_id from weir.line_items i where not exists (select from weir.billing_periods p where p.customer = i.customer"
+        " and p.contract = i.contract and p.period_start = i.period_start) and not exists (select from weir.past_periods p"
+        " where p.customer = i.customer and p.contract = i.contract and p.period_start = i.period_start)",
+}
+
+
+def day_end(contract, day):
+    zone = zoneinfo.ZoneInfo(CONTRACTS.get(contract, "UTC"))
+    return (datetime.datetime.combine(day + DAY, datetime.time(), zone)).astimezone(UTC)
+
+
+class Ledger:
+    """A database, and the model beside it: whatever is done to the one is done to the other."""
+
+    def __init__(self, env, seed):
+        self.env, self.random = env, random.Random(seed)
+        self.connection = psycopg2.connect(env["WEIR_POSTGRES_URL"])
+        self.connection.autocommit = True
+        self.books, self.series = {}, invoices.new_series()
+        self.held, self.gaps = {}, {}
+        weir("migrate", env=env)
+        for name, (currency, places, rounding) in BOOKS.items():
+            self.sql("insert into weir.price_books values (%s, %s, %s, %s)", name, currency, places, rounding)
+        for contract, zone in CONTRACTS.items():
+            self.sql("insert into weir.contracts (contract, customer, price_book, billing_period, timezone, overrides, commitments)"
+                     " values (%s, %s, 'b', 'month', %s, '[]', '[]')", contract, "x" if contract else None, zone)
+        self.sql("insert into weir.lanes (lane, next_offset, highest_offset, watermark) values ('events:0', 1, 1, '2026-01-01')")
+
+    def sql(self, text, *values):
+        with self.connection.cursor() as cursor:
+            cursor.execute(text, values or None)
+            return cursor.fetchall() if cursor.description else None
+
+    def customer(self, name):
+        if name not in self.books:
+            self.sql("insert into weir.customers values (%s)", name)
+            self.books[name] = invoices.Books(self.series, {book: (places, rounding == "half_up") for book, (_, places, rounding) in BOOKS.items()},
+                                              day_end)
+        return self.books[name]
+
+    def period(self, contract, number):
+        """Half months in 2026, in the contract's time zone."""
+        day = datetime.date(2026, 1 + number // 2, 1 + number % 2 * 14)
+        after = datetime.date(2026, 1 + (number + 1) // 2, 1 + (number + 1) % 2 * 14)
+        return day_end(contract, day - DAY), day_end(contract, after - DAY)
+
+    def add(self, name, contract, number, line, quantity, amount, currency="USD", rerating=None, as_kind=None):
+        """As a rater does: under the customer's lock, with the period's row."""
+        start, end = self.period(contract, number)
+        books = self.customer(name)
+        self.sql("select weir.make_line_items_partition(%s)", start.date())
+        kind = as_kind or line[0]
+        with self.connection.cursor() as cursor:
+            cursor.execute("begin")
+            cursor.execute("select from weir.customers where customer = %s for no key update", (name,))
+            cursor.execute("insert into weir.billing_periods values (%s, %s, %s, %s, 0, 0, 0, true, false) on conflict do nothing",
+                           (name, contract, start, end))
+            cursor.execute(
+                "insert into weir.line_items (customer, contract, item, meter, dimensions, period_start, period_end, window_start, window_end, kind,"
+                " component, price_book, price_book_version, model, tier, quantity, unit_price, amount, currency, revision, rerating)"
+                " values (%s, %s, %s, %s, '{}', %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, 1, %s) returning line_item_id",
+                (name, contract, line[1], line[2], start, end, start, end, kind, line[6], line[3], line[4], line[5], line[7],
+                 exact.fixed(quantity), line[8], exact.fixed(amount), currency, rerating))
+            identity = cursor.fetchone()[0]
+            cursor.execute("commit")
+        books.periods[contract].setdefault(start, invoices.Period(end))
+        books.items.append(invoices.Item(identity, contract, start, end, currency, line, quantity, amount))
+        return books.items[-1]
+
+    # what may happen
+    def usage(self, name):
+        chance = self.random
+        tier = chance.choice((1, 2, 3))
+        book = chance.choice("bbu")
+        line = chance.choice((("usage", "tokens", "tokens", book, 1, "graduated", "units", tier, f"0.{tier:012}"),
+                              ("usage", "calls", "calls", book, 1, "flat", "flat", 1, None),
+                              ("fee", "platform", None, book, 1, None, "fee", None, "10.000000000000"),
+                              ("true_up", "floor", None, book, None, None, "true_up", None, None)))
+        currency = "USD"
+        if chance.random() < 0.1:
+            line, currency = (*line[:3], "e", *line[4:]), "EUR"
+        amount = chance.choice((chance.randrange(-10 ** 13, 10 ** 14), chance.randrange(1, 10 ** 3), 5 * 10 ** 9, 0))
+        self.add(name, chance.choice(list(CONTRACTS)), chance.randrange(6), line, chance.randrange(0, 3) * exact.SCALE, amount, currency)
+
+    def rerate(self, name):
+        """Some line items are taken back; what they were charged under may be gone."""
+        books = self.books[name]
+        for item in self.random.sample(books.items, min(3, len(books.items))):
+            number = next(n for n in range(6) if self.period(item.contract, n)[0] == item.start)
+            self.add(name, item.contract, number, item.line, -item.quantity, -item.amount, item.currency, 1,
+                     "reversal" if item.line[0] in ("usage", "fee", "true_up") else None)
+        contract = self.random.choice(list(CONTRACTS))
+        if books.periods[contract] and self.random.random() < 0.3:
+            start = self.random.choice(list(books.periods[contract]))
+            self.sql("delete from weir.billing_periods where customer = %s and contract = %s and period_start = %s", name, contract, start)
+            del books.periods[contract][start]
+
+    def settle(self, name):
+        for contract, periods in self.books[name].periods.items():
+            for start, period in periods.items():
+                if not period.is_settled and self.random.random() < 0.7:
+                    self.sql("update weir.billing_periods set is_closed = true where customer = %s and contract = %s and period_start = %s",
+                             name, contract, start)
+                    period.is_settled = True
+
+    def hold(self, name):
+        start, end = self.period("", self.random.randrange(6))
+        if self.held.pop(name, None):
+            self.sql("delete from weir.held_windows where customer = %s", name)
+        else:
+            self.sql("insert into weir.held_windows (customer, window_start, series, lane, window_end, meter, dimensions, series_key, total, events,"
+                     " value) values (%s, %s, gen_random_uuid(), 'events:0', %s, 'tokens', '{}', '', '', 1, 1)", name, start, end)
+            self.held[name] = (start, end)
+        self.look_for_obstacles()
+
+    def open_or_release(self, _name):
+        if self.gaps:
+            gap, _span = self.gaps.popitem()
+            self.sql("insert into weir.gap_releases (gap, released_by, reason, lowers) values (%s, 'test', 'known', false)", gap)
+        else:
+            start = self.period("", self.random.randrange(6))[0] + DAY
+            [[gap]] = self.sql("insert into weir.lane_gaps (lane, kind, from_offset, to_offset, time_from, time_to, found_at, is_loss)"
+                               " values ('events:0', 'retention', 1, 2, %s, %s, now(), true) returning gap", start, start + DAY)
+            self.gaps[gap] = (start, start + DAY)
+        self.look_for_obstacles()
+
+    def look_for_obstacles(self):
+        for name, books in self.books.items():
+            spans = [*self.gaps.values(), *([self.held[name]] if name in self.held else [])]
+            for periods in books.periods.values():
+                for start, period in periods.items():
+                    period.obstacle = any(low < period.end and high > start for low, high in spans)
+
+    def close(self, name):
+        self.look_for_obstacles()
+        day = datetime.date(2026, 1, 1) + self.random.randrange(150) * DAY
+        is_draft, names = self.random.random() < 0.4, [name] if self.random.random() < 0.3 else sorted(self.books)
+        done = weir("close", "--through", day, *(["--draft"] if is_draft else []), *(["--customer", name] if names == [name] else []), env=self.env)
+        before = {id(i): i.state for books in self.books.values() for i in books.invoices}
+        for each in names:
+            self.books[each].close(day, is_draft)
+        made = [i for books in self.books.values() for i in books.invoices if id(i) not in before]
+        issued = [i for books in self.books.values() for i in books.invoices if i.state == "final" and before.get(id(i)) != "final"]
+        assert f"customers={len(names)} invoices={len(made)} issued={len(issued)} ".encode() in done.stderr, done.stderr
+
+    def decide(self, name):
+        """A draft becomes final, or any invoice void."""
+        live = self.books[name].live()
+        if not live:
+            return
+        invoice = self.random.choice(live)
+        row = self.sql("select invoice, invoice_number from weir.invoices where customer = %s and contract = %s and kind = %s and period_start = %s"
+                       " and currency = %s and state <> 'void' order by invoice desc", name, invoice.contract, invoice.kind, invoice.start, invoice.currency)
+        identity, number = row[len([i for i in live[live.index(invoice) + 1:] if (i.contract, i.kind, i.start, i.currency) == (
+            invoice.contract, invoice.kind, invoice.start, invoice.currency)])]
+        if invoice.state == "draft" and self.random.random() < 0.5:
+            weir("invoice", "finalize", identity, env=self.env)
+            self.books[name].finalize(invoice)
+        else:
+            weir("invoice", "void", number or identity, "--reason", "a test", env=self.env)
+            self.books[name].void(invoice)
+
+    # what must hold
+    def check(self, where):
+        for what, text in INVARIANTS.items():
+            assert not self.sql(text), f"{what} ({where})"
+        found = {}
+        for key in self.sql("select invoice, customer, contract, kind, period_start, period_end, currency, state, number, credit_note_number, amount, total"
+                            " from weir.invoices"):
+            lines = self.sql("select is_adjustment, service_start, kind, item, meter, price_book, price_book_version, model, component, tier,"
+                             " unit_price::text, quantity::text, amount::text, invoice_amount::text from weir.invoice_rows where invoice = %s", key[0])
+            items = self.sql("select line_item_id from weir.invoice_line_items where invoice = %s order by 1", key[0])
+            found[key[1:2] + tuple(i for i, in items)] = found.get(key[1:2] + tuple(i for i, in items), []) + [
+                (*key[2:9], key[9] and int(key[9].rpartition("-")[2]), exact.parse(str(key[10])), exact.parse(str(key[11])),
+                 sorted(((*line[:10], line[10], *map(exact.parse, line[11:])) for line in lines), key=repr))]
+        expected = {}
+        for name, books in self.books.items():
+            for i in books.invoices:
+                lines = [(*key, quantity, amount, invoiced) for key, quantity, amount, invoiced in i.lines]
+                rest = i.total - sum(line[-1] for line in lines)
+                if rest:
+                    lines.append((False, i.start, "rounding", "", *[None] * 7, 0, 0, rest))
+                key = (name, *(item.number for item in i.items))
+                expected[key] = expected.get(key, []) + [(i.contract, i.kind, i.start, i.end, i.currency, i.state, i.number or None,
+                                                          i.credit_note or None, i.amount, i.total, sorted(lines, key=repr))]
+        for key in sorted(set(found) | set(expected)):
+            assert sorted(found.get(key, []), key=repr) == sorted(expected.get(key, []), key=repr), f"{key[0]}, line items {key[1:]} ({where})"
+
+
+@pytest.mark.parametrize("number", range(CASES))
+def test_invoices_are_those_of_the_model(servers, number):
+    seed = FIRST * 1000 + number
+    ledger = Ledger(servers.room(f"invoices-{seed}", 1), seed)
+    happenings = [ledger.usage] * 12 + [ledger.settle] * 4 + [ledger.close] * 6 + [ledger.decide] * 3 + [ledger.rerate, ledger.hold, ledger.open_or_release]
+    for name in ("acme", "bolt"):
+        for _ in range(10):
+            ledger.usage(name)
+    for step in range(120):
+        happening = ledger.random.choice(happenings)
+        happening(ledger.random.choice(("acme", "bolt")))
+        if happening in (ledger.close, ledger.decide):
+            ledger.check(f"seed {seed}, step {step}, after {happening.__name__}")
+    assert b"findings=0" in weir("audit", "verify", env=ledger.env).stdout
+    states = {state for state, in ledger.sql("select distinct state from weir.invoices")}
+    assert states == {"draft", "final", "void"} or "final" in states, "the case closes hardly anything"
+
+
+def many(servers, name, customers):
+    ledger = Ledger(servers.room(name, 1), 7)
+    for number in range(customers):
+        for period in range(3):
+            ledger.add(f"c{number:03}", "k-east", period, ("usage", "calls", "calls", "b", 1, "flat", "flat", 1, None), exact.SCALE, number * 10 ** 9 + 1)
+    ledger.sql("update weir.billing_periods set is_closed = true")
+    for books in ledger.books.values():
+        for period in books.periods["k-east"].values():
+            period.is_settled = True
+    return ledger
+
+
+def test_a_closing_that_is_killed_goes_on_where_it_was(servers):
+    """kill -9 at any point: the same command again, and every invoice is there once, every number given."""
+    ledger = many(servers, "invoices-killed", 120)
+    command = [BINARY, "close", "--through", "2026-02-14"]
+    kills, deadline = 0, time.monotonic() + 120
+    while time.monotonic() < deadline:
+        process = subprocess.Popen(command, env={**os.environ, **ledger.env}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        try:
+            process.wait(timeout=ledger.random.uniform(0.01, 0.25) if kills < 12 else 60)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            kills += 1
+            for what in ("a line item on two invoices that are not void", "a number that was left out", "an invoice that is not its lines"):
+                assert not ledger.sql(INVARIANTS[what]), what
+            deadline_of_lock = time.monotonic() + 30  # the server ends the session, and with it the lock
+            while ledger.sql("select 1 from pg_stat_activity where application_name = 'weir close' and datname = current_database()"):
+                assert time.monotonic() < deadline_of_lock
+                time.sleep(0.02)
+        else:
+            assert process.returncode == 0, process.stderr.read()
+            break
+    assert kills > 0, "it was never killed: there is too little to do"
+    for name in sorted(ledger.books):
+        ledger.books[name].close(datetime.date(2026, 2, 14), False)
+    ledger.check(f"after {kills} kills")
+    again = weir("close", "--through", "2026-02-14", env=ledger.env)
+    assert b"customers=120 invoices=0 issued=0 left_open=0" in again.stderr
+    assert b"findings=0" in weir("audit", "verify", env=ledger.env).stdout
+
+
+def test_nothing_of_an_invoice_can_be_changed(servers):
+    ledger = many(servers, "invoices-kept", 2)
+    weir("close", "--through", "2026-01-31", env=ledger.env)
+    weir("invoice", "void", "INV-1", "--reason", "wrong", env=ledger.env)
+    for table in ("closings", "closing_ends", "invoice_heads", "invoice_rows", "invoice_ranges", "invoice_numbers", "invoice_voids"):
+        column = ledger.sql(f"select attname from pg_attribute where attrelid = 'weir.{table}'::regclass and attnum = 2")[0][0]
+        for change in (f"update weir.{table} set {column} = {column}", f"delete from weir.{table}", f"truncate weir.{table} cascade"):
+            with pytest.raises(psycopg2.errors.RestrictViolation):
+                ledger.sql(change)
+    [[invoice]] = ledger.sql("select max(invoice) from weir.invoice_heads")
+    with pytest.raises(psycopg2.errors.ForeignKeyViolation):  # a number after a gap
+        ledger.sql("insert into weir.invoice_numbers values ('INV', 9, 'credit_note', %s, now(), 'x', repeat('0', 64))", invoice)
+    with pytest.raises(psycopg2.errors.ExclusionViolation):  # line items of another invoice
+        ledger.sql("insert into weir.invoice_ranges select invoice - 1, customer, contract, period_start, period_end, currency, after_item, through_item + 1"
+                   " from weir.invoice_ranges where invoice = %s", invoice)
+    with pytest.raises(psycopg2.errors.ForeignKeyViolation):  # of one that is not void
+        ledger.sql("insert into weir.invoice_ranges select invoice - 1, customer, contract, period_start, period_end, currency, after_item, through_item, invoice"
+                   " from weir.invoice_ranges where invoice = %s", invoice)
+    with pytest.raises(psycopg2.errors.CheckViolation):
+        ledger.sql("insert into weir.invoice_heads (customer, contract, kind, period_start, period_end, currency, currency_places, amount, total,"
+                   " ledger_position, made_by) values ('c000', 'x', 'period', '2026-01-01', '2026-02-01', 'USD', 2, 1, 1, 1, 'x')")
+    assert b"findings=0" in weir("audit", "verify", env=ledger.env).stdout
+    ledger.sql("alter table weir.invoice_rows disable trigger user")
+    ledger.sql("update weir.invoice_rows set item = 'other' where invoice = %s and line = 1", invoice)
+    altered = weir("audit", "verify", env=ledger.env, check=False)
+    assert altered.returncode == 1 and f"invoice {invoice} is not what was issued".encode() in altered.stdout
+
+
+def test_forms_and_refusals(servers, tmp_path):
+    ledger = many(servers, "invoices-forms", 3)
+    dry = weir("close", "--through", "2026-01-31", "--dry-run", "--format", "csv", env=ledger.env)
+    assert b"dry_run customers=3 invoices=6 issued=6 left_open=0" in dry.stderr
+    rows = list(csv.DictReader(io.StringIO(dry.stdout.decode())))
+    assert [(row["customer"], row["state"], row["total"]) for row in rows][:3] == [("c000", "final", "0.00"), ("c000", "final", "0.00"),
+                                                                                   ("c001", "final", "0.00")]
+    assert ledger.sql("select count(*) from weir.invoice_heads") == [(0,)]
+    ledger.sql("update weir.billing_periods set is_closed = false where customer = 'c001'")
+    details = tmp_path / "parties.json"
+    details.write_text(json.dumps({"seller": {"name": "Weir & Sons"}, "customers": {"c002": {"name": "Two", "address": ["A street", "Town"]}},
+                                   "tax_categories": {"calls": "S", "": "E"}}))
+    done = weir("close", "--through", "2026-01-15T00:00:00-05:00", "--invoice-details", details, "--format", "json", env=ledger.env)
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [(row["customer"], row["state"], row["invoice"]) for row in rows] == [("c000", "final", "INV-000001"), ("c001", "open", None),
+                                                                               ("c002", "final", "INV-000002")]
+    assert rows[1]["waits_for"] == "not settled: lane events:0 is at 2026-01-01T00:00:00Z"
+    assert ledger.sql("select seller, buyer from weir.invoices where customer = 'c002'") == [
+        ({"name": "Weir & Sons"}, {"name": "Two", "address": ["A street", "Town"]})]
+    assert ledger.sql("select distinct tax_category from weir.invoice_lines where kind <> 'rounding'") == [("S",)]
+    assert ledger.sql("select state, waits_for is null from weir.closing_status where customer = 'c001' order by period_start limit 1") == [("open", False)]
+    listed = list(csv.DictReader(io.StringIO(weir("invoice", "list", "--format", "csv", env=ledger.env).stdout.decode())))
+    assert [(row["invoice_number"], row["state"]) for row in listed] == [("INV-000001", "final"), ("INV-000002", "final")]
+    for arguments, said in ((("close", "--through", "January"), "--through needs a day"), (("close",), "--through needs a day"),
+                            (("close", "--through", "2026-01-31", "--customer", "nobody"), "'nobody' was never rated"),
+                            (("invoice", "void", "INV-1"), "--reason is needed"), (("invoice", "void", "INV-77", "--reason", "x"), "there is no invoice INV-77"),
+                            (("invoice", "finalize", "INV-1"), "is final already"), (("invoice", "finalize", "x"), "INVOICE is a number"),
+                            (("invoice", "show"), "is needed"), (("invoice", "list", "list"), "list takes no words")):
+        refused = weir(*arguments, env=ledger.env, check=False)
+        assert refused.returncode == 2 and said in refused.stderr.decode(), (arguments, refused.stderr)
+    for text, said in (('{"seller": 1}', "seller: an object is needed"), ('{"seller": {"nme": "x"}}', "seller.nme is not known"),
+                       ('{"customers": {"a": {"address": "x"}}}', "customers.a.address: a list of texts"), ("{", "parties.json:1:"),
+                       ('{"tax_categories": {"x": 1}}', "tax_categories.x: a text"), ('{"sellers": {}}', "sellers is not known")):
+        details.write_text(text)
+        refused = weir("close", "--through", "2026-01-31", "--invoice-details", details, env=ledger.env, check=False)
+        assert refused.returncode == 2 and re.search(said, refused.stderr.decode()), refused.stderr
+
+
+def short(number):
+    """Without zeros that say nothing."""
+    text = format(number, "f") if number != "" else ""
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def test_the_worked_example(servers, tmp_path):
+    """docs/invoices.md, through the real pipeline."""
+    env = {**servers.room("invoices-example"), "WEIR_LATENESS": "9000h", "WEIR_KAFKA_GROUP": "invoices-example"}
+    for name in ("catalog", "details"):
+        (tmp_path / f"{name}.json").write_text(BLOCKS[name], encoding="utf-8")
+    weir("migrate", env=env)
+    weir("apply", "--catalog", tmp_path / "catalog.json", env=env)
+    connection = psycopg2.connect(env["WEIR_POSTGRES_URL"])
+    connection.autocommit = True
+    cursor = connection.cursor()
+    for month, day, block, number in (("january", "2026-01-31", "first", "INV-000001"), ("february", "2026-02-28", "second", "INV-000002")):
+        (tmp_path / "events.ndjson").write_text(BLOCKS[month], encoding="utf-8")
+        weir("produce", tmp_path / "events.ndjson", env=env)
+        weir("ingest", "--until-end", env=env)
+        weir("rater", "--until-done", env=env)
+        done = weir("close", "--through", day, "--invoice-details", tmp_path / "details.json", env=env)
+        assert b"customers=1 invoices=1 issued=1 left_open=0" in done.stderr
+        cursor.execute("select l.line, l.service_start::date::text, l.kind, l.item, l.tier, l.quantity, l.unit_price, l.amount, l.invoice_amount,"
+                       " c.invoice_number || '/' || l.corrected_line from weir.invoice_lines l join weir.invoices i using (invoice)"
+                       " left join weir.invoices c on c.invoice = l.corrected_invoice where i.invoice_number = %s order by l.line", (number,))
+        rows = [[str(line), start, kind, item, short(tier or ""), short(quantity), "" if price is None else short(price), short(amount), str(invoiced), corrects or ""]
+                for line, start, kind, item, tier, quantity, price, amount, invoiced, corrects in cursor.fetchall()]
+        cursor.execute("select amount, total from weir.invoices where invoice_number = %s", (number,))
+        [(amount, total)] = cursor.fetchall()
+        expected = list(csv.reader(io.StringIO(BLOCKS[block])))
+        assert [*rows, ["", "", "", "", "", "", "", short(amount), str(total), ""]] == expected[1:]
+    for what, text in INVARIANTS.items():
+        cursor.execute(text)
+        assert not cursor.fetchall(), what
+    connection.close()
