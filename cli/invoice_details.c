@@ -133,7 +133,7 @@ static const char *buyer_of(void *context, struct weir_slice customer)
 enum weir_status weir_details_open(const char *path, struct weir_details_file **ret_file,
                                    struct weir_invoice_details *ret_details, struct weir_error *reterr)
 {
-    json_error_t error;
+    json_error_t error = {0};
     json_t *root = *path ? json_load_file(path, JSON_REJECT_DUPLICATES, &error) : json_object();
 
     if (!root)
