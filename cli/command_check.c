@@ -36,10 +36,11 @@ static const char *plural(uint64_t count)
 static void print_summary(const struct weir_catalog *catalog)
 {
     uint64_t versions = version_count(catalog);
+    uint32_t contracts = weir_catalog_contract_count(catalog);
     printf("catalog: %" PRIu32 " meter%s, %" PRIu32 " price book%s (%" PRIu64 " version%s), %" PRIu32
            " contract%s: no mistakes\n",
            catalog->meter_count, plural(catalog->meter_count), catalog->book_count, plural(catalog->book_count),
-           versions, plural(versions), catalog->contract_count, plural(catalog->contract_count));
+           versions, plural(versions), contracts, plural(contracts));
 }
 
 static void print_mistakes(const struct weir_mistake_list *mistakes)
@@ -58,7 +59,7 @@ static int print_json(const struct weir_catalog *catalog, const struct weir_mist
         json_object_set_new(root, "meters", json_integer(catalog->meter_count));
         json_object_set_new(root, "price_books", json_integer(catalog->book_count));
         json_object_set_new(root, "price_book_versions", json_integer((json_int_t)version_count(catalog)));
-        json_object_set_new(root, "contracts", json_integer(catalog->contract_count));
+        json_object_set_new(root, "contracts", json_integer(weir_catalog_contract_count(catalog)));
     }
     for (size_t i = 0; i < mistakes->count; i++) {
         const struct weir_mistake *mistake = &mistakes->mistakes[i];

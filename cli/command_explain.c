@@ -60,7 +60,7 @@ static void take_catalog(struct weir_explain *explain)
     const char *text = weir_explain_text(catalog, "text");
     struct weir_mistake_list mistakes = {0};
 
-    if (*text && weir_catalog_parse("catalog", text, strlen(text), &explain->catalog, &mistakes) != WEIR_OK) {
+    if (*text && weir_catalog_parse_applied("catalog", text, strlen(text), &explain->catalog, &mistakes) != WEIR_OK) {
         explain->catalog = NULL;
         weir_mistake_list_free(&mistakes);
     }

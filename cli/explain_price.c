@@ -103,6 +103,19 @@ static bool find_terms(const struct weir_explain *explain, const json_t *item, s
            || weir_price_override(terms->price, terms->override->multiplier, terms->tiers, &terms->effective);
 }
 
+/* null: the terms that the contract begins with. */
+static json_t *json_phase(const struct weir_contract *contract)
+{
+    if (contract->phase == 0)
+        return json_null();
+    json_t *object = json_object();
+    json_object_set_new(object, "phase", weir_explain_json_slice(contract->phase_key));
+    json_object_set_new(object, "starts_at", json_time(contract->starts_at));
+    json_object_set_new(object, "reason",
+                        contract->reason.length ? weir_explain_json_slice(contract->reason) : json_null());
+    return object;
+}
+
 static json_t *json_contract(const struct terms *terms)
 {
     const struct weir_contract *contract = terms->contract;
@@ -112,8 +125,9 @@ static json_t *json_contract(const struct terms *terms)
     json_object_set_new(object, "contract", weir_explain_json_slice(contract->key));
     json_object_set_new(object, "customer", weir_explain_json_slice(contract->customer));
     json_object_set_new(object, "price_book", weir_explain_json_slice(contract->book->key));
-    json_object_set_new(object, "starts_at", contract->key.length ? json_time(contract->starts_at) : json_null());
-    json_object_set_new(object, "ends_at", json_time(contract->ends_at));
+    json_object_set_new(object, "starts_at", contract->key.length ? json_time(contract->whole_starts_at) : json_null());
+    json_object_set_new(object, "ends_at", json_time(contract->whole_ends_at));
+    json_object_set_new(object, "phase", json_phase(contract));
     json_object_set_new(object, "billing_period", json_string(weir_billing_period_name[contract->billing_period]));
     weir_anchor_format(contract->billing_period, contract->billing_anchor, anchor);
     json_object_set_new(object, "billing_anchor", *anchor ? json_string(anchor) : json_null());

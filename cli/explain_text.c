@@ -79,6 +79,10 @@ static void print_price(const json_t *root)
                weir_explain_text(contract, "multiplier"));
     else if (json_is_object(catalog))
         printf("  that catalog has other terms for it: the row was rated by another one (see weir apply)\n");
+    const json_t *phase = json_object_get(contract, "phase");
+    if (json_is_object(phase))
+        printf("  phase '%s' from %s%s%s\n", weir_explain_text(phase, "phase"), weir_explain_text(phase, "starts_at"),
+               *weir_explain_text(phase, "reason") ? ": " : "", weir_explain_text(phase, "reason"));
     if (!price)
         return;
     printf("  price '%s', %s", weir_explain_text(price, "price"), weir_explain_text(price, "model"));

@@ -34,21 +34,82 @@ void weir_apply_report_free(struct weir_apply_report *report)
     *report = (struct weir_apply_report){0};
 }
 
+static void say_phase(struct weir_apply_report *report, const char *sign, const struct weir_contract *phase)
+{
+    char from[WEIR_TIME_TEXT_MAX];
+
+    weir_time_format(phase->starts_at, from);
+    weir_apply_say(report, "  %s phase %.*s from %s%s%.*s", sign, TEXT(phase->phase_key), from,
+                   phase->reason.length ? ": " : "", TEXT(phase->reason));
+}
+
+static const struct weir_contract *phase_of(const struct weir_contract *contract, struct weir_slice key)
+{
+    for (uint32_t i = 1; contract && i < contract->phase_count; i++)
+        if (weir_slice_equal(contract[i].phase_key, key))
+            return &contract[i];
+    return NULL;
+}
+
+static bool has_phases(const struct weir_contract *before, const struct weir_contract *after)
+{
+    return before->phase_count > 1 || after->phase_count > 1;
+}
+
+/* Phases that are new, gone or at another time, and the terms that are others, with the time from which they are.
+ * before NULL: all of it is new. */
+static void say_phases(struct weir_apply_report *report, const struct weir_contract *before,
+                       const struct weir_contract *after)
+{
+    struct weir_terms_change change;
+    char from[WEIR_TIME_TEXT_MAX];
+
+    for (uint32_t i = 1; before && i < before->phase_count; i++)
+        if (!phase_of(after, before[i].phase_key))
+            say_phase(report, "-", &before[i]);
+    for (uint32_t i = 1; i < after->phase_count; i++) {
+        const struct weir_contract *old = phase_of(before, after[i].phase_key);
+        if (!old || old->starts_at != after[i].starts_at || !weir_slice_equal(old->reason, after[i].reason))
+            say_phase(report, old ? "~" : "+", &after[i]);
+    }
+    for (int64_t at = 0;
+         before && has_phases(before, after) && weir_contract_next_change(before, after, &at, &change);) {
+        weir_time_format(change.from, from);
+        weir_apply_say(report, "  ~ from %s: %s", from, change.fields);
+    }
+}
+
+enum { FIELDS_MAX = 256 };
+
+/* What differs; terms only where there are no phases, which are told by themselves. */
+static void list_fields(const struct weir_contract *before, const struct weir_contract *after, char *text, size_t size)
+{
+    struct weir_terms_change change = {0};
+    int64_t at = 0;
+
+    weir_contract_changes(before, after, text, size);
+    if (!has_phases(before, after))
+        (void)weir_contract_next_change(before, after, &at, &change);
+    const char *more[] = {change.fields, before->whole_ends_at != after->whole_ends_at ? "ends_at" : ""};
+    for (int i = 0; i < 2; i++)
+        if (*more[i])
+            snprintf(text + strlen(text), size - strlen(text), "%s%s", *text ? ", " : "", more[i]);
+}
+
 static void say_contract(struct weir_apply_report *report, const struct weir_change *change, const char *sign)
 {
     const struct weir_contract *contract = change->is_removed ? change->before.contract : change->after.contract;
-    char fields[160] = "";
+    char fields[FIELDS_MAX] = "";
 
-    if (!change->is_added && !change->is_removed) {
-        weir_contract_changes(change->before.contract, change->after.contract, fields, sizeof fields - 10);
-        if (change->before.contract->ends_at != change->after.contract->ends_at)
-            snprintf(fields + strlen(fields), sizeof fields - strlen(fields), "%s", *fields ? ", ends_at" : "ends_at");
-    }
+    if (!change->is_added && !change->is_removed)
+        list_fields(change->before.contract, change->after.contract, fields, sizeof fields);
     if (contract->key.length)
         weir_apply_say(report, "%s contract %.*s of %.*s%s%s", sign, TEXT(contract->key), TEXT(contract->customer),
                        *fields ? ": " : "", fields);
     else
         weir_apply_say(report, "%s default_contract%s%s", sign, *fields ? ": " : "", fields);
+    if (!change->is_removed)
+        say_phases(report, change->is_added ? NULL : change->before.contract, contract);
 }
 
 static void say_changes(struct weir_apply_report *report, const struct weir_change_list *changes)
@@ -88,8 +149,8 @@ static enum weir_status read_applied(PGconn *connection, struct weir_catalog **r
     *ret_version = 0;
     if (PQntuples(result) == 1) {
         *ret_version = weir_get_int4(PQgetvalue(result, 0, 1));
-        status = weir_catalog_parse("the applied catalog", PQgetvalue(result, 0, 0), (size_t)PQgetlength(result, 0, 0),
-                                    ret_catalog, &mistakes);
+        status = weir_catalog_parse_applied("the applied catalog", PQgetvalue(result, 0, 0),
+                                            (size_t)PQgetlength(result, 0, 0), ret_catalog, &mistakes);
     }
     if (status != WEIR_OK)
         (void)weir_fail(reterr, status,

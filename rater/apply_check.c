@@ -236,7 +236,7 @@ static enum weir_status check_term(struct check *check, const struct weir_contra
     struct question question = {
         .texts = {contract->customer, contract->key},
         .text_count = 2,
-        .times = {contract->starts_at, contract->ends_at},
+        .times = {contract->whole_starts_at, contract->whole_ends_at},
         .time_count = 2,
     };
     int64_t found;
@@ -264,14 +264,63 @@ static enum weir_status check_end(struct check *check, const struct weir_contrac
                                        "SELECT max(window_end) FROM weir.rated_windows WHERE customer = $1::text"
                                        " AND contract = $2::text AND price_book IS NOT NULL",
                                        &question, &found);
-    if (status == WEIR_OK && found > contract->ends_at) {
+    if (status == WEIR_OK && found > contract->whole_ends_at) {
         char end[WEIR_TIME_TEXT_MAX], at[WEIR_TIME_TEXT_MAX];
-        weir_time_format(contract->ends_at, end);
+        weir_time_format(contract->whole_ends_at, end);
         weir_time_format(found, at);
         weir_apply_say(check->history,
                        "contract '%.*s' ends %s, and its last rated window ends %s: let it end then or later, or "
                        "rerate",
                        TEXT(contract->key), end, at);
+    }
+    return status;
+}
+
+static void say_rated_contract(struct check *check, const struct weir_contract *contract, const char *fields)
+{
+    if (contract->key.length)
+        weir_apply_say(check->history,
+                       "contract '%.*s' has rated periods, and its %s changed: end it with ends_at, and add a "
+                       "contract with the new terms from then on",
+                       TEXT(contract->key), fields);
+    else
+        weir_apply_say(check->history,
+                       "default_contract has rated periods, and its %s changed: give customers contracts with the "
+                       "new terms, or change prices by a new version of its price book",
+                       fields);
+}
+
+/* Terms that changed in a time that has rated periods. */
+static enum weir_status check_terms(struct check *check, const struct weir_contract *before,
+                                    const struct weir_contract *after)
+{
+    struct question question = {.texts = {before->customer, before->key}, .text_count = 2, .time_count = 2};
+    struct weir_terms_change change;
+    enum weir_status status = WEIR_OK;
+    int64_t found;
+
+    for (int64_t at = 0; status == WEIR_OK && weir_contract_next_change(before, after, &at, &change);) {
+        char from[WEIR_TIME_TEXT_MAX], last[WEIR_TIME_TEXT_MAX];
+        if (after->key.length == 0) { /* of some customer, which is enough */
+            say_rated_contract(check, after, change.fields);
+            continue;
+        }
+        question.times[0] = change.from;
+        question.times[1] = change.until;
+        status = ask_time(check,
+                          "SELECT max(period_start) FROM weir.billing_periods WHERE customer = $1::text AND contract ="
+                          " $2::text AND period_start >= $3::timestamptz AND period_start < $4::timestamptz",
+                          &question, &found);
+        if (status != WEIR_OK || !found)
+            continue;
+        weir_time_format(change.from, from);
+        weir_time_format(found, last);
+        weir_apply_say(
+            check->history,
+            "contract '%.*s' has rated periods until the one that starts %s, and its %s changed from %s%s%.*s"
+            "%s on: put the new terms into a phase that starts with a later period, or rerate",
+            TEXT(after->key), last, change.fields, from, change.phase.length ? " (phase '" : "", TEXT(change.phase),
+            change.phase.length ? "')" : "");
     }
     return status;
 }
@@ -286,21 +335,14 @@ static enum weir_status check_contract(struct check *check, const struct weir_ch
         return WEIR_OK; /* check_missing */
     if (!change->is_added && is_rated(check->contracts, contract->key)) {
         weir_contract_changes(change->before.contract, contract, fields, sizeof fields);
-        if (*fields && contract->key.length)
-            weir_apply_say(check->history,
-                           "contract '%.*s' has rated periods, and its %s changed: end it with ends_at, and add a "
-                           "contract with the new terms from then on",
-                           TEXT(contract->key), fields);
-        else if (*fields)
-            weir_apply_say(check->history,
-                           "default_contract has rated periods, and its %s changed: give customers contracts with the "
-                           "new terms, or change prices by a new version of its price book",
-                           fields);
+        if (*fields)
+            say_rated_contract(check, contract, fields);
+        status = check_terms(check, change->before.contract, contract);
     }
-    if (contract->key.length == 0)
-        return WEIR_OK;
+    if (contract->key.length == 0 || status != WEIR_OK)
+        return status;
     status = check_term(check, contract);
-    if (status == WEIR_OK && !change->is_added && contract->ends_at < change->before.contract->ends_at)
+    if (status == WEIR_OK && !change->is_added && contract->whole_ends_at < change->before.contract->whole_ends_at)
         status = check_end(check, contract);
     return status;
 }

@@ -176,15 +176,66 @@ void weir_contract_changes(const struct weir_contract *before, const struct weir
 {
     *text = '\0';
     add_word(!weir_slice_equal(before->customer, after->customer), "customer", text, size);
-    add_word(!weir_slice_equal(before->book->key, after->book->key), "price_book", text, size);
     add_word(before->starts_at != after->starts_at, "starts_at", text, size);
     add_word(before->billing_period != after->billing_period, "billing_period", text, size);
     add_word(memcmp(&before->billing_anchor, &after->billing_anchor, sizeof after->billing_anchor) != 0,
              "billing_anchor", text, size);
     add_word(!weir_slice_equal(before->timezone, after->timezone), "timezone", text, size);
+}
+
+static void terms_changes(const struct weir_contract *before, const struct weir_contract *after, char *text,
+                          size_t size)
+{
+    *text = '\0';
+    add_word(!weir_slice_equal(before->book->key, after->book->key), "price_book", text, size);
     add_word(!same_own_prices(before, after), "prices", text, size);
     add_word(!same_overrides(before, after), "overrides", text, size);
     add_word(!same_commitments(before, after), "commitments", text, size);
+}
+
+/* The terms on both sides at a time of both terms, and until when both hold. */
+static int64_t terms_at(const struct weir_contract *before, const struct weir_contract *after, int64_t time,
+                        struct weir_terms_change *ret_change)
+{
+    const struct weir_contract *old = weir_contract_phase_at(before, time), *new = weir_contract_phase_at(after, time);
+    bool is_of_new = new->phase && (new->starts_at == time || old->starts_at != time);
+
+    ret_change->phase = is_of_new ? new->phase_key : old->starts_at == time ? old->phase_key : (struct weir_slice){0};
+    terms_changes(old, new, ret_change->fields, sizeof ret_change->fields);
+    return old->ends_at < new->ends_at ? old->ends_at : new->ends_at;
+}
+
+bool weir_contract_next_change(const struct weir_contract *before, const struct weir_contract *after, int64_t *at,
+                               struct weir_terms_change *ret_change)
+{
+    int64_t start = before->whole_starts_at > after->whole_starts_at ? before->whole_starts_at : after->whole_starts_at;
+    int64_t end = before->whole_ends_at < after->whole_ends_at ? before->whole_ends_at : after->whole_ends_at;
+    int64_t time = start > *at ? start : *at, until;
+    struct weir_terms_change next;
+
+    for (;; time = until) {
+        if (time >= end)
+            return false;
+        until = terms_at(before, after, time, ret_change);
+        if (*ret_change->fields)
+            break;
+    }
+    ret_change->from = time;
+    while (until < end && (time = terms_at(before, after, until, &next), strcmp(next.fields, ret_change->fields) == 0))
+        until = time;
+    *at = ret_change->until = until;
+    return true;
+}
+
+/* Also what has no part in any charge: keys of phases, and reasons. */
+static bool same_phases(const struct weir_contract *a, const struct weir_contract *b)
+{
+    bool is_same = a->phase_count == b->phase_count;
+
+    for (uint32_t i = 1; is_same && i < a->phase_count; i++)
+        is_same = a[i].starts_at == b[i].starts_at && weir_slice_equal(a[i].phase_key, b[i].phase_key)
+                  && weir_slice_equal(a[i].reason, b[i].reason);
+    return is_same;
 }
 
 /* 3. walking both catalogs by key */
@@ -227,7 +278,8 @@ static const void **list_entries(const struct weir_catalog *catalog, enum weir_c
                 entries[count++] = &catalog->books[i].versions[j];
     if (catalog && kind == WEIR_CHANGE_CONTRACT) {
         for (uint32_t i = 0; i < catalog->contract_count; i++)
-            entries[count++] = &catalog->contracts[i];
+            if (catalog->contracts[i].phase == 0)
+                entries[count++] = &catalog->contracts[i];
         if (catalog->default_contract)
             entries[count++] = catalog->default_contract;
     }
@@ -244,8 +296,11 @@ static bool same_entry(enum weir_change_kind kind, const struct weir_catalog *be
         return same_version(a, b);
     if (kind == WEIR_CHANGE_CONTRACT) {
         const struct weir_contract *old = a, *new = b;
+        struct weir_terms_change change;
+        int64_t at = 0;
         weir_contract_changes(old, new, text, sizeof text);
-        return !*text && old->ends_at == new->ends_at;
+        return !*text && old->whole_ends_at == new->whole_ends_at &&same_phases(old, new)
+               && !weir_contract_next_change(old, new, &at, &change);
     }
     const struct weir_meter *old = a, *new = b;
     weir_meter_changes(before, old, after, new, text, sizeof text);

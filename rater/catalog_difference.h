@@ -13,7 +13,7 @@ struct weir_change {
     union {
         const struct weir_meter *meter;
         const struct weir_price_book_version *version;
-        const struct weir_contract *contract; /* the default contract as well: its key is empty */
+        const struct weir_contract *contract; /* its first entry; the default contract as well: its key is empty */
     } before, after;
     bool is_added, is_removed;
 };
@@ -29,10 +29,22 @@ void weir_catalog_difference(const struct weir_catalog *before, const struct wei
 void weir_change_list_free(struct weir_change_list *changes);
 
 /* The fields that differ, separated by ", ", into text (`size` bytes); "" where none does. For meters only those that
- * make a window's total mean something else; for contracts all but ends_at. */
+ * make a window's total mean something else; for contracts those that hold in all phases, but not ends_at. */
 void weir_meter_changes(const struct weir_catalog *before, const struct weir_meter *old,
                         const struct weir_catalog *after, const struct weir_meter *new, char *text, size_t size);
 void weir_contract_changes(const struct weir_contract *before, const struct weir_contract *after, char *text,
                            size_t size);
+
+/* A span of time in which a contract has other terms than before. */
+struct weir_terms_change {
+    int64_t from, until;
+    char fields[64];         /* "price_book, overrides" */
+    struct weir_slice phase; /* the one that holds or held from `from` on; empty: what the contract begins with */
+};
+
+/* The first such span from *at on (0 at first), which is then its end; false: there is none. Only of the time that both
+ * contracts have in common. */
+bool weir_contract_next_change(const struct weir_contract *before, const struct weir_contract *after, int64_t *at,
+                               struct weir_terms_change *ret_change);
 
 #endif

@@ -10,7 +10,7 @@ static struct weir_billing_anchor anniversary_of(const struct weir_contract *con
     int64_t year;
     int month, day;
 
-    weir_date_of_days(weir_zone_day(contract->zone, contract->starts_at), &year, &month, &day);
+    weir_date_of_days(weir_zone_day(contract->zone, contract->whole_starts_at), &year, &month, &day);
     return (struct weir_billing_anchor){.month = (unsigned char)(month - 1), .day = (unsigned char)(day - 1)};
 }
 
@@ -23,7 +23,7 @@ static int64_t count_years(const struct weir_contract *contract, int64_t start, 
         weir_period_of(WEIR_PERIOD_YEAR, anchor, contract->zone, year_start - 1, &year_start, &year_end);
         count += year_start > start;
     } while (year_start > start);
-    return count + (year_start == start || start == contract->starts_at);
+    return count + (year_start == start || start == contract->whole_starts_at);
 }
 
 static int64_t count_times(const struct weir_contract *contract, const struct weir_fee *fee, int64_t start, int64_t end)
@@ -32,7 +32,7 @@ static int64_t count_times(const struct weir_contract *contract, const struct we
         return 1;
     if (contract->key.length == 0)
         return 0; /* the default contract begins with nobody */
-    return fee->per == WEIR_FEE_PER_CONTRACT ? start == contract->starts_at : count_years(contract, start, end);
+    return fee->per == WEIR_FEE_PER_CONTRACT ? start == contract->whole_starts_at : count_years(contract, start, end);
 }
 
 /* 2. how much */

@@ -124,13 +124,27 @@ static enum weir_status load_end(struct weir_catalog_load *load, struct weir_cat
     return status;
 }
 
-enum weir_status weir_catalog_parse(const char *name, const char *json, size_t length,
-                                    struct weir_catalog **ret_catalog, struct weir_mistake_list *reterr_mistakes)
+static enum weir_status parse(const char *name, const char *json, size_t length, bool was_applied,
+                              struct weir_catalog **ret_catalog, struct weir_mistake_list *reterr_mistakes)
 {
     struct weir_catalog_load load = load_begin();
+    load.was_applied = was_applied;
     load_add_file(&load, name);
     load_parse(&load, json, length);
     return load_end(&load, ret_catalog, reterr_mistakes);
+}
+
+enum weir_status weir_catalog_parse(const char *name, const char *json, size_t length,
+                                    struct weir_catalog **ret_catalog, struct weir_mistake_list *reterr_mistakes)
+{
+    return parse(name, json, length, false, ret_catalog, reterr_mistakes);
+}
+
+enum weir_status weir_catalog_parse_applied(const char *name, const char *json, size_t length,
+                                            struct weir_catalog **ret_catalog,
+                                            struct weir_mistake_list *reterr_mistakes)
+{
+    return parse(name, json, length, true, ret_catalog, reterr_mistakes);
 }
 
 struct weir_catalog *weir_catalog_free(struct weir_catalog *catalog)
@@ -291,6 +305,28 @@ const struct weir_contract *weir_catalog_contract_at(const struct weir_catalog *
     if (last && weir_slice_equal(last->customer, customer) && time < last->ends_at)
         return last;
     return catalog->default_contract;
+}
+
+const struct weir_contract *weir_contract_phase_at(const struct weir_contract *contract, int64_t time)
+{
+    const struct weir_contract *first = contract - contract->phase;
+    uint32_t low = 1, high = first->phase_count; /* the first phase that begins after time */
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if (first[middle].starts_at <= time)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return &first[low - 1];
+}
+
+uint32_t weir_catalog_contract_count(const struct weir_catalog *catalog)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < catalog->contract_count; i++)
+        count += catalog->contracts[i].phase == 0;
+    return count;
 }
 
 const struct weir_price_book_version *weir_price_book_at(const struct weir_price_book *book, int64_t time)

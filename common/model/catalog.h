@@ -21,11 +21,13 @@ enum {
     WEIR_WHERE_MAX = 8,         /* where paths of one meter */
     WEIR_WHERE_VALUES_MAX = 64, /* values of one where path */
     WEIR_TIERS_MAX = 64,
-    WEIR_PRICES_MAX = 1024,    /* prices of one price book version */
-    WEIR_FEES_MAX = 64,        /* fees of one price book version */
-    WEIR_OVERRIDES_MAX = 256,  /* of one contract */
-    WEIR_COMMITMENTS_MAX = 16, /* of one contract */
-    WEIR_CONTRACTS_MAX = 1000000,
+    WEIR_PRICES_MAX = 1024,       /* prices of one price book version */
+    WEIR_FEES_MAX = 64,           /* fees of one price book version */
+    WEIR_OVERRIDES_MAX = 256,     /* of one contract */
+    WEIR_COMMITMENTS_MAX = 16,    /* of one contract */
+    WEIR_PHASES_MAX = 120,        /* of one contract: ten years of months */
+    WEIR_REASON_MAX = 256,        /* bytes: why a phase's terms are others */
+    WEIR_CONTRACTS_MAX = 1000000, /* and their phases */
 };
 
 /* 1. meters */
@@ -213,12 +215,21 @@ struct weir_commitment {
     struct weir_decimal overage_multiplier; /* prepaid; 1 when not given */
 };
 
+/* The terms of a contract from starts_at until ends_at. A contract in phases stands in the catalog once for each, one
+ * after another without a gap, all with its key; a phase begins where a billing period does, so a period has one entry.
+ */
 struct weir_contract {
     struct weir_slice key;              /* empty for the default contract */
     struct weir_slice customer;         /* empty for the default contract */
     const struct weir_price_book *book; /* with prices of its own: a copy, in which they come before the book's */
     int64_t starts_at;                  /* 0 for the default contract */
     int64_t ends_at;                    /* WEIR_TIME_NEVER: open */
+    int64_t whole_starts_at;            /* of the contract, all phases together */
+    int64_t whole_ends_at;
+    uint32_t phase;              /* 0: the terms that it begins with */
+    uint32_t phase_count;        /* of all its entries, this one among them: they begin at this - phase */
+    struct weir_slice phase_key; /* empty for phase 0 */
+    struct weir_slice reason;    /* why the phase's terms are others; may be empty */
     enum weir_billing_period billing_period;
     struct weir_billing_anchor billing_anchor;
     struct weir_slice timezone;
@@ -241,7 +252,7 @@ struct weir_catalog {
     uint32_t book_count;
     struct weir_price_book *books; /* by key */
     uint32_t contract_count;
-    struct weir_contract *contracts;        /* by customer, then starts_at; terms of one customer do not overlap */
+    struct weir_contract *contracts;        /* by customer, then starts_at; no two hold at one time */
     struct weir_contract *default_contract; /* NULL: customers without a contract are unpriced */
     size_t calendar_count;
     struct weir_calendar *calendars; /* all different; by timezone, billing_period, anchor */
@@ -270,15 +281,24 @@ enum weir_status weir_catalog_load(const char *path, struct weir_catalog **ret_c
 /* The same from one JSON text in memory; `name` stands for the file in mistakes. For tests, fuzzing and PostgreSQL. */
 enum weir_status weir_catalog_parse(const char *name, const char *json, size_t length,
                                     struct weir_catalog **ret_catalog, struct weir_mistake_list *reterr_mistakes);
+/* One that was applied: where its phases begin was checked by the zone rules of that day, and is not asked of today's.
+ */
+enum weir_status weir_catalog_parse_applied(const char *name, const char *json, size_t length,
+                                            struct weir_catalog **ret_catalog,
+                                            struct weir_mistake_list *reterr_mistakes);
 struct weir_catalog *weir_catalog_free(struct weir_catalog *catalog); /* NULL in, NULL out */
 void weir_mistake_list_free(struct weir_mistake_list *mistakes);
 
 /* Look-ups; NULL when there is none. Each is O(log n). */
 const struct weir_meter *weir_catalog_meter(const struct weir_catalog *catalog, struct weir_slice key);
 const struct weir_price_book *weir_catalog_book(const struct weir_catalog *catalog, struct weir_slice key);
-/* The customer's contract at a time, or the default contract, or NULL (docs/rating.md 3.1). */
+/* The customer's contract at a time (in its phase), or the default contract, or NULL (docs/rating.md 3.1). */
 const struct weir_contract *weir_catalog_contract_at(const struct weir_catalog *catalog, struct weir_slice customer,
                                                      int64_t time);
+/* The terms of the same contract that hold at a time of its term. */
+const struct weir_contract *weir_contract_phase_at(const struct weir_contract *contract, int64_t time);
+/* Contracts with a key, each counted once whatever phases it has. */
+uint32_t weir_catalog_contract_count(const struct weir_catalog *catalog);
 /* The version in force at a time (docs/rating.md 3.3). */
 const struct weir_price_book_version *weir_price_book_at(const struct weir_price_book *book, int64_t time);
 /* The price for one split (docs/rating.md 3.4); texts are in the meter's group order. */
@@ -292,7 +312,7 @@ void weir_calendar_keep(struct weir_catalog *catalog, struct weir_calendar *cale
                         size_t count);
 /* The calendar's period that holds time: as it was written down, or by the zone's rules. */
 void weir_calendar_period_at(const struct weir_calendar *calendar, int64_t time, int64_t *ret_start, int64_t *ret_end);
-/* The contract's billing period that holds time, cut to its term (docs/rating.md 3.2). */
+/* The contract's billing period that holds time, a time of this entry's, cut to its term (docs/rating.md 3.2). */
 void weir_contract_period_at(const struct weir_contract *contract, int64_t time, int64_t *ret_start, int64_t *ret_end);
 
 #endif

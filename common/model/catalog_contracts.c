@@ -66,8 +66,7 @@ static bool read_zone(struct weir_catalog_load *load, const struct weir_node *ob
 
 /* 2. overrides and commitments */
 
-static void read_overrides(struct weir_catalog_load *load, const struct weir_node *object,
-                           struct weir_contract *contract)
+void weir_read_overrides(struct weir_catalog_load *load, const struct weir_node *object, struct weir_contract *contract)
 {
     static const struct weir_field fields[] = {
         {"meter", WEIR_IN_ALL, WEIR_IN_ALL},
@@ -165,8 +164,8 @@ static void read_commitment(struct weir_catalog_load *load, const struct weir_no
     }
 }
 
-static void read_commitments(struct weir_catalog_load *load, const struct weir_node *object,
-                             struct weir_contract *contract)
+void weir_read_commitments(struct weir_catalog_load *load, const struct weir_node *object,
+                           struct weir_contract *contract)
 {
     struct weir_node list;
     if (!weir_read_list(load, object, "commitments", 0, WEIR_COMMITMENTS_MAX, &list))
@@ -198,7 +197,7 @@ static void read_commitments(struct weir_catalog_load *load, const struct weir_n
 
 /* 3. contracts */
 
-static void read_book(struct weir_catalog_load *load, const struct weir_node *object, struct weir_contract *contract)
+void weir_read_book(struct weir_catalog_load *load, const struct weir_node *object, struct weir_contract *contract)
 {
     struct weir_slice key;
     if (!weir_read_key(load, object, "price_book", &key))
@@ -291,7 +290,7 @@ static void read_terms(struct weir_catalog_load *load, const struct weir_node *o
                        struct weir_contract_draft *draft)
 {
     unsigned choice;
-    read_book(load, object, &draft->contract);
+    weir_read_book(load, object, &draft->contract);
     bool has_period =
         weir_read_choice(load, object, "billing_period", weir_billing_period_name, WEIR_BILLING_PERIOD_COUNT, &choice);
     if (has_period)
@@ -299,13 +298,15 @@ static void read_terms(struct weir_catalog_load *load, const struct weir_node *o
     has_period = read_anchor(load, object, has_period, &draft->contract) && has_period;
     draft->has_period = read_zone(load, object, &draft->contract) && has_period;
     weir_read_prices(load, object, &draft->contract.prices, &draft->contract.price_count);
-    read_overrides(load, object, &draft->contract);
-    read_commitments(load, object, &draft->contract);
+    weir_read_overrides(load, object, &draft->contract);
+    weir_read_commitments(load, object, &draft->contract);
 }
 
+/* Into drafts[0], its phases into those after it. */
 static void read_contract(struct weir_catalog_load *load, const struct weir_node *node,
-                          struct weir_contract_draft *draft)
+                          struct weir_contract_draft drafts[])
 {
+    struct weir_contract_draft *draft = &drafts[0];
     static const struct weir_field fields[] = {
         {"key", WEIR_IN_ALL, WEIR_IN_ALL},
         {"customer", WEIR_IN_ALL, WEIR_IN_ALL},
@@ -318,6 +319,7 @@ static void read_contract(struct weir_catalog_load *load, const struct weir_node
         {"prices", WEIR_IN_ALL, 0},
         {"overrides", WEIR_IN_ALL, 0},
         {"commitments", WEIR_IN_ALL, 0},
+        {"phases", WEIR_IN_ALL, 0},
     };
     if (!weir_read_object(load, node, fields, sizeof fields / sizeof *fields, WEIR_IN_ALL, ""))
         return;
@@ -325,6 +327,9 @@ static void read_contract(struct weir_catalog_load *load, const struct weir_node
     (void)weir_read_text(load, node, "customer", 1, WEIR_IDENTIFIER_MAX, &draft->contract.customer);
     draft->has_term = read_term(load, node, &draft->contract);
     read_terms(load, node, draft);
+    draft->contract.whole_starts_at = draft->contract.starts_at;
+    draft->contract.whole_ends_at = draft->contract.ends_at;
+    weir_read_phases(load, node, drafts);
 }
 
 static void read_default_contract(struct weir_catalog_load *load, uint32_t file)
@@ -347,8 +352,10 @@ static void read_default_contract(struct weir_catalog_load *load, uint32_t file)
                          "is a second default contract; the first is %s, and there can be one only",
                          weir_origin_text(load, load->default_contract->origin, "default_contract"));
     struct weir_contract_draft *draft = weir_arena_take(load->scratch, sizeof *draft);
-    draft->origin = (struct weir_origin){file, UINT32_MAX};
-    draft->contract.ends_at = WEIR_TIME_NEVER;
+    draft->origin = (struct weir_origin){file, UINT32_MAX, 0};
+    draft->contract.ends_at = draft->contract.whole_ends_at = WEIR_TIME_NEVER;
+    draft->contract.phase_count = 1;
+    draft->says = WEIR_SAYS_ALL;
     draft->has_term = true;
     if (!load->default_contract)
         load->default_contract = draft;
@@ -367,10 +374,25 @@ static int draft_compare(const void *left, const void *right)
     return weir_origin_compare(a->origin, b->origin);
 }
 
+/* Drafts that reading will fill: contracts and their phases. */
+static size_t draft_total(struct weir_catalog_load *load)
+{
+    size_t total = weir_catalog_list_total(load, "contracts");
+    for (uint32_t file = 0; file < load->file_count; file++) {
+        struct weir_node root = {NULL, NULL, file, load->roots[file]};
+        struct weir_node list = weir_node_member(&root, "contracts");
+        for (size_t i = 0; i < json_array_size(list.json); i++) {
+            struct weir_node node = weir_node_element(&list, i);
+            total += weir_phase_count(&node);
+        }
+    }
+    return total;
+}
+
 void weir_catalog_read_contracts(struct weir_catalog_load *load)
 {
     struct weir_catalog *catalog = load->catalog;
-    size_t total = weir_catalog_list_total(load, "contracts"), next = 0;
+    size_t total = draft_total(load), next = 0;
     load->contracts = weir_arena_take_array(load->scratch, total, sizeof *load->contracts);
     for (uint32_t file = 0; file < load->file_count; file++) {
         struct weir_node root, list;
@@ -380,12 +402,15 @@ void weir_catalog_read_contracts(struct weir_catalog_load *load)
             continue;
         for (size_t i = 0; i < json_array_size(list.json); i++) {
             struct weir_node node = weir_node_element(&list, i);
-            struct weir_contract_draft *draft = &load->contracts[next++];
-            draft->origin = (struct weir_origin){file, (uint32_t)i};
-            read_contract(load, &node, draft);
-            if (next == WEIR_CONTRACTS_MAX + 1)
-                weir_mistake_add(load, &node, WEIR_MISTAKE_TOO_MANY, "is contract number %zu; a catalog has at most %d",
-                                 next, WEIR_CONTRACTS_MAX);
+            struct weir_contract_draft *drafts = &load->contracts[next];
+            size_t before = next;
+            next += 1 + weir_phase_count(&node);
+            drafts->origin = (struct weir_origin){file, (uint32_t)i, 0};
+            read_contract(load, &node, drafts);
+            if (before <= WEIR_CONTRACTS_MAX && next > WEIR_CONTRACTS_MAX)
+                weir_mistake_add(load, &node, WEIR_MISTAKE_TOO_MANY,
+                                 "with it there are %zu contracts and phases; a catalog has at most %d", next,
+                                 WEIR_CONTRACTS_MAX);
         }
     }
     load->contract_count = next;

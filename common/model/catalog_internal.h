@@ -7,8 +7,10 @@
  *   catalog_prices.c     $.price_books: versions, fees
  *   catalog_price.c      one price, and how the prices of a version get along
  *   catalog_contracts.c  $.contracts, $.default_contract
+ *   catalog_phases.c     $.contracts[*].phases
  *   catalog_calendars.c  the calendars that contracts share
- *   catalog_check.c      what needs several entries: overlaps, clashes of keys, period boundaries
+ *   catalog_check.c      what needs several entries: overlaps, clashes of keys
+ *   catalog_boundaries.c period boundaries that would cut windows
  *
  * Reading never stops at a mistake. Each kind of entry is first read into a draft, which remembers where it stood and
  * whether it is whole, so that one mistake is reported once and not again by everything that refers to it.
@@ -39,6 +41,7 @@ struct weir_node weir_node_element(const struct weir_node *list, size_t index);
 struct weir_origin {
     uint32_t file;
     uint32_t index; /* in the list; UINT32_MAX: the value is no list */
+    uint32_t phase; /* of contracts: this element of its phases, from 1; 0: the contract itself */
 };
 
 /* 2. mistakes */
@@ -62,7 +65,8 @@ struct weir_origin {
     X(OVERLAP, overlap, false)                                                                                         \
     X(CUTS_WINDOW, cuts_window, false)                                                                                 \
     X(KEY_CLASH, key_clash, false)                                                                                     \
-    X(TOO_MANY, too_many, false) /* over all files */
+    X(WITHIN_PERIOD, within_period, false) /* a phase that begins within a billing period */                           \
+    X(TOO_MANY, too_many, false)           /* over all files */
 enum weir_mistake_kind {
 #define WEIR_X(upper, lower, structural) WEIR_MISTAKE_##upper,
     WEIR_MISTAKE_KINDS(WEIR_X)
@@ -108,8 +112,17 @@ struct weir_version_draft {
 struct weir_contract_draft {
     struct weir_contract contract;
     struct weir_origin origin;
-    bool has_term;   /* starts_at and ends_at are good */
-    bool has_period; /* zone and billing_period are good */
+    struct weir_origin end_origin; /* of what ends_at is from: the contract, or the phase after this one */
+    unsigned says;                 /* WEIR_SAYS_...: the terms that stand here; others go on from the phase before */
+    bool has_term;                 /* starts_at and ends_at are good */
+    bool has_period;               /* zone and billing_period are good */
+};
+enum {
+    WEIR_SAYS_BOOK = 1,
+    WEIR_SAYS_PRICES = 2,
+    WEIR_SAYS_OVERRIDES = 4,
+    WEIR_SAYS_COMMITMENTS = 8,
+    WEIR_SAYS_ALL = 15
 };
 
 /* A meter that a price book prices, and since when. */
@@ -152,13 +165,14 @@ struct weir_catalog_load {
     const char **file_names;
     json_t **roots; /* NULL: not readable as an object */
     bool paths_full;
+    bool was_applied; /* see weir_catalog_parse_applied */
     size_t meter_count;
     struct weir_meter_draft *meters; /* by key */
     size_t version_count;
     struct weir_version_draft *versions; /* by key, then version */
     struct weir_book_facts *facts;       /* as catalog->books */
     size_t contract_count;
-    struct weir_contract_draft *contracts; /* by customer, then starts_at */
+    struct weir_contract_draft *contracts; /* by customer, then starts_at; phases too */
     struct weir_contract_draft *default_contract;
 };
 
@@ -232,6 +246,9 @@ void weir_catalog_read_meters(struct weir_catalog_load *load);
 void weir_catalog_read_price_books(struct weir_catalog_load *load);
 void weir_catalog_read_contracts(struct weir_catalog_load *load);
 void weir_catalog_check(struct weir_catalog_load *load);
+void weir_catalog_check_boundaries(struct weir_catalog_load *load);
+/* Whether the contract has a price of its own for this meter. */
+bool weir_contract_has_own(const struct weir_contract *contract, struct weir_slice meter);
 /* Books for contracts with prices of their own; only of a catalog without mistakes. */
 void weir_catalog_make_own_books(struct weir_catalog_load *load);
 /* One calendar for all contracts that share it; only of a catalog without mistakes. */
@@ -256,6 +273,17 @@ bool weir_read_price(struct weir_catalog_load *load, const struct weir_node *nod
 /* Reports what stands twice or ties, then sorts. `list` is the node of the prices, in their order there. */
 void weir_prices_settle(struct weir_catalog_load *load, const struct weir_node *list, struct weir_price *prices,
                         const bool comparable[], uint32_t count);
+/* Members of a contract or a phase. */
+void weir_read_book(struct weir_catalog_load *load, const struct weir_node *object, struct weir_contract *contract);
+void weir_read_overrides(struct weir_catalog_load *load, const struct weir_node *object,
+                         struct weir_contract *contract);
+void weir_read_commitments(struct weir_catalog_load *load, const struct weir_node *object,
+                           struct weir_contract *contract);
+/* How many phases are read of a contract. */
+size_t weir_phase_count(const struct weir_node *contract);
+/* The member `phases` of the contract that drafts[0] was read from, into the drafts after it (weir_phase_count). */
+void weir_read_phases(struct weir_catalog_load *load, const struct weir_node *node,
+                      struct weir_contract_draft drafts[]);
 int weir_origin_compare(struct weir_origin a, struct weir_origin b);
 
 #endif

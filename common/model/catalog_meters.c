@@ -295,7 +295,7 @@ void weir_catalog_read_meters(struct weir_catalog_load *load)
             struct weir_node node = weir_node_element(&list, i);
             struct weir_meter_draft *draft = &load->meters[next++];
             size_t before = load->mistakes.found;
-            draft->origin = (struct weir_origin){file, (uint32_t)i};
+            draft->origin = (struct weir_origin){file, (uint32_t)i, 0};
             read_meter(load, &node, &draft->meter);
             draft->broken = load->mistakes.found != before;
             if (next == WEIR_METERS_MAX + 1)

@@ -92,6 +92,9 @@ static const char *origin_path(struct weir_catalog_load *load, struct weir_origi
 {
     if (origin.index == UINT32_MAX)
         return weir_arena_print(load->scratch, "$.%s", list);
+    if (origin.phase)
+        return weir_arena_print(load->scratch, "$.%s[%" PRIu32 "].phases[%" PRIu32 "]", list, origin.index,
+                                origin.phase - 1);
     return weir_arena_print(load->scratch, "$.%s[%" PRIu32 "]", list, origin.index);
 }
 
@@ -289,5 +292,7 @@ int weir_origin_compare(struct weir_origin a, struct weir_origin b)
 {
     if (a.file != b.file)
         return a.file < b.file ? -1 : 1;
-    return (a.index > b.index) - (a.index < b.index);
+    if (a.index != b.index)
+        return a.index < b.index ? -1 : 1;
+    return (a.phase > b.phase) - (a.phase < b.phase);
 }

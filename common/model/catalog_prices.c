@@ -238,7 +238,7 @@ void weir_catalog_read_price_books(struct weir_catalog_load *load)
             struct weir_node node = weir_node_element(&list, i);
             struct weir_version_draft *draft = &load->versions[next++];
             size_t before = load->mistakes.found;
-            draft->origin = (struct weir_origin){file, (uint32_t)i};
+            draft->origin = (struct weir_origin){file, (uint32_t)i, 0};
             read_version(load, &node, draft);
             draft->broken = load->mistakes.found != before;
         }

@@ -313,7 +313,8 @@ def _end_with_the_year(document):
     asked for."""
     for contract in [*document.get("contracts", []), document.get("default_contract") or {}]:
         if contract.get("billing_period") != "week":
-            contract.pop("billing_anchor", None)
+            if contract.pop("billing_anchor", None) is not None:
+                contract.pop("phases", None)  # they begin with periods that are no more
 
 
 def workload(schedule):

@@ -351,6 +351,84 @@ Test(apply, contracts)
         {"default_contract", NULL, "default_contract has rated periods and is missing"});
 }
 
+#define PHASE(key, from, rest) "{'key':'" key "','starts_at':'" from "T00:00:00Z'," rest "}"
+
+/* acme's February is rated: a phase may hold from March on. */
+Test(apply, phases)
+{
+    make_history(true);
+    TRY({"contracts/0/phases", "[" PHASE("p", "2026-03-01", "'overrides':[]") "]", NULL},
+        {"contracts/0/phases", "[" PHASE("p", "2026-02-01", "'overrides':[]") "]",
+         "until the one that starts 2026-02-01T00:00:00Z, and its overrides changed from 2026-02-01T00:00:00Z (phase "
+         "'p')"},
+        /* a phase that says what holds anyway */
+        {"contracts/0/phases",
+         "[" PHASE("p", "2026-02-01",
+                   "'overrides':[{'meter':'tokens','multiplier':'0.50'}],'price_book':'standard'") "]",
+         NULL},
+        /* over after January, which had no usage */
+        {"contracts/0/phases",
+         "[" PHASE("p", "2026-02-01", "'commitments':[]") "," PHASE("q", "2026-03-01", "'commitments':[]") "]",
+         "its commitments changed from 2026-02-01T00:00:00Z (phase 'p')"},
+        /* nothing of idle was rated */
+        {"contracts/1/phases", "[" PHASE("p", "2026-02-01", "'commitments':[]") "]", NULL});
+}
+
+/* What was planned may be changed until it is rated, and is shown. */
+Test(apply, an_amendment)
+{
+    static const char *const lines[] = {
+        "~ contract acme-1 of acme",
+        "  - phase r from 2026-03-01T00:00:00Z: first year",
+        "  ~ phase s from 2026-05-01T00:00:00Z",
+        "  + phase a from 2026-06-01T00:00:00Z: amendment of 2026-02-20",
+        "  ~ from 2026-03-01T00:00:00Z: overrides",
+        "  ~ from 2026-04-01T00:00:00Z: overrides, commitments",
+        "  ~ from 2026-05-01T00:00:00Z: overrides",
+        "  ~ from 2026-06-01T00:00:00Z: prices, commitments",
+    };
+    make_history(true);
+    json_t *json = catalog_json();
+    change(json, "contracts/0/phases",
+           "[" PHASE("r", "2026-03-01", "'reason':'first year','overrides':[]") "," PHASE("s", "2026-04-01",
+                                                                                          "'commitments':[]") "]");
+    struct weir_apply_report report = apply(json, false);
+    cr_assert(report.outcome == WEIR_APPLY_STORED && report.count == 5, "%zu", report.count);
+    weir_apply_report_free(&report);
+    report = apply(json, false);
+    cr_assert_eq(report.outcome, WEIR_APPLY_UNCHANGED);
+    weir_apply_report_free(&report);
+    change(
+        json, "contracts/0/phases",
+        "[" PHASE("s", "2026-05-01", "'commitments':[]") "," PHASE(
+            "a", "2026-06-01",
+            "'reason':'amendment of 2026-02-20','overrides':[],'commitments':[{'key':'floor',"
+            "'type':'minimum_spend','amount':'9','per':'period'}],'prices':[{'meter':'calls','model':'flat','amount':"
+            "'1'}]") "]");
+    report = apply(json, false);
+    cr_assert_eq(report.outcome, WEIR_APPLY_STORED);
+    for (size_t i = 0; i < sizeof lines / sizeof *lines; i++)
+        cr_assert_str_eq(report.lines[i], lines[i], "%s", report.lines[i]);
+    weir_apply_report_free(&report);
+    change(json, "contracts/0/phases/1/reason", "'amendment 1'"); /* alters no charge, and is kept */
+    report = apply(json, false);
+    cr_assert(report.outcome == WEIR_APPLY_STORED
+              && strcmp(report.lines[1], "  ~ phase a from 2026-06-01T00:00:00Z: amendment 1") == 0);
+    weir_apply_report_free(&report);
+    char *rows =
+        ask_text(&database, "SELECT string_agg(concat_ws(' ', phase, reason, to_char(starts_at AT TIME ZONE 'UTC',"
+                            " 'MM-DD'), to_char(ends_at AT TIME ZONE 'UTC', 'MM-DD'), price_book,"
+                            " jsonb_array_length(prices), jsonb_array_length(overrides), commitments #>> '{0,"
+                            "amount}'), ', ' ORDER BY starts_at) FROM weir.contract_terms WHERE contract ="
+                            " 'acme-1'");
+    cr_assert_str_eq(rows, "01-01 05-01 standard 0 1 5, s 05-01 06-01 standard 0 1, a amendment 1 06-01 standard 1 0 9",
+                     "%s", rows);
+    free(rows);
+    cr_assert_eq(ask_number(&database, "SELECT count(*) FROM weir.contract_terms"),
+                 5); /* idle's and the default's too */
+    json_decref(json);
+}
+
 /* Terms may only grow over what nobody else has billed. */
 Test(apply, a_contract_that_grows)
 {

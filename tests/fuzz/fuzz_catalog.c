@@ -58,6 +58,11 @@ static void check_catalog(const struct weir_catalog *catalog)
         weir_check(weir_catalog_contract_at(catalog, contract->customer, contract->starts_at) == contract);
         weir_contract_period_at(contract, contract->starts_at, &start, &end);
         weir_check(start == contract->starts_at && end > start && end <= contract->ends_at);
+        weir_check(weir_contract_phase_at(contract - contract->phase, contract->starts_at) == contract);
+        weir_check(contract->phase == 0
+                       ? contract->starts_at == contract->whole_starts_at
+                       : contract[-1].ends_at == start && weir_slice_equal(contract[-1].key, contract->key));
+        weir_check(contract->phase + 1 < contract->phase_count || contract->ends_at == contract->whole_ends_at);
     }
 }
 

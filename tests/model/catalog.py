@@ -5,6 +5,7 @@ import pathlib
 
 from . import exact, instants
 
+TERMS = ("price_book", "prices", "overrides", "commitments")  # what a phase may say
 MINOR_DIGITS = {"JPY": 0, "KRW": 0, "CLP": 0, "USD": 2, "EUR": 2, "GBP": 2, "CHF": 2, "INR": 2,
                 "KWD": 3, "BHD": 3, "TND": 3}
 
@@ -52,6 +53,7 @@ class Contract:
     prices: list  # [Price], its own
     multipliers: dict  # meter key -> scaled integer
     commitments: list
+    whole_starts: object  # of all phases; as starts
 
     def whole_period(self, seconds):
         return instants.period(self.billing, self.timezone, seconds, self.anchor)
@@ -96,14 +98,27 @@ def _contract(entry, default=False):
     for commitment in entry.get("commitments", []):
         if commitment["type"] != "minimum_spend":
             raise ValueError("the model bills minimum_spend only")
+    starts = None if default else _seconds(entry["starts_at"])
     return Contract(
         key="" if default else entry["key"], customer=None if default else entry["customer"],
-        book=entry["price_book"], starts=None if default else _seconds(entry["starts_at"]),
+        book=entry["price_book"], starts=starts, whole_starts=starts,
         ends=_seconds(entry.get("ends_at")), billing=entry["billing_period"], anchor=entry.get("billing_anchor"),
         timezone=entry["timezone"],
         prices=[Price(p["meter"], p.get("when", {}), p) for p in entry.get("prices", [])],
         multipliers={o["meter"]: exact.parse(o["multiplier"]) for o in entry.get("overrides", [])},
         commitments=entry.get("commitments", []))
+
+
+def _phases(contract, entry):
+    """A contract as one for each stretch of time with the same terms (docs/rating.md 3.1)."""
+    found = [contract]
+    for phase in entry.get("phases", []):
+        before = found[-1]
+        terms = {**entry, **{name: value for name, value in phase.items() if name in TERMS}}
+        entry = terms
+        found[-1] = dataclasses.replace(before, ends=_seconds(phase["starts_at"]))
+        found.append(dataclasses.replace(_contract(terms), starts=_seconds(phase["starts_at"])))
+    return found
 
 
 class Catalog:
@@ -126,7 +141,7 @@ class Catalog:
                 book.get("rounding") == "half_up", prices, book.get("fees", [])))
         for versions in self.books.values():
             versions.sort(key=lambda version: version.effective_ns)
-        self.contracts = [_contract(entry) for entry in document.get("contracts", [])]
+        self.contracts = [phase for entry in document.get("contracts", []) for phase in _phases(_contract(entry), entry)]
         self.of_customer = {}
         for contract in self.contracts:
             self.of_customer.setdefault(contract.customer, []).append(contract)

@@ -5,12 +5,12 @@ from . import exact, instants
 def _times(contract, fee, start, end):
     if fee["per"] == "period":
         return 1
-    if contract.starts is None:
+    if contract.whole_starts is None:
         return 0
-    first = start == contract.starts
+    first = start == contract.whole_starts
     if fee["per"] == "contract":
         return int(first)
-    return first + sum(start <= at for at in instants.anniversaries(contract.timezone, contract.starts, end) if at > contract.starts)
+    return first + sum(start <= at for at in instants.anniversaries(contract.timezone, contract.whole_starts, end) if at > contract.whole_starts)
 
 
 def of_period(contract, fee, start, end):

@@ -166,9 +166,8 @@ def _fee_terms(rng):
     return terms
 
 
-def _book(rng, key, meters, start, end):
+def _book(rng, key, meters, start, end, currency):
     versions = []
-    currency = rng.choice(CURRENCIES)
     rounding = rng.choice((None, None, "half_even", "half_up"))
     first = start - 86400 * 40 if rng.random() < 0.88 else rng.randrange(start, end)
     effective = sorted({first, *(rng.randrange(first, end) for _ in range(rng.choice((0, 0, 1, 2))))})
@@ -220,7 +219,7 @@ def _own_prices(rng, contract, meters, windows):
                               for price in _prices_of_meter(rng, meter)]
 
 
-def _contracts(rng, prefix, customers, books, meters, windows_of_book, meters_of_book, start, end):
+def _contracts(rng, prefix, customers, books, meters, windows_of_book, meters_of_book, currency_of_book, start, end):
     contracts = []
     for index, customer in enumerate(customers):
         count = rng.choice((0, 1, 1, 1, 2))
@@ -242,18 +241,53 @@ def _contracts(rng, prefix, customers, books, meters, windows_of_book, meters_of
                         **periods}
             if number == count - 1 and rng.random() < 0.6:
                 contract["ends_at"] = None
-            metered = meters_of_book[book]
-            _own_prices(rng, contract, meters, windows_of_book[book])
-            metered = [key for key in metered if key not in {price["meter"] for price in contract.get("prices", [])}]
-            if metered and rng.random() < 0.4:
-                contract["overrides"] = [
-                    {"meter": key, "multiplier": rng.choice(("0.85", "1.2", "0.333333333333", "0.5", "1.000000000001"))}
-                    for key in rng.sample(metered, rng.randrange(1, len(metered) + 1))]
-            if rng.random() < 0.4:
-                contract["commitments"] = [
-                    {"key": f"{prefix}floor", "type": "minimum_spend", "amount": quantity(rng, 2000), "per": "period"}]
+            _terms(rng, prefix, contract, meters, windows_of_book[book], meters_of_book[book])
+            if rng.random() < 0.5:
+                fitting = [other for other in books if windows_of_book[other] <= windows_of_book[book]
+                           and currency_of_book[other] == currency_of_book[book]]
+                phases = _phases(rng, prefix, contract, fitting, meters, windows_of_book[book], meters_of_book, start, end)
+                if phases:
+                    contract["phases"] = phases
             contracts.append(contract)
     return contracts
+
+
+def _terms(rng, prefix, terms, meters, windows, metered):
+    """What a contract or a phase has beside its price book."""
+    _own_prices(rng, terms, meters, windows)
+    metered = [key for key in metered if key not in {price["meter"] for price in terms.get("prices", [])}]
+    if metered and rng.random() < 0.4:
+        terms["overrides"] = [
+            {"meter": key, "multiplier": rng.choice(("0.85", "1.2", "0.333333333333", "0.5", "1.000000000001"))}
+            for key in rng.sample(metered, rng.randrange(1, len(metered) + 1))]
+    if rng.random() < 0.4:
+        terms["commitments"] = [
+            {"key": f"{prefix}floor", "type": "minimum_spend", "amount": quantity(rng, 2000), "per": "period"}]
+
+
+def _phases(rng, prefix, contract, books, meters, windows, meters_of_book, start, end):
+    """Up to three phases, each from where a period begins, mostly while there are events."""
+    begins, ends = _parse(contract["starts_at"]), contract["ends_at"] and _parse(contract["ends_at"])
+    starts, at = [], max(begins, start - 86400 * 10)
+    while at < min(end + 86400 * 10, ends or end + 86400 * 10) and len(starts) < 60:
+        first, at = instants.period(contract["billing_period"], contract["timezone"], at, contract.get("billing_anchor"))
+        if first > begins:
+            starts.append(first)
+    phases, overridden = [], {override["meter"] for override in contract.get("overrides", [])}
+    for number, at in enumerate(sorted(rng.sample(starts, min(len(starts), rng.choice((1, 1, 2, 3))))), 1):
+        phase = {"key": f"phase-{number}", "starts_at": instants.format_utc(at)}
+        if rng.random() < 0.6:
+            phase["price_book"] = rng.choice(books)
+        _terms(rng, prefix, phase, meters, windows, meters_of_book[phase.get("price_book", contract["price_book"])])
+        owned = {price["meter"] for price in phase.get("prices", contract.get("prices", []))}
+        if "overrides" in phase:  # beside prices that go on from before as well
+            phase["overrides"] = [override for override in phase["overrides"] if override["meter"] not in owned]
+        elif overridden & owned or len(phase) == 2:
+            phase["overrides"] = []
+        contract = {**contract, **phase}
+        overridden = {override["meter"] for override in contract.get("overrides", [])}
+        phases.append(phase)
+    return phases
 
 
 def _parse(text):
@@ -289,15 +323,17 @@ def random_shape(rng, prefix="", pipeline=False, within=None):
         windows = tuple(w for w in windows if w not in ("1m", "5m")) or ("15m",)
     meters = _meters(rng, prefix, windows)
     books = []
-    for number in range(rng.choice((1, 1, 2))):
-        books.append(_book(rng, f"{prefix}book{number}", meters, start, end))
+    currency = rng.choice(CURRENCIES)
+    for number in range(rng.choice((1, 2, 2))):
+        other = currency if rng.random() < 0.7 else rng.choice(CURRENCIES)
+        books.append(_book(rng, f"{prefix}book{number}", meters, start, end, other))
     window_of_meter = {meter["key"]: meter["window"] for meter in meters}
     meters_of_book = {book[0]["key"]: sorted({p["meter"] for v in book for p in v["prices"]}) for book in books}
     windows_of_book = {key: {window_of_meter[m] for m in keys} for key, keys in meters_of_book.items()}
     customers = [prefix + name for name in rng.sample(CUSTOMERS, rng.randrange(1, 6))]
     document = {"meters": meters, "price_books": [version for book in books for version in book],
                 "contracts": _contracts(rng, prefix, customers, list(meters_of_book), meters, windows_of_book,
-                                        meters_of_book, start, end)}
+                                        meters_of_book, {book[0]["key"]: book[0]["currency"] for book in books}, start, end)}
     if rng.random() < 0.75:
         book = rng.choice(list(meters_of_book))
         periods, _alignment = _calendars(rng, windows_of_book[book])
@@ -312,6 +348,7 @@ def _edges(document, start, end):
         for name in ("starts_at", "ends_at"):
             if contract.get(name):
                 edges.add(_parse(contract[name]))
+        edges |= {_parse(phase["starts_at"]) for phase in contract.get("phases", [])}
         at = start
         for _ in range(40):
             _begin, at = instants.period(contract["billing_period"], contract["timezone"], at,

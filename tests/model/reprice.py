@@ -24,7 +24,7 @@ def reprice(document, seed):
                 change(tier, AMOUNTS)
         for fee in book.get("fees", []):
             change(fee, ("amount",))
-    for contract in other.get("contracts", []):
+    for contract in [terms for contract in other.get("contracts", []) for terms in [contract, *contract.get("phases", [])]]:
         for override in contract.get("overrides", []):
             if rng.random() < 0.5:
                 override["multiplier"] = rng.choice(("0", "0.5", "1.25", "2"))

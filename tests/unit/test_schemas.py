@@ -36,6 +36,7 @@ BEYOND_SCHEMA = {
     "overlap",  # ... it is about two contracts
     "cuts_window",  # ... it is about a contract, a calendar and a meter
     "key_clash",  # ... it is about two keys
+    "within_period",  # ... it is about a phase and a calendar
     "too_many",  # ... it is counted over all files
 }
 
@@ -122,6 +123,7 @@ ADDED = {
     "customer": "c", "price_book": "standard", "starts_at": "2026-01-01T00:00:00Z", "ends_at": None,
     "billing_period": "month", "billing_anchor": 15, "timezone": "UTC", "overrides": [], "commitments": [], "multiplier": "1", "type": "prepaid",
     "quantity": "1", "priority": 1, "expires_at": "2026-01-01T00:00:00Z", "overage_multiplier": "1", "meters": [],
+    "phases": [], "reason": "x",
     "$schema": "x", "$comment": "x", "description": "x", "unknown": 1, "": 1, "Key": "x", "key ": "x",
 }  # fmt: skip
 

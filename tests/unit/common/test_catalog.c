@@ -225,6 +225,70 @@ Test(catalog, prices_of_a_contract)
     weir_catalog_free(catalog);
 }
 
+/* A phase replaces what it names, and the rest goes on; looked up, each time finds the terms that hold. */
+Test(catalog, phases_as_written)
+{
+    static const struct {
+        const char *time, *phase, *starts_at, *ends_at;
+        uint32_t overrides, prices, commitments;
+    } rows[] = {
+        {"2025-01-01T00:00:00Z", "", "2025-01-01T00:00:00Z", "2025-04-01T00:00:00Z", 0, 1, 0},
+        {"2025-03-31T23:59:59Z", "", "2025-01-01T00:00:00Z", "2025-04-01T00:00:00Z", 0, 1, 0},
+        {"2025-04-01T00:00:00Z", "ramp", "2025-04-01T00:00:00Z", "2025-09-01T00:00:00Z", 1, 1, 0},
+        {"2025-09-01T00:00:00Z", "amendment-2", "2025-09-01T00:00:00Z", "2026-01-01T00:00:00Z", 0, 1, 1},
+    };
+    struct weir_catalog *catalog = NULL;
+    struct weir_mistake_list mistakes = {0};
+    json_t *json = full_catalog();
+    cr_assert_eq(parse_json(json, &catalog, &mistakes), WEIR_OK);
+    cr_expect(weir_catalog_contract_count(catalog) == 3 && catalog->contract_count == 5);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        int64_t time = at(rows[i].time), start, end;
+        const struct weir_contract *contract = weir_catalog_contract_at(catalog, weir_slice_text("acme"), time);
+        cr_assert(is(contract->key, "acme-2025") && is(contract->phase_key, rows[i].phase), "%s", rows[i].time);
+        cr_expect(contract->starts_at == at(rows[i].starts_at) && contract->ends_at == at(rows[i].ends_at));
+        cr_expect(contract->whole_starts_at == at("2025-01-01T00:00:00Z")
+                  && contract->whole_ends_at == at("2026-01-01T00:00:00Z") && contract->phase_count == 3);
+        cr_expect(contract->override_count == rows[i].overrides && contract->price_count == rows[i].prices
+                      && contract->commitment_count == rows[i].commitments,
+                  "%s", rows[i].time);
+        cr_expect_eq(weir_contract_phase_at(contract, time), contract);
+        cr_expect_eq(weir_contract_phase_at(contract - contract->phase, time), contract);
+        weir_contract_period_at(contract, time, &start, &end);
+        cr_expect(start <= time && time < end && start >= contract->starts_at && end <= contract->ends_at);
+    }
+    const struct weir_contract *amended =
+        weir_catalog_contract_at(catalog, weir_slice_text("acme"), at("2025-10-01T00:00:00Z"));
+    cr_expect(is(amended->reason, "ticket 4711") && is(amended->prices[0].meter->key, "requests"));
+    weir_catalog_free(catalog);
+    json_decref(json);
+}
+
+/* What was applied is read back whatever the zone's rules say by now. */
+Test(catalog, phases_of_an_applied_catalog)
+{
+    struct weir_catalog *catalog = NULL;
+    struct weir_mistake_list mistakes = {0};
+    json_t *json = full_catalog();
+    change(json, "contracts/0/phases/0/starts_at", "\"2025-04-01T01:00:00Z\"");
+    char *text = json_dumps(json, 0);
+    cr_assert_eq(weir_catalog_parse("test.json", text, strlen(text), &catalog, &mistakes), WEIR_REJECT);
+    weir_mistake_list_free(&mistakes);
+    change(json, "price_books/0/prices", NULL); /* nothing that an hour would cut through */
+    change(json, "price_books/1/prices", NULL);
+    change(json, "contracts/0/prices", NULL);
+    change(json, "contracts/0/phases/1/prices", NULL);
+    free(text);
+    text = json_dumps(json, 0);
+    cr_assert_eq(weir_catalog_parse("test.json", text, strlen(text), &catalog, &mistakes), WEIR_REJECT);
+    cr_assert(mistakes.count == 1 && strcmp(mistakes.mistakes[0].kind, "within_period") == 0);
+    weir_mistake_list_free(&mistakes);
+    cr_assert_eq(weir_catalog_parse_applied("test.json", text, strlen(text), &catalog, &mistakes), WEIR_OK);
+    weir_catalog_free(catalog);
+    free(text);
+    json_decref(json);
+}
+
 /* Each length of period writes its anchor its own way. */
 Test(catalog, anchors_as_written)
 {

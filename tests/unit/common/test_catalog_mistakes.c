@@ -30,9 +30,9 @@ struct row {
 static const struct row top_rows[] = {
     ONE("meterz", "[]", "$.meterz", "unknown_key", "price_books, contracts"),
     ONE("$schema", "5", "$[\"$schema\"]", "wrong_type", "string"),
-    SOME("meters", "{}", "$.meters", "wrong_type", "list", 17),
-    SOME("meters", "null", "$.meters", "wrong_type", "null", 17),
-    SOME("price_books", "\"x\"", "$.price_books", "wrong_type", "list", 5),
+    SOME("meters", "{}", "$.meters", "wrong_type", "list", 19),
+    SOME("meters", "null", "$.meters", "wrong_type", "null", 19),
+    SOME("price_books", "\"x\"", "$.price_books", "wrong_type", "list", 6),
     ONE("contracts", "{}", "$.contracts", "wrong_type", "object"),
     ONE("contracts/#", "7", "$.contracts[3]", "wrong_type", "the number 7"),
     ONE("default_contract", "null", "$.default_contract", "wrong_type", "object"),
@@ -385,6 +385,53 @@ static const struct row contract_rows[] = {
         "unknown"),
 };
 
+#define PHASE(n) "contracts/0/phases/" n
+#define AT_PHASE(n, member) "$.contracts[0].phases[" n "]" member
+
+static const struct row phase_rows[] = {
+    ONE("contracts/0/phases", "{}", "$.contracts[0].phases", "wrong_type", "list"),
+    ONE("contracts/0/phases/#", "7", AT_PHASE("2", ""), "wrong_type", "object"),
+    ONE(PHASE("0/key"), NULL, AT_PHASE("0", ""), "missing_key", "\"key\""),
+    ONE(PHASE("0/key"), "\"a/b\"", AT_PHASE("0", ".key"), "bad_value", "letters"),
+    ONE(PHASE("1/key"), "\"ramp\"", AT_PHASE("1", ""), "duplicate", "phases[0]"),
+    ONE(PHASE("0/starts_at"), NULL, AT_PHASE("0", ""), "missing_key", "starts_at"),
+    ONE(PHASE("0/starts_at"), "\"2025-04-01T00:00:00.5Z\"", AT_PHASE("0", ".starts_at"), "bad_value", "whole second"),
+    ONE(PHASE("0/starts_at"), "\"2025-01-01T00:00:00Z\"", AT_PHASE("0", ".starts_at"), "out_of_order",
+        "2025-01-01T00:00:00Z; phases ascend"),
+    ONE(PHASE("0/starts_at"), "\"2025-09-01T00:00:00Z\"", AT_PHASE("1", ".starts_at"), "out_of_order", "phases ascend"),
+    ONE(PHASE("1/starts_at"), "\"2026-01-01T00:00:00Z\"", AT_PHASE("1", ".starts_at"), "out_of_order",
+        "ends 2026-01-01T00:00:00Z"),
+    ONE(PHASE("0/starts_at"), "\"2025-04-15T00:00:00Z\"", AT_PHASE("0", ".starts_at"), "within_period",
+        ": 2025-04-01T00:00:00Z or 2025-05-01T00:00:00Z"),
+    ONE(PHASE("0/starts_at"), "\"2025-04-01T00:00:00+01:00\"", AT_PHASE("0", ".starts_at"), "within_period",
+        "2025-03-01T00:00:00Z or 2025-04-01T00:00:00Z"),
+    ONE(PHASE("0/starts_at"), "\"2025-01-15T00:00:00Z\"", AT_PHASE("0", ".starts_at"), "within_period",
+        "does: 2025-02-01T00:00:00Z"),
+    ONE(PHASE("1/starts_at"), "\"2025-12-15T00:00:00Z\"", AT_PHASE("1", ".starts_at"), "within_period",
+        "does: 2025-12-01T00:00:00Z"),
+    ONE(PHASE("0/reason"), "\"\"", AT_PHASE("0", ".reason"), "bad_value", "1 to 256"),
+    ONE(PHASE("0/ends_at"), "null", AT_PHASE("0", ".ends_at"), "unknown_key", "unknown"),
+    ONE(PHASE("0/price_book"), "\"standart\"", AT_PHASE("0", ".price_book"), "unknown_reference", "\"standard\""),
+    ONE(PHASE("0/price_book"), "\"tokyo\"", AT_PHASE("0", ".price_book"), "out_of_order", "JPY"),
+    TWO(PHASE("0/price_book"), NULL, PHASE("0/overrides"), NULL, AT_PHASE("0", ""), "missing_key", "changes nothing"),
+    ONE(PHASE("0/overrides/0/meter"), "\"tokens\"", AT_PHASE("0", ".overrides[0].meter"), "duplicate", "of its own"),
+    ONE(PHASE("1/overrides"), NULL, AT_PHASE("1", ".prices"), "duplicate", "override for meter \"requests\" goes on"),
+    ONE(PHASE("1/prices/0/meter"), "\"token\"", AT_PHASE("1", ".prices[0].meter"), "unknown_reference", "no meter"),
+    ONE(PHASE("1/commitments/0/key"), "\"platform\"", AT_PHASE("1", ".commitments[0].key"), "key_clash", "a fee of"),
+    ONE("contracts/0/commitments",
+        "[{\"key\":\"platform\",\"type\":\"minimum_spend\",\"amount\":\"1\",\"per\":\"period\"}]",
+        "$.contracts[0].commitments[0].key", "key_clash", "a fee of"),
+    /* a book that the contract did not have before, and a fee of which has a meter's name that goes on */
+    {{"price_books/#", PHASE("0/price_book"), PHASE("0/overrides")},
+     {"{\"key\":\"other\",\"version\":1,\"currency\":\"USD\",\"effective_from\":\"2025-01-01T00:00:00Z\","
+      "\"fees\":[{\"key\":\"tokens\",\"amount\":\"1\",\"per\":\"period\",\"charged\":\"in_advance\"}]}",
+      "\"other\"", "[]"},
+     AT_PHASE("0", ".price_book"),
+     "key_clash",
+     "meter \"tokens\" is also a fee",
+     0},
+};
+
 /* Boundaries that cut: acme has a meter of each length in UTC, nippon one of 1h in Asia/Tokyo. */
 static const struct row boundary_rows[] = {
     ONE("contracts/2/starts_at", "\"2026-02-01T00:30:00Z\"", "$.contracts[2].starts_at", "cuts_window", "storage"),
@@ -410,6 +457,23 @@ static const struct row boundary_rows[] = {
      "1971-06-01T00:44:30Z",
      0},
     SOME("contracts/0/starts_at", "\"2025-01-02T12:00:00Z\"", "$.contracts[0].starts_at", "cuts_window", "users", 2),
+    /* weeks from a phase on that prices a month's meter; days would do for the meters before it */
+    {{"contracts/2/phases", "contracts/2/timezone", "contracts/2/starts_at"},
+     {"[{\"key\":\"p\",\"starts_at\":\"2026-03-02T00:00:00Z\",\"prices\":[{\"meter\":\"seats\",\"model\":\"flat\","
+      "\"amount\":\"1\"}]}]",
+      "\"UTC\"", "\"2026-02-02T00:00:00Z\""},
+     "$.contracts[2].phases[0].starts_at",
+     "cuts_window",
+     "which the contract prices",
+     0},
+    {{"contracts/2/phases", "contracts/2/timezone", "contracts/2/starts_at"},
+     {"[{\"key\":\"p\",\"starts_at\":\"2026-03-01T00:00:00Z\",\"prices\":[{\"meter\":\"seats\",\"model\":\"flat\","
+      "\"amount\":\"1\"}]}]",
+      "\"UTC\"", "\"2026-02-02T00:00:00Z\""},
+     "$.contracts[2].billing_period",
+     "cuts_window",
+     "which the contract prices",
+     0},
 };
 
 /* Changes that are no mistakes. */
@@ -471,6 +535,8 @@ static const struct row good_rows[] = {
     {{"contracts/2/billing_period", "contracts/2/billing_anchor"}, {"\"year\"", "\"02-31\""}, 0, 0, 0, 0},
     {{"contracts/1/billing_anchor"}, {"\"10-01\""}, 0, 0, 0, 0}, /* with months of 1mo windows: quarters as they were */
     {{"contracts/2/starts_at"}, {"\"2020-02-01T00:00:00.000Z\""}, 0, 0, 0, 0}, /* before the book's first version */
+    {{"contracts/0/phases"}, {"[]"}, 0, 0, 0, 0},
+    {{PHASE("1/price_book")}, {"\"standard\""}, 0, 0, 0, 0},
     {{"contracts"}, {NULL}, 0, 0, 0, 0},
     {{"default_contract"}, {NULL}, 0, 0, 0, 0},
     {{"contracts/2/timezone", "meters/2/window"}, {"\"Asia/Kolkata\"", "\"15m\""}, 0, 0, 0, 0},
@@ -535,6 +601,10 @@ Test(catalog_mistakes, prices)
 Test(catalog_mistakes, contracts)
 {
     CHECK_ROWS(contract_rows);
+}
+Test(catalog_mistakes, phases)
+{
+    CHECK_ROWS(phase_rows);
 }
 Test(catalog_mistakes, boundaries)
 {

@@ -1,0 +1,65 @@
+-- Contracts whose terms change from a date on.
+ALTER TABLE weir.contracts ADD COLUMN phases jsonb NOT NULL DEFAULT '[]' CHECK (jsonb_typeof(phases) = 'array');
+COMMENT ON COLUMN weir.contracts.phases IS 'Terms that hold from a date on, as in the catalog; price_book, prices, overrides and commitments beside it are those that the contract begins with. contract_terms has one row for each.';
+COMMENT ON COLUMN weir.contracts.price_book IS 'Key of the price book that it is billed by, unless a phase has another.';
+
+-- As in 0014, with the contracts' phases.
+CREATE OR REPLACE FUNCTION weir.show_catalog(catalog json) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    DELETE FROM weir.meters;
+    DELETE FROM weir.contracts;
+    DELETE FROM weir.price_book_versions;
+    INSERT INTO weir.meters (meter, event_type, aggregation, value_path, rollup, window_length, group_by, conditions)
+    SELECT m ->> 'key', m ->> 'event_type', m ->> 'aggregation', m ->> 'value', m ->> 'rollup', m ->> 'window',
+           coalesce((m -> 'group_by')::jsonb, '[]'), coalesce((m -> 'where')::jsonb, '{}')
+    FROM json_array_elements(coalesce(catalog -> 'meters', '[]')) AS m;
+    INSERT INTO weir.price_book_versions (price_book, price_book_version, effective_from, prices, fees)
+    SELECT b ->> 'key', (b ->> 'version')::integer, (b ->> 'effective_from')::timestamptz,
+           coalesce((b -> 'prices')::jsonb, '[]'), coalesce((b -> 'fees')::jsonb, '[]')
+    FROM json_array_elements(coalesce(catalog -> 'price_books', '[]')) AS b;
+    INSERT INTO weir.contracts (contract, customer, price_book, starts_at, ends_at, billing_period, billing_anchor, timezone,
+                                prices, overrides, commitments, phases)
+    SELECT coalesce(c ->> 'key', ''), c ->> 'customer', c ->> 'price_book', (c ->> 'starts_at')::timestamptz,
+           (c ->> 'ends_at')::timestamptz, c ->> 'billing_period', c ->> 'billing_anchor', c ->> 'timezone',
+           coalesce((c -> 'prices')::jsonb, '[]'), coalesce((c -> 'overrides')::jsonb, '[]'), coalesce((c -> 'commitments')::jsonb, '[]'),
+           coalesce((c -> 'phases')::jsonb, '[]')
+    FROM (SELECT json_array_elements(coalesce(catalog -> 'contracts', '[]')) AS c
+          UNION ALL SELECT catalog -> 'default_contract') AS d
+    WHERE json_typeof(c) = 'object';
+END
+$$;
+
+CREATE VIEW weir.contract_terms AS
+    WITH steps AS (
+        SELECT c.contract, c.customer, c.ends_at AS whole_ends_at, s.number, s.phase ->> 'key' AS phase, s.phase ->> 'reason' AS reason,
+               coalesce((s.phase ->> 'starts_at')::timestamptz, c.starts_at) AS starts_at,
+               s.phase -> 'price_book' AS price_book, s.phase -> 'prices' AS prices, s.phase -> 'overrides' AS overrides,
+               s.phase -> 'commitments' AS commitments
+        FROM weir.contracts AS c CROSS JOIN LATERAL (
+            SELECT 0::bigint AS number, jsonb_build_object('price_book', c.price_book, 'prices', c.prices, 'overrides', c.overrides,
+                                                           'commitments', c.commitments) AS phase
+            UNION ALL SELECT number, phase FROM jsonb_array_elements(c.phases) WITH ORDINALITY AS p (phase, number)) AS s),
+    -- What a phase does not say goes on: counting who says it numbers the stretches that say the same.
+    spoken AS (
+        SELECT *, count(price_book) OVER w AS said_book, count(prices) OVER w AS said_prices, count(overrides) OVER w AS said_overrides,
+               count(commitments) OVER w AS said_commitments,
+               coalesce(lead(starts_at) OVER w, whole_ends_at) AS ends_at
+        FROM steps WINDOW w AS (PARTITION BY contract ORDER BY number))
+    SELECT contract, customer, phase, reason, starts_at, ends_at,
+           first_value(price_book) OVER (PARTITION BY contract, said_book ORDER BY number) #>> '{}' AS price_book,
+           first_value(prices) OVER (PARTITION BY contract, said_prices ORDER BY number) AS prices,
+           first_value(overrides) OVER (PARTITION BY contract, said_overrides ORDER BY number) AS overrides,
+           first_value(commitments) OVER (PARTITION BY contract, said_commitments ORDER BY number) AS commitments
+    FROM spoken;
+COMMENT ON VIEW weir.contract_terms IS 'What holds from when to when in each contract of the catalog in force: a row for the terms that it begins with, and one for each phase.';
+COMMENT ON COLUMN weir.contract_terms.contract IS 'Key of the contract; empty for the default contract. line_items.contract leads here, together with its period_start.';
+COMMENT ON COLUMN weir.contract_terms.customer IS 'The customer; null for the default contract.';
+COMMENT ON COLUMN weir.contract_terms.phase IS 'Key of the phase; null: what the contract begins with.';
+COMMENT ON COLUMN weir.contract_terms.reason IS 'Why the phase''s terms are others, as the catalog says.';
+COMMENT ON COLUMN weir.contract_terms.starts_at IS 'First instant of these terms; null for the default contract.';
+COMMENT ON COLUMN weir.contract_terms.ends_at IS 'First instant after them; null: open.';
+COMMENT ON COLUMN weir.contract_terms.price_book IS 'Key of the price book.';
+COMMENT ON COLUMN weir.contract_terms.prices IS 'The contract''s own prices, as in the catalog.';
+COMMENT ON COLUMN weir.contract_terms.overrides IS 'Multipliers of prices by meter, as in the catalog.';
+COMMENT ON COLUMN weir.contract_terms.commitments IS 'Commitments, as in the catalog.';
