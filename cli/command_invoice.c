@@ -1,27 +1,32 @@
-/* `weir invoice`: the list of invoices, and what is decided about one. */
+/* `weir invoice`: the list of invoices, one or all of them in several forms, and what is decided about one. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "cli/commands.h"
+#include "cli/invoice_page.h"
 #include "common/actor.h"
 #include "common/calendar.h"
 #include "common/log.h"
 #include "common/settings.h"
-#include "rater/invoices.h"
+#include "rater/invoice_export.h"
 #include "rater/text_row.h"
 
 static const struct weir_usage usage = {
     .command = WEIR_COMMAND_INVOICE,
     .name = "weir invoice",
-    .arguments = "[OPTIONS] list | finalize INVOICE | void INVOICE",
+    .arguments = "[OPTIONS] list | export [INVOICE] | finalize INVOICE | void INVOICE",
     .purpose =
-        "list shows the invoices that weir close made. finalize gives a draft its number. void takes an invoice back, "
-        "a\n"
-        "final one by a credit note: its line items stand on the next invoice of the period that weir close makes.\n"
-        "INVOICE is INV-000012, or a draft's own number (docs/invoices.md).",
-    .example = "weir invoice void INV-000012 --reason 'wrong address, ticket 4711'",
+        "list shows the invoices that weir close made. export writes one, or all: as json (an object a line), csv (a "
+        "row for\n"
+        "each line), focus (csv in the columns of FOCUS 1.2), or one as html, a page to print. finalize gives a draft "
+        "its\n"
+        "number. void takes an invoice back, a final one by a credit note: its line items stand on the next invoice of "
+        "the\n"
+        "period that weir close makes. INVOICE is INV-000012, a credit note's INV-CN-000003, or a draft's own number\n"
+        "(docs/invoices.md).",
+    .example = "weir invoice export INV-000012 --format html > invoice.html",
     .takes_files = true,
 };
 
@@ -79,7 +84,56 @@ static enum weir_status list(const struct weir_settings *settings, struct weir_e
     return status == WEIR_OK && output.is_broken ? weir_fail(reterr, WEIR_FATAL, "the list cannot be written") : status;
 }
 
-/* 2. decisions */
+/* 2. export */
+
+static bool write_json(void *context, struct weir_slice json)
+{
+    (void)context;
+    return fwrite(json.data, 1, json.length, stdout) == json.length && putchar('\n') != EOF;
+}
+
+struct page {
+    enum weir_status status;
+    struct weir_error *reterr;
+};
+
+static bool write_page(void *context, struct weir_slice json)
+{
+    struct page *page = context;
+
+    page->status = weir_invoice_page(json, stdout, page->reterr);
+    return false;
+}
+
+static bool write_row(void *context, const struct weir_slice *cells, int count)
+{
+    (void)context;
+    return weir_row_csv(stdout, NULL, cells, count);
+}
+
+static enum weir_status export(const struct weir_settings *settings, const struct weir_invoice_name *name,
+                               struct weir_error *reterr) {
+    struct page page = {WEIR_OK, reterr}; const struct weir_invoice_choice choice =
+                                              {
+                                                  .has_name = settings->argument_count == 2,
+                                                  .name = *name,
+                                                  .customer = weir_slice_text(settings->customer),
+                                              };
+    const char *url = settings->postgres_url, *format = settings->format;
+    enum weir_status status;
+
+    if (strcmp(format, "html") == 0) status = weir_invoice_documents(url, &choice, write_page, &page, reterr);
+    else if (strcmp(format, "json") == 0) status = weir_invoice_documents(url, &choice, write_json, NULL, reterr);
+    else status = weir_invoice_read_rows(url, &choice,
+                                         strcmp(format, "focus") == 0 ? WEIR_INVOICE_FOCUS : WEIR_INVOICE_LINES,
+                                         write_row, NULL, reterr);
+    if (status == WEIR_OK) status = page.status;
+    return status == WEIR_OK && (fflush(stdout) != 0 || ferror(stdout))
+               ? weir_fail(reterr, WEIR_FATAL, "the invoices cannot be written")
+               : status;
+}
+
+/* 3. decisions */
 
 static enum weir_status finalize(const struct weir_settings *settings, const struct weir_invoice_name *name,
                                  struct weir_error *reterr)
@@ -105,10 +159,18 @@ static enum weir_status make_void(const struct weir_settings *settings, const st
     return status;
 }
 
-/* 3. the command */
+/* 4. the command */
 
-enum verb { LIST, FINALIZE, VOID, NONE };
-static const char *const verbs[NONE] = {"list", "finalize", "void"};
+enum verb { LIST, EXPORT, FINALIZE, VOID, NONE };
+static const char *const verbs[NONE] = {"list", "export", "finalize", "void"};
+
+/* Whether the verb has the form. */
+static bool has_form(enum verb verb, const char *format)
+{
+    bool is_table = strcmp(format, "table") == 0, is_page = strcmp(format, "html") == 0;
+
+    return verb == EXPORT ? !is_table : !is_page && strcmp(format, "focus") != 0;
+}
 
 /* What is wrong with words and options together, or NULL. */
 static const char *mistake(const struct weir_settings *settings, enum verb *ret_verb,
@@ -120,10 +182,15 @@ static const char *mistake(const struct weir_settings *settings, enum verb *ret_
     while (*ret_verb < NONE && (count == 0 || strcmp(settings->arguments[0], verbs[*ret_verb]) != 0))
         (*ret_verb)++;
     if (*ret_verb == NONE)
-        return "one of list, finalize INVOICE, void INVOICE is needed";
-    if (count != (*ret_verb == LIST ? 1 : 2))
+        return "one of list, export [INVOICE], finalize INVOICE, void INVOICE is needed";
+    if (count != (*ret_verb == LIST ? 1 : 2) && !(*ret_verb == EXPORT && count == 1))
         return *ret_verb == LIST ? "list takes no words" : "one INVOICE is needed";
-    if (*ret_verb != LIST && !weir_invoice_name_read(settings->arguments[1], ret_name))
+    if (!has_form(*ret_verb, settings->format))
+        return *ret_verb == EXPORT ? "export takes --format json, csv, focus or html"
+                                   : "--format is table, csv or json here";
+    if (count == 1 && strcmp(settings->format, "html") == 0)
+        return "--format html is a page for one INVOICE";
+    if (count == 2 && !weir_invoice_name_read(settings->arguments[1], ret_name))
         return "INVOICE is a number such as INV-000012, or a draft's own number such as 7";
     if (*ret_verb == VOID && !*settings->reason)
         return "--reason is needed to make an invoice void: it is kept for those who ask later";
@@ -149,6 +216,8 @@ int weir_command_invoice(int argc, char **argv)
     }
     if (verb == LIST)
         status = list(&settings, &error);
+    else if (verb == EXPORT)
+        status = export(&settings, &name, &error);
     else
         status = verb == FINALIZE ? finalize(&settings, &name, &error) : make_void(&settings, &name, &error);
     if (status != WEIR_OK)

@@ -25,7 +25,7 @@ static const struct command commands[] = {
     {"rerate", weir_command_rerate, "price usage of the past again, by the catalog in force"},
     {"backtest", weir_command_backtest, "price usage of the past by another catalog, to compare revenue"},
     {"close", weir_command_close, "the invoices of billing periods that ended"},
-    {"invoice", weir_command_invoice, "list invoices, make them final or void"},
+    {"invoice", weir_command_invoice, "list and export invoices, make them final or void"},
     {"audit", weir_command_audit, "who changed what; proof that the log of it was not altered"},
 };
 enum { COMMAND_COUNT = sizeof commands / sizeof *commands };

@@ -12,7 +12,7 @@
 #include "common/log.h"
 #include "common/status.h"
 
-enum type { TEXT, WHOLE, DURATION, SWITCH, FORMAT, ROW_FORMAT, REPORT_FORMAT, LOG_FORMAT, LOG_LEVEL };
+enum type { TEXT, WHOLE, DURATION, SWITCH, FORMAT, ROW_FORMAT, REPORT_FORMAT, INVOICE_FORMAT, LOG_FORMAT, LOG_LEVEL };
 
 struct row {
     const char *name;
@@ -122,7 +122,9 @@ static const struct row rows[] = {
     {"last", WHOLE, WEIR_COMMAND_AUDIT, "20", 1, 1000000, AT(last), "list: how many of the newest entries"},
     {"format", FORMAT, WEIR_COMMAND_RECONCILE | WEIR_COMMAND_EXPLAIN | WEIR_COMMAND_ADMIT | WEIR_COMMAND_AUDIT, "table",
      0, 0, AT(format), "table or json"},
-    {"format", ROW_FORMAT, INVOICING, "table", 0, 0, AT(format), "table, csv or json (an object a line)"},
+    {"format", ROW_FORMAT, WEIR_COMMAND_CLOSE, "table", 0, 0, AT(format), "table, csv or json (an object a line)"},
+    {"format", INVOICE_FORMAT, WEIR_COMMAND_INVOICE, "table", 0, 0, AT(format),
+     "list: table, csv or json; export: json, csv, focus or html"},
     {"through", TEXT, WEIR_COMMAND_CLOSE, "", 0, 0, AT(through),
      "periods that end by the end of this day, in each contract's time zone; or by this instant"},
     {"draft", SWITCH, WEIR_COMMAND_CLOSE, "false", 0, 0, AT(draft), "leave the invoices as drafts, without a number"},
@@ -255,6 +257,11 @@ static bool set_row(const struct loading *loading, const struct row *row, const 
     case ROW_FORMAT:
         if (strcmp(value, "table") != 0 && strcmp(value, "csv") != 0 && strcmp(value, "json") != 0)
             return refuse(loading, where, value, "table, csv or json");
+        break;
+    case INVOICE_FORMAT:
+        if (strcmp(value, "table") != 0 && strcmp(value, "csv") != 0 && strcmp(value, "json") != 0
+            && strcmp(value, "html") != 0 && strcmp(value, "focus") != 0)
+            return refuse(loading, where, value, "table, csv, json, focus or html");
         break;
     case REPORT_FORMAT:
         if (strcmp(value, "table") != 0 && strcmp(value, "csv") != 0 && strcmp(value, "json") != 0

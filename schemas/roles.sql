@@ -28,8 +28,8 @@ GRANT USAGE ON SCHEMA weir TO weir_finance, weir_rater, weir_operator;
 
 -- 1. Finance: the views, and nothing below them.
 GRANT SELECT ON weir.charges_by_customer_and_period, weir.charge_lines, weir.adjustments, weir.usage_by_day, weir.unpriced_usage,
-    weir.held_usage, weir.period_status, weir.invoices, weir.invoice_lines, weir.invoice_line_items, weir.closing_status
-    TO weir_finance;
+    weir.held_usage, weir.period_status, weir.invoices, weir.invoice_lines, weir.invoice_line_items, weir.closing_status,
+    weir.invoice_focus TO weir_finance;
 
 -- Partitions are read through their table.
 DO $$
@@ -70,4 +70,5 @@ GRANT EXECUTE ON FUNCTION weir.uninvoiced(text), weir.closing_end(text, date, ti
     weir.make_invoice_rows(weir.invoice_heads, jsonb), weir.make_invoice(weir.invoice_heads, weir.closing_step[], jsonb),
     weir.drop_old_drafts(text, date, timestamptz, text),
     weir.close_customer(text, date, timestamptz, boolean, text, text, bigint, jsonb, jsonb, jsonb),
-    weir.finalize_invoice(bigint, text, text), weir.void_invoice(bigint, text, text), weir.invoice_mismatches() TO weir_operator;
+    weir.finalize_invoice(bigint, text, text), weir.void_invoice(bigint, text, text), weir.invoice_mismatches(),
+    weir.invoice_document(bigint, text) TO weir_operator;

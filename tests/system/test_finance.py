@@ -18,7 +18,7 @@ CATALOG = {
     "contracts": [{"key": "k-acme", "customer": "acme", "price_book": "b", "starts_at": "2026-01-01T00:00:00Z", "ends_at": None,
                    "billing_period": "month", "timezone": "UTC"}],
     "default_contract": {"price_book": "b", "billing_period": "month", "timezone": "UTC"}}
-VIEWS = ("adjustments", "charge_lines", "charges_by_customer_and_period", "closing_status", "held_usage", "invoice_line_items", "invoice_lines",
+VIEWS = ("adjustments", "charge_lines", "charges_by_customer_and_period", "closing_status", "held_usage", "invoice_focus", "invoice_line_items", "invoice_lines",
          "invoices", "period_status", "unpriced_usage", "usage_by_day")
 CUSTOMERS = ("acme", "bolt", "core")
 
@@ -139,7 +139,7 @@ def test_scopes_keep_one_seller_apart_from_another(ledger):
             for view in VIEWS:
                 rows = ledger.sql(f"select * from weir.{view} order by 1, 2", connection)
                 where = next(index for index, in ledger.sql(
-                    f"select attnum - 1 from pg_attribute where attrelid = 'weir.{view}'::regclass and attname = 'customer'"))
+                    f"select attnum - 1 from pg_attribute where attrelid = 'weir.{view}'::regclass and attname in ('customer', 'BillingAccountId')"))
                 assert sorted(map(str, rows)) == sorted(str(row) for row in everything[view] if row[where] in customers), (name, view)
             assert {customer for customer, in ledger.sql(f"select weir.seen_customers('{name}')", connection)} == customers
             assert ledger.sql("select weir.seen_customers('west')", connection) == [] or name == "west", "whose customers others have is theirs"

@@ -5,6 +5,7 @@ model makes of the same (tests/model/invoices.py), and what SQL says of all of t
 WEIR_INVOICE_CASES (3) cases from WEIR_RANDOM_SEED (1)."""
 import csv
 import datetime
+import html.parser
 import io
 import json
 import os
@@ -372,37 +373,136 @@ def test_forms_and_refusals(servers, tmp_path):
 
 def short(number):
     """Without zeros that say nothing."""
-    text = format(number, "f") if number != "" else ""
+    text = str(number)
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
-def test_the_worked_example(servers, tmp_path):
-    """docs/invoices.md, through the real pipeline."""
+@pytest.fixture(scope="module")
+def example(servers, tmp_path_factory):
+    """The events of docs/invoices.md through the real pipeline, and both closings."""
+    folder = tmp_path_factory.mktemp("invoices")
     env = {**servers.room("invoices-example"), "WEIR_LATENESS": "9000h", "WEIR_KAFKA_GROUP": "invoices-example"}
     for name in ("catalog", "details"):
-        (tmp_path / f"{name}.json").write_text(BLOCKS[name], encoding="utf-8")
+        (folder / f"{name}.json").write_text(BLOCKS[name], encoding="utf-8")
     weir("migrate", env=env)
-    weir("apply", "--catalog", tmp_path / "catalog.json", env=env)
-    connection = psycopg2.connect(env["WEIR_POSTGRES_URL"])
-    connection.autocommit = True
-    cursor = connection.cursor()
-    for month, day, block, number in (("january", "2026-01-31", "first", "INV-000001"), ("february", "2026-02-28", "second", "INV-000002")):
-        (tmp_path / "events.ndjson").write_text(BLOCKS[month], encoding="utf-8")
-        weir("produce", tmp_path / "events.ndjson", env=env)
+    weir("apply", "--catalog", folder / "catalog.json", env=env)
+    for month, day in (("january", "2026-01-31"), ("february", "2026-02-28")):
+        (folder / "events.ndjson").write_text(BLOCKS[month], encoding="utf-8")
+        weir("produce", folder / "events.ndjson", env=env)
         weir("ingest", "--until-end", env=env)
         weir("rater", "--until-done", env=env)
-        done = weir("close", "--through", day, "--invoice-details", tmp_path / "details.json", env=env)
+        done = weir("close", "--through", day, "--invoice-details", folder / "details.json", env=env)
         assert b"customers=1 invoices=1 issued=1 left_open=0" in done.stderr
-        cursor.execute("select l.line, l.service_start::date::text, l.kind, l.item, l.tier, l.quantity, l.unit_price, l.amount, l.invoice_amount,"
-                       " c.invoice_number || '/' || l.corrected_line from weir.invoice_lines l join weir.invoices i using (invoice)"
-                       " left join weir.invoices c on c.invoice = l.corrected_invoice where i.invoice_number = %s order by l.line", (number,))
-        rows = [[str(line), start, kind, item, short(tier or ""), short(quantity), "" if price is None else short(price), short(amount), str(invoiced), corrects or ""]
-                for line, start, kind, item, tier, quantity, price, amount, invoiced, corrects in cursor.fetchall()]
-        cursor.execute("select amount, total from weir.invoices where invoice_number = %s", (number,))
-        [(amount, total)] = cursor.fetchall()
-        expected = list(csv.reader(io.StringIO(BLOCKS[block])))
-        assert [*rows, ["", "", "", "", "", "", "", short(amount), str(total), ""]] == expected[1:]
+    return env
+
+
+def exported(env, *arguments):
+    return list(csv.DictReader(io.StringIO(weir("invoice", "export", *arguments, env=env).stdout.decode())))
+
+
+def test_the_worked_example(example):
+    for number, block in (("INV-000001", "first"), ("INV-2", "second")):
+        rows = [[row["line"], row["service_start"][:10], row["kind"], row["item"], row["tier"], short(row["quantity"]), short(row["unit_price"]),
+                 short(row["amount"]), row["invoice_amount"], "/".join(filter(None, (row["corrected_invoice"], row["corrected_line"])))]
+                for row in exported(example, number, "--format", "csv")]
+        document = json.loads(weir("invoice", "export", number, "--format", "json", env=example).stdout)
+        sums = ["", "", "", "", "", "", "", short(document["amount"]), document["total"], ""]
+        assert [*rows, sums] == list(csv.reader(io.StringIO(BLOCKS[block])))[1:]
+    connection = psycopg2.connect(example["WEIR_POSTGRES_URL"])
     for what, text in INVARIANTS.items():
-        cursor.execute(text)
-        assert not cursor.fetchall(), what
+        with connection.cursor() as cursor:
+            cursor.execute(text)
+            assert not cursor.fetchall(), what
     connection.close()
+
+
+class Page(html.parser.HTMLParser):
+    """What a reader sees, and whether every tag is closed and nothing is fetched."""
+    VOID = {"meta", "br"}
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.rows, self.words = [], [], []
+        self.feed(text)
+        assert self.open == [], self.open
+
+    def handle_starttag(self, tag, attributes):
+        assert tag not in ("script", "link", "img", "iframe") and not {"src", "href", "onclick", "onerror"} & {name for name, _ in attributes}
+        if tag not in self.VOID:
+            self.open.append(tag)
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th") and self.rows:
+            self.rows[-1].append("")
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if "style" not in self.open:
+            self.words.append(data)
+        if self.open[-1:] and {"td", "th"} & set(self.open):
+            self.rows[-1][-1] += data
+
+
+def test_the_page_is_an_invoice(example):
+    page = weir("invoice", "export", "INV-2", "--format", "html", env=example).stdout.decode()
+    assert "size:A4" in page and "http" not in page and "url(" not in page and "@import" not in page
+    read = Page(page)
+    said = " ".join(read.words)
+    for wanted in ("Invoice INV-000002", "Weir Ltd", "1 River Lane", "Acme Inc.", "5 Main Street", "Tax ID YY987654321", "PO 4711", "acme-2026",
+                   "2026-02-01 to 2026-02-28 (UTC)", "before taxes", "30 days net"):
+        assert wanted in said, wanted
+    assert [row for row in read.rows if len(row) == 5][1:] == [
+        ["1", "platform", "1", "10.004", "10.00"], ["2", "tokens, tier 1", "1000", "0", "0.00"], ["3", "tokens, tier 2", "4002", "0.002", "8.00"],
+        ["4", "tokens, tier 2delivered 2026-01-01 to 2026-01-31; corrects INV-000001, line 3", "1700", "0.002", "3.40"],
+        ["5", "floor: up to the minimum spenddelivered 2026-01-01 to 2026-01-31; corrects INV-000001, line 4", "", "", "-2.00"],
+        ["6", "Rounding", "", "", "0.01"]]
+    assert read.rows[-1] == ["", "Total before taxes", "19.41 USD"]
+
+
+def test_focus_rows_add_up_to_what_was_billed(example):
+    rows = exported(example, "--format", "focus")
+    billed = {}
+    for row in rows:
+        billed[row["InvoiceId"]] = billed.get(row["InvoiceId"], 0) + exact.parse(row["BilledCost"])
+    assert billed == {"INV-000001": exact.parse("15.00"), "INV-000002": exact.parse("19.41")}
+    [late] = [row for row in rows if row["x_InvoiceLine"] == "4" and row["InvoiceId"] == "INV-000002"]
+    assert (late["ChargeClass"], late["ChargeCategory"], late["ChargePeriodStart"], late["ChargePeriodEnd"], late["BillingPeriodStart"]) == (
+        "Correction", "Usage", "2026-01-01T00:00:00Z", "2026-02-01T00:00:00Z", "2026-02-01T00:00:00Z")
+    assert (late["x_CorrectedInvoiceId"], late["x_CorrectedInvoiceLine"]) == ("INV-000001", "3")
+    for row in rows:
+        assert row["ChargeCategory"] in ("Usage", "Purchase", "Credit", "Adjustment") and row["ChargeClass"] in ("", "Correction")
+        for name in ("BilledCost", "BillingAccountId", "BillingCurrency", "BillingPeriodStart", "BillingPeriodEnd", "ChargePeriodStart", "ChargePeriodEnd",
+                     "ChargeDescription", "ContractedCost", "EffectiveCost", "ListCost", "InvoiceIssuerName", "ProviderName", "PublisherName",
+                     "ServiceCategory", "ServiceName"):
+            assert row[name] != "", name
+
+
+def test_a_credit_note_takes_the_whole_invoice_back(servers, tmp_path):
+    """And names are escaped, whatever they are."""
+    ledger = Ledger(servers.room("invoices-credit", 1), 3)
+    hostile = "<script>alert('x')</script>&\""
+    ledger.add(hostile, "", 0, ("usage", "a<b>&'\"", "calls", "b", 1, "volume", "units", 2, "0.500000000000"), 3 * exact.SCALE, 15 * 10 ** 11)
+    ledger.sql("update weir.billing_periods set is_closed = true")
+    (tmp_path / "parties.json").write_text(json.dumps({"seller": {"name": "S & Sons <i>", "note": "<b>", "payment": "'\""}}))
+    weir("close", "--through", "2026-02-28", "--invoice-details", tmp_path / "parties.json", "--draft", env=ledger.env)
+    assert "DRAFT" in " ".join(Page(weir("invoice", "export", "1", "--format", "html", env=ledger.env).stdout.decode()).words)
+    weir("invoice", "finalize", "1", env=ledger.env)
+    said = weir("invoice", "void", "INV-1", "--reason", "<wrong>", env=ledger.env).stdout
+    assert said == b"weir invoice: void by credit note INV-CN-000001\n"
+    note = weir("invoice", "export", "INV-CN-1", "--format", "html", env=ledger.env).stdout.decode()
+    words = " ".join(Page(note).words)
+    for wanted in (hostile, "S & Sons <i>", "Credit note INV-CN-000001", "INV-000001", "<wrong>"):
+        assert wanted in words, wanted
+    document = json.loads(weir("invoice", "export", "INV-CN-1", "--format", "json", env=ledger.env).stdout)
+    assert (document["document"], document["total"], document["lines"][0]["quantity"]) == ("credit_note", "-1.50", "-3.000000000000")
+    rows = exported(ledger.env, "--format", "focus")
+    assert [(row["InvoiceId"], row["BilledCost"], row["ChargeClass"], row["x_CorrectedInvoiceId"]) for row in rows] == [
+        ("INV-000001", "1.50", "", ""), ("INV-CN-000001", "-1.50", "Correction", "INV-000001")]
+    assert [(row["state"], row["invoice_amount"]) for row in exported(ledger.env, "INV-CN-1", "--format", "csv")] == [("credit_note", "-1.50")]
+    assert "VOID" in " ".join(Page(weir("invoice", "export", "INV-1", "--format", "html", env=ledger.env).stdout.decode()).words)
+    for arguments, told in ((("export",), "export takes --format"), (("export", "--format", "html"), "for one INVOICE"),
+                            (("export", "INV-9", "--format", "json"), "there is no invoice INV-9"), (("list", "--format", "focus"), "--format is table")):
+        refused = weir("invoice", *arguments, env=ledger.env, check=False)
+        assert refused.returncode == 2 and told in refused.stderr.decode(), refused.stderr

@@ -1,0 +1,274 @@
+#include "cli/invoice_page.h"
+
+#include <errno.h>
+#include <jansson.h>
+#include <string.h>
+
+/* 1. texts of the document */
+
+static const char *text(const json_t *object, const char *name)
+{
+    const char *found = json_string_value(json_object_get(object, name));
+
+    return found ? found : "";
+}
+
+static bool is(const json_t *object, const char *name, const char *value)
+{
+    return strcmp(text(object, name), value) == 0;
+}
+
+static void put(FILE *output, const char *from)
+{
+    for (; *from; from++)
+        switch (*from) {
+        case '<':
+            fputs("&lt;", output);
+            break;
+        case '>':
+            fputs("&gt;", output);
+            break;
+        case '&':
+            fputs("&amp;", output);
+            break;
+        case '"':
+            fputs("&quot;", output);
+            break;
+        case '\'':
+            fputs("&#39;", output);
+            break;
+        default:
+            fputc(*from, output);
+        }
+}
+
+/* before, the text and after; nothing where the text is empty. */
+static void put_between(FILE *output, const char *before, const char *from, const char *after)
+{
+    if (!*from)
+        return;
+    fputs(before, output);
+    put(output, from);
+    fputs(after, output);
+}
+
+/* A decimal's text without zeros at its end: 1500, 0.002. */
+static void put_number(FILE *output, const char *number)
+{
+    size_t length = strlen(number);
+
+    if (strchr(number, '.')) {
+        while (length > 0 && number[length - 1] == '0')
+            length--;
+        if (length > 0 && number[length - 1] == '.')
+            length--;
+    }
+    fprintf(output, "%.*s", (int)length, number);
+}
+
+/* 2. what stands above the lines */
+
+static const char head[] =
+    "<!DOCTYPE html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n"
+    "<meta name=\"viewport\" content=\"width=device-width\">\n<style>\n"
+    "@page{size:A4;margin:18mm 16mm}\n"
+    "body{font:14px/1.45 system-ui,sans-serif;color:#1c2733;max-width:178mm;margin:2rem auto;padding:0 1rem}\n"
+    "h1{font-size:1.7rem;margin:0}h2{font-size:1rem;margin:1.6rem 0 .4rem}\n"
+    ".top{display:flex;justify-content:space-between;gap:2rem}.party{white-space:pre-line}\n"
+    ".mark{display:inline-block;border:2px solid #b3261e;color:#b3261e;padding:.1rem .7rem;font-weight:600}\n"
+    "dl{display:grid;grid-template-columns:auto 1fr;gap:.1rem 1rem;margin:1rem 0}dt{color:#5a6875}dd{margin:0}\n"
+    "table{border-collapse:collapse;width:100%}th,td{padding:.35rem .5rem;border-bottom:1px solid #dde3ea;"
+    "text-align:left;vertical-align:top}\n"
+    "th{font-weight:600;border-bottom:2px solid #1c2733}td.n,th.n{text-align:right;white-space:nowrap;"
+    "font-variant-numeric:tabular-nums}\n"
+    "tr{break-inside:avoid}thead{display:table-header-group}.small{color:#5a6875;font-size:.85em}\n"
+    "tr.total td{font-weight:700;font-size:1.15em;border-bottom:0;border-top:2px solid #1c2733}\n"
+    "@media print{body{margin:0;padding:0;max-width:none}}\n</style>\n";
+
+static void put_party(FILE *output, const char *title, const json_t *party, const char *key)
+{
+    const json_t *address = json_object_get(party, "address");
+
+    fprintf(output, "<div class=\"party\"><span class=\"small\">%s</span>\n<strong>", title);
+    put(output, *text(party, "name") ? text(party, "name") : key);
+    fputs("</strong>", output);
+    for (size_t i = 0; i < json_array_size(address); i++) {
+        const char *line = json_string_value(json_array_get(address, i));
+        put_between(output, "\n", line ? line : "", "");
+    }
+    put_between(output, "\nTax ID ", text(party, "tax_id"), "");
+    put_between(output, "\n", text(party, "email"), "");
+    put_between(output, "\n", text(party, "phone"), "");
+    fputs("</div>\n", output);
+}
+
+static void put_fact(FILE *output, const char *name, const char *value)
+{
+    if (!*value)
+        return;
+    fprintf(output, "<dt>%s</dt><dd>", name);
+    put(output, value);
+    fputs("</dd>\n", output);
+}
+
+static void put_title(FILE *output, const json_t *document)
+{
+    bool is_credit_note = is(document, "document", "credit_note");
+    const char *number = text(document, is_credit_note ? "credit_note_number" : "invoice_number");
+
+    fputs("<title>", output);
+    fputs(is_credit_note ? "Credit note " : "Invoice ", output);
+    put(output, *number ? number : "(draft)");
+    fputs("</title>\n<div class=\"top\"><div><h1>", output);
+    fputs(is_credit_note ? "Credit note" : "Invoice", output);
+    put_between(output, " ", number, "");
+    fputs("</h1>\n", output);
+    if (is(document, "state", "draft"))
+        fputs("<p class=\"mark\">DRAFT: not an invoice yet</p>\n", output);
+    else if (is(document, "state", "void") && !is_credit_note)
+        fputs("<p class=\"mark\">VOID</p>\n", output);
+    fputs("</div>\n", output);
+    put_party(output, "from", json_object_get(document, "seller"), "");
+    fputs("</div>\n", output);
+}
+
+static void put_facts(FILE *output, const json_t *document)
+{
+    const json_t *buyer = json_object_get(document, "buyer");
+    char period[128];
+
+    put_party(output, "to", buyer, text(document, "customer"));
+    (void)snprintf(period, sizeof period, "%s to %s (%s)", text(document, "period_first_day"),
+                   text(document, "period_last_day"), text(document, "timezone"));
+    fputs("<dl>\n", output);
+    put_fact(output, "Date", text(document, "issued_day"));
+    put_fact(output, is(document, "kind", "correction") ? "Corrects the period" : "Billing period", period);
+    put_fact(output, "Customer", text(document, "customer"));
+    put_fact(output, "Contract", text(document, "contract"));
+    put_fact(output, "Reference", text(buyer, "reference"));
+    if (is(document, "document", "credit_note"))
+        put_fact(output, "Takes back invoice", text(document, "invoice_number"));
+    else
+        put_fact(output, "Taken back by credit note", text(document, "credit_note_number"));
+    put_fact(output, "Reason", text(document, "void_reason"));
+    put_fact(output, "Replaces invoice", text(document, "replaces"));
+    fputs("</dl>\n", output);
+}
+
+/* 3. lines */
+
+/* "units" says nothing beside a quantity and a price. */
+static void put_description(FILE *output, const json_t *line)
+{
+    const char *component = text(line, "component"), *name;
+    json_int_t tier = json_integer_value(json_object_get(line, "tier"));
+    json_t *value;
+    bool is_first = true;
+
+    put(output, is(line, "kind", "rounding") ? "Rounding" : text(line, "item"));
+    if (is(line, "kind", "true_up"))
+        fputs(": up to the minimum spend", output);
+    else if (*component && strcmp(component, "units") != 0 && strcmp(component, text(line, "kind")) != 0) {
+        fputs(": ", output);
+        for (; *component; component++)
+            fputc(*component == '_' ? ' ' : *component, output);
+    }
+    if (tier > 0 && (is(line, "model", "graduated") || is(line, "model", "volume")))
+        fprintf(output, ", tier %" JSON_INTEGER_FORMAT, tier);
+    json_object_foreach(json_object_get(line, "dimensions"), name, value)
+    {
+        put_between(output, is_first ? " <span class=\"small\">" : ", ", name, "");
+        put_between(output, " ", json_string_value(value) ? json_string_value(value) : "", "");
+        is_first = false;
+    }
+    fputs(is_first ? "" : "</span>", output);
+}
+
+static void put_line(FILE *output, const json_t *line)
+{
+    json_int_t corrected = json_integer_value(json_object_get(line, "corrected_line"));
+
+    fprintf(output, "<tr><td class=\"n\">%" JSON_INTEGER_FORMAT "</td><td>",
+            json_integer_value(json_object_get(line, "line")));
+    put_description(output, line);
+    if (json_is_true(json_object_get(line, "is_adjustment"))) {
+        fprintf(output, "<br><span class=\"small\">delivered %s to %s", text(line, "service_first_day"),
+                text(line, "service_last_day"));
+        put_between(output, "; corrects ", text(line, "corrected_invoice"), "");
+        if (corrected)
+            fprintf(output, ", line %" JSON_INTEGER_FORMAT, corrected);
+        fputs("</span>", output);
+    }
+    fputs("</td><td class=\"n\">", output);
+    if (!is(line, "kind", "rounding") && !is(line, "kind", "true_up"))
+        put_number(output, text(line, "quantity"));
+    fputs("</td><td class=\"n\">", output);
+    if (*text(line, "unit_price"))
+        put_number(output, text(line, "unit_price"));
+    fputs("</td><td class=\"n\">", output);
+    put(output, text(line, "invoice_amount"));
+    fputs("</td></tr>\n", output);
+}
+
+enum section { REGULAR, ADJUSTMENTS, ROUNDING };
+
+static enum section section_of(const json_t *line)
+{
+    return is(line, "kind", "rounding")                           ? ROUNDING
+           : json_is_true(json_object_get(line, "is_adjustment")) ? ADJUSTMENTS
+                                                                  : REGULAR;
+}
+
+static void put_section(FILE *output, const json_t *document, enum section section)
+{
+    const json_t *lines = json_object_get(document, "lines");
+    size_t count = 0;
+
+    for (size_t i = 0; i < json_array_size(lines); i++) {
+        const json_t *line = json_array_get(lines, i);
+        if (section_of(line) != section)
+            continue;
+        if (count++ == 0 && section == ADJUSTMENTS)
+            fputs("<tr><td></td><td colspan=\"4\"><strong>Adjustments of earlier periods</strong></td></tr>\n", output);
+        put_line(output, line);
+    }
+}
+
+static void put_table(FILE *output, const json_t *document)
+{
+    fputs("<table>\n<thead><tr><th class=\"n\">#</th><th>Description</th><th class=\"n\">Quantity</th><th "
+          "class=\"n\">Unit "
+          "price</th><th class=\"n\">Amount, ",
+          output);
+    put(output, text(document, "currency"));
+    fputs("</th></tr></thead>\n<tbody>\n", output);
+    for (enum section section = REGULAR; section <= ROUNDING; section++)
+        put_section(output, document, section);
+    fputs("<tr class=\"total\"><td></td><td colspan=\"3\">Total before taxes</td><td class=\"n\">", output);
+    put(output, text(document, "total"));
+    put_between(output, " ", text(document, "currency"), "</td></tr>\n</tbody></table>\n");
+}
+
+enum weir_status weir_invoice_page(struct weir_slice json, FILE *output, struct weir_error *reterr)
+{
+    json_t *document = json_loadb(json.data, json.length, 0, NULL);
+
+    if (!json_is_object(document)) {
+        json_decref(document);
+        return weir_fail(reterr, WEIR_FATAL, "PostgreSQL answered no invoice; is this weir the one of its schema?");
+    }
+    const json_t *seller = json_object_get(document, "seller");
+    fputs(head, output);
+    put_title(output, document);
+    put_facts(output, document);
+    put_table(output, document);
+    fputs("<p class=\"small\">All amounts are before taxes.", output);
+    put_between(output, " ", text(seller, "note"), "");
+    fputs("</p>\n", output);
+    put_between(output, "<p>Payment: ", text(seller, "payment"), "</p>\n");
+    fputs("</html>\n", output);
+    json_decref(document);
+    return fflush(output) == 0 && !ferror(output)
+               ? WEIR_OK
+               : weir_fail(reterr, WEIR_FATAL, "the invoice cannot be written: %s", strerror(errno));
+}
