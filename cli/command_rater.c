@@ -57,19 +57,38 @@ static void rest(int64_t duration)
     nanosleep(&time, NULL); /* a signal ends it early, which is what we want */
 }
 
+static void ignore(void *context, struct weir_slice why)
+{
+    (void)context, (void)why;
+}
+
 /* --until-done does not say that all is done when something cannot be. */
 static enum weir_status check_nothing_refused(struct rating *rating, struct weir_error *reterr)
 {
-    uint64_t refused = 0;
-    enum weir_status status = weir_lane_book_refused(rating->book, rating->settings.kafka_topic, &refused, reterr);
+    uint64_t windows = 0, periods = 0, unreadable = 0;
+    enum weir_status status = weir_lane_book_refused(rating->book, rating->settings.kafka_topic, &windows, reterr);
 
-    if (status != WEIR_OK || refused == 0)
-        return status;
-    return weir_fail(reterr, WEIR_FATAL,
-                     "all else is rated, but %" PRIu64
-                     " windows cannot be: SELECT * FROM weir.held_usage WHERE refused "
-                     "IS NOT NULL says why; mend that and start it again",
-                     refused);
+    if (status == WEIR_OK)
+        status = weir_lane_book_refused_periods(rating->book, 1, ignore, NULL, &periods, reterr);
+    for (size_t i = 0; i < rating->lane_count; i++)
+        unreadable += rating->lanes[i].unreadable;
+    if (status == WEIR_OK && windows)
+        return weir_fail(reterr, WEIR_FATAL,
+                         "all else is rated, but %" PRIu64
+                         " windows cannot be: SELECT * FROM weir.held_usage WHERE refused "
+                         "IS NOT NULL says why; mend that and start it again",
+                         windows);
+    if (status == WEIR_OK && periods)
+        return weir_fail(reterr, WEIR_FATAL,
+                         "all is rated, but %" PRIu64 " billing periods cannot be closed: SELECT * FROM "
+                         "weir.refused_periods says why; mend that and start it again",
+                         periods);
+    if (status == WEIR_OK && unreadable)
+        return weir_fail(reterr, WEIR_FATAL,
+                         "all else is rated, but the series keys of %" PRIu64
+                         " windows in Redis cannot be read: the log names the lanes",
+                         unreadable);
+    return status;
 }
 
 static enum weir_status run(struct rating *rating, const _Atomic bool *stop, struct weir_error *reterr)
@@ -166,6 +185,11 @@ static void add_metrics(struct rating *rating)
                      "Windows that are not rated because of a gap (each gap's, added up).", &rating->held_windows);
     weir_metrics_add(metrics, WEIR_METRIC_GAUGE, "weir_refused_windows", "",
                      "Windows that cannot be rated; weir.held_usage says why.", &rating->refused_windows);
+    weir_metrics_add(metrics, WEIR_METRIC_GAUGE, "weir_refused_periods", "",
+                     "Billing periods that cannot be closed; weir.refused_periods says why.", &rating->refused_periods);
+    weir_metrics_add(metrics, WEIR_METRIC_GAUGE, "weir_unreadable_windows", "",
+                     "Windows on the lists of the lanes that this rater rated last whose series key cannot be read.",
+                     &rating->unreadable_windows);
     weir_metrics_add(metrics, WEIR_METRIC_COUNTER, "weir_rater_transactions_total", "",
                      "Transactions that rated windows.", &rating->transactions);
     weir_metrics_add(metrics, WEIR_METRIC_COUNTER, "weir_rater_retries_total", "", "Rounds that a server broke off.",

@@ -222,6 +222,15 @@ static void tell_total(void *context, const struct weir_audit_difference *differ
         is_windows ? "rated windows" : "line items", summed);
 }
 
+static void tell_period(void *context, struct weir_slice why)
+{
+    struct weir_reconcile *reconcile = context;
+
+    weir_reconcile_tell(reconcile, WEIR_DIFFERENCE_UNRATED, false,
+                        reconcile->rater ? "raters try to close it every minute" : NULL,
+                        "ledger, a period cannot be closed: %.*s", (int)why.length, why.data);
+}
+
 static int compare_slices(const void *a, const void *b)
 {
     return weir_slice_compare(*(const struct weir_slice *)a, *(const struct weir_slice *)b);
@@ -246,7 +255,10 @@ static enum weir_status look_again(struct weir_reconcile *reconcile, struct weir
 static enum weir_status look_around(struct weir_reconcile *reconcile, struct weir_error *reterr)
 {
     enum weir_status status = weir_ledger_audit_totals(reconcile->audit, tell_total, reconcile, reterr);
+    uint64_t periods;
 
+    if (status == WEIR_OK)
+        status = weir_lane_book_refused_periods(reconcile->book, INT32_MAX, tell_period, reconcile, &periods, reterr);
     if (reconcile->damaged_count)
         qsort(reconcile->damaged, reconcile->damaged_count, sizeof *reconcile->damaged, compare_slices);
     if (status == WEIR_OK)
@@ -313,13 +325,13 @@ static enum weir_status set_up(struct weir_reconcile *reconcile, struct weir_err
     reconcile->items = weir_new_array(room, sizeof *reconcile->items);
     reconcile->shares = weir_new_array(room, sizeof *reconcile->shares);
     reconcile->list = settings->format[0] == 'j' ? json_array() : NULL;
+    reconcile->book = weir_lane_book_new(settings->postgres_url);
     if (status == WEIR_OK)
         status = weir_ledger_audit_open(settings->postgres_url, &reconcile->audit, reterr);
     if (status != WEIR_OK || !settings->repair)
         return status;
     reconcile->work = weir_new_array(room, sizeof *reconcile->work);
     reconcile->work_items = weir_new_array(room, sizeof *reconcile->work_items);
-    reconcile->book = weir_lane_book_new(settings->postgres_url);
     status = weir_store_redis_open(settings->redis_url, &reconcile->looker, reterr);
     if (status == WEIR_OK)
         status = weir_ledger_postgres_open(settings->postgres_url, &reconcile->ledger, reterr);

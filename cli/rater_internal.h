@@ -25,6 +25,8 @@ struct known_lane {
     bool is_listed;
     int64_t rated_through;    /* all windows that end until then are rated, or kept out; NEVER_RATED: not known */
     int64_t listed_watermark; /* as read before its list of work is */
+    uint64_t unreadable; /* on its list of work, as it was last walked by this rater: their series cannot be read */
+    uint64_t told_unreadable;
 };
 
 /* What was read of a lane's list at once; one is rated while the other one is read. */
@@ -54,12 +56,13 @@ struct rating {
     struct lot lots[2];
     struct weir_lane_window *windows; /* on their way to the threads */
     _Atomic uint64_t line_items, windows_rated, unpriced, stale, transactions, retries, lanes_known, open_gaps,
-        held_windows, refused_windows;
+        held_windows, refused_windows, refused_periods, unreadable_windows;
     _Atomic int64_t settled; /* through when this rater has settled, ns */
     struct weir_outage outage;
     int64_t logged_gap, gaps_shown_at, gaps_logged_at; /* the newest gap that was told, and when they all were */
-    uint64_t logged_held;
-    _Atomic uint64_t newly_refused; /* windows, this round */
+    uint64_t logged_held, logged_refused_periods;
+    char refused_period[WEIR_ERROR_TEXT_MAX]; /* why the first of them cannot be closed */
+    _Atomic uint64_t newly_refused;           /* windows, this round */
     struct weir_reconciliations *reconciliations;
     int64_t looked_back; /* wall clock */
     _Atomic uint64_t reconcile_time, reconcile_lanes, reconcile_windows, reconcile_repaired;

@@ -135,9 +135,58 @@ static void note_rated(struct known_lane *lane)
 struct walk {
     struct weir_work_place place;
     uint64_t lots, windows; /* read; rated, and off the list */
-    bool is_same, is_ours;  /* the store, the lane */
-    bool is_short;          /* the last lot was not full */
+    uint64_t unreadable;
+    bool is_same, is_ours; /* the store, the lane */
+    bool is_short;         /* the last lot was not full */
 };
+
+/* A window whose series key cannot be read is nobody's, so that nobody can be charged for it: it stays on the list.
+ * Once the store is mended it is gone from there, or a later version reads it. */
+static bool is_readable(const struct weir_work *work)
+{
+    struct weir_series series;
+
+    return weir_series_parse(work->window.series_key, &series);
+}
+
+static void leave_unreadable(struct lot *lot, struct walk *walk)
+{
+    size_t kept = 0;
+
+    for (size_t i = 0; i < lot->count; i++)
+        if (is_readable(&lot->work[i]))
+            lot->work[kept++] = lot->work[i];
+    walk->unreadable += lot->count - kept;
+    lot->count = kept;
+}
+
+static void tell_unreadable(struct known_lane *known, uint64_t unreadable)
+{
+    known->unreadable = unreadable;
+    if (unreadable > known->told_unreadable)
+        weir_log(WEIR_LOG_ERROR,
+                 "lane %s: %" PRIu64 " windows on its list of work have a series key that cannot be read: Redis was "
+                 "written by something else, by a later weir, or is damaged. They are left there and all others rated. "
+                 "Empty the lane in Redis, and what Kafka still holds is read again (docs/operations.md)",
+                 known->name_bytes, unreadable);
+    known->told_unreadable = unreadable;
+}
+
+/* Nothing is on the lane's list but what cannot be read, as far as one lot shows. */
+static enum weir_status is_list_done(struct rating *rating, struct weir_slice lane, bool *ret_done,
+                                     struct weir_error *reterr)
+{
+    struct weir_work *work = rating->lots[0].work;
+    size_t count = 0, at = 0;
+    enum weir_status status = rating->store->ops->read_work(rating->store, lane, 1, work, &count, reterr);
+
+    if (status == WEIR_OK && count > 0 && !is_readable(&work[0]))
+        status = rating->store->ops->read_work(rating->store, lane, rating->room, work, &count, reterr);
+    while (at < count && !is_readable(&work[at]))
+        at++;
+    *ret_done = at == count;
+    return status;
+}
 
 /* Of a store that is not the same any more nothing is left in the lot. */
 static enum weir_status read_lot(struct rating *rating, struct known_lane *known, struct walk *walk, struct lot *lot,
@@ -157,6 +206,7 @@ static enum weir_status read_lot(struct rating *rating, struct known_lane *known
         struct weir_slice *key = &lot->work[i].window.series_key;
         *key = weir_arena_copy(lot->keys, key->data, key->length);
     }
+    leave_unreadable(lot, walk);
     return status;
 }
 
@@ -224,11 +274,13 @@ static enum weir_status rate_lane(struct rating *rating, struct known_lane *know
         walk = (struct walk){.is_same = true, .is_ours = true};
         status = walk_list(rating, known, stop, &walk, reterr);
         *ret_count += walk.windows;
-    } while (status == WEIR_OK && walk.lots > 1 && walk.is_same && walk.is_ours
+    } while (status == WEIR_OK && walk.lots > 1 && walk.windows > 0 && walk.is_same && walk.is_ours
              && !atomic_load_explicit(stop, memory_order_relaxed));
+    if (status == WEIR_OK && walk.is_short)
+        tell_unreadable(known, walk.unreadable);
     if (!walk.is_same)
         known->rated_through = NEVER_RATED;
-    else if (status == WEIR_OK && walk.lots == 1 && walk.is_short)
+    else if (status == WEIR_OK && (walk.lots == 1 || walk.windows == 0) && walk.is_short)
         note_rated(known);
     return status;
 }
@@ -237,16 +289,14 @@ static enum weir_status rate_lane(struct rating *rating, struct known_lane *know
  */
 static enum weir_status look_at_lane(struct rating *rating, struct known_lane *known, struct weir_error *reterr)
 {
-    size_t count = 0;
-    bool is_same = true;
-    enum weir_status status =
-        rating->store->ops->read_work(rating->store, known->name, 1, rating->lots[0].work, &count, reterr);
+    bool is_done = false, is_same = true;
+    enum weir_status status = is_list_done(rating, known->name, &is_done, reterr);
 
-    if (status == WEIR_OK && count == 0)
+    if (status == WEIR_OK && is_done)
         status = note_lane(rating, known, &is_same, reterr);
     if (!is_same)
         known->rated_through = NEVER_RATED;
-    else if (status == WEIR_OK && count == 0)
+    else if (status == WEIR_OK && is_done)
         note_rated(known);
     return status;
 }
@@ -268,16 +318,47 @@ static enum weir_status rate_or_look(struct rating *rating, struct known_lane *l
 static enum weir_status has_no_work(struct rating *rating, bool *ret_none, struct weir_error *reterr)
 {
     enum weir_status status = WEIR_OK;
+    bool is_done = true;
     size_t count = 0;
 
-    for (size_t i = 0; i < rating->lane_count && status == WEIR_OK && count == 0; i++)
-        status = rating->store->ops->read_work(rating->store, rating->lanes[i].name, 1, rating->lots[0].work, &count,
-                                               reterr);
-    if (status == WEIR_OK && count == 0)
+    for (size_t i = 0; i < rating->lane_count && status == WEIR_OK && is_done; i++)
+        status = is_list_done(rating, rating->lanes[i].name, &is_done, reterr);
+    if (status == WEIR_OK && is_done)
         status =
             weir_lane_book_released(rating->book, rating->settings.kafka_topic, 1, rating->windows, &count, reterr);
-    *ret_none = count == 0;
+    *ret_none = is_done && count == 0;
     return status;
+}
+
+/* The first of them is named when there are more than when they were last told. */
+static void tell_refused_period(void *context, struct weir_slice why)
+{
+    struct rating *rating = context;
+
+    snprintf(rating->refused_period, sizeof rating->refused_period, "%.*s", (int)why.length, why.data);
+}
+
+static enum weir_status show_refused(struct rating *rating, struct weir_error *reterr)
+{
+    uint64_t windows = 0, periods = 0, unreadable = 0;
+    enum weir_status status = weir_lane_book_refused(rating->book, rating->settings.kafka_topic, &windows, reterr);
+
+    if (status == WEIR_OK)
+        status = weir_lane_book_refused_periods(rating->book, 1, tell_refused_period, rating, &periods, reterr);
+    if (status != WEIR_OK)
+        return status;
+    if (periods > rating->logged_refused_periods)
+        weir_log(WEIR_LOG_ERROR,
+                 "%" PRIu64 " billing periods cannot be closed and wait in weir.refused_periods, tried again every "
+                 "minute; the first: %s",
+                 periods, rating->refused_period);
+    rating->logged_refused_periods = periods;
+    for (size_t i = 0; i < rating->lane_count; i++)
+        unreadable += rating->lanes[i].unreadable;
+    set(&rating->refused_windows, windows);
+    set(&rating->refused_periods, periods);
+    set(&rating->unreadable_windows, unreadable);
+    return WEIR_OK;
 }
 
 /* Every ten seconds: it counts all held windows. One line a gap when it is new, or a minute later when it holds another
@@ -286,17 +367,16 @@ static enum weir_status show_gaps(struct rating *rating, struct weir_error *rete
 {
     const struct weir_open_gap *gaps = NULL;
     int64_t now = weir_time_now();
-    uint64_t held = 0, refused = 0;
+    uint64_t held = 0;
     size_t count = 0;
 
     if (now - rating->gaps_shown_at < GAP_SHOW_SECONDS * WEIR_SECOND && now >= rating->gaps_shown_at)
         return WEIR_OK;
-    enum weir_status status = weir_lane_book_refused(rating->book, rating->settings.kafka_topic, &refused, reterr);
+    enum weir_status status = show_refused(rating, reterr);
     if (status == WEIR_OK)
         status = weir_lane_book_open_gaps(rating->book, rating->settings.kafka_topic, true, &gaps, &count, reterr);
     if (status != WEIR_OK)
         return status;
-    set(&rating->refused_windows, refused);
     rating->gaps_shown_at = now;
     for (size_t i = 0; i < count; i++)
         held += gaps[i].held;

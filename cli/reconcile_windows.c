@@ -296,10 +296,24 @@ static void end_batch(struct weir_reconcile *reconcile)
     reconcile->arena = weir_arena_new();
 }
 
+/* Nobody's: there is nothing to compare it with. */
+static void tell_unreadable(struct weir_reconcile *reconcile, const struct weir_window *window)
+{
+    char start[WEIR_TIME_TEXT_MAX];
+
+    weir_time_format(window->start, start);
+    weir_reconcile_tell(reconcile, WEIR_DIFFERENCE_UNRATED, false,
+                        reconcile->rater ? "nobody can tell whose it is" : NULL,
+                        "lane %s, window %s with %" PRIu64 " events: its series key cannot be read",
+                        reconcile->lane->name_bytes, start, window->total.events);
+    reconcile->lane->differing++;
+}
+
 static void add_window(void *context, const struct weir_window *window, bool is_closed, bool has_work)
 {
     struct weir_reconcile *reconcile = context;
     struct weir_reconcile_lane *lane = reconcile->lane;
+    struct weir_series series;
 
     if (reconcile->status != WEIR_OK)
         return; /* the scan cannot be broken off */
@@ -308,6 +322,10 @@ static void add_window(void *context, const struct weir_window *window, bool is_
     lane->windows++;
     lane->open += !is_closed;
     lane->waiting += has_work;
+    if (!weir_series_parse(window->series_key, &series)) {
+        tell_unreadable(reconcile, window);
+        return;
+    }
     size_t at = reconcile->count++;
     reconcile->windows[at] = *window;
     reconcile->windows[at].series_key =

@@ -338,6 +338,28 @@ enum weir_status weir_lane_book_refused(struct weir_lane_book *book, const char 
     return status;
 }
 
+enum weir_status weir_lane_book_refused_periods(struct weir_lane_book *book, size_t max,
+                                                void (*visit)(void *context, struct weir_slice why), void *context,
+                                                uint64_t *ret_count, struct weir_error *reterr)
+{
+    struct weir_parameters parameters = {0};
+    struct weir_buffer *limit = &book->columns[0];
+
+    limit->length = 0;
+    weir_put_int8(limit, (int64_t)max);
+    weir_parameters_add(&parameters, limit->data + 4, 8);
+    enum weir_status status = ask(book,
+                                  "SELECT count(*) OVER (), refused FROM weir.refused_periods"
+                                  " ORDER BY customer, contract, period_start LIMIT $1::bigint",
+                                  &parameters, "looking for periods that cannot be closed", reterr);
+    if (status != WEIR_OK)
+        return status;
+    *ret_count = PQntuples(book->answer) ? (uint64_t)int8_at(book->answer, 0, 0) : 0;
+    for (int i = 0; i < PQntuples(book->answer); i++)
+        visit(context, weir_postgres_field(book->answer, i, 1));
+    return WEIR_OK;
+}
+
 enum weir_status weir_lane_book_lanes(struct weir_lane_book *book, const char *topic,
                                       void (*visit)(void *context, struct weir_slice lane, int64_t watermark),
                                       void *context, struct weir_error *reterr)

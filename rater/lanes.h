@@ -51,6 +51,11 @@ enum weir_status weir_lane_book_released(struct weir_lane_book *book, const char
 enum weir_status weir_lane_book_refused(struct weir_lane_book *book, const char *topic, uint64_t *ret_count,
                                         struct weir_error *reterr);
 
+/* Billing periods that cannot be closed (weir_rater_settle), of whatever topic: how many, and why, of at most max. */
+enum weir_status weir_lane_book_refused_periods(struct weir_lane_book *book, size_t max,
+                                                void (*visit)(void *context, struct weir_slice why), void *context,
+                                                uint64_t *ret_count, struct weir_error *reterr);
+
 /* Calls visit for each lane of the topic that was ever noted. */
 enum weir_status weir_lane_book_lanes(struct weir_lane_book *book, const char *topic,
                                       void (*visit)(void *context, struct weir_slice lane, int64_t watermark),

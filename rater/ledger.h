@@ -28,9 +28,10 @@ struct weir_ledger_ops {
                               struct weir_state *state, struct weir_error *reterr);
     /* Gives the open transaction up, if any. */
     void (*abandon)(struct weir_ledger *ledger);
-    /* Customers and periods of the default contract that wait to be settled: rows with contract '' where advance fees
-     * are not charged yet, or not closed with end <= before. At most max; views live until the next call. Embedded
-     * ledgers: none (*ret_count = 0). */
+    /* Periods that wait to be settled and that no catalog lists: those of the default contract (contract '') where
+     * advance fees are not charged yet, or not closed with end <= before; and of any contract those that could not be
+     * closed, a minute after the last try or once on a new connection. At most max; views live until the next call.
+     * Embedded ledgers: none (*ret_count = 0). */
     enum weir_status (*unsettled)(struct weir_ledger *ledger, int64_t before, size_t max,
                                   struct weir_period_running *ret_periods, size_t *ret_count,
                                   struct weir_error *reterr);

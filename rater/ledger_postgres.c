@@ -211,6 +211,8 @@ static enum weir_status write_batch(struct weir_ledger *self, const struct weir_
         status = weir_postgres_write_state(ledger, state, reterr);
     if (status == WEIR_OK)
         status = weir_postgres_write_held(ledger, state, reterr);
+    if (status == WEIR_OK)
+        status = weir_postgres_write_refused(ledger, state, reterr);
     if (status == WEIR_OK) {
         status = weir_postgres_run(ledger->connection, "COMMIT", "committing", reterr);
         if (status == WEIR_OK)
@@ -238,10 +240,19 @@ static enum weir_status read_unsettled(struct weir_postgres_ledger *ledger, int6
     ledger->unsettled = NULL;
     enum weir_status status = weir_postgres_ask(
         ledger->connection,
-        "SELECT customer, period_start, period_end, usage_amount, true_up, true_up_revision, is_advance_charged, "
-        "is_closed"
-        " FROM weir.billing_periods WHERE contract = '' AND NOT (is_advance_charged AND is_closed)"
-        " AND (NOT is_advance_charged OR period_end <= $1::timestamptz) ORDER BY period_end, customer LIMIT $2::bigint",
+        "WITH again AS (SELECT greatest(backend_start, now() - interval '1 minute') AS since FROM pg_stat_activity"
+        " WHERE pid = pg_backend_pid())"
+        " SELECT customer, period_start, period_end, usage_amount, true_up, true_up_revision, is_advance_charged,"
+        " is_closed, ''"
+        " FROM weir.billing_periods AS p WHERE contract = '' AND NOT (is_advance_charged AND is_closed)"
+        " AND (NOT is_advance_charged OR period_end <= $1::timestamptz) AND NOT EXISTS (SELECT FROM"
+        " weir.refused_periods AS r WHERE r.customer = p.customer AND r.contract = ''"
+        " AND r.period_start = p.period_start)"
+        " UNION ALL SELECT customer, period_start, period_end, 0, 0, 0, false, false, contract"
+        " FROM weir.refused_periods AS r, again WHERE refused_at < again.since"
+        " AND (period_end <= $1::timestamptz OR NOT EXISTS (SELECT FROM weir.billing_periods AS p WHERE"
+        " p.customer = r.customer AND p.contract = r.contract AND p.period_start = r.period_start"
+        " AND p.is_advance_charged)) ORDER BY 9, 3, 1 LIMIT $2::bigint",
         &parameters, "looking for periods to settle", &ledger->unsettled, reterr);
     weir_buffer_free(&bytes);
     return status;
@@ -265,6 +276,7 @@ static enum weir_status unsettled(struct weir_ledger *self, int64_t before, size
             .customer = weir_postgres_field(rows, i, 0),
             .start = weir_get_time(PQgetvalue(rows, i, 1)),
             .end = weir_get_time(PQgetvalue(rows, i, 2)),
+            .contract = weir_postgres_field(rows, i, 8),
             .true_up_revision = (uint32_t)weir_get_int4(PQgetvalue(rows, i, 5)),
             .is_advance_charged = *PQgetvalue(rows, i, 6),
             .is_closed = *PQgetvalue(rows, i, 7),

@@ -237,3 +237,64 @@ enum weir_status weir_postgres_write_held(struct weir_postgres_ledger *ledger, s
                                              "letting held windows go", reterr)
                              : status;
 }
+
+/* 3. periods */
+static const enum weir_postgres_type refused_types[] = {WEIR_PG_TEXT, WEIR_PG_TEXT, WEIR_PG_TIMESTAMPTZ,
+                                                        WEIR_PG_TIMESTAMPTZ, WEIR_PG_TEXT};
+enum { REFUSED_COLUMNS = sizeof refused_types / sizeof *refused_types, REFUSED_KEYS = 3 };
+
+static const char refuse_sql[] =
+    "INSERT INTO weir.refused_periods (customer, contract, period_start, period_end, refused)"
+    " SELECT * FROM unnest($1::text[], $2::text[], $3::timestamptz[], $4::timestamptz[], $5::text[])"
+    " ON CONFLICT (customer, contract, period_start) DO UPDATE SET period_end = excluded.period_end,"
+    " refused = excluded.refused, refused_at = now()";
+
+static const char close_sql[] =
+    "DELETE FROM weir.refused_periods AS r USING unnest($1::text[], $2::text[], $3::timestamptz[])"
+    " AS k(customer, contract, start) WHERE r.customer = k.customer AND r.contract = k.contract"
+    " AND r.period_start = k.start";
+
+static enum weir_status write_periods(struct weir_postgres_ledger *ledger, struct weir_state *state,
+                                      enum weir_held_change change, const char *sql, int columns, const char *doing,
+                                      struct weir_error *reterr)
+{
+    struct weir_state_view all = weir_state_all(state);
+    struct weir_parameters parameters = {0};
+    PGresult *result = NULL;
+    size_t count = 0;
+
+    for (int i = 0; i < columns; i++)
+        weir_array_begin(&ledger->columns[i], refused_types[i]);
+    for (size_t i = 0; i < all.period_count; i++) {
+        const struct weir_period_running *period = all.periods[i];
+        if (period->refused_change != change)
+            continue;
+        weir_put_text(&ledger->columns[0], period->customer);
+        weir_put_text(&ledger->columns[1], period->contract);
+        weir_put_time(&ledger->columns[2], period->start);
+        if (columns > REFUSED_KEYS) {
+            weir_put_time(&ledger->columns[3], period->end);
+            weir_put_text(&ledger->columns[4], period->refused);
+        }
+        count++;
+    }
+    if (count == 0)
+        return WEIR_OK;
+    for (int i = 0; i < columns; i++) {
+        weir_array_end(&ledger->columns[i], count);
+        weir_parameters_add(&parameters, ledger->columns[i].data, ledger->columns[i].length);
+    }
+    enum weir_status status = weir_postgres_ask(ledger->connection, sql, &parameters, doing, &result, reterr);
+    PQclear(result);
+    return status;
+}
+
+enum weir_status weir_postgres_write_refused(struct weir_postgres_ledger *ledger, struct weir_state *state,
+                                             struct weir_error *reterr)
+{
+    enum weir_status status = write_periods(ledger, state, WEIR_HELD_HOLD, refuse_sql, REFUSED_COLUMNS,
+                                            "noting periods that cannot be closed", reterr);
+    return status == WEIR_OK ? write_periods(ledger, state, WEIR_HELD_LET_GO, close_sql, REFUSED_KEYS,
+                                             "letting closed periods go", reterr)
+                             : status;
+}

@@ -53,6 +53,9 @@ enum weir_status weir_postgres_write_items(struct weir_postgres_ledger *ledger, 
 /* postgres_held.c: open gaps and held windows. Loaded before anything else is told apart. */
 enum weir_status weir_postgres_load_held(struct weir_postgres_ledger *ledger, struct weir_state *state,
                                          struct weir_error *reterr);
+/* Periods that cannot be closed, and those that could be. */
+enum weir_status weir_postgres_write_refused(struct weir_postgres_ledger *ledger, struct weir_state *state,
+                                             struct weir_error *reterr);
 enum weir_status weir_postgres_write_held(struct weir_postgres_ledger *ledger, struct weir_state *state,
                                           struct weir_error *reterr);
 enum weir_status weir_postgres_write_state(struct weir_postgres_ledger *ledger, struct weir_state *state,

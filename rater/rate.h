@@ -13,11 +13,12 @@
 struct weir_rater;
 
 struct weir_rater_counts {
-    uint64_t windows;   /* looked at */
-    uint64_t unchanged; /* difference of zero */
-    uint64_t stale;     /* older than what was rated already: an older cut came back; left alone */
-    uint64_t held;      /* in the span of an open gap: not rated until it is released */
-    uint64_t refused;   /* cannot be rated: kept out, and tried again (once for each time) */
+    uint64_t windows;         /* looked at */
+    uint64_t unchanged;       /* difference of zero */
+    uint64_t stale;           /* older than what was rated already: an older cut came back; left alone */
+    uint64_t held;            /* in the span of an open gap: not rated until it is released */
+    uint64_t refused;         /* cannot be rated: kept out, and tried again (once for each time) */
+    uint64_t refused_periods; /* cannot be closed: noted, and tried again (once for each time) */
     uint64_t unpriced_windows;
     uint64_t unpriced_events; /* events in them (of one with two such windows, both count) */
     uint64_t line_items;
@@ -66,7 +67,8 @@ struct weir_horizon {
 };
 
 /* Settles every period that the horizon says began (fees in advance) or ended (the rest) and that is not settled yet.
- */
+ * One that cannot be closed (its amounts do not fit) is noted by a ledger that keeps state (weir.refused_periods) and
+ * tried again; for the others it is WEIR_REJECT. */
 enum weir_status weir_rater_settle(struct weir_rater *rater, const struct weir_horizon *horizon,
                                    struct weir_error *reterr);
 

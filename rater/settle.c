@@ -133,31 +133,77 @@ static bool charge_at_zero(struct weir_rater *rater, const struct weir_contract 
     return true;
 }
 
-static enum weir_status amounts_overflow(const struct weir_period_running *period, struct weir_error *reterr)
+/* Everything that was done to it since `before`. A price's total that is new was made by charge_at_zero: any other is
+ * of an earlier transaction. */
+static void take_back(struct weir_rater *rater, const struct weir_contract *contract,
+                      struct weir_period_running *period, const struct weir_period_running *before, size_t item_count)
 {
-    return weir_fail(reterr, WEIR_REJECT,
-                     "customer '%.*s', contract '%.*s': the period's amounts do not fit (limit "
-                     "about 1.7e26). Check its prices, fees and commitments",
-                     (int)period->customer.length, period->customer.data, (int)period->contract.length,
-                     period->contract.data);
+    const struct weir_price_book_version *version = weir_price_book_at(contract->book, period->start);
+    const struct weir_price *price;
+
+    *period = *before;
+    rater->item_count = item_count;
+    rater->charging.running = NULL;
+    for (uint32_t at = 0; contract->key.length && version && (price = weir_next_price(version, &at));) {
+        struct weir_price_running *running =
+            price->flat_fee_at_zero ? price_at_zero(rater, period, version, price) : NULL;
+        if (!running || running->entry.exists)
+            continue;
+        running->entry.is_dirty = false;
+        running->quantity = running->amount = (struct weir_decimal){0};
+        running->events = 0;
+    }
+}
+
+/* What belongs to one customer's period holds back nothing else. */
+static enum weir_status refuse_period(struct weir_rater *rater, const struct weir_contract *contract,
+                                      struct weir_period_running *period, const struct weir_period_running *before,
+                                      size_t item_count, struct weir_error *reterr)
+{
+    char start[WEIR_TIME_TEXT_MAX];
+
+    weir_time_format(period->start, start);
+    enum weir_status status = weir_fail(
+        reterr, WEIR_REJECT,
+        "customer '%.*s', contract '%.*s', period from %s: its amounts do not fit (limit about 1.7e26). Check its "
+        "prices, fees and commitments",
+        (int)period->customer.length, period->customer.data, (int)period->contract.length, period->contract.data,
+        start);
+    if (!rater->ledger->ops->keeps_state)
+        return status;
+    take_back(rater, contract, period, before, item_count);
+    rater->counts.refused_periods++;
+    period->entry.is_dirty = period->entry.is_dirty || !period->entry.exists;
+    period->refused_change = WEIR_HELD_HOLD;
+    period->refused = weir_state_copy(rater->state, weir_slice_text(reterr->text));
+    return WEIR_OK;
 }
 
 static enum weir_status settle_period(struct weir_rater *rater, const struct weir_contract *contract,
                                       struct weir_period_running *period, bool is_ended, struct weir_error *reterr)
 {
+    struct weir_period_running before = *period;
+    size_t item_count = rater->item_count;
+
     if (!period->is_advance_charged) {
         if (!weir_rater_charge_fees(rater, contract, period, WEIR_FEE_IN_ADVANCE))
-            return amounts_overflow(period, reterr);
+            return refuse_period(rater, contract, period, &before, item_count, reterr);
         period->is_advance_charged = true;
         period->entry.is_dirty = true;
+        period->refused_change = WEIR_HELD_LET_GO;
+        before = *period;
+        item_count = rater->item_count;
     }
+    if (period->is_closed)
+        period->refused_change = WEIR_HELD_LET_GO; /* by a rerating, perhaps */
     if (!is_ended || period->is_closed)
         return WEIR_OK;
     if (!weir_rater_charge_fees(rater, contract, period, WEIR_FEE_IN_ARREARS)
         || !charge_at_zero(rater, contract, period) || !weir_rater_true_up(rater, contract, period))
-        return amounts_overflow(period, reterr);
+        return refuse_period(rater, contract, period, &before, item_count, reterr);
     period->is_closed = true;
     period->entry.is_dirty = true;
+    period->refused_change = WEIR_HELD_LET_GO;
     return WEIR_OK;
 }
 
@@ -245,23 +291,38 @@ static enum weir_status settle_contract(struct weir_rater *rater, struct due_lis
     return status;
 }
 
+/* The contract that a period which the ledger tells of belongs to, with *end as it is now; NULL: it is in no catalog
+ * any more, or the period is none of it. */
+static const struct weir_contract *contract_of(const struct weir_catalog *catalog,
+                                               const struct weir_period_running *period, int64_t *ret_end)
+{
+    int64_t start = period->start;
+
+    *ret_end = period->end;
+    if (period->contract.length == 0)
+        return catalog->default_contract;
+    const struct weir_contract *contract = weir_catalog_contract_at(catalog, period->customer, start);
+    if (!contract || !weir_slice_equal(contract->key, period->contract))
+        return NULL;
+    weir_contract_period_at(contract, period->start, &start, ret_end);
+    return start == period->start ? contract : NULL;
+}
+
 /* Under the default contract a customer has a period where there is usage: the ledger (or, embedded, the state) knows
- * them. */
-static enum weir_status settle_default(struct weir_rater *rater, struct due_list *list,
-                                       const struct weir_horizon *horizon, struct weir_error *reterr)
+ * them. It also knows those of any contract that could not be closed. */
+static enum weir_status settle_known(struct weir_rater *rater, struct due_list *list,
+                                     const struct weir_horizon *horizon, struct weir_error *reterr)
 {
     static _Thread_local struct weir_period_running found[PERIODS_PER_BATCH];
     const struct weir_contract *contract = rater->catalog->default_contract;
     enum weir_status status = WEIR_OK;
-    size_t count = 0;
+    size_t count = 0, due;
 
-    if (!contract)
-        return WEIR_OK;
     if (!rater->ledger->ops->keeps_state) {
         struct weir_state_view all = weir_state_all(rater->state);
         for (size_t i = 0; i < all.period_count && status == WEIR_OK; i++) {
             struct weir_period_running *period = all.periods[i];
-            if (period->contract.length == 0)
+            if (contract && period->contract.length == 0)
                 status = add_due(rater, list, contract, period->customer, period->start, period->end,
                                  period->end <= horizon->ended, reterr);
         }
@@ -269,12 +330,18 @@ static enum weir_status settle_default(struct weir_rater *rater, struct due_list
     }
     do {
         status = rater->ledger->ops->unsettled(rater->ledger, horizon->ended, PERIODS_PER_BATCH, found, &count, reterr);
-        for (size_t i = 0; i < count && status == WEIR_OK; i++)
-            status = add_due(rater, list, contract, found[i].customer, found[i].start, found[i].end,
-                             found[i].end <= horizon->ended, reterr);
+        due = 0;
+        for (size_t i = 0; i < count && status == WEIR_OK; i++) {
+            int64_t end;
+            if (!(contract = contract_of(rater->catalog, &found[i], &end)))
+                continue;
+            due++;
+            status =
+                add_due(rater, list, contract, found[i].customer, found[i].start, end, end <= horizon->ended, reterr);
+        }
         if (status == WEIR_OK)
             status = settle_list(rater, list, reterr);
-    } while (status == WEIR_OK && count == PERIODS_PER_BATCH);
+    } while (status == WEIR_OK && count == PERIODS_PER_BATCH && due > 0);
     return status;
 }
 
@@ -295,7 +362,7 @@ enum weir_status weir_rater_settle(struct weir_rater *rater, const struct weir_h
     if (status == WEIR_OK)
         status = settle_list(rater, list, reterr);
     if (status == WEIR_OK)
-        status = settle_default(rater, list, horizon, reterr);
+        status = settle_known(rater, list, horizon, reterr);
     /* Only now is it known that everything on the way was written. */
     if (status == WEIR_OK && contracts)
         memcpy(rater->settled, reached, contracts * sizeof *reached);

@@ -118,6 +118,9 @@ struct weir_period_running {
     uint32_t true_up_revision;
     bool is_advance_charged; /* fees in advance are in the ledger */
     bool is_closed;          /* fees in arrears, flat fees at zero and the true-up are in the ledger */
+
+    enum weir_held_change refused_change; /* of its row in refused_periods */
+    struct weir_slice refused;            /* why it cannot be closed; written with WEIR_HELD_HOLD */
 };
 
 struct weir_state;

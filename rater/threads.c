@@ -278,6 +278,7 @@ struct weir_rater_counts weir_rater_threads_counts(const struct weir_rater_threa
         sum.stale += counts.stale;
         sum.held += counts.held;
         sum.refused += counts.refused;
+        sum.refused_periods += counts.refused_periods;
         sum.unpriced_windows += counts.unpriced_windows;
         sum.unpriced_events += counts.unpriced_events;
         sum.line_items += counts.line_items;

@@ -48,7 +48,7 @@ REVOKE SELECT ON weir.audit_log, weir.finance_scopes FROM weir_rater;
 GRANT INSERT ON weir.line_items, weir.price_books, weir.lane_gaps, weir.calendar_periods TO weir_rater;
 GRANT INSERT, UPDATE ON weir.customers, weir.rated_windows, weir.price_totals, weir.split_totals, weir.billing_periods, weir.lanes
     TO weir_rater;
-GRANT INSERT, UPDATE, DELETE ON weir.held_windows TO weir_rater;
+GRANT INSERT, UPDATE, DELETE ON weir.held_windows, weir.refused_periods TO weir_rater;
 GRANT USAGE ON SEQUENCE weir.held_numbers TO weir_rater;
 GRANT EXECUTE ON FUNCTION weir.make_line_items_partition(date) TO weir_rater;
 

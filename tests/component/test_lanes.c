@@ -678,3 +678,133 @@ Test(lanes, a_window_whose_terms_changed_waits_for_them)
     cr_assert_eq(held(), 0);
     tear_down(&bench);
 }
+
+/* Two flat fees of `flat_fee` each without usage, and a minimum spend of `minimum` under the default contract. */
+static void use_periods(struct bench *bench, const char *flat_fee, const char *minimum)
+{
+    static const char format[] =
+        "{\"meters\":[{\"key\":\"calls\",\"event_type\":\"t\",\"aggregation\":\"count\",\"window\":\"1h\"},"
+        "{\"key\":\"dear\",\"event_type\":\"t\",\"aggregation\":\"sum\",\"value\":\"data.v\",\"window\":\"1h\"}],"
+        "\"price_books\":[{\"key\":\"b\",\"version\":1,\"currency\":\"USD\",\"effective_from\":\"2026-01-01T00:00:"
+        "00Z\","
+        "\"fees\":[{\"key\":\"first\",\"amount\":\"3\",\"per\":\"period\",\"charged\":\"in_advance\"},"
+        "{\"key\":\"last\",\"amount\":\"5\",\"per\":\"period\",\"charged\":\"in_arrears\"}],"
+        "\"prices\":[{\"meter\":\"calls\",\"model\":\"graduated\",\"tiers\":[{\"up_to\":null,\"unit_price\":\"1\","
+        "\"flat_fee\":\"%s\",\"flat_fee_at_zero\":true}]},"
+        "{\"meter\":\"dear\",\"model\":\"graduated\",\"tiers\":[{\"up_to\":null,\"unit_price\":\"1\","
+        "\"flat_fee\":\"%s\",\"flat_fee_at_zero\":true}]}]},"
+        "{\"key\":\"plain\",\"version\":1,\"currency\":\"USD\",\"effective_from\":\"2026-01-01T00:00:00Z\",\"prices\":["
+        "{\"meter\":\"dear\",\"model\":\"per_unit\",\"unit_price\":\"1000000\"}]}],"
+        "\"contracts\":[{\"key\":\"big\",\"customer\":\"acme\",\"price_book\":\"b\",\"starts_at\":\"2026-01-01T00:00:"
+        "00Z\","
+        "\"ends_at\":\"2026-02-01T00:00:00Z\",\"billing_period\":\"month\",\"timezone\":\"UTC\"},"
+        "{\"key\":\"small\",\"customer\":\"other\",\"price_book\":\"plain\",\"starts_at\":\"2026-01-01T00:00:00Z\","
+        "\"billing_period\":\"month\",\"timezone\":\"UTC\"}],"
+        "\"default_contract\":{\"price_book\":\"plain\",\"billing_period\":\"month\",\"timezone\":\"UTC\","
+        "\"commitments\":[{\"key\":\"least\",\"type\":\"minimum_spend\",\"per\":\"period\",\"amount\":\"%s\"}]}"
+        "}";
+    char text[sizeof format + 256];
+    struct weir_mistake_list mistakes = {0};
+    struct weir_error error;
+
+    weir_rater_free(bench->rater);
+    weir_ledger_free(bench->ledger);
+    weir_catalog_free(bench->catalog);
+    int length = snprintf(text, sizeof text, format, flat_fee, flat_fee, minimum);
+    cr_assert_eq(weir_catalog_parse("test", text, (size_t)length, &bench->catalog, &mistakes), WEIR_OK, "%s",
+                 mistakes.count ? mistakes.mistakes[0].text : "");
+    cr_assert_eq(weir_ledger_postgres_open(database.url, &bench->ledger, &error), WEIR_OK, "%s", error.text);
+    cr_assert_eq(weir_rater_new(bench->catalog, bench->ledger, &bench->rater, &error), WEIR_OK, "%s", error.text);
+}
+
+/* A window of the first hour whose amount is that many times 10^20. */
+static void rate_of(struct bench *bench, const char *customer, int64_t value)
+{
+    char key[WEIR_SERIES_KEY_MAX];
+    struct weir_series series = {.meter = S("dear"), .customer = S(customer)};
+    struct weir_lane_window window = {.lane = S("events:0"),
+                                      .window = {.series_key = weir_slice_of(key, weir_series_write(&series, key)),
+                                                 .start = noon,
+                                                 .end = noon + WEIR_HOUR,
+                                                 .total = {.events = 10, .value = weir_decimal_of(value)}}};
+    struct weir_error error;
+
+    for (int i = 0; i < 2; i++)
+        cr_assert(
+            weir_decimal_multiply(window.window.total.value, weir_decimal_of(10000000), &window.window.total.value));
+    cr_assert_eq(weir_rater_rate(bench->rater, &window, 1, &error), WEIR_OK, "%s", error.text);
+}
+
+static uint64_t settle(struct bench *bench)
+{
+    const struct weir_horizon horizon = {noon, noon + WEIR_HOUR, WEIR_TIME_NEVER};
+    uint64_t before = weir_rater_counts(bench->rater).refused_periods;
+    struct weir_error error;
+
+    cr_assert_eq(weir_rater_settle(bench->rater, &horizon, &error), WEIR_OK, "%s", error.text);
+    return weir_rater_counts(bench->rater).refused_periods - before;
+}
+
+static void copy_reason(void *context, struct weir_slice why)
+{
+    struct told *told = context;
+
+    snprintf(told->why, sizeof told->why, "%.*s", (int)why.length, why.data);
+}
+
+Test(lanes, a_period_that_cannot_be_closed_holds_back_no_other)
+{
+    struct bench bench = set_up();
+    struct told told = {0};
+    struct weir_error error;
+    uint64_t refused;
+
+    use_periods(&bench, "100000000000000000000000000", "1"); /* twice 10^26 */
+    rate_of(&bench, "default", 1);
+    cr_assert_eq(settle(&bench), 1);
+    cr_assert_eq(weir_lane_book_refused_periods(bench.book, 1, copy_reason, &told, &refused, &error), WEIR_OK, "%s",
+                 error.text);
+    cr_assert_eq(refused, 1);
+    cr_assert(
+        strstr(told.why, "customer 'acme', contract 'big', period from 2026-01-01T00:00:00Z: its amounts do not fit"),
+        "%s", told.why);
+    cr_assert_eq(ask_number(&database, "SELECT count(*) FROM weir.billing_periods WHERE is_closed"), 2,
+                 "the others are");
+    cr_assert_eq(ask_number(&database, "SELECT sum(amount)::bigint FROM weir.line_items WHERE customer = 'acme'"), 3,
+                 "what begins it is charged, and nothing of what ends it");
+    cr_assert_eq(ask_number(&database, "SELECT count(*) FROM weir.price_totals WHERE customer = 'acme'"), 0);
+    cr_assert_eq(settle(&bench), 0, "tried again in a minute");
+    sql_on(database.admin, "UPDATE weir.refused_periods SET refused_at = now() - interval '61 s'");
+    cr_assert_eq(settle(&bench), 1);
+    cr_assert_eq(ask_number(&database, "SELECT count(*) FROM weir.refused_periods"), 1);
+
+    use_periods(&bench, "7", "1"); /* mended */
+    cr_assert_eq(settle(&bench), 0);
+    cr_assert_eq(ask_number(&database, "SELECT count(*) FROM weir.refused_periods"), 0);
+    cr_assert_eq(ask_number(&database, "SELECT sum(amount)::bigint FROM weir.line_items WHERE customer = 'acme'"),
+                 3 + 5 + 7 + 7);
+    tear_down(&bench);
+}
+
+/* Under the default contract, where the ledger knows the periods and no catalog does. By itself nothing brings usage
+ * that far below zero. */
+Test(lanes, a_period_of_the_default_contract_waits_as_well)
+{
+    static const char closed[] = "SELECT count(*) FROM weir.billing_periods WHERE is_closed AND contract = ''";
+    struct bench bench = set_up();
+
+    use_periods(&bench, "1", "100000000000000000000000000");
+    rate_of(&bench, "below", 1);
+    rate_of(&bench, "above", 1);
+    sql_on(database.admin, "UPDATE weir.billing_periods SET usage_amount = -1e26 WHERE customer = 'below'");
+    cr_assert_eq(settle(&bench), 1);
+    cr_assert_eq(settle(&bench), 0);
+    cr_assert_eq(ask_number(&database, "SELECT count(*) FROM weir.refused_periods WHERE customer = 'below'"), 1);
+    cr_assert_eq(ask_number(&database, closed), 1);
+    sql_on(database.admin, "UPDATE weir.billing_periods SET usage_amount = 1e20 WHERE customer = 'below'");
+    sql_on(database.admin, "UPDATE weir.refused_periods SET refused_at = now() - interval '61 s'");
+    cr_assert_eq(settle(&bench), 0);
+    cr_assert_eq(ask_number(&database, "SELECT count(*) FROM weir.refused_periods"), 0);
+    cr_assert_eq(ask_number(&database, closed), 2);
+    tear_down(&bench);
+}

@@ -326,6 +326,15 @@ enum weir_status weir_lane_book_refused(struct weir_lane_book *book, const char 
     return this_process()->is_dead ? dead(reterr) : WEIR_OK;
 }
 
+enum weir_status weir_lane_book_refused_periods(struct weir_lane_book *book, size_t max,
+                                                void (*visit)(void *context, struct weir_slice why), void *context,
+                                                uint64_t *ret_count, struct weir_error *reterr)
+{
+    (void)book, (void)max, (void)visit, (void)context;
+    *ret_count = 0;
+    return this_process()->is_dead ? dead(reterr) : WEIR_OK;
+}
+
 enum weir_status weir_lane_book_lanes(struct weir_lane_book *book, const char *topic,
                                       void (*visit)(void *context, struct weir_slice lane, int64_t watermark),
                                       void *context, struct weir_error *reterr)

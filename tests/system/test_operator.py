@@ -177,6 +177,30 @@ def test_lost_work_is_found_and_repaired(world):
     assert query(world.env, "select count(*) as n from weir.line_items") == rows
 
 
+def test_a_window_that_is_nobodys_holds_back_no_other(world):
+    """Its series key cannot be read: it stays where it is, is told, and goes with what damaged it."""
+    world.produce(EVENTS[:200])
+    world.run("ingest", "--until-end")
+    work = world.keys("work")[0]
+    windows = work.replace(b":work:", b":windows:") if isinstance(work, bytes) else work.replace(":work:", ":windows:")
+    series = world.redis.hkeys(work)[0]
+    world.redis.hset(windows, b"\xff\xffnobody", world.redis.hget(windows, series))
+    world.redis.hset(work, b"\xff\xffnobody", world.redis.hget(work, series))
+    for _ in range(2):
+        told = world.run("rater", "--until-done", status=1).stderr
+        assert b"1 windows on its list of work have a series key that cannot be read" in told, told
+        assert b"the series keys of 1 windows in Redis cannot be read" in told, told
+        world.assert_is_the_models()
+    for options in ((), ("--repair",)):
+        found = world.reconcile(*options, status=1)
+        assert found["differences"] == 1 and kinds(found) == {"unrated": 1}
+        assert "its series key cannot be read" in found["list"][0]["text"]
+    world.redis.hdel(windows, b"\xff\xffnobody")
+    world.redis.hdel(work, b"\xff\xffnobody")
+    world.run("rater", "--until-done")
+    assert world.reconcile()["differences"] == 0
+
+
 def test_table_names_what_it_did(world):
     world.produce(EVENTS[:30])
     world.run("ingest", "--until-end")
