@@ -59,6 +59,7 @@ struct terms {
     struct weir_price effective;    /* after the override */
     struct weir_tier tiers[WEIR_TIERS_MAX];
     const struct weir_override *override;
+    struct weir_discount_list discounts; /* on this price */
 };
 
 static const struct weir_price *price_of(const struct terms *terms, const json_t *dimensions)
@@ -99,8 +100,12 @@ static bool find_terms(const struct weir_explain *explain, const json_t *item, s
     for (uint32_t i = 0; i < terms->contract->override_count && !terms->override; i++)
         if (terms->contract->overrides[i].meter == terms->meter)
             terms->override = &terms->contract->overrides[i];
-    return !terms->override
-           || weir_price_override(terms->price, terms->override->multiplier, terms->tiers, &terms->effective);
+    if (terms->override
+        && !weir_price_override(terms->price, terms->override->multiplier, terms->tiers, &terms->effective))
+        return false;
+    weir_discounts_of(terms->contract, terms->meter, weir_explain_time(item, "period_start"), &terms->discounts);
+    terms->effective.discounts = terms->discounts.count ? &terms->discounts : NULL;
+    return true;
 }
 
 /* null: the terms that the contract begins with. */
@@ -153,6 +158,24 @@ static json_t *json_tiers(const struct weir_price *price)
     return tiers;
 }
 
+static json_t *json_discounts(const struct weir_discount_list *list)
+{
+    json_t *discounts = json_array();
+
+    for (uint32_t i = 0; i < list->count; i++) {
+        const struct weir_discount *discount = list->discounts[i];
+        json_t *object = json_object();
+        json_object_set_new(object, "discount", weir_explain_json_slice(discount->key));
+        json_object_set_new(object, "type", json_string(weir_discount_type_name[discount->type]));
+        if (discount->type == WEIR_DISCOUNT_PERCENTAGE)
+            json_object_set_new(object, "rate", weir_explain_json_decimal(discount->rate));
+        else
+            json_object_set_new(object, "amount", weir_explain_json_decimal(discount->amount));
+        json_array_append_new(discounts, object);
+    }
+    return discounts;
+}
+
 /* The price as this contract pays it; only what its model has. */
 static json_t *json_price(const struct terms *terms)
 {
@@ -182,6 +205,8 @@ static json_t *json_price(const struct terms *terms)
             json_object_set_new(object, parts[i].name, weir_explain_json_decimal(parts[i].value));
     if (price->tier_count)
         json_object_set_new(object, "tiers", json_tiers(price));
+    if (price->discounts)
+        json_object_set_new(object, "discounts", json_discounts(price->discounts));
     return object;
 }
 
@@ -297,6 +322,8 @@ static const char *rule_of(enum weir_component component, enum weir_price_model 
         return "the period's events x fixed_fee";
     case WEIR_COMPONENT_FLAT:
         return "the amount, once in a period with usage";
+    case WEIR_COMPONENT_DISCOUNT:
+        return "what the contract's discounts take off the price";
     case WEIR_COMPONENT_MINIMUM:
         return "what the price is short of minimum_amount";
     case WEIR_COMPONENT_MAXIMUM:

@@ -62,7 +62,7 @@ static void print_price(const json_t *root)
     static const char *const members[] = {"unit_price", "package_size", "package_price",  "rate",          "fixed_fee",
                                           "amount",     "free_units",   "minimum_amount", "maximum_amount"};
     size_t index;
-    json_t *tier;
+    json_t *part;
 
     printf("\nprice\n  book '%s' version %lld, ", weir_explain_text(item, "price_book"),
            whole(item, "price_book_version"));
@@ -89,10 +89,13 @@ static void print_price(const json_t *root)
     for (size_t i = 0; i < sizeof members / sizeof *members; i++)
         print_member(price, members[i]);
     printf(" (in force from %s)\n", weir_explain_text(price, "effective_from"));
-    json_array_foreach(json_object_get(price, "tiers"), index, tier)
-        printf("    tier %lld: up to %s at %s each, flat fee %s\n", whole(tier, "tier"),
-               *weir_explain_text(tier, "up_to") ? weir_explain_text(tier, "up_to") : "any number",
-               weir_explain_text(tier, "unit_price"), weir_explain_text(tier, "flat_fee"));
+    json_array_foreach(json_object_get(price, "tiers"), index, part)
+        printf("    tier %lld: up to %s at %s each, flat fee %s\n", whole(part, "tier"),
+               *weir_explain_text(part, "up_to") ? weir_explain_text(part, "up_to") : "any number",
+               weir_explain_text(part, "unit_price"), weir_explain_text(part, "flat_fee"));
+    json_array_foreach(json_object_get(price, "discounts"), index, part)
+        printf("    discount '%s': %s %s off\n", weir_explain_text(part, "discount"), weir_explain_text(part, "type"),
+               *weir_explain_text(part, "rate") ? weir_explain_text(part, "rate") : weir_explain_text(part, "amount"));
 }
 
 /* 3. the difference */

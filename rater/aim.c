@@ -4,19 +4,20 @@
 
 #include "rater/rate_internal.h"
 
-/* 1. overrides */
+/* 1. overrides and discounts */
 
-/* Where (contract, price) stands or would stand. */
-static struct overridden *overridden_slot(const struct weir_rater *rater, const struct weir_contract *contract,
-                                          const struct weir_price *price)
+/* Where (contract, price, discounts) stands or would stand. */
+static struct overridden *overridden_slot(const struct weir_rater *rater, const struct overridden *key)
 {
     uint32_t mask = rater->overridden_room - 1;
-    uint64_t hash = ((uint64_t)(uintptr_t)contract * 31 + (uint64_t)(uintptr_t)price) * UINT64_C(0x9E3779B97F4A7C15);
+    uint64_t hash = ((uint64_t)(uintptr_t)key->contract * 31 + (uint64_t)(uintptr_t)key->price + key->discounts)
+                    * UINT64_C(0x9E3779B97F4A7C15);
     uint32_t at = (uint32_t)(hash >> 32) & mask;
 
-    while (rater->overridden[at].contract
-           && (rater->overridden[at].contract != contract || rater->overridden[at].price != price))
-        at = (at + 1) & mask;
+    for (; rater->overridden[at].contract; at = (at + 1) & mask)
+        if (rater->overridden[at].contract == key->contract && rater->overridden[at].price == key->price
+            && rater->overridden[at].discounts == key->discounts)
+            break;
     return &rater->overridden[at];
 }
 
@@ -29,30 +30,54 @@ static void grow_overridden(struct weir_rater *rater)
     rater->overridden = weir_new_array(rater->overridden_room, sizeof *rater->overridden);
     for (uint32_t i = 0; i < old_room; i++)
         if (old[i].contract)
-            *overridden_slot(rater, old[i].contract, old[i].price) = old[i];
+            *overridden_slot(rater, &old[i]) = old[i];
     free(old);
+}
+
+/* NULL: it overflows. */
+static const struct weir_price *change_price(struct weir_rater *rater, const struct weir_price *price,
+                                             const struct weir_override *override,
+                                             const struct weir_discount_list *discounts)
+{
+    struct weir_price *changed = weir_arena_take(rater->overrides, sizeof *changed);
+
+    *changed = *price;
+    if (override) {
+        struct weir_tier *tiers = weir_arena_take_array(rater->overrides, price->tier_count, sizeof *tiers);
+        if (!weir_price_override(price, override->multiplier, tiers, changed))
+            return NULL;
+    }
+    if (discounts->count) {
+        struct weir_discount_list *kept = weir_arena_take(rater->overrides, sizeof *kept);
+        *kept = *discounts;
+        changed->discounts = kept;
+    }
+    return changed;
 }
 
 /* Cached by address: prices and contracts live as long as the catalog. */
 const struct weir_price *weir_rater_effective_price(struct weir_rater *rater, const struct weir_contract *contract,
-                                                    const struct weir_price *price)
+                                                    const struct weir_price *price, int64_t period_start)
 {
     const struct weir_override *override = NULL;
+    struct weir_discount_list discounts = {.count = 0};
+    struct overridden key = {.contract = contract, .price = price};
 
     for (uint32_t i = 0; i < contract->override_count && !override; i++)
         if (contract->overrides[i].meter == price->meter)
             override = &contract->overrides[i];
-    if (!override)
+    if (contract->discount_count)
+        weir_discounts_of(contract, price->meter, period_start, &discounts);
+    if (!override && discounts.count == 0)
         return price;
+    for (uint32_t i = 0; i < discounts.count; i++)
+        key.discounts |= 1u << (discounts.discounts[i] - contract->discounts);
     if (rater->overridden_count * 2 >= rater->overridden_room)
         grow_overridden(rater);
-    struct overridden *slot = overridden_slot(rater, contract, price);
+    struct overridden *slot = overridden_slot(rater, &key);
     if (!slot->contract) {
-        struct weir_price *scaled = weir_arena_take(rater->overrides, sizeof *scaled);
-        struct weir_tier *tiers = weir_arena_take_array(rater->overrides, price->tier_count, sizeof *tiers);
-        if (!weir_price_override(price, override->multiplier, tiers, scaled))
-            scaled = NULL;
-        *slot = (struct overridden){contract, price, scaled};
+        *slot = key;
+        slot->scaled = change_price(rater, price, override, &discounts);
         rater->overridden_count++;
     }
     return slot->scaled;
@@ -113,7 +138,7 @@ static void aim_at_state(struct weir_rater *rater, const struct weir_series *ser
                                        target->period_end);
     if (target->unpriced != WEIR_UNPRICED_PRICED)
         return;
-    target->effective = weir_rater_effective_price(rater, target->contract, target->price);
+    target->effective = weir_rater_effective_price(rater, target->contract, target->price, target->period_start);
     target->running =
         weir_state_price(rater->state, series->customer, target->contract->key, target->period_start,
                          target->period_end, target->version->book->key, target->version->version, target->price->key);

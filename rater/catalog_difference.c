@@ -149,6 +149,32 @@ static bool same_commitments(const struct weir_contract *a, const struct weir_co
     return a->commitment_count == b->commitment_count;
 }
 
+static bool same_meters(const struct weir_discount *a, const struct weir_discount *b)
+{
+    for (uint32_t i = 0; i < a->meter_count; i++) {
+        bool is_found = false;
+        for (uint32_t j = 0; j < b->meter_count && !is_found; j++)
+            is_found = weir_slice_equal(a->meters[i]->key, b->meters[j]->key);
+        if (!is_found)
+            return false;
+    }
+    return a->meter_count == b->meter_count;
+}
+
+/* In their order, which is that of taking them off. */
+static bool same_discounts(const struct weir_contract *a, const struct weir_contract *b)
+{
+    bool is_same = a->discount_count == b->discount_count;
+
+    for (uint32_t i = 0; is_same && i < a->discount_count; i++) {
+        const struct weir_discount *old = &a->discounts[i], *new = &b->discounts[i];
+        is_same = weir_slice_equal(old->key, new->key) && old->type == new->type &&same_number(old->rate, new->rate)
+                  && same_number(old->amount, new->amount) && same_meters(old, new) && old->starts_at == new->starts_at
+                  && old->ends_at == new->ends_at;
+    }
+    return is_same;
+}
+
 /* 2. fields that differ */
 static void add_word(bool differs, const char *word, char *text, size_t size)
 {
@@ -191,6 +217,7 @@ static void terms_changes(const struct weir_contract *before, const struct weir_
     add_word(!same_own_prices(before, after), "prices", text, size);
     add_word(!same_overrides(before, after), "overrides", text, size);
     add_word(!same_commitments(before, after), "commitments", text, size);
+    add_word(!same_discounts(before, after), "discounts", text, size);
 }
 
 /* The terms on both sides at a time of both terms, and until when both hold. */

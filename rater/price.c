@@ -161,7 +161,47 @@ static bool sum_amounts(const struct weir_charge_list *list, struct weir_decimal
     return true;
 }
 
-/* Lifts or lowers the period's charge to its limits, as components of their own, so that tiers stay explainable. */
+void weir_discounts_of(const struct weir_contract *contract, const struct weir_meter *meter, int64_t period_start,
+                       struct weir_discount_list *ret_list)
+{
+    ret_list->count = 0;
+    for (uint32_t i = 0; i < contract->discount_count; i++) {
+        const struct weir_discount *discount = &contract->discounts[i];
+        bool is_for = false;
+        for (uint32_t m = 0; m < discount->meter_count; m++)
+            is_for = is_for || discount->meters[m] == meter;
+        if (is_for && period_start >= discount->starts_at && period_start < discount->ends_at)
+            ret_list->discounts[ret_list->count++] = discount;
+    }
+}
+
+bool weir_discount_amount(const struct weir_discount *discount, struct weir_decimal amount,
+                          struct weir_decimal *ret_taken)
+{
+    if (discount->type == WEIR_DISCOUNT_PERCENTAGE)
+        return weir_decimal_multiply(amount, discount->rate, ret_taken);
+    *ret_taken = weir_decimal_compare(discount->amount, amount) < 0 ? discount->amount : amount;
+    return true;
+}
+
+/* All of them as one component; *base becomes what is left. */
+static bool charge_discounts(const struct weir_discount_list *discounts, struct weir_decimal *base,
+                             struct weir_charge_list *list)
+{
+    struct weir_decimal left = *base, taken;
+
+    for (uint32_t i = 0; i < discounts->count; i++)
+        if (!weir_discount_amount(discounts->discounts[i], left, &taken) || !weir_decimal_subtract(left, taken, &left))
+            return false;
+    if (!weir_decimal_subtract(left, *base, &taken))
+        return false;
+    add_amount(list, WEIR_COMPONENT_DISCOUNT, 0, taken);
+    *base = left;
+    return true;
+}
+
+/* Lifts or lowers the period's charge to its limits, as components of their own, so that tiers stay explainable; takes
+ * discounts off before. */
 static bool charge_limits(const struct weir_price *price, struct weir_decimal quantity, struct weir_charge_list *list)
 {
     struct weir_decimal base, change;
@@ -170,6 +210,8 @@ static bool charge_limits(const struct weir_price *price, struct weir_decimal qu
         return false;
     if (quantity.e12 <= 0 && base.e12 <= 0)
         return true; /* no usage: price(0) is 0 */
+    if (price->discounts && !charge_discounts(price->discounts, &base, list))
+        return false;
     if (price->has_minimum && weir_decimal_compare(base, price->minimum_amount) < 0) {
         if (!weir_decimal_subtract(price->minimum_amount, base, &change))
             return false;

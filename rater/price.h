@@ -10,7 +10,7 @@
 #include "common/model/catalog.h"
 #include "common/model/line_item.h"
 
-enum { WEIR_CHARGES_MAX = 2 * WEIR_TIERS_MAX + 4 };
+enum { WEIR_CHARGES_MAX = 2 * WEIR_TIERS_MAX + 5 };
 
 struct weir_charge {
     enum weir_component component;
@@ -31,6 +31,19 @@ struct weir_charge_list {
  * room for price->tier_count. false: overflow. */
 bool weir_price_override(const struct weir_price *price, struct weir_decimal multiplier, struct weir_tier *tiers,
                          struct weir_price *ret_price);
+
+/* What a contract takes off each price of a meter, in this order. */
+struct weir_discount_list {
+    uint32_t count;
+    const struct weir_discount *discounts[WEIR_DISCOUNTS_MAX];
+};
+
+/* Those of the contract that are for the meter, in the billing period that begins then. */
+void weir_discounts_of(const struct weir_contract *contract, const struct weir_meter *meter, int64_t period_start,
+                       struct weir_discount_list *ret_list);
+/* What it takes off an amount (>= 0): never more than that. false: it does not fit. */
+bool weir_discount_amount(const struct weir_discount *discount, struct weir_decimal amount,
+                          struct weir_decimal *ret_taken);
 
 /* false: an amount does not fit; *ret_list is then unspecified. */
 bool weir_price_charges(const struct weir_price *price, struct weir_decimal quantity, uint64_t events,

@@ -7,10 +7,11 @@
 #include "rater/price.h"
 #include "rater/rate.h"
 
-/* One price with one contract's override applied; scaled NULL: it overflows. */
+/* One price with one contract's override and discounts; scaled NULL: it overflows. */
 struct overridden {
     const struct weir_contract *contract;
     const struct weir_price *price;
+    uint32_t discounts; /* those that are in force, a bit each */
     const struct weir_price *scaled;
 };
 
@@ -87,9 +88,9 @@ struct weir_rater {
  * target before it in the batch, or NULL. */
 enum weir_status weir_rater_aim(struct weir_rater *rater, const struct weir_lane_window *from,
                                 const struct target *last, struct target *target, struct weir_error *reterr);
-/* The price as this contract pays it; NULL: the override overflows. */
+/* The price as this contract pays it in the billing period that begins then; NULL: the override overflows. */
 const struct weir_price *weir_rater_effective_price(struct weir_rater *rater, const struct weir_contract *contract,
-                                                    const struct weir_price *price);
+                                                    const struct weir_price *price, int64_t period_start);
 
 /* 2. totals.c */
 

@@ -122,7 +122,7 @@ static bool charge_at_zero(struct weir_rater *rater, const struct weir_contract 
             .period = period,
             .version = version,
             .price = price,
-            .effective = weir_rater_effective_price(rater, contract, price),
+            .effective = weir_rater_effective_price(rater, contract, price, period->start),
             .running = price_at_zero(rater, period, version, price),
         };
         if (target.running->entry.exists || target.running->entry.is_dirty)

@@ -25,6 +25,7 @@ enum {
     WEIR_FEES_MAX = 64,           /* fees of one price book version */
     WEIR_OVERRIDES_MAX = 256,     /* of one contract */
     WEIR_COMMITMENTS_MAX = 16,    /* of one contract */
+    WEIR_DISCOUNTS_MAX = 16,      /* of one contract */
     WEIR_PHASES_MAX = 120,        /* of one contract: ten years of months */
     WEIR_REASON_MAX = 256,        /* bytes: why a phase's terms are others */
     WEIR_CONTRACTS_MAX = 1000000, /* and their phases */
@@ -119,6 +120,8 @@ struct weir_price {
     struct weir_decimal free_units; /* 0 when not given */
     struct weir_decimal minimum_amount;
     struct weir_decimal maximum_amount;
+    const struct weir_discount_list *discounts; /* what a contract takes off; NULL: nothing. Not of a catalog's: rater/
+                                                   price.h */
 };
 
 enum weir_fee_charged { WEIR_FEE_IN_ADVANCE, WEIR_FEE_IN_ARREARS };
@@ -215,6 +218,27 @@ struct weir_commitment {
     struct weir_decimal overage_multiplier; /* prepaid; 1 when not given */
 };
 
+#define WEIR_DISCOUNT_TYPES(X) X(PERCENTAGE, percentage) X(AMOUNT, amount)
+enum weir_discount_type {
+#define WEIR_X(upper, lower) WEIR_DISCOUNT_##upper,
+    WEIR_DISCOUNT_TYPES(WEIR_X)
+#undef WEIR_X
+        WEIR_DISCOUNT_TYPE_COUNT
+};
+extern const char *const weir_discount_type_name[WEIR_DISCOUNT_TYPE_COUNT];
+
+/* What is taken off in each billing period that begins in [starts_at, ends_at) (docs/fees.md). */
+struct weir_discount {
+    struct weir_slice key;
+    enum weir_discount_type type;
+    struct weir_decimal rate;   /* percentage; above 0, at most 1 */
+    struct weir_decimal amount; /* amount; > 0 */
+    uint32_t meter_count;
+    const struct weir_meter **meters; /* all different */
+    int64_t starts_at;                /* 0 when not given */
+    int64_t ends_at;                  /* WEIR_TIME_NEVER when not given */
+};
+
 /* The terms of a contract from starts_at until ends_at. A contract in phases stands in the catalog once for each, one
  * after another without a gap, all with its key; a phase begins where a billing period does, so a period has one entry.
  */
@@ -241,6 +265,8 @@ struct weir_contract {
     struct weir_override *overrides;
     uint32_t commitment_count;
     struct weir_commitment *commitments; /* at most one minimum_spend */
+    uint32_t discount_count;
+    struct weir_discount *discounts; /* in the order in which they are taken off */
 };
 
 /* 4. the whole */

@@ -134,10 +134,43 @@ static void check_commitment_keys(struct weir_catalog_load *load, const struct w
     }
 }
 
+static const char *discount_place(struct weir_catalog_load *load, const struct weir_contract_draft *draft, uint32_t i)
+{
+    if (draft->says & WEIR_SAYS_DISCOUNTS)
+        return weir_arena_print(load->scratch, "discounts[%u].key", i);
+    return draft->says & WEIR_SAYS_COMMITMENTS ? "commitments" : draft->says & WEIR_SAYS_BOOK ? "price_book" : "prices";
+}
+
+/* All of one contract's discounts, against all else that can be an item of its invoices. */
+static void check_discount_keys(struct weir_catalog_load *load, const struct weir_contract_draft *draft,
+                                const char *list)
+{
+    const struct weir_contract *contract = &draft->contract;
+    const struct weir_book_facts *facts = contract->book ? &load->facts[contract->book - load->catalog->books] : NULL;
+    if (!(draft->says & ~(unsigned)WEIR_SAYS_OVERRIDES))
+        return;
+    for (uint32_t i = 0; facts && i < contract->discount_count; i++) {
+        struct weir_slice key = contract->discounts[i].key;
+        const char *other = NULL;
+        for (uint32_t c = 0; c < contract->commitment_count; c++)
+            if (key.length && weir_slice_equal(contract->commitments[c].key, key))
+                other = "a commitment of the contract";
+        if (key.length && holds_slice(facts->fee_keys, facts->fee_count, key))
+            other = "a fee of its price book";
+        else if (key.length && (prices_meter(facts, key) || weir_contract_has_own(contract, key)))
+            other = "a meter that it prices";
+        if (other)
+            weir_mistake_add_at(load, draft->origin, list, discount_place(load, draft, i), WEIR_MISTAKE_KEY_CLASH,
+                                "\"%s\" is also %s; both would be the item \"%s\" of an invoice: rename the discount",
+                                key.data, other, key.data);
+    }
+}
+
 static void check_terms_keys(struct weir_catalog_load *load, const struct weir_contract_draft *draft, const char *list)
 {
     check_own_meters(load, draft, list);
     check_commitment_keys(load, draft, list);
+    check_discount_keys(load, draft, list);
 }
 
 /* 3. contracts among themselves */

@@ -300,6 +300,7 @@ static void read_terms(struct weir_catalog_load *load, const struct weir_node *o
     weir_read_prices(load, object, &draft->contract.prices, &draft->contract.price_count);
     weir_read_overrides(load, object, &draft->contract);
     weir_read_commitments(load, object, &draft->contract);
+    weir_read_discounts(load, object, &draft->contract);
 }
 
 /* Into drafts[0], its phases into those after it. */
@@ -320,6 +321,7 @@ static void read_contract(struct weir_catalog_load *load, const struct weir_node
         {"overrides", WEIR_IN_ALL, 0},
         {"commitments", WEIR_IN_ALL, 0},
         {"phases", WEIR_IN_ALL, 0},
+        {"discounts", WEIR_IN_ALL, 0},
     };
     if (!weir_read_object(load, node, fields, sizeof fields / sizeof *fields, WEIR_IN_ALL, ""))
         return;
@@ -342,6 +344,7 @@ static void read_default_contract(struct weir_catalog_load *load, uint32_t file)
         {"prices", WEIR_IN_ALL, 0},
         {"overrides", WEIR_IN_ALL, 0},
         {"commitments", WEIR_IN_ALL, 0},
+        {"discounts", WEIR_IN_ALL, 0},
     };
     struct weir_node root = {NULL, NULL, file, load->roots[file]};
     struct weir_node node = weir_node_member(&root, "default_contract");

@@ -8,6 +8,7 @@
  *   catalog_price.c      one price, and how the prices of a version get along
  *   catalog_contracts.c  $.contracts, $.default_contract
  *   catalog_phases.c     $.contracts[*].phases
+ *   catalog_discounts.c  a contract's discounts
  *   catalog_calendars.c  the calendars that contracts share
  *   catalog_check.c      what needs several entries: overlaps, clashes of keys
  *   catalog_boundaries.c period boundaries that would cut windows
@@ -122,7 +123,8 @@ enum {
     WEIR_SAYS_PRICES = 2,
     WEIR_SAYS_OVERRIDES = 4,
     WEIR_SAYS_COMMITMENTS = 8,
-    WEIR_SAYS_ALL = 15
+    WEIR_SAYS_DISCOUNTS = 16,
+    WEIR_SAYS_ALL = 31
 };
 
 /* A meter that a price book prices, and since when. */
@@ -262,6 +264,7 @@ size_t weir_catalog_list_total(struct weir_catalog_load *load, const char *list)
 /* References: the draft of a meter, NULL and a mistake when there is none. */
 const struct weir_meter_draft *weir_read_meter(struct weir_catalog_load *load, const struct weir_node *object,
                                                const char *name);
+const struct weir_meter_draft *weir_read_node_meter(struct weir_catalog_load *load, const struct weir_node *node);
 /* The slot of a path; false: the table is full (reported once). */
 bool weir_path_slot(struct weir_catalog_load *load, const struct weir_node *node, struct weir_slice text,
                     uint32_t *ret_slot);
@@ -270,6 +273,9 @@ void weir_read_prices(struct weir_catalog_load *load, const struct weir_node *ob
                       uint32_t *ret_count);
 /* False: its meter or its `when` is not known well enough to compare it with others. */
 bool weir_read_price(struct weir_catalog_load *load, const struct weir_node *node, struct weir_price *ret_price);
+/* The member `discounts` of a contract. */
+void weir_read_discounts(struct weir_catalog_load *load, const struct weir_node *object,
+                         struct weir_contract *contract);
 /* Reports what stands twice or ties, then sorts. `list` is the node of the prices, in their order there. */
 void weir_prices_settle(struct weir_catalog_load *load, const struct weir_node *list, struct weir_price *prices,
                         const bool comparable[], uint32_t count);

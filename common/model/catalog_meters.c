@@ -316,12 +316,9 @@ void weir_catalog_read_meters(struct weir_catalog_load *load)
     }
 }
 
-const struct weir_meter_draft *weir_read_meter(struct weir_catalog_load *load, const struct weir_node *object,
-                                               const char *name)
+static const struct weir_meter_draft *find_meter(struct weir_catalog_load *load, const struct weir_node *node,
+                                                 struct weir_slice key)
 {
-    struct weir_slice key;
-    if (!weir_read_key(load, object, name, &key))
-        return NULL;
     const struct weir_meter *meter = weir_catalog_meter(load->catalog, key);
     if (meter)
         return &load->meters[meter->index];
@@ -329,8 +326,21 @@ const struct weir_meter_draft *weir_read_meter(struct weir_catalog_load *load, c
     size_t count = 0;
     for (; count < load->meter_count && count < WEIR_METERS_MAX; count++)
         words[count] = load->meters[count].meter.key.data;
-    struct weir_node node = weir_node_member(object, name);
-    weir_mistake_add(load, &node, WEIR_MISTAKE_UNKNOWN_REFERENCE, "there is no meter \"%s\"%s", key.data,
+    weir_mistake_add(load, node, WEIR_MISTAKE_UNKNOWN_REFERENCE, "there is no meter \"%s\"%s", key.data,
                      weir_nearest(load, key, words, count));
     return NULL;
+}
+
+const struct weir_meter_draft *weir_read_meter(struct weir_catalog_load *load, const struct weir_node *object,
+                                               const char *name)
+{
+    struct weir_node node = weir_node_member(object, name);
+    struct weir_slice key;
+    return weir_read_key(load, object, name, &key) ? find_meter(load, &node, key) : NULL;
+}
+
+const struct weir_meter_draft *weir_read_node_meter(struct weir_catalog_load *load, const struct weir_node *node)
+{
+    struct weir_slice key;
+    return weir_read_node_text(load, node, 1, WEIR_KEY_MAX, &key) ? find_meter(load, node, key) : NULL;
 }

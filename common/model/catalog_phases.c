@@ -98,10 +98,8 @@ static void read_terms(struct weir_catalog_load *load, const struct weir_node *n
         const char *name;
         unsigned says;
     } members[] = {
-        {"price_book", WEIR_SAYS_BOOK},
-        {"prices", WEIR_SAYS_PRICES},
-        {"overrides", WEIR_SAYS_OVERRIDES},
-        {"commitments", WEIR_SAYS_COMMITMENTS},
+        {"price_book", WEIR_SAYS_BOOK},         {"prices", WEIR_SAYS_PRICES},       {"overrides", WEIR_SAYS_OVERRIDES},
+        {"commitments", WEIR_SAYS_COMMITMENTS}, {"discounts", WEIR_SAYS_DISCOUNTS},
     };
     struct weir_contract *contract = &draft->contract;
     for (size_t i = 0; i < sizeof members / sizeof *members; i++)
@@ -109,7 +107,8 @@ static void read_terms(struct weir_catalog_load *load, const struct weir_node *n
             draft->says |= members[i].says;
     if (!draft->says)
         weir_mistake_add(load, node, WEIR_MISTAKE_MISSING_KEY,
-                         "changes nothing; must have at least one of price_book, prices, overrides, commitments");
+                         "changes nothing; must have at least one of price_book, prices, overrides, commitments, "
+                         "discounts");
     const struct weir_price_book *before = contract->book;
     if (draft->says & WEIR_SAYS_BOOK)
         read_phase_book(load, node, first, contract);
@@ -128,6 +127,10 @@ static void read_terms(struct weir_catalog_load *load, const struct weir_node *n
     if (draft->says & WEIR_SAYS_COMMITMENTS) {
         contract->commitment_count = 0;
         weir_read_commitments(load, node, contract);
+    }
+    if (draft->says & WEIR_SAYS_DISCOUNTS) {
+        contract->discount_count = 0;
+        weir_read_discounts(load, node, contract);
     }
 }
 
@@ -155,7 +158,7 @@ static bool read_phase(struct weir_catalog_load *load, const struct weir_node *n
         {"key", WEIR_IN_ALL, WEIR_IN_ALL}, {"starts_at", WEIR_IN_ALL, WEIR_IN_ALL},
         {"reason", WEIR_IN_ALL, 0},        {"price_book", WEIR_IN_ALL, 0},
         {"prices", WEIR_IN_ALL, 0},        {"overrides", WEIR_IN_ALL, 0},
-        {"commitments", WEIR_IN_ALL, 0},
+        {"commitments", WEIR_IN_ALL, 0},   {"discounts", WEIR_IN_ALL, 0},
     };
     struct weir_contract *contract = &drafts[phase].contract;
     if (!weir_read_object(load, node, fields, sizeof fields / sizeof *fields, WEIR_IN_ALL, ""))

@@ -26,7 +26,11 @@ extern const char *const weir_kind_name[WEIR_KIND_COUNT];
     X(UNITS, units)                                                                                                    \
     X(FLAT_FEE, flat_fee)                                                                                              \
     X(PACKAGE, package)                                                                                                \
-    X(FIXED_FEE, fixed_fee) X(FLAT, flat) X(MINIMUM, minimum) X(MAXIMUM, maximum) X(FEE, fee) X(TRUE_UP, true_up)
+    X(FIXED_FEE, fixed_fee)                                                                                            \
+    X(FLAT, flat)                                                                                                      \
+    X(DISCOUNT, discount)                                                                                              \
+    X(MINIMUM, minimum)                                                                                                \
+    X(MAXIMUM, maximum) X(FEE, fee) X(TRUE_UP, true_up)
 enum weir_component {
 #define WEIR_X(upper, lower) WEIR_COMPONENT_##upper,
     WEIR_COMPONENTS(WEIR_X)

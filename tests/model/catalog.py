@@ -5,7 +5,7 @@ import pathlib
 
 from . import exact, instants
 
-TERMS = ("price_book", "prices", "overrides", "commitments")  # what a phase may say
+TERMS = ("price_book", "prices", "overrides", "commitments", "discounts")  # what a phase may say
 MINOR_DIGITS = {"JPY": 0, "KRW": 0, "CLP": 0, "USD": 2, "EUR": 2, "GBP": 2, "CHF": 2, "INR": 2,
                 "KWD": 3, "BHD": 3, "TND": 3}
 
@@ -54,6 +54,12 @@ class Contract:
     multipliers: dict  # meter key -> scaled integer
     commitments: list
     whole_starts: object  # of all phases; as starts
+    discounts: list
+
+    def discounts_of(self, meter, start):
+        """Those on the meter's prices in the period that begins at `start`, in their order."""
+        return [d for d in self.discounts if meter in d["meters"] and (_seconds(d.get("starts_at")) or 0) <= start
+                and (d.get("ends_at") is None or start < _seconds(d["ends_at"]))]
 
     def whole_period(self, seconds):
         return instants.period(self.billing, self.timezone, seconds, self.anchor)
@@ -106,7 +112,7 @@ def _contract(entry, default=False):
         timezone=entry["timezone"],
         prices=[Price(p["meter"], p.get("when", {}), p) for p in entry.get("prices", [])],
         multipliers={o["meter"]: exact.parse(o["multiplier"]) for o in entry.get("overrides", [])},
-        commitments=entry.get("commitments", []))
+        commitments=entry.get("commitments", []), discounts=entry.get("discounts", []))
 
 
 def _phases(contract, entry):

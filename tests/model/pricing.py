@@ -26,7 +26,14 @@ class Rated:
         return sum(line[1] for line in self.components.values())
 
 
-def rate(price, quantity, events, multiplier=exact.SCALE):
+def taken(discount, amount):
+    """What a discount takes off an amount, scaled."""
+    if discount["type"] == "percentage":
+        return exact.multiply(amount, exact.parse(discount["rate"]))
+    return min(amount, exact.parse(discount["amount"]))
+
+
+def rate(price, quantity, events, multiplier=exact.SCALE, discounts=()):
     """The components of `quantity` (scaled) and `events` under the price's JSON object."""
     rated = Rated()
 
@@ -81,6 +88,10 @@ def rate(price, quantity, events, multiplier=exact.SCALE):
 
     base = rated.amount()
     if quantity > 0 or base > 0:
+        for discount in discounts:
+            off = taken(discount, base)
+            rated.add("discount", 0, 0, -off)
+            base -= off
         minimum = _parse(price.get("minimum_amount"))
         maximum = _parse(price.get("maximum_amount"))
         if minimum is not None and minimum > base:

@@ -219,6 +219,24 @@ def _own_prices(rng, contract, meters, windows):
                               for price in _prices_of_meter(rng, meter)]
 
 
+def _discounts(rng, prefix, meters, start, end):
+    discounts = []
+    for number in range(rng.choice((1, 1, 2, 3))):
+        discount = {"key": f"{prefix}off{number}", "type": rng.choice(("percentage", "amount")),
+                    "meters": rng.sample(meters, rng.randrange(1, len(meters) + 1))}
+        if discount["type"] == "percentage":
+            discount["rate"] = rng.choice(("0.1", "0.15", "1", "0.333333333333", "0.000000000001"))
+        else:
+            discount["amount"] = quantity(rng, rng.choice((5, 100)))
+        if rng.random() < 0.3:
+            discount["starts_at"] = instants.format_utc(rng.randrange(start - 86400 * 30, end))
+        if rng.random() < 0.3:
+            begins = _parse(discount["starts_at"]) if "starts_at" in discount else start
+            discount["ends_at"] = rng.choice((None, instants.format_utc(begins + rng.randrange(1, 86400 * 60))))
+        discounts.append(discount)
+    return discounts
+
+
 def _contracts(rng, prefix, customers, books, meters, windows_of_book, meters_of_book, currency_of_book, start, end):
     contracts = []
     for index, customer in enumerate(customers):
@@ -241,7 +259,7 @@ def _contracts(rng, prefix, customers, books, meters, windows_of_book, meters_of
                         **periods}
             if number == count - 1 and rng.random() < 0.6:
                 contract["ends_at"] = None
-            _terms(rng, prefix, contract, meters, windows_of_book[book], meters_of_book[book])
+            _terms(rng, prefix, contract, meters, windows_of_book[book], meters_of_book[book], start, end)
             if rng.random() < 0.5:
                 fitting = [other for other in books if windows_of_book[other] <= windows_of_book[book]
                            and currency_of_book[other] == currency_of_book[book]]
@@ -252,14 +270,17 @@ def _contracts(rng, prefix, customers, books, meters, windows_of_book, meters_of
     return contracts
 
 
-def _terms(rng, prefix, terms, meters, windows, metered):
+def _terms(rng, prefix, terms, meters, windows, metered, start, end):
     """What a contract or a phase has beside its price book."""
+    all_meters = [meter["key"] for meter in meters]
     _own_prices(rng, terms, meters, windows)
     metered = [key for key in metered if key not in {price["meter"] for price in terms.get("prices", [])}]
     if metered and rng.random() < 0.4:
         terms["overrides"] = [
             {"meter": key, "multiplier": rng.choice(("0.85", "1.2", "0.333333333333", "0.5", "1.000000000001"))}
             for key in rng.sample(metered, rng.randrange(1, len(metered) + 1))]
+    if rng.random() < 0.3:
+        terms["discounts"] = _discounts(rng, prefix, all_meters, start, end)
     if rng.random() < 0.4:
         terms["commitments"] = [
             {"key": f"{prefix}floor", "type": "minimum_spend", "amount": quantity(rng, 2000), "per": "period"}]
@@ -278,7 +299,8 @@ def _phases(rng, prefix, contract, books, meters, windows, meters_of_book, start
         phase = {"key": f"phase-{number}", "starts_at": instants.format_utc(at)}
         if rng.random() < 0.6:
             phase["price_book"] = rng.choice(books)
-        _terms(rng, prefix, phase, meters, windows, meters_of_book[phase.get("price_book", contract["price_book"])])
+        _terms(rng, prefix, phase, meters, windows, meters_of_book[phase.get("price_book", contract["price_book"])],
+               start, end)
         owned = {price["meter"] for price in phase.get("prices", contract.get("prices", []))}
         if "overrides" in phase:  # beside prices that go on from before as well
             phase["overrides"] = [override for override in phase["overrides"] if override["meter"] not in owned]

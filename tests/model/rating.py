@@ -87,6 +87,11 @@ def _quantity(meter, splits):
     return total, sum(events for events, _state in splits.values())
 
 
+def _rate(contract, price, start, quantity, events):
+    return pricing.rate(price.body, quantity, events, contract.multipliers.get(price.meter, exact.SCALE),
+                        contract.discounts_of(price.meter, start))
+
+
 class _Bill:
     """Gathers rows and components while the rules run."""
 
@@ -104,7 +109,7 @@ class _Bill:
 
     def usage(self, place, price, version, quantity, events):
         customer, contract, start, end = place
-        rated = pricing.rate(price.body, quantity, events, contract.multipliers.get(price.meter, exact.SCALE))
+        rated = _rate(contract, price, start, quantity, events)
         for (component, tier), (part, amount) in rated.components.items():
             key = (customer, contract.key, start, end, price.meter, version.version, component, tier)
             line = self.components.setdefault(key, [0, 0])
@@ -151,8 +156,7 @@ def _periods(catalog, bill, splits, billed_customers, earliest, latest, keep_ope
                 if pricing.charges_at_zero(price.body) and \
                         _place_key(Place(contract, contract.customer, start, end, version, price)) not in used:
                     bill.usage(place, price, version, 0, 0)
-                    usage[(contract.customer, contract.key, start, end)] += pricing.rate(
-                        price.body, 0, 0, contract.multipliers.get(price.meter, exact.SCALE)).amount()
+                    usage[(contract.customer, contract.key, start, end)] += _rate(contract, price, start, 0, 0).amount()
             spent = usage[(contract.customer, contract.key, start, end)]
             for commitment in contract.commitments:
                 shortfall = max(0, exact.parse(commitment["amount"]) - spent)

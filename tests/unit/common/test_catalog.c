@@ -165,6 +165,14 @@ Test(catalog, contracts_as_written)
     cr_assert_eq(contract->commitment_count, 3);
     cr_expect_eq(contract->commitments[0].type, WEIR_COMMITMENT_MINIMUM_SPEND);
     cr_expect(equals(contract->commitments[0].overage_multiplier, "1"));
+    cr_assert_eq(contract->discount_count, 2);
+    const struct weir_discount *discount = &contract->discounts[0];
+    cr_expect(is(discount->key, "launch") && discount->type == WEIR_DISCOUNT_PERCENTAGE);
+    cr_expect(equals(discount->rate, "0.15") && discount->meter_count == 2);
+    cr_expect(is(discount->meters[0]->key, "tokens") && is(discount->meters[1]->key, "requests"));
+    cr_expect(discount->starts_at == at("2026-01-01T00:00:00Z") && discount->ends_at == at("2026-07-01T00:00:00Z"));
+    cr_expect(discount[1].type == WEIR_DISCOUNT_AMOUNT && equals(discount[1].amount, "20"));
+    cr_expect(discount[1].starts_at == 0 && discount[1].ends_at == WEIR_TIME_NEVER);
     cr_expect_eq(contract->commitments[0].expires_at, WEIR_TIME_NEVER);
     cr_expect_eq(contract->commitments[1].priority, 5);
     cr_expect_eq(contract->commitments[1].expires_at, at("2027-01-01T00:00:00.5Z"));

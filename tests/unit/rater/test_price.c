@@ -1,6 +1,7 @@
 /* Prices: what peers publish, the properties that billing by differences rests on, and the edges of the range. */
 #include <criterion/criterion.h>
 #include <jansson.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -174,6 +175,69 @@ Test(price, edges)
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct weir_catalog *catalog = catalog_with(models[cases[i].model]);
         expect(only_price(catalog), cases[i].quantity, 0, cases[i].amount, models[cases[i].model]);
+        weir_catalog_free(catalog);
+    }
+}
+
+/* Percentages and amounts, in their order, before the limits; never below zero. */
+Test(price, discounts_come_before_limits)
+{
+    static const struct weir_discount tenth = {.type = WEIR_DISCOUNT_PERCENTAGE, .rate = {100000000000}};
+    static const struct weir_discount third = {.type = WEIR_DISCOUNT_PERCENTAGE, .rate = {333333333333}};
+    static const struct weir_discount five = {.type = WEIR_DISCOUNT_AMOUNT, .amount = {5000000000000}};
+    static const struct {
+        struct weir_discount_list discounts;
+        const char *limits, *quantity, *amount;
+    } cases[] = {
+        {{1, {&tenth}}, "", "100", "90"},
+        {{1, {&five}}, "", "100", "95"},
+        {{1, {&five}}, "", "3", "0"},
+        {{1, {&five}}, "", "0", "0"},
+        {{1, {&five}}, "", "-3", "0"},
+        {{2, {&tenth, &five}}, "", "100", "85"},
+        {{2, {&five, &tenth}}, "", "100", "85.5"},
+        {{2, {&five, &tenth}}, "", "4", "0"},
+        {{1, {&third}}, "", "0.000000000005", "0.000000000003"},
+        {{1, {&tenth}}, ",\"minimum_amount\":\"95\"", "100", "95"},
+        {{1, {&tenth}}, ",\"maximum_amount\":\"95\"", "100", "90"},
+        {{1, {&tenth}}, ",\"maximum_amount\":\"95\"", "110", "95"},
+        {{1, {&five}}, ",\"minimum_amount\":\"2\"", "1", "2"},
+    };
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char json[160];
+        snprintf(json, sizeof json, "{\"meter\":\"usage\",\"model\":\"per_unit\",\"unit_price\":\"1\"%s}",
+                 cases[i].limits);
+        struct weir_catalog *catalog = catalog_with(json);
+        struct weir_price price = *only_price(catalog);
+        price.discounts = &cases[i].discounts;
+        expect(&price, cases[i].quantity, 0, cases[i].amount, json);
+        weir_catalog_free(catalog);
+    }
+}
+
+/* Line items are differences with discounts too. */
+Test(price, discounted_differences_add_up)
+{
+    static const struct weir_discount rate = {.type = WEIR_DISCOUNT_PERCENTAGE, .rate = {123456789012}};
+    static const struct weir_discount amount = {.type = WEIR_DISCOUNT_AMOUNT, .amount = {3000000000001}};
+    static const struct weir_discount_list lists[] = {{2, {&rate, &amount}}, {2, {&amount, &rate}}};
+
+    for (int m = 0; m < 2 * MODEL_COUNT; m++) {
+        struct weir_catalog *catalog = catalog_with(models[m / 2]);
+        struct weir_price price = *only_price(catalog);
+        struct weir_charge_list charges[2];
+        const struct weir_charge_list *before = NULL;
+        struct sums sums = {{0}, {0}};
+        price.discounts = &lists[m % 2];
+        for (int step = 0; step < 30; step++) {
+            struct weir_decimal quantity = {(weir_int128)((step * 7919) % 41 - 3) * 777777777777}, total;
+            cr_assert(weir_price_charges(&price, quantity, (uint64_t)step % 5, &charges[step % 2]));
+            cr_assert(weir_charges_difference(before, &charges[step % 2], add_to_sums, &sums));
+            before = &charges[step % 2];
+            cr_assert(weir_price_total(&price, quantity, (uint64_t)step % 5, &total));
+            cr_assert(sums.amount.e12 == total.e12 && total.e12 >= 0 && sums.quantity.e12 == quantity.e12, "%d", m);
+        }
         weir_catalog_free(catalog);
     }
 }
