@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "rater/fees.h"
 #include "rater/postgres_value.h"
 
 /* A slice for printf's %.*s. */
@@ -276,6 +277,133 @@ static enum weir_status check_end(struct check *check, const struct weir_contrac
     return status;
 }
 
+/* What was charged for time that no longer belongs to the contract: fees in advance need no usage. */
+static enum weir_status check_charged_beyond(struct check *check, const struct weir_contract *contract)
+{
+    struct question question = {
+        .texts = {contract->customer, contract->key},
+        .text_count = 2,
+        .times = {contract->whole_ends_at},
+        .time_count = 1,
+    };
+    int64_t found;
+    enum weir_status status =
+        ask_time(check,
+                 "SELECT min(period_start) FROM (SELECT period_start FROM weir.line_items WHERE customer = $1::text AND"
+                 " contract = $2::text AND period_start >= $3::timestamptz GROUP BY period_start, item"
+                 " HAVING sum(amount) <> 0) AS charged",
+                 &question, &found);
+    if (status == WEIR_OK && found) {
+        char end[WEIR_TIME_TEXT_MAX], at[WEIR_TIME_TEXT_MAX];
+        weir_time_format(contract->whole_ends_at, end);
+        weir_time_format(found, at);
+        weir_apply_say(check->history,
+                       "contract '%.*s' ends %s, and its period from %s on was charged already: let it end after that, "
+                       "or rerate",
+                       TEXT(contract->key), end, at);
+    }
+    return status;
+}
+
+/* The last period that was rated before a time. start 0: there is none. */
+struct last_period {
+    int64_t start, end;
+    bool is_advance_charged, is_closed;
+};
+
+static enum weir_status find_last_period(struct check *check, const struct weir_contract *contract, int64_t before,
+                                         struct last_period *ret_last)
+{
+    struct weir_parameters parameters = {0};
+    struct weir_buffer time = {0};
+    PGresult *result = NULL;
+
+    weir_put_time(&time, whole_microseconds(before));
+    weir_parameters_add(&parameters, contract->customer.data, contract->customer.length);
+    weir_parameters_add(&parameters, contract->key.data, contract->key.length);
+    weir_parameters_add(&parameters, time.data + 4, 8);
+    enum weir_status status =
+        weir_postgres_ask(check->connection,
+                          "SELECT period_start, period_end, is_advance_charged, is_closed FROM weir.billing_periods"
+                          " WHERE customer = $1::text AND contract = $2::text AND period_start < $3::timestamptz"
+                          " ORDER BY period_start DESC LIMIT 1",
+                          &parameters, "looking at rated periods", &result, check->reterr);
+    weir_buffer_free(&time);
+    *ret_last = (struct last_period){0};
+    if (status == WEIR_OK && PQntuples(result) == 1)
+        *ret_last =
+            (struct last_period){weir_get_time(PQgetvalue(result, 0, 0)), weir_get_time(PQgetvalue(result, 0, 1)),
+                                 *PQgetvalue(result, 0, 2), *PQgetvalue(result, 0, 3)};
+    PQclear(result);
+    return status;
+}
+
+/* A fee that was charged and would be another amount if the period ended then; NULL: none. */
+static const struct weir_fee *changed_fee(const struct weir_contract *contract, const struct last_period *last,
+                                          int64_t new_end)
+{
+    const struct weir_price_book_version *version = weir_price_book_at(contract->book, last->start);
+
+    for (uint32_t i = 0; version && i < version->fee_count; i++) {
+        const struct weir_fee *fee = &version->fees[i];
+        struct weir_decimal times, old, new;
+        if (!(fee->charged == WEIR_FEE_IN_ADVANCE ? last->is_advance_charged : last->is_closed))
+            continue;
+        if (!weir_fee_of_period(contract, fee, last->start, last->end, &times, &old)
+            || !weir_fee_of_period(contract, fee, last->start, new_end, &times, &new)
+            || weir_decimal_compare(old, new) != 0)
+            return fee;
+    }
+    return NULL;
+}
+
+/* Another end cuts the period that holds it, or one that was cut ends later: it must not have been charged as it was.
+ */
+static enum weir_status check_last_period(struct check *check, const struct weir_contract *before,
+                                          const struct weir_contract *after)
+{
+    bool is_earlier = after->whole_ends_at < before->whole_ends_at;
+    struct last_period last;
+    int64_t start, new_end;
+    enum weir_status status =
+        find_last_period(check, after, is_earlier ? after->whole_ends_at : before->whole_ends_at, &last);
+
+    if (status != WEIR_OK || !last.start || last.start < after->whole_starts_at
+        || (is_earlier ? last.end <= after->whole_ends_at : last.end != before->whole_ends_at))
+        return status;
+    const struct weir_contract *contract = weir_contract_phase_at(after, last.start);
+    weir_contract_period_at(contract, last.start, &start, &new_end);
+    new_end = is_earlier ? after->whole_ends_at : new_end;
+    const struct weir_fee *fee = changed_fee(contract, &last, new_end);
+    if (!fee && !(is_earlier && last.is_closed))
+        return WEIR_OK;
+    char from[WEIR_TIME_TEXT_MAX], to[WEIR_TIME_TEXT_MAX], end[WEIR_TIME_TEXT_MAX];
+    weir_time_format(last.start, from);
+    weir_time_format(last.end, to);
+    weir_time_format(new_end, end);
+    weir_apply_say(check->history,
+                   "contract '%.*s': with another ends_at, the period from %s to %s ends %s, and %s%.*s%s: let the "
+                   "contract end with a period that is not charged yet, or rerate",
+                   TEXT(after->key), from, to, end, fee ? "its fee '" : "it is closed",
+                   (int)(fee ? fee->key.length : 0), fee ? fee->key.data : "", fee ? "' was charged by that" : "");
+    return WEIR_OK;
+}
+
+static enum weir_status check_ends(struct check *check, const struct weir_contract *before,
+                                   const struct weir_contract *after)
+{
+    enum weir_status status = WEIR_OK;
+
+    if (after->whole_ends_at < before->whole_ends_at) {
+        status = check_end(check, after);
+        if (status == WEIR_OK)
+            status = check_charged_beyond(check, after);
+    }
+    if (status == WEIR_OK && after->whole_ends_at != before->whole_ends_at)
+        status = check_last_period(check, before, after);
+    return status;
+}
+
 static void say_rated_contract(struct check *check, const struct weir_contract *contract, const char *fields)
 {
     if (contract->key.length)
@@ -342,8 +470,8 @@ static enum weir_status check_contract(struct check *check, const struct weir_ch
     if (contract->key.length == 0 || status != WEIR_OK)
         return status;
     status = check_term(check, contract);
-    if (status == WEIR_OK && !change->is_added && contract->whole_ends_at < change->before.contract->whole_ends_at)
-        status = check_end(check, contract);
+    if (status == WEIR_OK && !change->is_added)
+        status = check_ends(check, change->before.contract, contract);
     return status;
 }
 

@@ -454,6 +454,87 @@ Test(apply, a_contract_that_grows)
     json_decref(json);
 }
 
+/* Applies it, rates a window of acme in February and settles February and what has begun of March. */
+static void settle_february(json_t *json)
+{
+    struct weir_apply_report report = apply(json, false);
+    struct weir_catalog *catalog = NULL;
+    struct weir_ledger *ledger;
+    struct weir_rater *rater;
+    struct weir_error error;
+    struct weir_horizon horizon = {0};
+
+    cr_assert_eq(report.outcome, WEIR_APPLY_STORED);
+    weir_apply_report_free(&report);
+    cr_assert(weir_time_parse(S("2026-02-10T00:00:00Z"), &horizon.first_time)
+              && weir_time_parse(S("2026-03-05T00:00:00Z"), &horizon.last_time)
+              && weir_time_parse(S("2026-03-05T00:00:00Z"), &horizon.ended));
+    cr_assert_eq(weir_apply_load_catalog(database.url, &catalog, &error), WEIR_OK, "%s", error.text);
+    cr_assert_eq(weir_ledger_postgres_open(database.url, &ledger, &error), WEIR_OK, "%s", error.text);
+    cr_assert_eq(weir_rater_new(catalog, ledger, &rater, &error), WEIR_OK, "%s", error.text);
+    rate_one(rater, "acme", "tokens", "2026-02-10T00:00:00Z");
+    cr_assert_eq(weir_rater_settle(rater, &horizon, &error), WEIR_OK, "%s", error.text);
+    weir_rater_free(rater);
+    weir_ledger_free(ledger);
+    weir_catalog_free(catalog);
+}
+
+/* Whether the contract may end then, and what is said. */
+static void try_end(json_t *json, const char *ends_at, const char *says)
+{
+    change(json, "contracts/0/ends_at", ends_at);
+    struct weir_apply_report report = apply(json, true);
+    if (says) {
+        cr_assert(report.outcome == WEIR_APPLY_REFUSED && strstr(report.lines[0], says), "%s: %s", ends_at,
+                  report.count ? report.lines[0] : "allowed");
+    } else {
+        cr_assert_eq(report.outcome, WEIR_APPLY_STORED, "%s: %s", ends_at, report.lines[0]);
+    }
+    weir_apply_report_free(&report);
+}
+
+/* An end that comes later may not take back what was charged: fees need no usage. */
+Test(apply, an_end_that_comes_later)
+{
+    database_make(&database);
+    json_t *json = catalog_json();
+    change(json, "price_books/1", NULL); /* the version of March, which has no fees */
+    settle_february(json);
+    try_end(json, "'2026-02-10T00:00:00Z'", "its last rated window ends 2026-02-10T01:00:00Z");
+    try_end(json, "'2026-02-20T00:00:00Z'", "its period from 2026-03-01T00:00:00Z on was charged already");
+    try_end(json, "'2026-03-01T00:00:00Z'", "its period from 2026-03-01T00:00:00Z on was charged already");
+    try_end(json, "'2026-03-20T00:00:00Z'", NULL); /* not prorated: it costs the same */
+    try_end(json, "'2026-04-01T00:00:00Z'", NULL);
+    json_decref(json);
+}
+
+Test(apply, an_end_within_what_was_charged)
+{
+    database_make(&database);
+    json_t *json = catalog_json();
+    change(json, "price_books/1", NULL);
+    change(json, "price_books/0/fees/1/proration", "'day'");
+    change(json, "contracts/0/ends_at", "'2026-03-20T00:00:00Z'");
+    settle_february(json);
+    try_end(json, "'2026-03-10T00:00:00Z'", "ends 2026-03-10T00:00:00Z, and its fee 'seat' was charged by that");
+    try_end(json, "'2026-03-25T00:00:00Z'", "ends 2026-03-25T00:00:00Z, and its fee 'seat' was charged by that");
+    try_end(json, "null", "ends 2026-04-01T00:00:00Z, and its fee 'seat' was charged by that");
+    json_decref(json);
+}
+
+/* Closed is closed, also where nothing would cost another amount. */
+Test(apply, an_end_within_a_closed_period)
+{
+    database_make(&database);
+    json_t *json = catalog_json(); /* March's version has no fees */
+    settle_february(json);
+    try_end(json, "'2026-02-20T00:00:00Z'",
+            "from 2026-02-01T00:00:00Z to 2026-03-01T00:00:00Z ends "
+            "2026-02-20T00:00:00Z, and it is closed");
+    try_end(json, "'2026-03-01T00:00:00Z'", NULL);
+    json_decref(json);
+}
+
 /* Raters had the catalog from a folder: what they rated counts, though nothing was ever applied. */
 Test(apply, the_first_catalog_must_hold_what_was_rated)
 {
