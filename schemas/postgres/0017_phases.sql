@@ -1,6 +1,8 @@
--- Contracts whose terms change from a date on.
+-- Contracts whose terms change from a date on; their discounts.
+ALTER TABLE weir.contracts ADD COLUMN discounts jsonb NOT NULL DEFAULT '[]' CHECK (jsonb_typeof(discounts) = 'array');
+COMMENT ON COLUMN weir.contracts.discounts IS 'What is taken off prices, in this order, as in the catalog.';
 ALTER TABLE weir.contracts ADD COLUMN phases jsonb NOT NULL DEFAULT '[]' CHECK (jsonb_typeof(phases) = 'array');
-COMMENT ON COLUMN weir.contracts.phases IS 'Terms that hold from a date on, as in the catalog; price_book, prices, overrides and commitments beside it are those that the contract begins with. contract_terms has one row for each.';
+COMMENT ON COLUMN weir.contracts.phases IS 'Terms that hold from a date on, as in the catalog; price_book, prices, overrides, commitments and discounts beside it are those that the contract begins with. contract_terms has one row for each.';
 COMMENT ON COLUMN weir.contracts.price_book IS 'Key of the price book that it is billed by, unless a phase has another.';
 
 -- As in 0014, with the contracts' phases.
@@ -19,11 +21,11 @@ BEGIN
            coalesce((b -> 'prices')::jsonb, '[]'), coalesce((b -> 'fees')::jsonb, '[]')
     FROM json_array_elements(coalesce(catalog -> 'price_books', '[]')) AS b;
     INSERT INTO weir.contracts (contract, customer, price_book, starts_at, ends_at, billing_period, billing_anchor, timezone,
-                                prices, overrides, commitments, phases)
+                                prices, overrides, commitments, discounts, phases)
     SELECT coalesce(c ->> 'key', ''), c ->> 'customer', c ->> 'price_book', (c ->> 'starts_at')::timestamptz,
            (c ->> 'ends_at')::timestamptz, c ->> 'billing_period', c ->> 'billing_anchor', c ->> 'timezone',
            coalesce((c -> 'prices')::jsonb, '[]'), coalesce((c -> 'overrides')::jsonb, '[]'), coalesce((c -> 'commitments')::jsonb, '[]'),
-           coalesce((c -> 'phases')::jsonb, '[]')
+           coalesce((c -> 'discounts')::jsonb, '[]'), coalesce((c -> 'phases')::jsonb, '[]')
     FROM (SELECT json_array_elements(coalesce(catalog -> 'contracts', '[]')) AS c
           UNION ALL SELECT catalog -> 'default_contract') AS d
     WHERE json_typeof(c) = 'object';
@@ -38,22 +40,24 @@ CREATE VIEW weir.contract_terms AS
                -- what is prepaid goes on in all phases
                CASE WHEN s.number = 0 THEN c.commitments ELSE s.phase -> 'commitments' || (
                    SELECT coalesce(jsonb_agg(p), '[]') FROM jsonb_array_elements(c.commitments) AS p WHERE p ->> 'type' = 'prepaid')
-                   END AS commitments
+                   END AS commitments,
+               s.phase -> 'discounts' AS discounts
         FROM weir.contracts AS c CROSS JOIN LATERAL (
             SELECT 0::bigint AS number, jsonb_build_object('price_book', c.price_book, 'prices', c.prices, 'overrides', c.overrides,
-                                                           'commitments', c.commitments) AS phase
+                                                           'commitments', c.commitments, 'discounts', c.discounts) AS phase
             UNION ALL SELECT number, phase FROM jsonb_array_elements(c.phases) WITH ORDINALITY AS p (phase, number)) AS s),
     -- What a phase does not say goes on: counting who says it numbers the stretches that say the same.
     spoken AS (
         SELECT *, count(price_book) OVER w AS said_book, count(prices) OVER w AS said_prices, count(overrides) OVER w AS said_overrides,
-               count(commitments) OVER w AS said_commitments,
+               count(commitments) OVER w AS said_commitments, count(discounts) OVER w AS said_discounts,
                coalesce(lead(starts_at) OVER w, whole_ends_at) AS ends_at
         FROM steps WINDOW w AS (PARTITION BY contract ORDER BY number))
     SELECT contract, customer, phase, reason, starts_at, ends_at,
            first_value(price_book) OVER (PARTITION BY contract, said_book ORDER BY number) #>> '{}' AS price_book,
            first_value(prices) OVER (PARTITION BY contract, said_prices ORDER BY number) AS prices,
            first_value(overrides) OVER (PARTITION BY contract, said_overrides ORDER BY number) AS overrides,
-           first_value(commitments) OVER (PARTITION BY contract, said_commitments ORDER BY number) AS commitments
+           first_value(commitments) OVER (PARTITION BY contract, said_commitments ORDER BY number) AS commitments,
+           first_value(discounts) OVER (PARTITION BY contract, said_discounts ORDER BY number) AS discounts
     FROM spoken;
 COMMENT ON VIEW weir.contract_terms IS 'What holds from when to when in each contract of the catalog in force: a row for the terms that it begins with, and one for each phase.';
 COMMENT ON COLUMN weir.contract_terms.contract IS 'Key of the contract; empty for the default contract. line_items.contract leads here, together with its period_start.';
@@ -66,3 +70,4 @@ COMMENT ON COLUMN weir.contract_terms.price_book IS 'Key of the price book.';
 COMMENT ON COLUMN weir.contract_terms.prices IS 'The contract''s own prices, as in the catalog.';
 COMMENT ON COLUMN weir.contract_terms.overrides IS 'Multipliers of prices by meter, as in the catalog.';
 COMMENT ON COLUMN weir.contract_terms.commitments IS 'Commitments, as in the catalog.';
+COMMENT ON COLUMN weir.contract_terms.discounts IS 'Discounts, as in the catalog.';
