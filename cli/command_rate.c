@@ -12,6 +12,7 @@
 #include "cli/catalog_option.h"
 #include "cli/commands.h"
 #include "cli/intake.h"
+#include "common/arena.h"
 #include "common/calendar.h"
 #include "common/daemon.h"
 #include "common/log.h"
@@ -46,6 +47,14 @@ struct request {
     size_t file_count;
 };
 
+/* Windows that do not fit in what is rated so far. */
+struct refused {
+    struct weir_lane_window *windows;
+    size_t count, room;
+    struct weir_arena *keys;
+    struct weir_error first; /* why the first of them does not */
+};
+
 /* Everything that lives for the run. */
 struct run {
     struct weir_catalog *catalog;
@@ -57,6 +66,7 @@ struct run {
     bool is_kept; /* quarantine goes to a file */
     struct weir_ledger *ledger;
     struct weir_rater *rater;
+    struct refused refused[2]; /* the newer ones, and those that are tried again */
 };
 
 /* 1. the command line */
@@ -189,6 +199,10 @@ static void tear_down(const struct request *request, struct run *run)
 {
     weir_rater_free(run->rater);
     weir_ledger_free(run->ledger);
+    for (int i = 0; i < 2; i++) {
+        free(run->refused[i].windows);
+        weir_arena_free(run->refused[i].keys);
+    }
     if (request->output && run->output)
         fclose(run->output);
     weir_lane_free(run->lane);
@@ -221,6 +235,46 @@ static enum weir_status meter(struct run *run, struct weir_error *reterr)
     return run->quarantine->ops->flush(run->quarantine, reterr);
 }
 
+/* What leaves the range now may be back in it once the others are rated. */
+static void keep_refused(void *context, const struct weir_lane_window *window, struct weir_slice why)
+{
+    struct refused *refused = &((struct run *)context)->refused[0];
+
+    if (refused->count == 0)
+        snprintf(refused->first.text, sizeof refused->first.text, "%.*s", (int)why.length, why.data);
+    if (refused->count == refused->room) {
+        refused->room = refused->room ? refused->room * 2 : WINDOWS_PER_BATCH;
+        refused->windows = weir_resize(refused->windows, refused->room, sizeof *refused->windows);
+    }
+    if (!refused->keys)
+        refused->keys = weir_arena_new();
+    struct weir_lane_window *kept = &refused->windows[refused->count++];
+    *kept = *window;
+    kept->window.series_key =
+        weir_arena_copy(refused->keys, window->window.series_key.data, window->window.series_key.length);
+}
+
+/* Again and again, as long as it helps any of them: the order of windows decides nothing. */
+static enum weir_status rate_refused(struct run *run, struct weir_error *reterr)
+{
+    struct refused *now = &run->refused[0], *last = &run->refused[1];
+    enum weir_status status = WEIR_OK;
+
+    while (status == WEIR_OK && now->count > 0) {
+        struct refused swap = *last;
+        *last = *now;
+        *now = swap;
+        now->count = 0;
+        if (now->keys)
+            weir_arena_clear(now->keys);
+        status = weir_rater_rate(run->rater, last->windows, last->count, reterr);
+        weir_rater_forget_windows(run->rater);
+        if (status == WEIR_OK && now->count == last->count)
+            status = weir_fail(reterr, WEIR_REJECT, "%s", now->first.text);
+    }
+    return status;
+}
+
 static enum weir_status rate(struct run *run, bool is_open, struct weir_error *reterr)
 {
     struct weir_window *windows = weir_new_array(WINDOWS_PER_BATCH, sizeof *windows);
@@ -235,12 +289,15 @@ static enum weir_status rate(struct run *run, bool is_open, struct weir_error *r
     enum weir_status status = WEIR_OK;
     size_t count;
 
+    weir_rater_on_refusal(run->rater, keep_refused, run);
     while (status == WEIR_OK && (count = weir_lane_drain(run->lane, WINDOWS_PER_BATCH, windows)) > 0) {
         for (size_t i = 0; i < count; i++)
             batch[i] = (struct weir_lane_window){.lane = lane, .window = windows[i]};
         status = weir_rater_rate(run->rater, batch, count, reterr);
         weir_rater_forget_windows(run->rater); /* each comes once */
     }
+    if (status == WEIR_OK)
+        status = rate_refused(run, reterr);
     if (status == WEIR_OK)
         status = weir_rater_settle(run->rater, &horizon, reterr);
     if (status == WEIR_OK)
@@ -271,7 +328,7 @@ static void report(const struct run *run, int64_t started)
         (unsigned long long)read, (unsigned long long)counted, (unsigned long long)outcomes[WEIR_OUTCOME_DUPLICATE],
         (unsigned long long)outcomes[WEIR_OUTCOME_UNMATCHED], (unsigned long long)outcomes[WEIR_OUTCOME_RETRACTED],
         (unsigned long long)outcomes[WEIR_OUTCOME_UNPRICED], (unsigned long long)outcomes[WEIR_OUTCOME_REJECTED],
-        (unsigned long long)weir_rater_counts(run->rater).windows,
+        (unsigned long long)(weir_rater_counts(run->rater).windows - weir_rater_counts(run->rater).refused),
         (unsigned long long)weir_rater_counts(run->rater).line_items, (unsigned long long)(milliseconds / 1000),
         (unsigned long long)(milliseconds % 1000),
         (unsigned long long)(read * 1000 / (milliseconds ? milliseconds : 1)));

@@ -71,7 +71,7 @@ static void keep(struct kafka_quarantine *quarantine, const char *value, size_t 
     record->length = length;
     record->bytes = length + header_bytes(headers);
     record->is_null = !value;
-    if (length)
+    if (value && length)
         memcpy(record->value, value, length);
     *quarantine->last = record;
     quarantine->last = &record->next;

@@ -216,8 +216,6 @@ static bool price_whole(struct weir_rater *rater, struct target *target, const s
 {
     if (!target->effective)
         return false;
-    if (!rater->ledger->ops->keeps_state) /* then it ends the run */
-        return price_change(rater, target, lane, total) && weir_rater_can_true_up(target->contract, target->period);
     struct weir_price_running running = *target->running;
     struct weir_period_running period = *target->period;
     struct weir_split_running split = target->split ? *target->split : (struct weir_split_running){0};
@@ -232,6 +230,12 @@ static bool price_whole(struct weir_rater *rater, struct target *target, const s
     rater->item_count = item_count;
     rater->charging.running = NULL; /* what it knows may be of the total that did not fit */
     return false;
+}
+
+/* Somebody keeps what is kept out: the ledger, or whoever is told of it. */
+static bool may_refuse(const struct weir_rater *rater)
+{
+    return rater->ledger->ops->keeps_state || rater->tell_refused;
 }
 
 /* A window that cannot be rated is kept out, with the reason, so that it holds back nothing else. Nothing of it has
@@ -279,7 +283,7 @@ static enum weir_status rate_window(struct weir_rater *rater, struct target *tar
     if (status == WEIR_OK && target->unpriced == WEIR_UNPRICED_PRICED && !price_whole(rater, target, lane, total))
         status = weir_rater_overflow(target->window, reterr);
     if (status != WEIR_OK)
-        return rater->ledger->ops->keeps_state ? refuse(rater, target, lane, reterr) : status;
+        return may_refuse(rater) ? refuse(rater, target, lane, reterr) : status;
     if (target->period && !target->period->entry.exists)
         target->period->entry.is_dirty = true; /* the default contract has a period where there is usage */
     lane->total = *total;

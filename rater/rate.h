@@ -40,9 +40,10 @@ struct weir_lane_window {
 /* Rates a batch in one transaction of the ledger. Windows of one series that stand together are rated faster. Where the
  * ledger keeps no state, nothing is forgotten between batches.
  * A window that cannot be rated (an amount does not fit, its terms have changed) is kept with the ledger and rated by
- * weir_lane_book_released once it can be; the embedded ledgers have no such place, there it is WEIR_REJECT or
- * WEIR_FATAL. WEIR_RETRY: nothing is known to be done; the same batch again is right. WEIR_FATAL/REJECT: *reterr (an
- * overflow names customer, meter and window). */
+ * weir_lane_book_released once it can be; the embedded ledgers have no such place, there whoever is told of it
+ * (weir_rater_on_refusal) has to keep it and may give it again; without, it is WEIR_REJECT or WEIR_FATAL. WEIR_RETRY:
+ * nothing is known to be done; the same batch again is right. WEIR_FATAL/REJECT: *reterr (an overflow names customer,
+ * meter and window). */
 enum weir_status weir_rater_rate(struct weir_rater *rater, const struct weir_lane_window *windows, size_t count,
                                  struct weir_error *reterr);
 

@@ -275,6 +275,29 @@ def test_a_value_that_takes_a_sum_out_of_range(tmp_path):
     assert [bad.line for bad in outcome.bad] == [events[1], events[4]] and outcome.rows[0][6] == most
 
 
+def test_a_total_that_leaves_the_range_for_a_while(tmp_path):
+    """Each window fits, and so do all of them together: in which order they are rated decides nothing. What does not fit in
+    the end stops the run, and says which window."""
+    most = "100000000000000000000000000"
+    signs = {"one": ("", "", "-"), "two": ("-", "", ""), "three": ("", "", "-", "-", ""), "four": ("", "-")}
+    events = [made(type="use", id=f"{customer}-{hour}", subject=customer, time=f"2026-01-05T{hour:02}:00:00Z",
+                   data=Raw(f'{{"tokens":{sign}{most}}}')) for customer, row in signs.items() for hour, sign in enumerate(row)]
+    (tmp_path / "catalog.json").write_text(json.dumps(CATALOG))
+
+    def rate(lines):
+        (tmp_path / "events.ndjson").write_bytes(b"".join(line + b"\n" for line in lines))
+        return weir("rate", "--catalog", tmp_path / "catalog.json", "--format", "csv", "--summary", tmp_path / "events.ndjson", check=False)
+    done = rate(events)
+    assert done.returncode == 0, done.stderr
+    rows, _order = summary_rows(done.stdout)
+    quantity = {key[0]: row[:2] for key, row in rows.items()}
+    assert {customer: row[0] for customer, row in quantity.items() if float(row[0])} == dict.fromkeys(("one", "two", "three"), most + ".000000000000")
+    assert counts(done.stderr)["counted"] == len(events) and f" windows={len(events)} " in done.stderr.decode()
+    done = rate(events + [made(type="use", id="more", subject="one", time="2026-01-05T09:00:00Z", data=Raw(f'{{"tokens":{most}}}'))])
+    assert done.returncode == 2
+    assert b"customer 'one', meter 'tokens', window 2026-01-05T" in done.stderr and b"does not fit" in done.stderr, done.stderr
+
+
 @pytest.mark.parametrize("line, reason, field", BAD)
 def test_the_model_agrees_on_bad(model, line, reason, field):
     assert [(bad.reason, bad.field if field else None) for bad in model.bad if bad.line == line] == [(reason, field)]
