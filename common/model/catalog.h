@@ -264,7 +264,7 @@ struct weir_contract {
     uint32_t override_count;
     struct weir_override *overrides;
     uint32_t commitment_count;
-    struct weir_commitment *commitments; /* at most one minimum_spend; the same prepaid ones in each phase */
+    struct weir_commitment *commitments; /* at most one minimum_spend */
     uint32_t discount_count;
     struct weir_discount *discounts; /* in the order in which they are taken off */
 };

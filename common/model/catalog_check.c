@@ -103,35 +103,31 @@ static void check_own_meters(struct weir_catalog_load *load, const struct weir_c
                                 facts->fee_keys[i].data, contract->book->key.data, facts->fee_keys[i].data);
 }
 
-/* Where a phase says a commitment that clashes, or what it clashes with; NULL: both go on from before. */
-static const char *commitment_place(struct weir_catalog_load *load, const struct weir_contract_draft *draft, uint32_t i,
-                                    bool is_own_meter)
+/* Where a phase says a commitment that clashes, or what it clashes with. */
+static const char *commitment_place(struct weir_catalog_load *load, const struct weir_contract_draft *draft, uint32_t i)
 {
-    if (draft->says & WEIR_SAYS_COMMITMENTS && i < draft->said_commitments)
+    if (draft->says & WEIR_SAYS_COMMITMENTS)
         return weir_arena_print(load->scratch, "commitments[%u].key", i);
-    if (is_own_meter)
-        return draft->says & WEIR_SAYS_PRICES ? "prices" : NULL;
-    return draft->says & WEIR_SAYS_BOOK ? "price_book" : NULL;
+    return draft->says & WEIR_SAYS_BOOK ? "price_book" : "prices";
 }
 
 static void check_commitment_keys(struct weir_catalog_load *load, const struct weir_contract_draft *draft,
                                   const char *list)
 {
     const struct weir_contract *contract = &draft->contract;
-    if (!contract->book)
+    if (!contract->book || !(draft->says & (WEIR_SAYS_BOOK | WEIR_SAYS_PRICES | WEIR_SAYS_COMMITMENTS)))
         return;
     const struct weir_book_facts *facts = &load->facts[contract->book - load->catalog->books];
     for (uint32_t i = 0; i < contract->commitment_count; i++) {
         struct weir_slice key = contract->commitments[i].key;
         if (key.length == 0)
             continue;
-        bool is_of_book = holds_slice(facts->fee_keys, facts->fee_count, key) || prices_meter(facts, key);
-        const char *other = holds_slice(facts->fee_keys, facts->fee_count, key)  ? "a fee of"
-                            : is_of_book || weir_contract_has_own(contract, key) ? "a meter priced by the contract or"
-                                                                                 : NULL;
-        const char *place = other ? commitment_place(load, draft, i, !is_of_book) : NULL;
-        if (place)
-            weir_mistake_add_at(load, draft->origin, list, place, WEIR_MISTAKE_KEY_CLASH,
+        const char *other = holds_slice(facts->fee_keys, facts->fee_count, key) ? "a fee of"
+                            : prices_meter(facts, key) || weir_contract_has_own(contract, key)
+                                ? "a meter priced by the contract or"
+                                : NULL;
+        if (other)
+            weir_mistake_add_at(load, draft->origin, list, commitment_place(load, draft, i), WEIR_MISTAKE_KEY_CLASH,
                                 "\"%s\" is also %s price book \"%s\"; both would be the item \"%s\" of an invoice: "
                                 "rename the commitment",
                                 key.data, other, contract->book->key.data, key.data);

@@ -359,7 +359,6 @@ static void read_default_contract(struct weir_catalog_load *load, uint32_t file)
     draft->contract.ends_at = draft->contract.whole_ends_at = WEIR_TIME_NEVER;
     draft->contract.phase_count = 1;
     draft->says = WEIR_SAYS_ALL;
-    draft->said_commitments = UINT32_MAX;
     draft->has_term = true;
     if (!load->default_contract)
         load->default_contract = draft;

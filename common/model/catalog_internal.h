@@ -115,7 +115,6 @@ struct weir_contract_draft {
     struct weir_origin origin;
     struct weir_origin end_origin; /* of what ends_at is from: the contract, or the phase after this one */
     unsigned says;                 /* WEIR_SAYS_...: the terms that stand here; others go on from the phase before */
-    uint32_t said_commitments;     /* so many of the commitments stand here, the first ones */
     bool has_term;                 /* starts_at and ends_at are good */
     bool has_period;               /* zone and billing_period are good */
 };

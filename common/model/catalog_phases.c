@@ -91,47 +91,8 @@ static void check_going_overrides(struct weir_catalog_load *load, const struct w
         }
 }
 
-/* What a phase replaces are commitments by the period. An amount that was bought belongs to the contract as a whole: it
- * is there in every phase, after those that the phase says. */
-static void read_phase_commitments(struct weir_catalog_load *load, const struct weir_node *node,
-                                   const struct weir_contract *whole, struct weir_contract_draft *draft)
-{
-    struct weir_contract *contract = &draft->contract;
-    struct weir_node list = weir_node_member(node, "commitments");
-    contract->commitment_count = 0;
-    weir_read_commitments(load, node, contract);
-    const struct weir_commitment *said = contract->commitments;
-    uint32_t count = draft->said_commitments = contract->commitment_count;
-    for (uint32_t i = 0; i < count; i++) {
-        struct weir_node place = weir_node_element(&list, i), type = weir_node_member(&place, "type");
-        if (said[i].type == WEIR_COMMITMENT_PREPAID)
-            weir_mistake_add(load, &type, WEIR_MISTAKE_BAD_VALUE,
-                             "found \"prepaid\"; a phase has minimum_spend and minimum_quantity, and what is prepaid "
-                             "stands in the contract's commitments, for all phases");
-        for (uint32_t j = 0; j < whole->commitment_count && said[i].key.length; j++)
-            if (whole->commitments[j].type == WEIR_COMMITMENT_PREPAID
-                && weir_slice_equal(whole->commitments[j].key, said[i].key))
-                weir_mistake_add(load, &place, WEIR_MISTAKE_DUPLICATE,
-                                 "\"%s\" is already the key of the contract's commitments[%u], which goes on in all "
-                                 "phases",
-                                 said[i].key.data, j);
-    }
-    contract->commitments =
-        weir_arena_take_array(load->arena, (size_t)count + whole->commitment_count, sizeof *contract->commitments);
-    for (uint32_t i = 0; i < count; i++)
-        contract->commitments[i] = said[i];
-    for (uint32_t j = 0; j < whole->commitment_count; j++)
-        if (whole->commitments[j].type == WEIR_COMMITMENT_PREPAID)
-            contract->commitments[contract->commitment_count++] = whole->commitments[j];
-    if (contract->commitment_count > WEIR_COMMITMENTS_MAX)
-        weir_mistake_add(load, &list, WEIR_MISTAKE_TOO_MANY,
-                         "with what is prepaid in the contract the phase has %u commitments; at most %d",
-                         contract->commitment_count, WEIR_COMMITMENTS_MAX);
-}
-
-/* whole: the contract itself. */
-static void read_terms(struct weir_catalog_load *load, const struct weir_node *node, const struct weir_contract *whole,
-                       struct weir_contract_draft *draft)
+static void read_terms(struct weir_catalog_load *load, const struct weir_node *node,
+                       const struct weir_price_book *first, struct weir_contract_draft *draft)
 {
     static const struct {
         const char *name;
@@ -150,7 +111,7 @@ static void read_terms(struct weir_catalog_load *load, const struct weir_node *n
                          "discounts");
     const struct weir_price_book *before = contract->book;
     if (draft->says & WEIR_SAYS_BOOK)
-        read_phase_book(load, node, whole->book, contract);
+        read_phase_book(load, node, first, contract);
     if (contract->book == before)
         draft->says &= ~(unsigned)WEIR_SAYS_BOOK; /* what clashes with it was said where it stood first */
     if (draft->says & WEIR_SAYS_PRICES) {
@@ -163,8 +124,10 @@ static void read_terms(struct weir_catalog_load *load, const struct weir_node *n
     } else if (draft->says & WEIR_SAYS_PRICES) {
         check_going_overrides(load, node, contract);
     }
-    if (draft->says & WEIR_SAYS_COMMITMENTS)
-        read_phase_commitments(load, node, whole, draft);
+    if (draft->says & WEIR_SAYS_COMMITMENTS) {
+        contract->commitment_count = 0;
+        weir_read_commitments(load, node, contract);
+    }
     if (draft->says & WEIR_SAYS_DISCOUNTS) {
         contract->discount_count = 0;
         weir_read_discounts(load, node, contract);
@@ -203,7 +166,7 @@ static bool read_phase(struct weir_catalog_load *load, const struct weir_node *n
     (void)weir_read_key(load, node, "key", &contract->phase_key);
     check_phase_key(load, node, drafts, phase);
     (void)weir_read_text(load, node, "reason", 1, WEIR_REASON_MAX, &contract->reason);
-    read_terms(load, node, &drafts[0].contract, &drafts[phase]);
+    read_terms(load, node, drafts[0].contract.book, &drafts[phase]);
     return true;
 }
 
@@ -212,7 +175,6 @@ void weir_read_phases(struct weir_catalog_load *load, const struct weir_node *no
     struct weir_node list;
     uint32_t count = (uint32_t)weir_phase_count(node), last = 0; /* the last whose start is good */
     drafts[0].says = WEIR_SAYS_ALL;
-    drafts[0].said_commitments = UINT32_MAX;
     drafts[0].end_origin = drafts[0].origin;
     drafts[0].contract.phase_count = 1 + count;
     if (!weir_read_list(load, node, "phases", 0, WEIR_PHASES_MAX, &list))

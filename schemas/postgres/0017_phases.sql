@@ -37,11 +37,7 @@ CREATE VIEW weir.contract_terms AS
         SELECT c.contract, c.customer, c.ends_at AS whole_ends_at, s.number, s.phase ->> 'key' AS phase, s.phase ->> 'reason' AS reason,
                coalesce((s.phase ->> 'starts_at')::timestamptz, c.starts_at) AS starts_at,
                s.phase -> 'price_book' AS price_book, s.phase -> 'prices' AS prices, s.phase -> 'overrides' AS overrides,
-               -- what is prepaid goes on in all phases
-               CASE WHEN s.number = 0 THEN c.commitments ELSE s.phase -> 'commitments' || (
-                   SELECT coalesce(jsonb_agg(p), '[]') FROM jsonb_array_elements(c.commitments) AS p WHERE p ->> 'type' = 'prepaid')
-                   END AS commitments,
-               s.phase -> 'discounts' AS discounts
+               s.phase -> 'commitments' AS commitments, s.phase -> 'discounts' AS discounts
         FROM weir.contracts AS c CROSS JOIN LATERAL (
             SELECT 0::bigint AS number, jsonb_build_object('price_book', c.price_book, 'prices', c.prices, 'overrides', c.overrides,
                                                            'commitments', c.commitments, 'discounts', c.discounts) AS phase

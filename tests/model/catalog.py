@@ -121,8 +121,6 @@ def _phases(contract, entry):
     for phase in entry.get("phases", []):
         before = found[-1]
         terms = {**entry, **{name: value for name, value in phase.items() if name in TERMS}}
-        if "commitments" in phase:  # what is prepaid is the whole contract's
-            terms["commitments"] = phase["commitments"] + [c for c in entry.get("commitments", []) if c["type"] == "prepaid"]
         entry = terms
         found[-1] = dataclasses.replace(before, ends=_seconds(phase["starts_at"]))
         found.append(dataclasses.replace(_contract(terms), starts=_seconds(phase["starts_at"])))

@@ -238,20 +238,16 @@ Test(catalog, phases_as_written)
 {
     static const struct {
         const char *time, *phase, *starts_at, *ends_at;
-        uint32_t overrides, prices;
-        const char *commitments;
+        uint32_t overrides, prices, commitments;
     } rows[] = {
-        {"2025-01-01T00:00:00Z", "", "2025-01-01T00:00:00Z", "2025-04-01T00:00:00Z", 0, 1, "bought least "},
-        {"2025-03-31T23:59:59Z", "", "2025-01-01T00:00:00Z", "2025-04-01T00:00:00Z", 0, 1, "bought least "},
-        {"2025-04-01T00:00:00Z", "ramp", "2025-04-01T00:00:00Z", "2025-09-01T00:00:00Z", 1, 1, "bought least "},
-        {"2025-09-01T00:00:00Z", "amendment-2", "2025-09-01T00:00:00Z", "2026-01-01T00:00:00Z", 0, 1, "floor bought "},
+        {"2025-01-01T00:00:00Z", "", "2025-01-01T00:00:00Z", "2025-04-01T00:00:00Z", 0, 1, 0},
+        {"2025-03-31T23:59:59Z", "", "2025-01-01T00:00:00Z", "2025-04-01T00:00:00Z", 0, 1, 0},
+        {"2025-04-01T00:00:00Z", "ramp", "2025-04-01T00:00:00Z", "2025-09-01T00:00:00Z", 1, 1, 0},
+        {"2025-09-01T00:00:00Z", "amendment-2", "2025-09-01T00:00:00Z", "2026-01-01T00:00:00Z", 0, 1, 1},
     };
     struct weir_catalog *catalog = NULL;
     struct weir_mistake_list mistakes = {0};
     json_t *json = full_catalog();
-    change(json, "contracts/0/commitments",
-           "[{\"key\":\"bought\",\"type\":\"prepaid\",\"amount\":\"7\"},{\"key\":\"least\","
-           "\"type\":\"minimum_spend\",\"amount\":\"1\",\"per\":\"period\"}]");
     cr_assert_eq(parse_json(json, &catalog, &mistakes), WEIR_OK);
     cr_expect(weir_catalog_contract_count(catalog) == 3 && catalog->contract_count == 5);
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
@@ -261,12 +257,9 @@ Test(catalog, phases_as_written)
         cr_expect(contract->starts_at == at(rows[i].starts_at) && contract->ends_at == at(rows[i].ends_at));
         cr_expect(contract->whole_starts_at == at("2025-01-01T00:00:00Z")
                   && contract->whole_ends_at == at("2026-01-01T00:00:00Z") && contract->phase_count == 3);
-        char keys[64] = "";
-        for (uint32_t c = 0; c < contract->commitment_count; c++)
-            snprintf(keys + strlen(keys), sizeof keys - strlen(keys), "%s ", contract->commitments[c].key.data);
-        cr_expect(contract->override_count == rows[i].overrides && contract->price_count == rows[i].prices, "%s",
-                  rows[i].time);
-        cr_expect_str_eq(keys, rows[i].commitments, "%s: %s", rows[i].time, keys);
+        cr_expect(contract->override_count == rows[i].overrides && contract->price_count == rows[i].prices
+                      && contract->commitment_count == rows[i].commitments,
+                  "%s", rows[i].time);
         cr_expect_eq(weir_contract_phase_at(contract, time), contract);
         cr_expect_eq(weir_contract_phase_at(contract - contract->phase, time), contract);
         weir_contract_period_at(contract, time, &start, &end);

@@ -435,12 +435,6 @@ static const struct row phase_rows[] = {
     ONE(PHASE("0/overrides/0/meter"), "\"tokens\"", AT_PHASE("0", ".overrides[0].meter"), "duplicate", "of its own"),
     ONE(PHASE("1/overrides"), NULL, AT_PHASE("1", ".prices"), "duplicate", "override for meter \"requests\" goes on"),
     ONE(PHASE("1/prices/0/meter"), "\"token\"", AT_PHASE("1", ".prices[0].meter"), "unknown_reference", "no meter"),
-    ONE(PHASE("1/commitments/0"), "{\"key\":\"bought\",\"type\":\"prepaid\",\"amount\":\"1\"}",
-        AT_PHASE("1", ".commitments[0].type"), "bad_value", "stands in the contract's commitments"),
-    TWO("contracts/0/commitments", "[{\"key\":\"x\",\"type\":\"prepaid\",\"amount\":\"1\"}]",
-        PHASE("1/commitments/0/key"), "\"x\"", AT_PHASE("1", ".commitments[0]"), "duplicate", "goes on in all phases"),
-    ONE("contracts/0/commitments", "[{\"key\":\"support\",\"type\":\"prepaid\",\"amount\":\"1\"}]",
-        "$.contracts[0].commitments[0].key", "key_clash", "a fee of"), /* once */
     ONE(PHASE("1/commitments/0/key"), "\"platform\"", AT_PHASE("1", ".commitments[0].key"), "key_clash", "a fee of"),
     ONE("contracts/0/commitments",
         "[{\"key\":\"platform\",\"type\":\"minimum_spend\",\"amount\":\"1\",\"per\":\"period\"}]",
