@@ -329,7 +329,7 @@ static const char *rule_of(enum weir_component component, enum weir_price_model 
     case WEIR_COMPONENT_MAXIMUM:
         return "what the price is above maximum_amount, taken off";
     case WEIR_COMPONENT_FEE:
-        return "the fee, as often as the period has it, and the share of a period that the contract's term cuts";
+        return "the fee, for as many as the period has of it, and the share of a period that is cut";
     case WEIR_COMPONENT_TRUE_UP:
         return "what the period's usage is short of the minimum spend";
     case WEIR_COMPONENT_COUNT:
@@ -374,29 +374,57 @@ static json_t *json_arithmetic(const struct terms *terms, const json_t *item, st
 }
 
 /* 3. fees and true-ups */
+
+struct wanted_piece {
+    struct weir_fee_piece piece;
+    bool is_found;
+};
+
+static bool look_at_piece(void *context, const struct weir_fee_piece *piece)
+{
+    struct wanted_piece *wanted = context;
+
+    wanted->is_found = wanted->is_found
+                       || (piece->start == wanted->piece.start && piece->quantity.e12 == wanted->piece.quantity.e12
+                           && piece->amount.e12 == wanted->piece.amount.e12);
+    return true;
+}
+
+/* A later line is what the fee comes to less what was charged before: nothing is said of that. */
+static void explain_fee(const struct terms *terms, const struct weir_fee *fee, const json_t *item, json_t *object)
+{
+    struct wanted_piece wanted = {
+        .piece = {.start = weir_explain_time(item, "window_start"),
+                  .quantity = weir_explain_decimal(item, "quantity"),
+                  .amount = weir_explain_decimal(item, "amount")},
+    };
+
+    json_object_set_new(object, "fee", weir_explain_json_decimal(fee->amount));
+    json_object_set_new(object, "per", json_string(fee->is_per_unit ? "unit" : weir_fee_per_name[fee->per]));
+    json_object_set_new(object, "charged",
+                        json_string(fee->charged == WEIR_FEE_IN_ADVANCE ? "in_advance" : "in_arrears"));
+    json_object_set_new(object, "proration", json_string(weir_proration_name[fee->proration]));
+    if (json_integer_value(json_object_get(item, "revision")) > 1)
+        return;
+    (void)weir_fee_pieces(terms->contract, fee, weir_explain_time(item, "period_start"),
+                          weir_explain_time(item, "period_end"), look_at_piece, &wanted);
+    json_object_set_new(object, "is_line_items_amount", json_boolean(wanted.is_found));
+}
+
 static json_t *json_period_arithmetic(const struct terms *terms, const json_t *root, const json_t *item)
 {
     const json_t *period = json_object_get(root, "period");
     struct weir_slice key = weir_slice_text(weir_explain_text(item, "item"));
     struct weir_decimal usage = weir_explain_decimal(period, "usage_before"), short_of = {0}, change = {0};
-    struct weir_decimal times, amount = weir_explain_decimal(item, "amount");
+    struct weir_decimal amount = weir_explain_decimal(item, "amount");
     json_t *object = json_object();
     bool is_true_up = strcmp(weir_explain_text(item, "kind"), "true_up") == 0, is_right = false;
 
     json_object_set_new(object, "rule",
                         json_string(rule_of(is_true_up ? WEIR_COMPONENT_TRUE_UP : WEIR_COMPONENT_FEE, 0)));
     for (uint32_t i = 0; !is_true_up && i < terms->version->fee_count; i++)
-        if (weir_slice_equal(terms->version->fees[i].key, key)) {
-            const struct weir_fee *fee = &terms->version->fees[i];
-            json_object_set_new(object, "fee", weir_explain_json_decimal(fee->amount));
-            json_object_set_new(object, "per", json_string(weir_fee_per_name[fee->per]));
-            json_object_set_new(object, "charged",
-                                json_string(fee->charged == WEIR_FEE_IN_ADVANCE ? "in_advance" : "in_arrears"));
-            json_object_set_new(object, "proration", json_string(weir_proration_name[fee->proration]));
-            is_right = weir_fee_of_period(terms->contract, fee, weir_explain_time(item, "period_start"),
-                                          weir_explain_time(item, "period_end"), &times, &change)
-                       && times.e12 == weir_explain_decimal(item, "quantity").e12 && change.e12 == amount.e12;
-        }
+        if (weir_slice_equal(terms->version->fees[i].key, key))
+            explain_fee(terms, &terms->version->fees[i], item, object);
     for (uint32_t i = 0; is_true_up && i < terms->contract->commitment_count; i++)
         if (weir_slice_equal(terms->contract->commitments[i].key, key)) {
             const struct weir_commitment *commitment = &terms->contract->commitments[i];
@@ -411,7 +439,8 @@ static json_t *json_period_arithmetic(const struct terms *terms, const json_t *r
             (void)weir_decimal_subtract(short_of, weir_explain_decimal(period, "true_up_before"), &change);
             is_right = change.e12 == amount.e12;
         }
-    json_object_set_new(object, "is_line_items_amount", json_boolean(is_right));
+    if (is_true_up)
+        json_object_set_new(object, "is_line_items_amount", json_boolean(is_right));
     return object;
 }
 

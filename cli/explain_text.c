@@ -123,8 +123,11 @@ static void print_period_arithmetic(const json_t *arithmetic)
         printf(": %s per %s, charged %s, proration %s", weir_explain_text(arithmetic, "fee"),
                weir_explain_text(arithmetic, "per"), weir_explain_text(arithmetic, "charged"),
                weir_explain_text(arithmetic, "proration"));
-    printf("; this %s the line item's amount\n",
-           is_true(arithmetic, "is_line_items_amount") ? "makes" : "does NOT make");
+    if (json_object_get(arithmetic, "is_line_items_amount"))
+        printf("; this %s the line item's amount\n",
+               is_true(arithmetic, "is_line_items_amount") ? "makes" : "does NOT make");
+    else
+        printf("; less what was charged before\n");
 }
 
 static void print_period(const json_t *root)

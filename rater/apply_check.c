@@ -453,6 +453,32 @@ static enum weir_status check_terms(struct check *check, const struct weir_contr
     return status;
 }
 
+/* Periods that are under way take a change when they end. */
+static enum weir_status check_quantities(struct check *check, const struct weir_contract *before,
+                                         const struct weir_contract *after)
+{
+    struct question question = {.texts = {before->customer, before->key}, .text_count = 2, .time_count = 1};
+    int64_t found = 0;
+
+    if (!weir_contract_quantity_change(before, after, &question.times[0]))
+        return WEIR_OK;
+    enum weir_status status =
+        ask_time(check,
+                 "SELECT max(period_start) FROM weir.billing_periods WHERE customer = $1::text AND contract = $2::text"
+                 " AND period_end > $3::timestamptz AND is_closed",
+                 &question, &found);
+    if (status == WEIR_OK && found) {
+        char from[WEIR_TIME_TEXT_MAX], last[WEIR_TIME_TEXT_MAX];
+        weir_time_format(question.times[0], from);
+        weir_time_format(found, last);
+        weir_apply_say(check->history,
+                       "contract '%.*s' has periods that ended with all their fees, until the one that starts %s, and "
+                       "its quantities changed from %s on: let them change after that period, or rerate",
+                       TEXT(after->key), last, from);
+    }
+    return status;
+}
+
 static enum weir_status check_contract(struct check *check, const struct weir_change *change)
 {
     const struct weir_contract *contract = change->after.contract;
@@ -466,6 +492,8 @@ static enum weir_status check_contract(struct check *check, const struct weir_ch
         if (*fields)
             say_rated_contract(check, contract, fields);
         status = check_terms(check, change->before.contract, contract);
+        if (status == WEIR_OK)
+            status = check_quantities(check, change->before.contract, contract);
     }
     if (contract->key.length == 0 || status != WEIR_OK)
         return status;

@@ -87,7 +87,8 @@ static bool has_fee(const struct weir_price_book_version *version, const struct 
     for (uint32_t i = 0; i < version->fee_count; i++)
         if (weir_slice_equal(version->fees[i].key, fee->key))
             return same_number(version->fees[i].amount, fee->amount) && version->fees[i].per == fee->per
-                   && version->fees[i].charged == fee->charged && version->fees[i].proration == fee->proration;
+                   && version->fees[i].is_per_unit == fee->is_per_unit && version->fees[i].charged == fee->charged
+                   && version->fees[i].proration == fee->proration;
     return false;
 }
 
@@ -254,6 +255,31 @@ bool weir_contract_next_change(const struct weir_contract *before, const struct 
     return true;
 }
 
+static int compare_quantities(const struct weir_quantity *a, const struct weir_quantity *b)
+{
+    int order = weir_slice_compare(a->fee, b->fee);
+    return order ? order : (a->effective_from > b->effective_from) - (a->effective_from < b->effective_from);
+}
+
+bool weir_contract_quantity_change(const struct weir_contract *before, const struct weir_contract *after,
+                                   int64_t *ret_from)
+{
+    const struct weir_quantity *old = before->quantities, *old_end = old + before->quantity_count;
+    const struct weir_quantity *new = after->quantities, *new_end = new + after->quantity_count;
+
+    *ret_from = WEIR_TIME_NEVER;
+    while (old < old_end || new < new_end) {
+        int order = old == old_end ? 1 : new == new_end ? -1 : compare_quantities(old, new);
+        int64_t from = order <= 0 ? old->effective_from : new->effective_from;
+        bool is_same = order == 0 && same_number(old->quantity, new->quantity);
+        if (!is_same && from < *ret_from)
+            *ret_from = from;
+        old += order <= 0;
+        new += order >= 0;
+    }
+    return *ret_from != WEIR_TIME_NEVER;
+}
+
 /* Also what has no part in any charge: keys of phases, and reasons. */
 static bool same_phases(const struct weir_contract *a, const struct weir_contract *b)
 {
@@ -327,7 +353,7 @@ static bool same_entry(enum weir_change_kind kind, const struct weir_catalog *be
         int64_t at = 0;
         weir_contract_changes(old, new, text, sizeof text);
         return !*text && old->whole_ends_at == new->whole_ends_at &&same_phases(old, new)
-               && !weir_contract_next_change(old, new, &at, &change);
+               && !weir_contract_next_change(old, new, &at, &change) && !weir_contract_quantity_change(old, new, &at);
     }
     const struct weir_meter *old = a, *new = b;
     weir_meter_changes(before, old, after, new, text, sizeof text);

@@ -47,4 +47,8 @@ struct weir_terms_change {
 bool weir_contract_next_change(const struct weir_contract *before, const struct weir_contract *after, int64_t *at,
                                struct weir_terms_change *ret_change);
 
+/* The earliest time from which on the contract has another quantity of some fee. false: it never has. */
+bool weir_contract_quantity_change(const struct weir_contract *before, const struct weir_contract *after,
+                                   int64_t *ret_from);
+
 #endif

@@ -45,33 +45,131 @@ static uint64_t measure(const struct weir_contract *contract, enum weir_proratio
                : (uint64_t)((to - from) / WEIR_SECOND);
 }
 
-/* What the fee has come to from the start of the whole period until a time in it. */
-static bool amount_until(const struct weir_fee *fee, uint64_t part, uint64_t whole, struct weir_decimal *ret_amount)
+/* What an amount for the whole period has come to from its start until a time in it. */
+static bool amount_until(struct weir_decimal amount, uint64_t part, uint64_t whole, struct weir_decimal *ret_amount)
 {
     struct weir_decimal product;
 
     if (part >= whole) {
-        *ret_amount = fee->amount;
+        *ret_amount = amount;
         return true;
     }
-    return weir_decimal_scale(fee->amount, part, &product)
+    return weir_decimal_scale(amount, part, &product)
            && weir_decimal_divide(product, weir_decimal_of((int64_t)whole), WEIR_HALF_EVEN, ret_amount);
+}
+
+struct charge {
+    const struct weir_contract *contract;
+    const struct weir_fee *fee;
+    int64_t start, end; /* the billing period */
+    bool (*take)(void *context, const struct weir_fee_piece *piece);
+    void *context;
+};
+
+/* From a time in the period until its end. */
+static bool charge_piece(const struct charge *charge, int64_t from, struct weir_decimal quantity)
+{
+    const struct weir_contract *contract = charge->contract;
+    enum weir_proration proration = charge->fee->proration;
+    struct weir_fee_piece piece = {.start = from, .quantity = quantity};
+    struct weir_decimal whole_amount, before, after;
+    int64_t whole_start, whole_end;
+
+    if (weir_decimal_is_zero(quantity))
+        return true;
+    if (!weir_decimal_multiply(charge->fee->amount, quantity, &whole_amount))
+        return false;
+    if (proration == WEIR_PRORATION_NONE) {
+        piece.amount = whole_amount;
+        return charge->take(charge->context, &piece);
+    }
+    weir_calendar_period_at(contract->calendar, charge->start, &whole_start, &whole_end);
+    uint64_t whole = measure(contract, proration, whole_start, whole_end);
+    return amount_until(whole_amount, measure(contract, proration, whole_start, from), whole, &before)
+           && amount_until(whole_amount, measure(contract, proration, whole_start, charge->end), whole, &after)
+           && weir_decimal_subtract(after, before, &piece.amount) && charge->take(charge->context, &piece);
+}
+
+/* What there is at the start, then each change; without proration a change counts from the next period on. */
+static bool charge_units(const struct charge *charge)
+{
+    const struct weir_quantity *at = charge->contract->quantities, *end = at + charge->contract->quantity_count;
+    struct weir_decimal now = {0}, change;
+
+    while (at < end && !weir_slice_equal(at->fee, charge->fee->key))
+        at++;
+    for (; at < end && weir_slice_equal(at->fee, charge->fee->key) && at->effective_from <= charge->start; at++)
+        now = at->quantity;
+    if (!charge_piece(charge, charge->start, now))
+        return false;
+    if (charge->fee->proration == WEIR_PRORATION_NONE)
+        return true;
+    for (; at < end && weir_slice_equal(at->fee, charge->fee->key) && at->effective_from < charge->end; at++) {
+        if (!weir_decimal_subtract(at->quantity, now, &change) || !charge_piece(charge, at->effective_from, change))
+            return false;
+        now = at->quantity;
+    }
+    return true;
+}
+
+bool weir_fee_pieces(const struct weir_contract *contract, const struct weir_fee *fee, int64_t start, int64_t end,
+                     bool (*take)(void *context, const struct weir_fee_piece *piece), void *context)
+{
+    const struct charge charge = {contract, fee, start, end, take, context};
+
+    return fee->is_per_unit ? charge_units(&charge)
+                            : charge_piece(&charge, start, weir_decimal_of(count_times(contract, fee, start, end)));
+}
+
+static bool add_up(void *context, const struct weir_fee_piece *piece)
+{
+    struct weir_fee_piece *total = context;
+
+    return weir_decimal_add(total->quantity, piece->quantity, &total->quantity)
+           && weir_decimal_add(total->amount, piece->amount, &total->amount);
 }
 
 bool weir_fee_of_period(const struct weir_contract *contract, const struct weir_fee *fee, int64_t start, int64_t end,
                         struct weir_decimal *ret_quantity, struct weir_decimal *ret_amount)
 {
-    int64_t times = count_times(contract, fee, start, end), whole_start, whole_end;
-    struct weir_decimal before, after;
+    struct weir_fee_piece total = {0};
 
-    *ret_quantity = weir_decimal_of(times);
-    if (fee->proration == WEIR_PRORATION_NONE)
-        return weir_decimal_scale(fee->amount, (uint64_t)times, ret_amount);
-    weir_calendar_period_at(contract->calendar, start, &whole_start, &whole_end);
-    uint64_t whole = measure(contract, fee->proration, whole_start, whole_end);
-    return amount_until(fee, measure(contract, fee->proration, whole_start, start), whole, &before)
-           && amount_until(fee, measure(contract, fee->proration, whole_start, end), whole, &after)
-           && weir_decimal_subtract(after, before, ret_amount);
+    if (!weir_fee_pieces(contract, fee, start, end, add_up, &total))
+        return false;
+    *ret_quantity = total.quantity;
+    *ret_amount = total.amount;
+    return true;
+}
+
+/* 3. line items */
+
+struct emission {
+    struct weir_rater *rater;
+    const struct weir_contract *contract;
+    const struct weir_period_running *period;
+    const struct weir_price_book_version *version;
+    const struct weir_fee *fee;
+};
+
+static void add_item(const struct emission *emission, const struct weir_fee_piece *piece, uint32_t revision)
+{
+    struct weir_line_item item = weir_rater_period_item(emission->contract, emission->period, emission->version);
+
+    item.item = emission->fee->key;
+    item.kind = WEIR_KIND_FEE;
+    item.component = WEIR_COMPONENT_FEE;
+    item.window_start = piece->start;
+    item.quantity = piece->quantity;
+    item.unit_price = emission->fee->amount;
+    item.amount = piece->amount;
+    item.revision = revision;
+    weir_rater_add_item(emission->rater, &item);
+}
+
+static bool emit_piece(void *context, const struct weir_fee_piece *piece)
+{
+    add_item(context, piece, 1);
+    return true;
 }
 
 bool weir_rater_charge_fees(struct weir_rater *rater, const struct weir_contract *contract,
@@ -80,19 +178,57 @@ bool weir_rater_charge_fees(struct weir_rater *rater, const struct weir_contract
     const struct weir_price_book_version *version = weir_price_book_at(contract->book, period->start);
 
     for (uint32_t i = 0; version && i < version->fee_count; i++) {
-        const struct weir_fee *fee = &version->fees[i];
-        if (fee->charged != charged)
-            continue;
-        struct weir_line_item item = weir_rater_period_item(contract, period, version);
-        if (!weir_fee_of_period(contract, fee, period->start, period->end, &item.quantity, &item.amount))
+        struct emission emission = {rater, contract, period, version, &version->fees[i]};
+        if (version->fees[i].charged == charged
+            && !weir_fee_pieces(contract, &version->fees[i], period->start, period->end, emit_piece, &emission))
             return false;
-        if (weir_decimal_is_zero(item.quantity))
+    }
+    return true;
+}
+
+/* 4. in advance, and then otherwise */
+
+/* Quantities may change in a period under way; an end of the contract within one that was charged, weir apply refuses.
+ */
+static bool is_adjusted(const struct weir_fee *fee)
+{
+    return fee->is_per_unit && fee->charged == WEIR_FEE_IN_ADVANCE && fee->proration != WEIR_PRORATION_NONE;
+}
+
+static struct weir_charged_item *charged_fee(struct weir_rater *rater, const struct weir_period_running *period,
+                                             const struct weir_fee *fee)
+{
+    return weir_state_charged(rater->state, period->customer, period->contract, period->start, period->end, fee->key);
+}
+
+void weir_rater_aim_at_fees(struct weir_rater *rater, const struct weir_contract *contract,
+                            const struct weir_period_running *period)
+{
+    const struct weir_price_book_version *version = weir_price_book_at(contract->book, period->start);
+
+    for (uint32_t i = 0; version && i < version->fee_count; i++)
+        if (is_adjusted(&version->fees[i]))
+            charged_fee(rater, period, &version->fees[i]);
+}
+
+bool weir_rater_adjust_fees(struct weir_rater *rater, const struct weir_contract *contract,
+                            const struct weir_period_running *period)
+{
+    const struct weir_price_book_version *version = weir_price_book_at(contract->book, period->start);
+
+    for (uint32_t i = 0; version && i < version->fee_count; i++) {
+        struct emission emission = {rater, contract, period, version, &version->fees[i]};
+        struct weir_fee_piece change = {.start = period->start};
+        if (!is_adjusted(&version->fees[i]))
             continue;
-        item.item = fee->key;
-        item.kind = WEIR_KIND_FEE;
-        item.component = WEIR_COMPONENT_FEE;
-        item.unit_price = fee->amount;
-        weir_rater_add_item(rater, &item);
+        const struct weir_charged_item *charged = charged_fee(rater, period, &version->fees[i]);
+        if (!weir_fee_of_period(contract, &version->fees[i], period->start, period->end, &change.quantity,
+                                &change.amount)
+            || !weir_decimal_subtract(change.quantity, charged->quantity, &change.quantity)
+            || !weir_decimal_subtract(change.amount, charged->amount, &change.amount))
+            return false;
+        if (!weir_decimal_is_zero(change.quantity) || !weir_decimal_is_zero(change.amount))
+            add_item(&emission, &change, charged->revision + 1);
     }
     return true;
 }

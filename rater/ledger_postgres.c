@@ -137,6 +137,8 @@ static void mark_loaded(struct weir_state *state)
         all.periods[i]->entry.is_loaded = true;
     for (size_t i = 0; i < all.lane_count; i++)
         all.lanes[i]->entry.is_loaded = true;
+    for (size_t i = 0; i < all.charged_count; i++)
+        all.charged[i]->entry.is_loaded = true;
 }
 
 static enum weir_status load(struct weir_ledger *self, struct weir_state *state, struct weir_error *reterr)

@@ -174,6 +174,8 @@ static enum weir_status load(struct weir_ledger *self, struct weir_state *state,
         all.splits[i - 1]->entry.is_loaded = true;
     for (size_t i = all.period_count; i > 0 && !all.periods[i - 1]->entry.is_loaded; i--)
         all.periods[i - 1]->entry.is_loaded = true;
+    for (size_t i = all.charged_count; i > 0 && !all.charged[i - 1]->entry.is_loaded; i--)
+        all.charged[i - 1]->entry.is_loaded = true;
     return WEIR_OK;
 }
 

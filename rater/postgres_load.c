@@ -379,6 +379,46 @@ static enum weir_status load_periods(struct weir_postgres_ledger *ledger, struct
     return question.count ? ask(&question, take_period, reterr) : WEIR_OK;
 }
 
+/* 7. items without a running total */
+static bool take_charged(const struct question *question, size_t index, struct row row)
+{
+    struct weir_charged_item *charged = weir_state_all(question->state).charged[index];
+
+    charged->entry.exists = true;
+    charged->revision = int4_at(row, 3);
+    return decimal_at(row, 1, &charged->quantity) && decimal_at(row, 2, &charged->amount);
+}
+
+static enum weir_status load_charged(struct weir_postgres_ledger *ledger, struct weir_state *state,
+                                     struct weir_error *reterr)
+{
+    static const enum weir_postgres_type types[] = {WEIR_PG_TEXT, WEIR_PG_TEXT, WEIR_PG_TIMESTAMPTZ, WEIR_PG_TEXT};
+    struct question question = {
+        .ledger = ledger,
+        .state = state,
+        .sql = "SELECT k.n, sum(l.quantity), sum(l.amount), max(l.revision)"
+               " FROM unnest($1::text[], $2::text[], $3::timestamptz[], $4::text[]) WITH ORDINALITY"
+               " AS k(customer, contract, start, item, n) JOIN weir.line_items AS l ON l.customer = k.customer"
+               " AND l.period_start = k.start AND l.meter IS NULL AND l.contract = k.contract AND l.item = k.item"
+               " GROUP BY k.n",
+        .doing = "loading charged items",
+        .key_columns = 4,
+    };
+    struct weir_state_view all = weir_state_all(state);
+
+    begin_keys(&question, types);
+    while (question.first < all.charged_count && all.charged[question.first]->entry.is_loaded)
+        question.first++;
+    for (size_t i = question.first; i < all.charged_count; i++, question.count++) {
+        weir_check(!all.charged[i]->entry.is_loaded);
+        weir_put_text(&ledger->columns[0], all.charged[i]->customer);
+        weir_put_text(&ledger->columns[1], all.charged[i]->contract);
+        weir_put_time(&ledger->columns[2], all.charged[i]->period_start);
+        weir_put_text(&ledger->columns[3], all.charged[i]->item);
+    }
+    return question.count ? ask(&question, take_charged, reterr) : WEIR_OK;
+}
+
 enum weir_status weir_postgres_load_state(struct weir_postgres_ledger *ledger, struct weir_state *state,
                                           struct weir_error *reterr)
 {
@@ -390,6 +430,8 @@ enum weir_status weir_postgres_load_state(struct weir_postgres_ledger *ledger, s
         status = load_splits(ledger, state, reterr);
     if (status == WEIR_OK)
         status = load_periods(ledger, state, reterr);
+    if (status == WEIR_OK)
+        status = load_charged(ledger, state, reterr);
     return status;
 }
 

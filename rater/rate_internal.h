@@ -125,6 +125,12 @@ struct weir_line_item weir_rater_period_item(const struct weir_contract *contrac
 /* The fees that are charged then. false: overflow. */
 bool weir_rater_charge_fees(struct weir_rater *rater, const struct weir_contract *contract,
                             const struct weir_period_running *period, enum weir_fee_charged charged);
+/* Fees that were charged in advance, brought to what they come to now that the period is over; before, entries have to
+ * be made for what they were charged, and loaded. false: overflow. */
+void weir_rater_aim_at_fees(struct weir_rater *rater, const struct weir_contract *contract,
+                            const struct weir_period_running *period);
+bool weir_rater_adjust_fees(struct weir_rater *rater, const struct weir_contract *contract,
+                            const struct weir_period_running *period);
 
 /* Brings the true-up of a closed period to what its usage leaves short. false: overflow. */
 bool weir_rater_true_up(struct weir_rater *rater, const struct weir_contract *contract,

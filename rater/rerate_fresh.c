@@ -48,6 +48,8 @@ static enum weir_status load(struct weir_ledger *self, struct weir_state *state,
         if (fresh->meter.length && !weir_slice_equal(weir_rerate_price_meter(price->price_key), fresh->meter))
             price->entry.exists = true;
     }
+    for (size_t i = all.charged_count; i > 0 && !all.charged[i - 1]->entry.is_loaded; i--)
+        all.charged[i - 1]->entry.is_loaded = true;
     return WEIR_OK;
 }
 

@@ -95,6 +95,7 @@ static void aim_at_zero(struct weir_rater *rater, const struct weir_contract *co
 {
     const struct weir_price_book_version *version = weir_price_book_at(contract->book, period->start);
 
+    weir_rater_aim_at_fees(rater, contract, period);
     if (contract->key.length == 0 || !version)
         return;
     const struct weir_price *price;
@@ -183,9 +184,10 @@ static enum weir_status settle_period(struct weir_rater *rater, const struct wei
                                       struct weir_period_running *period, bool is_ended, struct weir_error *reterr)
 {
     struct weir_period_running before = *period;
+    bool was_charged = period->is_advance_charged;
     size_t item_count = rater->item_count;
 
-    if (!period->is_advance_charged) {
+    if (!was_charged) {
         if (!weir_rater_charge_fees(rater, contract, period, WEIR_FEE_IN_ADVANCE))
             return refuse_period(rater, contract, period, &before, item_count, reterr);
         period->is_advance_charged = true;
@@ -198,7 +200,8 @@ static enum weir_status settle_period(struct weir_rater *rater, const struct wei
         period->refused_change = WEIR_HELD_LET_GO; /* by a rerating, perhaps */
     if (!is_ended || period->is_closed)
         return WEIR_OK;
-    if (!weir_rater_charge_fees(rater, contract, period, WEIR_FEE_IN_ARREARS)
+    if ((was_charged && !weir_rater_adjust_fees(rater, contract, period))
+        || !weir_rater_charge_fees(rater, contract, period, WEIR_FEE_IN_ARREARS)
         || !charge_at_zero(rater, contract, period) || !weir_rater_true_up(rater, contract, period))
         return refuse_period(rater, contract, period, &before, item_count, reterr);
     period->is_closed = true;

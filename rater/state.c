@@ -27,7 +27,7 @@ struct table {
 struct weir_state {
     struct weir_arena *arena;       /* of all but the windows */
     struct weir_arena *for_windows; /* theirs, with their lanes: gone with them (weir_state_forget_windows) */
-    struct table windows, prices, splits, periods, lanes;
+    struct table windows, prices, splits, periods, lanes, charged;
 };
 
 enum { FIRST_SLOTS = 1024 };
@@ -113,6 +113,7 @@ struct weir_state *weir_state_free(struct weir_state *state)
     table_free(&state->splits);
     table_free(&state->periods);
     table_free(&state->lanes);
+    table_free(&state->charged);
     weir_arena_free(state->arena);
     weir_arena_free(state->for_windows);
     free(state);
@@ -132,6 +133,7 @@ void weir_state_clear(struct weir_state *state)
     table_clear(&state->splits);
     table_clear(&state->periods);
     table_clear(&state->lanes);
+    table_clear(&state->charged);
     weir_arena_clear(state->arena);
 }
 
@@ -304,6 +306,37 @@ struct weir_held_lane *weir_state_lane(struct weir_state *state, struct weir_sli
     return held;
 }
 
+/* 6. items */
+static bool same_item(const void *entry, const void *probe)
+{
+    const struct weir_charged_item *a = entry, *b = probe;
+    return a->period_start == b->period_start && weir_slice_equal(a->customer, b->customer)
+           && weir_slice_equal(a->item, b->item) && weir_slice_equal(a->contract, b->contract);
+}
+
+struct weir_charged_item *weir_state_charged(struct weir_state *state, struct weir_slice customer,
+                                             struct weir_slice contract, int64_t period_start, int64_t period_end,
+                                             struct weir_slice item)
+{
+    struct weir_charged_item probe = {.customer = customer,
+                                      .contract = contract,
+                                      .period_start = period_start,
+                                      .period_end = period_end,
+                                      .item = item};
+    uint64_t hash = hash_slice(item, hash_slice(customer, (uint64_t)period_start));
+    struct weir_charged_item *charged = table_find(&state->charged, hash, same_item, &probe);
+
+    if (charged)
+        return charged;
+    charged = weir_arena_take(state->arena, sizeof *charged);
+    *charged = probe;
+    charged->customer = weir_state_copy(state, customer);
+    charged->contract = weir_state_copy(state, contract);
+    charged->item = weir_state_copy(state, item);
+    table_add(&state->charged, hash, charged);
+    return charged;
+}
+
 void *weir_state_take(struct weir_state *state, size_t size)
 {
     return weir_arena_take(state->arena, size);
@@ -317,10 +350,12 @@ struct weir_state_view weir_state_all(struct weir_state *state)
         .split_count = state->splits.count,
         .period_count = state->periods.count,
         .lane_count = state->lanes.count,
+        .charged_count = state->charged.count,
         .windows = (struct weir_rated_window **)state->windows.entries,
         .prices = (struct weir_price_running **)state->prices.entries,
         .splits = (struct weir_split_running **)state->splits.entries,
         .periods = (struct weir_period_running **)state->periods.entries,
         .lanes = (struct weir_held_lane **)state->lanes.entries,
+        .charged = (struct weir_charged_item **)state->charged.entries,
     };
 }

@@ -123,6 +123,19 @@ struct weir_period_running {
     struct weir_slice refused;            /* why it cannot be closed; written with WEIR_HELD_HOLD */
 };
 
+/* What one item of a period was charged so far that no running total keeps: fees that can change after they were
+ * charged. The ledger's line items are its only store: load adds them up, write has nothing to keep. Key: customer,
+ * contract, period_start, item. */
+struct weir_charged_item {
+    struct weir_entry entry;
+    struct weir_slice customer;
+    struct weir_slice contract;
+    int64_t period_start, period_end;
+    struct weir_slice item;
+    struct weir_decimal quantity, amount; /* reversals taken off */
+    uint32_t revision;                    /* the highest one */
+};
+
 struct weir_state;
 
 struct weir_state *weir_state_new(void);
@@ -143,6 +156,9 @@ struct weir_split_running *weir_state_split(struct weir_state *state, const stru
                                             struct weir_slice series_key);
 struct weir_period_running *weir_state_period(struct weir_state *state, struct weir_slice customer,
                                               struct weir_slice contract, int64_t start, int64_t end);
+struct weir_charged_item *weir_state_charged(struct weir_state *state, struct weir_slice customer,
+                                             struct weir_slice contract, int64_t period_start, int64_t period_end,
+                                             struct weir_slice item);
 /* The lane's share, made with zeros if it is not there. The pointer lives until the next lane is added to this window.
  */
 struct weir_rated_lane *weir_rated_window_lane(struct weir_state *state, struct weir_rated_window *window,
@@ -154,12 +170,13 @@ struct weir_slice weir_state_copy(struct weir_state *state, struct weir_slice te
 
 /* All entries in the order they were made, for load and write. */
 struct weir_state_view {
-    size_t window_count, price_count, split_count, period_count, lane_count;
+    size_t window_count, price_count, split_count, period_count, lane_count, charged_count;
     struct weir_rated_window **windows;
     struct weir_price_running **prices;
     struct weir_split_running **splits;
     struct weir_period_running **periods;
     struct weir_held_lane **lanes;
+    struct weir_charged_item **charged;
 };
 struct weir_state_view weir_state_all(struct weir_state *state); /* valid until an entry is made */
 

@@ -26,6 +26,7 @@ enum {
     WEIR_OVERRIDES_MAX = 256,     /* of one contract */
     WEIR_COMMITMENTS_MAX = 16,    /* of one contract */
     WEIR_DISCOUNTS_MAX = 16,      /* of one contract */
+    WEIR_QUANTITIES_MAX = 1024,   /* of one contract */
     WEIR_PHASES_MAX = 120,        /* of one contract: ten years of months */
     WEIR_REASON_MAX = 256,        /* bytes: why a phase's terms are others */
     WEIR_CONTRACTS_MAX = 1000000, /* and their phases */
@@ -150,6 +151,7 @@ extern const char *const weir_proration_name[WEIR_PRORATION_COUNT];
 struct weir_fee {
     struct weir_slice key;
     struct weir_decimal amount; /* each time */
+    bool is_per_unit;           /* amount is for one unit; contracts say how many (weir_quantity). Only per period */
     enum weir_fee_per per;
     enum weir_fee_charged charged;
     enum weir_proration proration; /* only per period */
@@ -239,6 +241,13 @@ struct weir_discount {
     int64_t ends_at;                  /* WEIR_TIME_NEVER when not given */
 };
 
+/* From when on a contract has how many of a fee's units, such as seats. */
+struct weir_quantity {
+    struct weir_slice fee;
+    int64_t effective_from;
+    struct weir_decimal quantity;
+};
+
 /* The terms of a contract from starts_at until ends_at. A contract in phases stands in the catalog once for each, one
  * after another without a gap, all with its key; a phase begins where a billing period does, so a period has one entry.
  */
@@ -267,6 +276,8 @@ struct weir_contract {
     struct weir_commitment *commitments; /* at most one minimum_spend */
     uint32_t discount_count;
     struct weir_discount *discounts; /* in the order in which they are taken off */
+    uint32_t quantity_count;
+    struct weir_quantity *quantities; /* by fee, then effective_from; all different */
 };
 
 /* 4. the whole */

@@ -301,6 +301,7 @@ static void read_terms(struct weir_catalog_load *load, const struct weir_node *o
     weir_read_overrides(load, object, &draft->contract);
     weir_read_commitments(load, object, &draft->contract);
     weir_read_discounts(load, object, &draft->contract);
+    weir_read_quantities(load, object, &draft->contract);
 }
 
 /* Into drafts[0], its phases into those after it. */
@@ -322,6 +323,7 @@ static void read_contract(struct weir_catalog_load *load, const struct weir_node
         {"commitments", WEIR_IN_ALL, 0},
         {"phases", WEIR_IN_ALL, 0},
         {"discounts", WEIR_IN_ALL, 0},
+        {"quantities", WEIR_IN_ALL, 0},
     };
     if (!weir_read_object(load, node, fields, sizeof fields / sizeof *fields, WEIR_IN_ALL, ""))
         return;

@@ -9,6 +9,7 @@
  *   catalog_contracts.c  $.contracts, $.default_contract
  *   catalog_phases.c     $.contracts[*].phases
  *   catalog_discounts.c  a contract's discounts
+ *   catalog_quantities.c a contract's quantities of fees per unit
  *   catalog_calendars.c  the calendars that contracts share
  *   catalog_check.c      what needs several entries: overlaps, clashes of keys
  *   catalog_boundaries.c period boundaries that would cut windows
@@ -276,6 +277,9 @@ bool weir_read_price(struct weir_catalog_load *load, const struct weir_node *nod
 /* The member `discounts` of a contract. */
 void weir_read_discounts(struct weir_catalog_load *load, const struct weir_node *object,
                          struct weir_contract *contract);
+/* The member `quantities` of a contract, sorted. */
+void weir_read_quantities(struct weir_catalog_load *load, const struct weir_node *object,
+                          struct weir_contract *contract);
 /* Reports what stands twice or ties, then sorts. `list` is the node of the prices, in their order there. */
 void weir_prices_settle(struct weir_catalog_load *load, const struct weir_node *list, struct weir_price *prices,
                         const bool comparable[], uint32_t count);

@@ -16,10 +16,11 @@ const char *const weir_proration_name[WEIR_PRORATION_COUNT] = {WEIR_PRORATIONS(W
 
 static void read_fee(struct weir_catalog_load *load, const struct weir_node *node, struct weir_fee *ret_fee)
 {
+    enum { EACH_PERIOD = 1, PER_UNIT = 2, RARELY = 4 };
     static const struct weir_field fields[] = {
-        {"key", WEIR_IN_ALL, WEIR_IN_ALL},          {"amount", WEIR_IN_ALL, WEIR_IN_ALL},
-        {"per", WEIR_IN_ALL, WEIR_IN_ALL},          {"charged", WEIR_IN_ALL, WEIR_IN_ALL},
-        {"proration", 1 << WEIR_FEE_PER_PERIOD, 0},
+        {"key", WEIR_IN_ALL, WEIR_IN_ALL},     {"amount", EACH_PERIOD | RARELY, EACH_PERIOD | RARELY},
+        {"unit_price", PER_UNIT, PER_UNIT},    {"per", WEIR_IN_ALL, WEIR_IN_ALL},
+        {"charged", WEIR_IN_ALL, WEIR_IN_ALL}, {"proration", EACH_PERIOD | PER_UNIT, 0},
     };
     static const char *const charged[] = {
         [WEIR_FEE_IN_ADVANCE] = "in_advance",
@@ -30,16 +31,20 @@ static void read_fee(struct weir_catalog_load *load, const struct weir_node *nod
     if (json_is_object(node->json)
         && weir_read_choice(load, node, "per", weir_fee_per_name, WEIR_FEE_PER_COUNT, &choice)) {
         ret_fee->per = choice;
-        variant = 1u << choice;
-        variant_text = weir_arena_print(load->scratch, "with per \"%s\"", weir_fee_per_name[choice]);
+        ret_fee->is_per_unit = choice == WEIR_FEE_PER_PERIOD && json_object_get(node->json, "unit_price");
+        variant = choice != WEIR_FEE_PER_PERIOD ? RARELY : ret_fee->is_per_unit ? PER_UNIT : EACH_PERIOD;
+        variant_text = ret_fee->is_per_unit
+                           ? "beside \"unit_price\""
+                           : weir_arena_print(load->scratch, "with per \"%s\"", weir_fee_per_name[choice]);
     }
     if (!weir_read_object(load, node, fields, sizeof fields / sizeof *fields, variant, variant_text))
         return;
     (void)weir_read_key(load, node, "key", &ret_fee->key);
-    (void)weir_read_decimal(load, node, "amount", WEIR_NOT_NEGATIVE, &ret_fee->amount);
+    (void)weir_read_decimal(load, node, ret_fee->is_per_unit ? "unit_price" : "amount", WEIR_NOT_NEGATIVE,
+                            &ret_fee->amount);
     if (weir_read_choice(load, node, "charged", charged, 2, &choice))
         ret_fee->charged = choice;
-    if ((variant & (1u << WEIR_FEE_PER_PERIOD))
+    if ((variant & (EACH_PERIOD | PER_UNIT))
         && weir_read_choice(load, node, "proration", weir_proration_name, WEIR_PRORATION_COUNT, &choice))
         ret_fee->proration = choice;
 }

@@ -454,8 +454,8 @@ Test(apply, a_contract_that_grows)
     json_decref(json);
 }
 
-/* Applies it, rates a window of acme in February and settles February and what has begun of March. */
-static void settle_february(json_t *json)
+/* Applies it, rates a window of acme in February and settles what has ended by then, and what has begun. */
+static void settle_until(json_t *json, const char *until)
 {
     struct weir_apply_report report = apply(json, false);
     struct weir_catalog *catalog = NULL;
@@ -467,8 +467,7 @@ static void settle_february(json_t *json)
     cr_assert_eq(report.outcome, WEIR_APPLY_STORED);
     weir_apply_report_free(&report);
     cr_assert(weir_time_parse(S("2026-02-10T00:00:00Z"), &horizon.first_time)
-              && weir_time_parse(S("2026-03-05T00:00:00Z"), &horizon.last_time)
-              && weir_time_parse(S("2026-03-05T00:00:00Z"), &horizon.ended));
+              && weir_time_parse(S(until), &horizon.last_time) && weir_time_parse(S(until), &horizon.ended));
     cr_assert_eq(weir_apply_load_catalog(database.url, &catalog, &error), WEIR_OK, "%s", error.text);
     cr_assert_eq(weir_ledger_postgres_open(database.url, &ledger, &error), WEIR_OK, "%s", error.text);
     cr_assert_eq(weir_rater_new(catalog, ledger, &rater, &error), WEIR_OK, "%s", error.text);
@@ -477,6 +476,11 @@ static void settle_february(json_t *json)
     weir_rater_free(rater);
     weir_ledger_free(ledger);
     weir_catalog_free(catalog);
+}
+
+static void settle_february(json_t *json)
+{
+    settle_until(json, "2026-03-05T00:00:00Z");
 }
 
 /* Whether the contract may end then, and what is said. */
@@ -519,6 +523,45 @@ Test(apply, an_end_within_what_was_charged)
     try_end(json, "'2026-03-10T00:00:00Z'", "ends 2026-03-10T00:00:00Z, and its fee 'seat' was charged by that");
     try_end(json, "'2026-03-25T00:00:00Z'", "ends 2026-03-25T00:00:00Z, and its fee 'seat' was charged by that");
     try_end(json, "null", "ends 2026-04-01T00:00:00Z, and its fee 'seat' was charged by that");
+    json_decref(json);
+}
+
+static void assert_row(const char *sql, const char *expected)
+{
+    PGresult *result = PQexec(database.admin, sql);
+
+    cr_assert_eq(PQresultStatus(result), PGRES_TUPLES_OK, "%s", PQerrorMessage(database.admin));
+    cr_assert_str_eq(PQgetvalue(result, 0, 0), expected, "%s", sql);
+    PQclear(result);
+}
+
+/* Seats of a period that is over stay; those of one that was charged in advance are charged for when it ends. */
+Test(apply, quantities_of_a_period_under_way)
+{
+    static const char sums[] = "SELECT concat_ws(' ', sum(quantity), sum(amount), max(revision), count(*))"
+                               " FROM weir.line_items WHERE item = 'seat' AND period_start = '2026-03-01Z'";
+    database_make(&database);
+    json_t *json = catalog_json();
+    change(json, "price_books/1", NULL);
+    change(json, "price_books/0/fees/1",
+           "{'key':'seat','unit_price':'2','per':'period','charged':'in_advance','proration':'day'}");
+    change(json, "contracts/0/quantities", "[{'fee':'seat','effective_from':'2026-01-01T00:00:00Z','quantity':'10'}]");
+    settle_february(json);
+    assert_row(sums, "10.000000000000 20.000000000000 1 1");
+
+    change(json, "contracts/0/quantities/1", "{'fee':'seat','effective_from':'2026-02-28T23:59:59Z','quantity':'12'}");
+    struct weir_apply_report report = apply(json, true);
+    cr_assert(report.outcome == WEIR_APPLY_REFUSED
+                  && strstr(report.lines[0], "its quantities changed from 2026-02-28T23:59:59Z on"),
+              "%s", report.count ? report.lines[0] : "allowed");
+    weir_apply_report_free(&report);
+
+    change(json, "contracts/0/quantities/1/effective_from", "'2026-03-11T00:00:00Z'");
+    settle_until(json, "2026-03-20T00:00:00Z");
+    assert_row(sums, "10.000000000000 20.000000000000 1 1");
+    change(json, "contracts/0/quantities/2", "{'fee':'seat','effective_from':'2026-06-01T00:00:00Z','quantity':'9'}");
+    settle_until(json, "2026-04-05T00:00:00Z");
+    assert_row(sums, "12.000000000000 22.709677419355 2 2");
     json_decref(json);
 }
 

@@ -55,6 +55,7 @@ class Contract:
     commitments: list
     whole_starts: object  # of all phases; as starts
     discounts: list
+    quantities: list  # (seconds, fee, scaled), by time
 
     def discounts_of(self, meter, start):
         """Those on the meter's prices in the period that begins at `start`, in their order."""
@@ -112,7 +113,8 @@ def _contract(entry, default=False):
         timezone=entry["timezone"],
         prices=[Price(p["meter"], p.get("when", {}), p) for p in entry.get("prices", [])],
         multipliers={o["meter"]: exact.parse(o["multiplier"]) for o in entry.get("overrides", [])},
-        commitments=entry.get("commitments", []), discounts=entry.get("discounts", []))
+        commitments=entry.get("commitments", []), discounts=entry.get("discounts", []),
+        quantities=sorted((_seconds(q["effective_from"]), q["fee"], exact.parse(q["quantity"])) for q in entry.get("quantities", [])))
 
 
 def _phases(contract, entry):

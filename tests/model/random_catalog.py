@@ -163,7 +163,20 @@ def _fee_terms(rng):
     terms = {"per": rng.choice(("period", "period", "period", "year", "contract")), "charged": rng.choice(("in_advance", "in_arrears"))}
     if terms["per"] == "period" and rng.random() < 0.6:
         terms["proration"] = rng.choice(("none", "day", "second"))
+    if terms["per"] == "period" and rng.random() < 0.4:
+        terms["unit_price"] = None  # another one in each version
     return terms
+
+
+def _quantities(rng, document, start, end):
+    """How many of the fees per unit that their first price book has."""
+    for contract in document["contracts"]:
+        units = sorted({fee["key"] for version in document["price_books"] if version["key"] == contract["price_book"]
+                        for fee in version["fees"] if "unit_price" in fee})
+        if units and rng.random() < 0.9:
+            times = rng.sample(range(start - 86400 * 50, end + 86400 * 5), rng.randrange(1, 6))
+            contract["quantities"] = [{"fee": rng.choice(units), "effective_from": instants.format_utc(at),
+                                       "quantity": rng.choice(("0", quantity(rng, 50), quantity(rng, 5)))} for at in times]
 
 
 def _book(rng, key, meters, start, end, currency):
@@ -177,7 +190,8 @@ def _book(rng, key, meters, start, end, currency):
         book = {"key": key, "version": number, "currency": currency, "effective_from": instants.format_utc(at),
                 "prices": [p for meter in priced if number == 1 or rng.random() < 0.93
                            for p in _prices_of_meter(rng, meter)],
-                "fees": [{"key": fee, "amount": money(rng), **terms} for fee, terms in fees_of_book if rng.random() < 0.85]}
+                "fees": [{"key": fee, **({**terms, "unit_price": money(rng)} if "unit_price" in terms else {"amount": money(rng), **terms})}
+                         for fee, terms in fees_of_book if rng.random() < 0.85]}
         if rounding:
             book["rounding"] = rounding
         versions.append(book)
@@ -356,6 +370,7 @@ def random_shape(rng, prefix="", pipeline=False, within=None):
     document = {"meters": meters, "price_books": [version for book in books for version in book],
                 "contracts": _contracts(rng, prefix, customers, list(meters_of_book), meters, windows_of_book,
                                         meters_of_book, {book[0]["key"]: book[0]["currency"] for book in books}, start, end)}
+    _quantities(rng, document, start, end)
     if rng.random() < 0.75:
         book = rng.choice(list(meters_of_book))
         periods, _alignment = _calendars(rng, windows_of_book[book])

@@ -169,9 +169,9 @@ def _periods(catalog, bill, splits, billed_customers, earliest, latest, keep_ope
 def _fees(bill, place, version, ended):
     for fee in version.fees if version else ():
         if ended or fee["charged"] == "in_advance":
-            times, amount = fees.of_period(place[1], fee, place[2], place[3])
-            if times:
-                bill.row(place, fee["key"], "fee", times * exact.SCALE, amount, version)
+            quantity, amount = fees.of_period(place[1], fee, place[2], place[3])
+            if quantity or amount:
+                bill.row(place, fee["key"], "fee", quantity, amount, version)
 
 
 def summary(rating):

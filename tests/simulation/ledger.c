@@ -266,6 +266,28 @@ static weir_int128 added_up(const struct books *books, struct weir_slice custome
     return amount;
 }
 
+/* What was charged of single items, as PostgreSQL adds it up. */
+static void load_charged(const struct books *books, struct weir_state *state)
+{
+    struct weir_state_view all = weir_state_all(state);
+
+    for (size_t i = 0; i < all.charged_count; i++) {
+        struct weir_charged_item *charged = all.charged[i];
+        for (size_t j = 0; j < books->sum_count && !charged->entry.is_loaded; j++) {
+            const struct sum *sum = &books->sums[j];
+            if (sum->kind == WEIR_KIND_USAGE || sum->period_start != charged->period_start
+                || !weir_slice_equal(charged->customer, weir_slice_text(sum->customer))
+                || !weir_slice_equal(charged->contract, weir_slice_text(sum->contract))
+                || !weir_slice_equal(charged->item, weir_slice_text(sum->item)))
+                continue;
+            weir_check(weir_decimal_add(charged->quantity, sum->quantity, &charged->quantity));
+            weir_check(weir_decimal_add(charged->amount, sum->amount, &charged->amount));
+            charged->revision = 1;
+        }
+        charged->entry.is_loaded = true;
+    }
+}
+
 /* The line items of a price add up to price(total), those of a period to what the period says. After each commit. */
 static void check_sums(struct books *books)
 {
@@ -392,6 +414,7 @@ static enum weir_status load(struct weir_ledger *self, struct weir_state *state,
     if (!handle->is_safe)
         load_held(state);
     load_rows(handle->books->state, state);
+    load_charged(handle->books, state);
     return lose_answer(fault, reterr);
 }
 

@@ -511,7 +511,7 @@ def test_every_aggregation_adds_up(rated):
 def test_fees_and_true_ups_are_explained(rated):
     fee = items_of(rated, "kind = 'fee' and customer = 'acme'")[0]
     told = explain(rated, fee["line_item_id"])
-    assert told["arithmetic"] == {"rule": "the fee, as often as the period has it, and the share of a period that the contract's term cuts",
+    assert told["arithmetic"] == {"rule": "the fee, for as many as the period has of it, and the share of a period that is cut",
                                   "fee": "99", "per": "period", "charged": "in_advance", "proration": "none", "is_line_items_amount": True}
     assert told["lanes"] == [] and told["period"]["is_closed"] is not None
     assert "charged in_advance, proration none; this makes the line item's amount" in rated.run("explain", fee["line_item_id"]).stdout.decode()

@@ -131,7 +131,8 @@ Test(catalog, prices_as_written)
     cr_expect(is(price->key, "tokens[model=large]") && equals(price->unit_price, "0.0000025"));
     cr_expect_not(price->has_minimum || price->has_maximum || price->flat_fee_at_zero);
     cr_expect_null(weir_price_for(version, weir_catalog_meter(catalog, weir_slice_text("lowest")), texts));
-    cr_assert_eq(version->fee_count, 4);
+    cr_assert_eq(version->fee_count, 5);
+    cr_expect(version->fees[4].is_per_unit && equals(version->fees[4].amount, "20") && !version->fees[0].is_per_unit);
     cr_expect(is(version->fees[0].key, "platform") && equals(version->fees[0].amount, "99"));
     cr_expect_eq(version->fees[0].charged, WEIR_FEE_IN_ADVANCE);
     cr_expect_eq(version->fees[1].charged, WEIR_FEE_IN_ARREARS);
@@ -165,6 +166,9 @@ Test(catalog, contracts_as_written)
     cr_assert_eq(contract->commitment_count, 3);
     cr_expect_eq(contract->commitments[0].type, WEIR_COMMITMENT_MINIMUM_SPEND);
     cr_expect(equals(contract->commitments[0].overage_multiplier, "1"));
+    cr_assert_eq(contract->quantity_count, 2); /* by time */
+    cr_expect(is(contract->quantities[0].fee, "seat") && equals(contract->quantities[0].quantity, "10.5"));
+    cr_expect_eq(contract->quantities[1].effective_from, at("2026-02-15T00:00:00Z"));
     cr_assert_eq(contract->discount_count, 2);
     const struct weir_discount *discount = &contract->discounts[0];
     cr_expect(is(discount->key, "launch") && discount->type == WEIR_DISCOUNT_PERCENTAGE);

@@ -154,6 +154,59 @@ Test(fees, years_and_contracts_are_counted_once)
     }
 }
 
+static bool add_piece(void *context, const struct weir_fee_piece *piece)
+{
+    char **at = context, quantity[WEIR_DECIMAL_TEXT_MAX], amount[WEIR_DECIMAL_TEXT_MAX], time[WEIR_TIME_TEXT_MAX];
+
+    weir_decimal_format_short(piece->quantity, quantity);
+    weir_decimal_format_short(piece->amount, amount);
+    weir_time_format(piece->start, time);
+    *at += sprintf(*at, "%.10s %s %s; ", time, quantity, amount);
+    return true;
+}
+
+/* Seats: what there is at the start, then each change for the rest of the period. */
+Test(fees, units_are_charged_from_when_they_are_there)
+{
+    static const struct {
+        enum weir_proration proration;
+        const char *start, *end, *pieces;
+    } cases[] = {
+        {WEIR_PRORATION_DAY, "2026-03-01T00:00:00Z", "2026-04-01T00:00:00Z", ""},
+        {WEIR_PRORATION_DAY, "2026-04-01T00:00:00Z", "2026-05-01T00:00:00Z",
+         "2026-04-11 10 133.333333333333; 2026-04-16 2.5 25; 2026-04-21 -12.5 -83.333333333333; "},
+        {WEIR_PRORATION_DAY, "2026-05-01T00:00:00Z", "2026-06-01T00:00:00Z", "2026-05-01 3 60; "},
+        {WEIR_PRORATION_SECOND, "2026-04-01T00:00:00Z", "2026-04-16T00:00:00Z", "2026-04-11 10 33.333333333333; "},
+        {WEIR_PRORATION_SECOND, "2026-04-16T00:00:00Z", "2026-05-01T00:00:00Z",
+         "2026-04-16 12.5 125; 2026-04-21 -12.5 -83.333333333333; "},
+        {WEIR_PRORATION_NONE, "2026-04-01T00:00:00Z", "2026-05-01T00:00:00Z", ""},
+        {WEIR_PRORATION_NONE, "2026-05-01T00:00:00Z", "2026-06-01T00:00:00Z", "2026-05-01 3 60; "},
+    };
+    struct weir_catalog *catalog =
+        catalog_with("\"starts_at\":\"2026-01-01T00:00:00Z\",\"billing_period\":\"month\",\"timezone\":\"UTC\"");
+    struct weir_contract contract = catalog->contracts[0];
+    const struct weir_slice seat = weir_slice_text("seat");
+    struct weir_quantity quantities[] = {
+        {weir_slice_text("other"), at("2026-01-01T00:00:00Z"), decimal("99")},
+        {seat, at("2026-04-11T00:00:00Z"), decimal("10")},
+        {seat, at("2026-04-16T00:00:00Z"), decimal("12.5")},
+        {seat, at("2026-04-21T00:00:00Z"), decimal("0")},
+        {seat, at("2026-05-01T00:00:00Z"), decimal("3")},
+        {weir_slice_text("zone"), at("2026-01-01T00:00:00Z"), decimal("99")},
+    };
+
+    contract.quantities = quantities;
+    contract.quantity_count = 6;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const struct weir_fee fee = {
+            .key = seat, .amount = decimal("20"), .is_per_unit = true, .proration = cases[i].proration};
+        char text[512] = "", *end = text;
+        cr_assert(weir_fee_pieces(&contract, &fee, at(cases[i].start), at(cases[i].end), add_piece, &end));
+        cr_expect_str_eq(text, cases[i].pieces, "case %zu", i);
+    }
+    weir_catalog_free(catalog);
+}
+
 Test(fees, the_default_contract_has_fees_of_periods_only)
 {
     struct weir_decimal quantity, amount;
