@@ -9,6 +9,8 @@
 #include "common/status.h"
 #include "rater/migrate.h"
 
+enum { PIECE = 262144 }; /* bytes that are given to a COPY at once */
+
 /* 1. databases */
 static void run(PGconn *connection, const char *sql)
 {
@@ -93,15 +95,18 @@ static char *copy_out(PGconn *connection, const char *columns, const char *table
     return all;
 }
 
-static void copy_in(PGconn *connection, const char *sql, const char *data, size_t length)
+static void copy_in_begin(PGconn *connection, const char *sql)
 {
     PGresult *result = PQexec(connection, sql);
     if (PQresultStatus(result) != PGRES_COPY_IN)
         weir_measure_die("%s: %s", sql, PQerrorMessage(connection));
     PQclear(result);
-    for (size_t at = 0; at < length; at += 262144)
-        if (PQputCopyData(connection, data + at, (int)(length - at < 262144 ? length - at : 262144)) != 1)
-            weir_measure_die("%s: %s", sql, PQerrorMessage(connection));
+}
+
+static void copy_in_end(PGconn *connection, const char *sql)
+{
+    PGresult *result;
+
     if (PQputCopyEnd(connection, NULL) != 1)
         weir_measure_die("%s: %s", sql, PQerrorMessage(connection));
     while ((result = PQgetResult(connection))) {
@@ -109,6 +114,15 @@ static void copy_in(PGconn *connection, const char *sql, const char *data, size_
             weir_measure_die("%s: %s", sql, PQerrorMessage(connection));
         PQclear(result);
     }
+}
+
+static void copy_in(PGconn *connection, const char *sql, const char *data, size_t length)
+{
+    copy_in_begin(connection, sql);
+    for (size_t at = 0; at < length; at += PIECE)
+        if (PQputCopyData(connection, data + at, (int)(length - at < PIECE ? length - at : PIECE)) != 1)
+            weir_measure_die("%s: %s", sql, PQerrorMessage(connection));
+    copy_in_end(connection, sql);
 }
 
 void weir_database_copy_out(const char *url, int64_t first_hour, int count, struct weir_database_rows *ret_rows)
@@ -147,6 +161,63 @@ struct weir_took weir_database_copy_in(const char *url, const struct weir_databa
         run(connection, "COMMIT");
     }
     struct weir_took took = weir_measure_since(began);
+    PQfinish(connection);
+    return took;
+}
+
+/* 3. questions */
+void weir_database_ask(const char *url, const char *sql, char answer[WEIR_DATABASE_ANSWER_MAX])
+{
+    PGconn *connection = connect_to(url);
+    PGresult *result = PQexec(connection, sql);
+    ExecStatusType status = PQresultStatus(result);
+
+    if (status != PGRES_COMMAND_OK && status != PGRES_TUPLES_OK)
+        weir_measure_die("%s: %s", sql, PQerrorMessage(connection));
+    snprintf(answer, WEIR_DATABASE_ANSWER_MAX, "%s", PQntuples(result) ? PQgetvalue(result, 0, 0) : "");
+    PQclear(result);
+    PQfinish(connection);
+}
+
+static void keep_rows(PGconn *connection, const char *query, FILE *file)
+{
+    char sql[1024], *piece;
+    int got;
+
+    snprintf(sql, sizeof sql, "COPY (%s) TO STDOUT (FORMAT binary)", query);
+    PGresult *result = PQexec(connection, sql);
+    if (PQresultStatus(result) != PGRES_COPY_OUT)
+        weir_measure_die("%s: %s", sql, PQerrorMessage(connection));
+    PQclear(result);
+    while ((got = PQgetCopyData(connection, &piece, 0)) > 0) {
+        if (fwrite(piece, 1, (size_t)got, file) != (size_t)got)
+            weir_measure_die("%s: %s", sql, "no room for what was read");
+        PQfreemem(piece);
+    }
+    PQclear(PQgetResult(connection));
+}
+
+struct weir_took weir_database_copy_rows(const char *url, const char *query, const char *table)
+{
+    PGconn *connection = connect_to(url);
+    FILE *file = tmpfile();
+    char sql[256], *bytes = weir_new(PIECE);
+    size_t got;
+
+    if (!file)
+        weir_measure_die("%s: %s", table, "no file can be made for its rows");
+    keep_rows(connection, query, file);
+    rewind(file);
+    snprintf(sql, sizeof sql, "COPY %s FROM STDIN (FORMAT binary)", table);
+    struct weir_took began = weir_measure_now();
+    copy_in_begin(connection, sql);
+    while ((got = fread(bytes, 1, PIECE, file)) > 0)
+        if (PQputCopyData(connection, bytes, (int)got) != 1)
+            weir_measure_die("%s: %s", sql, PQerrorMessage(connection));
+    copy_in_end(connection, sql);
+    struct weir_took took = weir_measure_since(began);
+    (void)fclose(file);
+    free(bytes);
     PQfinish(connection);
     return took;
 }

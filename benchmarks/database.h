@@ -22,6 +22,12 @@ void weir_database_copy_out(const char *url, int64_t first_hour, int count, stru
 void weir_database_free_rows(struct weir_database_rows *rows, int count); /* and the array */
 /* A transaction for each; windows are of January 2026. */
 struct weir_took weir_database_copy_in(const char *url, const struct weir_database_rows *rows, int count);
+/* The first field of the first row; empty: there is none, or it is null. */
+enum { WEIR_DATABASE_ANSWER_MAX = 256 };
+void weir_database_ask(const char *url, const char *sql, char answer[WEIR_DATABASE_ANSWER_MAX]);
+/* The time of a binary COPY of what the query answers into a table that takes it. What is copied is not held in
+ * memory: it waits in a file without a name. */
+struct weir_took weir_database_copy_rows(const char *url, const char *query, const char *table);
 /* So many line items, and the same sums, stand in both. */
 void weir_database_compare(const char *one, const char *other, int64_t rows);
 
