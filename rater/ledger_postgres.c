@@ -27,7 +27,7 @@ static void disconnect(struct weir_postgres_ledger *ledger)
     PQfinish(ledger->connection);
     ledger->connection = NULL;
     ledger->in_transaction = false;
-    ledger->month_count = 0;
+    ledger->partitions.count = 0;
     forget_books(ledger);
 }
 
@@ -65,47 +65,6 @@ static void abandon(struct weir_ledger *self)
 
 /* 2. partitions */
 
-/* Months since year 0 of a time in UTC. */
-static int64_t month_of(int64_t time)
-{
-    int64_t days = time / WEIR_DAY - (time % WEIR_DAY < 0), year;
-    int month, day;
-
-    weir_date_of_days(days, &year, &month, &day);
-    return year * 12 + month - 1;
-}
-
-static bool knows_month(const struct weir_postgres_ledger *ledger, int64_t month)
-{
-    for (size_t i = ledger->month_count; i > 0; i--) /* the newest are asked for most */
-        if (ledger->months[i - 1] == month)
-            return true;
-    return false;
-}
-
-static enum weir_status make_partition(struct weir_postgres_ledger *ledger, int64_t month, struct weir_error *reterr)
-{
-    struct weir_parameters parameters = {0};
-    struct weir_buffer time = {0};
-    PGresult *result = NULL;
-
-    weir_put_time(&time, weir_days_of_date(month / 12, (int)(month % 12) + 1, 1) * WEIR_DAY);
-    weir_parameters_add(&parameters, time.data + 4, 8);
-    enum weir_status status = weir_postgres_ask(
-        ledger->connection, "SELECT weir.make_line_items_partition(($1::timestamptz AT TIME ZONE 'UTC')::date)",
-        &parameters, "making a month's partition of line_items", &result, reterr);
-    weir_buffer_free(&time);
-    PQclear(result);
-    if (status != WEIR_OK)
-        return status;
-    if (ledger->month_count == ledger->month_room) {
-        ledger->month_room = ledger->month_room ? ledger->month_room * 2 : 64;
-        ledger->months = weir_resize(ledger->months, ledger->month_room, sizeof *ledger->months);
-    }
-    ledger->months[ledger->month_count++] = month;
-    return WEIR_OK;
-}
-
 /* Before the transaction begins: two raters in need of one new month then wait for an instant, not for each other's
  * batch. A line item's period always has an entry, so every month that write will need is known here. */
 static enum weir_status make_partitions(struct weir_postgres_ledger *ledger, struct weir_state *state,
@@ -115,9 +74,9 @@ static enum weir_status make_partitions(struct weir_postgres_ledger *ledger, str
     enum weir_status status = WEIR_OK;
 
     for (size_t i = 0; i < all.period_count && status == WEIR_OK; i++) {
-        int64_t month = month_of(all.periods[i]->start);
-        if (!all.periods[i]->entry.is_loaded && !knows_month(ledger, month))
-            status = make_partition(ledger, month, reterr);
+        int64_t start = all.periods[i]->start;
+        if (!all.periods[i]->entry.is_loaded && !weir_partitions_have(&ledger->partitions, start))
+            status = weir_partitions_make(&ledger->partitions, ledger->connection, start, reterr);
     }
     return status;
 }
@@ -311,7 +270,7 @@ static void free_ledger(struct weir_ledger *self)
     weir_digester_free(ledger->digester);
     weir_arena_free(ledger->arena);
     free(ledger->customers);
-    free(ledger->months);
+    weir_partitions_free(&ledger->partitions);
     free(ledger->books);
     free(ledger->url);
     free(ledger);

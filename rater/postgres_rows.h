@@ -7,6 +7,7 @@
 #include "common/arena.h"
 #include "common/digest.h"
 #include "rater/ledger.h"
+#include "rater/partitions.h"
 #include "rater/postgres.h"
 #include "rater/postgres_value.h"
 #include "rater/text_row.h"
@@ -28,8 +29,7 @@ struct weir_postgres_ledger {
     char json[WEIR_CELL_MAX];
 
     /* Known to be in the database, as long as the connection lives: they are never removed. */
-    int64_t *months; /* months since year 0 that have a partition, sorted */
-    size_t month_count, month_room;
+    struct weir_partitions partitions;
     struct weir_arena *arena; /* of the books' names */
     struct weir_slice *books; /* also those noted in the open transaction */
     size_t book_count, book_room;

@@ -14,6 +14,7 @@ enum weir_status weir_rerate_writer_open(struct rerate_writer *writer, const cha
     enum weir_status status = weir_ledger_postgres_open(url, &ledger, reterr);
 
     *writer = (struct rerate_writer){.ledger = (struct weir_postgres_ledger *)ledger,
+                                     .url = url,
                                      .run = run,
                                      .catalog_version = catalog_version,
                                      .lines = {.judge = &writer->judge, .meter = meter}};
@@ -31,6 +32,8 @@ void weir_rerate_writer_close(struct rerate_writer *writer)
 {
     if (writer->ledger)
         weir_ledger_free(&writer->ledger->ledger);
+    PQfinish(writer->maker);
+    weir_partitions_free(&writer->partitions);
     weir_rerate_judge_free(&writer->judge);
     weir_rerate_lines_free(&writer->lines);
     weir_buffer_free(&writer->copy);
@@ -175,10 +178,26 @@ static void put_line(struct rerate_writer *writer, const struct rerate_line *lin
     weir_put_int8(to, writer->run);
 }
 
+/* The partition of the line's period is there before the line is sent. By a connection of its own: the others are in
+ * the middle of a transaction and of a stream. */
+static enum weir_status need_partition(struct rerate_writer *writer, int64_t period_start, struct weir_error *reterr)
+{
+    enum weir_status status = WEIR_OK;
+
+    if (weir_partitions_have(&writer->partitions, period_start))
+        return WEIR_OK;
+    if (!writer->maker)
+        writer->maker = weir_postgres_open(writer->url, "weir rerate", &status, reterr);
+    return status == WEIR_OK ? weir_partitions_make(&writer->partitions, writer->maker, period_start, reterr) : status;
+}
+
 static enum weir_status emit(void *context, const struct rerate_line *line, bool is_reversal, struct weir_error *reterr)
 {
     struct rerate_writer *writer = context;
+    enum weir_status status = need_partition(writer, line->period_start, reterr);
 
+    if (status != WEIR_OK)
+        return status;
     put_line(writer, line, is_reversal);
     if (is_reversal)
         writer->customer->reversals++;
@@ -278,30 +297,6 @@ enum weir_status weir_rerate_writer_batch(struct rerate_writer *writer, const st
     return status == WEIR_OK ? weir_rerate_lines_merge(&writer->lines, until, false, emit, writer, reterr) : status;
 }
 
-/* Partitions are made by a transaction of their own, so that nobody waits for ours. */
-static enum weir_status make_partitions(struct rerate_writer *writer, const struct rerate_fresh *fresh,
-                                        struct weir_error *reterr)
-{
-    struct weir_state_view all = weir_state_all(fresh->state);
-    struct weir_parameters parameters = {0};
-    struct weir_buffer starts = {0};
-    PGresult *result = NULL;
-
-    weir_array_begin(&starts, WEIR_PG_TIMESTAMPTZ);
-    for (size_t i = 0; i < all.period_count; i++)
-        weir_put_time(&starts, all.periods[i]->start);
-    weir_array_end(&starts, all.period_count);
-    weir_parameters_add(&parameters, starts.data, starts.length);
-    enum weir_status status = weir_postgres_ask(
-        writer->lines.connection,
-        "SELECT weir.make_line_items_partition(m) FROM (SELECT DISTINCT date_trunc('month', t AT TIME ZONE 'UTC')::date"
-        " AS m FROM unnest($1::timestamptz[]) AS t) AS months",
-        &parameters, "making months' partitions of line_items", &result, reterr);
-    PQclear(result);
-    weir_buffer_free(&starts);
-    return status;
-}
-
 /* The rows of the rater's state that are replaced: $1 customer, [$2, $3) periods, $4 meter or ''. */
 static const char *const clearing[] = {
     "DELETE FROM weir.split_totals AS s USING weir.price_totals AS p WHERE p.customer = $1::text"
@@ -360,12 +355,6 @@ enum weir_status weir_rerate_writer_end(struct rerate_writer *writer, struct rer
 {
     enum weir_status status = weir_rerate_lines_merge(&writer->lines, 0, true, emit, writer, reterr);
 
-    if (status == WEIR_OK)
-        status = make_partitions(writer, fresh, reterr);
-    if (status == WEIR_OK)
-        status = flush_items(writer, reterr);
-    if (status == WEIR_OK)
-        status = flush_terms(writer, reterr);
     return status == WEIR_OK ? store_state(writer, fresh, reterr) : status;
 }
 
@@ -446,8 +435,12 @@ static enum weir_status note_amounts(struct rerate_writer *writer, const struct 
 enum weir_status weir_rerate_writer_commit(struct rerate_writer *writer, const struct rerate_chunk *chunk,
                                            const struct weir_rerate_row *rows, struct weir_error *reterr)
 {
-    enum weir_status status = note_customers(writer, chunk, reterr);
+    enum weir_status status = flush_items(writer, reterr);
 
+    if (status == WEIR_OK)
+        status = flush_terms(writer, reterr);
+    if (status == WEIR_OK)
+        status = note_customers(writer, chunk, reterr);
     if (status == WEIR_OK)
         status = note_amounts(writer, chunk, rows, reterr);
     return status == WEIR_OK ? weir_postgres_run(connection_of(writer), "COMMIT", "committing", reterr) : status;

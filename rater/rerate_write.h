@@ -110,6 +110,9 @@ enum weir_status weir_rerate_lines_merge(struct rerate_lines *lines, int64_t unt
 
 struct rerate_writer {
     struct weir_postgres_ledger *ledger; /* its connection writes, by a transaction of ours */
+    const char *url;                     /* the caller's */
+    PGconn *maker;                       /* of partitions; NULL until one is needed */
+    struct weir_partitions partitions;
     int64_t run;
     int catalog_version;
     struct rerate_judge judge;
@@ -133,7 +136,7 @@ enum weir_status weir_rerate_writer_batch(struct rerate_writer *writer, const st
                                           size_t count, const struct rerate_fresh *fresh, struct weir_error *reterr);
 enum weir_status weir_rerate_writer_end(struct rerate_writer *writer, struct rerate_fresh *fresh,
                                         struct weir_error *reterr);
-/* Notes that the customers are done, and commits. */
+/* Sends what is left of their rows, notes that the customers are done, and commits. */
 enum weir_status weir_rerate_writer_commit(struct rerate_writer *writer, const struct rerate_chunk *chunk,
                                            const struct weir_rerate_row *rows, struct weir_error *reterr);
 void weir_rerate_writer_abandon(struct rerate_writer *writer);

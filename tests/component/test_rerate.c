@@ -349,6 +349,50 @@ Test(rerate, writes_other_billing_periods)
     check_writing(terms);
 }
 
+/* More rows than are sent at once, of periods that begin in a month that nothing was charged in before. */
+Test(rerate, writes_many_rows_into_a_new_month)
+{
+    enum { HOURS = 740, MODELS = 6, COUNT = HOURS * MODELS };
+    struct terms terms = plain_terms;
+    terms.billing_period = "week"; /* the first one begins in December */
+    struct weir_catalog *catalog = make_catalog(&plain_terms), *other = make_catalog(&terms);
+    struct weir_lane_window *windows = weir_new_array(COUNT, sizeof *windows);
+    char keys[MODELS][WEIR_SERIES_KEY_MAX], model[16];
+    struct weir_ledger *ledger;
+    struct weir_rater *rater;
+    struct weir_error error;
+
+    for (int i = 0; i < COUNT; i++) {
+        (void)snprintf(model, sizeof model, "model %d", i % MODELS);
+        struct weir_series series = {.meter = S("tokens"),
+                                     .customer = S("customer 0"),
+                                     .dimension_count = 1,
+                                     .dimensions = {{S("model"), S(model)}}};
+        size_t length = weir_series_write(&series, keys[i % MODELS]);
+        int64_t start = WORK_START + i / MODELS * WEIR_HOUR;
+        windows[i] = (struct weir_lane_window){.lane = S("events:0"),
+                                               .window = {weir_slice_of(keys[i % MODELS], length),
+                                                          start,
+                                                          start + WEIR_HOUR,
+                                                          {.events = 1, .value = weir_decimal_of(1 + i % 7)}}};
+    }
+    database_make(&database);
+    cr_assert_eq(weir_ledger_postgres_open(database.url, &ledger, &error), WEIR_OK, "%s", error.text);
+    cr_assert_eq(weir_rater_new(catalog, ledger, &rater, &error), WEIR_OK);
+    cr_assert_eq(weir_rater_rate(rater, windows, COUNT, &error), WEIR_OK, "%s", error.text);
+    weir_rater_free(rater);
+    weir_ledger_free(ledger);
+    note_catalog();
+    cr_assert_eq(ask_number(&database, "SELECT count(*) FROM pg_class WHERE relname = 'line_items_2025_12'"), 0);
+    struct weir_rerate_counts counts = write_all(other, everything);
+    cr_assert_geq(counts.reversals, COUNT);
+    cr_assert_gt(ask_number(&database, "SELECT count(*) FROM weir.line_items_2025_12"), 0);
+    cr_assert_eq(audit_differences(), 0);
+    weir_catalog_free(catalog);
+    weir_catalog_free(other);
+    free(windows);
+}
+
 /* There and back again: the sums are what they were, and the windows that never changed have no rows. */
 Test(rerate, writes_and_takes_back)
 {
