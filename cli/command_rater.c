@@ -109,6 +109,7 @@ static enum weir_status run(struct rating *rating, const _Atomic bool *stop, str
             weir_outage_begin(&rating->outage, waiting, reterr->text);
             weir_metrics_set_ready(rating->metrics, false, "a server does not answer");
             weir_lane_book_forget(rating->book);
+            weir_rating_forget_told(rating);
             pause = pause * 2 < RETRY_MOST_MS * (WEIR_SECOND / 1000) ? pause * 2 : RETRY_MOST_MS * (WEIR_SECOND / 1000);
             if (is_out_of_patience(rating)) {
                 status = give_up(reterr);
@@ -271,6 +272,7 @@ static void tear_down(struct rating *rating)
     weir_window_store_free(rating->store);
     weir_catalog_free(rating->catalog);
     free(rating->lanes);
+    free(rating->rated);
     for (int i = 0; i < 2; i++) {
         free(rating->lots[i].work);
         weir_arena_free(rating->lots[i].keys);

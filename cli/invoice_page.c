@@ -249,6 +249,65 @@ static void put_table(FILE *output, const json_t *document)
     put_between(output, " ", text(document, "currency"), "</td></tr>\n</tbody></table>\n");
 }
 
+/* 4. what it rests on, in small print */
+
+enum { LANES_SHOWN = 32 };
+
+static json_int_t number(const json_t *object, const char *name)
+{
+    return json_integer_value(json_object_get(object, name));
+}
+
+static void put_usage(FILE *output, const json_t *usage)
+{
+    for (size_t i = 0; i < json_array_size(usage); i++) {
+        const json_t *row = json_array_get(usage, i);
+        fputs(i ? "; " : "Counted: ", output);
+        put(output, text(row, "meter"));
+        fprintf(output, " from %.10s, %" JSON_INTEGER_FORMAT " events", text(row, "service_start"),
+                number(row, "events"));
+        if (number(row, "retracted"))
+            fprintf(output, " (%" JSON_INTEGER_FORMAT " taken back)", number(row, "retracted"));
+        if (number(row, "unpriced"))
+            fprintf(output, " (%" JSON_INTEGER_FORMAT " without a price)", number(row, "unpriced"));
+    }
+    fputs(json_array_size(usage) ? ". " : "", output);
+}
+
+static void put_lanes(FILE *output, const json_t *lanes)
+{
+    size_t count = json_array_size(lanes);
+
+    if (count > LANES_SHOWN) {
+        fprintf(output, "All of %zu lanes of events as told in the JSON form of this invoice. ", count);
+        return;
+    }
+    for (size_t i = 0; i < count; i++) {
+        const json_t *lane = json_array_get(lanes, i);
+        fputs(i ? "; " : "Events up to: ", output);
+        put(output, text(lane, "lane"));
+        fprintf(output, " offset %" JSON_INTEGER_FORMAT, number(lane, "offset"));
+    }
+    fputs(count ? ". " : "", output);
+}
+
+static void put_completeness(FILE *output, const json_t *statement)
+{
+    const json_t *gaps = json_object_get(statement, "released_gaps");
+
+    if (!json_is_object(statement))
+        return;
+    fputs("<p class=\"small\">", output);
+    put_usage(output, json_object_get(statement, "usage"));
+    put_lanes(output, json_object_get(statement, "lanes"));
+    for (size_t i = 0; i < json_array_size(gaps); i++) {
+        const json_t *gap = json_array_get(gaps, i);
+        fprintf(output, "Usage from %.19s to %.19s UTC may be missing: ", text(gap, "time_from"), text(gap, "time_to"));
+        put_between(output, "", text(gap, "reason"), ". ");
+    }
+    fputs("</p>\n", output);
+}
+
 enum weir_status weir_invoice_page(struct weir_slice json, FILE *output, struct weir_error *reterr)
 {
     json_t *document = json_loadb(json.data, json.length, 0, NULL);
@@ -266,6 +325,7 @@ enum weir_status weir_invoice_page(struct weir_slice json, FILE *output, struct 
     put_between(output, " ", text(seller, "note"), "");
     fputs("</p>\n", output);
     put_between(output, "<p>Payment: ", text(seller, "payment"), "</p>\n");
+    put_completeness(output, json_object_get(document, "completeness"));
     fputs("</html>\n", output);
     json_decref(document);
     return fflush(output) == 0 && !ferror(output)

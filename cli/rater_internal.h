@@ -27,6 +27,11 @@ struct known_lane {
     int64_t listed_watermark; /* as read before its list of work is */
     uint64_t unreadable; /* on its list of work, as it was last walked by this rater: their series cannot be read */
     uint64_t told_unreadable;
+    int64_t listed_offset; /* likewise */
+    struct weir_lane_counts listed_counts;
+    int64_t rated_offset; /* all that closed of the events below is rated, or kept out; where rated_through is known */
+    struct weir_lane_counts rated_counts;
+    int64_t noted_offset, noted_through; /* what PostgreSQL was told of them; -1: nothing */
 };
 
 /* What was read of a lane's list at once; one is rated while the other one is read. */
@@ -48,11 +53,13 @@ struct rating {
     struct weir_metrics *metrics;
     struct known_lane *lanes;
     size_t lane_count, lane_room;
-    size_t known_count, next_lane; /* while lanes are listed: those of before; where the next is looked for first */
-    int64_t first_gap;             /* where the earliest gap began that was open when the round did */
-    int64_t settled_at;            /* wall clock */
-    bool has_too_many;             /* lanes, or one whose name is too long */
-    size_t room;                   /* windows that are read and rated at once: a transaction of each thread */
+    size_t known_count, next_lane;  /* while lanes are listed: those of before; where the next is looked for first */
+    int64_t first_gap;              /* where the earliest gap began that was open when the round did */
+    int64_t settled_at;             /* wall clock */
+    bool has_too_many;              /* lanes, or one whose name is too long */
+    size_t room;                    /* windows that are read and rated at once: a transaction of each thread */
+    struct weir_lane_rating *rated; /* on their way to PostgreSQL */
+    size_t rated_room;
     struct lot lots[2];
     struct weir_lane_window *windows; /* on their way to the threads */
     _Atomic uint64_t line_items, windows_rated, unpriced, stale, transactions, retries, lanes_known, open_gaps,
@@ -73,6 +80,8 @@ struct rating {
 
 /* The lanes that the store has now. What is known of those of before stays. */
 enum weir_status weir_rating_list_lanes(struct rating *rating, struct weir_error *reterr);
+/* PostgreSQL is told anew how far each lane is rated: what it was told may be gone with its server. */
+void weir_rating_forget_told(struct rating *rating);
 /* The store was not emptied, nor did it go back before an owner or a gap, between two looks at a lane. */
 bool weir_rating_is_same_store(const struct weir_lane_state *before, const struct weir_lane_state *now);
 /* Through when all lanes are rated. false: some lane was not rated yet. */

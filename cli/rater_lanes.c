@@ -42,13 +42,15 @@ static void add_lane(void *context, struct weir_slice name, const struct weir_la
     }
     if (!lane) {
         lane = &rating->lanes[rating->lane_count++];
-        *lane = (struct known_lane){.name.length = name.length, .rated_through = NEVER_RATED};
+        *lane = (struct known_lane){.name.length = name.length, .rated_through = NEVER_RATED, .noted_offset = -1};
         memcpy(lane->name_bytes, name.data, name.length);
     } else if (!weir_rating_is_same_store(&lane->state, state)) {
         lane->rated_through = NEVER_RATED;
     }
     lane->state = *state;
     lane->listed_watermark = state->watermark;
+    lane->listed_offset = state->next_offset;
+    lane->listed_counts = state->counts;
     lane->is_listed = true;
 }
 
@@ -115,6 +117,12 @@ enum weir_status weir_rating_list_lanes(struct rating *rating, struct weir_error
         return weir_fail(reterr, WEIR_FATAL, "redis: topic %s has more than %d lanes; a rater takes no more than that",
                          rating->settings.kafka_topic, LANES_MAX);
     return status;
+}
+
+void weir_rating_forget_told(struct rating *rating)
+{
+    for (size_t i = 0; i < rating->lane_count; i++)
+        rating->lanes[i].noted_offset = -1;
 }
 
 static bool is_listed(const struct rating *rating, struct weir_slice lane)

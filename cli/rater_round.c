@@ -10,6 +10,7 @@
 #include "common/log.h"
 
 enum { GAP_SHOW_SECONDS = 10, GAP_LOG_SECONDS = 60 };
+#define QUARTER_HOUR (15 * WEIR_MINUTE)
 #define LOOK_BACK_EVERY (10 * WEIR_SECOND) /* at what the last reconciliation found */
 
 static void show_counts(struct rating *rating)
@@ -129,6 +130,9 @@ static void note_rated(struct known_lane *lane)
 {
     lane->rated_through =
         lane->state.watermark < lane->listed_watermark ? lane->state.watermark : lane->listed_watermark;
+    bool has_gone_back = lane->state.next_offset < lane->listed_offset;
+    lane->rated_offset = has_gone_back ? lane->state.next_offset : lane->listed_offset;
+    lane->rated_counts = has_gone_back ? lane->state.counts : lane->listed_counts;
 }
 
 /* One walk along a lane's list. */
@@ -401,6 +405,39 @@ static enum weir_status show_gaps(struct rating *rating, struct weir_error *rete
     return WEIR_OK;
 }
 
+/* A lane that follows the clock moves all the time; periods begin and end at quarters of an hour. */
+static bool must_tell(const struct known_lane *lane)
+{
+    return lane->noted_offset != lane->rated_offset
+           || lane->noted_through / QUARTER_HOUR != lane->rated_through / QUARTER_HOUR;
+}
+
+/* PostgreSQL is told before anything is settled by it, so that an invoice knows what it rests on. */
+static enum weir_status tell_how_far(struct rating *rating, struct weir_error *reterr)
+{
+    size_t count = 0;
+
+    if (rating->rated_room < rating->lane_count) {
+        rating->rated_room = rating->lane_room;
+        rating->rated = weir_resize(rating->rated, rating->rated_room, sizeof *rating->rated);
+    }
+    for (size_t i = 0; i < rating->lane_count; i++) {
+        const struct known_lane *lane = &rating->lanes[i];
+        if (must_tell(lane))
+            rating->rated[count++] =
+                (struct weir_lane_rating){lane->name, lane->rated_offset, lane->rated_through, lane->rated_counts};
+    }
+    enum weir_status status = count > 0 ? weir_lane_book_rated(rating->book, rating->rated, count, reterr) : WEIR_OK;
+    for (size_t i = 0; i < rating->lane_count && status == WEIR_OK && count > 0; i++) {
+        struct known_lane *lane = &rating->lanes[i];
+        if (must_tell(lane)) {
+            lane->noted_offset = lane->rated_offset;
+            lane->noted_through = lane->rated_through;
+        }
+    }
+    return status;
+}
+
 /* Periods are settled through the time up to which everything is rated; what comes late after it is charged by
  * difference. One rater does it. *ret_settled: it was this one, and no lane was left out. */
 static enum weir_status settle(struct rating *rating, bool *ret_settled, struct weir_error *reterr)
@@ -416,6 +453,8 @@ static enum weir_status settle(struct rating *rating, bool *ret_settled, struct 
     enum weir_status status = weir_claims_try(rating->claims, weir_slice_text(name), &is_ours, reterr);
     if (status == WEIR_OK && is_ours) {
         status = weir_rating_find_horizon(rating, &horizon, &is_known, reterr);
+        if (status == WEIR_OK && is_known)
+            status = tell_how_far(rating, reterr);
         if (status == WEIR_OK && is_known)
             status = weir_rater_settle(weir_rater_threads_first(rating->threads), &horizon, reterr);
         if (status == WEIR_OK && is_known)

@@ -222,6 +222,34 @@ enum weir_status weir_lane_book_note(struct weir_lane_book *book, struct weir_sl
     return WEIR_OK;
 }
 
+enum weir_status weir_lane_book_rated(struct weir_lane_book *book, const struct weir_lane_rating *lanes, size_t count,
+                                      struct weir_error *reterr)
+{
+    struct weir_parameters parameters = {0};
+    struct weir_buffer *names = &book->columns[0], *offsets = &book->columns[1], *through = &book->columns[2],
+                       *counts = &book->columns[3];
+
+    weir_array_begin(names, WEIR_PG_TEXT);
+    weir_array_begin(offsets, WEIR_PG_INT8);
+    weir_array_begin(through, WEIR_PG_TIMESTAMPTZ);
+    weir_array_begin(counts, WEIR_PG_INT8);
+    for (size_t i = 0; i < count; i++) {
+        const struct weir_lane_counts *of = &lanes[i].counts;
+        const uint64_t values[] = {of->read, of->counted, of->duplicate, of->unmatched, of->retracted, of->quarantined};
+        weir_put_text(names, lanes[i].name);
+        weir_put_int8(offsets, lanes[i].offset);
+        weir_put_time(through, floor_us(lanes[i].through));
+        for (size_t j = 0; j < sizeof values / sizeof *values; j++)
+            weir_put_int8(counts, (int64_t)values[j]);
+    }
+    add_column(book, 0, count, &parameters);
+    add_column(book, 1, count, &parameters);
+    add_column(book, 2, count, &parameters);
+    add_column(book, 3, 6 * count, &parameters);
+    return ask(book, "SELECT weir.note_rated($1::text[], $2::bigint[], $3::timestamptz[], $4::bigint[])", &parameters,
+               "noting how far lanes are rated", reterr);
+}
+
 /* 2. asking */
 
 /* weir_window_total_is_older of what is held and what was rated. */

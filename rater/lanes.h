@@ -26,6 +26,16 @@ void weir_lane_book_forget(struct weir_lane_book *book);
 enum weir_status weir_lane_book_note(struct weir_lane_book *book, struct weir_slice lane,
                                      const struct weir_lane_state *state, int64_t *ret_back, struct weir_error *reterr);
 
+/* How far a lane is rated: all that closed of the events below an offset is in the ledger, or held. */
+struct weir_lane_rating {
+    struct weir_slice name;
+    int64_t offset, through;        /* through: windows that end until then, ns */
+    struct weir_lane_counts counts; /* of the events below offset */
+};
+/* Notes it of lanes that were noted before: for what is settled, and invoiced, by it. */
+enum weir_status weir_lane_book_rated(struct weir_lane_book *book, const struct weir_lane_rating *lanes, size_t count,
+                                      struct weir_error *reterr);
+
 /* A gap that nobody has decided on. */
 struct weir_open_gap {
     int64_t number;

@@ -29,7 +29,7 @@ GRANT USAGE ON SCHEMA weir TO weir_finance, weir_rater, weir_operator;
 -- 1. Finance: the views, and nothing below them.
 GRANT SELECT ON weir.charges_by_customer_and_period, weir.charge_lines, weir.adjustments, weir.usage_by_day, weir.unpriced_usage,
     weir.held_usage, weir.period_status, weir.invoices, weir.invoice_lines, weir.invoice_line_items, weir.closing_status,
-    weir.invoice_focus TO weir_finance;
+    weir.invoice_focus, weir.invoice_completeness TO weir_finance;
 
 -- Partitions are read through their table.
 DO $$
@@ -50,7 +50,8 @@ GRANT INSERT, UPDATE ON weir.customers, weir.rated_windows, weir.price_totals, w
     TO weir_rater;
 GRANT INSERT, UPDATE, DELETE ON weir.held_windows, weir.refused_periods TO weir_rater;
 GRANT USAGE ON SEQUENCE weir.held_numbers TO weir_rater;
-GRANT EXECUTE ON FUNCTION weir.make_line_items_partition(date) TO weir_rater;
+GRANT EXECUTE ON FUNCTION weir.make_line_items_partition(date),
+    weir.note_rated(text[], bigint[], timestamptz[], bigint[]) TO weir_rater;
 
 -- 3. Operators (weir apply, rerate, release, reconcile, explain, admit, audit): what raters may, as a repair rates, and these.
 GRANT weir_rater TO weir_operator;
@@ -66,7 +67,8 @@ GRANT INSERT ON weir.closings, weir.closing_ends, weir.invoice_heads, weir.invoi
     weir.invoice_voids TO weir_operator;
 GRANT USAGE ON SEQUENCE weir.invoice_ids TO weir_operator;
 GRANT EXECUTE ON FUNCTION weir.uninvoiced(text), weir.closing_end(text, date, timestamptz),
-    weir.closing_plan(text, date, timestamptz), weir.invoice_digest(bigint), weir.issue_number(text, text, bigint, text),
+    weir.closing_plan(text, date, timestamptz), weir.invoice_digest(bigint), weir.invoice_digest_of_lines(bigint),
+    weir.issue_number(text, text, bigint, text),
     weir.make_invoice_rows(weir.invoice_heads, jsonb), weir.make_invoice(weir.invoice_heads, weir.closing_step[], jsonb),
     weir.drop_old_drafts(text, date, timestamptz, text),
     weir.close_customer(text, date, timestamptz, boolean, text, text, bigint, jsonb, jsonb, jsonb),

@@ -226,6 +226,35 @@ Test(lanes, that_a_lane_has_counted_is_noted_at_once)
     tear_down(&bench);
 }
 
+Test(lanes, how_far_each_lane_is_rated_is_kept_with_what_became_of_its_events)
+{
+    struct bench bench = set_up();
+    struct weir_error error;
+    const struct weir_lane_rating ratings[] = {
+        {S("events:0"),
+         100,
+         noon,
+         {.read = 21, .counted = 6, .duplicate = 5, .unmatched = 4, .retracted = 3, .quarantined = 3}},
+        {S("events:1"), 7, noon + WEIR_HOUR + 999, {.read = 7, .counted = 7}},
+        {S("never:0"), 9, noon, {0}},
+    };
+
+    note(&bench, "events:0");
+    note(&bench, "events:1");
+    cr_assert_eq(weir_lane_book_rated(bench.book, ratings, 3, &error), WEIR_OK, "%s", error.text);
+    cr_assert_eq(ask_number(&database, "SELECT count(*) FROM weir.lanes WHERE lane = 'events:0' AND rated_offset = 100"
+                                       " AND rated_through = '2026-01-05 12:00:00+00' AND (events_read, events_counted,"
+                                       " events_duplicate, events_unmatched, events_retracted, events_quarantined)"
+                                       " = (21, 6, 5, 4, 3, 3)"),
+                 1);
+    cr_assert_eq(ask_number(&database, "SELECT count(*) FROM weir.lanes WHERE lane = 'events:1' AND rated_offset = 7"
+                                       " AND rated_through = '2026-01-05 13:00:00+00' AND events_read = 7"
+                                       " AND events_quarantined = 0"),
+                 1);
+    cr_assert_eq(ask_number(&database, "SELECT count(*) FROM weir.lanes"), 2);
+    tear_down(&bench);
+}
+
 Test(lanes, gaps_and_words_are_append_only)
 {
     struct bench bench = set_up();

@@ -146,6 +146,7 @@ static void run_rater(struct process *process)
         if (status == WEIR_RETRY || status == WEIR_AGAIN) {
             trace("tries again: %s", error.text);
             weir_lane_book_forget(rating.book);
+            weir_rating_forget_told(&rating);
             status = WEIR_OK;
             has_worked = false;
         }
@@ -163,6 +164,7 @@ static void run_rater(struct process *process)
         weir_ledger_free(rating.ledgers[i]);
     weir_window_store_free(rating.store);
     free(rating.lanes);
+    free(rating.rated);
     trace("ends");
 }
 

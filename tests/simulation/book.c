@@ -335,6 +335,16 @@ enum weir_status weir_lane_book_refused_periods(struct weir_lane_book *book, siz
     return this_process()->is_dead ? dead(reterr) : WEIR_OK;
 }
 
+/* Whoever makes invoices asks for it; nobody here does. */
+enum weir_status weir_lane_book_rated(struct weir_lane_book *book, const struct weir_lane_rating *lanes, size_t count,
+                                      struct weir_error *reterr)
+{
+    (void)book;
+    for (size_t i = 0; i < count; i++)
+        weir_check(lanes[i].through != INT64_MIN && lanes[i].offset >= -1);
+    return this_process()->is_dead ? dead(reterr) : WEIR_OK;
+}
+
 enum weir_status weir_lane_book_lanes(struct weir_lane_book *book, const char *topic,
                                       void (*visit)(void *context, struct weir_slice lane, int64_t watermark),
                                       void *context, struct weir_error *reterr)

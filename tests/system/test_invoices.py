@@ -461,6 +461,21 @@ def test_the_page_is_an_invoice(example):
     assert read.rows[-1] == ["", "Total before taxes", "19.41 USD"]
 
 
+def test_an_invoice_says_what_it_rests_on(example):
+    """Every lane's offset, what became of its events, and what was counted of the customer."""
+    for number, events, tokens in (("INV-1", 2, [("2026-01-01", 2)]), ("INV-2", 4, [("2026-01-01", 3), ("2026-02-01", 1)])):
+        statement = json.loads(weir("invoice", "export", number, "--format", "json", env=example).stdout)["completeness"]
+        lanes = {lane["lane"]: lane for lane in statement["lanes"]}
+        assert len(lanes) == 4 and sum(lane["offset"] for lane in lanes.values()) == events
+        assert sum(lane["read"] for lane in lanes.values()) == sum(lane["counted"] for lane in lanes.values()) == events
+        assert all(lane["through"] > "2026-03-01" and lane["duplicate"] == lane["quarantined"] == 0 for lane in lanes.values())
+        assert [(row["service_start"][:10], row["events"], row["meter"], row["unpriced"]) for row in statement["usage"]] == [
+            (start, count, "tokens", 0) for start, count in tokens]
+        assert statement["released_gaps"] == []
+    words = " ".join(Page(weir("invoice", "export", "INV-2", "--format", "html", env=example).stdout.decode()).words)
+    assert "Counted: tokens from 2026-01-01, 3 events; tokens from 2026-02-01, 1 events." in words
+
+
 def test_focus_rows_add_up_to_what_was_billed(example):
     rows = exported(example, "--format", "focus")
     billed = {}
