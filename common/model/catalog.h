@@ -233,10 +233,10 @@ extern const char *const weir_discount_type_name[WEIR_DISCOUNT_TYPE_COUNT];
 struct weir_discount {
     struct weir_slice key;
     enum weir_discount_type type;
-    struct weir_decimal rate;   /* percentage; above 0, at most 1 */
-    struct weir_decimal amount; /* amount; > 0 */
-    uint32_t meter_count;
-    const struct weir_meter **meters; /* all different */
+    struct weir_decimal rate;         /* percentage; above 0, at most 1 */
+    struct weir_decimal amount;       /* amount; > 0 */
+    uint32_t meter_count;             /* percentage: 0 when not given */
+    const struct weir_meter **meters; /* all different; none: all that are priced */
     int64_t starts_at;                /* 0 when not given */
     int64_t ends_at;                  /* WEIR_TIME_NEVER when not given */
 };

@@ -53,8 +53,8 @@ static void read_discount(struct weir_catalog_load *load, const struct weir_node
 {
     enum { PERCENTAGE = 1 << WEIR_DISCOUNT_PERCENTAGE, AMOUNT = 1 << WEIR_DISCOUNT_AMOUNT };
     static const struct weir_field fields[] = {
-        {"key", WEIR_IN_ALL, WEIR_IN_ALL}, {"type", WEIR_IN_ALL, WEIR_IN_ALL},   {"rate", PERCENTAGE, PERCENTAGE},
-        {"amount", AMOUNT, AMOUNT},        {"meters", WEIR_IN_ALL, WEIR_IN_ALL}, {"starts_at", WEIR_IN_ALL, 0},
+        {"key", WEIR_IN_ALL, WEIR_IN_ALL}, {"type", WEIR_IN_ALL, WEIR_IN_ALL}, {"rate", PERCENTAGE, PERCENTAGE},
+        {"amount", AMOUNT, AMOUNT},        {"meters", WEIR_IN_ALL, AMOUNT},    {"starts_at", WEIR_IN_ALL, 0},
         {"ends_at", WEIR_IN_ALL, 0},
     };
     unsigned variant = WEIR_IN_ALL, choice;

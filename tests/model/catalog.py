@@ -59,7 +59,7 @@ class Contract:
 
     def discounts_of(self, meter, start):
         """Those on the meter's prices in the period that begins at `start`, in their order."""
-        return [d for d in self.discounts if meter in d["meters"] and (_seconds(d.get("starts_at")) or 0) <= start
+        return [d for d in self.discounts if meter in d.get("meters", (meter,)) and (_seconds(d.get("starts_at")) or 0) <= start
                 and (d.get("ends_at") is None or start < _seconds(d["ends_at"]))]
 
     def whole_period(self, seconds):

@@ -239,6 +239,8 @@ def _discounts(rng, prefix, meters, start, end):
         discount = {"key": f"{prefix}off{number}", "type": rng.choice(("percentage", "amount")),
                     "meters": rng.sample(meters, rng.randrange(1, len(meters) + 1))}
         if discount["type"] == "percentage":
+            if rng.random() < 0.3:
+                del discount["meters"]
             discount["rate"] = rng.choice(("0.1", "0.15", "1", "0.333333333333", "0.000000000001"))
         else:
             discount["amount"] = quantity(rng, rng.choice((5, 100)))
