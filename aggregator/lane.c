@@ -31,6 +31,7 @@ struct weir_lane {
     struct weir_seen *seen;
     int64_t last_bucket;  /* of ids, the highest so far */
     bool is_loading_full; /* the stored lane is larger than the limits */
+    uint64_t unreadable;  /* stored windows that were left where they are */
 
     /* Since the last seal. high only rises, so the ids of one bucket stand together. */
     char *ids;
@@ -77,8 +78,10 @@ static void load_window(void *context, const struct weir_window *window, bool is
 {
     struct weir_lane *lane = context;
 
-    if (weir_window_table_restore(lane->windows, window, is_closed, unique) != WEIR_OK)
-        lane->is_loading_full = true;
+    enum weir_status status = weir_window_table_restore(lane->windows, window, is_closed, unique);
+
+    lane->unreadable += status == WEIR_REJECT;
+    lane->is_loading_full = lane->is_loading_full || status == WEIR_AGAIN;
 }
 
 static void load_ids(void *context, int64_t bucket, struct weir_slice ids)
@@ -99,6 +102,11 @@ static void load_ids(void *context, int64_t bucket, struct weir_slice ids)
 struct weir_lane_loader weir_lane_loader(struct weir_lane *lane)
 {
     return (struct weir_lane_loader){.context = lane, .window = load_window, .ids = load_ids};
+}
+
+uint64_t weir_lane_unreadable(const struct weir_lane *lane)
+{
+    return lane->unreadable;
 }
 
 enum weir_status weir_lane_start(struct weir_lane *lane, const struct weir_lane_state *state, struct weir_error *reterr)

@@ -142,6 +142,9 @@ void weir_lane_seal(struct weir_lane *lane, struct weir_sealed_cut *sealed);
 
 const struct weir_lane_state *weir_lane_state(const struct weir_lane *lane);
 struct weir_slice weir_lane_name(const struct weir_lane *lane);
+/* Stored windows that were not taken, as their series keys cannot be read: they are nobody's, and no event adds to
+ * them. */
+uint64_t weir_lane_unreadable(const struct weir_lane *lane);
 uint64_t weir_lane_windows(const struct weir_lane *lane);
 uint64_t weir_lane_ids(const struct weir_lane *lane); /* and texts of `unique` windows, which may live longer */
 size_t weir_lane_bytes(const struct weir_lane *lane); /* memory held by windows and ids */

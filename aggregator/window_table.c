@@ -188,6 +188,8 @@ enum weir_status weir_window_table_restore(struct weir_window_table *table, cons
     const struct weir_meter *meter;
     uint32_t series = weir_window_restore_series(table, window->series_key, &meter);
 
+    if (series == NONE)
+        return WEIR_REJECT;
     weir_check(weir_window_look(table, series, window->start) == NONE);
     uint32_t position = weir_window_add(table, series, window->start, window->end);
     if (position == NONE)

@@ -77,7 +77,8 @@ enum weir_prepared weir_window_table_prepare(struct weir_window_table *table, en
                                              struct weir_window_change *ret_change);
 void weir_window_table_apply(struct weir_window_table *table, const struct weir_window_change *change);
 
-/* Puts a stored window back (a lane is taken). */
+/* Puts a stored window back (a lane is taken). WEIR_AGAIN: there is no room. WEIR_REJECT: its series key cannot be
+ * read. */
 enum weir_status weir_window_table_restore(struct weir_window_table *table, const struct weir_window *window,
                                            bool is_closed, struct weir_slice unique);
 

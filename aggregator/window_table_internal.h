@@ -101,7 +101,8 @@ uint64_t weir_window_hash_meter(const struct weir_meter *meter);
 /* The series of a reading, made if it is not there. */
 uint32_t weir_window_find_series(struct weir_window_table *table, const struct weir_reading *reading,
                                  struct weir_slice customer);
-/* The series of a stored key, made if it is not there. *ret_meter: NULL when it is gone from the catalog. */
+/* The series of a stored key, made if it is not there; NONE: it is no series key. *ret_meter: NULL when it is gone from
+ * the catalog. */
 uint32_t weir_window_restore_series(struct weir_window_table *table, struct weir_slice key,
                                     const struct weir_meter **ret_meter);
 /* It has no windows. */

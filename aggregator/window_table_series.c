@@ -165,7 +165,8 @@ uint32_t weir_window_restore_series(struct weir_window_table *table, struct weir
     struct weir_series parsed;
     struct weir_slice texts[WEIR_DIMENSIONS_MAX];
 
-    weir_check(weir_series_parse(key, &parsed));
+    if (!weir_series_parse(key, &parsed))
+        return NONE;
     const struct weir_meter *meter = weir_catalog_meter(table->catalog, parsed.meter);
     bool is_known = meter && meter->group_count == parsed.dimension_count;
     for (uint32_t i = 0; i < parsed.dimension_count; i++) {

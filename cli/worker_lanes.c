@@ -156,6 +156,11 @@ static enum weir_status take_lane(struct weir_worker *worker, struct worker_lane
     weir_log(WEIR_LOG_INFO, "lane %s taken: epoch %llu, offset %lld, %llu windows, %llu ids", owned->name_bytes,
              (unsigned long long)state.epoch, (long long)state.next_offset, (unsigned long long)weir_lane_windows(lane),
              (unsigned long long)weir_lane_ids(lane));
+    if (weir_lane_unreadable(lane))
+        weir_log(WEIR_LOG_ERROR,
+                 "lane %s: %llu of its windows in Redis have a series key that cannot be read and are left there "
+                 "(docs/operations.md)",
+                 owned->name_bytes, (unsigned long long)weir_lane_unreadable(lane));
     return WEIR_OK;
 }
 

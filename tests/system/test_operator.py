@@ -191,6 +191,11 @@ def test_a_window_that_is_nobodys_holds_back_no_other(world):
         assert b"1 windows on its list of work have a series key that cannot be read" in told, told
         assert b"the series keys of 1 windows in Redis cannot be read" in told, told
         world.assert_is_the_models()
+    world.produce(EVENTS[200:300])  # a worker that takes the lane leaves it there as well
+    told = world.run("ingest", "--until-end").stderr
+    assert b"1 of its windows in Redis have a series key that cannot be read" in told, told
+    world.run("rater", "--until-done", status=1)
+    world.assert_is_the_models()
     for options in ((), ("--repair",)):
         found = world.reconcile(*options, status=1)
         assert found["differences"] == 1 and kinds(found) == {"unrated": 1}

@@ -928,3 +928,32 @@ Test(lane, texts_of_unique_windows_are_bounded_with_the_ids)
     cr_assert(strstr(error.text, "lane_ids_max (now 19)"), "%s", error.text);
     tear_down(&bench);
 }
+
+/* Something else wrote into the store, or it is damaged: nobody's window is no reason to keep the lane from being
+ * taken. */
+Test(lane, a_window_that_is_nobodys_is_left_where_it_is)
+{
+    struct weir_lane_settings settings = defaults;
+    struct bench bench = set_up(&settings);
+    struct weir_window window = {
+        .series_key = weir_slice_of("\xff\xffnobody", 8), .start = base, .end = base + WEIR_HOUR};
+    struct weir_error error;
+
+    cr_assert_eq(send(&bench, 0, 0, 1, base, 1, 1, 0), WEIR_OUTCOME_COUNTED);
+    flush(&bench);
+    uint64_t windows = weir_lane_windows(bench.lane);
+    weir_lane_free(bench.lane);
+    bench.lane = weir_lane_new(bench.catalog, weir_slice_text("events:0"), &settings);
+    struct weir_lane_loader loader = weir_lane_loader(bench.lane);
+    struct weir_lane_state state;
+    loader.window(loader.context, &window, false, (struct weir_slice){0});
+    cr_assert_eq(bench.store->ops->take_lane(bench.store, weir_slice_text("events:0"),
+                                             (const unsigned char *)"a secret of thirty-two bytes...", &loader, &state,
+                                             &error),
+                 WEIR_OK);
+    cr_assert_eq(weir_lane_start(bench.lane, &state, &error), WEIR_OK);
+    cr_expect_eq(weir_lane_unreadable(bench.lane), 1);
+    cr_expect_eq(weir_lane_windows(bench.lane), windows);
+    cr_expect_eq(send(&bench, 1, 0, 1, base, 1, 1, 0), WEIR_OUTCOME_DUPLICATE);
+    tear_down(&bench);
+}
