@@ -9,13 +9,6 @@
 
 enum { ATTEMPTS = 20 }; /* to read or write one chunk */
 
-/* Rows of the report that one thread makes. */
-struct row_list {
-    size_t count, room;
-    struct weir_rerate_row *rows;
-    struct weir_arena *arena;
-};
-
 /* What all threads share. Customers and request never change; the rest is the mutex's. */
 struct run {
     const struct weir_rerate_request *request;
@@ -46,113 +39,25 @@ struct worker {
     struct rerate_window *windows; /* of the batch */
     struct weir_lane_window *shares;
     size_t window_count, window_room;
-    struct row_list rows;
+    struct rerate_rows rows;
     uint64_t unpriced;
     struct weir_rerate_counts counts; /* of the chunk */
     struct weir_error error;
 };
 
-/* 1. rows */
-static struct weir_rerate_row *find_row(struct row_list *list, size_t first, struct weir_slice customer,
-                                        struct weir_slice item, struct weir_slice currency, int places)
-{
-    for (size_t i = list->count; i > first; i--)
-        if (weir_slice_equal(list->rows[i - 1].item, item) && weir_slice_equal(list->rows[i - 1].currency, currency))
-            return &list->rows[i - 1];
-    if (list->count == list->room) {
-        list->room = list->room ? list->room * 2 : 256;
-        list->rows = weir_resize(list->rows, list->room, sizeof *list->rows);
-    }
-    struct weir_rerate_row *row = &list->rows[list->count++];
-    *row = (struct weir_rerate_row){
-        .customer = weir_arena_copy(list->arena, customer.data, customer.length),
-        .item = item.length ? weir_arena_copy(list->arena, item.data, item.length) : (struct weir_slice){0},
-        .currency = weir_arena_copy(list->arena, currency.data, currency.length),
-        .currency_places = places,
-    };
-    return row;
-}
-
-/* One amount of the customer, of before or after. */
-struct adding {
-    struct worker *worker;
-    const struct rerate_customer *customer;
-    size_t first; /* row of this customer */
-    bool is_fitting;
-};
-
-static void add(struct adding *adding, bool is_after, struct weir_slice item, struct weir_slice currency, int places,
-                struct weir_decimal amount)
-{
-    struct worker *worker = adding->worker;
-    struct weir_slice shown = worker->run->request->has_items ? item : (struct weir_slice){0};
-    struct weir_rerate_row *row =
-        find_row(&worker->rows, adding->first, adding->customer->customer, shown, currency, places);
-    struct weir_decimal *sum = is_after ? &row->after : &row->before;
-
-    adding->is_fitting = weir_decimal_add(*sum, amount, sum) && adding->is_fitting;
-}
-
-static bool is_rerated(const struct worker *worker, struct weir_slice meter)
-{
-    const struct weir_rerate_filter *filter = &worker->run->request->filter;
-    return !filter->meter.length || weir_slice_equal(filter->meter, meter);
-}
-
-static void add_before(struct adding *adding)
-{
-    const struct rerate_customer *customer = adding->customer;
-
-    for (size_t i = 0; i < customer->price_count; i++) {
-        const struct rerate_old_price *price = &customer->prices[i];
-        if (weir_rerate_is_in(customer, price->period_start) && is_rerated(adding->worker, price->meter))
-            add(adding, false, price->meter, price->currency, price->currency_places, price->amount);
-    }
-    for (size_t i = 0; i < customer->other_count; i++) {
-        const struct rerate_old_other *other = &customer->others[i];
-        if (weir_rerate_is_in(customer, other->period_start))
-            add(adding, false, other->item, other->currency, other->currency_places, other->amount);
-    }
-}
-
-static void add_after(struct adding *adding)
-{
-    const struct rerate_fresh *fresh = &adding->worker->fresh;
-    struct weir_state_view all = fresh->state ? weir_state_all(fresh->state) : (struct weir_state_view){0};
-
-    for (size_t i = 0; i < all.price_count; i++) {
-        const struct weir_price_running *price = all.prices[i];
-        const struct weir_price_book *book = weir_catalog_book(fresh->catalog, price->price_book);
-        struct weir_slice meter = weir_rerate_price_meter(price->price_key);
-        if (is_rerated(adding->worker, meter))
-            add(adding, true, meter, book->currency, book->currency_places, price->amount);
-    }
-    for (size_t i = 0; i < fresh->other_count; i++) {
-        const struct weir_line_item *item = &fresh->others[i];
-        add(adding, true, item->item, item->currency, item->currency_places, item->amount);
-    }
-}
-
+/* 1. one chunk */
 static enum weir_status report_customer(struct worker *worker, struct rerate_customer *customer)
 {
-    struct adding adding = {worker, customer, worker->rows.count, true};
-    bool is_changed = false;
+    bool is_changed;
 
-    add_before(&adding);
-    add_after(&adding);
-    if (!adding.is_fitting)
+    if (!weir_rerate_rows_add(&worker->rows, worker->run->request, customer, &worker->fresh, &is_changed))
         return weir_fail(&worker->error, WEIR_REJECT, "customer '%.*s': the sum of its charges does not fit",
                          (int)customer->customer.length, customer->customer.data);
-    for (size_t i = adding.first; i < worker->rows.count; i++)
-        is_changed = is_changed || worker->rows.rows[i].before.e12 != worker->rows.rows[i].after.e12;
-    customer->first_row = adding.first;
-    customer->row_count = worker->rows.count - adding.first;
     worker->counts.changed += is_changed;
     worker->counts.customers++;
     return WEIR_OK;
 }
 
-/* 2. one chunk */
 typedef enum weir_status customer_step(struct worker *worker, struct rerate_customer *customer);
 
 static void drop_windows(struct worker *worker)
@@ -265,7 +170,7 @@ static enum weir_status rate_chunk(struct worker *worker, struct rerate_chunk *c
     return status;
 }
 
-/* 3. filters */
+/* 2. filters */
 
 static bool is_named(const struct weir_rerate_filter *filter, struct weir_slice contract, struct weir_slice book,
                      uint32_t version)
@@ -333,7 +238,7 @@ static enum weir_status look_at_chunk(struct worker *worker, struct rerate_chunk
     return status == WEIR_OK ? rate_chunk(worker, chunk, begin, done) : status;
 }
 
-/* 4. writing */
+/* 3. writing */
 
 static enum weir_status begin_judging(struct worker *worker, struct rerate_customer *customer)
 {
@@ -404,7 +309,7 @@ static enum weir_status write_chunk(struct worker *worker, const struct weir_sli
     return status;
 }
 
-/* 5. threads */
+/* 4. threads */
 
 static enum weir_status look(struct worker *worker, const struct weir_slice *customers, size_t count)
 {
@@ -558,37 +463,13 @@ static void watch(struct run *run)
     pthread_mutex_unlock(&run->mutex);
 }
 
-static int by_key(const void *left, const void *right)
+static void gather(const struct worker *workers, int count, struct weir_rerate_report *report)
 {
-    const struct weir_rerate_row *a = left, *b = right;
-    int order = weir_slice_compare(a->customer, b->customer);
-
-    if (!order)
-        order = weir_slice_compare(a->item, b->item);
-    return order ? order : weir_slice_compare(a->currency, b->currency);
-}
-
-/* All threads' rows into one list, their texts into its own memory. */
-static void gather(struct worker *workers, int count, struct weir_rerate_report *report)
-{
-    struct row_list all = {.arena = weir_arena_new()};
+    struct rerate_rows all = {.arena = weir_arena_new()};
 
     for (int i = 0; i < count; i++)
-        all.room += workers[i].rows.count;
-    all.rows = weir_new_array(all.room + 1, sizeof *all.rows);
-    for (int i = 0; i < count; i++)
-        for (size_t r = 0; r < workers[i].rows.count; r++) {
-            const struct weir_rerate_row *from = &workers[i].rows.rows[r];
-            struct weir_rerate_row *row =
-                find_row(&all, all.count, from->customer, from->item, from->currency, from->currency_places);
-            row->before = from->before;
-            row->after = from->after;
-        }
-    if (all.count)
-        qsort(all.rows, all.count, sizeof *all.rows, by_key);
-    report->row_count = all.count;
-    report->rows = all.rows;
-    report->owned = all.arena;
+        weir_rerate_rows_append(&all, &workers[i].rows);
+    weir_rerate_rows_report(&all, report);
 }
 
 static void run_workers(struct run *run, struct weir_rerate_report *report)
@@ -618,7 +499,7 @@ static void run_workers(struct run *run, struct weir_rerate_report *report)
     free(threads);
 }
 
-/* 6. the whole */
+/* 5. the whole */
 static enum weir_status list_customers(struct run *run, struct weir_error *reterr)
 {
     struct weir_parameters parameters = {0};
@@ -687,11 +568,4 @@ enum weir_status weir_rerate_look(const struct weir_rerate_request *request, str
                                   struct weir_error *reterr)
 {
     return weir_rerate_all(request, 0, 0, ret_report, reterr);
-}
-
-void weir_rerate_report_free(struct weir_rerate_report *report)
-{
-    free(report->rows);
-    weir_arena_free(report->owned);
-    *report = (struct weir_rerate_report){0};
 }

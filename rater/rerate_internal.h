@@ -1,7 +1,7 @@
-/* The parts of rerating: rerate.c (threads and the report), rerate_read.c (what PostgreSQL has of some customers),
- * rerate_fresh.c (a rater that begins with nothing, and what it charges); and of a run that writes: rerate_run.c (the
- * run's own rows), rerate_judge.c (what of a customer changes), rerate_lines.c (reversals and new rows),
- * rerate_write.c (the transaction). Nobody else's.
+/* The parts of rerating: rerate.c (threads), rerate_rows.c (the report), rerate_read.c (what PostgreSQL has of some
+ * customers), rerate_fresh.c (a rater that begins with nothing, and what it charges); and of a run that writes:
+ * rerate_run.c (the run's own rows), rerate_judge.c (what of a customer changes), rerate_lines.c (reversals and new
+ * rows), rerate_write.c (the transaction). Nobody else's.
  */
 #ifndef WEIR_RATER_RERATE_INTERNAL_H
 #define WEIR_RATER_RERATE_INTERNAL_H
@@ -151,5 +151,22 @@ enum weir_status weir_rerate_all(const struct weir_rerate_request *request, int6
 /* The meter of a price's key. */
 struct weir_slice weir_rerate_price_meter(struct weir_slice price_key);
 bool weir_rerate_is_in(const struct rerate_customer *customer, int64_t period_start);
+
+/* 4. rerate_rows.c: the report */
+
+/* Rows that one thread makes. */
+struct rerate_rows {
+    size_t count, room;
+    struct weir_rerate_row *rows;
+    struct weir_arena *arena; /* of their texts */
+};
+
+/* Adds what the customer was and would be charged, and notes in it which rows those are. false: a sum does not fit. */
+bool weir_rerate_rows_add(struct rerate_rows *rows, const struct weir_rerate_request *request,
+                          struct rerate_customer *customer, const struct rerate_fresh *fresh, bool *ret_is_changed);
+/* Copies another thread's rows, of other customers. */
+void weir_rerate_rows_append(struct rerate_rows *rows, const struct rerate_rows *from);
+/* Sorts the rows, and hands them over. */
+void weir_rerate_rows_report(struct rerate_rows *rows, struct weir_rerate_report *report);
 
 #endif
