@@ -21,5 +21,6 @@ int weir_command_rerate(int argc, char **argv);
 int weir_command_backtest(int argc, char **argv);
 int weir_command_close(int argc, char **argv);
 int weir_command_invoice(int argc, char **argv);
+int weir_command_revenue(int argc, char **argv);
 
 #endif

@@ -26,6 +26,7 @@ static const struct command commands[] = {
     {"backtest", weir_command_backtest, "price usage of the past by another catalog, to compare revenue"},
     {"close", weir_command_close, "the invoices of billing periods that ended"},
     {"invoice", weir_command_invoice, "list and export invoices, make them final or void"},
+    {"revenue", weir_command_revenue, "what was earned, deferred and not invoiced yet, by month"},
     {"audit", weir_command_audit, "who changed what; proof that the log of it was not altered"},
 };
 enum { COMMAND_COUNT = sizeof commands / sizeof *commands };

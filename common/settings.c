@@ -31,7 +31,7 @@ struct row {
      | WEIR_COMMAND_ADMIT)
 #define POSTGRES                                                                                                       \
     (WEIR_COMMAND_RATER | WEIR_COMMAND_RECONCILE | WEIR_COMMAND_MIGRATE | WEIR_COMMAND_APPLY | WEIR_COMMAND_EXPLAIN    \
-     | WEIR_COMMAND_ADMIT | WEIR_COMMAND_RELEASE | WEIR_COMMAND_AUDIT | RERATING | INVOICING)
+     | WEIR_COMMAND_ADMIT | WEIR_COMMAND_RELEASE | WEIR_COMMAND_AUDIT | RERATING | INVOICING | WEIR_COMMAND_REVENUE)
 #define INVOICING (WEIR_COMMAND_CLOSE | WEIR_COMMAND_INVOICE)
 #define RERATING (WEIR_COMMAND_RERATE | WEIR_COMMAND_BACKTEST)
 #define STORE                                                                                                          \
@@ -122,13 +122,15 @@ static const struct row rows[] = {
     {"last", WHOLE, WEIR_COMMAND_AUDIT, "20", 1, 1000000, AT(last), "list: how many of the newest entries"},
     {"format", FORMAT, WEIR_COMMAND_RECONCILE | WEIR_COMMAND_EXPLAIN | WEIR_COMMAND_ADMIT | WEIR_COMMAND_AUDIT, "table",
      0, 0, AT(format), "table or json"},
-    {"format", ROW_FORMAT, WEIR_COMMAND_CLOSE, "table", 0, 0, AT(format), "table, csv or json (an object a line)"},
+    {"format", ROW_FORMAT, WEIR_COMMAND_CLOSE | WEIR_COMMAND_REVENUE, "table", 0, 0, AT(format),
+     "table, csv or json (an object a line)"},
     {"format", INVOICE_FORMAT, WEIR_COMMAND_INVOICE, "table", 0, 0, AT(format),
      "list: table, csv or json; export: json, csv, focus or html"},
     {"through", TEXT, WEIR_COMMAND_CLOSE, "", 0, 0, AT(through),
      "periods that end by the end of this day, in each contract's time zone; or by this instant"},
     {"draft", SWITCH, WEIR_COMMAND_CLOSE, "false", 0, 0, AT(draft), "leave the invoices as drafts, without a number"},
-    {"customer", TEXT, INVOICING, "", 0, 0, AT(customer), "this customer's alone"},
+    {"customer", TEXT, INVOICING | WEIR_COMMAND_REVENUE, "", 0, 0, AT(customer), "this customer's alone"},
+    {"month", TEXT, WEIR_COMMAND_REVENUE, "", 0, 0, AT(month), "this month alone, such as 2026-01"},
     {"invoice.series", TEXT, INVOICING, "INV", 0, 0, AT(invoice_series),
      "invoices are numbered in this series, credit notes in SERIES-CN"},
     {"invoice.details", TEXT, WEIR_COMMAND_CLOSE, "", 0, 0, AT(invoice_details),

@@ -32,7 +32,8 @@ enum weir_command {
     WEIR_COMMAND_BACKTEST = 2048,
     WEIR_COMMAND_CLOSE = 4096,
     WEIR_COMMAND_INVOICE = 8192,
-    WEIR_COMMAND_ANY = 16383,
+    WEIR_COMMAND_REVENUE = 16384,
+    WEIR_COMMAND_ANY = 32767,
 };
 
 /* Passed through to librdkafka. */
@@ -58,6 +59,7 @@ struct weir_settings {
     const char *meter, *contract, *price_book, *from, *to;
     const char *head;                                       /* "ENTRY:HASH"; "": not given */
     const char *through, *invoice_series, *invoice_details; /* details "": none */
+    const char *month;                                      /* "2026-01"; "": every month */
     bool until_end, until_done, dry_run, roles, repair, no_events, yes, unproved;
     int64_t gap;  /* 0: not given */
     int64_t last; /* entries */

@@ -143,7 +143,7 @@ static enum weir_status end(struct closing *closing, struct weir_error *reterr)
 static const char close_sql[] =
     "SELECT contract, period_start, period_end, coalesce(invoice, 0), coalesce(number, 0), was_made,"
     " coalesce(total::text, ''), coalesce(currency, ''), coalesce(why, '')"
-    " FROM weir.close_customer($1::text, nullif($2::text, '')::date, nullif($3::text, '')::timestamptz,"
+    " FROM weir.close_books($1::text, nullif($2::text, '')::date, nullif($3::text, '')::timestamptz,"
     " ($4::text)::boolean, $5::text, $6::text, nullif(($7::text)::bigint, 0), ($8::text)::jsonb, ($9::text)::jsonb,"
     " ($10::text)::jsonb)";
 

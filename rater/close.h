@@ -1,6 +1,6 @@
 /* Closing billing periods: for each customer one transaction of PostgreSQL, under the lock that raters take, which
  * makes the invoices of all periods that ended and have nothing in their way. What it does is in schemas/postgres
- * (weir.close_customer), by docs/invoices.md; here is whom it is done for, and what is told of it.
+ * (weir.close_books), by docs/invoices.md and docs/revenue.md; here is whom it is done for, and what is told of it.
  *
  * What a customer's transaction did stays, whatever becomes of the run: the same run again finds it done. One thread.
  */

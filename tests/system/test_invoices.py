@@ -101,7 +101,7 @@ class Ledger:
         after = datetime.date(2026, 1 + (number + 1) // 2, 1 + (number + 1) % 2 * 14)
         return day_end(contract, day - DAY), day_end(contract, after - DAY)
 
-    def add(self, name, contract, number, line, quantity, amount, currency="USD", rerating=None, as_kind=None):
+    def add(self, name, contract, number, line, quantity, amount, currency="USD", rerating=None, as_kind=None, window=None):
         """As a rater does: under the customer's lock, with the period's row."""
         start, end = self.period(contract, number)
         books = self.customer(name)
@@ -116,7 +116,7 @@ class Ledger:
                 "insert into weir.line_items (customer, contract, item, meter, dimensions, period_start, period_end, window_start, window_end, kind,"
                 " component, price_book, price_book_version, model, tier, quantity, unit_price, amount, currency, revision, rerating)"
                 " values (%s, %s, %s, %s, '{}', %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, 1, %s) returning line_item_id",
-                (name, contract, line[1], line[2], start, end, start, end, kind, line[6], line[3], line[4], line[5], line[7],
+                (name, contract, line[1], line[2], start, end, *(window or (start, end)), kind, line[6], line[3], line[4], line[5], line[7],
                  exact.fixed(quantity), line[8], exact.fixed(amount), currency, rerating))
             identity = cursor.fetchone()[0]
             cursor.execute("commit")

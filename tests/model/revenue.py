@@ -1,0 +1,173 @@
+"""Revenue by the rules of docs/revenue.md, day by day and line item by line item: no ranges, no running figures, no SQL.
+
+Amounts are integers of 10^-12. Months are (year, month)."""
+import collections
+import datetime
+
+from model import exact, invoices
+
+DAY = datetime.timedelta(days=1)
+INSTANT = datetime.timedelta(microseconds=1)
+
+
+def month_of(day):
+    return day.year, day.month
+
+
+def after(month):
+    return (month[0] + month[1] // 12, month[1] % 12 + 1)
+
+
+def first_day(month):
+    return datetime.date(*month, 1)
+
+
+def anniversary(start, years):
+    try:
+        return start.replace(year=start.year + years)
+    except ValueError:  # of a February 29th: the month's last day
+        return datetime.date(start.year + years, 2, 28)
+
+
+def days_of(kind, per, span, window_start, zone, contract_start):
+    """The days over which a line item is earned."""
+    first, last = span[0].astimezone(zone).date(), (span[1] - INSTANT).astimezone(zone).date()
+    if kind == "true_up":
+        return [last]
+    if kind != "fee":
+        return [window_start.astimezone(zone).date()]
+    if per == "contract":
+        return [first]
+    end = span[1].astimezone(zone).date()
+    if per != "year":
+        first = window_start.astimezone(zone).date()
+    else:
+        begin = contract_start.astimezone(zone).date() if contract_start else first
+        years = [anniversary(begin, count) for count in range(10)]
+        first = min(year for year in years if year >= first)
+        end = min(year for year in years if year > first and year >= end)
+    return [first + number * DAY for number in range(max(1, (end - first).days))]
+
+
+class Books(invoices.Books):
+    """One customer's invoices, and the revenue beside them."""
+
+    def __init__(self, series, price_books, day_end, zones, starts, fees):
+        super().__init__(series, price_books, day_end)
+        self.zones, self.starts, self.fees = zones, starts, fees
+        self.windows = {}  # line item's number -> its window's start
+        self.closed = collections.defaultdict(list)  # contract -> [(month, highest line item)]
+        self.postings = []  # (invoice, 1 or -1, month)
+        self.frozen = {}  # (contract, month) -> figures by currency
+        self.reach = None  # until when everything is known: watermark, gaps, held windows
+
+    # 1. months
+    def open_month(self, contract, number=None):
+        months = [month for month, newest in self.closed[contract] if number is None or newest < number]
+        return after(max(months)) if months else None
+
+    def close(self, through, is_draft):
+        super().close(through, is_draft)
+        if is_draft:
+            return
+        newest = max((item.number for item in self.items), default=0)
+        closing = {}
+        for contract in {item.contract for item in self.items}:
+            closing[contract] = self.months_that_close(contract, through)
+        figures = {contract: self.figures(contract) for contract in closing}
+        for contract, months in closing.items():
+            for month in months:
+                self.closed[contract].append((month, newest))
+                self.frozen[contract, month] = figures[contract](month)
+
+    def months_that_close(self, contract, through):
+        zone = self.zones[contract]
+        month = self.open_month(contract) or month_of(min(item.start for item in self.items if item.contract == contract).astimezone(zone).date())
+        months = []
+        while True:
+            end = datetime.datetime.combine(first_day(after(month)), datetime.time(), zone)
+            unsettled = any(not period.is_settled and period.end <= end for period in self.periods[contract].values())
+            if end > self.day_end(contract, through) or end > self.reach() or unsettled:
+                return months
+            months.append(month)
+            month = after(month)
+
+    # 2. invoices
+    def finalize(self, invoice):
+        super().finalize(invoice)
+        own = month_of((invoice.end - INSTANT).astimezone(self.zones[invoice.contract]).date())
+        self.postings.append((invoice, 1, max(own, self.open_month(invoice.contract) or own)))
+
+    def void(self, invoice):
+        own = [month for other, _sign, month in self.postings if other is invoice]
+        super().void(invoice)
+        if own:
+            self.postings.append((invoice, -1, max(own[0], self.open_month(invoice.contract) or own[0])))
+
+    # 3. what is earned
+    def schedule(self, item):
+        """Month of the service, month of recognition -> amount."""
+        per = self.fees.get(item.line[1]) if item.line[0] == "fee" else None
+        days = days_of(item.line[0], per, (item.start, item.end), self.windows[item.number], self.zones[item.contract],
+                       self.starts.get(item.contract))
+        earned, parts = 0, collections.Counter()
+        late = self.open_month(item.contract, item.number)
+        for count, day in enumerate(days, 1):
+            so_far = exact.divide(item.amount * count, len(days))
+            month = month_of(day)
+            parts[month, max(month, late or month)] += so_far - earned
+            earned = so_far
+        return parts
+
+    def figures(self, contract):
+        """A function: month -> {currency: (invoiced, rounding, recognised, deferred, unbilled)}."""
+        items = [item for item in self.items if item.contract == contract]
+        schedules = {item.number: self.schedule(item) for item in items}
+        postings = collections.defaultdict(list)
+        for invoice, sign, month in self.postings:
+            for item in invoice.items:
+                postings[item.number].append((sign, month))
+
+        def figure(month):
+            sums = collections.defaultdict(lambda: [0] * 5)
+            for invoice, sign, when in self.postings:
+                if invoice.contract == contract and when == month:
+                    sums[invoice.currency][0] += sign * invoice.amount
+                    sums[invoice.currency][1] += sign * (invoice.total - invoice.amount)
+            for item in items:
+                so_far = sum(part for (_service, when), part in schedules[item.number].items() if when <= month)
+                times = sum(sign for sign, when in postings[item.number] if when <= month)
+                line = sums[item.currency]
+                line[2] += sum(part for (_service, when), part in schedules[item.number].items() if when == month)
+                line[3] += times * (item.amount - so_far)
+                line[4] += (1 - times) * so_far
+            return {currency: tuple(line) for currency, line in sums.items() if any(line)}
+        return figure
+
+    def months(self):
+        """(contract, currency, month) -> figures, without those that are all zeros; until the last month in which something happens,
+        at least until the first that is open where a balance stands."""
+        found = {}
+        for contract in {item.contract for item in self.items}:
+            figure = self.figures(contract)
+            happens = collections.defaultdict(set)
+            for item in self.items:
+                if item.contract == contract:
+                    happens[item.currency] |= {when for _service, when in self.schedule(item)}
+            for invoice, _sign, month in self.postings:
+                if invoice.contract == contract:
+                    happens[invoice.currency].add(month)
+            closed = {month for month, _newest in self.closed[contract]}
+            for currency, line in self.frozen[contract, max(closed)].items() if closed else ():
+                if line[3] or line[4]:
+                    happens[currency].add(self.open_month(contract))  # where balances stand
+            month, last = min(closed.union(*happens.values())), max(closed.union(*happens.values()))
+            while month <= last:
+                figures = figure(month)
+                if month in closed:
+                    assert figures == self.frozen[contract, month], f"a closed month changed: {contract} {month}"
+                for currency, line in figures.items():
+                    if month in closed or month <= max(happens[currency]):
+                        found[contract, currency, month] = (*line, month in closed)
+                month = after(month)
+        return found

@@ -1,0 +1,188 @@
+"""Revenue by month on ledgers that are made at random: fees over a period, a year and at once, usage that comes late, reratings,
+invoices and months closed in any order. Every month of every contract is what the model makes of the same, day by day
+(tests/model/revenue.py), closed months never change, and what SQL says of all of them holds (docs/revenue.md).
+
+WEIR_REVENUE_CASES (2) cases from WEIR_RANDOM_SEED (1)."""
+import csv
+import datetime
+import io
+import json
+import os
+import re
+import zoneinfo
+
+import psycopg2
+import psycopg2.errors
+import pytest
+from harness import ROOT, weir
+from model import exact, revenue
+from test_invoices import BOOKS, CONTRACTS, DAY, UTC, Ledger, day_end, short
+
+FIRST = int(os.environ.get("WEIR_RANDOM_SEED", "1"))
+CASES = int(os.environ.get("WEIR_REVENUE_CASES", "2"))
+ZONES = {contract: zoneinfo.ZoneInfo(zone) for contract, zone in CONTRACTS.items()}
+STEPS = 80
+STARTS = {"k-east": datetime.datetime(2024, 2, 29, tzinfo=ZONES["k-east"])}
+FEES = {"platform": "period", "support": "year", "setup": "contract"}
+
+# Each answers rows only where something is wrong.
+INVARIANTS = {
+    "a line item whose schedule is not its amount":
+        "select i.line_item_id from weir.line_items i left join (select line_item_id, sum(recognised) as recognised from weir.revenue_schedule"
+        " group by 1) r using (line_item_id) where i.amount is distinct from r.recognised",
+    "a month that is not the sum of its schedule":
+        "select * from (select customer, contract, currency, month, sum(recognised) as scheduled from weir.revenue_schedule group by 1, 2, 3, 4) s"
+        " full join weir.revenue_months m using (customer, contract, currency, month) where coalesce(scheduled, 0) <> coalesce(recognised, 0)",
+    "a month that does not reconcile":
+        "select * from (select *, sum(recognised) over w + deferred as earned, sum(invoiced) over w + unbilled as charged from weir.revenue_months"
+        " window w as (partition by customer, contract, currency order by month)) m where earned <> charged",
+    "months that are not the final invoices":
+        "select * from (select customer, contract, currency, sum(invoiced) as invoiced, sum(rounding) as rounding from weir.revenue_months group by 1, 2, 3) m"
+        " full join (select customer, contract, currency, sum(amount) as amount, sum(total) as total from weir.invoices where state = 'final'"
+        " group by 1, 2, 3) i using (customer, contract, currency) where coalesce(invoiced, 0) <> coalesce(amount, 0)"
+        " or coalesce(invoiced + rounding, 0) <> coalesce(total, 0)",
+    "months that leave a month out":
+        "select customer from weir.closed_months group by customer, contract having count(*) <> (extract(year from age(max(month), min(month))) * 12"
+        " + extract(month from age(max(month), min(month))) + 1)",
+}
+
+
+class Revenue(Ledger):
+    """The ledger of test_invoices.py, with windows on every day, long periods, and fees of each kind."""
+
+    def __init__(self, env, seed):
+        super().__init__(env, seed)
+        self.sql("set jit = off")
+        self.watermark = datetime.datetime(2026, 2, 5, tzinfo=UTC)
+        self.look_at_lane()
+        for contract, start in STARTS.items():
+            self.sql("update weir.contracts set starts_at = %s where contract = %s", start, contract)
+        fees = json.dumps([{"key": key, "per": per} for key, per in FEES.items()])
+        for book in BOOKS:
+            self.sql("insert into weir.price_book_versions values (%s, 1, '2020-01-01', '[]', %s)", book, fees)
+
+    def look_at_lane(self):
+        self.sql("update weir.lanes set watermark = %s", self.watermark)
+
+    def customer(self, name):
+        if name not in self.books:
+            self.sql("insert into weir.customers values (%s)", name)
+            places = {book: (places, rounding == "half_up") for book, (_, places, rounding) in BOOKS.items()}
+            self.books[name] = revenue.Books(self.series, places, day_end, ZONES, STARTS, FEES)
+            self.books[name].reach = lambda: min([self.watermark, *(low for low, _high in self.gaps.values()),
+                                                  *([self.held[name][0]] if name in self.held else [])])
+        return self.books[name]
+
+    def period(self, contract, number):
+        length, first = {"k-east": (20, datetime.date(2026, 1, 10)), "k-old": (45, datetime.date(2026, 1, 1)),
+                         "": (9, datetime.date(2026, 1, 20))}[contract]
+        return day_end(contract, first + (number * length - 1) * DAY), day_end(contract, first + ((number + 1) * length - 1) * DAY)
+
+    def add(self, name, contract, number, line, quantity, amount, currency="USD", rerating=None, as_kind=None, window=None):
+        start, end = self.period(contract, number)
+        if line[0] == "fee" and rerating is None:
+            line = (line[0], self.random.choice(list(FEES)), *line[2:])
+        if line[0] == "usage" or (line[0] == "fee" and (rerating or self.random.random() < 0.5)):  # of fees: seats that change
+            taken_back = [item for item in self.customer(name).items if rerating and (item.contract, item.start, item.line, item.amount) == (
+                contract, start, line, -amount)]
+            at = self.books[name].windows[taken_back[0].number] if taken_back else start + self.random.random() * (end - start)
+            window = (at, at + datetime.timedelta(hours=1))
+        item = super().add(name, contract, number, line, quantity, amount, currency, rerating, as_kind, window)
+        self.books[name].windows[item.number] = window[0] if window else start
+        return item
+
+    def settle(self, name):
+        super().settle(name)
+        self.watermark += self.random.randrange(30) * DAY
+        self.look_at_lane()
+
+    def check_revenue(self, where):
+        for what, text in INVARIANTS.items():
+            assert not self.sql(text), f"{what} ({where})"
+        for name, books in self.books.items():
+            found = {(contract, currency, (month.year, month.month)): (*(exact.parse(text) for text in figures), is_closed)
+                     for contract, currency, month, *figures, is_closed in self.sql(
+                         "select contract, currency, month, invoiced::text, rounding::text, recognised::text, deferred::text, unbilled::text, is_closed"
+                         " from weir.revenue_months where customer = %s and (invoiced, rounding, recognised, deferred, unbilled)"
+                         " is distinct from (0, 0, 0, 0, 0)", name)}
+            expected = books.months()
+            assert found == expected, f"{name} ({where}): " + str(
+                {key: (found.get(key), expected.get(key)) for key in {*found, *expected} if found.get(key) != expected.get(key)})
+
+
+@pytest.mark.parametrize("number", range(CASES))
+def test_revenue_is_that_of_the_model(servers, number):
+    seed = FIRST * 1000 + number
+    ledger = Revenue(servers.room(f"revenue-{seed}", 1), seed)
+    happenings = [ledger.usage] * 12 + [ledger.settle] * 4 + [ledger.close] * 5 + [ledger.decide] * 2 + [ledger.rerate, ledger.hold, ledger.open_or_release]
+    for name in ("acme", "bolt"):
+        for _ in range(15):
+            ledger.usage(name)
+        ledger.settle(name)
+    for step in range(STEPS):
+        happening = ledger.random.choice(happenings)
+        happening(ledger.random.choice(("acme", "bolt")))
+        if happening in (ledger.close, ledger.decide) or step == STEPS - 1:
+            ledger.check_revenue(f"seed {seed}, step {step}, after {happening.__name__}")
+    assert ledger.sql("select count(*) > 0 from weir.closed_revenue") == [(True,)], "no month was closed"
+    assert ledger.sql("select count(*) > 0 from weir.revenue_schedule where is_catch_up") == [(True,)], "nothing came late"
+    assert b"findings=0" in weir("audit", "verify", env=ledger.env).stdout
+
+
+PAGE = (ROOT / "docs" / "revenue.md").read_text(encoding="utf-8")
+BLOCKS = {match[2]: match[3] for match in re.finditer(r"^~~~(json|csv) (\w+)\n(.*?)^~~~$", PAGE, re.M | re.S)}
+
+
+def test_the_worked_example(servers, tmp_path):
+    """docs/revenue.md, through the real pipeline."""
+    env = {**servers.room("revenue-example"), "WEIR_LATENESS": "9000h", "WEIR_KAFKA_GROUP": "revenue-example"}
+    (tmp_path / "catalog.json").write_text(BLOCKS["catalog"], encoding="utf-8")
+    weir("migrate", env=env)
+    weir("apply", "--catalog", tmp_path / "catalog.json", env=env)
+    for block, day in (("january", "2026-01-31"), ("february", "2026-02-28")):
+        (tmp_path / "events.ndjson").write_text(BLOCKS[block], encoding="utf-8")
+        weir("produce", tmp_path / "events.ndjson", env=env)
+        weir("ingest", "--until-end", env=env)
+        weir("rater", "--until-done", env=env)
+        weir("close", "--through", day, env=env)
+    expected = list(csv.DictReader(io.StringIO(BLOCKS["months"])))
+    rows = list(csv.DictReader(io.StringIO(weir("revenue", "--format", "csv", env=env).stdout.decode())))
+    figures = ("invoiced", "rounding", "recognised", "deferred", "unbilled")
+    assert [{**row, **{name: short(row[name]) for name in figures}} for row in rows][:len(expected)] == expected
+    assert [row["month"] for row in rows[-2:]] == ["2026-12", "2027-01"] and short(rows[-1]["recognised"]) == "14"
+    one = [json.loads(line) for line in weir("revenue", "--month", "2026-01", "--customer", "bolt", "--format", "json", env=env).stdout.splitlines()]
+    assert [(row["month"], row["customer"], row["unbilled"], row["state"]) for row in one] == [("2026-01", "bolt", "4.000000000000", "closed")]
+    refused = weir("revenue", "--month", "2026-13", env=env, check=False)
+    assert refused.returncode == 2 and b"--month needs a month such as 2026-01" in refused.stderr
+    connection = psycopg2.connect(env["WEIR_POSTGRES_URL"])
+    cursor = connection.cursor()
+    cursor.execute("select item, kind, basis, first_day::text, last_day::text, recognised::text, is_catch_up::text from weir.revenue_schedule"
+                   " where customer = 'acme' and month = '2026-02-01' and recognised <> 0 order by item, first_day")
+    assert [[*row[:5], short(row[5]), row[6]] for row in cursor.fetchall()] == list(csv.reader(io.StringIO(BLOCKS["schedule"])))[1:]
+    for what, text in INVARIANTS.items():
+        cursor.execute(text)
+        assert not cursor.fetchall(), what
+    cursor.execute(re.search(r"^    (SELECT month.*?;)$", PAGE, re.M | re.S)[1])
+    assert cursor.fetchall()[0][1:] == (39, 348, 0)
+    connection.close()
+
+
+def test_what_is_written_down_cannot_be_changed(servers):
+    ledger = Revenue(servers.room("revenue-kept", 1), 5)
+    ledger.add("acme", "k-old", 0, ("fee", "platform", None, "b", 1, None, "fee", None, "10.000000000000"), exact.SCALE, 10 ** 13)
+    ledger.sql("update weir.billing_periods set is_closed = true")
+    ledger.sql("update weir.lanes set watermark = '2026-04-01'")
+    weir("close", "--draft", "--through", "2026-02-28", env=ledger.env)
+    assert ledger.sql("select count(*) from weir.closed_months") == [(0,)], "a draft closes no month"
+    weir("close", "--through", "2026-02-28", env=ledger.env)
+    assert ledger.sql("select month::text from weir.closed_months order by 1") == [("2026-01-01",), ("2026-02-01",)]
+    for table in ("fee_terms", "revenue_contracts", "closed_months", "closed_revenue", "invoice_postings"):
+        column = ledger.sql(f"select attname from pg_attribute where attrelid = 'weir.{table}'::regclass and attnum = 1")[0][0]
+        assert ledger.sql(f"select count(*) > 0 from weir.{table}") == [(True,)], table
+        for change in (f"update weir.{table} set {column} = {column}", f"delete from weir.{table}", f"truncate weir.{table} cascade"):
+            with pytest.raises(psycopg2.errors.RestrictViolation):
+                ledger.sql(change)
+    before = ledger.sql("select * from weir.revenue_months where month < '2026-03-01' order by month")
+    ledger.sql("delete from weir.contracts")  # as a catalog without it
+    assert ledger.sql("select * from weir.revenue_months where month < '2026-03-01' order by month") == before
+    assert not ledger.sql(INVARIANTS["a month that is not the sum of its schedule"])
