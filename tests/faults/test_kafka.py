@@ -189,7 +189,9 @@ JOINING = (
     ("OFFSET_COMMIT", ("NOT_COORDINATOR", "COORDINATOR_LOADING", "REBALANCE_IN_PROGRESS", "ILLEGAL_GENERATION", "UNKNOWN_MEMBER",
                        "TRANSPORT")))
 PRODUCING = (
-    ("PRODUCE", ("NOT_LEADER", "NOT_ENOUGH_REPLICAS", "REQUEST_TIMED_OUT", "TRANSPORT", "TRANSPORT")))
+    # A broker whose disk is full answers with a storage error, until it ends.
+    ("PRODUCE", ("NOT_LEADER", "NOT_ENOUGH_REPLICAS", "REQUEST_TIMED_OUT", "STORAGE_ERROR", "UNKNOWN_TOPIC_OR_PARTITION", "TRANSPORT",
+                 "TRANSPORT")),)
 
 
 @pytest.mark.parametrize("kinds", [pytest.param(FETCHING, id="fetching"), pytest.param(JOINING, id="joining"),

@@ -20,11 +20,13 @@ TESTS = {
     "ledger": ("component_test_ledger", [], False),
     "lanes": ("component_test_lanes", [], False),
     "source_gaps": ("component_test_source_gaps", [], False),
+    "quarantine": ("component_test_quarantine_kafka", ["--filter", "quarantine_kafka/refused*"], False),
 }
 
 MEMORY, LANE, WORKER, WRITER = "aggregator/store_memory.c", "aggregator/lane.c", "cli/worker.c", "cli/writer.c"
 LANES, ROUND = "cli/worker_lanes.c", "cli/rater_round.c"
-REDIS, RATE = "aggregator/store_redis.c", "rater/rate.c"
+REDIS, RATE, SETTLE = "aggregator/store_redis.c", "rater/rate.c", "rater/settle.c"
+QUARANTINE = "ingest/quarantine_kafka.c"
 
 MUTANTS = [
     # 1. the lane cut
@@ -79,6 +81,8 @@ MUTANTS = [
      [(WORKER, "bool must_look = owned->in_flight == 0 && now", "bool must_look = owned->in_flight != 0 && now")]),
     ("quarantine_after_the_cut", "quarantine is durable before the cut that passes it", "simulation",
      [(WRITER, "    if (flight->has_quarantined ||", "    if ((flight->has_quarantined && flight->sealed->cut.window_count > 1000000) ||")]),
+    ("refused_record_dropped", "a record that the quarantine topic does not take is put again", "quarantine",
+     [(QUARANTINE, "    if (!message->err)\n        return;", "    if (message->err != RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED)\n        return;")]),
     ("seals_after_a_failure", "nothing is sealed of a lane that is past a message which stands nowhere", "simulation",
      [(WORKER, "        if (status == WEIR_OK) {\n            tend_lanes(worker, false);", "        tend_lanes(worker, false);\n        if (status == WEIR_OK) {")]),
     ("lost_answer_taken_for_yes", "a cut is tried again until its answer is known", "simulation",
@@ -137,8 +141,12 @@ MUTANTS = [
     ("lost_events_not_seen", "more retractions do not make up for events that were lost", "lanes",
      [("common/model/window.h", "\n           || a->events + a->retracted < b->events + b->retracted;", ";")]),
     ("refusal_stops_all", "a window that cannot be rated holds back no other", "lanes",
-     [(RATE, "return rater->ledger->ops->keeps_state ? refuse(rater, target, lane, reterr) : status;",
+     [(RATE, "return may_refuse(rater) ? refuse(rater, target, lane, reterr) : status;",
        "return rater->counts.windows == 0 ? refuse(rater, target, lane, reterr) : status;")]),
+    ("refused_period_stops_all", "a period that cannot be closed holds back no other", "lanes",
+     [(SETTLE, "    if (!rater->ledger->ops->keeps_state)\n        return status;\n    take_back", "    if (status != WEIR_OK)\n        return status;\n    take_back")]),
+    ("half_a_period", "what was done of a period that cannot be closed is undone", "lanes",
+     [(SETTLE, "    rater->item_count = item_count;\n    rater->charging.running = NULL;", "    (void)item_count;\n    rater->charging.running = NULL;")]),
     ("half_a_charge", "what was done of a window that cannot be rated is undone", "lanes",
      [(RATE, "    *target->running = running;\n    *target->period = period;\n", "    (void)running, (void)period;\n")]),
     ("older_held_replaces", "an older total does not replace the one that is held", "lanes",
