@@ -301,7 +301,6 @@ static void read_terms(struct weir_catalog_load *load, const struct weir_node *o
     weir_read_overrides(load, object, &draft->contract);
     weir_read_commitments(load, object, &draft->contract);
     weir_read_discounts(load, object, &draft->contract);
-    weir_read_quantities(load, object, &draft->contract);
 }
 
 /* Into drafts[0], its phases into those after it. */
@@ -334,6 +333,7 @@ static void read_contract(struct weir_catalog_load *load, const struct weir_node
     draft->contract.whole_starts_at = draft->contract.starts_at;
     draft->contract.whole_ends_at = draft->contract.ends_at;
     weir_read_phases(load, node, drafts);
+    weir_read_quantities(load, node, drafts, 1 + weir_phase_count(node));
 }
 
 static void read_default_contract(struct weir_catalog_load *load, uint32_t file)

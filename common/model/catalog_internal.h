@@ -277,9 +277,9 @@ bool weir_read_price(struct weir_catalog_load *load, const struct weir_node *nod
 /* The member `discounts` of a contract. */
 void weir_read_discounts(struct weir_catalog_load *load, const struct weir_node *object,
                          struct weir_contract *contract);
-/* The member `quantities` of a contract, sorted. */
+/* The member `quantities` of a contract, sorted, into all its drafts: the contract's and its phases'. */
 void weir_read_quantities(struct weir_catalog_load *load, const struct weir_node *object,
-                          struct weir_contract *contract);
+                          struct weir_contract_draft drafts[], size_t draft_count);
 /* Reports what stands twice or ties, then sorts. `list` is the node of the prices, in their order there. */
 void weir_prices_settle(struct weir_catalog_load *load, const struct weir_node *list, struct weir_price *prices,
                         const bool comparable[], uint32_t count);

@@ -564,6 +564,15 @@ static const struct row good_rows[] = {
     {{"contracts/1/billing_anchor"}, {"\"10-01\""}, 0, 0, 0, 0}, /* with months of 1mo windows: quarters as they were */
     {{"contracts/2/starts_at"}, {"\"2020-02-01T00:00:00.000Z\""}, 0, 0, 0, 0}, /* before the book's first version */
     {{"contracts/0/phases"}, {"[]"}, 0, 0, 0, 0},
+    /* units of a fee that only a phase's price book has */
+    {{"price_books/#", PHASE("0/price_book"), "contracts/0/quantities"},
+     {"{\"key\":\"other\",\"version\":1,\"currency\":\"USD\",\"effective_from\":\"2025-01-01T00:00:00Z\","
+      "\"fees\":[{\"key\":\"site\",\"unit_price\":\"1\",\"per\":\"period\",\"charged\":\"in_advance\"}]}",
+      "\"other\"", "[{\"fee\":\"site\",\"effective_from\":\"2025-04-01T00:00:00Z\",\"quantity\":\"2\"}]"},
+     0,
+     0,
+     0,
+     0},
     {{PHASE("1/price_book")}, {"\"standard\""}, 0, 0, 0, 0},
     {{"contracts"}, {NULL}, 0, 0, 0, 0},
     {{"default_contract"}, {NULL}, 0, 0, 0, 0},
