@@ -418,7 +418,7 @@ def items_of(world, where="true"):
 
 
 def test_explained_amounts_follow_from_contract_and_price(world):
-    """Every price model, an override, late events: each row is the difference of two totals, and those are the price's."""
+    """Every price model, an override, discounts, late events: each row is the difference of two totals, and those are the price's."""
     prices = [{"meter": "a", "model": "graduated", "tiers": [{"up_to": "20", "unit_price": "0.10", "flat_fee": "2"},
                                                              {"up_to": "50", "unit_price": "0.07"},
                                                              {"up_to": None, "unit_price": "0.03", "flat_fee": "1"}]},
@@ -430,9 +430,14 @@ def test_explained_amounts_follow_from_contract_and_price(world):
     document = {
         "meters": [{"key": key, "event_type": "used", "aggregation": "sum", "value": "data.n", "window": "1h", "group_by": ["model"]}
                    for key in "abcd"],
-        "price_books": [{"key": "other", "version": 1, "currency": "EUR", "effective_from": "2026-01-01T00:00:00Z", "prices": prices}],
+        "price_books": [{"key": "other", "version": 1, "currency": "EUR", "effective_from": "2026-01-01T00:00:00Z", "prices": prices,
+                         "fees": [{"key": "seat", "unit_price": "20", "per": "period", "charged": "in_advance", "proration": "second"}]}],
         "contracts": [{"key": "k", "customer": "acme", "price_book": "other", "starts_at": "2026-01-01T00:00:00Z", "ends_at": None,
-                       "billing_period": "month", "timezone": "UTC", "overrides": [{"meter": "a", "multiplier": "0.85"}]}],
+                       "billing_period": "month", "timezone": "UTC", "overrides": [{"meter": "a", "multiplier": "0.85"}],
+                       "discounts": [{"key": "launch", "type": "percentage", "rate": "0.15", "meters": ["a", "c"]},
+                                     {"key": "sorry", "type": "amount", "amount": "1.25", "meters": ["a"]}],
+                       "quantities": [{"fee": "seat", "effective_from": "2026-01-01T00:00:00Z", "quantity": "3"},
+                                      {"fee": "seat", "effective_from": "2026-01-20T12:00:00Z", "quantity": "1.5"}]}],
         "default_contract": {"price_book": "other", "billing_period": "week", "timezone": "UTC"}}
     (world.folder / "other.json").write_text(json.dumps(document))
     world.run("apply", "--catalog", world.folder / "other.json")
@@ -440,8 +445,12 @@ def test_explained_amounts_follow_from_contract_and_price(world):
         world.produce([event(number, data={"n": str(number % 7), "model": ("large", "small")[number % 2]})
                        for number in range(start, start + 60)])
         world.rate()
-    rows = items_of(world)
-    assert {row["component"] for row in rows} >= {"units", "flat_fee", "package", "free_units", "fixed_fee", "flat", "minimum", "maximum"}
+    seats = [(row["quantity"], row["amount"], explain(world, row["line_item_id"])["arithmetic"]) for row in items_of(world, "kind = 'fee'")]
+    assert [(quantity, amount) for quantity, amount, _told in seats] == [("3", "60"), ("-1.5", "-11.129032258065")]
+    assert all(told["is_line_items_amount"] and (told["fee"], told["per"]) == ("20", "unit") for _quantity, _amount, told in seats)
+    rows = items_of(world, "kind = 'usage'")
+    assert {row["component"] for row in rows} >= {"units", "flat_fee", "package", "free_units", "fixed_fee", "flat", "discount", "minimum",
+                                                  "maximum"}
     assert max(row["revision"] for row in rows) > 1
     for row in rows[::max(1, len(rows) // 60)]:
         told = explain(world, row["line_item_id"], "--no-events")
