@@ -37,7 +37,7 @@ def days_of(kind, per, span, window_start, zone, contract_start):
     if kind != "fee":
         return [window_start.astimezone(zone).date()]
     if per == "contract":
-        return [first]
+        return [window_start.astimezone(zone).date()]
     end = span[1].astimezone(zone).date()
     if per != "year":
         first = window_start.astimezone(zone).date()
