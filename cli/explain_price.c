@@ -332,6 +332,12 @@ static const char *rule_of(enum weir_component component, enum weir_price_model 
         return "the fee, for as many as the period has of it, and the share of a period that is cut";
     case WEIR_COMPONENT_TRUE_UP:
         return "what the period's usage is short of the minimum spend";
+    case WEIR_COMPONENT_SHORTFALL:
+        return "what is missing to the minimum quantity, charged as if it had been used";
+    case WEIR_COMPONENT_DRAWDOWN:
+        return "what the grant covers of the meter's usage, up to what was left of it";
+    case WEIR_COMPONENT_OVERAGE:
+        return "usage that no grant covers x (overage_multiplier - 1)";
     case WEIR_COMPONENT_COUNT:
         break;
     }
@@ -411,7 +417,7 @@ static void explain_fee(const struct terms *terms, const struct weir_fee *fee, c
     json_object_set_new(object, "is_line_items_amount", json_boolean(wanted.is_found));
 }
 
-static json_t *json_period_arithmetic(const struct terms *terms, const json_t *root, const json_t *item)
+static json_t *json_fee_or_true_up(const struct terms *terms, const json_t *root, const json_t *item)
 {
     const json_t *period = json_object_get(root, "period");
     struct weir_slice key = weir_slice_text(weir_explain_text(item, "item"));
@@ -442,6 +448,40 @@ static json_t *json_period_arithmetic(const struct terms *terms, const json_t *r
     if (is_true_up)
         json_object_set_new(object, "is_line_items_amount", json_boolean(is_right));
     return object;
+}
+
+/* What the line item alone does not tell: it depends on all of the period's prices, or of the customer's grants. */
+static json_t *json_rule_alone(enum weir_component component)
+{
+    json_t *object = json_object();
+
+    json_object_set_new(object, "rule", json_string(rule_of(component, 0)));
+    json_object_set_new(object, "is_line_items_amount", json_null());
+    return object;
+}
+
+static json_t *json_purchase(const struct weir_commitment *commitment, struct weir_decimal amount)
+{
+    json_t *object = json_object();
+
+    json_object_set_new(object, "rule", json_string("the prepaid amount's price, in the period in which it starts"));
+    json_object_set_new(object, "price", weir_explain_json_decimal(commitment->price));
+    json_object_set_new(object, "is_line_items_amount", json_boolean(commitment->price.e12 == amount.e12));
+    return object;
+}
+
+static json_t *json_period_arithmetic(const struct terms *terms, const json_t *root, const json_t *item)
+{
+    enum weir_component component = WEIR_COMPONENT_FEE;
+
+    (void)component_of(weir_explain_text(item, "component"), &component);
+    if ((component != WEIR_COMPONENT_FEE && component != WEIR_COMPONENT_TRUE_UP)
+        || (component == WEIR_COMPONENT_TRUE_UP && terms->contract->has_minimum_quantity))
+        return json_rule_alone(component);
+    for (uint32_t i = 0; component == WEIR_COMPONENT_FEE && i < terms->contract->commitment_count; i++)
+        if (weir_slice_equal(terms->contract->commitments[i].key, weir_slice_text(weir_explain_text(item, "item"))))
+            return json_purchase(&terms->contract->commitments[i], weir_explain_decimal(item, "amount"));
+    return json_fee_or_true_up(terms, root, item);
 }
 
 void weir_explain_price(struct weir_explain *explain)

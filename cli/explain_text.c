@@ -119,15 +119,17 @@ static void print_period_arithmetic(const json_t *arithmetic)
         printf(": minimum spend %s, usage charged until then %s, true-up until then %s",
                weir_explain_text(arithmetic, "minimum_spend"), weir_explain_text(arithmetic, "usage_before"),
                weir_explain_text(arithmetic, "true_up_before"));
-    else
+    else if (*weir_explain_text(arithmetic, "fee"))
         printf(": %s per %s, charged %s, proration %s", weir_explain_text(arithmetic, "fee"),
                weir_explain_text(arithmetic, "per"), weir_explain_text(arithmetic, "charged"),
                weir_explain_text(arithmetic, "proration"));
-    if (json_object_get(arithmetic, "is_line_items_amount"))
-        printf("; this %s the line item's amount\n",
-               is_true(arithmetic, "is_line_items_amount") ? "makes" : "does NOT make");
+    if (*weir_explain_text(arithmetic, "price"))
+        printf(": %s", weir_explain_text(arithmetic, "price"));
+    const json_t *is_right = json_object_get(arithmetic, "is_line_items_amount");
+    if (json_is_boolean(is_right))
+        printf("; this %s the line item's amount\n", json_is_true(is_right) ? "makes" : "does NOT make");
     else
-        printf("; less what was charged before\n");
+        printf("%s\n", is_right ? "" : "; less what was charged before");
 }
 
 static void print_period(const json_t *root)

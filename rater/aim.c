@@ -130,6 +130,17 @@ static bool folds(const struct weir_meter *meter)
 
 /* 3. the entries */
 
+/* A period that folds is charged for as a whole, from its start on. */
+static void aim_at_segment(struct weir_rater *rater, struct target *target)
+{
+    if (!target->contract->has_prepaid)
+        return;
+    int64_t time = target->split ? target->period_start : target->window->start, start, end;
+    weir_segment_at(target->contract, target->period_start, target->period_end, time, &start, &end);
+    target->segment = weir_state_segment(rater->state, target->running, start);
+    weir_state_account(rater->state, target->period->customer);
+}
+
 /* Finds period and running totals for a target that resolve has filled. */
 static void aim_at_state(struct weir_rater *rater, const struct weir_series *series, struct weir_slice series_key,
                          struct target *target)
@@ -144,6 +155,9 @@ static void aim_at_state(struct weir_rater *rater, const struct weir_series *ser
                          target->period_end, target->version->book->key, target->version->version, target->price->key);
     if (folds(target->meter))
         target->split = weir_state_split(rater->state, target->running, series_key);
+    if (target->contract->has_minimum_quantity)
+        weir_rater_aim_at_minimums(rater, target->contract, target->period);
+    aim_at_segment(rater, target);
 }
 
 /* Whether the catalog says for a window that starts at start what it said for the target's: contract, period and
@@ -179,6 +193,8 @@ static bool aim_as_last(struct weir_rater *rater, const struct weir_lane_window 
     target->is_refused = false;
     target->from = from;
     target->window = weir_state_window(rater->state, window->series_key, window->start, window->end);
+    if (target->unpriced == WEIR_UNPRICED_PRICED)
+        aim_at_segment(rater, target);
     if (!weir_slice_equal(last->from->lane, from->lane))
         target->lane = weir_state_lane(rater->state, from->lane);
     return true;

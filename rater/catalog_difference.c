@@ -128,14 +128,24 @@ static bool same_overrides(const struct weir_contract *a, const struct weir_cont
     return a->override_count == b->override_count;
 }
 
+/* What a prepaid amount has of its own. */
+static bool same_grant(const struct weir_commitment *a, const struct weir_commitment *b)
+{
+    for (uint32_t i = 0; i < a->meter_count && a->meter_count == b->meter_count; i++)
+        if (!weir_slice_equal(a->meters[i], b->meters[i]))
+            return false;
+    return a->meter_count == b->meter_count && a->funding == b->funding && same_number(a->price, b->price)
+           && a->priority == b->priority && a->starts_at == b->starts_at && a->expires_at == b->expires_at
+           && same_number(a->overage_multiplier, b->overage_multiplier);
+}
+
 static bool same_commitment(const struct weir_commitment *a, const struct weir_commitment *b)
 {
     struct weir_slice none = {0};
 
     return weir_slice_equal(a->key, b->key) && a->type == b->type && same_number(a->amount, b->amount)
            && weir_slice_equal(a->meter ? a->meter->key : none, b->meter ? b->meter->key : none)
-           && same_number(a->quantity, b->quantity) && a->priority == b->priority && a->expires_at == b->expires_at
-           && same_number(a->overage_multiplier, b->overage_multiplier);
+           && same_number(a->quantity, b->quantity) && same_grant(a, b);
 }
 
 static bool same_commitments(const struct weir_contract *a, const struct weir_contract *b)

@@ -98,6 +98,7 @@ static void mark_loaded(struct weir_state *state)
         all.lanes[i]->entry.is_loaded = true;
     for (size_t i = 0; i < all.charged_count; i++)
         all.charged[i]->entry.is_loaded = true;
+    weir_postgres_mark_accounts_loaded(state);
 }
 
 static enum weir_status load(struct weir_ledger *self, struct weir_state *state, struct weir_error *reterr)
@@ -117,6 +118,8 @@ static enum weir_status load(struct weir_ledger *self, struct weir_state *state,
     }
     if (status == WEIR_OK)
         status = weir_postgres_lock_customers(ledger, state, reterr);
+    if (status == WEIR_OK)
+        status = weir_postgres_load_accounts(ledger, state, reterr);
     if (status == WEIR_OK)
         status = weir_postgres_load_state(ledger, state, reterr);
     if (status == WEIR_OK)
@@ -170,6 +173,8 @@ static enum weir_status write_batch(struct weir_ledger *self, const struct weir_
     enum weir_status status = weir_postgres_write_items(ledger, items, count, reterr);
     if (status == WEIR_OK)
         status = weir_postgres_write_state(ledger, state, reterr);
+    if (status == WEIR_OK)
+        status = weir_postgres_write_accounts(ledger, state, reterr);
     if (status == WEIR_OK)
         status = weir_postgres_write_held(ledger, state, reterr);
     if (status == WEIR_OK)
@@ -288,6 +293,7 @@ enum weir_status weir_ledger_postgres_open(const char *url, struct weir_ledger *
         .unsettled = unsettled,
         .finish = finish,
         .free = free_ledger,
+        .takes_commitments = true,
     };
     struct weir_postgres_ledger *ledger = weir_new(sizeof *ledger);
 

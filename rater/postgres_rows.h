@@ -48,6 +48,13 @@ enum weir_status weir_postgres_load_state(struct weir_postgres_ledger *ledger, s
                                           struct weir_error *reterr);
 enum weir_status weir_postgres_load_rest(struct weir_postgres_ledger *ledger, struct weir_state *state,
                                          struct weir_error *reterr);
+/* postgres_credits.c: all that belongs to the state's accounts. Loaded before prices: it makes entries of them. The
+ * marks of what was written go with the state, which is cleared after each batch. */
+enum weir_status weir_postgres_load_accounts(struct weir_postgres_ledger *ledger, struct weir_state *state,
+                                             struct weir_error *reterr);
+enum weir_status weir_postgres_write_accounts(struct weir_postgres_ledger *ledger, struct weir_state *state,
+                                              struct weir_error *reterr);
+void weir_postgres_mark_accounts_loaded(struct weir_state *state);
 enum weir_status weir_postgres_write_items(struct weir_postgres_ledger *ledger, const struct weir_line_item *items,
                                            size_t count, struct weir_error *reterr);
 /* postgres_held.c: open gaps and held windows. Loaded before anything else is told apart. */

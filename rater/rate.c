@@ -11,8 +11,8 @@ static enum weir_status refuse_unbilled(const struct weir_contract *contract, st
         const struct weir_commitment *commitment = &contract->commitments[i];
         if (commitment->type != WEIR_COMMITMENT_MINIMUM_SPEND)
             return weir_fail(reterr, WEIR_REJECT,
-                             "contract '%.*s', commitment '%.*s': %s is not billed yet by this version of weir; only "
-                             "minimum_spend is. Take the commitment out to rate without it",
+                             "contract '%.*s', commitment '%.*s': weir rate and weir rater bill %s, rerating cannot "
+                             "price it yet. Take the commitment out to price without it",
                              (int)contract->key.length, contract->key.data, (int)commitment->key.length,
                              commitment->key.data, weir_commitment_type_name[commitment->type]);
     }
@@ -23,10 +23,11 @@ enum weir_status weir_rater_new(const struct weir_catalog *catalog, struct weir_
                                 struct weir_rater **ret_rater, struct weir_error *reterr)
 {
     enum weir_status status = WEIR_OK;
+    bool refuses = !ledger->ops->takes_commitments;
 
-    for (uint32_t i = 0; i < catalog->contract_count && status == WEIR_OK; i++)
+    for (uint32_t i = 0; refuses && i < catalog->contract_count && status == WEIR_OK; i++)
         status = refuse_unbilled(&catalog->contracts[i], reterr);
-    if (status == WEIR_OK && catalog->default_contract)
+    if (refuses && status == WEIR_OK && catalog->default_contract)
         status = refuse_unbilled(catalog->default_contract, reterr);
     if (status != WEIR_OK)
         return status;
@@ -132,6 +133,14 @@ static bool same_total(const struct weir_window_total *a, const struct weir_wind
            && a->latest_offset == b->latest_offset && a->retracted == b->retracted;
 }
 
+static bool add_to_segment(struct weir_segment_running *segment, struct weir_decimal change, uint64_t events_before,
+                           uint64_t events_after)
+{
+    segment->entry.is_dirty = true;
+    segment->events += events_after - events_before;
+    return weir_decimal_add(segment->quantity, change, &segment->quantity);
+}
+
 static bool price_change(struct weir_rater *rater, struct target *target, const struct weir_rated_lane *lane,
                          const struct weir_window_total *total)
 {
@@ -151,7 +160,8 @@ static bool price_change(struct weir_rater *rater, struct target *target, const 
         || !weir_decimal_add(target->running->quantity, change, &quantity))
         return false;
     uint64_t events = target->running->events - before.events + after.events;
-    return weir_rater_charge(rater, target, quantity, events, revision);
+    return weir_rater_charge(rater, target, quantity, events, revision)
+           && (!target->segment || add_to_segment(target->segment, change, before.events, after.events));
 }
 
 /* The operator's word, for a window that is let go. */
@@ -219,14 +229,17 @@ static bool price_whole(struct weir_rater *rater, struct target *target, const s
     struct weir_price_running running = *target->running;
     struct weir_period_running period = *target->period;
     struct weir_split_running split = target->split ? *target->split : (struct weir_split_running){0};
+    struct weir_segment_running segment = target->segment ? *target->segment : (struct weir_segment_running){0};
     size_t item_count = rater->item_count;
 
-    if (price_change(rater, target, lane, total) && weir_rater_can_true_up(target->contract, target->period))
+    if (price_change(rater, target, lane, total) && weir_rater_can_true_up(rater, target->contract, target->period))
         return true;
     *target->running = running;
     *target->period = period;
     if (target->split)
         *target->split = split;
+    if (target->segment)
+        *target->segment = segment;
     rater->item_count = item_count;
     rater->charging.running = NULL; /* what it knows may be of the total that did not fit */
     return false;
@@ -369,7 +382,8 @@ static enum weir_status rate_loaded(struct weir_rater *rater, size_t count, stru
         if (target->period && target->period->is_closed && !weir_rater_true_up(rater, target->contract, target->period))
             return weir_rater_overflow(target->window, reterr);
     }
-    return weir_rater_write(rater, reterr);
+    enum weir_status status = rater->ledger->ops->keeps_state ? weir_rater_draw(rater, reterr) : WEIR_OK;
+    return status == WEIR_OK ? weir_rater_write(rater, reterr) : status;
 }
 
 static void tell_refused(struct weir_rater *rater, size_t count)

@@ -24,7 +24,8 @@ struct weir_rater_counts {
     uint64_t line_items;
 };
 
-/* catalog and ledger must outlive the rater. WEIR_REJECT: the catalog holds commitments that cannot be billed yet. */
+/* catalog and ledger must outlive the rater. WEIR_REJECT: the catalog holds commitments that the ledger does not take.
+ */
 enum weir_status weir_rater_new(const struct weir_catalog *catalog, struct weir_ledger *ledger,
                                 struct weir_rater **ret_rater, struct weir_error *reterr);
 struct weir_rater *weir_rater_free(struct weir_rater *rater);

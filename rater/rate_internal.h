@@ -37,7 +37,8 @@ struct target {
     const struct weir_price *price;     /* identity */
     const struct weir_price *effective; /* after the override; NULL: it does not fit */
     struct weir_price_running *running;
-    struct weir_split_running *split; /* only where a period folds */
+    struct weir_split_running *split;     /* only where a period folds */
+    struct weir_segment_running *segment; /* only where the contract has prepaid amounts */
     bool is_refused;
 };
 
@@ -132,11 +133,40 @@ void weir_rater_aim_at_fees(struct weir_rater *rater, const struct weir_contract
 bool weir_rater_adjust_fees(struct weir_rater *rater, const struct weir_contract *contract,
                             const struct weir_period_running *period);
 
-/* Brings the true-up of a closed period to what its usage leaves short. false: overflow. */
+/* Brings the true-ups of a closed period to what its usage leaves short. false: overflow. */
 bool weir_rater_true_up(struct weir_rater *rater, const struct weir_contract *contract,
                         struct weir_period_running *period);
-/* false: what the period's true-up would be does not fit. */
-bool weir_rater_can_true_up(const struct weir_contract *contract, const struct weir_period_running *period);
+/* false: what one of the period's true-ups would be does not fit. */
+bool weir_rater_can_true_up(struct weir_rater *rater, const struct weir_contract *contract,
+                            const struct weir_period_running *period);
+
+/* 5. minimums.c: minimum quantities, and what is bought */
+
+/* Makes the entries that weir_rater_minimums and weir_rater_draw will touch. */
+void weir_rater_aim_at_minimums(struct weir_rater *rater, const struct weir_contract *contract,
+                                const struct weir_period_running *period);
+/* What the period's shortfalls of quantities should cost in all. false: overflow. */
+bool weir_rater_shortfalls(struct weir_rater *rater, const struct weir_contract *contract,
+                           const struct weir_period_running *period, struct weir_decimal *ret_amount);
+/* Brings what is charged for them to that. false: overflow. */
+bool weir_rater_minimums(struct weir_rater *rater, const struct weir_contract *contract,
+                         const struct weir_period_running *period);
+/* Charges what is bought in the period: the prices of prepaid amounts that start in it. */
+void weir_rater_charge_purchases(struct weir_rater *rater, const struct weir_contract *contract,
+                                 const struct weir_period_running *period);
+
+/* 6. draw.c: prepaid amounts, drawn down */
+
+/* The segment of the contract's billing period that holds time. */
+void weir_segment_at(const struct weir_contract *contract, int64_t period_start, int64_t period_end, int64_t time,
+                     int64_t *ret_start, int64_t *ret_end);
+/* When usage can be drawn from a prepaid amount, whatever terms list it. */
+int64_t weir_grant_starts_at(const struct weir_contract *contract, const struct weir_commitment *commitment);
+int64_t weir_grant_expires_at(const struct weir_contract *contract, const struct weir_commitment *commitment);
+/* Brings the drawdown of every customer whose segments the state holds, all of them, to what they come to: line items,
+ * and the state's draws and grants. */
+enum weir_status weir_rater_draw(struct weir_rater *rater, struct weir_error *reterr);
+
 enum weir_status weir_rater_overflow(const struct weir_rated_window *window, struct weir_error *reterr);
 enum weir_status weir_rater_write(struct weir_rater *rater, struct weir_error *reterr);
 /* Ends a batch: line items go, and the state where the ledger keeps it. */

@@ -1,6 +1,6 @@
 /* Billing periods: fees in advance when they begin; when they end, fees in arrears, flat fees at zero usage and the
- * true-up to a minimum spend (docs/rating.md 6). Everything is a running total or a flag in the period's entry, so that
- * settling twice changes nothing. */
+ * true-ups to minimums (docs/rating.md 6); what is bought when it starts. Everything is a running total or a flag in
+ * the period's entry, so that settling twice changes nothing. */
 #include <stdlib.h>
 
 #include "rater/rate_internal.h"
@@ -40,12 +40,29 @@ static const struct weir_commitment *minimum_spend(const struct weir_contract *c
     return NULL;
 }
 
-bool weir_rater_can_true_up(const struct weir_contract *contract, const struct weir_period_running *period)
+/* What is missing to the minimum spend; what is charged for missing quantities counts as usage. */
+static bool find_shortfall(struct weir_rater *rater, const struct weir_contract *contract,
+                           const struct weir_period_running *period, const struct weir_commitment *commitment,
+                           struct weir_decimal *ret_shortfall)
 {
-    const struct weir_commitment *commitment = minimum_spend(contract);
+    struct weir_decimal spent;
+
+    if (!weir_rater_shortfalls(rater, contract, period, &spent)
+        || !weir_decimal_add(spent, period->usage_amount, &spent)
+        || !weir_decimal_subtract(commitment ? commitment->amount : spent, spent, ret_shortfall))
+        return false;
+    if (ret_shortfall->e12 < 0)
+        ret_shortfall->e12 = 0;
+    return true;
+}
+
+bool weir_rater_can_true_up(struct weir_rater *rater, const struct weir_contract *contract,
+                            const struct weir_period_running *period)
+{
     struct weir_decimal shortfall;
 
-    return !commitment || weir_decimal_subtract(commitment->amount, period->usage_amount, &shortfall);
+    return contract->commitment_count == 0
+           || find_shortfall(rater, contract, period, minimum_spend(contract), &shortfall);
 }
 
 bool weir_rater_true_up(struct weir_rater *rater, const struct weir_contract *contract,
@@ -54,13 +71,13 @@ bool weir_rater_true_up(struct weir_rater *rater, const struct weir_contract *co
     const struct weir_commitment *commitment = minimum_spend(contract);
     struct weir_decimal shortfall, change;
 
+    /* All of them or none: nothing that was charged has to be taken back. */
+    if (!weir_rater_can_true_up(rater, contract, period) || !weir_rater_minimums(rater, contract, period))
+        return false;
     if (!commitment)
         return true;
-    if (!weir_decimal_subtract(commitment->amount, period->usage_amount, &shortfall))
-        return false;
-    if (shortfall.e12 < 0)
-        shortfall.e12 = 0;
-    if (!weir_decimal_subtract(shortfall, period->true_up, &change))
+    if (!find_shortfall(rater, contract, period, commitment, &shortfall)
+        || !weir_decimal_subtract(shortfall, period->true_up, &change))
         return false;
     if (weir_decimal_is_zero(change))
         return true;
@@ -96,12 +113,18 @@ static void aim_at_zero(struct weir_rater *rater, const struct weir_contract *co
     const struct weir_price_book_version *version = weir_price_book_at(contract->book, period->start);
 
     weir_rater_aim_at_fees(rater, contract, period);
+    if (contract->has_minimum_quantity)
+        weir_rater_aim_at_minimums(rater, contract, period);
     if (contract->key.length == 0 || !version)
         return;
     const struct weir_price *price;
-    for (uint32_t at = 0; (price = weir_next_price(version, &at));)
-        if (price->flat_fee_at_zero)
-            price_at_zero(rater, period, version, price);
+    for (uint32_t at = 0; (price = weir_next_price(version, &at));) {
+        if (!price->flat_fee_at_zero)
+            continue;
+        const struct weir_price_running *running = price_at_zero(rater, period, version, price);
+        if (contract->has_prepaid)
+            weir_state_segment(rater->state, running, period->start);
+    }
 }
 
 static bool charge_at_zero(struct weir_rater *rater, const struct weir_contract *contract,
@@ -130,6 +153,8 @@ static bool charge_at_zero(struct weir_rater *rater, const struct weir_contract 
             continue;
         if (!target.effective || !weir_rater_charge(rater, &target, (struct weir_decimal){0}, 0, 1))
             return false;
+        if (contract->has_prepaid)
+            weir_state_segment(rater->state, target.running, period->start)->entry.is_dirty = true;
     }
     return true;
 }
@@ -151,6 +176,8 @@ static void take_back(struct weir_rater *rater, const struct weir_contract *cont
         if (!running || running->entry.exists)
             continue;
         running->entry.is_dirty = false;
+        if (contract->has_prepaid)
+            weir_state_segment(rater->state, running, period->start)->entry.is_dirty = false;
         running->quantity = running->amount = (struct weir_decimal){0};
         running->events = 0;
     }
@@ -190,6 +217,7 @@ static enum weir_status settle_period(struct weir_rater *rater, const struct wei
     if (!was_charged) {
         if (!weir_rater_charge_fees(rater, contract, period, WEIR_FEE_IN_ADVANCE))
             return refuse_period(rater, contract, period, &before, item_count, reterr);
+        weir_rater_charge_purchases(rater, contract, period);
         period->is_advance_charged = true;
         period->entry.is_dirty = true;
         period->refused_change = WEIR_HELD_LET_GO;
@@ -228,12 +256,18 @@ static enum weir_status settle_list(struct weir_rater *rater, struct due_list *l
 
     if (list->count == 0)
         return WEIR_OK;
-    for (size_t i = 0; i < list->count; i++)
-        if (list->due[i].is_ended)
-            aim_at_zero(rater, list->due[i].contract, list->due[i].period);
+    for (size_t i = 0; i < list->count; i++) {
+        const struct due *due = &list->due[i];
+        if (due->is_ended)
+            aim_at_zero(rater, due->contract, due->period);
+        if (due->contract->has_prepaid)
+            weir_state_account(rater->state, due->period->customer);
+    }
     status = rater->ledger->ops->load(rater->ledger, rater->state, reterr);
     for (size_t i = 0; i < list->count && status == WEIR_OK; i++)
         status = settle_period(rater, list->due[i].contract, list->due[i].period, list->due[i].is_ended, reterr);
+    if (status == WEIR_OK && rater->ledger->ops->keeps_state)
+        status = weir_rater_draw(rater, reterr);
     if (status == WEIR_OK)
         status = weir_rater_write(rater, reterr);
     if (status != WEIR_OK)
@@ -366,6 +400,12 @@ enum weir_status weir_rater_settle(struct weir_rater *rater, const struct weir_h
         status = settle_list(rater, list, reterr);
     if (status == WEIR_OK)
         status = settle_known(rater, list, horizon, reterr);
+    if (status == WEIR_OK && !rater->ledger->ops->keeps_state) {
+        status = weir_rater_draw(rater, reterr); /* once, of all that there is */
+        if (status == WEIR_OK)
+            status = weir_rater_write(rater, reterr);
+        weir_rater_forget(rater);
+    }
     /* Only now is it known that everything on the way was written. */
     if (status == WEIR_OK && contracts)
         memcpy(rater->settled, reached, contracts * sizeof *reached);

@@ -27,7 +27,7 @@ struct table {
 struct weir_state {
     struct weir_arena *arena;       /* of all but the windows */
     struct weir_arena *for_windows; /* theirs, with their lanes: gone with them (weir_state_forget_windows) */
-    struct table windows, prices, splits, periods, lanes, charged;
+    struct table windows, prices, splits, periods, lanes, charged, segments, commitments, draws, grants, accounts;
 };
 
 enum { FIRST_SLOTS = 1024 };
@@ -114,6 +114,11 @@ struct weir_state *weir_state_free(struct weir_state *state)
     table_free(&state->periods);
     table_free(&state->lanes);
     table_free(&state->charged);
+    table_free(&state->segments);
+    table_free(&state->commitments);
+    table_free(&state->draws);
+    table_free(&state->grants);
+    table_free(&state->accounts);
     weir_arena_free(state->arena);
     weir_arena_free(state->for_windows);
     free(state);
@@ -134,6 +139,11 @@ void weir_state_clear(struct weir_state *state)
     table_clear(&state->periods);
     table_clear(&state->lanes);
     table_clear(&state->charged);
+    table_clear(&state->segments);
+    table_clear(&state->commitments);
+    table_clear(&state->draws);
+    table_clear(&state->grants);
+    table_clear(&state->accounts);
     weir_arena_clear(state->arena);
 }
 
@@ -337,6 +347,132 @@ struct weir_charged_item *weir_state_charged(struct weir_state *state, struct we
     return charged;
 }
 
+/* 7. what prepaid amounts and minimum quantities need */
+static bool same_segment(const void *entry, const void *probe)
+{
+    const struct weir_segment_running *a = entry, *b = probe;
+    return a->price == b->price && a->start == b->start;
+}
+
+struct weir_segment_running *weir_state_segment(struct weir_state *state, const struct weir_price_running *price,
+                                                int64_t start)
+{
+    struct weir_segment_running probe = {.price = price, .start = start};
+    uint64_t hash = weir_hash64(&start, sizeof start, (uint64_t)(uintptr_t)price);
+    struct weir_segment_running *segment = table_find(&state->segments, hash, same_segment, &probe);
+
+    if (segment)
+        return segment;
+    segment = weir_arena_take(state->arena, sizeof *segment);
+    *segment = probe;
+    table_add(&state->segments, hash, segment);
+    return segment;
+}
+
+static bool same_commitment(const void *entry, const void *probe)
+{
+    const struct weir_commitment_running *a = entry, *b = probe;
+    return a->period_start == b->period_start && weir_slice_equal(a->customer, b->customer)
+           && weir_slice_equal(a->commitment, b->commitment) && weir_slice_equal(a->contract, b->contract);
+}
+
+struct weir_commitment_running *weir_state_commitment(struct weir_state *state, struct weir_slice customer,
+                                                      struct weir_slice contract, int64_t period_start,
+                                                      int64_t period_end, struct weir_slice commitment)
+{
+    struct weir_commitment_running probe = {.customer = customer,
+                                            .contract = contract,
+                                            .period_start = period_start,
+                                            .period_end = period_end,
+                                            .commitment = commitment};
+    uint64_t hash = hash_slice(commitment, hash_slice(customer, (uint64_t)period_start));
+    struct weir_commitment_running *running = table_find(&state->commitments, hash, same_commitment, &probe);
+
+    if (running)
+        return running;
+    running = weir_arena_take(state->arena, sizeof *running);
+    *running = probe;
+    running->customer = weir_state_copy(state, customer);
+    running->contract = weir_state_copy(state, contract);
+    running->commitment = weir_state_copy(state, commitment);
+    table_add(&state->commitments, hash, running);
+    return running;
+}
+
+static bool same_draw(const void *entry, const void *probe)
+{
+    const struct weir_draw_running *a = entry, *b = probe;
+    return a->period_start == b->period_start && a->segment_start == b->segment_start
+           && weir_slice_equal(a->customer, b->customer) && weir_slice_equal(a->grant, b->grant)
+           && weir_slice_equal(a->meter, b->meter) && weir_slice_equal(a->contract, b->contract);
+}
+
+struct weir_draw_running *weir_state_draw(struct weir_state *state, const struct weir_draw_running *probe)
+{
+    uint64_t hash = hash_slice(probe->customer, (uint64_t)probe->segment_start);
+    hash = hash_slice(probe->meter, hash_slice(probe->grant, hash));
+    struct weir_draw_running *draw = table_find(&state->draws, hash, same_draw, probe);
+
+    if (draw)
+        return draw;
+    draw = weir_arena_take(state->arena, sizeof *draw);
+    *draw = (struct weir_draw_running){
+        .customer = weir_state_copy(state, probe->customer),
+        .contract = weir_state_copy(state, probe->contract),
+        .period_start = probe->period_start,
+        .period_end = probe->period_end,
+        .segment_start = probe->segment_start,
+        .meter = weir_state_copy(state, probe->meter),
+        .grant = weir_state_copy(state, probe->grant),
+    };
+    table_add(&state->draws, hash, draw);
+    return draw;
+}
+
+static bool same_grant(const void *entry, const void *probe)
+{
+    const struct weir_grant_running *a = entry, *b = probe;
+    return weir_slice_equal(a->customer, b->customer) && weir_slice_equal(a->contract, b->contract)
+           && weir_slice_equal(a->key, b->key);
+}
+
+struct weir_grant_running *weir_state_grant(struct weir_state *state, struct weir_slice customer,
+                                            struct weir_slice contract, struct weir_slice key)
+{
+    struct weir_grant_running probe = {.customer = customer, .contract = contract, .key = key};
+    uint64_t hash = hash_slice(contract, hash_slice(key, hash_slice(customer, 0)));
+    struct weir_grant_running *grant = table_find(&state->grants, hash, same_grant, &probe);
+
+    if (grant)
+        return grant;
+    grant = weir_arena_take(state->arena, sizeof *grant);
+    grant->customer = weir_state_copy(state, customer);
+    grant->contract = weir_state_copy(state, contract);
+    grant->key = weir_state_copy(state, key);
+    table_add(&state->grants, hash, grant);
+    return grant;
+}
+
+static bool same_account(const void *entry, const void *probe)
+{
+    return weir_slice_equal(((const struct weir_account *)entry)->customer,
+                            ((const struct weir_account *)probe)->customer);
+}
+
+struct weir_account *weir_state_account(struct weir_state *state, struct weir_slice customer)
+{
+    struct weir_account probe = {.customer = customer};
+    uint64_t hash = hash_slice(customer, 0);
+    struct weir_account *account = table_find(&state->accounts, hash, same_account, &probe);
+
+    if (account)
+        return account;
+    account = weir_arena_take(state->arena, sizeof *account);
+    account->customer = weir_state_copy(state, customer);
+    table_add(&state->accounts, hash, account);
+    return account;
+}
+
 void *weir_state_take(struct weir_state *state, size_t size)
 {
     return weir_arena_take(state->arena, size);
@@ -351,11 +487,21 @@ struct weir_state_view weir_state_all(struct weir_state *state)
         .period_count = state->periods.count,
         .lane_count = state->lanes.count,
         .charged_count = state->charged.count,
+        .segment_count = state->segments.count,
+        .commitment_count = state->commitments.count,
+        .draw_count = state->draws.count,
+        .grant_count = state->grants.count,
+        .account_count = state->accounts.count,
         .windows = (struct weir_rated_window **)state->windows.entries,
         .prices = (struct weir_price_running **)state->prices.entries,
         .splits = (struct weir_split_running **)state->splits.entries,
         .periods = (struct weir_period_running **)state->periods.entries,
         .lanes = (struct weir_held_lane **)state->lanes.entries,
         .charged = (struct weir_charged_item **)state->charged.entries,
+        .segments = (struct weir_segment_running **)state->segments.entries,
+        .commitments = (struct weir_commitment_running **)state->commitments.entries,
+        .draws = (struct weir_draw_running **)state->draws.entries,
+        .grants = (struct weir_grant_running **)state->grants.entries,
+        .accounts = (struct weir_account **)state->accounts.entries,
     };
 }

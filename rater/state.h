@@ -136,6 +136,69 @@ struct weir_charged_item {
     uint32_t revision;                    /* the highest one */
 };
 
+/* The part of a price's running total that is of one segment of its period (docs/credits.md 2): only of contracts with
+ * prepaid amounts. Key: the price's key and start. */
+struct weir_segment_running {
+    struct weir_entry entry;
+    const struct weir_price_running *price; /* carries the first part of the key */
+    int64_t start;
+    struct weir_decimal quantity;
+    uint64_t events;
+};
+
+/* What a minimum quantity has charged in one billing period for what is missing. Key: customer, contract, period_start,
+ * commitment. */
+struct weir_commitment_running {
+    struct weir_entry entry;
+    struct weir_slice customer;
+    struct weir_slice contract;
+    int64_t period_start, period_end;
+    struct weir_slice commitment;
+    struct weir_decimal quantity; /* the shortfall */
+    struct weir_decimal amount;
+    uint32_t revision;
+};
+
+/* What was drawn from a grant for the usage of a meter in one segment; grant empty: the overage. Key: all but amount
+ * and revision. */
+struct weir_draw_running {
+    struct weir_entry entry;
+    struct weir_slice customer;
+    struct weir_slice contract;
+    int64_t period_start, period_end;
+    int64_t segment_start;
+    struct weir_slice meter;
+    struct weir_slice grant;
+    struct weir_decimal amount; /* that is in the ledger */
+    uint32_t revision;
+    struct weir_decimal target; /* that should be: the rater's, while it draws */
+    struct weir_decimal change; /* what this batch added to amount */
+};
+
+/* A prepaid amount of one customer, and the entries of its balance. Key: customer, contract, key. */
+struct weir_grant_running {
+    struct weir_entry entry;
+    struct weir_slice customer;
+    struct weir_slice contract;
+    struct weir_slice key;
+    struct weir_decimal amount;  /* granted so far */
+    struct weir_decimal balance; /* after entry number `number` */
+    uint32_t number;             /* 0: there is none yet */
+    struct weir_decimal change;  /* what this batch added to amount */
+    struct weir_decimal left;    /* the rater's, while it draws */
+    int64_t starts_at, expires_at;
+    /* The catalog's words, when the batch has touched it. */
+    const struct weir_contract *terms;
+    const struct weir_commitment *commitment;
+};
+
+/* A customer with prepaid amounts or minimum quantities: all of its segments, commitments, draws and grants are loaded
+ * with it. Key: customer. */
+struct weir_account {
+    struct weir_entry entry;
+    struct weir_slice customer;
+};
+
 struct weir_state;
 
 struct weir_state *weir_state_new(void);
@@ -159,6 +222,16 @@ struct weir_period_running *weir_state_period(struct weir_state *state, struct w
 struct weir_charged_item *weir_state_charged(struct weir_state *state, struct weir_slice customer,
                                              struct weir_slice contract, int64_t period_start, int64_t period_end,
                                              struct weir_slice item);
+struct weir_segment_running *weir_state_segment(struct weir_state *state, const struct weir_price_running *price,
+                                                int64_t start);
+struct weir_commitment_running *weir_state_commitment(struct weir_state *state, struct weir_slice customer,
+                                                      struct weir_slice contract, int64_t period_start,
+                                                      int64_t period_end, struct weir_slice commitment);
+struct weir_grant_running *weir_state_grant(struct weir_state *state, struct weir_slice customer,
+                                            struct weir_slice contract, struct weir_slice key);
+struct weir_account *weir_state_account(struct weir_state *state, struct weir_slice customer);
+/* Of the probe only the key and period_end count. */
+struct weir_draw_running *weir_state_draw(struct weir_state *state, const struct weir_draw_running *probe);
 /* The lane's share, made with zeros if it is not there. The pointer lives until the next lane is added to this window.
  */
 struct weir_rated_lane *weir_rated_window_lane(struct weir_state *state, struct weir_rated_window *window,
@@ -171,12 +244,18 @@ struct weir_slice weir_state_copy(struct weir_state *state, struct weir_slice te
 /* All entries in the order they were made, for load and write. */
 struct weir_state_view {
     size_t window_count, price_count, split_count, period_count, lane_count, charged_count;
+    size_t segment_count, commitment_count, draw_count, grant_count, account_count;
     struct weir_rated_window **windows;
     struct weir_price_running **prices;
     struct weir_split_running **splits;
     struct weir_period_running **periods;
     struct weir_held_lane **lanes;
     struct weir_charged_item **charged;
+    struct weir_segment_running **segments;
+    struct weir_commitment_running **commitments;
+    struct weir_draw_running **draws;
+    struct weir_grant_running **grants;
+    struct weir_account **accounts;
 };
 struct weir_state_view weir_state_all(struct weir_state *state); /* valid until an entry is made */
 

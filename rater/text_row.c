@@ -206,7 +206,7 @@ void weir_text_table_add(struct weir_text_table *table, const struct weir_slice 
         struct weir_slice text = cells[i];
         if (table->columns[i].kind == WEIR_CELL_JSON && text.length == 2)
             text.length = 0; /* no dimensions */
-        if (table->columns[i].kind == WEIR_CELL_DECIMAL && memchr(text.data, '.', text.length)) {
+        if (table->columns[i].kind == WEIR_CELL_DECIMAL && text.length > 0 && memchr(text.data, '.', text.length)) {
             const char *point = memchr(text.data, '.', text.length);
             while (text.data[text.length - 1] == '0' && text.length > (size_t)(point - text.data) + 3)
                 text.length--; /* two places stay, so that money looks like money */

@@ -29,7 +29,8 @@ GRANT USAGE ON SCHEMA weir TO weir_finance, weir_rater, weir_operator;
 -- 1. Finance: the views, and nothing below them.
 GRANT SELECT ON weir.charges_by_customer_and_period, weir.charge_lines, weir.adjustments, weir.usage_by_day, weir.unpriced_usage,
     weir.held_usage, weir.period_status, weir.invoices, weir.invoice_lines, weir.invoice_line_items, weir.closing_status,
-    weir.invoice_focus, weir.invoice_completeness, weir.revenue_schedule, weir.revenue_months TO weir_finance;
+    weir.invoice_focus, weir.invoice_completeness, weir.revenue_schedule, weir.revenue_months, weir.grant_balances,
+    weir.balance_entries TO weir_finance;
 
 -- Partitions are read through their table.
 DO $$
@@ -45,7 +46,8 @@ $$;
 
 -- 2. Raters (weir rater). Rows of weir.customers are locked, never changed; PostgreSQL asks for the right to update for that.
 REVOKE SELECT ON weir.audit_log, weir.finance_scopes FROM weir_rater;
-GRANT INSERT ON weir.line_items, weir.price_books, weir.lane_gaps, weir.calendar_periods TO weir_rater;
+GRANT INSERT ON weir.line_items, weir.price_books, weir.lane_gaps, weir.calendar_periods, weir.grants, weir.grant_entries TO weir_rater;
+GRANT INSERT, UPDATE ON weir.segment_totals, weir.commitment_totals, weir.draw_totals TO weir_rater;
 GRANT INSERT, UPDATE ON weir.customers, weir.rated_windows, weir.price_totals, weir.split_totals, weir.billing_periods, weir.lanes
     TO weir_rater;
 GRANT INSERT, UPDATE, DELETE ON weir.held_windows, weir.refused_periods TO weir_rater;

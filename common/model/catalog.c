@@ -14,6 +14,7 @@
 const char *const weir_aggregation_name[] = {WEIR_AGGREGATIONS(WEIR_X)};
 const char *const weir_price_model_name[] = {WEIR_PRICE_MODELS(WEIR_X)};
 const char *const weir_commitment_type_name[] = {WEIR_COMMITMENT_TYPES(WEIR_X)};
+const char *const weir_funding_name[] = {WEIR_FUNDINGS(WEIR_X)};
 #undef WEIR_X
 
 /* 1. a load */

@@ -209,15 +209,32 @@ enum weir_commitment_type {
 };
 extern const char *const weir_commitment_type_name[WEIR_COMMITMENT_TYPE_COUNT];
 
+/* How a grant came to the customer, in the order in which they are drawn down at one priority. */
+#define WEIR_FUNDINGS(X) X(FREE, free) X(PROMOTIONAL, promotional) X(PAID, paid)
+enum weir_funding {
+#define WEIR_X(upper, lower) WEIR_FUNDING_##upper,
+    WEIR_FUNDINGS(WEIR_X)
+#undef WEIR_X
+        WEIR_FUNDING_COUNT
+};
+extern const char *const weir_funding_name[WEIR_FUNDING_COUNT];
+
 struct weir_commitment {
     struct weir_slice key;
     enum weir_commitment_type type;
-    struct weir_decimal amount;             /* minimum_spend, prepaid; > 0 */
-    const struct weir_meter *meter;         /* minimum_quantity */
-    struct weir_decimal quantity;           /* minimum_quantity; > 0 */
-    int64_t priority;                       /* prepaid; lower first, 0 when not given */
-    int64_t expires_at;                     /* prepaid; WEIR_TIME_NEVER when not given */
-    struct weir_decimal overage_multiplier; /* prepaid; 1 when not given */
+    struct weir_decimal amount;     /* minimum_spend, prepaid; > 0 */
+    const struct weir_meter *meter; /* minimum_quantity */
+    struct weir_decimal quantity;   /* minimum_quantity; > 0 */
+
+    /* prepaid (docs/credits.md) */
+    enum weir_funding funding;              /* paid when not given */
+    struct weir_decimal price;              /* what it was bought for: the amount when not given, 0 unless paid */
+    int64_t priority;                       /* lower first, 0 when not given */
+    int64_t starts_at, expires_at;          /* draws usage of [starts_at, expires_at) in terms that list it; when not
+                                               given INT64_MIN and WEIR_TIME_NEVER */
+    uint32_t meter_count;                   /* usage of these alone; 0: of all */
+    struct weir_slice *meters;              /* sorted, all different */
+    struct weir_decimal overage_multiplier; /* 1 when not given */
 };
 
 #define WEIR_DISCOUNT_TYPES(X) X(PERCENTAGE, percentage) X(AMOUNT, amount)
@@ -278,6 +295,7 @@ struct weir_contract {
     struct weir_discount *discounts; /* in the order in which they are taken off */
     uint32_t quantity_count;
     struct weir_quantity *quantities; /* by fee, then effective_from; all different */
+    bool has_prepaid, has_minimum_quantity;
 };
 
 /* 4. the whole */

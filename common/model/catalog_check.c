@@ -166,11 +166,102 @@ static void check_discount_keys(struct weir_catalog_load *load, const struct wei
     }
 }
 
+/* Whether usage of the meter without any dimension has a price here. */
+static bool prices_plain(const struct weir_price *prices, uint32_t count, const struct weir_meter *meter)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        bool is_plain = prices[i].meter && weir_slice_equal(prices[i].meter->key, meter->key);
+        for (uint32_t w = 0; w < prices[i].when_count; w++)
+            is_plain &= prices[i].when[w].text.length == 0;
+        if (is_plain)
+            return true;
+    }
+    return false;
+}
+
+/* What is missing to a minimum quantity is charged as usage without dimensions: every version that can have to charge
+ * it needs a price for that. */
+static void check_minimum_quantity(struct weir_catalog_load *load, const struct weir_contract_draft *draft,
+                                   const char *list, uint32_t number)
+{
+    const struct weir_contract *contract = &draft->contract;
+    const struct weir_meter *meter = contract->commitments[number].meter;
+    if (!meter || prices_plain(contract->prices, contract->price_count, meter))
+        return;
+    for (uint32_t i = 0; i < contract->book->version_count; i++) {
+        const struct weir_price_book_version *version = &contract->book->versions[i];
+        bool is_over = i + 1 < contract->book->version_count
+                       && contract->book->versions[i + 1].effective_from <= contract->starts_at;
+        if (is_over || version->effective_from >= contract->ends_at
+            || prices_plain(version->prices, version->price_count, meter))
+            continue;
+        weir_mistake_add_at(load, draft->origin, list, weir_arena_print(load->scratch, "commitments[%u].meter", number),
+                            WEIR_MISTAKE_UNKNOWN_REFERENCE,
+                            "version %u of price book \"%s\" has no price for usage of meter \"%s\" without "
+                            "dimensions, by which what is missing would be charged: give it one without \"when\"",
+                            version->version, contract->book->key.data, meter->key.data);
+        return;
+    }
+}
+
+static bool is_same_grant(const struct weir_commitment *a, const struct weir_commitment *b)
+{
+    for (uint32_t i = 0; i < a->meter_count && a->meter_count == b->meter_count; i++)
+        if (!weir_slice_equal(a->meters[i], b->meters[i]))
+            return false;
+    return a->type == b->type && a->meter_count == b->meter_count && a->funding == b->funding
+           && weir_decimal_compare(a->amount, b->amount) == 0 && weir_decimal_compare(a->price, b->price) == 0
+           && a->priority == b->priority && a->starts_at == b->starts_at && a->expires_at == b->expires_at
+           && weir_decimal_compare(a->overage_multiplier, b->overage_multiplier) == 0;
+}
+
+/* A prepaid amount that several terms of a contract list is one. */
+static void check_same_grants(struct weir_catalog_load *load, const struct weir_contract_draft *draft, const char *list,
+                              uint32_t number)
+{
+    const struct weir_commitment *commitment = &draft->contract.commitments[number];
+    for (uint32_t back = 1; back <= draft->contract.phase; back++) {
+        const struct weir_contract *before = &(draft - back)->contract;
+        for (uint32_t i = 0; i < before->commitment_count; i++) {
+            const struct weir_commitment *other = &before->commitments[i];
+            if (!weir_slice_equal(other->key, commitment->key) || is_same_grant(other, commitment)
+                || (other->type != WEIR_COMMITMENT_PREPAID && commitment->type != WEIR_COMMITMENT_PREPAID))
+                continue;
+            weir_mistake_add_at(
+                load, draft->origin, list, weir_arena_print(load->scratch, "commitments[%u]", number),
+                WEIR_MISTAKE_CONTRADICTION,
+                "\"%s\" is not what it is in the terms before; one prepaid amount has one wording: repeat "
+                "it, or give this one a key of its own",
+                commitment->key.data);
+            return;
+        }
+    }
+}
+
+static void check_commitments(struct weir_catalog_load *load, const struct weir_contract_draft *draft, const char *list)
+{
+    const struct weir_contract *contract = &draft->contract;
+    for (uint32_t i = 0; contract->book && i < contract->commitment_count; i++) {
+        const struct weir_commitment *commitment = &contract->commitments[i];
+        if (draft->says & WEIR_SAYS_COMMITMENTS)
+            check_same_grants(load, draft, list, i);
+        if (commitment->type == WEIR_COMMITMENT_MINIMUM_QUANTITY
+            && !load->facts[contract->book - load->catalog->books].broken)
+            check_minimum_quantity(load, draft, list, i);
+        if (draft == load->default_contract && !weir_decimal_is_zero(commitment->price))
+            weir_mistake_add_at(load, draft->origin, list, weir_arena_print(load->scratch, "commitments[%u]", i),
+                                WEIR_MISTAKE_CONTRADICTION,
+                                "is bought, but nobody buys anything with the default contract; must have \"funding\" "
+                                "\"free\" or \"promotional\", or \"price\" \"0\"");
+    }
+}
+
 static void check_terms_keys(struct weir_catalog_load *load, const struct weir_contract_draft *draft, const char *list)
 {
     check_own_meters(load, draft, list);
     check_commitment_keys(load, draft, list);
     check_discount_keys(load, draft, list);
+    check_commitments(load, draft, list);
 }
 
 /* 3. contracts among themselves */

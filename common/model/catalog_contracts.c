@@ -110,14 +110,95 @@ void weir_read_overrides(struct weir_catalog_load *load, const struct weir_node 
     }
 }
 
+/* The meters that a prepaid amount is for, sorted. */
+static void read_applicable_meters(struct weir_catalog_load *load, const struct weir_node *object,
+                                   struct weir_commitment *commitment)
+{
+    struct weir_node list;
+    if (!weir_read_list(load, object, "meters", 1, WEIR_METERS_MAX, &list))
+        return;
+    size_t count = json_array_size(list.json);
+    commitment->meters = weir_arena_take_array(load->arena, count, sizeof *commitment->meters);
+    for (size_t i = 0; i < count; i++) {
+        struct weir_node node = weir_node_element(&list, i);
+        const struct weir_meter_draft *meter = weir_read_node_meter(load, &node);
+        if (!meter)
+            continue;
+        uint32_t at = commitment->meter_count;
+        while (at > 0 && weir_slice_compare(commitment->meters[at - 1], meter->meter.key) > 0) {
+            commitment->meters[at] = commitment->meters[at - 1];
+            at--;
+        }
+        commitment->meters[at] = meter->meter.key;
+        commitment->meter_count++;
+        if (at > 0 && weir_slice_equal(commitment->meters[at - 1], meter->meter.key))
+            weir_mistake_add(load, &node, WEIR_MISTAKE_DUPLICATE, "meter \"%s\" stands in the list already",
+                             meter->meter.key.data);
+    }
+}
+
+/* When it may be drawn down: within the contract's term, as far as that is known. */
+static void read_access(struct weir_catalog_load *load, const struct weir_node *object,
+                        const struct weir_contract *contract, struct weir_commitment *commitment)
+{
+    struct weir_node starts_at = weir_node_member(object, "starts_at"),
+                     expires_at = weir_node_member(object, "expires_at");
+    bool is_good = !starts_at.json || weir_read_time(load, object, "starts_at", WEIR_ANY_TIME, &commitment->starts_at);
+    is_good = (!expires_at.json || weir_read_time(load, object, "expires_at", WEIR_ANY_TIME, &commitment->expires_at))
+              && is_good;
+    const struct weir_node *too_fine = !is_good                                           ? NULL
+                                       : starts_at.json && commitment->starts_at % 1000   ? &starts_at
+                                       : expires_at.json && commitment->expires_at % 1000 ? &expires_at
+                                                                                          : NULL;
+    if (too_fine)
+        weir_mistake_add(load, too_fine, WEIR_MISTAKE_NO_SUCH_TIME,
+                         "found %s, within a microsecond; must be a whole number of them",
+                         weir_found(load, too_fine->json));
+    if (!is_good || contract->whole_ends_at <= contract->whole_starts_at)
+        return;
+    if (starts_at.json
+        && (commitment->starts_at < contract->whole_starts_at || commitment->starts_at >= contract->whole_ends_at))
+        weir_mistake_add(load, &starts_at, WEIR_MISTAKE_OUT_OF_ORDER,
+                         "found %s, which is not within the contract's term; must be from its starts_at on and before "
+                         "its ends_at",
+                         weir_found(load, starts_at.json));
+    else if (commitment->expires_at <= commitment->starts_at || commitment->expires_at <= contract->whole_starts_at)
+        weir_mistake_add(load, &expires_at, WEIR_MISTAKE_OUT_OF_ORDER,
+                         "found %s, which is not after the start; must be later", weir_found(load, expires_at.json));
+}
+
+static void read_prepaid(struct weir_catalog_load *load, const struct weir_node *node,
+                         const struct weir_contract *contract, struct weir_commitment *commitment)
+{
+    enum { PRIORITY_MAX = 1000000000 };
+    unsigned choice;
+    bool has_funding = weir_node_member(node, "funding").json
+                       && weir_read_choice(load, node, "funding", weir_funding_name, WEIR_FUNDING_COUNT, &choice);
+    struct weir_node price = weir_node_member(node, "price");
+
+    commitment->funding = has_funding ? choice : WEIR_FUNDING_PAID;
+    if (commitment->funding == WEIR_FUNDING_PAID)
+        commitment->price = commitment->amount;
+    if (price.json && weir_read_decimal(load, node, "price", WEIR_NOT_NEGATIVE, &commitment->price)
+        && commitment->funding != WEIR_FUNDING_PAID && !weir_decimal_is_zero(commitment->price)) {
+        weir_mistake_add(load, &price, WEIR_MISTAKE_CONTRADICTION,
+                         "found %s with funding \"%s\", which costs nothing; leave it out, or the funding",
+                         weir_found(load, price.json), weir_funding_name[commitment->funding]);
+        commitment->price = (struct weir_decimal){0};
+    }
+    (void)weir_read_integer(load, node, "priority", -PRIORITY_MAX, PRIORITY_MAX, &commitment->priority);
+    read_access(load, node, contract, commitment);
+    read_applicable_meters(load, node, commitment);
+    (void)weir_read_decimal(load, node, "overage_multiplier", WEIR_NOT_NEGATIVE, &commitment->overage_multiplier);
+}
+
 static void read_commitment(struct weir_catalog_load *load, const struct weir_node *node,
-                            struct weir_commitment *commitment)
+                            const struct weir_contract *contract, struct weir_commitment *commitment)
 {
     enum {
         SPEND = 1 << WEIR_COMMITMENT_MINIMUM_SPEND,
         PREPAID = 1 << WEIR_COMMITMENT_PREPAID,
         QUANTITY = 1 << WEIR_COMMITMENT_MINIMUM_QUANTITY,
-        PRIORITY_MAX = 1000000000,
     };
     static const struct weir_field fields[] = {
         {"key", WEIR_IN_ALL, WEIR_IN_ALL},
@@ -126,8 +207,12 @@ static void read_commitment(struct weir_catalog_load *load, const struct weir_no
         {"per", SPEND | QUANTITY, SPEND | QUANTITY},
         {"meter", QUANTITY, QUANTITY},
         {"quantity", QUANTITY, QUANTITY},
+        {"funding", PREPAID, 0},
+        {"price", PREPAID, 0},
         {"priority", PREPAID, 0},
+        {"starts_at", PREPAID, 0},
         {"expires_at", PREPAID, 0},
+        {"meters", PREPAID, 0},
         {"overage_multiplier", PREPAID, 0},
     };
     static const char *const pers[] = {"period"};
@@ -135,6 +220,7 @@ static void read_commitment(struct weir_catalog_load *load, const struct weir_no
     const char *variant_text = "";
     *commitment = (struct weir_commitment){
         .type = WEIR_COMMITMENT_TYPE_COUNT,
+        .starts_at = INT64_MIN,
         .expires_at = WEIR_TIME_NEVER,
         .overage_multiplier = weir_decimal_of(1),
     };
@@ -157,11 +243,8 @@ static void read_commitment(struct weir_catalog_load *load, const struct weir_no
             commitment->meter = &load->catalog->meters[meter->meter.index];
         (void)weir_read_decimal(load, node, "quantity", WEIR_POSITIVE, &commitment->quantity);
     }
-    if (variant & PREPAID) {
-        (void)weir_read_integer(load, node, "priority", -PRIORITY_MAX, PRIORITY_MAX, &commitment->priority);
-        (void)weir_read_time(load, node, "expires_at", WEIR_ANY_TIME, &commitment->expires_at);
-        (void)weir_read_decimal(load, node, "overage_multiplier", WEIR_NOT_NEGATIVE, &commitment->overage_multiplier);
-    }
+    if (variant & PREPAID)
+        read_prepaid(load, node, contract, commitment);
 }
 
 void weir_read_commitments(struct weir_catalog_load *load, const struct weir_node *object,
@@ -172,12 +255,15 @@ void weir_read_commitments(struct weir_catalog_load *load, const struct weir_nod
         return;
     size_t count = json_array_size(list.json);
     bool has_minimum_spend = false;
+    contract->has_prepaid = contract->has_minimum_quantity = false;
     contract->commitments = weir_arena_take_array(load->arena, count, sizeof *contract->commitments);
     contract->commitment_count = (uint32_t)count;
     for (size_t i = 0; i < count; i++) {
         struct weir_node node = weir_node_element(&list, i);
         struct weir_commitment *commitment = &contract->commitments[i];
-        read_commitment(load, &node, commitment);
+        read_commitment(load, &node, contract, commitment);
+        contract->has_prepaid |= commitment->type == WEIR_COMMITMENT_PREPAID;
+        contract->has_minimum_quantity |= commitment->type == WEIR_COMMITMENT_MINIMUM_QUANTITY;
         if (commitment->type == WEIR_COMMITMENT_MINIMUM_SPEND) {
             if (has_minimum_spend)
                 weir_mistake_add(load, &node, WEIR_MISTAKE_DUPLICATE,
@@ -329,9 +415,9 @@ static void read_contract(struct weir_catalog_load *load, const struct weir_node
     (void)weir_read_key(load, node, "key", &draft->contract.key);
     (void)weir_read_text(load, node, "customer", 1, WEIR_IDENTIFIER_MAX, &draft->contract.customer);
     draft->has_term = read_term(load, node, &draft->contract);
-    read_terms(load, node, draft);
     draft->contract.whole_starts_at = draft->contract.starts_at;
     draft->contract.whole_ends_at = draft->contract.ends_at;
+    read_terms(load, node, draft);
     weir_read_phases(load, node, drafts);
     weir_read_quantities(load, node, drafts, 1 + weir_phase_count(node));
 }

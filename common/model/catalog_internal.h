@@ -66,6 +66,7 @@ struct weir_origin {
     X(AMBIGUOUS, ambiguous, false)                                                                                     \
     X(OVERLAP, overlap, false)                                                                                         \
     X(CUTS_WINDOW, cuts_window, false)                                                                                 \
+    X(CONTRADICTION, contradiction, false) /* two members that cannot both be meant */                                 \
     X(KEY_CLASH, key_clash, false)                                                                                     \
     X(WITHIN_PERIOD, within_period, false) /* a phase that begins within a billing period */                           \
     X(TOO_MANY, too_many, false)           /* over all files */

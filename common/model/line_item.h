@@ -30,7 +30,8 @@ extern const char *const weir_kind_name[WEIR_KIND_COUNT];
     X(FLAT, flat)                                                                                                      \
     X(DISCOUNT, discount)                                                                                              \
     X(MINIMUM, minimum)                                                                                                \
-    X(MAXIMUM, maximum) X(FEE, fee) X(TRUE_UP, true_up)
+    X(MAXIMUM, maximum)                                                                                                \
+    X(FEE, fee) X(TRUE_UP, true_up) X(SHORTFALL, shortfall) X(DRAWDOWN, drawdown) X(OVERAGE, overage)
 enum weir_component {
 #define WEIR_X(upper, lower) WEIR_COMPONENT_##upper,
     WEIR_COMPONENTS(WEIR_X)
@@ -43,17 +44,17 @@ extern const char *const weir_component_name[WEIR_COMPONENT_COUNT];
 struct weir_line_item {
     struct weir_slice customer;
     struct weir_slice contract; /* empty: the default contract */
-    struct weir_slice item;     /* key of the meter, fee or commitment */
-    struct weir_slice meter;    /* empty for fees and true-ups */
-    uint32_t dimension_count;   /* 0 for fees and true-ups */
+    struct weir_slice item;     /* key of the meter, fee, commitment or grant */
+    struct weir_slice meter;    /* of usage; empty for the rest */
+    uint32_t dimension_count;   /* a drawdown has one, `meter` */
     struct weir_dimension dimensions[WEIR_DIMENSIONS_MAX];
     int64_t period_start, period_end;
-    int64_t window_start, window_end; /* fees and true-ups: the period */
+    int64_t window_start, window_end; /* fees and true-ups: the period; drawdown and overage: the segment */
     enum weir_kind kind;
     enum weir_component component;
     struct weir_slice price_book;
     uint32_t price_book_version; /* true-ups: the version in force at the period's start */
-    const char *model;           /* price model's name; "" for fees and true-ups */
+    const char *model;           /* price model's name; "" but for usage */
     uint32_t tier;               /* from 1; 0: none */
     struct weir_decimal quantity;
     bool has_unit_price;

@@ -54,6 +54,7 @@ class Contract:
     multipliers: dict  # meter key -> scaled integer
     commitments: list
     whole_starts: object  # of all phases; as starts
+    whole_ends: object
     discounts: list
     quantities: list  # (seconds, fee, scaled), by time
 
@@ -102,13 +103,10 @@ def _seconds(text):
 
 
 def _contract(entry, default=False):
-    for commitment in entry.get("commitments", []):
-        if commitment["type"] != "minimum_spend":
-            raise ValueError("the model bills minimum_spend only")
     starts = None if default else _seconds(entry["starts_at"])
     return Contract(
         key="" if default else entry["key"], customer=None if default else entry["customer"],
-        book=entry["price_book"], starts=starts, whole_starts=starts,
+        book=entry["price_book"], starts=starts, whole_starts=starts, whole_ends=_seconds(entry.get("ends_at")),
         ends=_seconds(entry.get("ends_at")), billing=entry["billing_period"], anchor=entry.get("billing_anchor"),
         timezone=entry["timezone"],
         prices=[Price(p["meter"], p.get("when", {}), p) for p in entry.get("prices", [])],
@@ -175,6 +173,20 @@ class Catalog:
             return not any(own.meter == price.meter and own.when.items() <= price.when.items() for own in contract.prices)
         return contract.prices + [p for prices in version.prices.values() for p in prices if is_free(p)]
 
+    def price_of(self, contract, version, meter, texts):
+        """The price that a split finds in a version."""
+        best = None
+        dimensions = dict(zip(meter.group_by, texts))
+        own = [price for price in contract.prices if price.meter == meter.key]
+        for prices in (own, version.prices.get(meter.key, ())):
+            for price in prices:
+                if all(dimensions.get(name) == text for name, text in price.when.items()):
+                    if best is None or len(price.when) > len(best.when):
+                        best = price
+            if best is not None:
+                break
+        return best
+
     def place(self, customer, meter, texts, start):
         """Place of the window that begins at `start`, or why it has none."""
         contract = self.contract_at(customer, start)
@@ -182,17 +194,7 @@ class Catalog:
             return Unpriced("no_contract", None, 0, 0)
         begin, end = contract.period(start)
         version = self.version_at(contract.book, start)
-        best = None
-        if version is not None:
-            dimensions = dict(zip(meter.group_by, texts))
-            own = [price for price in contract.prices if price.meter == meter.key]
-            for prices in (own, version.prices.get(meter.key, ())):
-                for price in prices:
-                    if all(dimensions.get(name) == text for name, text in price.when.items()):
-                        if best is None or len(price.when) > len(best.when):
-                            best = price
-                if best is not None:
-                    break
+        best = None if version is None else self.price_of(contract, version, meter, texts)
         if best is None:
             return Unpriced("no_price", contract, begin, end)
         return Place(contract, customer, begin, end, version, best)

@@ -50,9 +50,10 @@ class Case:
         return folder
 
 
-def generate_case(seed, prefix="", pipeline=False, within=None):
+def generate_case(seed, prefix="", pipeline=False, within=None, credits=True):
+    """Without `credits`: no commitments but minimum spends."""
     rng = random.Random(f"case {seed}")
-    shape = random_catalog.random_shape(rng, prefix, pipeline, within)
+    shape = random_catalog.random_shape(rng, prefix, pipeline, within, credits)
     count = rng.choice((0, 1, 5, 40, 150, 400, 600, 900) if not pipeline else (5, 40, 150, 400))
     lines = random_events.random_lines(rng, shape, count, pipeline)
     return Case(seed, shape.document, lines, keep_open=rng.random() < 0.25)
@@ -74,8 +75,8 @@ def merge(cases, seed):
     return Case(seed, document, [next(rest[number]) for number in order])
 
 
-def generate_merged(seed, count, pipeline=False, within=None):
-    return merge([generate_case(f"{seed}.{n}", f"k{n}-", pipeline, within) for n in range(count)], seed)
+def generate_merged(seed, count, pipeline=False, within=None, credits=True):
+    return merge([generate_case(f"{seed}.{n}", f"k{n}-", pipeline, within, credits) for n in range(count)], seed)
 
 
 def main():

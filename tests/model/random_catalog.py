@@ -1,5 +1,6 @@
 """Random catalogs: every rule of docs/rating.md has a chance to bite, and none is against `weir check`."""
 import dataclasses
+import random
 
 from . import instants
 
@@ -328,6 +329,49 @@ def _phases(rng, prefix, contract, books, meters, windows, meters_of_book, start
     return phases
 
 
+def _plain(prices, meter):
+    return any(price["meter"] == meter and not any(price.get("when", {}).values()) for price in prices)
+
+
+def minimum_quantities(rng, priced, contract, meters, versions, prefix):
+    """Sometimes: minimum quantities of meters that every version of the book, or the contract, prices without dimensions."""
+    possible = [meter["key"] for meter in meters
+                if _plain(priced.get("prices", []), meter["key"]) or all(_plain(v["prices"], meter["key"]) for v in versions)]
+    if possible and rng.random() < 0.25:
+        contract.setdefault("commitments", []).extend(
+            {"key": f"{prefix}least-{number}", "type": "minimum_quantity", "meter": meter, "quantity": quantity(rng, 400), "per": "period"}
+            for number, meter in enumerate(rng.sample(possible, min(len(possible), rng.randrange(1, 3)))))
+
+
+def prepaid_amounts(rng, contract, terms, meters, start, end, prefix):
+    """Sometimes: prepaid amounts whose access windows begin and end anywhere."""
+    if rng.random() >= 0.4:
+        return
+    term = (_parse(contract["starts_at"]), _parse(contract["ends_at"]) if contract.get("ends_at") else end + 86400 * 10) \
+        if "starts_at" in contract else (0, end)
+    for number in range(rng.randrange(1, 5)):
+        entry = {"key": f"{prefix}credit-{number}", "type": "prepaid", "amount": quantity(rng, rng.choice((20, 500, 20000)))}
+        funding = rng.choice((None, "paid", "free", "promotional")) if "starts_at" in contract else rng.choice(("free", "promotional"))
+        if funding:
+            entry["funding"] = funding
+        if funding in (None, "paid") and rng.random() < 0.5:
+            entry["price"] = money(rng, 500)
+        first = max(term[0], start) if rng.random() < 0.5 else rng.randrange(term[0], term[1])
+        if term[0] <= first < term[1] and rng.random() < 0.6:
+            entry["starts_at"] = instants.format_utc(first).replace("Z", rng.choice(("Z", "Z", ".5Z")))
+        else:
+            first = term[0]
+        if rng.random() < 0.6:
+            entry["expires_at"] = instants.format_utc(rng.randrange(max(first + 1, start), max(first + 2, end)))
+        if rng.random() < 0.4:
+            entry["meters"] = rng.sample([meter["key"] for meter in meters], rng.randrange(1, len(meters) + 1))
+        if rng.random() < 0.4:
+            entry["priority"] = rng.randrange(-2, 3)
+        if rng.random() < 0.5:
+            entry["overage_multiplier"] = rng.choice(("1.5", "0.9", "0", "1", "2", "1.333333333333"))
+        terms.setdefault("commitments", []).append(entry)
+
+
 def _parse(text):
     return instants.parse_rfc3339(text) // instants.NS
 
@@ -352,7 +396,7 @@ def _span(rng, pipeline, within):
     return start, max(start + 3600, min(last, start + length))
 
 
-def random_shape(rng, prefix="", pipeline=False, within=None):
+def random_shape(rng, prefix="", pipeline=False, within=None, credits=True):
     """A catalog and what its events are made from. With `pipeline` all lies in 2025, within 300 days; or `within` two
     instants, in seconds."""
     start, end = _span(rng, pipeline, within)
@@ -377,6 +421,20 @@ def random_shape(rng, prefix="", pipeline=False, within=None):
         book = rng.choice(list(meters_of_book))
         periods, _alignment = _calendars(rng, windows_of_book[book])
         document["default_contract"] = {"price_book": book, **periods}
+    if credits and not within:
+        # From a sequence of its own: what else a seed makes stays as it is.
+        more = random.Random(f"commitments {prefix} {start} {end}")
+        for contract in document["contracts"] + [c for c in (document.get("default_contract"),) if c]:
+            books = {terms.get("price_book") for terms in [contract, *contract.get("phases", [])]}
+            versions = [version for version in document["price_books"] if version["key"] in books]
+            minimum_quantities(more, {} if contract.get("phases") else contract, contract, meters, versions, prefix)
+            prepaid_amounts(more, contract, contract, meters, start, end, prefix)
+            for number, phase in enumerate(contract.get("phases", [])):
+                listed = [entry for entry in contract.get("commitments", []) if entry["type"] == "prepaid"]
+                if more.random() < 0.4:
+                    phase.setdefault("commitments", []).extend(more.sample(listed, more.randrange(len(listed) + 1)))
+                if "commitments" in phase:
+                    prepaid_amounts(more, contract, phase, meters, start, end, f"{prefix}{number}")
     return Shape(prefix, start, end, customers, meters, _edges(document, start, end), document)
 
 
@@ -384,10 +442,12 @@ def _edges(document, start, end):
     """Instants at which a window, a version, a contract or a period begins."""
     edges = {start, end, *(_parse(v["effective_from"]) for v in document["price_books"])}
     for contract in document["contracts"] + [c for c in (document.get("default_contract"),) if c]:
-        for name in ("starts_at", "ends_at"):
-            if contract.get(name):
-                edges.add(_parse(contract[name]))
         edges |= {_parse(phase["starts_at"]) for phase in contract.get("phases", [])}
+        listed = [entry for terms in [contract, *contract.get("phases", [])] for entry in terms.get("commitments", [])]
+        for entry in [contract, *listed]:
+            for name in ("starts_at", "ends_at", "expires_at"):
+                if entry.get(name):
+                    edges.add(_parse(entry[name]))
         at = start
         for _ in range(40):
             _begin, at = instants.period(contract["billing_period"], contract["timezone"], at,

@@ -2,7 +2,7 @@
 import collections
 import dataclasses
 
-from . import exact, fees, instants, pricing
+from . import drawdown, exact, fees, instants, pricing
 from .catalog import MINOR_DIGITS, Place, Unpriced
 
 Total = collections.namedtuple("Total", "customer contract start end item kind")
@@ -22,6 +22,7 @@ def accumulate(catalog, windows):
     """Windows into what each (place, meter, split) has in all: the only pass over single windows."""
     splits = {}
     unpriced = {}
+    grants_of = {}
     billed_customers = set()  # (customer, start, end) with a window under the default contract
     for (customer, meter_key, texts, start), window in windows.items():
         place = window[0]
@@ -30,9 +31,10 @@ def accumulate(catalog, windows):
             contract = place.contract
         else:
             contract = place.contract
-            split = splits.setdefault(_place_key(place), (place, {}))[1]
+            _place, split, segments = splits.setdefault(_place_key(place), (place, {}, {}))
             if window[1]:  # all of its events were retracted, or else it counts
                 _fold(catalog.meter_of_key[meter_key], split, texts, window)
+                _segment(catalog.meter_of_key[meter_key], grants_of, place, segments, start, window)
         if contract is catalog.default and contract is not None:
             billed_customers.add((customer, place.start, place.end))
     return splits, unpriced, billed_customers
@@ -75,6 +77,21 @@ def _fold(meter, splits, texts, window):
     split[0] += window[1]
 
 
+def _adds_up(meter):
+    return meter.rollup_sum or meter.aggregation in ("count", "sum", "unique")
+
+
+def _segment(meter, grants_of, place, segments, start, window):
+    """Where the contract has prepaid amounts: add a window to its segment's [quantity, events]."""
+    grants = grants_of.get(id(place.contract))
+    if grants is None:
+        grants = grants_of[id(place.contract)] = drawdown.grants_of(place.contract)
+    if grants and _adds_up(meter):
+        segment = segments.setdefault(drawdown.segment_of(grants, place.start * instants.NS, start * instants.NS), [0, 0])
+        segment[0] += _window_value(meter.aggregation, window)
+        segment[1] += window[1]
+
+
 def _quantity(meter, splits):
     """(Q, N) of a price from its splits."""
     total = 0
@@ -99,6 +116,7 @@ class _Bill:
         self.catalog = catalog
         self.rows = {}
         self.components = {}
+        self.drawn_from = {}  # customer -> [Charge]
 
     def row(self, place, item, kind, quantity, amount, version):
         customer, contract, start, end = place
@@ -118,15 +136,50 @@ class _Bill:
             self.row(place, price.meter, "usage", part, amount, version)
 
 
+    def charge(self, place, meter, segment, amount):
+        customer, contract, start, _end = place
+        if drawdown.grants_of(contract):
+            self.drawn_from.setdefault(customer, []).append(
+                (contract, drawdown.Charge(contract.key, contract.starts, start, segment, meter, amount)))
+
+    def charges(self, place, price, segments):
+        """What each segment adds to the price's total, in the order of time; the flat fee at zero is the period's first."""
+        _customer, contract, start, _end = place
+        before = _rate(contract, price, start, 0, 0).amount()
+        self.charge(place, price.meter, start * instants.NS, before)
+        quantity = events = 0
+        for segment in sorted(segments):
+            quantity += segments[segment][0]
+            events += segments[segment][1]
+            after = _rate(contract, price, start, quantity, events).amount()
+            self.charge(place, price.meter, segment, after - before)
+            before = after
+
+    def draw_down(self):
+        for customer, charges in self.drawn_from.items():
+            contracts = {(contract.key, contract.starts): contract for contract, _charge in charges}
+            grants = [grant for contract in contracts.values() for grant in drawdown.grants_of(contract)]
+            for charge, key, amount in drawdown.draw_down(grants, [charge for _contract, charge in charges]):
+                contract = contracts[(charge.contract, charge.terms)]
+                start, end = contract.period(charge.period_start)
+                assert start == charge.period_start
+                item, kind, change = (charge.meter, "overage", amount) if key is None else (key, "drawdown", -amount)
+                self.row((customer, contract, start, end), item, kind, 0, change, self.catalog.books[contract.book][0])
+
+
 def finish(catalog, splits, unpriced, billed_customers, earliest, latest, keep_open):
     """Price the accumulated totals and add what periods bring by themselves."""
     bill = _Bill(catalog)
-    for place, texts in splits.values():
+    for place, texts, segments in splits.values():
         quantity, events = _quantity(catalog.meter_of_key[place.price.meter], texts)
-        bill.usage((place.customer, place.contract, place.start, place.end), place.price, place.version,
-                   quantity, events)
+        at = (place.customer, place.contract, place.start, place.end)
+        bill.usage(at, place.price, place.version, quantity, events)
+        if not _adds_up(catalog.meter_of_key[place.price.meter]):  # charged for the period as a whole, from its start on
+            segments = {place.start * instants.NS: (quantity, events)}
+        bill.charges(at, place.price, segments)
     if latest is not None:
         _periods(catalog, bill, splits, billed_customers, earliest, latest, keep_open)
+    bill.draw_down()
     return Rating(bill.rows, bill.components, unpriced)
 
 
@@ -150,20 +203,77 @@ def _periods(catalog, bill, splits, billed_customers, earliest, latest, keep_ope
             place = (contract.customer, contract, start, end)
             version = catalog.version_at(contract.book, start)
             _fees(bill, place, version, ended)
+            _purchases(catalog, bill, place)
             if not ended:
                 continue
             for price in catalog.prices_in_force(contract, version) if version else ():
                 if pricing.charges_at_zero(price.body) and \
                         _place_key(Place(contract, contract.customer, start, end, version, price)) not in used:
                     bill.usage(place, price, version, 0, 0)
+                    bill.charges(place, price, {})
                     usage[(contract.customer, contract.key, start, end)] += _rate(contract, price, start, 0, 0).amount()
-            spent = usage[(contract.customer, contract.key, start, end)]
-            for commitment in contract.commitments:
-                shortfall = max(0, exact.parse(commitment["amount"]) - spent)
-                bill.row(place, commitment["key"], "true_up", 0, shortfall, version or catalog.books[contract.book][0])
+            _true_ups(catalog, bill, splits, place, usage[(contract.customer, contract.key, start, end)])
     for customer, start, end in billed_customers:
         ended = not keep_open or end * instants.NS <= latest
-        _fees(bill, (customer, catalog.default, start, end), catalog.version_at(catalog.default.book, start), ended)
+        place = (customer, catalog.default, start, end)
+        _fees(bill, place, catalog.version_at(catalog.default.book, start), ended)
+        if ended:
+            _true_ups(catalog, bill, splits, place, usage[(customer, "", start, end)])
+
+
+def _missing(catalog, splits, place, commitment):
+    """What a minimum quantity is short of, and what that costs at the price of usage without dimensions."""
+    customer, contract, start, end = place
+    meter = catalog.meter_of_key[commitment["meter"]]
+    version = catalog.version_at(contract.book, end - 1)
+    price = catalog.price_of(contract, version, meter, ("",) * len(meter.group_by)) if version else None
+    if price is None:
+        return 0, 0
+    found = Place(contract, customer, start, end, version, price)
+    used, of_price, events, charged = 0, 0, 0, 0
+    for key, (other, texts, _segments) in splits.items():
+        if key[:4] != (customer, contract.key, start, end) or other.price.meter != meter.key:
+            continue
+        quantity, count = _quantity(meter, texts)
+        used += quantity
+        if key == _place_key(found):
+            of_price, events, charged = quantity, count, 1
+    missing = max(0, exact.parse(commitment["quantity"]) - used)
+    if not missing:
+        return 0, 0
+    at_zero = pricing.charges_at_zero(found.price.body) and contract is not catalog.default and \
+        catalog.version_at(contract.book, start) is found.version  # charged when the period closed
+    before = _rate(contract, price, start, of_price, events).amount() if charged or at_zero else 0
+    return missing, _rate(contract, price, start, of_price + missing, events).amount() - before
+
+
+def _true_ups(catalog, bill, splits, place, spent):
+    _customer, contract, start, end = place
+    version = catalog.version_at(contract.book, start) or catalog.books[contract.book][0]
+    for commitment in contract.commitments:
+        if commitment["type"] != "minimum_quantity":
+            continue
+        missing, amount = _missing(catalog, splits, place, commitment)
+        bill.row(place, commitment["key"], "true_up", missing, amount, version)
+        segment = drawdown.segment_of(drawdown.grants_of(contract), start * instants.NS, end * instants.NS - 1)
+        bill.charge(place, commitment["meter"], segment, amount)
+        spent += amount
+    for commitment in contract.commitments:
+        if commitment["type"] == "minimum_spend":
+            bill.row(place, commitment["key"], "true_up", 0, max(0, exact.parse(commitment["amount"]) - spent), version)
+
+
+def _purchases(catalog, bill, place):
+    """What is bought in a period: by the first terms that list it."""
+    customer, contract, start, end = place
+    listed = set()
+    for terms in catalog.of_customer[customer]:
+        if terms.key != contract.key or terms.starts > start:
+            continue
+        for grant in drawdown.grants_of(terms):
+            if grant.price and grant.key not in listed and start * instants.NS <= max(grant.starts, terms.starts * instants.NS) < end * instants.NS:
+                bill.row(place, grant.key, "fee", exact.SCALE, grant.price, catalog.books[contract.book][0])
+        listed |= {commitment["key"] for commitment in terms.commitments}
 
 
 def _fees(bill, place, version, ended):

@@ -29,6 +29,6 @@ def reprice(document, seed):
             if rng.random() < 0.5:
                 override["multiplier"] = rng.choice(("0", "0.5", "1.25", "2"))
         for commitment in contract.get("commitments", []):
-            if rng.random() < 0.5:
+            if rng.random() < 0.5 and commitment["type"] == "minimum_spend":
                 commitment["amount"] = str(rng.randrange(1, 1000))
     return other

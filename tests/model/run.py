@@ -73,19 +73,19 @@ def _share(arguments):
                 if mine and line.strip():
                     meter.add(index, line.rstrip(b"\r\n"))
     splits, unpriced, billed = rating.accumulate(catalog, meter.windows)
-    return ({key: (key, texts) for key, (_place, texts) in splits.items()}, unpriced, billed, meter.earliest,
+    return ({key: (key, *rest) for key, (_place, *rest) in splits.items()}, unpriced, billed, meter.earliest,
             meter.latest, meter.counts, meter.bad)
 
 
 def _places(catalog, splits):
     """Put this process's catalog objects back in where another process's were."""
     result = {}
-    for key, (_key, texts) in splits.items():
+    for key, (_key, *rest) in splits.items():
         customer, contract_key, start, end, number, meter_key, when = key
         contract = next((c for c in catalog.contracts if c.key == contract_key), catalog.default)
         version = next(v for v in catalog.books[contract.book] if v.version == number)
         price = next(p for p in version.prices[meter_key] if tuple(sorted(p.when.items())) == when)
-        result[key] = (catalogs.Place(contract, customer, start, end, version, price), texts)
+        result[key] = (catalogs.Place(contract, customer, start, end, version, price), *rest)
     return result
 
 

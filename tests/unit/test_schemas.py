@@ -31,6 +31,7 @@ BEYOND_SCHEMA = {
     "unknown_reference",  # ... it is about another entry or about the world: meters, price books, currencies, time zones
     "duplicate",  # ... it is about two entries (the schema sees equal texts in group_by and where all the same)
     "out_of_order",  # ... it is about two values: tiers, versions, start and end, minimum and maximum
+    "contradiction",  # ... it is about two members
     "never_matches",  # ... it is about a price and its meter
     "ambiguous",  # ... it is about two prices
     "overlap",  # ... it is about two contracts
@@ -105,7 +106,7 @@ STRINGS = [
     "x" * 60 + "." + "y" * 63,
     "count", "sum", "min", "max", "latest", "avg", "unique", "1m", "5m", "15m", "1h", "1d", "1mo", "2h",
     "per_unit", "graduated", "volume", "package", "percentage", "flat", "USD", "usd", "EUR", "XYZ", "half_even", "half_up",
-    "period", "contract", "in_advance", "in_arrears", "none", "second", "minimum_spend", "prepaid", "minimum_quantity",
+    "period", "contract", "in_advance", "in_arrears", "none", "second", "minimum_spend", "prepaid", "minimum_quantity", "free", "promotional", "paid",
     "day", "week", "month", "quarter", "year", "UTC", "Europe/Berlin", "Asia/Kolkata", "Nowhere/City", "/UTC", "UTC/",
     "monday", "sunday", "Monday", "04-06", "02-31", "00-06", "13-01", "04-00", "04-32", "4-6", "0406", "04-06 ",
     "a//b", "../etc", "Etc/GMT+5", "tokens", "requests", "platform", "standard",
@@ -122,7 +123,7 @@ ADDED = {
     "free_units": "1", "minimum_amount": "1", "maximum_amount": "99999999", "per": "period", "charged": "in_advance", "proration": "none",
     "customer": "c", "price_book": "standard", "starts_at": "2026-01-01T00:00:00Z", "ends_at": None,
     "billing_period": "month", "billing_anchor": 15, "timezone": "UTC", "overrides": [], "commitments": [], "discounts": [], "quantities": [], "fee": "seat", "multiplier": "1", "type": "prepaid",
-    "quantity": "1", "priority": 1, "expires_at": "2026-01-01T00:00:00Z", "overage_multiplier": "1", "meters": [],
+    "quantity": "1", "priority": 1, "expires_at": "2026-01-01T00:00:00Z", "overage_multiplier": "1", "meters": ["tokens"], "funding": "free", "price": "1",
     "phases": [], "reason": "x",
     "$schema": "x", "$comment": "x", "description": "x", "unknown": 1, "": 1, "Key": "x", "key ": "x",
 }  # fmt: skip

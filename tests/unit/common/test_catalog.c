@@ -290,6 +290,7 @@ Test(catalog, phases_of_an_applied_catalog)
     change(json, "price_books/1/prices", NULL);
     change(json, "contracts/0/prices", NULL);
     change(json, "contracts/0/phases/1/prices", NULL);
+    change(json, "contracts/1/commitments/2", NULL); /* for one of them */
     free(text);
     text = json_dumps(json, 0);
     cr_assert_eq(weir_catalog_parse("test.json", text, strlen(text), &catalog, &mistakes), WEIR_REJECT);
@@ -638,7 +639,7 @@ Test(catalog, limits_of_lists)
         {ONE_METER ONE_BOOK
          "}],\"default_contract\":{\"price_book\":\"b\",\"billing_period\":\"day\",\"timezone\":\"UTC\","
          "\"commitments\":[",
-         "{\"key\":\"c#\",\"type\":\"prepaid\",\"amount\":\"1\"}", "]}}", WEIR_COMMITMENTS_MAX},
+         "{\"key\":\"c#\",\"type\":\"prepaid\",\"amount\":\"1\",\"funding\":\"free\"}", "]}}", WEIR_COMMITMENTS_MAX},
         {"{\"meters\":[{\"key\":\"m\",\"event_type\":\"e\",\"aggregation\":\"count\",\"window\":\"1h\",\"where\":{",
          "\"data.x#\":[\"a\"]", "}}]}", WEIR_WHERE_MAX},
         {"{\"meters\":[{\"key\":\"m\",\"event_type\":\"e\",\"aggregation\":\"count\",\"window\":\"1h\",\"where\":"

@@ -1,0 +1,400 @@
+/* Prepaid amounts: from what the state knows of a customer to line items of kind drawdown and overage. The rule itself
+ * is in drawdown.h; here its answer is compared with what was entered so far. */
+#include <stdlib.h>
+
+#include "rater/drawdown.h"
+#include "rater/rate_internal.h"
+
+/* 1. segments */
+static void cut_at(int64_t boundary, int64_t time, int64_t *start, int64_t *end)
+{
+    if (boundary <= time && boundary > *start)
+        *start = boundary;
+    if (boundary > time && boundary < *end)
+        *end = boundary;
+}
+
+void weir_segment_at(const struct weir_contract *contract, int64_t period_start, int64_t period_end, int64_t time,
+                     int64_t *ret_start, int64_t *ret_end)
+{
+    *ret_start = period_start;
+    *ret_end = period_end;
+    for (uint32_t i = 0; i < contract->commitment_count; i++) {
+        const struct weir_commitment *commitment = &contract->commitments[i];
+        if (commitment->type != WEIR_COMMITMENT_PREPAID)
+            continue;
+        cut_at(commitment->starts_at, time, ret_start, ret_end);
+        cut_at(commitment->expires_at, time, ret_start, ret_end);
+    }
+}
+
+/* 2. one customer's grants and charges */
+
+/* Kept between customers; sized for one. */
+struct account {
+    struct weir_rater *rater;
+    struct weir_slice customer;
+    struct weir_grant *grants;
+    size_t grant_count, grant_room;
+    struct weir_usage_charge *charges;
+    size_t charge_count, charge_room;
+    enum weir_status status; /* WEIR_FATAL: the segments are not those of this catalog */
+};
+
+static void add_charge(struct account *account, const struct weir_usage_charge *charge)
+{
+    if (account->charge_count == account->charge_room) {
+        account->charge_room = account->charge_room ? account->charge_room * 2 : 64;
+        account->charges = weir_resize(account->charges, account->charge_room, sizeof *account->charges);
+    }
+    account->charges[account->charge_count++] = *charge;
+}
+
+/* One for all terms of the contract that list it. Brings what is granted to the catalog's amount. */
+static struct weir_grant_running *note_grant(struct account *account, const struct weir_contract *contract,
+                                             const struct weir_commitment *commitment)
+{
+    struct weir_grant_running *grant =
+        weir_state_grant(account->rater->state, account->customer, contract->key, commitment->key);
+
+    if (grant->commitment)
+        return grant;
+    grant->terms = contract;
+    grant->starts_at = weir_grant_starts_at(contract, commitment);
+    grant->expires_at = weir_grant_expires_at(contract, commitment);
+    grant->commitment = commitment;
+    grant->change.e12 = commitment->amount.e12 - grant->amount.e12; /* neither is below 0 */
+    grant->amount = grant->left = commitment->amount;
+    grant->entry.is_dirty |= grant->change.e12 != 0;
+    return grant;
+}
+
+int64_t weir_grant_starts_at(const struct weir_contract *contract, const struct weir_commitment *commitment)
+{
+    return commitment->starts_at > contract->whole_starts_at ? commitment->starts_at : contract->whole_starts_at;
+}
+
+int64_t weir_grant_expires_at(const struct weir_contract *contract, const struct weir_commitment *commitment)
+{
+    return commitment->expires_at < contract->whole_ends_at ? commitment->expires_at : contract->whole_ends_at;
+}
+
+static void add_grants(struct account *account, const struct weir_contract *contract)
+{
+    for (size_t i = 0; i < account->grant_count; i++)
+        if (account->grants[i].terms_at == contract->starts_at
+            && weir_slice_equal(account->grants[i].contract, contract->key))
+            return;
+    for (uint32_t i = 0; i < contract->commitment_count; i++) {
+        const struct weir_commitment *commitment = &contract->commitments[i];
+        if (commitment->type != WEIR_COMMITMENT_PREPAID)
+            continue;
+        if (account->grant_count == account->grant_room) {
+            account->grant_room = account->grant_room ? account->grant_room * 2 : 32;
+            account->grants = weir_resize(account->grants, account->grant_room, sizeof *account->grants);
+        }
+        account->grants[account->grant_count++] = (struct weir_grant){
+            .key = commitment->key,
+            .contract = contract->key,
+            .terms_at = contract->starts_at,
+            .currency = contract->book->currency,
+            .left = &note_grant(account, contract, commitment)->left,
+            .funding = commitment->funding,
+            .priority = commitment->priority,
+            .starts_at = weir_grant_starts_at(contract, commitment),
+            .expires_at = weir_grant_expires_at(contract, commitment),
+            .meter_count = commitment->meter_count,
+            .meters = commitment->meters,
+            .has_overage = true,
+            .overage_multiplier = commitment->overage_multiplier,
+        };
+    }
+}
+
+/* The contract that a period is of, as the catalog has it at its start. */
+static const struct weir_contract *contract_of(const struct weir_catalog *catalog, struct weir_slice customer,
+                                               struct weir_slice key, int64_t period_start)
+{
+    /* A period of the default contract may begin where the customer still has one with a key. */
+    const struct weir_contract *contract =
+        key.length ? weir_catalog_contract_at(catalog, customer, period_start) : catalog->default_contract;
+
+    return contract && weir_slice_equal(contract->key, key) ? contract : NULL;
+}
+
+static const struct weir_price *price_of(const struct weir_contract *contract, const struct weir_price_running *running)
+{
+    for (uint32_t i = 0; i < contract->book->version_count; i++) {
+        const struct weir_price *price;
+        if (contract->book->versions[i].version != running->price_book_version)
+            continue;
+        for (uint32_t at = 0; (price = weir_next_price(&contract->book->versions[i], &at));)
+            if (weir_slice_equal(price->key, running->price_key))
+                return price;
+    }
+    return NULL;
+}
+
+/* What there is of a customer to draw for: one or the other. */
+struct part {
+    struct weir_slice customer;
+    const struct weir_segment_running *segment;
+    const struct weir_commitment_running *commitment;
+};
+
+/* The segments of one price, in the order of time: each costs what the total through it costs less what the one before
+ * it did. So what a segment costs does not depend on the order in which its windows were rated. false: overflow. */
+static bool charge_segments(struct account *account, const struct part *parts, size_t count)
+{
+    const struct weir_price_running *running = parts[0].segment->price;
+    const struct weir_contract *contract =
+        contract_of(account->rater->catalog, running->customer, running->contract, running->period_start);
+    const struct weir_price *price = contract ? price_of(contract, running) : NULL;
+    const struct weir_price *effective =
+        price ? weir_rater_effective_price(account->rater, contract, price, running->period_start) : NULL;
+    struct weir_decimal quantity = {0}, before = {0}, after;
+    uint64_t events = 0;
+
+    if (!price)
+        return true; /* the catalog has no such terms any more: nothing of it is drawn */
+    struct weir_usage_charge charge = {.contract = running->contract,
+                                       .terms_at = contract->starts_at,
+                                       .meter = price->meter->key,
+                                       .currency = contract->book->currency,
+                                       .period_start = running->period_start,
+                                       .segment_start = running->period_start};
+    add_grants(account, contract);
+    /* A flat fee at zero is of the period's start, wherever its first window lies. */
+    if (!effective || !weir_price_total(effective, quantity, events, &before))
+        return false;
+    charge.amount = before;
+    add_charge(account, &charge);
+    for (size_t i = 0; i < count; i++) {
+        const struct weir_segment_running *segment = parts[i].segment;
+        charge.segment_start = segment->start;
+        events += segment->events;
+        if (!weir_decimal_add(quantity, segment->quantity, &quantity)
+            || !weir_price_total(effective, quantity, events, &after)
+            || !weir_decimal_subtract(after, before, &charge.amount))
+            return false;
+        before = after;
+        add_charge(account, &charge);
+    }
+    if (quantity.e12 != running->quantity.e12 || events != running->events)
+        account->status = WEIR_FATAL;
+    return true;
+}
+
+/* What is charged for missing quantities is usage of the period's last instant. */
+static void charge_shortfall(struct account *account, const struct weir_commitment_running *running)
+{
+    const struct weir_contract *contract =
+        contract_of(account->rater->catalog, running->customer, running->contract, running->period_start);
+    int64_t start, end;
+
+    for (uint32_t i = 0; contract && i < contract->commitment_count; i++) {
+        const struct weir_commitment *commitment = &contract->commitments[i];
+        if (commitment->type != WEIR_COMMITMENT_MINIMUM_QUANTITY
+            || !weir_slice_equal(commitment->key, running->commitment))
+            continue;
+        weir_segment_at(contract, running->period_start, running->period_end, running->period_end - 1, &start, &end);
+        add_grants(account, contract);
+        add_charge(account, &(struct weir_usage_charge){.contract = running->contract,
+                                                        .terms_at = contract->starts_at,
+                                                        .meter = commitment->meter->key,
+                                                        .currency = contract->book->currency,
+                                                        .period_start = running->period_start,
+                                                        .segment_start = start,
+                                                        .amount = running->amount});
+    }
+}
+
+/* 3. the difference */
+static bool take_draw(void *context, const struct weir_usage_charge *charge, const struct weir_grant *grant,
+                      struct weir_decimal amount)
+{
+    struct account *account = context;
+    const struct weir_contract *contract =
+        contract_of(account->rater->catalog, account->customer, charge->contract, charge->period_start);
+    struct weir_draw_running probe = {.customer = account->customer,
+                                      .contract = charge->contract,
+                                      .period_start = charge->period_start,
+                                      .segment_start = charge->segment_start,
+                                      .meter = charge->meter,
+                                      .grant = grant ? grant->key : (struct weir_slice){0}};
+    int64_t start;
+
+    weir_check(contract != NULL);
+    weir_contract_period_at(contract, charge->period_start, &start, &probe.period_end);
+    weir_state_draw(account->rater->state, &probe)->target = amount;
+    return true;
+}
+
+/* false: overflow. */
+static bool enter_draw(struct weir_rater *rater, struct weir_draw_running *draw)
+{
+    struct weir_decimal change;
+
+    if (!weir_decimal_subtract(draw->target, draw->amount, &change))
+        return false;
+    if (weir_decimal_is_zero(change))
+        return true;
+    const struct weir_contract *contract =
+        contract_of(rater->catalog, draw->customer, draw->contract, draw->period_start);
+    weir_check(contract != NULL);
+    const struct weir_period_running period = {
+        .customer = draw->customer, .contract = draw->contract, .start = draw->period_start, .end = draw->period_end};
+    struct weir_line_item item =
+        weir_rater_period_item(contract, &period, weir_price_book_at(contract->book, period.start));
+    bool is_overage = draw->grant.length == 0;
+    weir_segment_at(contract, period.start, period.end, draw->segment_start, &item.window_start, &item.window_end);
+    item.item = is_overage ? draw->meter : draw->grant;
+    if (!is_overage)
+        item.dimensions[item.dimension_count++] =
+            (struct weir_dimension){.name = weir_slice_text("meter"), .text = draw->meter};
+    item.kind = is_overage ? WEIR_KIND_OVERAGE : WEIR_KIND_DRAWDOWN;
+    item.component = is_overage ? WEIR_COMPONENT_OVERAGE : WEIR_COMPONENT_DRAWDOWN;
+    item.quantity = weir_decimal_of(0);
+    item.has_unit_price = false;
+    item.amount = is_overage ? change : weir_decimal_negate(change);
+    item.revision = ++draw->revision;
+    weir_rater_add_item(rater, &item);
+    draw->amount = draw->target;
+    draw->change = change;
+    draw->entry.is_dirty = true;
+    return true;
+}
+
+/* By customer, its segments first, those of a price together. */
+static int compare_parts(const void *left, const void *right)
+{
+    const struct part *a = left, *b = right;
+    int order = weir_slice_compare(a->customer, b->customer);
+
+    if (!order)
+        order = (a->segment == NULL) - (b->segment == NULL);
+    if (order || !a->segment)
+        return order;
+    if (a->segment->price != b->segment->price)
+        return (uintptr_t)a->segment->price < (uintptr_t)b->segment->price ? -1 : 1; /* entries never move */
+    return (a->segment->start > b->segment->start) - (a->segment->start < b->segment->start);
+}
+
+static int compare_draws(const void *left, const void *right)
+{
+    const struct weir_draw_running *a = *(struct weir_draw_running *const *)left,
+                                   *b = *(struct weir_draw_running *const *)right;
+    int order = weir_slice_compare(a->customer, b->customer);
+
+    if (!order)
+        order = (a->segment_start > b->segment_start) - (a->segment_start < b->segment_start);
+    if (!order)
+        order = weir_slice_compare(a->meter, b->meter);
+    return order ? order : weir_slice_compare(a->grant, b->grant);
+}
+
+/* All there is of one customer; targets of its draws are 0. false: overflow. */
+static bool allocate(struct account *account, const struct part *parts, size_t count)
+{
+    account->grant_count = account->charge_count = 0;
+    account->customer = parts[0].customer;
+    for (size_t first = 0, end; first < count; first = end) {
+        end = first + 1;
+        if (!parts[first].segment) {
+            charge_shortfall(account, parts[first].commitment);
+            continue;
+        }
+        while (end < count && parts[end].segment && parts[end].segment->price == parts[first].segment->price)
+            end++;
+        if (!charge_segments(account, parts + first, end - first))
+            return false;
+    }
+    weir_grants_sort(account->grants, account->grant_count);
+    return weir_draw_down(account->grants, account->grant_count, account->charges, account->charge_count, take_draw,
+                          account);
+}
+
+static bool enter_all(struct weir_rater *rater)
+{
+    struct weir_state_view all = weir_state_all(rater->state);
+    struct weir_draw_running **draws = weir_new_array(all.draw_count + 1, sizeof(struct weir_draw_running *));
+    bool fits = true;
+
+    /* In one order, whatever the state's: a replay gives the same rows. */
+    for (size_t i = 0; i < all.draw_count; i++)
+        draws[i] = all.draws[i];
+    if (all.draw_count > 1)
+        qsort(draws, all.draw_count, sizeof(struct weir_draw_running *), compare_draws);
+    for (size_t i = 0; i < all.draw_count && fits; i++)
+        fits = enter_draw(rater, draws[i]);
+    free(draws);
+    return fits;
+}
+
+/* An entry that was only looked for says nothing, and a price that was never evaluated has charged nothing. */
+static bool was_charged(const struct weir_segment_running *segment)
+{
+    return (segment->entry.exists || segment->entry.is_dirty)
+           && (segment->price->entry.exists || segment->price->entry.is_dirty);
+}
+
+static struct part *list_parts(struct weir_state *state, size_t *ret_count)
+{
+    struct weir_state_view all = weir_state_all(state);
+    struct part *parts = weir_new_array(all.segment_count + all.commitment_count + 1, sizeof *parts);
+    size_t count = 0;
+
+    for (size_t i = 0; i < all.segment_count; i++)
+        if (was_charged(all.segments[i]))
+            parts[count++] = (struct part){all.segments[i]->price->customer, all.segments[i], NULL};
+    for (size_t i = 0; i < all.commitment_count; i++)
+        parts[count++] = (struct part){all.commitments[i]->customer, NULL, all.commitments[i]};
+    if (count > 1)
+        qsort(parts, count, sizeof *parts, compare_parts);
+    *ret_count = count;
+    return parts;
+}
+
+static bool draw_all(struct weir_rater *rater, struct account *account)
+{
+    struct weir_state_view all = weir_state_all(rater->state);
+    size_t count;
+    struct part *parts = list_parts(rater->state, &count);
+    bool fits = true;
+
+    for (size_t i = 0; i < all.draw_count; i++)
+        all.draws[i]->target = (struct weir_decimal){0};
+    for (size_t i = 0; i < all.grant_count; i++)
+        all.grants[i]->commitment = NULL; /* not seen in this pass */
+    for (size_t first = 0, end; first < count && fits && account->status == WEIR_OK; first = end) {
+        end = first + 1;
+        while (end < count && weir_slice_equal(parts[end].customer, parts[first].customer))
+            end++;
+        fits = allocate(account, parts + first, end - first);
+    }
+    free(parts);
+    return fits && (account->status != WEIR_OK || enter_all(rater));
+}
+
+enum weir_status weir_rater_draw(struct weir_rater *rater, struct weir_error *reterr)
+{
+    struct account account = {.rater = rater};
+
+    if (weir_state_all(rater->state).account_count == 0)
+        return WEIR_OK;
+    bool fits = draw_all(rater, &account);
+    enum weir_status status = fits ? account.status : WEIR_REJECT;
+    if (!fits)
+        weir_fail(reterr, WEIR_REJECT,
+                  "customer '%.*s': what is drawn from its prepaid amounts does not fit (limit about 1.7e26). "
+                  "Check its prices and overage_multiplier",
+                  (int)account.customer.length, account.customer.data);
+    else if (status != WEIR_OK)
+        weir_fail(reterr, status,
+                  "customer '%.*s': usage was rated before its contract had the prepaid amounts of this catalog. Apply "
+                  "the catalog that it was rated with, and give the customer a contract with the new terms",
+                  (int)account.customer.length, account.customer.data);
+    free(account.grants);
+    free(account.charges);
+    return status;
+}
