@@ -124,6 +124,7 @@ static enum weir_status run(struct rating *rating, const _Atomic bool *stop, str
         pause = rating->settings.rater_interval;
         weir_outage_end(&rating->outage, "windows are rated");
         weir_metrics_set_ready(rating->metrics, true, "");
+        weir_rater_closer_tick(rating->closer, rating->settled != 0);
         if (!has_worked)
             rest(pause);
     }
@@ -132,6 +133,8 @@ static enum weir_status run(struct rating *rating, const _Atomic bool *stop, str
         return weir_fail(
             reterr, WEIR_FATAL,
             "stopped by a signal before all was rated: what was rated is written; start it again to go on");
+    if (status == WEIR_OK && is_done && rating->settings.until_done)
+        status = weir_rater_closer_now(rating->closer, reterr);
     return status == WEIR_OK && is_done ? check_nothing_refused(rating, reterr) : status;
 }
 
@@ -203,6 +206,13 @@ static void add_metrics(struct rating *rating)
                           "Periods that end until then were settled when this rater last settled, seconds since 1970.",
                           settled_seconds, rating);
     add_reconcile_metrics(rating);
+    const struct weir_rater_closer_counts *closed = weir_rater_closer_counts(rating->closer);
+    weir_metrics_add(metrics, WEIR_METRIC_COUNTER, "weir_invoices_issued_total", "",
+                     "Invoices that this rater made final.", &closed->issued);
+    weir_metrics_add(metrics, WEIR_METRIC_COUNTER, "weir_close_failures_total", "",
+                     "Times that closing periods broke off.", &closed->failures);
+    weir_metrics_add(metrics, WEIR_METRIC_GAUGE, "weir_periods_left_open", "",
+                     "Periods that ended close.grace ago and could not be closed the last time.", &closed->left_open);
 }
 
 /* The catalog's calendars first, once. */
@@ -237,6 +247,10 @@ static enum weir_status set_up(struct rating *rating, const _Atomic bool *stop, 
     size_t batch = (size_t)rating->settings.rater_batch, threads = (size_t)rating->settings.rater_threads;
     enum weir_status status = weir_store_redis_open(rating->settings.redis_url, &rating->store, reterr);
 
+    if (status == WEIR_OK)
+        status = weir_rater_closer_new(&rating->settings, &rating->closer, reterr);
+    if (status != WEIR_OK)
+        return status;
     rating->metrics = weir_metrics_new();
     add_metrics(rating);
     if (status == WEIR_OK)
@@ -263,6 +277,7 @@ static enum weir_status set_up(struct rating *rating, const _Atomic bool *stop, 
 static void tear_down(struct rating *rating)
 {
     weir_metrics_free(rating->metrics);
+    weir_rater_closer_free(rating->closer);
     weir_claims_free(rating->claims);
     weir_reconciliations_free(rating->reconciliations);
     weir_lane_book_free(rating->book);

@@ -7,6 +7,7 @@
 
 #include "aggregator/window_store.h"
 #include "cli/outage.h"
+#include "cli/rater_close.h"
 #include "common/arena.h"
 #include "common/metrics.h"
 #include "common/settings.h"
@@ -70,6 +71,7 @@ struct rating {
     uint64_t logged_held, logged_refused_periods;
     char refused_period[WEIR_ERROR_TEXT_MAX]; /* why the first of them cannot be closed */
     _Atomic uint64_t newly_refused;           /* windows, this round */
+    struct weir_rater_closer *closer;
     struct weir_reconciliations *reconciliations;
     int64_t looked_back; /* wall clock */
     _Atomic uint64_t reconcile_time, reconcile_lanes, reconcile_windows, reconcile_repaired;

@@ -65,16 +65,13 @@ static enum weir_status lock(struct closing *closing, struct weir_error *reterr)
     return status;
 }
 
-/* With only_due those that surely have nothing to do are left out. */
 static const char list_sql[] =
     "SELECT c.customer FROM weir.customers AS c WHERE $1::text IN ('', c.customer)"
     " AND ($2::text = '' OR EXISTS (SELECT FROM weir.billing_periods AS p WHERE p.customer = c.customer AND p.is_closed"
     " AND p.period_end <= coalesce(nullif($4::text, '')::timestamptz, nullif($3::text, '')::date + interval '2 days')"
     " AND NOT EXISTS (SELECT FROM weir.invoice_heads AS h WHERE h.customer = p.customer AND h.contract = p.contract"
     " AND h.period_start = p.period_start AND h.kind = 'period'"
-    " AND NOT EXISTS (SELECT FROM weir.invoice_voids AS v WHERE v.invoice = h.invoice))"
-    " AND EXISTS (SELECT FROM weir.line_items AS i WHERE i.customer = p.customer AND i.period_start = p.period_start"
-    " AND i.contract = p.contract)))"
+    " AND NOT EXISTS (SELECT FROM weir.invoice_voids AS v WHERE v.invoice = h.invoice))))"
     " ORDER BY c.customer";
 
 static enum weir_status list_customers(struct closing *closing, PGresult **ret_list, struct weir_error *reterr)
@@ -226,6 +223,41 @@ static enum weir_status close_one(struct closing *closing, struct weir_slice cus
     return status;
 }
 
+/* With only_due a run is only begun when there is something to do: it is looked for every ten minutes. */
+static enum weir_status look(struct closing *closing, struct weir_slice customer, bool *ret_has_work,
+                             struct weir_error *reterr)
+{
+    struct weir_parameters parameters = {0};
+    PGresult *result = NULL;
+
+    add(&parameters, customer);
+    add_through(&parameters, closing->request->through);
+    enum weir_status status =
+        weir_postgres_ask(closing->connection,
+                          "SELECT count(after_item), count(*) FILTER (WHERE after_item IS NULL) FROM"
+                          " weir.closing_plan($1::text, nullif($2::text, '')::date, nullif($3::text, '')::timestamptz)",
+                          &parameters, "looking at a customer's periods", &result, reterr);
+    if (status == WEIR_OK) {
+        *ret_has_work = weir_get_int8(PQgetvalue(result, 0, 0)) > 0;
+        if (!*ret_has_work)
+            closing->counts.left_open += (uint64_t)weir_get_int8(PQgetvalue(result, 0, 1));
+    }
+    PQclear(result);
+    return status;
+}
+
+static enum weir_status close_if_due(struct closing *closing, struct weir_slice customer, struct weir_error *reterr)
+{
+    bool has_work = true;
+    enum weir_status status = WEIR_OK;
+
+    if (closing->request->only_due)
+        status = look(closing, customer, &has_work, reterr);
+    if (status == WEIR_OK && has_work && !closing->number && !closing->request->is_dry)
+        status = begin(closing, reterr);
+    return status == WEIR_OK && has_work ? close_one(closing, customer, reterr) : status;
+}
+
 /* 4. the whole */
 
 static enum weir_status close_all(struct closing *closing, struct weir_error *reterr)
@@ -235,14 +267,14 @@ static enum weir_status close_all(struct closing *closing, struct weir_error *re
     enum weir_status status = list_customers(closing, &list, reterr);
     int count = status == WEIR_OK ? PQntuples(list) : 0;
 
-    if (status == WEIR_OK && !closing->request->is_dry && !(closing->request->only_due && count == 0))
+    if (status == WEIR_OK && !closing->request->is_dry && !closing->request->only_due)
         status = begin(closing, reterr);
     for (int i = 0; i < count && status == WEIR_OK; i++) {
         if (stop && atomic_load_explicit(stop, memory_order_relaxed))
             status = weir_fail(reterr, WEIR_AGAIN,
                                "stopped by a signal: customers that are done stay done, the same command goes on");
         else
-            status = close_one(closing, weir_postgres_field(list, i, 0), reterr);
+            status = close_if_due(closing, weir_postgres_field(list, i, 0), reterr);
     }
     PQclear(list);
     return status == WEIR_OK && closing->number ? end(closing, reterr) : status;

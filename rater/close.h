@@ -47,7 +47,8 @@ struct weir_close_request {
     const char *through;        /* a day, in each contract's time zone, or an instant (weir_close_is_through) */
     bool is_draft;              /* no numbers are given */
     bool is_dry;                /* nothing is written: each customer's transaction is given up */
-    bool only_due;              /* customers with a period that has no invoice, not those with late usage alone */
+    bool only_due; /* customers with a period that has no invoice, not those with late usage alone; nothing is written
+                      where there is nothing to do */
     const char *series, *by;
     const struct weir_invoice_details *details;
     const _Atomic bool *stop; /* NULL: never */

@@ -64,20 +64,20 @@ GRANT EXECUTE ON FUNCTION weir.show_catalog(json), weir.audit_mismatches(), weir
 GRANT INSERT ON weir.reratings, weir.rerating_customers, weir.rerating_amounts, weir.rerating_ends TO weir_operator;
 GRANT DELETE ON weir.price_totals, weir.split_totals, weir.billing_periods TO weir_operator; -- a rerating writes them anew
 
--- Closing and invoices: rows are added, and nothing is ever changed.
+-- Closing and invoices, by weir close or by raters (close.grace): rows are added, and nothing is ever changed.
 GRANT INSERT ON weir.closings, weir.closing_ends, weir.invoice_heads, weir.invoice_rows, weir.invoice_ranges, weir.invoice_numbers,
-    weir.invoice_voids TO weir_operator;
-GRANT USAGE ON SEQUENCE weir.invoice_ids TO weir_operator;
+    weir.invoice_voids TO weir_rater;
+GRANT USAGE ON SEQUENCE weir.invoice_ids TO weir_rater;
 GRANT EXECUTE ON FUNCTION weir.uninvoiced(text), weir.closing_end(text, date, timestamptz),
     weir.closing_plan(text, date, timestamptz), weir.invoice_digest(bigint), weir.invoice_digest_of_lines(bigint),
     weir.issue_number(text, text, bigint, text),
     weir.make_invoice_rows(weir.invoice_heads, jsonb), weir.make_invoice(weir.invoice_heads, weir.closing_step[], jsonb),
     weir.drop_old_drafts(text, date, timestamptz, text),
-    weir.close_customer(text, date, timestamptz, boolean, text, text, bigint, jsonb, jsonb, jsonb),
-    weir.finalize_invoice(bigint, text, text), weir.void_invoice(bigint, text, text), weir.invoice_mismatches(),
-    weir.invoice_document(bigint, text) TO weir_operator;
+    weir.close_customer(text, date, timestamptz, boolean, text, text, bigint, jsonb, jsonb, jsonb) TO weir_rater;
+GRANT EXECUTE ON FUNCTION weir.finalize_invoice(bigint, text, text), weir.void_invoice(bigint, text, text),
+    weir.invoice_mismatches(), weir.invoice_document(bigint, text) TO weir_operator;
 
 -- Months of revenue: closing writes their figures down.
-GRANT INSERT ON weir.revenue_contracts, weir.closed_months, weir.closed_revenue TO weir_operator;
+GRANT INSERT ON weir.revenue_contracts, weir.closed_months, weir.closed_revenue TO weir_rater;
 GRANT EXECUTE ON FUNCTION weir.months_to_close(text, date, timestamptz), weir.close_months(text, date, timestamptz, bigint),
-    weir.close_books(text, date, timestamptz, boolean, text, text, bigint, jsonb, jsonb, jsonb) TO weir_operator;
+    weir.close_books(text, date, timestamptz, boolean, text, text, bigint, jsonb, jsonb, jsonb) TO weir_rater;

@@ -416,6 +416,47 @@ def test_the_worked_example(example):
     connection.close()
 
 
+def test_a_rater_closes_periods_when_their_grace_is_over(servers, tmp_path):
+    """With --until-done at its end, as a daemon soon after its start; and nothing is begun where nothing is to do."""
+    env = {**servers.room("invoices-scheduled"), "WEIR_LATENESS": "9000h", "WEIR_KAFKA_GROUP": "invoices-scheduled", "WEIR_METRICS_LISTEN": "off"}
+    (tmp_path / "catalog.json").write_text(BLOCKS["catalog"], encoding="utf-8")
+    (tmp_path / "details.json").write_text(BLOCKS["details"], encoding="utf-8")
+    weir("migrate", env=env)
+    weir("apply", "--catalog", tmp_path / "catalog.json", env=env)
+    connection = psycopg2.connect(env["WEIR_POSTGRES_URL"])
+    connection.autocommit = True
+    cursor = connection.cursor()
+
+    def found(text):
+        cursor.execute(text)
+        return cursor.fetchall()
+
+    def feed(month):
+        (tmp_path / "events.ndjson").write_text(BLOCKS[month], encoding="utf-8")
+        weir("produce", tmp_path / "events.ndjson", env=env)
+        weir("ingest", "--until-end", env=env)
+
+    feed("january")
+    refused = weir("rater", "--until-done", "--close-grace", "1h", "--invoice-details", tmp_path / "nowhere.json", env=env, check=False)
+    assert refused.returncode == 2 and b"nowhere.json" in refused.stderr
+    weir("rater", "--until-done", "--close-grace", "9000h", env=env)  # more than a year
+    assert found("select count(*) from weir.closings") == [(0,)]
+    weir("rater", "--until-done", "--close-grace", "1h", "--invoice-details", tmp_path / "details.json", env=env)
+    assert found("select invoice_number, total::text, seller ->> 'name' from weir.invoices") == [("INV-000001", "15.00", "Weir Ltd")]
+    weir("rater", "--until-done", "--close-grace", "1h", env=env)
+    assert found("select count(*) from weir.closings") == [(1,)]
+    feed("february")
+    process = subprocess.Popen([BINARY, "rater", "--close-grace", "1h"], env={**os.environ, **env}, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 90
+    while not found("select * from weir.closing_ends where closing > 1"):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.1)
+    process.terminate()
+    assert process.wait(timeout=60) == 0, process.stderr.read()
+    assert found("select invoice_number, total::text from weir.invoices order by 1") == [("INV-000001", "15.00"), ("INV-000002", "19.41")]
+    connection.close()
+
+
 class Page(html.parser.HTMLParser):
     """What a reader sees, and whether every tag is closed and nothing is fetched."""
     VOID = {"meta", "br"}
