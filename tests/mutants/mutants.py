@@ -142,7 +142,7 @@ MUTANTS = [
      [("common/model/window.h", "\n           || a->events + a->retracted < b->events + b->retracted;", ";")]),
     ("refusal_stops_all", "a window that cannot be rated holds back no other", "lanes",
      [(RATE, "return may_refuse(rater) ? refuse(rater, target, lane, reterr) : status;",
-       "return rater->counts.windows == 0 ? refuse(rater, target, lane, reterr) : status;")]),
+       "return may_refuse(rater) && rater->counts.windows == 0 ? refuse(rater, target, lane, reterr) : status;")]),
     ("refused_period_stops_all", "a period that cannot be closed holds back no other", "lanes",
      [(SETTLE, "    if (!rater->ledger->ops->keeps_state)\n        return status;\n    take_back", "    if (status != WEIR_OK)\n        return status;\n    take_back")]),
     ("half_a_period", "what was done of a period that cannot be closed is undone", "lanes",
