@@ -302,22 +302,26 @@ FROM weir.customers AS c CROSS JOIN LATERAL (
         SELECT k.contract, k.period_start, f.open_month, coalesce(f.through_item, 0) AS through_item,
                coalesce(((k.period_end - interval '1 microsecond') AT TIME ZONE f.timezone)::date < f.open_month, false) AS is_past
         FROM known AS k JOIN frontiers AS f USING (contract)
-    ), items AS MATERIALIZED (
+    ), items AS MATERIALIZED ( -- OFFSET 0: period by period, never all of a customer's partitions
         SELECT r.line_item_id, r.contract, r.currency, r.period_start, r.amount, r.first_day, r.end_day,
                s.open_month, r.line_item_id > s.through_item AS is_new
-        FROM spans AS s JOIN weir.line_item_services AS r
-            ON r.customer = c.customer AND r.period_start = s.period_start AND r.contract = s.contract
+        FROM spans AS s CROSS JOIN LATERAL (
+            SELECT w.* FROM weir.line_item_services AS w
+            WHERE w.customer = c.customer AND w.period_start = s.period_start AND w.contract = s.contract OFFSET 0) AS r
         WHERE NOT s.is_past
         UNION ALL
         SELECT r.line_item_id, r.contract, r.currency, r.period_start, r.amount, r.first_day, r.end_day, s.open_month, true
-        FROM spans AS s JOIN weir.line_item_services AS r
-            ON r.customer = c.customer AND r.period_start = s.period_start AND r.contract = s.contract AND r.line_item_id > s.through_item
+        FROM spans AS s CROSS JOIN LATERAL (
+            SELECT w.* FROM weir.line_item_services AS w
+            WHERE w.customer = c.customer AND w.period_start = s.period_start AND w.contract = s.contract
+                AND w.line_item_id > s.through_item OFFSET 0) AS r
         WHERE s.is_past
         UNION ALL
         SELECT r.line_item_id, r.contract, r.currency, r.period_start, r.amount, r.first_day, r.end_day, s.open_month, false
-        FROM spans AS s JOIN weir.line_item_services AS r
-            ON r.customer = c.customer AND r.period_start = s.period_start AND r.contract = s.contract AND r.line_item_id <= s.through_item
-            AND r.meter IS NULL AND r.end_day > s.open_month
+        FROM spans AS s CROSS JOIN LATERAL (
+            SELECT w.* FROM weir.line_item_services AS w
+            WHERE w.customer = c.customer AND w.period_start = s.period_start AND w.contract = s.contract
+                AND w.line_item_id <= s.through_item AND w.meter IS NULL AND w.end_day > s.open_month OFFSET 0) AS r
         WHERE s.is_past
     ), stretches AS MATERIALIZED (
         SELECT i.*, greatest(date_trunc('month', i.first_day::timestamp)::date, i.open_month) AS from_month,
