@@ -18,8 +18,9 @@ CATALOG = {
     "contracts": [{"key": "k-acme", "customer": "acme", "price_book": "b", "starts_at": "2026-01-01T00:00:00Z", "ends_at": None,
                    "billing_period": "month", "timezone": "UTC"}],
     "default_contract": {"price_book": "b", "billing_period": "month", "timezone": "UTC"}}
-VIEWS = ("adjustments", "charge_lines", "charges_by_customer_and_period", "closing_status", "held_usage", "invoice_completeness", "invoice_focus", "invoice_line_items", "invoice_lines",
-         "invoices", "period_status", "revenue_months", "revenue_schedule", "unpriced_usage", "usage_by_day")
+VIEWS = ("adjustments", "balance_entries", "charge_lines", "charges_by_customer_and_period", "closing_status", "grant_balances", "held_usage",
+         "invoice_completeness", "invoice_focus", "invoice_line_items", "invoice_lines", "invoices", "period_status", "revenue_months",
+         "revenue_schedule", "unpriced_usage", "usage_by_day")
 CUSTOMERS = ("acme", "bolt", "core")
 
 
