@@ -113,8 +113,9 @@ class Process:
             self.process.kill()
             self.process.wait()
 
-    def stop(self, seconds=DEADLINE):
-        """SIGTERM, to a clean end."""
+    def stop(self, seconds=DEADLINE + 80):
+        """SIGTERM, to a clean end. All is written within a second, but librdkafka was once seen to leave its group only after
+        twice socket.timeout.ms (120 s)."""
         self.send(signal.SIGTERM)
         assert self.process.wait(seconds) == 0, f"{self.name} ended with {self.process.returncode}:\n{self.log()[-3000:]}"
 
