@@ -111,7 +111,8 @@ def test_out_of_memory_is_a_clear_death_and_exact_after_it(pipeline):
     limited = pipeline.ingest(wrap=("prlimit", f"--as={size + (4 << 20)}"), taken=0)
     send(12000)
     assert limited.process.wait(120) != 0
-    assert "out of memory" in limited.log() or "Assertion" in limited.log(), limited.log()[-1000:]
+    # weir's own word, librdkafka's assertion, or no room for one of its threads
+    assert any(word in limited.log() for word in ("out of memory", "Assertion", "Unable to create")), limited.log()[-1000:]
     pipeline.processes.remove(limited)
     pipeline.ingest()
     pipeline.check(120)
