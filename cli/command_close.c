@@ -1,17 +1,15 @@
 /* `weir close`: the invoices of billing periods that ended. */
 #include <inttypes.h>
 #include <stdio.h>
-#include <string.h>
-#include <unistd.h>
 
 #include "cli/commands.h"
 #include "cli/invoice_details.h"
+#include "cli/listing.h"
 #include "common/actor.h"
 #include "common/calendar.h"
 #include "common/daemon.h"
 #include "common/log.h"
 #include "common/settings.h"
-#include "rater/text_row.h"
 
 static const struct weir_usage usage = {
     .command = WEIR_COMMAND_CLOSE,
@@ -36,10 +34,9 @@ static const struct weir_column columns[COLUMNS] = {
 
 struct output {
     const struct weir_settings *settings;
-    struct weir_text_table *table; /* NULL: csv or json */
+    struct weir_listing listing;
     struct weir_progress progress;
     uint64_t told;
-    bool is_broken;
 };
 
 static void show(void *context, const struct weir_closed_period *period)
@@ -69,19 +66,16 @@ static void show(void *context, const struct weir_closed_period *period)
     };
     output->told++;
     weir_progress_show(&output->progress, "%" PRIu64 " periods", output->told);
-    if (output->table)
-        weir_text_table_add(output->table, cells);
-    else if (strcmp(output->settings->format, "csv") == 0)
-        output->is_broken = !weir_row_csv(stdout, columns, cells, COLUMNS) || output->is_broken;
-    else
-        output->is_broken = !weir_row_ndjson(stdout, columns, cells, COLUMNS) || output->is_broken;
+    weir_listing_add(&output->listing, cells);
 }
 
 static enum weir_status close_and_tell(const struct weir_settings *settings, const struct weir_invoice_details *details,
                                        const _Atomic bool *stop, struct weir_error *reterr)
 {
     char by[WEIR_ACTOR_MAX];
-    struct output output = {.settings = settings, .progress = weir_progress_start(usage.name)};
+    struct output output = {.settings = settings,
+                            .listing = weir_listing_begin(settings->format, columns, COLUMNS),
+                            .progress = weir_progress_start(usage.name)};
     struct weir_close_counts counts;
     const struct weir_close_request request = {
         .url = settings->postgres_url,
@@ -97,20 +91,13 @@ static enum weir_status close_and_tell(const struct weir_settings *settings, con
         .context = &output,
     };
 
-    if (strcmp(settings->format, "table") == 0)
-        output.table = weir_text_table_new(columns, COLUMNS);
-    else if (strcmp(settings->format, "csv") == 0)
-        output.is_broken = !weir_row_csv_header(stdout, columns, COLUMNS);
     enum weir_status status = weir_close(&request, &counts, reterr);
     weir_progress_end(&output.progress);
-    if (output.table && output.told > 0)
-        output.is_broken = !weir_text_table_write(output.table, stdout, isatty(STDOUT_FILENO));
-    weir_text_table_free(output.table);
+    bool is_written = weir_listing_end(&output.listing, output.told > 0);
     weir_log_plain(WEIR_LOG_INFO, "%scustomers=%" PRIu64 " invoices=%" PRIu64 " issued=%" PRIu64 " left_open=%" PRIu64,
                    settings->dry_run ? "dry_run " : "", counts.customers, counts.invoices, counts.issued,
                    counts.left_open);
-    output.is_broken = fflush(stdout) != 0 || output.is_broken;
-    return status == WEIR_OK && output.is_broken
+    return status == WEIR_OK && !is_written
                ? weir_fail(reterr, WEIR_FATAL, "the list cannot be written; what was closed is closed")
                : status;
 }

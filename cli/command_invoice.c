@@ -2,16 +2,15 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "cli/commands.h"
 #include "cli/invoice_page.h"
+#include "cli/listing.h"
 #include "common/actor.h"
 #include "common/calendar.h"
 #include "common/log.h"
 #include "common/settings.h"
 #include "rater/invoice_export.h"
-#include "rater/text_row.h"
 
 static const struct weir_usage usage = {
     .command = WEIR_COMMAND_INVOICE,
@@ -41,15 +40,8 @@ static const struct weir_column columns[COLUMNS] = {
     {"currency", WEIR_CELL_TEXT, false},   {"credit_note", WEIR_CELL_TEXT, true},
 };
 
-struct output {
-    const char *format;
-    struct weir_text_table *table;
-    bool is_broken;
-};
-
 static void show(void *context, const struct weir_invoice_entry *entry)
 {
-    struct output *output = context;
     char number[24], start[WEIR_TIME_TEXT_MAX], end[WEIR_TIME_TEXT_MAX];
 
     (void)snprintf(number, sizeof number, "%" PRId64, entry->invoice);
@@ -59,29 +51,17 @@ static void show(void *context, const struct weir_invoice_entry *entry)
         weir_slice_text(number), entry->number,        entry->state, entry->customer, entry->contract,
         weir_slice_text(start),  weir_slice_text(end), entry->total, entry->currency, entry->credit_note,
     };
-    if (output->table)
-        weir_text_table_add(output->table, cells);
-    else if (strcmp(output->format, "csv") == 0)
-        output->is_broken = !weir_row_csv(stdout, columns, cells, COLUMNS) || output->is_broken;
-    else
-        output->is_broken = !weir_row_ndjson(stdout, columns, cells, COLUMNS) || output->is_broken;
+    weir_listing_add(context, cells);
 }
 
 static enum weir_status list(const struct weir_settings *settings, struct weir_error *reterr)
 {
-    struct output output = {.format = settings->format};
+    struct weir_listing listing = weir_listing_begin(settings->format, columns, COLUMNS);
     const struct weir_invoice_filter filter = {.customer = weir_slice_text(settings->customer)};
 
-    if (strcmp(settings->format, "table") == 0)
-        output.table = weir_text_table_new(columns, COLUMNS);
-    else if (strcmp(settings->format, "csv") == 0)
-        output.is_broken = !weir_row_csv_header(stdout, columns, COLUMNS);
-    enum weir_status status = weir_invoice_list(settings->postgres_url, &filter, show, &output, reterr);
-    if (status == WEIR_OK && output.table)
-        output.is_broken = !weir_text_table_write(output.table, stdout, isatty(STDOUT_FILENO));
-    weir_text_table_free(output.table);
-    output.is_broken = fflush(stdout) != 0 || output.is_broken;
-    return status == WEIR_OK && output.is_broken ? weir_fail(reterr, WEIR_FATAL, "the list cannot be written") : status;
+    enum weir_status status = weir_invoice_list(settings->postgres_url, &filter, show, &listing, reterr);
+    bool is_written = weir_listing_end(&listing, status == WEIR_OK);
+    return status == WEIR_OK && !is_written ? weir_fail(reterr, WEIR_FATAL, "the list cannot be written") : status;
 }
 
 /* 2. export */

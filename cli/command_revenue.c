@@ -1,13 +1,11 @@
 /* `weir revenue`: what was invoiced, earned, deferred and not invoiced yet, by month. */
 #include <stdio.h>
-#include <string.h>
-#include <unistd.h>
 
 #include "cli/commands.h"
+#include "cli/listing.h"
 #include "common/log.h"
 #include "common/settings.h"
 #include "rater/revenue.h"
-#include "rater/text_row.h"
 
 static const struct weir_usage usage = {
     .command = WEIR_COMMAND_REVENUE,
@@ -31,43 +29,24 @@ static const struct weir_column columns[COLUMNS] = {
     {"unbilled", WEIR_CELL_DECIMAL, false},   {"state", WEIR_CELL_TEXT, false},
 };
 
-struct output {
-    const char *format;
-    struct weir_text_table *table; /* NULL: csv or json */
-    bool is_broken;
-};
-
 static void show(void *context, const struct weir_revenue_month *month)
 {
-    struct output *output = context;
     const struct weir_slice cells[COLUMNS] = {
         month->month,    month->customer,   month->contract, month->currency, month->invoiced,
         month->rounding, month->recognised, month->deferred, month->unbilled, month->state,
     };
 
-    if (output->table)
-        weir_text_table_add(output->table, cells);
-    else if (strcmp(output->format, "csv") == 0)
-        output->is_broken = !weir_row_csv(stdout, columns, cells, COLUMNS) || output->is_broken;
-    else
-        output->is_broken = !weir_row_ndjson(stdout, columns, cells, COLUMNS) || output->is_broken;
+    weir_listing_add(context, cells);
 }
 
 static enum weir_status list(const struct weir_settings *settings, struct weir_error *reterr)
 {
-    struct output output = {.format = settings->format};
+    struct weir_listing listing = weir_listing_begin(settings->format, columns, COLUMNS);
     const struct weir_revenue_filter filter = {weir_slice_text(settings->customer), settings->month};
 
-    if (strcmp(settings->format, "table") == 0)
-        output.table = weir_text_table_new(columns, COLUMNS);
-    else if (strcmp(settings->format, "csv") == 0)
-        output.is_broken = !weir_row_csv_header(stdout, columns, COLUMNS);
-    enum weir_status status = weir_revenue_list(settings->postgres_url, &filter, show, &output, reterr);
-    if (status == WEIR_OK && output.table)
-        output.is_broken = !weir_text_table_write(output.table, stdout, isatty(STDOUT_FILENO));
-    weir_text_table_free(output.table);
-    output.is_broken = fflush(stdout) != 0 || output.is_broken;
-    return status == WEIR_OK && output.is_broken ? weir_fail(reterr, WEIR_FATAL, "the list cannot be written") : status;
+    enum weir_status status = weir_revenue_list(settings->postgres_url, &filter, show, &listing, reterr);
+    bool is_written = weir_listing_end(&listing, status == WEIR_OK);
+    return status == WEIR_OK && !is_written ? weir_fail(reterr, WEIR_FATAL, "the list cannot be written") : status;
 }
 
 int weir_command_revenue(int argc, char **argv)

@@ -1,10 +1,8 @@
 #include "cli/intake.h"
 
 #include <stdlib.h>
-#include <time.h>
 
 #include "cli/ahead.h"
-#include "common/calendar.h"
 #include "common/daemon.h"
 
 struct weir_intake {
@@ -59,26 +57,19 @@ static enum weir_status full(const struct weir_lane *lane, struct weir_error *re
                      (unsigned long long)weir_lane_ids(lane));
 }
 
-static int64_t monotonic(void)
-{
-    struct timespec now;
-    (void)clock_gettime(CLOCK_MONOTONIC, &now);
-    return now.tv_sec * WEIR_SECOND + now.tv_nsec;
-}
-
 /* The lane has moved past the event already, so its record must get through. */
 static enum weir_status must_put_away(struct weir_intake *intake, const struct weir_message *message,
                                       struct weir_error *reterr)
 {
     enum weir_status status = put_away(intake, message, reterr);
-    int64_t since = monotonic();
+    int64_t since = weir_monotonic();
 
     while (status == WEIR_AGAIN
            || status == WEIR_RETRY) { /* full, or the broker is away: nothing can go on without it */
         /* relaxed: a flag by itself. */
         if (intake->stop && atomic_load_explicit(intake->stop, memory_order_relaxed))
             return WEIR_FATAL;
-        if (intake->patience && monotonic() - since > intake->patience)
+        if (intake->patience && weir_monotonic() - since > intake->patience)
             return WEIR_FATAL;
         weir_daemon_alive();
         status = intake->quarantine->ops->flush(intake->quarantine, reterr);

@@ -4,6 +4,8 @@
 #include <jansson.h>
 #include <string.h>
 
+#include "cli/html.h"
+
 /* 1. texts of the document */
 
 static const char *text(const json_t *object, const char *name)
@@ -20,26 +22,7 @@ static bool is(const json_t *object, const char *name, const char *value)
 
 static void put(FILE *output, const char *from)
 {
-    for (; *from; from++)
-        switch (*from) {
-        case '<':
-            fputs("&lt;", output);
-            break;
-        case '>':
-            fputs("&gt;", output);
-            break;
-        case '&':
-            fputs("&amp;", output);
-            break;
-        case '"':
-            fputs("&quot;", output);
-            break;
-        case '\'':
-            fputs("&#39;", output);
-            break;
-        default:
-            fputc(*from, output);
-        }
+    weir_html_put(output, weir_slice_text(from));
 }
 
 /* before, the text and after; nothing where the text is empty. */

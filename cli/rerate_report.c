@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "cli/html.h"
 #include "rater/text_row.h"
 
 enum { CURRENCIES_MAX = 256, CHART_ROWS = 20 };
@@ -206,30 +207,6 @@ static bool write_json(const struct weir_rerate_report *report, const struct wei
 }
 
 /* 4. HTML */
-static void escape(FILE *output, struct weir_slice text)
-{
-    for (uint32_t i = 0; i < text.length; i++)
-        switch (text.data[i]) {
-        case '<':
-            fputs("&lt;", output);
-            break;
-        case '>':
-            fputs("&gt;", output);
-            break;
-        case '&':
-            fputs("&amp;", output);
-            break;
-        case '"':
-            fputs("&quot;", output);
-            break;
-        case '\'':
-            fputs("&#39;", output);
-            break;
-        default:
-            fputc(text.data[i], output);
-        }
-}
-
 static void decimal_cell(FILE *output, struct weir_decimal value, bool is_difference)
 {
     char text[WEIR_DECIMAL_TEXT_MAX];
@@ -281,15 +258,15 @@ static void draw_bar(FILE *output, const struct weir_rerate_row *row, int place,
 
     weir_decimal_format_short(difference, text);
     fprintf(output, "<text x=\"290\" y=\"%d\" text-anchor=\"end\" font-size=\"12\">", y + 16);
-    escape(output, row->customer);
+    weir_html_put(output, row->customer);
     if (has_items) {
         fputs(" \302\267 ", output);
-        escape(output, row->item);
+        weir_html_put(output, row->item);
     }
     fprintf(output, "</text><rect x=\"300\" y=\"%d\" width=\"%d\" height=\"16\" fill=\"%s\"/>", y + 4, length,
             is_less ? "#b3261e" : "#0a6b3d");
     fprintf(output, "<text x=\"%d\" y=\"%d\" font-size=\"12\">%s%s ", 306 + length, y + 16, is_less ? "" : "+", text);
-    escape(output, row->currency);
+    weir_html_put(output, row->currency);
     fputs("</text>\n", output);
 }
 
@@ -306,7 +283,7 @@ static void draw(const struct weir_rerate_report *report, const struct amounts *
         qsort(largest, count, sizeof *largest, by_size);
         size_t shown = count < CHART_ROWS ? count : CHART_ROWS;
         fputs("<h2>Largest differences, ", output);
-        escape(output, total->currency);
+        weir_html_put(output, total->currency);
         fprintf(output, "</h2>\n<svg viewBox=\"0 0 760 %zu\" role=\"img\" aria-label=\"largest differences\">\n",
                 24 * shown + 4);
         for (size_t i = 0; i < shown; i++)
@@ -320,17 +297,17 @@ static void page_row(FILE *output, const char *kind, struct weir_slice name, str
                      const struct amounts *amounts)
 {
     fprintf(output, "<tr%s><td>", kind);
-    escape(output, name);
+    weir_html_put(output, name);
     if (has_items) {
         fputs("</td><td>", output);
-        escape(output, item);
+        weir_html_put(output, item);
     }
     fputs("</td>", output);
     decimal_cell(output, amounts->before, false);
     decimal_cell(output, amounts->after, false);
     decimal_cell(output, amounts->difference, true);
     fputs("<td>", output);
-    escape(output, amounts->currency);
+    weir_html_put(output, amounts->currency);
     fputs("</td></tr>\n", output);
 }
 
@@ -365,13 +342,13 @@ static bool write_html(const struct weir_rerate_report *report, const struct wei
 {
     fputs(page_head, output);
     fputs("<title>", output);
-    escape(output, weir_slice_text(heading->title));
+    weir_html_put(output, weir_slice_text(heading->title));
     fputs("</title>\n<h1>", output);
-    escape(output, weir_slice_text(heading->title));
+    weir_html_put(output, weir_slice_text(heading->title));
     fputs("</h1>\n<p>Priced by ", output);
-    escape(output, weir_slice_text(heading->catalog));
+    weir_html_put(output, weir_slice_text(heading->catalog));
     fprintf(output, "; %s", *heading->filters ? "only " : "all usage");
-    escape(output, weir_slice_text(heading->filters));
+    weir_html_put(output, weir_slice_text(heading->filters));
     fprintf(output,
             ". %" PRIu64 " customers looked at, %" PRIu64 " change; %" PRIu64 " windows, %" PRIu64
             " of them without a price.</p>\n",

@@ -16,7 +16,7 @@ static int64_t last_alive;         /* told to the watchdog */
 static _Atomic int64_t last_round; /* monotonic ns; 0: none yet */
 static const char *last_status;
 
-static int64_t monotonic(void)
+int64_t weir_monotonic(void)
 {
     struct timespec now;
     (void)clock_gettime(CLOCK_MONOTONIC, &now);
@@ -55,7 +55,7 @@ void weir_daemon_stopping(void)
 
 void weir_daemon_alive(void)
 {
-    int64_t now = monotonic();
+    int64_t now = weir_monotonic();
 
     atomic_store_explicit(&last_round, now, memory_order_relaxed); /* a figure by itself */
     if (!watchdog_us)
@@ -69,7 +69,7 @@ void weir_daemon_alive(void)
 int64_t weir_daemon_silence(void)
 {
     int64_t round = atomic_load_explicit(&last_round, memory_order_relaxed);
-    return round ? monotonic() - round : 0;
+    return round ? weir_monotonic() - round : 0;
 }
 
 void weir_daemon_status(const char *status)
@@ -82,17 +82,18 @@ void weir_daemon_status(const char *status)
 
 struct weir_progress weir_progress_start(const char *name)
 {
-    return (struct weir_progress){
-        .name = name, .shown = monotonic() + 2 * WEIR_SECOND - WEIR_SECOND / 5, .is_terminal = isatty(STDERR_FILENO)};
+    return (struct weir_progress){.name = name,
+                                  .shown = weir_monotonic() + 2 * WEIR_SECOND - WEIR_SECOND / 5,
+                                  .is_terminal = isatty(STDERR_FILENO)};
 }
 
 void weir_progress_show(struct weir_progress *progress, const char *format, ...)
 {
     va_list arguments;
 
-    if (!progress->is_terminal || monotonic() - progress->shown < WEIR_SECOND / 5)
+    if (!progress->is_terminal || weir_monotonic() - progress->shown < WEIR_SECOND / 5)
         return;
-    progress->shown = monotonic();
+    progress->shown = weir_monotonic();
     progress->is_shown = true;
     fprintf(stderr, "\r\033[K%s: ", progress->name);
     va_start(arguments, format);

@@ -21,6 +21,9 @@ int64_t weir_daemon_silence(void);
 /* What `systemctl status` shows beside the unit; said when it is another text (another pointer) than before. */
 void weir_daemon_status(const char *status);
 
+/* ns of a clock that never goes back, for how long something takes. Any thread. */
+int64_t weir_monotonic(void);
+
 /* A line on a terminal that is written over, at most 5 times a second, first after two seconds; nothing elsewhere. */
 struct weir_progress {
     const char *name;
