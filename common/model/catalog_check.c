@@ -222,6 +222,7 @@ static void check_same_grants(struct weir_catalog_load *load, const struct weir_
     const struct weir_commitment *commitment = &draft->contract.commitments[number];
     for (uint32_t back = 1; back <= draft->contract.phase; back++) {
         const struct weir_contract *before = &(draft - back)->contract;
+        weir_check(before->phase + back == draft->contract.phase);
         for (uint32_t i = 0; i < before->commitment_count; i++) {
             const struct weir_commitment *other = &before->commitments[i];
             if (!weir_slice_equal(other->key, commitment->key) || is_same_grant(other, commitment)

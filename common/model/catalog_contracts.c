@@ -454,14 +454,16 @@ static void read_default_contract(struct weir_catalog_load *load, uint32_t file)
         read_terms(load, &node, draft);
 }
 
+/* By what all phases of a contract have in common, so that they stay together and in their order whatever is wrong with
+ * their starts: the checks that follow step from one to those before it. */
 static int draft_compare(const void *left, const void *right)
 {
     const struct weir_contract_draft *a = left, *b = right;
     int order = weir_slice_compare(a->contract.customer, b->contract.customer);
     if (order)
         return order;
-    if (a->contract.starts_at != b->contract.starts_at)
-        return a->contract.starts_at < b->contract.starts_at ? -1 : 1;
+    if (a->contract.whole_starts_at != b->contract.whole_starts_at)
+        return a->contract.whole_starts_at < b->contract.whole_starts_at ? -1 : 1;
     return weir_origin_compare(a->origin, b->origin);
 }
 

@@ -176,7 +176,7 @@ struct weir_catalog_load {
     struct weir_version_draft *versions; /* by key, then version */
     struct weir_book_facts *facts;       /* as catalog->books */
     size_t contract_count;
-    struct weir_contract_draft *contracts; /* by customer, then starts_at; phases too */
+    struct weir_contract_draft *contracts; /* by customer, then start; each with its phases after it */
     struct weir_contract_draft *default_contract;
 };
 

@@ -450,6 +450,8 @@ static const struct row phase_rows[] = {
     ONE(PHASE("0/starts_at"), "\"2025-09-01T00:00:00Z\"", AT_PHASE("1", ".starts_at"), "out_of_order", "phases ascend"),
     ONE(PHASE("1/starts_at"), "\"2026-01-01T00:00:00Z\"", AT_PHASE("1", ".starts_at"), "out_of_order",
         "ends 2026-01-01T00:00:00Z"),
+    ONE(PHASE("0/starts_at"), "\"2026-01-01T00:00:00Z\"", AT_PHASE("0", ".starts_at"), "out_of_order",
+        "ends 2026-01-01T00:00:00Z"), /* after the phase that follows it */
     ONE(PHASE("0/starts_at"), "\"2025-04-15T00:00:00Z\"", AT_PHASE("0", ".starts_at"), "within_period",
         ": 2025-04-01T00:00:00Z or 2025-05-01T00:00:00Z"),
     ONE(PHASE("0/starts_at"), "\"2025-04-01T00:00:00+01:00\"", AT_PHASE("0", ".starts_at"), "within_period",
