@@ -16,7 +16,7 @@ static struct overridden *overridden_slot(const struct weir_rater *rater, const 
 
     for (; rater->overridden[at].contract; at = (at + 1) & mask)
         if (rater->overridden[at].contract == key->contract && rater->overridden[at].price == key->price
-            && rater->overridden[at].discounts == key->discounts)
+            && rater->overridden[at].list == key->list && rater->overridden[at].discounts == key->discounts)
             break;
     return &rater->overridden[at];
 }
@@ -61,17 +61,19 @@ const struct weir_price *weir_rater_effective_price(struct weir_rater *rater, co
 {
     const struct weir_override *override = NULL;
     struct weir_discount_list discounts = {.count = 0};
-    struct overridden key = {.contract = contract, .price = price};
+    uint32_t count;
+    struct overridden key = {
+        .contract = contract, .price = price, .list = weir_contract_discounts(contract, period_start, &count)};
 
     for (uint32_t i = 0; i < contract->override_count && !override; i++)
         if (contract->overrides[i].meter == price->meter)
             override = &contract->overrides[i];
-    if (contract->discount_count)
+    if (key.list)
         weir_discounts_of(contract, price->meter, period_start, &discounts);
     if (!override && discounts.count == 0)
         return price;
     for (uint32_t i = 0; i < discounts.count; i++)
-        key.discounts |= 1u << (discounts.discounts[i] - contract->discounts);
+        key.discounts |= 1u << (discounts.discounts[i] - key.list);
     if (rater->overridden_count * 2 >= rater->overridden_room)
         grow_overridden(rater);
     struct overridden *slot = overridden_slot(rater, &key);

@@ -429,18 +429,22 @@ static enum weir_status check_terms(struct check *check, const struct weir_contr
 
     for (int64_t at = 0; status == WEIR_OK && weir_contract_next_change(before, after, &at, &change);) {
         char from[WEIR_TIME_TEXT_MAX], last[WEIR_TIME_TEXT_MAX];
+        question.times[0] = change.from;
+        question.times[1] = change.until;
+        status = ask_time(check,
+                          after->key.length ? "SELECT max(period_start) FROM weir.billing_periods WHERE customer = "
+                                              "$1::text AND contract = $2::text AND period_start >= $3::timestamptz"
+                                              " AND period_start < $4::timestamptz"
+                                            : "SELECT max(period_start) FROM weir.billing_periods WHERE $1::text = ''"
+                                              " AND contract = $2::text AND period_start >= $3::timestamptz"
+                                              " AND period_start < $4::timestamptz",
+                          &question, &found);
+        if (status != WEIR_OK || !found)
+            continue;
         if (after->key.length == 0) { /* of some customer, which is enough */
             say_rated_contract(check, after, change.fields);
             continue;
         }
-        question.times[0] = change.from;
-        question.times[1] = change.until;
-        status = ask_time(check,
-                          "SELECT max(period_start) FROM weir.billing_periods WHERE customer = $1::text AND contract ="
-                          " $2::text AND period_start >= $3::timestamptz AND period_start < $4::timestamptz",
-                          &question, &found);
-        if (status != WEIR_OK || !found)
-            continue;
         weir_time_format(change.from, from);
         weir_time_format(found, last);
         weir_apply_say(

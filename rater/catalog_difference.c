@@ -92,12 +92,43 @@ static bool has_fee(const struct weir_price_book_version *version, const struct 
     return false;
 }
 
+static bool same_meters(const struct weir_discount *a, const struct weir_discount *b)
+{
+    for (uint32_t i = 0; i < a->meter_count; i++) {
+        bool is_found = false;
+        for (uint32_t j = 0; j < b->meter_count && !is_found; j++)
+            is_found = weir_slice_equal(a->meters[i]->key, b->meters[j]->key);
+        if (!is_found)
+            return false;
+    }
+    return a->meter_count == b->meter_count;
+}
+
+/* When they hold is not asked here. */
+static bool same_discount(const struct weir_discount *a, const struct weir_discount *b)
+{
+    return weir_slice_equal(a->key, b->key) && a->type == b->type && same_number(a->rate, b->rate)
+           && same_number(a->amount, b->amount) && same_meters(a, b);
+}
+
+/* In their order, which is that of taking them off. */
+static bool same_discounts(const struct weir_discount *a, uint32_t a_count, const struct weir_discount *b,
+                           uint32_t b_count)
+{
+    bool is_same = a_count == b_count;
+
+    for (uint32_t i = 0; is_same && i < a_count; i++)
+        is_same = same_discount(&a[i], &b[i]) && a[i].starts_at == b[i].starts_at && a[i].ends_at == b[i].ends_at;
+    return is_same;
+}
+
 /* Prices are sorted by meter and then by key in every catalog. */
 static bool same_version(const struct weir_price_book_version *a, const struct weir_price_book_version *b)
 {
     bool is_same = a->effective_from == b->effective_from && a->price_count == b->price_count
                    && a->fee_count == b->fee_count && weir_slice_equal(a->book->currency, b->book->currency)
-                   && a->book->rounding == b->book->rounding;
+                   && a->book->rounding == b->book->rounding
+                   && same_discounts(a->discounts, a->discount_count, b->discounts, b->discount_count);
 
     for (uint32_t i = 0; is_same && i < a->price_count; i++)
         is_same = same_price(&a->prices[i], &b->prices[i]);
@@ -160,30 +191,51 @@ static bool same_commitments(const struct weir_contract *a, const struct weir_co
     return a->commitment_count == b->commitment_count;
 }
 
-static bool same_meters(const struct weir_discount *a, const struct weir_discount *b)
+/* The first from `at` on of a list that is in force. */
+static uint32_t next_in_force(const struct weir_discount *discounts, uint32_t count, uint32_t at, int64_t time)
 {
-    for (uint32_t i = 0; i < a->meter_count; i++) {
-        bool is_found = false;
-        for (uint32_t j = 0; j < b->meter_count && !is_found; j++)
-            is_found = weir_slice_equal(a->meters[i]->key, b->meters[j]->key);
-        if (!is_found)
-            return false;
-    }
-    return a->meter_count == b->meter_count;
+    while (at < count && (time < discounts[at].starts_at || time >= discounts[at].ends_at))
+        at++;
+    return at;
 }
 
-/* In their order, which is that of taking them off. */
-static bool same_discounts(const struct weir_contract *a, const struct weir_contract *b)
+/* For the billing periods that begin at a time. Where both are the price book's, that is what differs. */
+static bool same_discounts_at(const struct weir_contract *a, const struct weir_contract *b, int64_t time)
 {
-    bool is_same = a->discount_count == b->discount_count;
+    uint32_t a_count, b_count, i = 0, j = 0;
+    const struct weir_discount *old = weir_contract_discounts(a, time, &a_count);
+    const struct weir_discount *new = weir_contract_discounts(b, time, &b_count);
 
-    for (uint32_t i = 0; is_same && i < a->discount_count; i++) {
-        const struct weir_discount *old = &a->discounts[i], *new = &b->discounts[i];
-        is_same = weir_slice_equal(old->key, new->key) && old->type == new->type &&same_number(old->rate, new->rate)
-                  && same_number(old->amount, new->amount) && same_meters(old, new) && old->starts_at == new->starts_at
-                  && old->ends_at == new->ends_at;
+    if (!a->has_own_discounts && !b->has_own_discounts)
+        return true;
+    for (;; i++, j++) {
+        i = next_in_force(old, a_count, i, time);
+        j = next_in_force(new, b_count, j, time);
+        if (i == a_count || j == b_count)
+            return i == a_count && j == b_count;
+        if (!same_discount(&old[i], &new[j]))
+            return false;
     }
-    return is_same;
+}
+
+static void cut_after(int64_t boundary, int64_t time, int64_t *until)
+{
+    if (boundary > time && boundary < *until)
+        *until = boundary;
+}
+
+/* Brings *until, after time, forward to where others of the contract's discounts can be in force. */
+static void cut_at_discounts(const struct weir_contract *contract, int64_t time, int64_t *until)
+{
+    uint32_t count;
+    const struct weir_discount *discounts = weir_contract_discounts(contract, time, &count);
+
+    for (uint32_t i = 0; i < count; i++) {
+        cut_after(discounts[i].starts_at, time, until);
+        cut_after(discounts[i].ends_at, time, until);
+    }
+    for (uint32_t i = 0; !contract->has_own_discounts && i < contract->book->version_count; i++)
+        cut_after(contract->book->versions[i].effective_from, time, until);
 }
 
 /* 2. fields that differ */
@@ -220,15 +272,16 @@ void weir_contract_changes(const struct weir_contract *before, const struct weir
     add_word(!weir_slice_equal(before->timezone, after->timezone), "timezone", text, size);
 }
 
-static void terms_changes(const struct weir_contract *before, const struct weir_contract *after, char *text,
-                          size_t size)
+/* At a time of both. */
+static void terms_changes(const struct weir_contract *before, const struct weir_contract *after, int64_t time,
+                          char *text, size_t size)
 {
     *text = '\0';
     add_word(!weir_slice_equal(before->book->key, after->book->key), "price_book", text, size);
     add_word(!same_own_prices(before, after), "prices", text, size);
     add_word(!same_overrides(before, after), "overrides", text, size);
     add_word(!same_commitments(before, after), "commitments", text, size);
-    add_word(!same_discounts(before, after), "discounts", text, size);
+    add_word(!same_discounts_at(before, after, time), "discounts", text, size);
 }
 
 /* The terms on both sides at a time of both terms, and until when both hold. */
@@ -239,8 +292,11 @@ static int64_t terms_at(const struct weir_contract *before, const struct weir_co
     bool is_of_new = new->phase && (new->starts_at == time || old->starts_at != time);
 
     ret_change->phase = is_of_new ? new->phase_key : old->starts_at == time ? old->phase_key : (struct weir_slice){0};
-    terms_changes(old, new, ret_change->fields, sizeof ret_change->fields);
-    return old->ends_at < new->ends_at ? old->ends_at : new->ends_at;
+    terms_changes(old, new, time, ret_change->fields, sizeof ret_change->fields);
+    int64_t until = old->ends_at < new->ends_at ? old->ends_at : new->ends_at;
+    cut_at_discounts(old, time, &until);
+    cut_at_discounts(new, time, &until);
+    return until;
 }
 
 bool weir_contract_next_change(const struct weir_contract *before, const struct weir_contract *after, int64_t *at,

@@ -164,9 +164,12 @@ static bool sum_amounts(const struct weir_charge_list *list, struct weir_decimal
 void weir_discounts_of(const struct weir_contract *contract, const struct weir_meter *meter, int64_t period_start,
                        struct weir_discount_list *ret_list)
 {
+    uint32_t count;
+    const struct weir_discount *discounts = weir_contract_discounts(contract, period_start, &count);
+
     ret_list->count = 0;
-    for (uint32_t i = 0; i < contract->discount_count; i++) {
-        const struct weir_discount *discount = &contract->discounts[i];
+    for (uint32_t i = 0; i < count; i++) {
+        const struct weir_discount *discount = &discounts[i];
         bool is_for = discount->meter_count == 0;
         for (uint32_t m = 0; m < discount->meter_count; m++)
             is_for = is_for || discount->meters[m] == meter;

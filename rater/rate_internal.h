@@ -11,7 +11,8 @@
 struct overridden {
     const struct weir_contract *contract;
     const struct weir_price *price;
-    uint32_t discounts; /* those that are in force, a bit each */
+    const struct weir_discount *list; /* the first of the list that the discounts are of; NULL: none is in force */
+    uint32_t discounts;               /* those of it that are in force, a bit each */
     const struct weir_price *scaled;
 };
 

@@ -25,7 +25,7 @@ enum {
     WEIR_FEES_MAX = 64,           /* fees of one price book version */
     WEIR_OVERRIDES_MAX = 256,     /* of one contract */
     WEIR_COMMITMENTS_MAX = 16,    /* of one contract */
-    WEIR_DISCOUNTS_MAX = 16,      /* of one contract */
+    WEIR_DISCOUNTS_MAX = 16,      /* of one contract or price book version */
     WEIR_QUANTITIES_MAX = 1024,   /* of one contract */
     WEIR_PHASES_MAX = 120,        /* of one contract: ten years of months */
     WEIR_REASON_MAX = 256,        /* bytes: why a phase's terms are others */
@@ -165,6 +165,8 @@ struct weir_price_book_version {
     struct weir_price *prices; /* by meter index, then most `when` keys first, then key */
     uint32_t fee_count;
     struct weir_fee *fees;
+    uint32_t discount_count;
+    struct weir_discount *discounts; /* of contracts without a list of their own */
     /* A contract with prices of its own has versions of its own, which hold these alone; the book's comes after them.
      * NULL: it is the book's. */
     const struct weir_price_book_version *base;
@@ -291,6 +293,8 @@ struct weir_contract {
     struct weir_override *overrides;
     uint32_t commitment_count;
     struct weir_commitment *commitments; /* at most one minimum_spend */
+    bool has_own_discounts;              /* a list of its own, which may be empty; otherwise the price book's
+                                            (weir_contract_discounts) */
     uint32_t discount_count;
     struct weir_discount *discounts; /* in the order in which they are taken off */
     uint32_t quantity_count;
@@ -356,6 +360,10 @@ const struct weir_contract *weir_contract_phase_at(const struct weir_contract *c
 uint32_t weir_catalog_contract_count(const struct weir_catalog *catalog);
 /* The version in force at a time (docs/rating.md 3.3). */
 const struct weir_price_book_version *weir_price_book_at(const struct weir_price_book *book, int64_t time);
+/* What is taken off in the contract's billing period that begins at a time, in order, those among it that hold then
+ * (docs/fees.md): the contract's own list, or that of the price book's version in force at that time. NULL: none. */
+const struct weir_discount *weir_contract_discounts(const struct weir_contract *contract, int64_t period_start,
+                                                    uint32_t *ret_count);
 /* The price for one split (docs/rating.md 3.4); texts are in the meter's group order. */
 const struct weir_price *weir_price_for(const struct weir_price_book_version *version, const struct weir_meter *meter,
                                         const struct weir_slice texts[]);

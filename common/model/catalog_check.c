@@ -78,6 +78,24 @@ static void check_fee_keys(struct weir_catalog_load *load, const struct weir_ver
     }
 }
 
+/* A contract's are checked with all that the contract has. */
+static void check_version_discount_keys(struct weir_catalog_load *load, const struct weir_version_draft *draft)
+{
+    const struct weir_price_book *book = weir_catalog_book(load->catalog, draft->key);
+    const struct weir_book_facts *facts = book ? &load->facts[book - load->catalog->books] : NULL;
+    for (uint32_t i = 0; facts && i < draft->version.discount_count; i++) {
+        struct weir_slice key = draft->version.discounts[i].key;
+        const char *other = !key.length                                           ? NULL
+                            : holds_slice(facts->fee_keys, facts->fee_count, key) ? "a fee of this price book"
+                            : prices_meter(facts, key) ? "a meter that this price book prices"
+                                                       : NULL;
+        if (other)
+            weir_mistake_add_at(load, draft->origin, "price_books",
+                                weir_arena_print(load->scratch, "discounts[%u].key", i), WEIR_MISTAKE_KEY_CLASH,
+                                "\"%s\" is also %s; rename the discount", key.data, other);
+    }
+}
+
 bool weir_contract_has_own(const struct weir_contract *contract, struct weir_slice meter)
 {
     for (uint32_t i = 0; i < contract->price_count; i++)
@@ -339,6 +357,8 @@ void weir_catalog_check(struct weir_catalog_load *load)
     }
     for (size_t i = 0; i < load->version_count; i++)
         check_fee_keys(load, &load->versions[i]);
+    for (size_t i = 0; i < load->version_count; i++)
+        check_version_discount_keys(load, &load->versions[i]);
     for (size_t i = 0; i < load->contract_count; i++)
         check_terms_keys(load, &load->contracts[i], "contracts");
     if (load->default_contract)

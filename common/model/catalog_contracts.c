@@ -386,7 +386,8 @@ static void read_terms(struct weir_catalog_load *load, const struct weir_node *o
     weir_read_prices(load, object, &draft->contract.prices, &draft->contract.price_count);
     weir_read_overrides(load, object, &draft->contract);
     weir_read_commitments(load, object, &draft->contract);
-    weir_read_discounts(load, object, &draft->contract);
+    draft->contract.has_own_discounts = weir_node_member(object, "discounts").json;
+    weir_read_discounts(load, object, &draft->contract.discounts, &draft->contract.discount_count);
 }
 
 /* Into drafts[0], its phases into those after it. */

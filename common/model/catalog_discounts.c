@@ -1,4 +1,4 @@
-/* $.contracts[*].discounts: what is taken off prices, in the order of the list. */
+/* $.contracts[*].discounts and $.price_books[*].discounts: what is taken off prices, in the order of the list. */
 #include "common/model/catalog_internal.h"
 
 #define WEIR_X(upper, lower) [WEIR_DISCOUNT_##upper] = #lower,
@@ -77,20 +77,22 @@ static void read_discount(struct weir_catalog_load *load, const struct weir_node
     read_time_span(load, node, discount);
 }
 
-void weir_read_discounts(struct weir_catalog_load *load, const struct weir_node *object, struct weir_contract *contract)
+void weir_read_discounts(struct weir_catalog_load *load, const struct weir_node *object,
+                         struct weir_discount **ret_discounts, uint32_t *ret_count)
 {
     struct weir_node list;
     if (!weir_read_list(load, object, "discounts", 0, WEIR_DISCOUNTS_MAX, &list))
         return;
     size_t count = json_array_size(list.json);
-    contract->discounts = weir_arena_take_array(load->arena, count, sizeof *contract->discounts);
-    contract->discount_count = (uint32_t)count;
+    struct weir_discount *discounts = weir_arena_take_array(load->arena, count, sizeof *discounts);
+    *ret_discounts = discounts;
+    *ret_count = (uint32_t)count;
     for (size_t i = 0; i < count; i++) {
         struct weir_node node = weir_node_element(&list, i);
-        struct weir_discount *discount = &contract->discounts[i];
+        struct weir_discount *discount = &discounts[i];
         read_discount(load, &node, discount);
         for (size_t other = 0; other < i && discount->key.length; other++) {
-            if (!weir_slice_equal(contract->discounts[other].key, discount->key))
+            if (!weir_slice_equal(discounts[other].key, discount->key))
                 continue;
             weir_mistake_add(load, &node, WEIR_MISTAKE_DUPLICATE,
                              "\"%s\" is already the key of discounts[%zu]; each needs its own", discount->key.data,
@@ -98,4 +100,18 @@ void weir_read_discounts(struct weir_catalog_load *load, const struct weir_node 
             break;
         }
     }
+}
+
+const struct weir_discount *weir_contract_discounts(const struct weir_contract *contract, int64_t period_start,
+                                                    uint32_t *ret_count)
+{
+    const struct weir_price_book_version *version;
+
+    if (contract->has_own_discounts) {
+        *ret_count = contract->discount_count;
+        return contract->discount_count ? contract->discounts : NULL;
+    }
+    version = weir_price_book_at(contract->book, period_start);
+    *ret_count = version ? version->discount_count : 0;
+    return *ret_count ? version->discounts : NULL;
 }

@@ -8,7 +8,7 @@
  *   catalog_price.c      one price, and how the prices of a version get along
  *   catalog_contracts.c  $.contracts, $.default_contract
  *   catalog_phases.c     $.contracts[*].phases
- *   catalog_discounts.c  a contract's discounts
+ *   catalog_discounts.c  discounts of contracts and price books
  *   catalog_quantities.c a contract's quantities of fees per unit
  *   catalog_calendars.c  the calendars that contracts share
  *   catalog_check.c      what needs several entries: overlaps, clashes of keys
@@ -275,9 +275,9 @@ void weir_read_prices(struct weir_catalog_load *load, const struct weir_node *ob
                       uint32_t *ret_count);
 /* False: its meter or its `when` is not known well enough to compare it with others. */
 bool weir_read_price(struct weir_catalog_load *load, const struct weir_node *node, struct weir_price *ret_price);
-/* The member `discounts` of a contract. */
+/* The member `discounts` of a contract, a phase or a price book version. */
 void weir_read_discounts(struct weir_catalog_load *load, const struct weir_node *object,
-                         struct weir_contract *contract);
+                         struct weir_discount **ret_discounts, uint32_t *ret_count);
 /* The member `quantities` of a contract, sorted, into all its drafts: the contract's and its phases'. */
 void weir_read_quantities(struct weir_catalog_load *load, const struct weir_node *object,
                           struct weir_contract_draft drafts[], size_t draft_count);

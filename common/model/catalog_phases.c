@@ -129,8 +129,9 @@ static void read_terms(struct weir_catalog_load *load, const struct weir_node *n
         weir_read_commitments(load, node, contract);
     }
     if (draft->says & WEIR_SAYS_DISCOUNTS) {
+        contract->has_own_discounts = true;
         contract->discount_count = 0;
-        weir_read_discounts(load, node, contract);
+        weir_read_discounts(load, node, &contract->discounts, &contract->discount_count);
     }
 }
 

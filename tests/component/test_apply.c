@@ -44,6 +44,10 @@ static const char catalog_text[] =
     "  'billing_period':'month','timezone':'UTC'}],"
     "'default_contract':{'price_book':'standard','billing_period':'month','timezone':'UTC'}}";
 
+#define PHASE(key, from, rest) "{'key':'" key "','starts_at':'" from "T00:00:00Z'," rest "}"
+#define DISCOUNT(from)                                                                                                 \
+    "[{'key':'off','type':'percentage','rate':'0.1','meters':['tokens'],'starts_at':'" from "T00:00:00Z'}]"
+
 static json_t *catalog_json(void)
 {
     char *text = strdup(catalog_text);
@@ -348,10 +352,39 @@ Test(apply, contracts)
         {"default_contract/timezone", "'Europe/Berlin'",
          "default_contract has rated periods, and its timezone changed"},
         {"default_contract/price_book", "'spare'", "its price_book changed"},
+        {"default_contract/discounts", DISCOUNT("2026-02-01"), "default_contract has rated periods, and its discounts"},
+        {"default_contract/discounts", DISCOUNT("2026-02-02"), NULL},
         {"default_contract", NULL, "default_contract has rated periods and is missing"});
 }
 
-#define PHASE(key, from, rest) "{'key':'" key "','starts_at':'" from "T00:00:00Z'," rest "}"
+/* A discount is for periods that begin in its time: acme's February is rated, March is not. */
+Test(apply, discounts)
+{
+    make_history(true);
+    TRY({"contracts/0/discounts", DISCOUNT("2026-02-02"), NULL},
+        {"contracts/0/discounts", DISCOUNT("2026-02-01"),
+         "until the one that starts 2026-02-01T00:00:00Z, and its discounts changed from 2026-02-01T00:00:00Z on"},
+        {"contracts/0/discounts", "[{'key':'off','type':'percentage','rate':'0.1'}]",
+         "its discounts changed from 2026-01-01T00:00:00Z on"},
+        {"price_books/1/discounts", DISCOUNT("2026-03-01"), "standard' version 2 was applied with other content"});
+}
+
+/* What is in force stays so when it is told to end. */
+Test(apply, a_discount_that_ends)
+{
+    make_history(true);
+    json_t *json = catalog_json();
+    change(json, "contracts/0/discounts", DISCOUNT("2026-03-01"));
+    struct weir_apply_report report = apply(json, false);
+    cr_assert_eq(report.outcome, WEIR_APPLY_STORED);
+    weir_apply_report_free(&report);
+    change(json, "contracts/0/discounts/0/ends_at", "'2026-04-01T00:00:00Z'");
+    report = apply(json, false);
+    cr_assert_eq(report.outcome, WEIR_APPLY_STORED);
+    cr_assert_str_eq(report.lines[0], "~ contract acme-1 of acme: discounts");
+    weir_apply_report_free(&report);
+    json_decref(json);
+}
 
 /* acme's February is rated: a phase may hold from March on. */
 Test(apply, phases)

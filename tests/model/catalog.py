@@ -38,6 +38,7 @@ class Version:
     half_up: bool
     prices: dict  # meter key -> [Price]
     fees: list
+    discounts: list
 
 
 @dataclasses.dataclass(eq=False)
@@ -55,12 +56,13 @@ class Contract:
     commitments: list
     whole_starts: object  # of all phases; as starts
     whole_ends: object
-    discounts: list
+    discounts: object  # None: those of the price book
     quantities: list  # (seconds, fee, scaled), by time
 
-    def discounts_of(self, meter, start):
-        """Those on the meter's prices in the period that begins at `start`, in their order."""
-        return [d for d in self.discounts if meter in d.get("meters", (meter,)) and (_seconds(d.get("starts_at")) or 0) <= start
+    def discounts_of(self, version, meter, start):
+        """Those on the meter's prices in the period that begins at `start`, when the book's `version` is in force, in their order."""
+        listed = self.discounts if self.discounts is not None else version.discounts if version else []
+        return [d for d in listed if meter in d.get("meters", (meter,)) and (_seconds(d.get("starts_at")) or 0) <= start
                 and (d.get("ends_at") is None or start < _seconds(d["ends_at"]))]
 
     def whole_period(self, seconds):
@@ -111,7 +113,7 @@ def _contract(entry, default=False):
         timezone=entry["timezone"],
         prices=[Price(p["meter"], p.get("when", {}), p) for p in entry.get("prices", [])],
         multipliers={o["meter"]: exact.parse(o["multiplier"]) for o in entry.get("overrides", [])},
-        commitments=entry.get("commitments", []), discounts=entry.get("discounts", []),
+        commitments=entry.get("commitments", []), discounts=entry.get("discounts"),
         quantities=sorted((_seconds(q["effective_from"]), q["fee"], exact.parse(q["quantity"])) for q in entry.get("quantities", [])))
 
 
@@ -144,7 +146,7 @@ class Catalog:
                 prices.setdefault(price["meter"], []).append(Price(price["meter"], price.get("when", {}), price))
             self.books.setdefault(book["key"], []).append(Version(
                 book["version"], instants.parse_rfc3339(book["effective_from"]), book["currency"],
-                book.get("rounding") == "half_up", prices, book.get("fees", [])))
+                book.get("rounding") == "half_up", prices, book.get("fees", []), book.get("discounts", [])))
         for versions in self.books.values():
             versions.sort(key=lambda version: version.effective_ns)
         self.contracts = [phase for entry in document.get("contracts", []) for phase in _phases(_contract(entry), entry)]

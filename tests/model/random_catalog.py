@@ -195,6 +195,8 @@ def _book(rng, key, meters, start, end, currency):
                          for fee, terms in fees_of_book if rng.random() < 0.85]}
         if rounding:
             book["rounding"] = rounding
+        if rng.random() < 0.3:
+            book["discounts"] = _discounts(rng, f"{key}-", [meter["key"] for meter in meters], start, end)
         versions.append(book)
     return versions
 
@@ -297,7 +299,7 @@ def _terms(rng, prefix, terms, meters, windows, metered, start, end):
             {"meter": key, "multiplier": rng.choice(("0.85", "1.2", "0.333333333333", "0.5", "1.000000000001"))}
             for key in rng.sample(metered, rng.randrange(1, len(metered) + 1))]
     if rng.random() < 0.3:
-        terms["discounts"] = _discounts(rng, prefix, all_meters, start, end)
+        terms["discounts"] = _discounts(rng, prefix, all_meters, start, end) if rng.random() < 0.85 else []
     if rng.random() < 0.4:
         terms["commitments"] = [
             {"key": f"{prefix}floor", "type": "minimum_spend", "amount": quantity(rng, 2000), "per": "period"}]

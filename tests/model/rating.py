@@ -104,9 +104,9 @@ def _quantity(meter, splits):
     return total, sum(events for events, _state in splits.values())
 
 
-def _rate(contract, price, start, quantity, events):
+def _rate(catalog, contract, price, start, quantity, events):
     return pricing.rate(price.body, quantity, events, contract.multipliers.get(price.meter, exact.SCALE),
-                        contract.discounts_of(price.meter, start))
+                        contract.discounts_of(catalog.version_at(contract.book, start), price.meter, start))
 
 
 class _Bill:
@@ -127,7 +127,7 @@ class _Bill:
 
     def usage(self, place, price, version, quantity, events):
         customer, contract, start, end = place
-        rated = _rate(contract, price, start, quantity, events)
+        rated = _rate(self.catalog, contract, price, start, quantity, events)
         for (component, tier), (part, amount) in rated.components.items():
             key = (customer, contract.key, start, end, price.meter, version.version, component, tier)
             line = self.components.setdefault(key, [0, 0])
@@ -145,13 +145,13 @@ class _Bill:
     def charges(self, place, price, segments):
         """What each segment adds to the price's total, in the order of time; the flat fee at zero is the period's first."""
         _customer, contract, start, _end = place
-        before = _rate(contract, price, start, 0, 0).amount()
+        before = _rate(self.catalog, contract, price, start, 0, 0).amount()
         self.charge(place, price.meter, start * instants.NS, before)
         quantity = events = 0
         for segment in sorted(segments):
             quantity += segments[segment][0]
             events += segments[segment][1]
-            after = _rate(contract, price, start, quantity, events).amount()
+            after = _rate(self.catalog, contract, price, start, quantity, events).amount()
             self.charge(place, price.meter, segment, after - before)
             before = after
 
@@ -211,7 +211,7 @@ def _periods(catalog, bill, splits, billed_customers, earliest, latest, keep_ope
                         _place_key(Place(contract, contract.customer, start, end, version, price)) not in used:
                     bill.usage(place, price, version, 0, 0)
                     bill.charges(place, price, {})
-                    usage[(contract.customer, contract.key, start, end)] += _rate(contract, price, start, 0, 0).amount()
+                    usage[(contract.customer, contract.key, start, end)] += _rate(catalog, contract, price, start, 0, 0).amount()
             _true_ups(catalog, bill, splits, place, usage[(contract.customer, contract.key, start, end)])
     for customer, start, end in billed_customers:
         ended = not keep_open or end * instants.NS <= latest
@@ -243,8 +243,8 @@ def _missing(catalog, splits, place, commitment):
         return 0, 0
     at_zero = pricing.charges_at_zero(found.price.body) and contract is not catalog.default and \
         catalog.version_at(contract.book, start) is found.version  # charged when the period closed
-    before = _rate(contract, price, start, of_price, events).amount() if charged or at_zero else 0
-    return missing, _rate(contract, price, start, of_price + missing, events).amount() - before
+    before = _rate(catalog, contract, price, start, of_price, events).amount() if charged or at_zero else 0
+    return missing, _rate(catalog, contract, price, start, of_price + missing, events).amount() - before
 
 
 def _true_ups(catalog, bill, splits, place, spent):

@@ -187,6 +187,9 @@ Test(catalog, contracts_as_written)
     cr_expect(is(contract->key, "nippon"));
     weir_contract_period_at(contract, at("2026-02-01T10:00:00+09:00"), &start, &end);
     cr_expect(start == at("2026-02-01T00:00:00+09:00") && end == at("2026-02-02T00:00:00+09:00"));
+    uint32_t count;
+    const struct weir_discount *discounts = weir_contract_discounts(contract, at("2026-02-01T00:00:00+09:00"), &count);
+    cr_expect(!contract->has_own_discounts && discounts && count == 1 && is(discounts[0].key, "opening"));
     contract = weir_catalog_contract_at(catalog, weir_slice_text("nobody"), turn);
     cr_expect_eq(contract, catalog->default_contract);
     cr_expect(contract->key.length == 0 && contract->customer.length == 0 && contract->starts_at == 0
