@@ -2,7 +2,7 @@
  *
  * Each migration is one transaction with its own row in weir.schema_migrations, all under one advisory lock, so that
  * any number of places may migrate at once. What was applied is never applied again, and a file that changed afterwards
- * is refused.
+ * is refused. And sessions of the database get jit = off, unless it has a setting of its own or another owner.
  */
 #ifndef WEIR_RATER_MIGRATE_H
 #define WEIR_RATER_MIGRATE_H

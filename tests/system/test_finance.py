@@ -179,6 +179,24 @@ def test_one_customers_month_is_found_by_its_partition_and_key(ledger):
         ledger.sql("delete from weir.finance_scopes")
 
 
+def test_nobody_waits_for_plans_to_be_compiled(ledger):
+    """A new session of whoever reads, without any setting of its own; a choice of the owner stays."""
+    def found():
+        connection = ledger.log_in("fred")
+        try:
+            return ledger.sql("show jit", connection)
+        finally:
+            connection.close()
+    name = urllib.parse.urlsplit(ledger.env["WEIR_POSTGRES_URL"]).path[1:]
+    assert found() == [("off",)]
+    ledger.sql(f'alter database "{name}" set jit = on')
+    weir("migrate", env=ledger.env)
+    assert found() == [("on",)]
+    ledger.sql(f'alter database "{name}" reset jit')
+    weir("migrate", env=ledger.env)
+    assert found() == [("off",)]
+
+
 def test_every_table_has_its_place_in_the_roles(ledger):
     """Of what a migration adds, somebody has decided who may read and write it: a view is finance's or named here as not."""
     found = {name for name, in ledger.sql("select relname from pg_class where relnamespace = 'weir'::regnamespace and relkind = 'v'")}
