@@ -29,8 +29,8 @@ GRANT USAGE ON SCHEMA weir TO weir_finance, weir_rater, weir_operator;
 -- 1. Finance: the views, and nothing below them.
 GRANT SELECT ON weir.charges_by_customer_and_period, weir.charge_lines, weir.adjustments, weir.usage_by_day, weir.unpriced_usage,
     weir.held_usage, weir.period_status, weir.invoices, weir.invoice_lines, weir.invoice_line_items, weir.closing_status,
-    weir.invoice_focus, weir.invoice_completeness, weir.revenue_schedule, weir.revenue_months, weir.grant_balances,
-    weir.balance_entries TO weir_finance;
+    weir.invoice_focus, weir.invoice_completeness, weir.revenue_schedule, weir.revenue_months, weir.prepaid_months,
+    weir.grant_balances, weir.balance_entries TO weir_finance;
 
 -- Partitions are read through their table.
 DO $$
@@ -80,6 +80,6 @@ GRANT EXECUTE ON FUNCTION weir.finalize_invoice(bigint, text, text), weir.void_i
     weir.invoice_mismatches(), weir.invoice_document(bigint, text) TO weir_operator;
 
 -- Months of revenue: closing writes their figures down.
-GRANT INSERT ON weir.revenue_contracts, weir.closed_months, weir.closed_revenue TO weir_rater;
+GRANT INSERT ON weir.revenue_contracts, weir.closed_months, weir.closed_revenue, weir.closed_prepaid TO weir_rater;
 GRANT EXECUTE ON FUNCTION weir.months_to_close(text, date, timestamptz), weir.close_months(text, date, timestamptz, bigint),
     weir.close_books(text, date, timestamptz, boolean, text, text, bigint, jsonb, jsonb, jsonb) TO weir_rater;

@@ -18,6 +18,10 @@ def after(month):
     return (month[0] + month[1] // 12, month[1] % 12 + 1)
 
 
+def before(month):
+    return (month[0] - (month[1] == 1), (month[1] - 2) % 12 + 1)
+
+
 def first_day(month):
     return datetime.date(*month, 1)
 
@@ -52,9 +56,12 @@ def days_of(kind, per, span, window_start, zone, contract_start):
 class Books(invoices.Books):
     """One customer's invoices, and the revenue beside them."""
 
-    def __init__(self, series, price_books, day_end, zones, starts, fees):
+    def __init__(self, series, price_books, day_end, zones, starts, fees, grants=None, rollovers=None):
+        """grants: (contract, key) -> (how much there is to draw, for how much, when it ends or None), of what was bought;
+        rollovers: (contract, key) -> (the grant that it is the rest of, when it ends, how much lapsed when that one expired)."""
         super().__init__(series, price_books, day_end)
-        self.zones, self.starts, self.fees = zones, starts, fees
+        self.zones, self.starts, self.fees, self.grants = zones, starts, fees, grants or {}
+        self.rollovers = rollovers or {}
         self.windows = {}  # line item's number -> its window's start
         self.closed = collections.defaultdict(list)  # contract -> [(month, highest line item)]
         self.postings = []  # (invoice, 1 or -1, month)
@@ -105,8 +112,59 @@ class Books(invoices.Books):
             self.postings.append((invoice, -1, max(own[0], self.open_month(invoice.contract) or own[0])))
 
     # 3. what is earned
+    def is_purchase(self, item):
+        return item.line[0] == "fee" and (item.contract, item.line[1]) in self.grants
+
+    def accounts(self, contract):
+        """(key, currency) of what was bought -> its purchases, and what was drawn from it."""
+        found = collections.defaultdict(lambda: ([], []))
+        for item in self.items:
+            key = self.rollovers.get((contract, item.line[1]), (item.line[1],))[0]
+            if item.contract == contract and (contract, key) in self.grants and item.line[0] in ("fee", "drawdown"):
+                found[key, item.currency][item.line[0] == "drawdown"].append(item)
+        return found
+
+    def month_earned(self, item):
+        month = month_of(self.windows[item.number].astimezone(self.zones[item.contract]).date())
+        return max(month, self.open_month(item.contract, item.number) or month)
+
+    def month_of_end(self, contract, end):
+        return month_of((end - INSTANT).astimezone(self.zones[contract]).date()) if end else None
+
+    def ends(self, contract, key):
+        """The months in which a prepaid amount lapses: wholly, and (or None) only in part; and how much of it in the latter."""
+        end = self.month_of_end(contract, self.grants[contract, key][2])
+        for of, until, lapsed in (rest for at, rest in self.rollovers.items() if at[0] == contract):
+            if of == key:
+                return self.month_of_end(contract, until), end, lapsed
+        return end, None, 0
+
+    def earned(self, contract, key, account, month):
+        """What of a prepaid amount is earned at a month's end: by what was drawn by then, and all of it once it has ended."""
+        charged = sum(item.amount for item in account[0] if self.month_earned(item) <= month)
+        drawn = max(0, -sum(item.amount for item in account[1] if self.month_earned(item) <= month))
+        whole, price, _end = self.grants[contract, key]
+        end, rolled, lapsed = self.ends(contract, key)
+        if end and month >= end:
+            return charged
+        if rolled and month >= rolled:
+            drawn += lapsed
+        return min(exact.divide(price * min(drawn, whole), whole), charged)
+
+    def changes(self, contract):
+        """(currency, month) in which something of a prepaid amount is earned."""
+        for (key, currency), account in self.accounts(contract).items():
+            was, ends = 0, set(self.ends(contract, key)[:2]) - {None}
+            for month in sorted({self.month_earned(item) for items in account for item in items} | ends):
+                now = self.earned(contract, key, account, month)
+                if now != was:
+                    yield currency, month
+                was = now
+
     def schedule(self, item):
         """Month of the service, month of recognition -> amount."""
+        if self.is_purchase(item):
+            return {}
         per = self.fees.get(item.line[1]) if item.line[0] == "fee" else None
         days = days_of(item.line[0], per, (item.start, item.end), self.windows[item.number], self.zones[item.contract],
                        self.starts.get(item.contract))
@@ -128,13 +186,23 @@ class Books(invoices.Books):
             for item in invoice.items:
                 postings[item.number].append((sign, month))
 
+        accounts = self.accounts(contract)
+
         def figure(month):
             sums = collections.defaultdict(lambda: [0] * 5)
             for invoice, sign, when in self.postings:
                 if invoice.contract == contract and when == month:
                     sums[invoice.currency][0] += sign * invoice.amount
                     sums[invoice.currency][1] += sign * (invoice.total - invoice.amount)
+            for (key, currency), account in accounts.items():
+                so_far = self.earned(contract, key, account, month)
+                invoiced = sum(sign * item.amount for item in account[0] for sign, when in postings[item.number] if when <= month)
+                sums[currency][2] += so_far - self.earned(contract, key, account, before(month))
+                sums[currency][3] += max(invoiced - so_far, 0)
+                sums[currency][4] += so_far - invoiced + max(invoiced - so_far, 0)
             for item in items:
+                if self.is_purchase(item):
+                    continue
                 so_far = sum(part for (_service, when), part in schedules[item.number].items() if when <= month)
                 times = sum(sign for sign, when in postings[item.number] if when <= month)
                 line = sums[item.currency]
@@ -154,6 +222,8 @@ class Books(invoices.Books):
             for item in self.items:
                 if item.contract == contract:
                     happens[item.currency] |= {when for _service, when in self.schedule(item)}
+            for currency, month in self.changes(contract):
+                happens[currency].add(month)
             for invoice, _sign, month in self.postings:
                 if invoice.contract == contract:
                     happens[invoice.currency].add(month)
