@@ -166,7 +166,7 @@ struct weir_took weir_database_copy_in(const char *url, const struct weir_databa
 }
 
 /* 3. questions */
-void weir_database_ask(const char *url, const char *sql, char answer[WEIR_DATABASE_ANSWER_MAX])
+void weir_database_each(const char *url, const char *sql, void (*visit)(void *context, const char *text), void *context)
 {
     PGconn *connection = connect_to(url);
     PGresult *result = PQexec(connection, sql);
@@ -174,9 +174,24 @@ void weir_database_ask(const char *url, const char *sql, char answer[WEIR_DATABA
 
     if (status != PGRES_COMMAND_OK && status != PGRES_TUPLES_OK)
         weir_measure_die("%s: %s", sql, PQerrorMessage(connection));
-    snprintf(answer, WEIR_DATABASE_ANSWER_MAX, "%s", PQntuples(result) ? PQgetvalue(result, 0, 0) : "");
+    for (int row = 0; row < PQntuples(result); row++)
+        visit(context, PQgetvalue(result, row, 0));
     PQclear(result);
     PQfinish(connection);
+}
+
+static void keep_first(void *context, const char *text)
+{
+    char *answer = context;
+
+    if (!answer[0])
+        snprintf(answer, WEIR_DATABASE_ANSWER_MAX, "%s", text);
+}
+
+void weir_database_ask(const char *url, const char *sql, char answer[WEIR_DATABASE_ANSWER_MAX])
+{
+    answer[0] = '\0';
+    weir_database_each(url, sql, keep_first, answer);
 }
 
 static void keep_rows(PGconn *connection, const char *query, FILE *file)

@@ -25,6 +25,9 @@ struct weir_took weir_database_copy_in(const char *url, const struct weir_databa
 /* The first field of the first row; empty: there is none, or it is null. */
 enum { WEIR_DATABASE_ANSWER_MAX = 256 };
 void weir_database_ask(const char *url, const char *sql, char answer[WEIR_DATABASE_ANSWER_MAX]);
+/* Calls visit with the first field of each row, "" where it is null. */
+void weir_database_each(const char *url, const char *sql, void (*visit)(void *context, const char *text),
+                        void *context);
 /* The time of a binary COPY of what the query answers into a table that takes it. What is copied is not held in
  * memory: it waits in a file without a name. */
 struct weir_took weir_database_copy_rows(const char *url, const char *query, const char *table);
