@@ -26,11 +26,8 @@ static void postgres_local(const char *command)
         fprintf(stderr, "%s failed\n", line);
 }
 
-ReportHook(PRE_ALL)(struct criterion_test_set *tests)
+static void postgres_start(void)
 {
-    (void)tests;
-    if (getenv("WEIR_TEST_POSTGRES_URL"))
-        return;
     char line[512], url[512] = "";
     strcpy(postgres_folder, "/tmp/weir-test-XXXXXX");
     if (!mkdtemp(postgres_folder))
@@ -48,9 +45,60 @@ ReportHook(PRE_ALL)(struct criterion_test_set *tests)
     setenv("WEIR_TEST_POSTGRES_URL", url, 1);
 }
 
+/* The server's url with another database: scheme://user:password@host:port/NAME?options. False: there is no server. */
+static bool postgres_url(const char *name, char url[512])
+{
+    const char *server = getenv("WEIR_TEST_POSTGRES_URL");
+    const char *slashes = server ? strstr(server, "://") : NULL;
+    const char *path = slashes ? strchr(slashes + 3, '/') : NULL;
+    if (!path)
+        return false;
+    const char *options = strchr(path, '?');
+    snprintf(url, 512, "%.*s/%s%s", (int)(path - server), server, name, options ? options : "");
+    return true;
+}
+
+/* Outside of a test; a failure shows when a test connects. */
+static void postgres_say(const char *sql)
+{
+    PGconn *server = PQconnectdb(getenv("WEIR_TEST_POSTGRES_URL"));
+    PQclear(PQexec(server, sql));
+    PQfinish(server);
+}
+
+/* The variable names a migrated database that those of the tests are copies of. */
+#define POSTGRES_TEMPLATE "WEIR_TEST_POSTGRES_TEMPLATE"
+
+/* To migrate is most of what a database costs: once for the program instead of once for each test. */
+static void postgres_make_template(void)
+{
+    static struct weir_migration_list list;
+    struct weir_error error;
+    char name[64], sql[256], url[512];
+    snprintf(name, sizeof name, "weir_template_%d", (int)getpid());
+    if (!postgres_url(name, url))
+        return;
+    setenv(POSTGRES_TEMPLATE, name, 1);
+    snprintf(sql, sizeof sql, "CREATE DATABASE %s TEMPLATE template0 ENCODING 'UTF8'", name);
+    postgres_say(sql);
+    if (weir_migrate(url, false, &list, &error) != WEIR_OK)
+        fprintf(stderr, "%s\n", error.text);
+}
+
+ReportHook(PRE_ALL)(struct criterion_test_set *tests)
+{
+    (void)tests;
+    if (!getenv("WEIR_TEST_POSTGRES_URL"))
+        postgres_start();
+    postgres_make_template();
+}
+
 ReportHook(POST_ALL)(struct criterion_global_stats *stats)
 {
+    char sql[256];
     (void)stats;
+    snprintf(sql, sizeof sql, "DROP DATABASE IF EXISTS %s WITH (FORCE)", getenv(POSTGRES_TEMPLATE));
+    postgres_say(sql);
     if (!postgres_folder[0])
         return;
     postgres_local("down --wipe");
@@ -63,16 +111,11 @@ struct database {
     PGconn *admin; /* connected to the database itself, for looking at it and bending it */
 };
 
-/* The server's url with another database: scheme://user:password@host:port/NAME?options. */
 static void database_url(const char *name, char url[512])
 {
-    const char *server = getenv("WEIR_TEST_POSTGRES_URL");
-    cr_assert(server && *server, "no PostgreSQL: WEIR_TEST_POSTGRES_URL is not set and deploy/local did not start one");
-    const char *slashes = strstr(server, "://");
-    const char *path = slashes ? strchr(slashes + 3, '/') : NULL;
-    cr_assert(path, "WEIR_TEST_POSTGRES_URL must be postgresql://.../DATABASE");
-    const char *options = strchr(path, '?');
-    snprintf(url, 512, "%.*s/%s%s", (int)(path - server), server, name, options ? options : "");
+    cr_assert(postgres_url(name, url),
+              "no PostgreSQL: WEIR_TEST_POSTGRES_URL is not set (postgresql://.../DATABASE) and "
+              "deploy/local did not start one");
 }
 
 static void sql_on(PGconn *connection, const char *sql)
@@ -91,26 +134,29 @@ static PGconn *connect_to(const char *url)
     return connection;
 }
 
-static void database_make_empty(struct database *database)
+static void database_copy(struct database *database, const char *from)
 {
     static int number;
     char sql[256];
     memset(database, 0, sizeof *database);
     snprintf(database->name, sizeof database->name, "weir_test_%d_%d", (int)getpid(), number++);
     PGconn *server = connect_to(getenv("WEIR_TEST_POSTGRES_URL") ? getenv("WEIR_TEST_POSTGRES_URL") : "");
-    snprintf(sql, sizeof sql, "CREATE DATABASE %s TEMPLATE template0 ENCODING 'UTF8'", database->name);
+    snprintf(sql, sizeof sql, "CREATE DATABASE %s TEMPLATE %s ENCODING 'UTF8' STRATEGY FILE_COPY", database->name,
+             from);
     sql_on(server, sql);
     PQfinish(server);
     database_url(database->name, database->url);
     database->admin = connect_to(database->url);
 }
 
-static void database_make(struct database *database)
+static inline void database_make_empty(struct database *database)
 {
-    static struct weir_migration_list list;
-    struct weir_error error;
-    database_make_empty(database);
-    cr_assert_eq(weir_migrate(database->url, false, &list, &error), WEIR_OK, "%s", error.text);
+    database_copy(database, "template0");
+}
+
+static inline void database_make(struct database *database)
+{
+    database_copy(database, getenv(POSTGRES_TEMPLATE));
 }
 
 static void database_drop(struct database *database)

@@ -38,23 +38,36 @@ class Servers:
                               env={"PATH": os.environ["PATH"]}).stdout.decode()
         pairs = dict(line.split("=", 1) for line in text.split("\0") if line)
         self.env = {name: value for name, value in pairs.items() if name.startswith("WEIR_")}
+        self.template = None
 
     def local(self, *arguments):
         return subprocess.run([LOCAL, *arguments, "--dir", self.folder], capture_output=True, text=True, timeout=300)
 
-    def room(self, name, partitions=4):
+    def database(self, name, template):
+        """Makes it as a copy; answers its URL."""
+        connection = psycopg2.connect(self.env["WEIR_POSTGRES_URL"])
+        connection.autocommit = True
+        connection.cursor().execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY FILE_COPY')
+        connection.close()
+        return urllib.parse.urlsplit(self.env["WEIR_POSTGRES_URL"])._replace(path="/" + name).geturl()
+
+    def migrated(self):
+        """A database that was migrated once for the session: to migrate is most of what a test's database costs."""
+        if not self.template:
+            import harness
+            url = self.database("migrated", "template0")
+            harness.weir("migrate", env={"WEIR_POSTGRES_URL": url})
+            self.template = "migrated"
+        return self.template
+
+    def room(self, name, partitions=4, is_migrated=True):
         """Settings for a topic, a database and an empty Redis of one's own."""
         done = self.local("topic", name, "--partitions", str(partitions))
         assert done.returncode == 0, done.stdout + done.stderr
-        url = urllib.parse.urlsplit(self.env["WEIR_POSTGRES_URL"])
-        connection = psycopg2.connect(self.env["WEIR_POSTGRES_URL"])
-        connection.autocommit = True
-        database = name.replace("-", "_")
-        connection.cursor().execute(f'CREATE DATABASE "{database}"')
-        connection.close()
+        url = self.database(name.replace("-", "_"), self.migrated() if is_migrated else "template0")
         for node in redis_nodes(self.env["WEIR_REDIS_URL"]):
             node.flushall()
-        return {**self.env, "WEIR_KAFKA_TOPIC": name, "WEIR_POSTGRES_URL": url._replace(path="/" + database).geturl()}
+        return {**self.env, "WEIR_KAFKA_TOPIC": name, "WEIR_POSTGRES_URL": url}
 
 
 @pytest.fixture(scope="session")

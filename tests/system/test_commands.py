@@ -176,7 +176,7 @@ def test_apply_exits_with_1_when_postgres_is_away():
 
 
 def test_apply_exits_with_2_without_a_catalog_and_when_it_refuses(servers, files):
-    env = servers.room("commands-apply", 1)
+    env = servers.room("commands-apply", 1, is_migrated=False)
     assert weir("apply", check=False, env={**env, "WEIR_CATALOG": ""}).returncode == 2
     assert "applied" in weir("migrate", env=env).stdout.decode()
     assert weir("migrate", env=env).returncode == 0
