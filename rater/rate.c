@@ -379,7 +379,10 @@ static enum weir_status rate_loaded(struct weir_rater *rater, size_t count, stru
     }
     for (size_t i = 0; i < count; i++) {
         struct target *target = &rater->targets[i];
-        if (target->period && target->period->is_closed && !weir_rater_true_up(rater, target->contract, target->period))
+        /* Usage without a price changes nothing that true-ups look at, and what they have charged is not loaded for it.
+         */
+        if (target->unpriced == WEIR_UNPRICED_PRICED && target->period->is_closed
+            && !weir_rater_true_up(rater, target->contract, target->period))
             return weir_rater_overflow(target->window, reterr);
     }
     enum weir_status status = rater->ledger->ops->keeps_state ? weir_rater_draw(rater, reterr) : WEIR_OK;

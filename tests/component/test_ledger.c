@@ -1027,6 +1027,37 @@ Test(ledger_postgres, a_share_without_events_folds_the_whole_period)
     weir_catalog_free(catalog);
 }
 
+/* Late usage without a price, in a period whose missing quantity is charged: it is not charged once more. */
+Test(ledger_postgres, unpriced_usage_of_a_closed_period_charges_nothing)
+{
+    static const char json[] =
+        "{\"meters\":[{\"key\":\"peak\",\"event_type\":\"t\",\"aggregation\":\"sum\",\"value\":\"data.n\",\"window\":"
+        "\"1h\"},{\"key\":\"other\",\"event_type\":\"t\",\"aggregation\":\"count\",\"window\":\"1h\"}],\"price_books\":"
+        "[{\"key\":\"b\",\"version\":1,\"currency\":\"USD\",\"effective_from\":\"2020-01-01T00:00:00Z\",\"prices\":"
+        "[{\"meter\":\"other\",\"model\":\"per_unit\",\"unit_price\":\"1\"}]}],\"contracts\":[{\"key\":\"c\","
+        "\"customer\":"
+        "\"customer 1\",\"price_book\":\"b\",\"starts_at\":\"2026-01-01T00:00:00Z\",\"billing_period\":\"month\","
+        "\"timezone\":\"UTC\",\"commitments\":[{\"key\":\"least\",\"type\":\"minimum_quantity\",\"meter\":\"other\","
+        "\"quantity\":\"10\",\"per\":\"period\"}]}]}";
+    const struct weir_horizon january = {START * WEIR_SECOND, START * WEIR_SECOND + 1, WEIR_TIME_NEVER};
+    struct weir_catalog *catalog = NULL;
+    struct weir_mistake_list mistakes = {0};
+    struct weir_ledger *ledger;
+    struct weir_rater *rater;
+    struct weir_error error;
+
+    database_make(&database);
+    cr_assert_eq(weir_catalog_parse("test", json, strlen(json), &catalog, &mistakes), WEIR_OK);
+    cr_assert_eq(weir_ledger_postgres_open(database.url, &ledger, &error), WEIR_OK, "%s", error.text);
+    cr_assert_eq(weir_rater_new(catalog, ledger, &rater, &error), WEIR_OK);
+    cr_assert_eq(weir_rater_settle(rater, &january, &error), WEIR_OK, "%s", error.text);
+    rate_peak(rater, 0, 0, 1, 0, 10);
+    cr_assert_eq(ask_number(&database, "SELECT sum(amount)::bigint FROM weir.line_items"), 10);
+    weir_rater_free(rater);
+    weir_ledger_free(ledger);
+    weir_catalog_free(catalog);
+}
+
 /* What the rest of a split amounts to costs one row, however many windows it has. */
 Test(ledger_postgres, the_rest_of_a_split_is_not_loaded)
 {
