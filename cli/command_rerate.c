@@ -142,6 +142,7 @@ static int rate_again(const struct weir_usage *usage, const struct weir_settings
         .filter = *filter,
         .workers = (int)settings->workers,
         .has_items = is_backtest,
+        .shows_chosen = is_backtest,
         .stop = stop,
         .progress = show,
         .context = &progress,

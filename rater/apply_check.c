@@ -507,19 +507,6 @@ static enum weir_status check_contract(struct check *check, const struct weir_ch
     return status;
 }
 
-/* What rerating cannot price, it cannot follow. */
-static bool has_unpriceable(const struct weir_catalog *catalog)
-{
-    if (!catalog)
-        return false;
-    bool found = catalog->default_contract
-                 && (catalog->default_contract->has_prepaid || catalog->default_contract->has_minimum_quantity);
-
-    for (uint32_t i = 0; i < catalog->contract_count && !found; i++)
-        found = catalog->contracts[i].has_prepaid || catalog->contracts[i].has_minimum_quantity;
-    return found;
-}
-
 /* 4. all of it */
 enum weir_status weir_apply_check(PGconn *connection, const struct weir_catalog *before,
                                   const struct weir_catalog *after, const struct weir_change_list *changes,
@@ -531,7 +518,7 @@ enum weir_status weir_apply_check(PGconn *connection, const struct weir_catalog 
         .before = before,
         .after = after,
         .report = report,
-        .history = has_unpriceable(before) || has_unpriceable(after) ? report : history,
+        .history = history,
         .reterr = reterr,
     };
     enum weir_status status = list_rated(&check);

@@ -41,8 +41,6 @@ struct weir_ledger_ops {
     /* Fills the rest of each split that wants it: what was rated into it of windows that the state does not hold, in
      * the transaction that load began. Only asked of a ledger that keeps the state; the others have none. */
     enum weir_status (*load_rest)(struct weir_ledger *ledger, struct weir_state *state, struct weir_error *reterr);
-    /* Takes what prepaid amounts and minimum quantities need of the state; a catalog with any is refused otherwise. */
-    bool takes_commitments;
 };
 
 struct weir_ledger {

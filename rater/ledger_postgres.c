@@ -293,7 +293,6 @@ enum weir_status weir_ledger_postgres_open(const char *url, struct weir_ledger *
         .unsettled = unsettled,
         .finish = finish,
         .free = free_ledger,
-        .takes_commitments = true,
     };
     struct weir_postgres_ledger *ledger = weir_new(sizeof *ledger);
 

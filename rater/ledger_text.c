@@ -284,9 +284,9 @@ enum weir_status weir_ledger_text_open(enum weir_ledger_format format, bool is_s
                                        struct weir_ledger **ret_ledger, struct weir_error *reterr)
 {
     static const struct weir_ledger_ops ops[] = {
-        [WEIR_LEDGER_TABLE] = {"table", false, load, append, abandon, unsettled, finish, free_ledger, NULL, true},
-        [WEIR_LEDGER_CSV] = {"csv", false, load, append, abandon, unsettled, finish, free_ledger, NULL, true},
-        [WEIR_LEDGER_NDJSON] = {"ndjson", false, load, append, abandon, unsettled, finish, free_ledger, NULL, true},
+        [WEIR_LEDGER_TABLE] = {"table", false, load, append, abandon, unsettled, finish, free_ledger, NULL},
+        [WEIR_LEDGER_CSV] = {"csv", false, load, append, abandon, unsettled, finish, free_ledger, NULL},
+        [WEIR_LEDGER_NDJSON] = {"ndjson", false, load, append, abandon, unsettled, finish, free_ledger, NULL},
     };
     struct text_ledger *ledger = weir_new(sizeof *ledger);
 

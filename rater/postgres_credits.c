@@ -368,7 +368,7 @@ static struct grant_entry *list_entries(struct weir_state *state, const struct w
             entries[count++] = (struct grant_entry){all->grants[i], NULL, all->grants[i]->change};
     for (size_t i = 0; i < all->draw_count; i++) {
         const struct weir_draw_running *draw = all->draws[i];
-        if (draw->entry.is_dirty && draw->grant.length)
+        if (draw->grant.length && !weir_decimal_is_zero(draw->change))
             entries[count++] =
                 (struct grant_entry){weir_state_grant(state, draw->customer, draw->contract, draw->grant), draw,
                                      weir_decimal_negate(draw->change)};

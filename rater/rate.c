@@ -5,33 +5,11 @@
 #include "rater/rate_internal.h"
 
 /* 1. making and freeing */
-static enum weir_status refuse_unbilled(const struct weir_contract *contract, struct weir_error *reterr)
-{
-    for (uint32_t i = 0; i < contract->commitment_count; i++) {
-        const struct weir_commitment *commitment = &contract->commitments[i];
-        if (commitment->type != WEIR_COMMITMENT_MINIMUM_SPEND)
-            return weir_fail(reterr, WEIR_REJECT,
-                             "contract '%.*s', commitment '%.*s': weir rate and weir rater bill %s, rerating cannot "
-                             "price it yet. Take the commitment out to price without it",
-                             (int)contract->key.length, contract->key.data, (int)commitment->key.length,
-                             commitment->key.data, weir_commitment_type_name[commitment->type]);
-    }
-    return WEIR_OK;
-}
-
 enum weir_status weir_rater_new(const struct weir_catalog *catalog, struct weir_ledger *ledger,
                                 struct weir_rater **ret_rater, struct weir_error *reterr)
 {
-    enum weir_status status = WEIR_OK;
-    bool refuses = !ledger->ops->takes_commitments;
-
-    for (uint32_t i = 0; refuses && i < catalog->contract_count && status == WEIR_OK; i++)
-        status = refuse_unbilled(&catalog->contracts[i], reterr);
-    if (refuses && status == WEIR_OK && catalog->default_contract)
-        status = refuse_unbilled(catalog->default_contract, reterr);
-    if (status != WEIR_OK)
-        return status;
     struct weir_rater *rater = weir_new(sizeof *rater);
+    (void)reterr;
     rater->catalog = catalog;
     rater->ledger = ledger;
     rater->state = weir_state_new();

@@ -24,8 +24,7 @@ struct weir_rater_counts {
     uint64_t line_items;
 };
 
-/* catalog and ledger must outlive the rater. WEIR_REJECT: the catalog holds commitments that the ledger does not take.
- */
+/* catalog and ledger must outlive the rater. */
 enum weir_status weir_rater_new(const struct weir_catalog *catalog, struct weir_ledger *ledger,
                                 struct weir_rater **ret_rater, struct weir_error *reterr);
 struct weir_rater *weir_rater_free(struct weir_rater *rater);
@@ -78,6 +77,10 @@ enum weir_status weir_rater_settle(struct weir_rater *rater, const struct weir_h
 enum weir_status weir_rater_settle_period(struct weir_rater *rater, const struct weir_contract *contract,
                                           struct weir_slice customer, int64_t start, int64_t end, bool is_ended,
                                           struct weir_error *reterr);
+
+/* Where the ledger keeps no state nothing is drawn from prepaid amounts on the way: draws, once, what all that was
+ * rated and settled comes to. weir_rater_settle does it by itself. */
+enum weir_status weir_rater_draw_once(struct weir_rater *rater, struct weir_error *reterr);
 
 /* Why a window that starts at start would have no price; WEIR_UNPRICED_PRICED: it has one. For telling unpriced usage
  * early. */

@@ -126,7 +126,8 @@ static enum weir_status rate_customer(struct worker *worker, const struct rerate
     weir_rerate_fresh_begin(&worker->fresh, customer);
     while (status == WEIR_OK && window->bytes && weir_slice_compare(window->customer, customer->customer) <= 0) {
         bool is_wanted = weir_slice_equal(window->customer, customer->customer)
-                         && weir_rerate_is_in(customer, window->share.window.start);
+                         && weir_rerate_is_in(customer, window->share.window.start)
+                         && (!customer->meter.length || weir_slice_equal(customer->meter, window->meter));
         if (is_wanted && is_full(worker, window))
             status = rate_batch(worker);
         if (is_wanted && status == WEIR_OK)
@@ -150,8 +151,7 @@ static enum weir_status rate_chunk(struct worker *worker, struct rerate_chunk *c
 {
     bool has_terms = worker->run->number != 0;
     struct rerate_window window = {0};
-    enum weir_status status =
-        weir_rerate_windows_begin(worker->reader, chunk, &worker->run->request->filter, has_terms, &worker->error);
+    enum weir_status status = weir_rerate_windows_begin(worker->reader, chunk, has_terms, &worker->error);
 
     if (status == WEIR_OK)
         status = weir_rerate_windows_next(worker->reader, has_terms, &window, &worker->error);
@@ -172,44 +172,9 @@ static enum weir_status rate_chunk(struct worker *worker, struct rerate_chunk *c
 
 /* 2. filters */
 
-static bool is_named(const struct weir_rerate_filter *filter, struct weir_slice contract, struct weir_slice book,
-                     uint32_t version)
-{
-    return (!filter->contract.length || weir_slice_equal(filter->contract, contract))
-           && (!filter->price_book.length
-               || (weir_slice_equal(filter->price_book, book)
-                   && (!filter->price_book_version || filter->price_book_version == version)));
-}
-
-static void span_add(int64_t *from, int64_t *to, int64_t start, int64_t end)
-{
-    *from = start < *from ? start : *from;
-    *to = end > *to ? end : *to;
-}
-
-/* Narrows the customer's span to the periods that the filter's contract or price book has a charge in, before or after;
- * from = to: none. */
 static enum weir_status narrow(struct worker *worker, struct rerate_customer *customer)
 {
-    const struct weir_rerate_filter *filter = &worker->run->request->filter;
-    struct weir_state_view all =
-        worker->fresh.state ? weir_state_all(worker->fresh.state) : (struct weir_state_view){0};
-    int64_t from = WEIR_TIME_NEVER, to = INT64_MIN;
-
-    for (size_t i = 0; i < customer->price_count; i++) {
-        const struct rerate_old_price *price = &customer->prices[i];
-        if (weir_rerate_is_in(customer, price->period_start)
-            && is_named(filter, price->contract, price->price_book, price->price_book_version))
-            span_add(&from, &to, price->period_start, price->period_start + 1);
-    }
-    for (size_t i = 0; i < all.price_count; i++)
-        if (is_named(filter, all.prices[i]->contract, all.prices[i]->price_book, all.prices[i]->price_book_version))
-            span_add(&from, &to, all.prices[i]->period_start, all.prices[i]->period_end);
-    if (from >= to)
-        from = to = 0;
-    weir_rerate_whole_periods(worker->fresh.catalog, customer, &from, &to);
-    customer->from = from;
-    customer->to = to;
+    weir_rerate_narrow(worker->run->request, &worker->fresh, customer);
     worker->counts.windows = 0; /* they are read again */
     return WEIR_OK;
 }
@@ -218,16 +183,12 @@ static enum weir_status narrow(struct worker *worker, struct rerate_customer *cu
 static enum weir_status look_at_chunk(struct worker *worker, struct rerate_chunk *chunk, customer_step *begin,
                                       customer_step *done)
 {
-    const struct weir_rerate_filter *filter = &worker->run->request->filter;
+    const struct weir_rerate_request *request = worker->run->request;
     enum weir_status status = WEIR_OK;
 
-    for (size_t i = 0; i < chunk->count; i++) {
-        struct rerate_customer *customer = &chunk->customers[i];
-        customer->from = filter->from;
-        customer->to = filter->to;
-        weir_rerate_whole_periods(worker->fresh.catalog, customer, &customer->from, &customer->to);
-    }
-    if (filter->contract.length || filter->price_book.length) {
+    for (size_t i = 0; i < chunk->count; i++)
+        weir_rerate_choose(request, &chunk->customers[i]);
+    if (request->filter.contract.length || request->filter.price_book.length) {
         weir_check(chunk->count == 1);
         status = rate_chunk(worker, chunk, NULL, narrow);
         if (status == WEIR_OK && chunk->customers[0].from == chunk->customers[0].to) {
@@ -235,6 +196,8 @@ static enum weir_status look_at_chunk(struct worker *worker, struct rerate_chunk
             return WEIR_OK;
         }
     }
+    for (size_t i = 0; i < chunk->count && status == WEIR_OK; i++)
+        status = weir_rerate_widen(worker->reader, request, &chunk->customers[i], &worker->error);
     return status == WEIR_OK ? rate_chunk(worker, chunk, begin, done) : status;
 }
 
@@ -283,6 +246,8 @@ static enum weir_status judge_customer(struct worker *worker, struct rerate_cust
     worker->windows_before = worker->counts.windows;
     if (status == WEIR_OK)
         status = weir_rerate_judge_end(&worker->writer.judge, &worker->fresh, &customer->is_changed, &worker->error);
+    if (status == WEIR_OK && weir_rerate_accounts_complete(&worker->writer, &worker->fresh))
+        customer->is_changed = true;
     if (status == WEIR_OK && customer->is_changed)
         status = rewrite_customer(worker, customer);
     worker->counts.reversals += customer->reversals;
@@ -296,11 +261,14 @@ static enum weir_status write_chunk(struct worker *worker, const struct weir_sli
     enum weir_status status = weir_rerate_writer_begin(&worker->writer, customers, count, &worker->error);
 
     if (status == WEIR_OK)
-        status = weir_rerate_read(worker->reader, customers, count, &chunk, &worker->error);
+        status =
+            weir_rerate_read(worker->reader, worker->run->request->catalog, customers, count, &chunk, &worker->error);
     if (status != WEIR_OK)
         return status;
     worker->windows_before = 0;
     status = weir_rerate_judge_read(&worker->writer.judge, worker->reader, &chunk, &worker->error);
+    if (status == WEIR_OK)
+        status = weir_rerate_accounts_read(&worker->writer, &chunk, &worker->error);
     if (status == WEIR_OK)
         status = look_at_chunk(worker, &chunk, begin_judging, judge_customer);
     if (status == WEIR_OK)
@@ -318,7 +286,8 @@ static enum weir_status look(struct worker *worker, const struct weir_slice *cus
                                                 "beginning to read", &worker->error);
 
     if (status == WEIR_OK)
-        status = weir_rerate_read(worker->reader, customers, count, &chunk, &worker->error);
+        status =
+            weir_rerate_read(worker->reader, worker->run->request->catalog, customers, count, &chunk, &worker->error);
     if (status != WEIR_OK)
         return status;
     status = look_at_chunk(worker, &chunk, NULL, report_customer);
@@ -380,13 +349,12 @@ static enum weir_status open_worker(struct worker *worker)
 
     worker->reader = open_reader(worker, &status);
     if (status == WEIR_OK)
-        status =
-            weir_rerate_fresh_open(&worker->fresh, run->request->catalog, run->request->filter.meter, &worker->error);
+        status = weir_rerate_fresh_open(&worker->fresh, run->request->catalog, &worker->error);
     if (status == WEIR_OK && run->number)
         worker->again = open_reader(worker, &status);
     if (status == WEIR_OK && run->number)
         status = weir_rerate_writer_open(&worker->writer, run->request->url, run->number, run->catalog_version,
-                                         run->request->filter.meter, &worker->error);
+                                         &worker->error);
     return status;
 }
 

@@ -17,7 +17,8 @@
 
 enum { WEIR_RERATE_WORKERS_MAX = 64 };
 
-/* What is looked at: all billing periods that hold anything of it, whole. Empty texts: all. */
+/* What is looked at: all billing periods that hold anything of it, whole; of a customer with prepaid amounts that has
+ * any, all periods and meters (docs/rerating.md). Empty texts: all. */
 struct weir_rerate_filter {
     struct weir_slice customer, meter, contract, price_book;
     uint32_t price_book_version; /* 0: all */
@@ -47,6 +48,7 @@ struct weir_rerate_request {
     struct weir_rerate_filter filter;
     int workers;              /* 1 to WEIR_RERATE_WORKERS_MAX */
     bool has_items;           /* rows by customer and item, not by customer alone */
+    bool shows_chosen;        /* the report has what was chosen alone, also of a customer that is priced whole */
     const _Atomic bool *stop; /* NULL: never */
     /* Called by the thread that called, some times a second. */
     void (*progress)(void *context, const struct weir_rerate_counts *counts);

@@ -25,7 +25,7 @@ static void load_other_meters(const struct rerate_fresh *fresh, struct weir_peri
     for (size_t i = 0; i < customer->price_count; i++) {
         const struct rerate_old_price *price = &customer->prices[i];
         if (price->period_start == period->start && weir_slice_equal(price->contract, period->contract)
-            && !weir_slice_equal(price->meter, fresh->meter))
+            && !weir_slice_equal(price->meter, fresh->customer->meter))
             weir_check(weir_decimal_add(period->usage_amount, price->amount, &period->usage_amount));
     }
 }
@@ -39,13 +39,14 @@ static enum weir_status load(struct weir_ledger *self, struct weir_state *state,
     fresh->state = state;
     for (size_t i = all.period_count; i > 0 && !all.periods[i - 1]->entry.is_loaded; i--) {
         all.periods[i - 1]->entry.is_loaded = true;
-        if (fresh->meter.length)
+        if (fresh->customer->meter.length)
             load_other_meters(fresh, all.periods[i - 1]);
     }
     for (size_t i = all.price_count; i > 0 && !all.prices[i - 1]->entry.is_loaded; i--) {
         struct weir_price_running *price = all.prices[i - 1];
         price->entry.is_loaded = true;
-        if (fresh->meter.length && !weir_slice_equal(weir_rerate_price_meter(price->price_key), fresh->meter))
+        if (fresh->customer->meter.length
+            && !weir_slice_equal(weir_rerate_price_meter(price->price_key), fresh->customer->meter))
             price->entry.exists = true;
     }
     for (size_t i = all.charged_count; i > 0 && !all.charged[i - 1]->entry.is_loaded; i--)
@@ -95,7 +96,7 @@ static enum weir_status finish(struct weir_ledger *self, struct weir_error *rete
 
 /* 2. one customer */
 enum weir_status weir_rerate_fresh_open(struct rerate_fresh *fresh, const struct weir_catalog *catalog,
-                                        struct weir_slice meter, struct weir_error *reterr)
+                                        struct weir_error *reterr)
 {
     static const struct weir_ledger_ops ops = {
         .name = "rerating",
@@ -106,7 +107,7 @@ enum weir_status weir_rerate_fresh_open(struct rerate_fresh *fresh, const struct
         .finish = finish,
     };
 
-    *fresh = (struct rerate_fresh){.ledger = {&ops}, .catalog = catalog, .meter = meter};
+    *fresh = (struct rerate_fresh){.ledger = {&ops}, .catalog = catalog};
     return weir_rater_new(catalog, &fresh->ledger, &fresh->rater, reterr);
 }
 
@@ -162,17 +163,17 @@ enum weir_status weir_rerate_fresh_periods(struct rerate_fresh *fresh, struct we
             status = weir_rater_settle_period(fresh->rater, contract, customer->customer, period->start, end,
                                               period->is_closed && end <= period->end, reterr);
     }
-    return status;
+    return status == WEIR_OK ? weir_rater_draw_once(fresh->rater, reterr) : status;
 }
 
 static bool has_other_meters(const struct rerate_fresh *fresh, const struct rerate_old_period *period)
 {
     const struct rerate_customer *customer = fresh->customer;
 
-    for (size_t i = 0; fresh->meter.length && i < customer->price_count; i++)
+    for (size_t i = 0; fresh->customer->meter.length && i < customer->price_count; i++)
         if (customer->prices[i].period_start == period->start
             && weir_slice_equal(customer->prices[i].contract, period->contract)
-            && !weir_slice_equal(customer->prices[i].meter, fresh->meter))
+            && !weir_slice_equal(customer->prices[i].meter, fresh->customer->meter))
             return true;
     return false;
 }
@@ -192,7 +193,7 @@ void weir_rerate_fresh_complete(struct rerate_fresh *fresh)
             continue;
         struct weir_period_running *period =
             weir_state_period(fresh->state, customer->customer, old->contract, old->start, end);
-        if (!period->entry.is_loaded && fresh->meter.length)
+        if (!period->entry.is_loaded && fresh->customer->meter.length)
             load_other_meters(fresh, period);
         period->entry.is_loaded = true;
         if (period->true_up.e12 != old->true_up.e12)

@@ -1,7 +1,8 @@
 /* The parts of rerating: rerate.c (threads), rerate_rows.c (the report), rerate_read.c (what PostgreSQL has of some
- * customers), rerate_fresh.c (a rater that begins with nothing, and what it charges); and of a run that writes:
- * rerate_run.c (the run's own rows), rerate_judge.c (what of a customer changes), rerate_lines.c (reversals and new
- * rows), rerate_write.c (the transaction). Nobody else's.
+ * customers), rerate_choose.c (which periods and meters of them), rerate_fresh.c (a rater that begins with nothing, and
+ * what it charges); and of a run that writes: rerate_run.c (the run's own rows), rerate_judge.c (what of a customer
+ * changes), rerate_lines.c (reversals and new rows), rerate_accounts.c (balances), rerate_write.c (the transaction).
+ * Nobody else's.
  */
 #ifndef WEIR_RATER_RERATE_INTERNAL_H
 #define WEIR_RATER_RERATE_INTERNAL_H
@@ -54,7 +55,15 @@ struct rerate_customer {
     struct rerate_old_price *prices;
     struct rerate_old_period *periods;
     struct rerate_old_other *others;
-    int64_t from, to; /* what is rerated: whole periods */
+    int64_t from, to;        /* what is rerated: whole periods */
+    struct weir_slice meter; /* the only one that is; empty: all */
+    /* Prepaid amounts, by the catalog or in the ledger: what is drawn in one period decides what is left for the
+     * others, so that all of it is rerated. Or minimum quantities: all meters are. */
+    bool has_prepaid, has_commitments;
+
+    /* What the report shows. */
+    int64_t shown_from, shown_to;
+    struct weir_slice shown_meter;
 
     /* Of a run that writes. */
     bool is_changed;
@@ -66,17 +75,14 @@ struct rerate_chunk {
     size_t count;
     struct rerate_customer customers[WEIR_RERATE_CHUNK];
     struct weir_arena *arena; /* of the rows */
-    PGresult *results[3];     /* that they point into */
+    PGresult *results[4];     /* that they point into */
 };
 
 /* Reads totals, periods and others of the customers (sorted). */
-enum weir_status weir_rerate_read(PGconn *connection, const struct weir_slice *customers, size_t count,
-                                  struct rerate_chunk *ret_chunk, struct weir_error *reterr);
+enum weir_status weir_rerate_read(PGconn *connection, const struct weir_catalog *catalog,
+                                  const struct weir_slice *customers, size_t count, struct rerate_chunk *ret_chunk,
+                                  struct weir_error *reterr);
 void weir_rerate_chunk_free(struct rerate_chunk *chunk);
-
-/* Widens [*from, *to) to whole billing periods of before and of the catalog. */
-void weir_rerate_whole_periods(const struct weir_catalog *catalog, const struct rerate_customer *customer,
-                               int64_t *from, int64_t *to);
 
 /* One lane's share of a window, out of PostgreSQL. */
 struct rerate_window {
@@ -92,8 +98,7 @@ struct rerate_window {
 };
 
 /* Windows of the chunk, in the order of customer, start, series and lane, as a COPY under way. */
-enum weir_status weir_rerate_windows_begin(PGconn *connection, const struct rerate_chunk *chunk,
-                                           const struct weir_rerate_filter *filter, bool has_terms,
+enum weir_status weir_rerate_windows_begin(PGconn *connection, const struct rerate_chunk *chunk, bool has_terms,
                                            struct weir_error *reterr);
 /* *ret_window.bytes NULL: there are no more. */
 enum weir_status weir_rerate_windows_next(PGconn *connection, bool has_terms, struct rerate_window *ret_window,
@@ -115,7 +120,6 @@ struct rerate_fresh {
     struct weir_ledger ledger;
     struct weir_rater *rater;
     const struct weir_catalog *catalog;
-    struct weir_slice meter; /* the only one that is rated; empty: all */
     const struct rerate_customer *customer;
     struct weir_state *state; /* the rater's */
     struct weir_line_item *others;
@@ -127,13 +131,13 @@ struct rerate_fresh {
 };
 
 enum weir_status weir_rerate_fresh_open(struct rerate_fresh *fresh, const struct weir_catalog *catalog,
-                                        struct weir_slice meter, struct weir_error *reterr);
+                                        struct weir_error *reterr);
 void weir_rerate_fresh_close(struct rerate_fresh *fresh);
 void weir_rerate_fresh_begin(struct rerate_fresh *fresh, const struct rerate_customer *customer);
 /* Whole instants: no window of a later call starts when one of this does. */
 enum weir_status weir_rerate_fresh_windows(struct rerate_fresh *fresh, const struct weir_lane_window *windows,
                                            size_t count, struct weir_error *reterr);
-/* Fees and true-ups of the periods that have them so far. */
+/* Fees and true-ups of the periods that have them so far, and what is drawn from prepaid amounts. */
 enum weir_status weir_rerate_fresh_periods(struct rerate_fresh *fresh, struct weir_error *reterr);
 
 /* The contract whose period this still is, and its end; NULL: the catalog has no such period any more. */
@@ -142,7 +146,20 @@ const struct weir_contract *weir_rerate_contract_of(const struct rerate_fresh *f
 /* Keeps what periods were that have neither usage nor fees now; the state is then what is to be stored. */
 void weir_rerate_fresh_complete(struct rerate_fresh *fresh);
 
-/* 3. rerate.c: all customers, by threads */
+/* 3. rerate_choose.c: what of a customer is looked at */
+
+/* Whole billing periods, of before and of the catalog, that hold anything of what the request's times and meter choose.
+ */
+void weir_rerate_choose(const struct weir_rerate_request *request, struct rerate_customer *customer);
+/* Of these, after they were rated anew, the ones in which the contract or price book that the request names charges,
+ * before or after. from = to: none. */
+void weir_rerate_narrow(const struct weir_rerate_request *request, const struct rerate_fresh *fresh,
+                        struct rerate_customer *customer);
+/* The rest of what has to be rerated with it, because of its commitments. */
+enum weir_status weir_rerate_widen(PGconn *connection, const struct weir_rerate_request *request,
+                                   struct rerate_customer *customer, struct weir_error *reterr);
+
+/* 4. rerate.c: all customers, by threads */
 
 /* run 0: nothing is written. Customers that the run is done with are passed by. */
 enum weir_status weir_rerate_all(const struct weir_rerate_request *request, int64_t run, int catalog_version,
@@ -152,7 +169,7 @@ enum weir_status weir_rerate_all(const struct weir_rerate_request *request, int6
 struct weir_slice weir_rerate_price_meter(struct weir_slice price_key);
 bool weir_rerate_is_in(const struct rerate_customer *customer, int64_t period_start);
 
-/* 4. rerate_rows.c: the report */
+/* 5. rerate_rows.c: the report */
 
 /* Rows that one thread makes. */
 struct rerate_rows {

@@ -10,7 +10,7 @@ static const char sums_sql[] =
     "SELECT customer, contract, period_start, item, meter IS NOT NULL, price_book, coalesce(price_book_version, 0),"
     " component, coalesce(tier, 0), sum(quantity), sum(amount) FROM weir.line_items"
     " WHERE customer >= $1::text AND customer <= $2::text AND kind IN ('usage', 'fee', 'true_up', 'reversal')"
-    " GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9 ORDER BY customer";
+    " AND component NOT IN ('drawdown', 'overage') GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9 ORDER BY customer";
 
 void weir_rerate_judge_free(struct rerate_judge *judge)
 {
@@ -145,6 +145,9 @@ static void add(struct rerate_judge *judge, struct rerate_sum *sum, int when, st
 void weir_rerate_judge_item(void *context, const struct weir_line_item *item)
 {
     struct rerate_judge *judge = context;
+
+    if (weir_rerate_is_draw(item->component))
+        return; /* rerate_accounts.c compares them one by one */
     const struct rerate_group key = {
         .contract = item->contract,
         .item = item->item,
@@ -206,7 +209,7 @@ static bool add_old(struct rerate_judge *judge, const struct rerate_fresh *fresh
         || !weir_get_decimal(PQgetvalue(old, row, 10), (size_t)PQgetlength(old, row, 10), &amount))
         return false;
     if (weir_rerate_is_in(fresh->customer, key.period_start)
-        && (!key.has_meter || !fresh->meter.length || weir_slice_equal(key.item, fresh->meter)))
+        && (!key.has_meter || !fresh->customer->meter.length || weir_slice_equal(key.item, fresh->customer->meter)))
         add(judge, sum_of(judge, group_of(judge, key), component, (uint32_t)weir_get_int4(PQgetvalue(old, row, 8))), 0,
             quantity, amount);
     return true;
@@ -246,7 +249,7 @@ static enum weir_status judge_periods(const struct rerate_fresh *fresh, bool *re
         if (!weir_rerate_is_in(customer, period->start))
             continue;
         bool is_there = weir_rerate_contract_of(fresh, period, &end);
-        if (!is_there && fresh->meter.length)
+        if (!is_there && fresh->customer->meter.length)
             return weir_fail(reterr, WEIR_REJECT,
                              "customer '%.*s': the catalog has other billing periods than its usage was rated in: "
                              "rerate all of its meters, without --meter",
@@ -275,6 +278,11 @@ enum weir_status weir_rerate_judge_end(struct rerate_judge *judge, const struct 
             *ret_is_changed = *ret_is_changed || judge->slots[i]->is_changed;
         }
     return judge_periods(fresh, ret_is_changed, reterr);
+}
+
+bool weir_rerate_is_draw(enum weir_component component)
+{
+    return component == WEIR_COMPONENT_DRAWDOWN || component == WEIR_COMPONENT_OVERAGE;
 }
 
 bool weir_rerate_is_changed(const struct rerate_judge *judge, struct weir_slice contract, int64_t period_start,

@@ -133,8 +133,9 @@ void weir_rerate_lines_item(void *context, const struct weir_line_item *item)
 {
     struct rerate_lines *lines = context;
 
-    if (!weir_rerate_is_changed(lines->judge, item->contract, item->period_start, item->price_book,
-                                item->price_book_version, item->item, item->meter.length > 0))
+    if (!weir_rerate_is_draw(item->component)
+        && !weir_rerate_is_changed(lines->judge, item->contract, item->period_start, item->price_book,
+                                   item->price_book_version, item->item, item->meter.length > 0))
         return;
     const struct rerate_line line = {
         .is_new = true,
@@ -212,9 +213,10 @@ static enum weir_status next_line(struct rerate_lines *lines, struct weir_error 
         PQfreemem(bytes);
         if (!is_good)
             return weir_fail(reterr, WEIR_FATAL, "PostgreSQL, weir.line_items: a row that weir never wrote");
-        lines->has_next =
-            weir_rerate_is_changed(lines->judge, lines->next.contract, lines->next.period_start, lines->next.price_book,
-                                   lines->next.price_book_version, lines->next.item, lines->next.has_meter);
+        lines->has_next = weir_rerate_is_draw(lines->next.component)
+                          || weir_rerate_is_changed(lines->judge, lines->next.contract, lines->next.period_start,
+                                                    lines->next.price_book, lines->next.price_book_version,
+                                                    lines->next.item, lines->next.has_meter);
     }
     return WEIR_OK;
 }
@@ -226,16 +228,16 @@ static bool lines_sql(struct rerate_lines *lines, const struct rerate_customer *
                              " meter IS NOT NULL, dimensions, component, tier, price_book, price_book_version, model,"
                              " quantity, unit_price, amount, currency, revision, line_item_id FROM weir.line_items"));
     if (!weir_rerate_add_literal(lines->connection, sql, " WHERE customer = ", customer->customer)
-        || (lines->meter.length
-            && !weir_rerate_add_literal(lines->connection, sql, " AND coalesce(meter, '') IN ('', ", lines->meter)))
+        || (customer->meter.length
+            && !weir_rerate_add_literal(lines->connection, sql, " AND coalesce(meter, '') IN ('', ", customer->meter)))
         return false;
-    weir_buffer_add(sql, weir_slice_text(lines->meter.length ? ")" : ""));
+    weir_buffer_add(sql, weir_slice_text(customer->meter.length ? ")" : ""));
     if (customer->from != INT64_MIN)
         weir_rerate_add_time(sql, " AND period_start >= ", customer->from);
     if (customer->to != WEIR_TIME_NEVER)
         weir_rerate_add_time(sql, " AND period_start < ", customer->to);
-    weir_buffer_add(sql, weir_slice_text(" AND kind IN ('usage', 'fee', 'true_up', 'reversal') ORDER BY window_start,"
-                                         " line_item_id) TO STDOUT (FORMAT binary)"));
+    weir_buffer_add(sql, weir_slice_text(" AND kind IN ('usage', 'fee', 'true_up', 'drawdown', 'overage', 'reversal')"
+                                         " ORDER BY window_start, line_item_id) TO STDOUT (FORMAT binary)"));
     weir_buffer_add(sql, weir_slice_of("", 1));
     return true;
 }

@@ -24,7 +24,13 @@ static const char others_sql[] =
     " FROM weir.line_items AS l JOIN weir.price_books AS b USING (price_book) WHERE l.meter IS NULL"
     " AND l.customer >= $1::text AND l.customer <= $2::text GROUP BY 1, 2, 3, 4, 5, 6 ORDER BY 1, 2, 3, 4";
 
-enum { PRICES, PERIODS, OTHERS };
+/* Who has prepaid amounts or minimum quantities in the ledger. */
+static const char accounts_sql[] =
+    "SELECT customer, bool_or(has_prepaid) FROM (SELECT customer, true AS has_prepaid FROM weir.grants"
+    " WHERE customer >= $1::text AND customer <= $2::text UNION ALL SELECT customer, false FROM weir.commitment_totals"
+    " WHERE customer >= $1::text AND customer <= $2::text) AS a GROUP BY 1 ORDER BY 1";
+
+enum { PRICES, PERIODS, OTHERS, ACCOUNTS, ANSWERS };
 
 struct row {
     const PGresult *result;
@@ -93,6 +99,13 @@ static bool take_other(struct rerate_customer *customer, struct row row)
     return decimal_at(row, 6, &other->amount);
 }
 
+static bool take_account(struct rerate_customer *customer, struct row row)
+{
+    customer->has_commitments = true;
+    customer->has_prepaid = *bytes_at(row, 1);
+    return true;
+}
+
 /* How many rows from `at` on are of the customer; rows of customers that are not in the chunk are passed by. */
 static int rows_of(const PGresult *result, struct weir_slice customer, int *at)
 {
@@ -108,18 +121,18 @@ static int rows_of(const PGresult *result, struct weir_slice customer, int *at)
 static enum weir_status share_out(struct rerate_chunk *chunk, struct weir_error *reterr)
 {
     static bool (*const take[])(struct rerate_customer * customer, struct row row) = {take_price, take_period,
-                                                                                      take_other};
-    int at[3] = {0};
+                                                                                      take_other, take_account};
+    int at[ANSWERS] = {0};
 
     for (size_t i = 0; i < chunk->count; i++) {
         struct rerate_customer *customer = &chunk->customers[i];
-        int rows[3];
-        for (int k = 0; k < 3; k++)
+        int rows[ANSWERS];
+        for (int k = 0; k < ANSWERS; k++)
             rows[k] = rows_of(chunk->results[k], customer->customer, &at[k]);
         customer->prices = weir_arena_take_array(chunk->arena, (size_t)rows[PRICES], sizeof *customer->prices);
         customer->periods = weir_arena_take_array(chunk->arena, (size_t)rows[PERIODS], sizeof *customer->periods);
         customer->others = weir_arena_take_array(chunk->arena, (size_t)rows[OTHERS], sizeof *customer->others);
-        for (int k = 0; k < 3; k++)
+        for (int k = 0; k < ANSWERS; k++)
             for (int end = at[k] + rows[k]; at[k] < end; at[k]++)
                 if (!take[k](customer, (struct row){chunk->results[k], at[k]}))
                     return weir_fail(reterr, WEIR_FATAL,
@@ -130,10 +143,29 @@ static enum weir_status share_out(struct rerate_chunk *chunk, struct weir_error 
     return WEIR_OK;
 }
 
-enum weir_status weir_rerate_read(PGconn *connection, const struct weir_slice *customers, size_t count,
-                                  struct rerate_chunk *ret_chunk, struct weir_error *reterr)
+static void find_commitments(const struct weir_contract *contract, struct rerate_customer *customer)
 {
-    static const char *const sql[] = {prices_sql, periods_sql, others_sql};
+    customer->has_prepaid = customer->has_prepaid || contract->has_prepaid;
+    customer->has_commitments = customer->has_commitments || contract->has_prepaid || contract->has_minimum_quantity;
+}
+
+/* Also those of the catalog, whenever they hold. */
+static void find_all_commitments(const struct weir_catalog *catalog, struct rerate_customer *customer)
+{
+    uint32_t count;
+    const struct weir_contract *contracts = weir_catalog_contracts_of(catalog, customer->customer, &count);
+
+    for (uint32_t i = 0; i < count; i++)
+        find_commitments(&contracts[i], customer);
+    if (catalog->default_contract)
+        find_commitments(catalog->default_contract, customer);
+}
+
+enum weir_status weir_rerate_read(PGconn *connection, const struct weir_catalog *catalog,
+                                  const struct weir_slice *customers, size_t count, struct rerate_chunk *ret_chunk,
+                                  struct weir_error *reterr)
+{
+    static const char *const sql[] = {prices_sql, periods_sql, others_sql, accounts_sql};
     struct weir_parameters parameters = {0};
     enum weir_status status = WEIR_OK;
 
@@ -143,10 +175,12 @@ enum weir_status weir_rerate_read(PGconn *connection, const struct weir_slice *c
         ret_chunk->customers[i] = (struct rerate_customer){.customer = customers[i]};
     weir_parameters_add(&parameters, customers[0].data, customers[0].length);
     weir_parameters_add(&parameters, customers[count - 1].data, customers[count - 1].length);
-    for (int k = 0; k < 3 && status == WEIR_OK; k++)
+    for (int k = 0; k < ANSWERS && status == WEIR_OK; k++)
         status = weir_postgres_ask(connection, sql[k], &parameters, "reading totals", &ret_chunk->results[k], reterr);
     if (status == WEIR_OK)
         status = share_out(ret_chunk, reterr);
+    for (size_t i = 0; i < count && status == WEIR_OK; i++)
+        find_all_commitments(catalog, &ret_chunk->customers[i]);
     if (status != WEIR_OK)
         weir_rerate_chunk_free(ret_chunk);
     return status;
@@ -154,57 +188,13 @@ enum weir_status weir_rerate_read(PGconn *connection, const struct weir_slice *c
 
 void weir_rerate_chunk_free(struct rerate_chunk *chunk)
 {
-    for (int k = 0; k < 3; k++)
+    for (int k = 0; k < ANSWERS; k++)
         PQclear(chunk->results[k]);
     weir_arena_free(chunk->arena);
     *chunk = (struct rerate_chunk){0};
 }
 
-/* 2. whole periods */
-
-/* Widens the span by one period that it cuts through. */
-static bool widen(int64_t start, int64_t end, int64_t *from, int64_t *to)
-{
-    if (start >= *to || end <= *from || (start >= *from && end <= *to))
-        return false;
-    *from = start < *from ? start : *from;
-    *to = end > *to ? end : *to;
-    return true;
-}
-
-static bool widen_by(const struct weir_contract *contract, int64_t time, int64_t *from, int64_t *to)
-{
-    int64_t start, end;
-
-    if (!contract)
-        return false;
-    weir_contract_period_at(contract, time, &start, &end);
-    return widen(start, end, from, to);
-}
-
-/* The default contract's period as well: it may begin while the customer has a contract with a key. */
-static bool widen_at(const struct weir_catalog *catalog, struct weir_slice customer, int64_t time, int64_t *from,
-                     int64_t *to)
-{
-    bool is_wider = widen_by(weir_catalog_contract_at(catalog, customer, time), time, from, to);
-
-    return widen_by(catalog->default_contract, time, from, to) || is_wider;
-}
-
-void weir_rerate_whole_periods(const struct weir_catalog *catalog, const struct rerate_customer *customer,
-                               int64_t *from, int64_t *to)
-{
-    bool is_wider = *from < *to;
-
-    while (is_wider) {
-        is_wider = *from != INT64_MIN && widen_at(catalog, customer->customer, *from, from, to);
-        is_wider = (*to != WEIR_TIME_NEVER && widen_at(catalog, customer->customer, *to - 1, from, to)) || is_wider;
-        for (size_t i = 0; i < customer->period_count; i++)
-            is_wider = widen(customer->periods[i].start, customer->periods[i].end, from, to) || is_wider;
-    }
-}
-
-/* 3. a COPY that reads */
+/* 2. a COPY that reads */
 
 enum { COPY_HEADER = 19 };
 
@@ -296,17 +286,18 @@ enum weir_status weir_rerate_copy_next(PGconn *connection, struct weir_slice *fi
     }
 }
 
-/* 4. windows */
+/* 3. windows */
 
 enum { COLUMNS = 9, TERM_COLUMNS = 7 };
 static const char doing_windows[] = "reading windows";
 
-static bool windows_sql(PGconn *connection, const struct rerate_chunk *chunk, const struct weir_rerate_filter *filter,
-                        bool has_terms, struct weir_buffer *sql)
+static bool windows_sql(PGconn *connection, const struct rerate_chunk *chunk, bool has_terms, struct weir_buffer *sql)
 {
     int64_t from = WEIR_TIME_NEVER, to = INT64_MIN;
+    struct weir_slice meter = chunk->customers[0].meter; /* of all, or there is none */
 
     for (size_t i = 0; i < chunk->count; i++) {
+        meter = chunk->customers[i].meter.length ? meter : (struct weir_slice){0};
         from = chunk->customers[i].from < from ? chunk->customers[i].from : from;
         to = chunk->customers[i].to > to ? chunk->customers[i].to : to;
     }
@@ -318,7 +309,7 @@ static bool windows_sql(PGconn *connection, const struct rerate_chunk *chunk, co
     weir_buffer_add(sql, weir_slice_text(" FROM weir.rated_windows"));
     if (!weir_rerate_add_literal(connection, sql, " WHERE customer >= ", chunk->customers[0].customer)
         || !weir_rerate_add_literal(connection, sql, " AND customer <= ", chunk->customers[chunk->count - 1].customer)
-        || (filter->meter.length && !weir_rerate_add_literal(connection, sql, " AND meter = ", filter->meter)))
+        || (meter.length && !weir_rerate_add_literal(connection, sql, " AND meter = ", meter)))
         return false;
     if (from != INT64_MIN)
         weir_rerate_add_time(sql, " AND window_start >= ", from);
@@ -329,14 +320,13 @@ static bool windows_sql(PGconn *connection, const struct rerate_chunk *chunk, co
     return true;
 }
 
-enum weir_status weir_rerate_windows_begin(PGconn *connection, const struct rerate_chunk *chunk,
-                                           const struct weir_rerate_filter *filter, bool has_terms,
+enum weir_status weir_rerate_windows_begin(PGconn *connection, const struct rerate_chunk *chunk, bool has_terms,
                                            struct weir_error *reterr)
 {
     struct weir_buffer sql = {0};
     enum weir_status status;
 
-    if (windows_sql(connection, chunk, filter, has_terms, &sql))
+    if (windows_sql(connection, chunk, has_terms, &sql))
         status = weir_rerate_copy_begin(connection, sql.data, doing_windows, reterr);
     else
         status = weir_postgres_failed(connection, NULL, doing_windows, reterr);

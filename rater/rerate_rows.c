@@ -45,10 +45,14 @@ static void add(struct adding *adding, bool is_after, struct weir_slice item, st
     adding->is_fitting = weir_decimal_add(*sum, amount, sum) && adding->is_fitting;
 }
 
-static bool is_rerated(const struct adding *adding, struct weir_slice meter)
+static bool is_shown(const struct adding *adding, int64_t period_start)
 {
-    const struct weir_rerate_filter *filter = &adding->request->filter;
-    return !filter->meter.length || weir_slice_equal(filter->meter, meter);
+    return period_start >= adding->customer->shown_from && period_start < adding->customer->shown_to;
+}
+
+static bool is_shown_meter(const struct adding *adding, struct weir_slice meter)
+{
+    return !adding->customer->shown_meter.length || weir_slice_equal(adding->customer->shown_meter, meter);
 }
 
 static void add_before(struct adding *adding)
@@ -57,12 +61,12 @@ static void add_before(struct adding *adding)
 
     for (size_t i = 0; i < customer->price_count; i++) {
         const struct rerate_old_price *price = &customer->prices[i];
-        if (weir_rerate_is_in(customer, price->period_start) && is_rerated(adding, price->meter))
+        if (is_shown(adding, price->period_start) && is_shown_meter(adding, price->meter))
             add(adding, false, price->meter, price->currency, price->currency_places, price->amount);
     }
     for (size_t i = 0; i < customer->other_count; i++) {
         const struct rerate_old_other *other = &customer->others[i];
-        if (weir_rerate_is_in(customer, other->period_start))
+        if (is_shown(adding, other->period_start))
             add(adding, false, other->item, other->currency, other->currency_places, other->amount);
     }
 }
@@ -76,12 +80,13 @@ static void add_after(struct adding *adding)
         const struct weir_price_running *price = all.prices[i];
         const struct weir_price_book *book = weir_catalog_book(fresh->catalog, price->price_book);
         struct weir_slice meter = weir_rerate_price_meter(price->price_key);
-        if (is_rerated(adding, meter))
+        if (is_shown(adding, price->period_start) && is_shown_meter(adding, meter))
             add(adding, true, meter, book->currency, book->currency_places, price->amount);
     }
     for (size_t i = 0; i < fresh->other_count; i++) {
         const struct weir_line_item *item = &fresh->others[i];
-        add(adding, true, item->item, item->currency, item->currency_places, item->amount);
+        if (is_shown(adding, item->period_start))
+            add(adding, true, item->item, item->currency, item->currency_places, item->amount);
     }
 }
 

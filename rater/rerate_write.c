@@ -2,13 +2,15 @@
  * which is then what it would be if all had been rated by this catalog from the start. */
 #include "rater/rerate_write.h"
 
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 enum { TERM_KEYS = 4, TERM_COLUMNS = 11, TERMS_AT_ONCE = 20000, COPY_AT_ONCE = 1 << 20, ITEM_COLUMNS = 21 };
 
 /* 1. opening */
 enum weir_status weir_rerate_writer_open(struct rerate_writer *writer, const char *url, int64_t run,
-                                         int catalog_version, struct weir_slice meter, struct weir_error *reterr)
+                                         int catalog_version, struct weir_error *reterr)
 {
     struct weir_ledger *ledger = NULL;
     enum weir_status status = weir_ledger_postgres_open(url, &ledger, reterr);
@@ -17,7 +19,8 @@ enum weir_status weir_rerate_writer_open(struct rerate_writer *writer, const cha
                                      .url = url,
                                      .run = run,
                                      .catalog_version = catalog_version,
-                                     .lines = {.judge = &writer->judge, .meter = meter}};
+                                     .accounts = weir_state_new(),
+                                     .lines = {.judge = &writer->judge}};
     if (status == WEIR_OK) {
         writer->lines.arena = weir_arena_new();
         writer->lines.connection = weir_postgres_open(url, "weir rerate", &status, reterr);
@@ -35,6 +38,7 @@ void weir_rerate_writer_close(struct rerate_writer *writer)
     PQfinish(writer->maker);
     weir_partitions_free(&writer->partitions);
     weir_rerate_judge_free(&writer->judge);
+    weir_state_free(writer->accounts);
     weir_rerate_lines_free(&writer->lines);
     weir_buffer_free(&writer->copy);
     for (int i = 0; i < TERM_COLUMNS; i++)
@@ -57,8 +61,11 @@ enum weir_status weir_rerate_writer_begin(struct rerate_writer *writer, const st
     struct weir_parameters parameters = {0};
     struct weir_buffer list = {0};
     PGresult *result = NULL;
-    enum weir_status status = weir_postgres_run(connection_of(writer), "BEGIN ISOLATION LEVEL READ COMMITTED",
-                                                "beginning a transaction", reterr);
+    char begin_sql[128]; /* entries of balances take the run from there */
+
+    (void)snprintf(begin_sql, sizeof begin_sql,
+                   "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL weir.rerating = %" PRId64, writer->run);
+    enum weir_status status = weir_postgres_run(connection_of(writer), begin_sql, "beginning a transaction", reterr);
 
     weir_array_begin(&list, WEIR_PG_TEXT);
     for (size_t i = 0; i < count; i++)
@@ -133,10 +140,21 @@ static void put_text_or_null(struct weir_buffer *to, struct weir_slice text)
 
 static const char *kind_of(const struct rerate_line *line, bool is_reversal)
 {
-    return weir_kind_name[is_reversal                                 ? WEIR_KIND_REVERSAL
-                          : line->has_meter                           ? WEIR_KIND_USAGE
-                          : line->component == WEIR_COMPONENT_TRUE_UP ? WEIR_KIND_TRUE_UP
-                                                                      : WEIR_KIND_FEE];
+    if (is_reversal)
+        return weir_kind_name[WEIR_KIND_REVERSAL];
+    if (line->has_meter)
+        return weir_kind_name[WEIR_KIND_USAGE];
+    switch (line->component) {
+    case WEIR_COMPONENT_TRUE_UP:
+    case WEIR_COMPONENT_SHORTFALL:
+        return weir_kind_name[WEIR_KIND_TRUE_UP];
+    case WEIR_COMPONENT_DRAWDOWN:
+        return weir_kind_name[WEIR_KIND_DRAWDOWN];
+    case WEIR_COMPONENT_OVERAGE:
+        return weir_kind_name[WEIR_KIND_OVERAGE];
+    default:
+        return weir_kind_name[WEIR_KIND_FEE];
+    }
 }
 
 static void put_line(struct rerate_writer *writer, const struct rerate_line *line, bool is_reversal)
@@ -308,7 +326,14 @@ static const char *const clearing[] = {
     " AND period_start < $3::text::timestamptz AND $4::text IN ('', meter)",
     "DELETE FROM weir.billing_periods WHERE customer = $1::text AND period_start >= $2::text::timestamptz"
     " AND period_start < $3::text::timestamptz AND $4::text = $4::text",
+    "DELETE FROM weir.commitment_totals WHERE customer = $1::text AND period_start >= $2::text::timestamptz"
+    " AND period_start < $3::text::timestamptz AND $4::text = $4::text",
+    "DELETE FROM weir.segment_totals WHERE customer = $1::text AND period_start >= $2::text::timestamptz"
+    " AND period_start < $3::text::timestamptz AND $4::text = $4::text",
+    "DELETE FROM weir.draw_totals WHERE customer = $1::text AND period_start >= $2::text::timestamptz"
+    " AND period_start < $3::text::timestamptz AND $4::text = $4::text",
 };
+enum { CLEARED = sizeof clearing / sizeof *clearing, CLEARED_OF_ALL = 3 }; /* the others only of commitments */
 
 static enum weir_status clear_state(struct rerate_writer *writer, const struct rerate_fresh *fresh,
                                     struct weir_error *reterr)
@@ -325,8 +350,9 @@ static enum weir_status clear_state(struct rerate_writer *writer, const struct r
     weir_parameters_add(&parameters, customer->customer.data, customer->customer.length);
     weir_parameters_add(&parameters, from, strlen(from));
     weir_parameters_add(&parameters, to, strlen(to));
-    weir_parameters_add(&parameters, fresh->meter.length ? fresh->meter.data : "", fresh->meter.length);
-    for (size_t i = 0; i < sizeof clearing / sizeof *clearing && status == WEIR_OK; i++) {
+    weir_parameters_add(&parameters, fresh->customer->meter.length ? fresh->customer->meter.data : "",
+                        fresh->customer->meter.length);
+    for (int i = 0; i < (customer->has_commitments ? CLEARED : CLEARED_OF_ALL) && status == WEIR_OK; i++) {
         PGresult *result = NULL;
         status = weir_postgres_ask(connection_of(writer), clearing[i], &parameters, "clearing totals", &result, reterr);
         PQclear(result);
@@ -337,17 +363,21 @@ static enum weir_status clear_state(struct rerate_writer *writer, const struct r
 static enum weir_status store_state(struct rerate_writer *writer, struct rerate_fresh *fresh, struct weir_error *reterr)
 {
     weir_rerate_fresh_complete(fresh);
+    weir_rerate_accounts_complete(writer, fresh);
     struct weir_state_view all = weir_state_all(fresh->state);
     enum weir_status status = clear_state(writer, fresh, reterr);
 
     for (size_t i = 0; i < all.price_count; i++)
-        if (fresh->meter.length && !weir_slice_equal(weir_rerate_price_meter(all.prices[i]->price_key), fresh->meter))
+        if (fresh->customer->meter.length
+            && !weir_slice_equal(weir_rerate_price_meter(all.prices[i]->price_key), fresh->customer->meter))
             all.prices[i]->entry.is_dirty = false; /* as it was, and still there */
         else
             all.prices[i]->entry.exists = false;
     for (size_t i = 0; i < all.period_count; i++)
         all.periods[i]->entry = (struct weir_entry){.is_loaded = true, .is_dirty = true};
-    return status == WEIR_OK ? weir_postgres_write_state(writer->ledger, fresh->state, reterr) : status;
+    if (status == WEIR_OK)
+        status = weir_postgres_write_state(writer->ledger, fresh->state, reterr);
+    return status == WEIR_OK ? weir_postgres_write_accounts(writer->ledger, fresh->state, reterr) : status;
 }
 
 enum weir_status weir_rerate_writer_end(struct rerate_writer *writer, struct rerate_fresh *fresh,

@@ -56,6 +56,8 @@ enum weir_status weir_rerate_judge_end(struct rerate_judge *judge, const struct 
 bool weir_rerate_is_changed(const struct rerate_judge *judge, struct weir_slice contract, int64_t period_start,
                             struct weir_slice price_book, uint32_t price_book_version, struct weir_slice item,
                             bool has_meter);
+/* Drawdown and overage: lines of a whole period, each of one grant, meter and segment, that no group adds up. */
+bool weir_rerate_is_draw(enum weir_component component);
 /* Whether the window's terms are others than those that the share was rated under. */
 bool weir_rerate_has_new_terms(const struct rerate_window *share, const struct weir_rated_window *window);
 
@@ -85,7 +87,6 @@ struct rerate_text {
 struct rerate_lines {
     PGconn *connection; /* of the COPY that reads; NULL: not open yet */
     const struct rerate_judge *judge;
-    struct weir_slice meter; /* the only one; empty: all */
     struct weir_arena *arena;
     struct rerate_text *texts;
     size_t text_count, text_room;
@@ -116,6 +117,7 @@ struct rerate_writer {
     int64_t run;
     int catalog_version;
     struct rerate_judge judge;
+    struct weir_state *accounts; /* what the ledger has of the chunk's prepaid amounts and minimum quantities */
     struct rerate_lines lines;
     struct rerate_customer *customer; /* being written */
     struct weir_buffer copy;          /* line items to be copied */
@@ -124,7 +126,7 @@ struct rerate_writer {
 };
 
 enum weir_status weir_rerate_writer_open(struct rerate_writer *writer, const char *url, int64_t run,
-                                         int catalog_version, struct weir_slice meter, struct weir_error *reterr);
+                                         int catalog_version, struct weir_error *reterr);
 void weir_rerate_writer_close(struct rerate_writer *writer);
 /* Begins the transaction and locks the customers. */
 enum weir_status weir_rerate_writer_begin(struct rerate_writer *writer, const struct weir_slice *customers,
@@ -140,5 +142,15 @@ enum weir_status weir_rerate_writer_end(struct rerate_writer *writer, struct rer
 enum weir_status weir_rerate_writer_commit(struct rerate_writer *writer, const struct rerate_chunk *chunk,
                                            const struct weir_rerate_row *rows, struct weir_error *reterr);
 void weir_rerate_writer_abandon(struct rerate_writer *writer);
+
+/* 4. rerate_accounts.c */
+
+/* Reads what the ledger has, under the customers' locks. */
+enum weir_status weir_rerate_accounts_read(struct rerate_writer *writer, const struct rerate_chunk *chunk,
+                                           struct weir_error *reterr);
+/* After everything was rated anew: completes the fresh state by what it has to go on from, so that it is what is to be
+ * stored, with the entries that bring balances to it. Once for each time that it was rated. Whether anything changes.
+ */
+bool weir_rerate_accounts_complete(const struct rerate_writer *writer, struct rerate_fresh *fresh);
 
 #endif

@@ -382,6 +382,17 @@ static enum weir_status settle_known(struct weir_rater *rater, struct due_list *
     return status;
 }
 
+enum weir_status weir_rater_draw_once(struct weir_rater *rater, struct weir_error *reterr)
+{
+    weir_check(!rater->ledger->ops->keeps_state);
+    enum weir_status status = weir_rater_draw(rater, reterr);
+
+    if (status == WEIR_OK)
+        status = weir_rater_write(rater, reterr);
+    weir_rater_forget(rater);
+    return status;
+}
+
 enum weir_status weir_rater_settle(struct weir_rater *rater, const struct weir_horizon *horizon,
                                    struct weir_error *reterr)
 {
@@ -400,12 +411,8 @@ enum weir_status weir_rater_settle(struct weir_rater *rater, const struct weir_h
         status = settle_list(rater, list, reterr);
     if (status == WEIR_OK)
         status = settle_known(rater, list, horizon, reterr);
-    if (status == WEIR_OK && !rater->ledger->ops->keeps_state) {
-        status = weir_rater_draw(rater, reterr); /* once, of all that there is */
-        if (status == WEIR_OK)
-            status = weir_rater_write(rater, reterr);
-        weir_rater_forget(rater);
-    }
+    if (status == WEIR_OK && !rater->ledger->ops->keeps_state)
+        status = weir_rater_draw_once(rater, reterr);
     /* Only now is it known that everything on the way was written. */
     if (status == WEIR_OK && contracts)
         memcpy(rater->settled, reached, contracts * sizeof *reached);

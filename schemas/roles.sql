@@ -64,7 +64,8 @@ GRANT EXECUTE ON FUNCTION weir.show_catalog(json), weir.audit_mismatches(), weir
 GRANT INSERT ON weir.grant_orders, weir.grant_ends TO weir_operator;
 GRANT EXECUTE ON FUNCTION weir.grant_subject(text, text, text), weir.order_mismatches() TO weir_operator;
 GRANT INSERT ON weir.reratings, weir.rerating_customers, weir.rerating_amounts, weir.rerating_ends TO weir_operator;
-GRANT DELETE ON weir.price_totals, weir.split_totals, weir.billing_periods TO weir_operator; -- a rerating writes them anew
+GRANT DELETE ON weir.price_totals, weir.split_totals, weir.billing_periods, weir.commitment_totals, weir.segment_totals, weir.draw_totals
+    TO weir_operator; -- a rerating writes them anew
 
 -- Closing and invoices, by weir close or by raters (close.grace): rows are added, and nothing is ever changed.
 GRANT INSERT ON weir.closings, weir.closing_ends, weir.invoice_heads, weir.invoice_rows, weir.invoice_ranges, weir.invoice_numbers,

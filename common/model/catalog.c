@@ -289,10 +289,10 @@ const struct weir_price_book *weir_catalog_book(const struct weir_catalog *catal
     return NULL;
 }
 
-const struct weir_contract *weir_catalog_contract_at(const struct weir_catalog *catalog, struct weir_slice customer,
-                                                     int64_t time)
+/* The first contract that is beyond (customer, time). */
+static uint32_t contract_after(const struct weir_catalog *catalog, struct weir_slice customer, int64_t time)
 {
-    uint32_t low = 0, high = catalog->contract_count; /* the first that is beyond (customer, time) */
+    uint32_t low = 0, high = catalog->contract_count;
     while (low < high) {
         uint32_t middle = low + (high - low) / 2;
         const struct weir_contract *contract = &catalog->contracts[middle];
@@ -302,10 +302,28 @@ const struct weir_contract *weir_catalog_contract_at(const struct weir_catalog *
         else
             high = middle;
     }
-    const struct weir_contract *last = low ? &catalog->contracts[low - 1] : NULL;
+    return low;
+}
+
+const struct weir_contract *weir_catalog_contract_at(const struct weir_catalog *catalog, struct weir_slice customer,
+                                                     int64_t time)
+{
+    uint32_t after = contract_after(catalog, customer, time);
+    const struct weir_contract *last = after ? &catalog->contracts[after - 1] : NULL;
     if (last && weir_slice_equal(last->customer, customer) && time < last->ends_at)
         return last;
     return catalog->default_contract;
+}
+
+const struct weir_contract *weir_catalog_contracts_of(const struct weir_catalog *catalog, struct weir_slice customer,
+                                                      uint32_t *ret_count)
+{
+    uint32_t after = contract_after(catalog, customer, WEIR_TIME_NEVER), first = after;
+
+    while (first > 0 && weir_slice_equal(catalog->contracts[first - 1].customer, customer))
+        first--;
+    *ret_count = after - first;
+    return catalog->contracts + first;
 }
 
 const struct weir_contract *weir_contract_phase_at(const struct weir_contract *contract, int64_t time)

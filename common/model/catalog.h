@@ -354,6 +354,9 @@ const struct weir_price_book *weir_catalog_book(const struct weir_catalog *catal
 /* The customer's contract at a time (in its phase), or the default contract, or NULL (docs/rating.md 3.1). */
 const struct weir_contract *weir_catalog_contract_at(const struct weir_catalog *catalog, struct weir_slice customer,
                                                      int64_t time);
+/* The customer's contracts with a key, of all times: *ret_count from here on. */
+const struct weir_contract *weir_catalog_contracts_of(const struct weir_catalog *catalog, struct weir_slice customer,
+                                                      uint32_t *ret_count);
 /* The terms of the same contract that hold at a time of its term. */
 const struct weir_contract *weir_contract_phase_at(const struct weir_contract *contract, int64_t time);
 /* Contracts with a key, each counted once whatever phases it has. */

@@ -289,10 +289,28 @@ static long count_items(void)
     return ask_number(&database, "SELECT count(*) FROM weir.line_items");
 }
 
-/* After a rerating the ledger is what the other catalog makes of the same windows, and stays it when more comes. */
-static void check_writing(struct terms terms)
+/* Draws that the ledger and the entries of balances tell differently of. */
+static long count_untrue_balances(void)
 {
-    struct weir_catalog *catalog = make_catalog(&plain_terms), *other = make_catalog(&terms);
+    return ask_number(
+        &database,
+        "SELECT count(*) FROM (SELECT contract, item AS grant_key, dimensions ->> 'meter' AS meter, period_start,"
+        " window_start, sum(amount) AS amount FROM weir.line_items WHERE component = 'drawdown' GROUP BY 1, 2, 3, 4, 5"
+        " HAVING sum(amount) <> 0) AS l FULL JOIN (SELECT contract, grant_key, meter, period_start, segment_start,"
+        " sum(amount) AS amount FROM weir.grant_entries WHERE meter IS NOT NULL GROUP BY 1, 2, 3, 4, 5"
+        " HAVING sum(amount) <> 0) AS e ON (l.contract, l.grant_key, l.meter, l.period_start, l.window_start)"
+        " = (e.contract, e.grant_key, e.meter, e.period_start, e.segment_start)"
+        " FULL JOIN (SELECT contract, grant_key, meter, period_start, segment_start, -amount AS amount"
+        " FROM weir.draw_totals WHERE grant_key <> '' AND amount <> 0) AS t"
+        " ON (t.contract, t.grant_key, t.meter, t.period_start, t.segment_start)"
+        " = (e.contract, e.grant_key, e.meter, e.period_start, e.segment_start)"
+        " WHERE l.amount IS DISTINCT FROM e.amount OR t.amount IS DISTINCT FROM e.amount");
+}
+
+/* After a rerating the ledger is what the other catalog makes of the same windows, and stays it when more comes. */
+static void check_writing_from(struct terms from, struct terms terms)
+{
+    struct weir_catalog *catalog = make_catalog(&from), *other = make_catalog(&terms);
     struct work *work = rated_work(catalog, 3);
 
     note_catalog();
@@ -312,11 +330,17 @@ static void check_writing(struct terms terms)
     cr_assert_eq(ask_number(&database, "SELECT count(*) FROM weir.held_windows"), 0);
     counts = write_all(other, everything);
     cr_assert_eq(counts.reversals + counts.line_items, 0, "what raters made of it since is not right");
+    cr_assert_eq(count_untrue_balances(), 0);
     free(found);
     free(expected);
     weir_catalog_free(catalog);
     weir_catalog_free(other);
     free(work);
+}
+
+static void check_writing(struct terms terms)
+{
+    check_writing_from(plain_terms, terms);
 }
 
 Test(rerate, writes_another_price)
@@ -347,6 +371,103 @@ Test(rerate, writes_other_billing_periods)
     struct terms terms = plain_terms;
     terms.billing_period = "week";
     check_writing(terms);
+}
+
+#define PREPAID(key, amount, more)                                                                                     \
+    ",{\"key\":\"" key "\",\"type\":\"prepaid\",\"amount\":\"" amount "\",\"price\":\"1\"" more "}"
+#define LEAST(quantity)                                                                                                \
+    ",{\"key\":\"least\",\"type\":\"minimum_quantity\",\"meter\":\"tokens\",\"quantity\":\"" quantity                  \
+    "\",\"per\":\"period\"}"
+
+static const char some_credits[] = PREPAID("a", "40", ",\"expires_at\":\"2026-01-12T00:00:00Z\"")
+    PREPAID("b", "1.5", ",\"meters\":[\"tokens\"],\"overage_multiplier\":\"1.5\"") LEAST("900");
+static const char other_credits[] = PREPAID("a", "30", ",\"expires_at\":\"2026-01-20T00:00:00Z\"")
+    PREPAID("c", "30", ",\"overage_multiplier\":\"2\"") LEAST("1100");
+
+/* What was sold and what is missing follows prices; the other way round, prices do not follow them. */
+Test(rerate, writes_what_is_drawn_and_what_is_missing)
+{
+    struct terms from = plain_terms, terms;
+    from.commitments = some_credits;
+    terms = from;
+    terms.unit_price = "0.03";
+    check_writing_from(from, terms);
+    cr_assert_gt(ask_number(&database, "SELECT count(*) FROM weir.line_items WHERE rerating = 1 AND kind = 'reversal'"
+                                       " AND component = 'drawdown'"),
+                 0);
+    cr_assert_gt(ask_number(&database, "SELECT count(*) FROM weir.balance_entries WHERE rerating = 1"), 0);
+    cr_assert_eq(ask_number(&database, "SELECT count(*) FROM weir.balance_entries WHERE rerating > 1"), 0);
+    cr_assert_gt(ask_number(&database, "SELECT count(*) FROM weir.balance_entries WHERE rerating IS NULL"), 0);
+    cr_assert_gt(ask_number(&database, "SELECT count(*) FROM weir.line_items WHERE kind = 'overage'"), 0);
+    cr_assert_gt(ask_number(&database, "SELECT count(*) FROM weir.line_items WHERE component = 'shortfall'"), 0);
+}
+
+Test(rerate, writes_prepaid_amounts_where_there_were_none)
+{
+    struct terms terms = plain_terms;
+    terms.commitments = some_credits;
+    check_writing(terms);
+    cr_assert_eq(ask_number(&database, "SELECT count(*) FROM weir.grant_balances"), 2);
+}
+
+Test(rerate, writes_prepaid_amounts_that_are_gone)
+{
+    struct terms from = plain_terms;
+    from.commitments = some_credits;
+    check_writing_from(from, plain_terms);
+    cr_assert_eq(ask_number(&database, "SELECT count(*) FROM weir.grant_balances WHERE balance <> 0"), 0);
+}
+
+Test(rerate, writes_other_access_windows)
+{
+    struct terms from = plain_terms, terms;
+    from.commitments = some_credits;
+    terms = from;
+    terms.commitments = other_credits;
+    check_writing_from(from, terms);
+    cr_assert_eq(
+        ask_number(&database, "SELECT count(*) FROM weir.grant_balances WHERE grant_key = 'b' AND balance = 0"), 1);
+}
+
+/* What is drawn in January decides what is left for February: a customer with prepaid amounts is rerated whole, where
+ * anything of it was chosen, and the others are not. */
+Test(rerate, writes_all_of_a_customer_with_prepaid_amounts)
+{
+    struct terms from = plain_terms, terms;
+    from.commitments = some_credits;
+    terms = from;
+    terms.unit_price = "0.03";
+    struct weir_catalog *catalog = make_catalog(&from), *other = make_catalog(&terms);
+    struct work *work = rated_work(catalog, 3);
+    struct weir_rerate_filter february = everything, before = everything, peak = everything;
+    february.from = WORK_START + 31 * WEIR_DAY;
+    before.to = WORK_START - 31 * WEIR_DAY;
+    before.customer = peak.customer = S("customer 0");
+    peak.meter = S("peak");
+    char *expected = sums_of_catalog(other, work);
+
+    note_catalog();
+    struct weir_rerate_counts counts = write_all(other, before);
+    cr_assert_eq(counts.reversals + counts.line_items, 0);
+    write_all(other, february);
+    cr_assert_eq(ask_number(&database, "SELECT count(*) FROM weir.line_items WHERE rerating = 2"
+                                       " AND customer <> 'customer 0' AND window_start < '2026-02-01'"),
+                 0);
+    cr_assert_gt(ask_number(&database, "SELECT count(*) FROM weir.line_items WHERE rerating = 2"
+                                       " AND customer = 'customer 0' AND window_start < '2026-02-01'"),
+                 0);
+    counts = write_all(other, peak);
+    cr_assert_eq(counts.reversals + counts.line_items, 0);
+    write_all(other, everything);
+    char *found = sums_in_sql(&database);
+    cr_assert_str_eq(found, expected);
+    cr_assert_eq(count_untrue_balances(), 0);
+    cr_assert_eq(audit_differences(), 0);
+    free(found);
+    free(expected);
+    weir_catalog_free(catalog);
+    weir_catalog_free(other);
+    free(work);
 }
 
 /* More rows than are sent at once, of periods that begin in a month that nothing was charged in before. */

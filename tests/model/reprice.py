@@ -8,7 +8,7 @@ AMOUNTS = ("unit_price", "flat_fee", "package_price", "rate", "fixed_fee", "amou
 
 
 def reprice(document, seed):
-    """A copy of a catalog's document in which about half of all prices, fees, overrides and minimum spends differ."""
+    """A copy of a catalog's document in which about half of all prices, fees, overrides and commitments differ."""
     rng = random.Random(f"reprice {seed}")
     other = copy.deepcopy(document)
 
@@ -31,4 +31,45 @@ def reprice(document, seed):
         for commitment in contract.get("commitments", []):
             if rng.random() < 0.5 and commitment["type"] == "minimum_spend":
                 commitment["amount"] = str(rng.randrange(1, 1000))
+    # From a sequence of its own: what else a seed makes stays as it is.
+    more = random.Random(f"reprice commitments {seed}")
+    for contract in other.get("contracts", []) + [c for c in (other.get("default_contract"),) if c]:
+        _change_commitments(more, contract)
     return other
+
+
+def _change_commitments(rng, contract):
+    """Prepaid amounts and minimum quantities that are more, less, others or gone; in all terms that list them alike."""
+    holders = [terms for terms in (contract, *contract.get("phases", [])) if "commitments" in terms]
+    changed = {}
+    for terms in holders:
+        kept = []
+        for commitment in terms["commitments"]:
+            if commitment["type"] == "minimum_quantity" and rng.random() < 0.5:
+                commitment["quantity"] = str(rng.randrange(1, 400))
+            if commitment["type"] == "prepaid":
+                if commitment["key"] not in changed:
+                    changed[commitment["key"]] = _change_prepaid(rng, copy.deepcopy(commitment))
+                commitment = changed[commitment["key"]] and copy.deepcopy(changed[commitment["key"]])
+            if commitment:
+                kept.append(commitment)
+        terms["commitments"] = kept
+
+
+def _change_prepaid(rng, commitment):
+    """Another prepaid amount with the same key; None: there is none any more."""
+    chance = rng.random()
+    if chance < 0.1:
+        return None
+    if chance < 0.5:
+        commitment["amount"] = str(rng.choice((1, 20, 500, 20000)))
+        if commitment.get("price") and rng.random() < 0.5:
+            commitment["price"] = money(rng, 500)
+    if rng.random() < 0.2:
+        commitment["priority"] = rng.randrange(-2, 3)
+    if rng.random() < 0.2:
+        commitment["overage_multiplier"] = rng.choice(("1.5", "0.9", "0", "1", "2"))
+    for member in ("meters", "starts_at", "expires_at"):  # another access window: other segments
+        if rng.random() < 0.1:
+            commitment.pop(member, None)
+    return commitment

@@ -97,25 +97,6 @@ def test_a_bad_catalog_is_told_in_json_too(files, command):
     assert (line["level"], line["command"]) == ("error", f"weir {command}") and "catalog.json" in line["message"]
 
 
-@pytest.mark.parametrize("commitment", [
-    {"key": "credit", "type": "prepaid", "amount": "100", "funding": "free"},
-    {"key": "least", "type": "minimum_quantity", "meter": "calls", "quantity": "10", "per": "period"}], ids=lambda c: c["type"])
-@pytest.mark.parametrize("whose", ["contracts", "default_contract"])
-def test_commitments_that_cannot_be_priced_again_are_refused(room, files, commitment, whose):
-    """They are billed; what cannot price them does not go on as if they were not there."""
-    contract = {**CATALOG["contracts"][0], "commitments": [commitment]}
-    if whose == "default_contract":
-        contract = {name: contract[name] for name in ("price_book", "billing_period", "timezone", "commitments")}
-    (files / "catalog.json").write_text(json.dumps({**CATALOG, whose: contract if whose == "default_contract" else [contract]}))
-    weir("check", "--catalog", files / "catalog.json")
-    weir("rate", "--catalog", files / "catalog.json", files / "events.ndjson")
-    done = weir("backtest", "--catalog", files / "catalog.json", check=False, env=room)
-    assert (done.returncode, done.stdout) == (2, b"")
-    said = lines(done)[-1]
-    assert f"'{commitment['key']}'" in said and f"rater bill {commitment['type']}, rerating cannot price it yet" in said, done.stderr
-    assert whose == "default_contract" or "'acme-1'" in said
-
-
 # ---- where `weir rate` keeps what cannot be counted ------------------------------------------------------------------
 
 def rate(files, *arguments, check=True):

@@ -1,0 +1,161 @@
+/* What of a customer is looked at: whole billing periods, and with prepaid amounts or minimum quantities what they hang
+ * together with. */
+#include "common/calendar.h"
+#include "rater/rerate_internal.h"
+
+/* 1. whole periods */
+
+/* Widens the span by one period that it cuts through. */
+static bool widen(int64_t start, int64_t end, int64_t *from, int64_t *to)
+{
+    if (start >= *to || end <= *from || (start >= *from && end <= *to))
+        return false;
+    *from = start < *from ? start : *from;
+    *to = end > *to ? end : *to;
+    return true;
+}
+
+static bool widen_by(const struct weir_contract *contract, int64_t time, int64_t *from, int64_t *to)
+{
+    int64_t start, end;
+
+    if (!contract)
+        return false;
+    weir_contract_period_at(contract, time, &start, &end);
+    return widen(start, end, from, to);
+}
+
+/* The default contract's period as well: it may begin while the customer has a contract with a key. */
+static bool widen_at(const struct weir_catalog *catalog, struct weir_slice customer, int64_t time, int64_t *from,
+                     int64_t *to)
+{
+    bool is_wider = widen_by(weir_catalog_contract_at(catalog, customer, time), time, from, to);
+
+    return widen_by(catalog->default_contract, time, from, to) || is_wider;
+}
+
+/* Widens the span to whole billing periods of before and of the catalog. */
+static void whole_periods(const struct weir_catalog *catalog, const struct rerate_customer *customer, int64_t *from,
+                          int64_t *to)
+{
+    bool is_wider = *from < *to;
+
+    while (is_wider) {
+        is_wider = *from != INT64_MIN && widen_at(catalog, customer->customer, *from, from, to);
+        is_wider = (*to != WEIR_TIME_NEVER && widen_at(catalog, customer->customer, *to - 1, from, to)) || is_wider;
+        for (size_t i = 0; i < customer->period_count; i++)
+            is_wider = widen(customer->periods[i].start, customer->periods[i].end, from, to) || is_wider;
+    }
+}
+
+/* 2. what the request chooses */
+void weir_rerate_choose(const struct weir_rerate_request *request, struct rerate_customer *customer)
+{
+    customer->from = request->filter.from;
+    customer->to = request->filter.to;
+    customer->meter = request->filter.meter;
+    whole_periods(request->catalog, customer, &customer->from, &customer->to);
+    customer->shown_from = customer->from;
+    customer->shown_to = customer->to;
+    customer->shown_meter = customer->meter;
+}
+
+static bool is_named(const struct weir_rerate_filter *filter, struct weir_slice contract, struct weir_slice book,
+                     uint32_t version)
+{
+    return (!filter->contract.length || weir_slice_equal(filter->contract, contract))
+           && (!filter->price_book.length
+               || (weir_slice_equal(filter->price_book, book)
+                   && (!filter->price_book_version || filter->price_book_version == version)));
+}
+
+static void span_add(int64_t *from, int64_t *to, int64_t start, int64_t end)
+{
+    *from = start < *from ? start : *from;
+    *to = end > *to ? end : *to;
+}
+
+void weir_rerate_narrow(const struct weir_rerate_request *request, const struct rerate_fresh *fresh,
+                        struct rerate_customer *customer)
+{
+    const struct weir_rerate_filter *filter = &request->filter;
+    struct weir_state_view all = weir_state_all(fresh->state);
+    int64_t from = WEIR_TIME_NEVER, to = INT64_MIN;
+
+    for (size_t i = 0; i < customer->price_count; i++) {
+        const struct rerate_old_price *price = &customer->prices[i];
+        if (weir_rerate_is_in(customer, price->period_start)
+            && is_named(filter, price->contract, price->price_book, price->price_book_version))
+            span_add(&from, &to, price->period_start, price->period_start + 1);
+    }
+    for (size_t i = 0; i < all.price_count; i++)
+        if (is_named(filter, all.prices[i]->contract, all.prices[i]->price_book, all.prices[i]->price_book_version))
+            span_add(&from, &to, all.prices[i]->period_start, all.prices[i]->period_end);
+    if (from >= to)
+        from = to = 0;
+    whole_periods(request->catalog, customer, &from, &to);
+    customer->from = customer->shown_from = from;
+    customer->to = customer->shown_to = to;
+}
+
+/* 3. what hangs together with it */
+
+/* Whether the chosen times and meter hold anything of the customer. */
+static enum weir_status is_there(PGconn *connection, const struct weir_rerate_request *request,
+                                 const struct rerate_customer *customer, bool *ret_is_there, struct weir_error *reterr)
+{
+    const struct weir_rerate_filter *filter = &request->filter;
+    char from[WEIR_TIME_TEXT_MAX] = "-infinity", to[WEIR_TIME_TEXT_MAX] = "infinity";
+    struct weir_parameters parameters = {0};
+    PGresult *result = NULL;
+
+    *ret_is_there = filter->from == INT64_MIN && filter->to == WEIR_TIME_NEVER && !filter->meter.length;
+    for (size_t i = 0; i < customer->period_count && !filter->meter.length; i++)
+        *ret_is_there = *ret_is_there || weir_rerate_is_in(customer, customer->periods[i].start);
+    if (*ret_is_there || customer->from >= customer->to)
+        return WEIR_OK;
+    if (customer->from != INT64_MIN)
+        weir_time_format(customer->from, from);
+    if (customer->to != WEIR_TIME_NEVER)
+        weir_time_format(customer->to, to);
+    weir_parameters_add(&parameters, customer->customer.data, customer->customer.length);
+    weir_parameters_add(&parameters, from, strlen(from));
+    weir_parameters_add(&parameters, to, strlen(to));
+    weir_parameters_add(&parameters, filter->meter.length ? filter->meter.data : "", filter->meter.length);
+    enum weir_status status = weir_postgres_ask(
+        connection,
+        "SELECT EXISTS (SELECT FROM weir.rated_windows WHERE customer = $1::text AND window_start >="
+        " $2::text::timestamptz AND window_start < $3::text::timestamptz AND $4::text IN ('', meter))",
+        &parameters, "looking for windows", &result, reterr);
+    if (status == WEIR_OK)
+        *ret_is_there = *PQgetvalue(result, 0, 0);
+    PQclear(result);
+    return status;
+}
+
+enum weir_status weir_rerate_widen(PGconn *connection, const struct weir_rerate_request *request,
+                                   struct rerate_customer *customer, struct weir_error *reterr)
+{
+    bool is_chosen;
+
+    if (!customer->has_commitments || customer->from >= customer->to)
+        return WEIR_OK;
+    enum weir_status status = is_there(connection, request, customer, &is_chosen, reterr);
+    if (status != WEIR_OK)
+        return status;
+    customer->meter = (struct weir_slice){0};
+    if (!is_chosen) {
+        customer->to = customer->shown_to = customer->from;
+        return WEIR_OK;
+    }
+    if (customer->has_prepaid) {
+        customer->from = INT64_MIN;
+        customer->to = WEIR_TIME_NEVER;
+    }
+    if (!request->shows_chosen) {
+        customer->shown_from = customer->from;
+        customer->shown_to = customer->to;
+        customer->shown_meter = customer->meter;
+    }
+    return WEIR_OK;
+}
