@@ -2,7 +2,8 @@
  *
  * Strict: accepts exactly what RFC 8259 allows (one object, no trailing bytes, valid UTF-8, no duplicate keys at any
  * depth), and says what is wrong with the rest. Total: never fails on any bytes, allocates nothing after creation.
- * simdjson finds the tokens (json_index.h); the walk over them, the numbers and the fields are here.
+ * simdjson finds the tokens (json_index.h) of what is of no known shape (json_shape.h); the walk over them, the numbers
+ * and the fields are here.
  *
  * Of several faults one is named, the same every time: size; then encoding and grammar (json_walk.h says in which
  * order); then the attributes specversion, id, source, type, subject, time, retraction, in this order. Attributes that

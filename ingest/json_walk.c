@@ -7,6 +7,8 @@
 #include "common/hash.h"
 #include "ingest/json_index.h"
 #include "ingest/json_keys.h"
+#include "ingest/json_number.h"
+#include "ingest/json_shape.h"
 #include "ingest/json_text.h"
 
 enum {
@@ -22,6 +24,8 @@ struct weir_json_walker {
     uint32_t *table;            /* for finding repeated keys in large objects: index + 1 */
     uint64_t seed;
     char *scratch; /* unescaped strings */
+    struct weir_json_shapes *shapes;
+    struct weir_json_notes notes; /* of a text whose shape is learned */
 };
 
 /* An open object or array. */
@@ -65,6 +69,7 @@ struct weir_json_walker *weir_json_walker_new(size_t text_max)
     walker->keys = weir_new_array(keys, sizeof *walker->keys);
     walker->table = weir_new_array(table_size(keys), sizeof *walker->table);
     walker->scratch = weir_new(2 * text_max + 2 * PADDING);
+    walker->shapes = weir_json_shapes_new();
     weir_hash_make_secret(secret);
     memcpy(&walker->seed, secret, sizeof walker->seed);
     return walker;
@@ -78,6 +83,7 @@ struct weir_json_walker *weir_json_walker_free(struct weir_json_walker *walker)
     free(walker->keys);
     free(walker->table);
     free(walker->scratch);
+    weir_json_shapes_free(walker->shapes);
     free(walker);
     return NULL;
 }
@@ -116,39 +122,6 @@ static __attribute__((cold, noinline)) bool repeated(const struct walk *walk, co
 }
 
 /* 3. scalars */
-static inline bool is_digit(char c)
-{
-    return (unsigned char)(c - '0') <= 9;
-}
-
-/* Reading on is safe up to the first byte that is no part of a number: the last token of a text is no scalar. */
-static const char *number_end(const char *at)
-{
-    at += *at == '-';
-    if (*at == '0')
-        at++;
-    else if (is_digit(*at))
-        while (is_digit(*++at))
-            ;
-    else
-        return NULL;
-    if (*at == '.') {
-        if (!is_digit(*++at))
-            return NULL;
-        while (is_digit(*++at))
-            ;
-    }
-    if (*at == 'e' || *at == 'E') {
-        at++;
-        at += *at == '+' || *at == '-';
-        if (!is_digit(*at))
-            return NULL;
-        while (is_digit(*++at))
-            ;
-    }
-    return at;
-}
-
 static const bool ends_scalar[256] = {
     [' '] = true, ['\t'] = true, ['\n'] = true, ['\r'] = true, [','] = true,
     [':'] = true, ['{'] = true,  ['}'] = true,  ['['] = true,  [']'] = true,
@@ -180,7 +153,7 @@ static inline bool take_number(struct walk *walk, uint32_t place, uint32_t next,
         value->end = next;
         return true;
     }
-    const char *end = number_end(begin);
+    const char *end = weir_json_number_end(begin);
 
     if (__builtin_expect(!end || !ends_scalar[(unsigned char)*end], 0))
         return unexpected(walk, place, "a JSON number (as 0, -12.5 or 1e6)");
@@ -329,9 +302,18 @@ static const char *after_value(const struct frame *frame)
     return frame->closer == '}' ? "',' or '}' after a member" : "',' or ']' after an element";
 }
 
+/* notes is NULL where none are taken, which the compiler knows. */
+static inline __attribute__((always_inline)) void note(struct weir_json_notes *notes, uint32_t place, uint32_t end,
+                                                       uint32_t slot, enum weir_json_note_kind kind)
+{
+    if (notes)
+        weir_json_note(notes, (struct weir_json_note){place, end, slot, kind});
+}
+
 /* Everything inside of the first bracket. The last token is known to be '}' or ']', so any other token has one behind
  * it: only after a closer must the end be looked for. */
-static bool walk_nested(struct walk *walk, const struct weir_json_node *node, uint32_t depth)
+static inline __attribute__((always_inline)) bool walk_nested(struct walk *walk, const struct weir_json_node *node,
+                                                              uint32_t depth, struct weir_json_notes *notes)
 {
     struct frame frames[WEIR_EVENT_DEPTH_MAX + 1];
     struct frame *frame = frames; /* frames[0] is none, and nothing closes it */
@@ -354,6 +336,7 @@ value:
             (struct frame){is_object ? node : &weir_json_nowhere, 0, key_count, node->slot, is_object ? '}' : ']'};
         values[node->slot].value = (struct weir_value){{NULL, 0}, is_object ? WEIR_VALUE_OBJECT : WEIR_VALUE_ARRAY};
         values[node->slot].begin = place;
+        note(notes, place, 0, node->slot, is_object ? WEIR_JSON_OBJECT : WEIR_JSON_ARRAY);
         place = *at;
         if (text[place] == frame->closer)
             goto close;
@@ -364,6 +347,7 @@ value:
     }
     if (!take_scalar(walk, place, *at, &values[node->slot]))
         return false;
+    note(notes, place, values[node->slot].end, node->slot, WEIR_JSON_SCALAR);
 after:
     place = *at;
     if (text[place] == ',') {
@@ -381,6 +365,7 @@ close:
         return false;
     key_count = frame->first;
     values[frame->slot].end = place + 1;
+    note(notes, place, 0, frame->slot, WEIR_JSON_CLOSED);
     if (--frame == frames)
         return at == walk->end || unexpected(walk, *at, "nothing after the value's end");
     if (at == walk->end)
@@ -396,6 +381,23 @@ key:
         return unexpected(walk, at[1], "':' after a key");
     at += 2;
     goto value;
+}
+
+static __attribute__((noinline)) bool walk_plain(struct walk *walk, const struct weir_json_node *node, uint32_t depth)
+{
+    return walk_nested(walk, node, depth, NULL);
+}
+
+static __attribute__((cold, noinline)) bool walk_and_learn(struct walk *walk, const struct weir_json_node *node,
+                                                           uint32_t depth)
+{
+    struct weir_json_walker *walker = walk->walker;
+
+    walker->notes.count = 0;
+    if (!walk_nested(walk, node, depth, &walker->notes))
+        return false;
+    weir_json_shapes_learn(walker->shapes, weir_slice_of(walk->text, walk->length), node, depth, &walker->notes);
+    return true;
 }
 
 /* A text that is one scalar: the only case where a scalar is the last token, so it is read from a padded copy. */
@@ -437,8 +439,11 @@ enum weir_status weir_json_walk(struct weir_json_walker *walker, struct weir_sli
 {
     struct walk walk = {walker, values, reterr, text.data, text.length, NULL, NULL, NULL, walker->scratch};
     uint32_t count = 0;
+    bool is_wanted;
 
     weir_check(text.length <= walker->text_max && depth <= WEIR_EVENT_DEPTH_MAX);
+    if (weir_json_shapes_read(walker->shapes, text, node, depth, values, walker->scratch, &is_wanted))
+        return WEIR_OK;
     enum weir_json_index_result result = weir_json_index_find(walker->index, text.data, text.length, &walk.at, &count);
     if (result != WEIR_JSON_INDEX_OK)
         return reject_index(&walk, result), WEIR_REJECT;
@@ -452,5 +457,6 @@ enum weir_status weir_json_walk(struct weir_json_walker *walker, struct weir_sli
                       "the last token of the text does not close what the first one opens"),
                WEIR_REJECT;
     walk.backslash = weir_find_backslash(text.data, text.data + text.length);
-    return walk_nested(&walk, node, depth) ? WEIR_OK : WEIR_REJECT;
+    bool is_accepted = is_wanted ? walk_and_learn(&walk, node, depth) : walk_plain(&walk, node, depth);
+    return is_accepted ? WEIR_OK : WEIR_REJECT;
 }

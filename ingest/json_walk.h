@@ -7,6 +7,9 @@
  * character in one, or a text that does not end with the closer of what it opens; then what the pass meets first,
  * reading from the start (an object of more than 32 keys is searched for a repeated one at its end).
  *
+ * Texts that differ in their scalars only from one that was accepted before are read by comparison (json_shape.h), to the
+ * same result.
+ *
  * Paths are compiled once into a trie of small hash tables and may be shared by walkers. A walker belongs to one
  * thread; it allocates everything when made (13 bytes of address space for each byte of the largest text, touched only
  * as far as texts need it), nothing afterwards.
@@ -35,6 +38,8 @@ uint32_t weir_json_paths_slots(const struct weir_json_paths *paths);
 /* Where to begin: the node of a whole text, and of the value at one step below it. */
 const struct weir_json_node *weir_json_paths_root(const struct weir_json_paths *paths);
 const struct weir_json_node *weir_json_paths_below(const struct weir_json_paths *paths, struct weir_slice step);
+/* The slot of a path of this one step; 0: nobody added it. */
+uint32_t weir_json_paths_slot(const struct weir_json_paths *paths, struct weir_slice step);
 
 /* 2. the walk */
 struct weir_json_value {

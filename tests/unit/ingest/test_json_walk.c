@@ -408,13 +408,25 @@ static void bench_free(struct bench *bench)
     weir_json_paths_free(bench->paths);
 }
 
-static void same_value(const struct weir_json_value *value, const json_t *expected)
+static void same_value(struct weir_slice text, const struct weir_json_value *value, const json_t *expected)
 {
     enum weir_value_kind kind = value->value.kind;
 
     if (!expected) {
         cr_assert_eq(kind, WEIR_VALUE_MISSING);
         return;
+    }
+    cr_assert(value->begin < value->end && value->end <= text.length);
+    if (kind == WEIR_VALUE_STRING || kind == WEIR_VALUE_OBJECT || kind == WEIR_VALUE_ARRAY) {
+        json_t *alone = json_loadb(text.data + value->begin, value->end - value->begin, JSON_DECODE_ANY, NULL);
+        cr_assert(kind != WEIR_VALUE_STRING || json_equal(alone, expected));
+        cr_assert(strchr("\"{[", text.data[value->begin]) && strchr("\"}]", text.data[value->end - 1]));
+        json_decref(alone);
+    } else if (kind == WEIR_VALUE_NUMBER) {
+        cr_assert_eq(value->value.text.data, text.data + value->begin);
+        cr_assert_eq(value->value.text.length, value->end - value->begin);
+    } else {
+        cr_assert(strchr("tfn", text.data[value->begin]) && strchr("el", text.data[value->end - 1]));
     }
     switch (json_typeof(expected)) {
     case JSON_OBJECT:
@@ -467,10 +479,10 @@ static bool judge(struct bench *bench, const char *text, size_t length)
     if (root) {
         const json_t *a = json_object_get(root, "a");
         const json_t *b = json_object_get(a, "b");
-        same_value(&values[bench->slots[A]], a);
-        same_value(&values[bench->slots[A_B]], b);
-        same_value(&values[bench->slots[A_B_C]], json_object_get(b, "c"));
-        same_value(&values[bench->slots[X]], json_object_get(root, "x"));
+        same_value(guarded.text, &values[bench->slots[A]], a);
+        same_value(guarded.text, &values[bench->slots[A_B]], b);
+        same_value(guarded.text, &values[bench->slots[A_B_C]], json_object_get(b, "c"));
+        same_value(guarded.text, &values[bench->slots[X]], json_object_get(root, "x"));
     }
     json_decref(root);
     unguard(&guarded);
@@ -518,37 +530,90 @@ static uint64_t next_random(uint64_t *state)
     return *state;
 }
 
+enum { MUTANT_ROOM = 8 };
+
+/* Up to three bytes changed, left out or put in; there is room for MUTANT_ROOM more. Its length. */
+static size_t mutate(char *text, size_t length, uint64_t *random)
+{
+    static const char bytes[] = "{}[]:,\"\\ \n0123e.-+tfnabx/u\xc3\xa9\x00\x0c\x1a\xff";
+
+    for (uint64_t i = 0, changes = 1 + next_random(random) % 3; i < changes; i++) {
+        size_t at = next_random(random) % length;
+        char byte = bytes[next_random(random) % (sizeof bytes - 1)];
+        switch (next_random(random) % 3) {
+        case 0:
+            text[at] = byte;
+            break;
+        case 1:
+            memmove(text + at, text + at + 1, length - at - 1), length--;
+            break;
+        default:
+            memmove(text + at + 1, text + at, length - at), text[at] = byte, length++;
+            break;
+        }
+    }
+    return length;
+}
+
 Test(json_walk, agrees_with_jansson_on_mutations)
 {
     struct bench bench = bench_new();
     static const char base[] =
         "{\"a\":{\"b\":{\"c\":\"v\\u00e9 \\\\ w\"},\"n\":[1,-2.5e3,true,null]},\"x\":\"caf\xc3\xa9\",\"y\":[{},[]]}";
-    static const char bytes[] = "{}[]:,\"\\ \n0123e.-+tfnabx/u\xc3\xa9\x00\x0c\x1a\xff";
     uint64_t random = 42;
     size_t accepted = 0;
 
     for (int round = 0; round < 60000; round++) {
-        char text[sizeof base + 8];
-        size_t length = sizeof base - 1;
+        char text[sizeof base + MUTANT_ROOM];
         memcpy(text, base, sizeof base);
-        for (uint64_t i = 0, changes = 1 + next_random(&random) % 3; i < changes; i++) {
-            size_t at = next_random(&random) % length;
-            char byte = bytes[next_random(&random) % (sizeof bytes - 1)];
-            switch (next_random(&random) % 3) {
-            case 0:
-                text[at] = byte;
-                break;
-            case 1:
-                memmove(text + at, text + at + 1, length - at - 1), length--;
-                break;
-            default:
-                memmove(text + at + 1, text + at, length - at), text[at] = byte, length++;
-                break;
-            }
-        }
-        accepted += judge(&bench, text, length);
+        accepted += judge(&bench, text, mutate(text, sizeof base - 1, &random));
     }
     cr_assert(accepted > 1000 && accepted < 59000, "%zu accepted: the mutations do not test both sides", accepted);
+    bench_free(&bench);
+}
+
+/* The same of texts whose shape is known: the walker reads most of what it has seen by comparison (json_shape.h). */
+Test(json_walk, agrees_with_jansson_on_mutations_of_known_shapes)
+{
+    static const char *const bases[] = {
+        "{\"a\":{\"b\":{\"c\":\"a string that is longer than one block\"},\"n\":-12.5e1},\"x\":\"y\",\"long "
+        "\":[true,null]}",
+        "{\"x\":\"caf\xc3\xa9 \\\" \\n and \\ud83d\\ude00 after "
+        "it\",\"a\":{\"b\":[\"c\",\"\",{}],\"c\":false},\"t\":1}",
+        "{\"a\": 0, \"x\" : [ 1, \"2\", [ 3 ] ]}",
+        "{\"a\":1}",
+        "[\"0123456789\",\"0123456789abcde\",\"0123456789abcdef\",\"0123456789abcdef0\"]",
+    };
+    struct bench bench = bench_new();
+    uint64_t random = 43;
+    size_t accepted = 0, judged = 0;
+
+    for (int round = 0; round < 8000; round++)
+        for (size_t i = 0; i < sizeof bases / sizeof *bases; i++) {
+            char text[256];
+            size_t length = strlen(bases[i]);
+            memcpy(text, bases[i], length);
+            cr_assert(judge(&bench, text, length)); /* known again, or learned again */
+            accepted += judge(&bench, text, mutate(text, length, &random));
+            judged++;
+        }
+    cr_assert(accepted > judged / 20 && accepted < judged / 2, "%zu of %zu accepted", accepted, judged);
+    bench_free(&bench);
+}
+
+/* More shapes than there is room for, and more that begin alike than are looked through, again and again. */
+Test(json_walk, shapes_without_end)
+{
+    struct bench bench = bench_new();
+    char text[128];
+
+    for (int round = 0; round < 3; round++)
+        for (int i = 0; i < 4000; i++) {
+            int length =
+                sprintf(text, i % 2 ? "{\"key %d\":1,\"x\":\"%d\"}" : "{\"a\":\"%d\",\"b%d\":{},\"x\":2}", i, i);
+            for (int times = 0; times < 2; times++)
+                cr_assert(judge(&bench, text, (size_t)length));
+        }
     bench_free(&bench);
 }
 

@@ -1,0 +1,415 @@
+#include "ingest/json_shape.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
+
+#include "ingest/json_index.h"
+#include "ingest/json_number.h"
+#include "ingest/json_text.h"
+
+enum {
+    BLOCK = 16,
+    STEPS_MAX = 2048,
+    MARKS_MAX = 1024,
+    BYTES_MAX = 65536, /* of literals, each with a block to spare */
+    OTHERS_MAX = 64,   /* steps that begin alike: looked through one by one */
+    STARTS_MAX = 2,    /* a whole event; the data of one in binary mode */
+    TRUST_MAX = 64,    /* misses that hits before them make up for */
+    TRUST_NEW = 16,
+    REST = 1024, /* texts for which nothing is tried after too many misses */
+};
+
+/* Of an object or array that somebody asked for: its bracket within a literal. */
+struct mark {
+    uint16_t place;
+    uint16_t slot;
+    enum weir_json_note_kind kind;
+};
+
+enum ending { STRING, OTHER_SCALAR, TEXT };
+
+/* A literal, and what it ends at: the inside of a string, another scalar, or the end of the text. */
+struct step {
+    const char *literal; /* filled up to whole blocks */
+    uint16_t length;
+    uint16_t head; /* a bit for each byte of its first block */
+    uint16_t slot; /* of the scalar */
+    uint8_t mark_count;
+    uint8_t ending; /* enum ending */
+    const struct mark *marks;
+    struct step *next;  /* what may come after the scalar */
+    struct step *other; /* what may stand here instead */
+};
+
+struct start {
+    const struct weir_json_node *node;
+    uint32_t depth;
+    struct step *first;
+};
+
+struct weir_json_shapes {
+    struct start starts[STARTS_MAX];
+    uint32_t trust;
+    uint32_t rest;
+    uint32_t step_count, mark_count, byte_count;
+    struct step steps[STEPS_MAX];
+    struct mark marks[MARKS_MAX];
+    char bytes[BYTES_MAX];
+};
+
+static_assert((int)WEIR_JSON_SHAPE_BYTES_MAX + (int)WEIR_JSON_NOTES_MAX * (int)BLOCK <= (int)BYTES_MAX
+                  && (int)WEIR_JSON_NOTES_MAX <= (int)MARKS_MAX && (int)WEIR_JSON_NOTES_MAX < (int)STEPS_MAX,
+              "one shape always has room");
+
+struct weir_json_shapes *weir_json_shapes_new(void)
+{
+    struct weir_json_shapes *shapes = weir_new(sizeof *shapes);
+    shapes->trust = TRUST_NEW;
+    return shapes;
+}
+
+struct weir_json_shapes *weir_json_shapes_free(struct weir_json_shapes *shapes)
+{
+    free(shapes);
+    return NULL;
+}
+
+/* 1. blocks: sixteen bytes at a time, a bit for each */
+
+static inline uint32_t differences(const char *a, const char *b)
+{
+#ifdef __SSE2__
+    __m128i ours = _mm_loadu_si128((const __m128i *)(const void *)a);
+    __m128i theirs = _mm_loadu_si128((const __m128i *)(const void *)b);
+    return (uint32_t)_mm_movemask_epi8(_mm_cmpeq_epi8(ours, theirs)) ^ 0xffff;
+#else
+    uint32_t bits = 0;
+    for (int i = 0; i < BLOCK; i++)
+        bits |= (uint32_t)(a[i] != b[i]) << i;
+    return bits;
+#endif
+}
+
+static inline bool is_special(char c)
+{
+    return c == '"' || c == '\\' || (unsigned char)c < 0x20;
+}
+
+/* Where a string may end or hold what it may not. *has_high: not 0 if a byte is above 0x7f. */
+static inline uint32_t specials(const char *at, uint32_t *has_high)
+{
+#ifdef __SSE2__
+    __m128i block = _mm_loadu_si128((const __m128i *)(const void *)at);
+    __m128i quote = _mm_cmpeq_epi8(block, _mm_set1_epi8('"'));
+    __m128i backslash = _mm_cmpeq_epi8(block, _mm_set1_epi8('\\'));
+    __m128i control = _mm_cmpeq_epi8(_mm_min_epu8(block, _mm_set1_epi8(0x1f)), block);
+    *has_high |= (uint32_t)_mm_movemask_epi8(block);
+    return (uint32_t)_mm_movemask_epi8(_mm_or_si128(_mm_or_si128(quote, backslash), control));
+#else
+    uint32_t bits = 0;
+    for (int i = 0; i < BLOCK; i++) {
+        *has_high |= (unsigned char)at[i] & 0x80;
+        bits |= (uint32_t)is_special(at[i]) << i;
+    }
+    return bits;
+#endif
+}
+
+/* 2. reading */
+
+struct reading {
+    const char *text;
+    const char *end;
+    const char *limit; /* up to here a block may be read; NULL: nowhere */
+    char *scratch;     /* free from here */
+    uint32_t has_high;
+};
+
+/* The first special byte from `at` on, or the end. has_high becomes true if it passes a byte above 0x7f, and may become
+ * so for one behind it. */
+static inline const char *find_special(struct reading *reading, const char *at)
+{
+    for (; at <= reading->limit; at += BLOCK) {
+        uint32_t found = specials(at, &reading->has_high);
+        if (found)
+            return at + __builtin_ctz(found);
+    }
+    for (; at < reading->end && !is_special(*at); at++)
+        reading->has_high |= (unsigned char)*at & 0x80;
+    return at;
+}
+
+/* A string with a backslash, the first of which is at *at; *at moves to the closing quotation mark. */
+static __attribute__((noinline)) bool read_escaped(struct reading *reading, const char *begin, const char **at,
+                                                   struct weir_slice *ret_text)
+{
+    const char *end = *at, *place;
+
+    while (end < reading->end && *end == '\\')
+        end = reading->end - end > 2 ? find_special(reading, end + 2) : reading->end;
+    if (end == reading->end || *end != '"'
+        || weir_unescape(weir_slice_of(begin, (size_t)(end - begin)), *at, reading->scratch, ret_text, &place)
+               != WEIR_UNESCAPED)
+        return false;
+    reading->scratch += ret_text->length;
+    *at = end;
+    return true;
+}
+
+/* From behind the opening quotation mark to the closing one, which the next literal begins with: no other is accepted
+ * there. */
+static inline const char *read_string(struct reading *reading, const char *at, struct weir_json_value *value)
+{
+    const char *end = find_special(reading, at);
+
+    value->value = (struct weir_value){weir_slice_of(at, (size_t)(end - at)), WEIR_VALUE_STRING};
+    if (__builtin_expect(end < reading->end && *end == '\\', 0) && !read_escaped(reading, at, &end, &value->value.text))
+        return NULL;
+    value->begin = (uint32_t)(at - 1 - reading->text);
+    value->end = (uint32_t)(end + 1 - reading->text);
+    return end;
+}
+
+/* The end of the word, or NULL. */
+static inline const char *read_word(const struct reading *reading, const char *at, const char *word, size_t length,
+                                    enum weir_value_kind kind, struct weir_json_value *value)
+{
+    value->value = (struct weir_value){{NULL, 0}, kind};
+    return (size_t)(reading->end - at) >= length && memcmp(at, word, length) == 0 ? at + length : NULL;
+}
+
+/* Its end, or NULL. What follows is the next literal's to compare. The text ends with a bracket, so a number ends
+ * before. */
+static inline const char *read_other(const struct reading *reading, const char *at, struct weir_json_value *value)
+{
+    const char *end;
+
+    switch (*at) {
+    case 't':
+        end = read_word(reading, at, "true", 4, WEIR_VALUE_TRUE, value);
+        break;
+    case 'f':
+        end = read_word(reading, at, "false", 5, WEIR_VALUE_FALSE, value);
+        break;
+    case 'n':
+        end = read_word(reading, at, "null", 4, WEIR_VALUE_NULL, value);
+        break;
+    default:
+        end = weir_json_number_end(at);
+        value->value = (struct weir_value){weir_slice_of(at, end ? (size_t)(end - at) : 0), WEIR_VALUE_NUMBER};
+    }
+    value->begin = (uint32_t)(at - reading->text);
+    value->end = end ? (uint32_t)(end - reading->text) : 0;
+    return end;
+}
+
+static inline bool begins_other(char c)
+{
+    return weir_json_is_digit(c) || c == '-' || c == 't' || c == 'f' || c == 'n';
+}
+
+/* Whether the step's literal stands at `at`, and behind it what it ends at. */
+static inline bool stands_here(const struct reading *reading, const struct step *step, const char *at)
+{
+    size_t length = step->length, left = (size_t)(reading->end - at);
+
+    if (__builtin_expect(at <= reading->limit, 1)) {
+        if (differences(at, step->literal) & step->head)
+            return false;
+        if (length > BLOCK && (length > left || memcmp(at + BLOCK, step->literal + BLOCK, length - BLOCK) != 0))
+            return false;
+    } else if (length > left || memcmp(at, step->literal, length) != 0) {
+        return false;
+    }
+    return step->ending == STRING || (step->ending == TEXT ? left == length : begins_other(at[length]));
+}
+
+/* Of the others that may stand here the one that does, or NULL. It moves up by one. */
+static __attribute__((noinline)) struct step *choose_other(struct step **first, const struct reading *reading,
+                                                           const char *at)
+{
+    for (struct step **before = first, *step; (step = (*before)->other); before = &(*before)->other)
+        if (stands_here(reading, step, at)) {
+            (*before)->other = step->other;
+            step->other = *before;
+            *before = step;
+            return step;
+        }
+    return NULL;
+}
+
+static inline void set_marks(const struct step *step, uint32_t at, struct weir_json_value *values)
+{
+    for (uint32_t i = 0; i < step->mark_count; i++) {
+        const struct mark *mark = &step->marks[i];
+        struct weir_json_value *value = &values[mark->slot];
+        if (mark->kind == WEIR_JSON_CLOSED) {
+            value->end = at + mark->place + 1;
+        } else {
+            value->begin = at + mark->place;
+            value->value =
+                (struct weir_value){{NULL, 0}, mark->kind == WEIR_JSON_OBJECT ? WEIR_VALUE_OBJECT : WEIR_VALUE_ARRAY};
+        }
+    }
+}
+
+static bool read_steps(struct step **first, struct reading *reading, struct weir_json_value *values)
+{
+    const char *at = reading->text;
+
+    while (*first) {
+        struct step *step = *first;
+        if (!stands_here(reading, step, at) && !(step = choose_other(first, reading, at)))
+            return false;
+        if (step->mark_count > 0)
+            set_marks(step, (uint32_t)(at - reading->text), values);
+        if (step->ending == TEXT)
+            return !reading->has_high || weir_utf8_is_valid(reading->text, (size_t)(reading->end - reading->text));
+        at += step->length;
+        at = __builtin_expect(step->ending == STRING, 1) ? read_string(reading, at, &values[step->slot])
+                                                         : read_other(reading, at, &values[step->slot]);
+        if (!at)
+            return false;
+        first = &step->next;
+    }
+    return false;
+}
+
+static struct start *find_start(struct weir_json_shapes *shapes, const struct weir_json_node *node, uint32_t depth)
+{
+    for (int i = 0; i < STARTS_MAX; i++)
+        if (shapes->starts[i].node == node && shapes->starts[i].depth == depth)
+            return &shapes->starts[i];
+    return NULL;
+}
+
+bool weir_json_shapes_read(struct weir_json_shapes *shapes, struct weir_slice text, const struct weir_json_node *node,
+                           uint32_t depth, struct weir_json_value *values, char *scratch, bool *ret_is_wanted)
+{
+    struct start *start = find_start(shapes, node, depth);
+    struct reading reading = {text.data, text.data + text.length, NULL, scratch, 0};
+
+    *ret_is_wanted = false;
+    if (text.length == 0 || (text.data[text.length - 1] != '}' && text.data[text.length - 1] != ']'))
+        return false;
+    if (text.length >= BLOCK)
+        reading.limit = reading.end - BLOCK;
+    if (shapes->rest > 0) {
+        shapes->rest--;
+        return false;
+    }
+    if (start && read_steps(&start->first, &reading, values)) {
+        shapes->trust += shapes->trust < TRUST_MAX;
+        return true;
+    }
+    *ret_is_wanted = true;
+    if (shapes->trust-- == 0) {
+        shapes->trust = TRUST_NEW;
+        shapes->rest = REST;
+    }
+    return false;
+}
+
+/* 3. learning */
+
+static void forget_all(struct weir_json_shapes *shapes)
+{
+    memset(shapes->starts, 0, sizeof shapes->starts);
+    shapes->step_count = shapes->mark_count = shapes->byte_count = 0;
+}
+
+static struct step *find_step(struct step *first, struct weir_slice literal, enum ending ending, uint32_t *ret_count)
+{
+    for (*ret_count = 0; first; first = first->other, ++*ret_count)
+        if (first->ending == ending && weir_slice_equal(weir_slice_of(first->literal, first->length), literal))
+            break;
+    return first;
+}
+
+static struct step *add_step(struct weir_json_shapes *shapes, struct weir_slice literal, enum ending ending,
+                             uint32_t slot)
+{
+    struct step *step = &shapes->steps[shapes->step_count++];
+    char *copy = shapes->bytes + shapes->byte_count;
+
+    memcpy(copy, literal.data, literal.length);
+    shapes->byte_count += literal.length + BLOCK;
+    *step = (struct step){.literal = copy,
+                          .length = (uint16_t)literal.length,
+                          .head = literal.length < BLOCK ? (uint16_t)((1u << literal.length) - 1) : 0xffff,
+                          .slot = (uint16_t)slot,
+                          .ending = (uint8_t)ending,
+                          .marks = shapes->marks + shapes->mark_count};
+    return step;
+}
+
+/* The brackets of [from, from + length) that somebody asked for. */
+static void add_marks(struct weir_json_shapes *shapes, struct step *step, const struct weir_json_note *notes,
+                      uint32_t count, uint32_t from)
+{
+    for (uint32_t i = 0; i < count; i++)
+        if (notes[i].slot > 0)
+            shapes->marks[shapes->mark_count + step->mark_count++] =
+                (struct mark){(uint16_t)(notes[i].place - from), (uint16_t)notes[i].slot, notes[i].kind};
+    shapes->mark_count += step->mark_count;
+}
+
+static bool has_room(const struct weir_json_shapes *shapes, uint32_t notes, uint32_t bytes)
+{
+    return shapes->step_count + notes < STEPS_MAX && shapes->mark_count + notes <= MARKS_MAX
+           && shapes->byte_count + bytes + (notes + 1) * BLOCK <= BYTES_MAX;
+}
+
+/* Puts the shape's steps into the tree. false: too many begin alike. */
+static bool insert(struct weir_json_shapes *shapes, struct step **first, struct weir_slice text,
+                   const struct weir_json_notes *notes)
+{
+    uint32_t at = 0, brackets = 0; /* the first note since the last scalar */
+
+    for (uint32_t i = 0; i <= notes->count; i++) {
+        const struct weir_json_note *note = i < notes->count ? &notes->notes[i] : NULL;
+        if (note && note->kind != WEIR_JSON_SCALAR)
+            continue;
+        enum ending ending = !note ? TEXT : text.data[note->place] == '"' ? STRING : OTHER_SCALAR;
+        uint32_t until = note ? note->place + (ending == STRING) : text.length, others;
+        struct weir_slice literal = weir_slice_of(text.data + at, until - at);
+        struct step *step = find_step(*first, literal, ending, &others);
+        if (!step) {
+            if (others == OTHERS_MAX)
+                return false;
+            step = add_step(shapes, literal, ending, note ? note->slot : 0);
+            add_marks(shapes, step, notes->notes + brackets, i - brackets, at);
+            step->other = *first;
+            *first = step;
+        }
+        first = &step->next;
+        brackets = i + 1;
+        at = note ? note->end - (ending == STRING) : until;
+    }
+    return true;
+}
+
+void weir_json_shapes_learn(struct weir_json_shapes *shapes, struct weir_slice text, const struct weir_json_node *node,
+                            uint32_t depth, const struct weir_json_notes *notes)
+{
+    uint32_t bytes = text.length;
+
+    if (notes->count > WEIR_JSON_NOTES_MAX)
+        return;
+    for (uint32_t i = 0; i < notes->count; i++)
+        if (notes->notes[i].kind == WEIR_JSON_SCALAR)
+            bytes -= notes->notes[i].end - notes->notes[i].place - 2; /* a string's quotation marks stay */
+    if (bytes > WEIR_JSON_SHAPE_BYTES_MAX)
+        return;
+    if (!has_room(shapes, notes->count, bytes))
+        forget_all(shapes);
+    struct start *start = find_start(shapes, node, depth);
+    if (!start && (start = find_start(shapes, NULL, 0)))
+        *start = (struct start){node, depth, NULL};
+    if (start && !insert(shapes, &start->first, text, notes))
+        forget_all(shapes);
+}
