@@ -17,14 +17,6 @@ const char *const weir_attribute_name[WEIR_ATTRIBUTE_COUNT] = {
 };
 
 /* 1. lifecycle */
-static void add_top(struct weir_decoder *decoder, struct weir_slice name, uint32_t slot)
-{
-    for (uint32_t i = 0; i < decoder->top_count; i++)
-        if (decoder->tops[i].slot == slot)
-            return;
-    decoder->tops[decoder->top_count++] = (struct weir_attribute_slot){name, slot};
-}
-
 struct weir_decoder *weir_decoder_new(const struct weir_catalog *catalog)
 {
     struct weir_decoder *decoder = weir_new(sizeof *decoder);
@@ -35,15 +27,10 @@ struct weir_decoder *weir_decoder_new(const struct weir_catalog *catalog)
     for (int i = 0; i < WEIR_ATTRIBUTE_COUNT; i++) {
         struct weir_slice name = weir_slice_text(weir_attribute_name[i]);
         decoder->attribute_slots[i] = weir_json_paths_add(decoder->paths, &name, 1);
-        if (i != WEIR_ATTRIBUTE_DATA && i != WEIR_ATTRIBUTE_DATA_BASE64)
-            add_top(decoder, name, decoder->attribute_slots[i]);
     }
     for (uint32_t i = 0; i < catalog->path_count; i++) {
         const struct weir_path *path = &catalog->paths[i];
         decoder->path_slots[i] = weir_json_paths_add(decoder->paths, path->steps, path->step_count);
-        if (path->step_count == 1 && decoder->path_slots[i] != decoder->attribute_slots[WEIR_ATTRIBUTE_DATA]
-            && decoder->path_slots[i] != decoder->attribute_slots[WEIR_ATTRIBUTE_DATA_BASE64])
-            add_top(decoder, path->steps[0], decoder->path_slots[i]);
     }
     decoder->data = weir_json_paths_below(decoder->paths, weir_slice_text(weir_attribute_name[WEIR_ATTRIBUTE_DATA]));
     decoder->walker = weir_json_walker_new(WEIR_EVENT_BYTES_MAX);
@@ -286,7 +273,8 @@ static enum weir_status decode_headers(struct weir_decoder *decoder, const struc
         return weir_decode_reject(reterr, WEIR_REASON_TOO_LARGE, "",
                                   "the message has %u headers; at most %d are allowed", message->header_count,
                                   WEIR_HEADERS_MAX);
-    if (weir_media_type_begins(content_type, "application/cloudevents")) {
+    if (!weir_slice_equal(content_type, weir_slice_text("application/json"))
+        && weir_media_type_begins(content_type, "application/cloudevents")) {
         if (weir_media_type_is(content_type, "application/cloudevents")
             || weir_media_type_is(content_type, "application/cloudevents+json"))
             return decode_structured(decoder, message, ret_data, reterr);

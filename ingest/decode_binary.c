@@ -24,39 +24,63 @@ static void show_name(struct weir_slice name, char shown[WEIR_SHOWN_MAX])
     weir_show_text(weir_utf8_is_valid(name.data, name.length) ? name : weir_slice_text("?"), shown);
 }
 
+static __attribute__((cold, noinline)) enum weir_status reject_header(const struct weir_header *header,
+                                                                      enum weir_reason reason, const char *what,
+                                                                      struct weir_rejection *reterr)
+{
+    char field[WEIR_IDENTIFIER_MAX];
+    char shown[WEIR_SHOWN_MAX];
+
+    show_name(weir_slice_of(header->name.data + sizeof prefix, header->name.length - sizeof prefix), shown);
+    (void)snprintf(field, sizeof field, "%.*s", (int)(strlen(shown) - 2), shown + 1);
+    return weir_decode_reject(reterr, reason, field, "the header ce_%s %s", field, what);
+}
+
+/* ASCII without NUL, eight bytes at a time; most are. */
+static inline bool is_plain(struct weir_slice text)
+{
+    const uint64_t ones = UINT64_C(0x0101010101010101), highs = ones << 7;
+    uint64_t bytes, bad = 0;
+    uint32_t at = 0;
+
+    for (; text.length - at >= sizeof bytes; at += sizeof bytes) {
+        memcpy(&bytes, text.data + at, sizeof bytes);
+        bad |= bytes | (bytes - ones); /* a byte that is 0 borrows; so may one that follows it */
+    }
+    for (; at < text.length; at++)
+        bad |= (uint64_t)((unsigned char)text.data[at] - 1) | (unsigned char)text.data[at];
+    return (bad & highs) == 0;
+}
+
 static enum weir_status check_header(const struct weir_message *message, uint32_t index, struct weir_rejection *reterr)
 {
     const struct weir_header *header = &message->headers[index];
-    char field[WEIR_IDENTIFIER_MAX];
-    char shown[WEIR_SHOWN_MAX];
-    struct weir_slice name = weir_slice_of(header->name.data + sizeof prefix, header->name.length - sizeof prefix);
 
-    show_name(name, shown);
-    (void)snprintf(field, sizeof field, "%.*s", (int)(strlen(shown) - 2), shown + 1);
     for (uint32_t i = 0; i < index; i++)
-        if (weir_slice_equal(message->headers[i].name, header->name))
-            return weir_decode_reject(reterr, WEIR_REASON_DUPLICATE_KEY, field, "the header ce_%s stands twice", field);
+        if (__builtin_expect(weir_slice_equal(message->headers[i].name, header->name), 0))
+            return reject_header(header, WEIR_REASON_DUPLICATE_KEY, "stands twice", reterr);
+    if (__builtin_expect(is_plain(header->value), 1))
+        return WEIR_OK;
     if (!weir_utf8_is_valid(header->value.data, header->value.length))
-        return weir_decode_reject(reterr, WEIR_REASON_BAD_ENCODING, field, "the header ce_%s is not UTF-8", field);
-    if (header->value.length && memchr(header->value.data, '\0', header->value.length))
-        return weir_decode_reject(reterr, WEIR_REASON_BAD_ENCODING, field, "the header ce_%s holds a NUL character",
-                                  field);
+        return reject_header(header, WEIR_REASON_BAD_ENCODING, "is not UTF-8", reterr);
+    if (memchr(header->value.data, '\0', header->value.length))
+        return reject_header(header, WEIR_REASON_BAD_ENCODING, "holds a NUL character", reterr);
     return WEIR_OK;
 }
 
 static void set_attribute(struct weir_decoder *decoder, struct weir_slice name, struct weir_slice value)
-{ /* the headers are few, and so are the names that anybody reads */
-    if (!value.data)
-        return;
-    for (uint32_t i = 0; i < decoder->top_count; i++)
-        if (weir_slice_equal(decoder->tops[i].name, name))
-            decoder->values[decoder->tops[i].slot].value = (struct weir_value){value, WEIR_VALUE_STRING};
+{
+    uint32_t slot = weir_json_paths_slot(decoder->paths, name);
+
+    if (value.data && slot > 0 && slot != decoder->attribute_slots[WEIR_ATTRIBUTE_DATA]
+        && slot != decoder->attribute_slots[WEIR_ATTRIBUTE_DATA_BASE64])
+        decoder->values[slot].value = (struct weir_value){value, WEIR_VALUE_STRING};
 }
 
 static bool is_json(struct weir_slice content_type)
 {
-    return content_type.length == 0 || weir_media_type_ends(content_type, "/json")
-           || weir_media_type_ends(content_type, "+json");
+    return content_type.length == 0 || weir_slice_equal(content_type, weir_slice_text("application/json"))
+           || weir_media_type_ends(content_type, "/json") || weir_media_type_ends(content_type, "+json");
 }
 
 enum weir_status weir_decode_binary(struct weir_decoder *decoder, const struct weir_message *message,

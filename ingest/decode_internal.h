@@ -24,21 +24,13 @@ enum weir_attribute {
 };
 extern const char *const weir_attribute_name[WEIR_ATTRIBUTE_COUNT];
 
-/* A path of one step that a meter reads: what a header fills in binary mode. */
-struct weir_attribute_slot {
-    struct weir_slice name;
-    uint32_t slot;
-};
-
 struct weir_decoder {
     const struct weir_catalog *catalog;
     struct weir_json_paths *paths;
     struct weir_json_walker *walker;
     const struct weir_json_node *data; /* where a walk of the data alone begins */
     uint32_t attribute_slots[WEIR_ATTRIBUTE_COUNT];
-    uint32_t path_slots[WEIR_PATHS_MAX]; /* by catalog path */
-    uint32_t top_count;
-    struct weir_attribute_slot tops[WEIR_ATTRIBUTE_COUNT + WEIR_PATHS_MAX];   /* every path of one step */
+    uint32_t path_slots[WEIR_PATHS_MAX];                                      /* by catalog path */
     struct weir_json_value values[1 + WEIR_ATTRIBUTE_COUNT + WEIR_PATHS_MAX]; /* by slot */
 };
 

@@ -104,3 +104,8 @@ const struct weir_json_node *weir_json_paths_below(const struct weir_json_paths 
     weir_json_key_set(&key, step.data, step.length, step.data + step.length);
     return weir_json_node_find(paths->root, &key);
 }
+
+uint32_t weir_json_paths_slot(const struct weir_json_paths *paths, struct weir_slice step)
+{
+    return weir_json_paths_below(paths, step)->slot;
+}

@@ -7,8 +7,8 @@
  * character in one, or a text that does not end with the closer of what it opens; then what the pass meets first,
  * reading from the start (an object of more than 32 keys is searched for a repeated one at its end).
  *
- * Texts that differ in their scalars only from one that was accepted before are read by comparison (json_shape.h), to the
- * same result.
+ * Texts that differ in their scalars only from one that was accepted before are read by comparison (json_shape.h), to
+ * the same result.
  *
  * Paths are compiled once into a trie of small hash tables and may be shared by walkers. A walker belongs to one
  * thread; it allocates everything when made (13 bytes of address space for each byte of the largest text, touched only

@@ -82,27 +82,14 @@ rd_kafka_topic_partition_list_t *weir_kafka_one(const struct kafka_source *sourc
 /* Adds the message's headers to the batch's array; pointers are set when that has stopped moving. */
 static void take_headers(struct kafka_source *source, const rd_kafka_message_t *from, struct weir_message *message)
 {
-    rd_kafka_headers_t *headers;
-    const char *name;
-    const void *value;
-    size_t size;
-
-    if (weir_kafka_has_no_headers(from) || rd_kafka_message_headers(from, &headers) != RD_KAFKA_RESP_ERR_NO_ERROR)
+    if (weir_kafka_has_no_headers(from))
         return;
-    size_t count = rd_kafka_header_cnt(headers);
-    if (count > WEIR_HEADERS_MAX) {
-        message->is_too_large = true;
-        count = WEIR_HEADERS_MAX;
-    }
-    if (source->header_room - source->header_count < count) {
-        source->header_room = (source->header_count + count) * 2;
+    if (source->header_room - source->header_count < WEIR_HEADERS_MAX) {
+        source->header_room = (source->header_count + WEIR_HEADERS_MAX) * 2;
         source->headers = weir_resize(source->headers, source->header_room, sizeof *source->headers);
     }
-    for (size_t i = 0; i < count && !rd_kafka_header_get_all(headers, i, &name, &value, &size); i++) {
-        source->headers[source->header_count++] =
-            (struct weir_header){weir_slice_text(name), weir_slice_of(value, value ? size : 0)};
-        message->header_count++;
-    }
+    message->header_count = weir_kafka_headers(from, source->headers + source->header_count, &message->is_too_large);
+    source->header_count += message->header_count;
 }
 
 static int64_t stamp_of(const rd_kafka_message_t *message)

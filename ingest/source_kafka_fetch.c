@@ -1,7 +1,9 @@
-/* Two ways around what librdkafka would make every message wait or pay for. */
+/* Ways around what librdkafka would make every message wait or pay for. */
 #include <stdlib.h>
 #include <strings.h>
 
+#include "common/model/event.h"
+#include "ingest/record_headers.h"
 #include "ingest/source_kafka_internal.h"
 
 enum {
@@ -78,4 +80,27 @@ __attribute__((no_sanitize("address"))) bool weir_kafka_has_no_headers(const rd_
         return false;
     const char *end = (const char *)message->payload + message->len;
     return (uintptr_t)end % PAGE != 0 && *end == 0;
+}
+
+/* Where they stand, if they are found there: librdkafka's list of its own costs a piece of memory for each. */
+uint32_t weir_kafka_headers(const rd_kafka_message_t *message, struct weir_header ret_headers[WEIR_HEADERS_MAX],
+                            bool *ret_is_too_large)
+{
+    rd_kafka_headers_t *headers;
+    const char *name;
+    const void *value;
+    size_t size;
+    uint32_t count = 0;
+
+    if (message->payload && message->len <= WEIR_EVENT_BYTES_MAX
+        && weir_record_headers(weir_slice_of(message->key, message->key_len),
+                               weir_slice_of(message->payload, message->len), ret_headers, WEIR_HEADERS_MAX, &count))
+        return count;
+    if (rd_kafka_message_headers(message, &headers) != RD_KAFKA_RESP_ERR_NO_ERROR)
+        return 0;
+    if (rd_kafka_header_cnt(headers) > WEIR_HEADERS_MAX)
+        *ret_is_too_large = true;
+    for (count = 0; count < WEIR_HEADERS_MAX && !rd_kafka_header_get_all(headers, count, &name, &value, &size); count++)
+        ret_headers[count] = (struct weir_header){weir_slice_text(name), weir_slice_of(value, value ? size : 0)};
+    return count;
 }

@@ -91,6 +91,9 @@ void weir_kafka_open_fetcher(struct kafka_source *source);
 void weir_kafka_close_fetcher(struct kafka_source *source);
 void weir_kafka_wake_fetcher(struct kafka_source *source);         /* when it may be asleep beside a queue with room */
 bool weir_kafka_has_no_headers(const rd_kafka_message_t *message); /* true: surely none. For messages without err */
+/* How many there are; views that live as long as the message. *ret_is_too_large becomes true where there are more. */
+uint32_t weir_kafka_headers(const rd_kafka_message_t *message, struct weir_header ret_headers[WEIR_HEADERS_MAX],
+                            bool *ret_is_too_large);
 
 /* source_kafka_gaps.c */
 /* Reading begins at offset, after a look at the message before it; -1: where the partition begins. */
