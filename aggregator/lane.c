@@ -306,8 +306,7 @@ void weir_lane_prefetch(const struct weir_lane *lane, const struct weir_lane_has
 {
     if (stage <= 1)
         weir_seen_prefetch(lane->seen, hashes->id, stage);
-    for (uint32_t i = 0; i < count; i++)
-        weir_window_table_prefetch(lane->windows, readings[i].series, stage);
+    weir_window_table_prefetch(lane->windows, readings, count, stage);
 }
 
 static enum weir_outcome refuse(struct weir_rejection *reterr, enum weir_reason reason, const char *field,

@@ -35,7 +35,8 @@ struct weir_window_table *weir_window_table_free(struct weir_window_table *table
     free(table->series_index.slots);
     free(table->window_index.slots);
     free(table->series);
-    free(table->windows);
+    free(table->window_memory);
+    free(table->latest);
     free(table->groups);
     free(table->changed);
     free(table->drain);
@@ -49,17 +50,11 @@ void weir_window_table_set_secret(struct weir_window_table *table, const unsigne
     weir_hash_key_init(&table->secret, secret);
 }
 
-/* The multiplier spreads starts, which are multiples of a window's length. */
+/* Multipliers spread starts, which are multiples of a window's length, and series, which are numbered in a row. */
 static uint64_t hash_window(uint32_t series, int64_t start)
 {
-    uint64_t hash = ((uint64_t)series << 32 ^ (uint64_t)start) * UINT64_C(0x9E3779B97F4A7C15);
-    return hash ^ hash >> 29;
-}
-
-static uint64_t hash_of_window(const void *of, uint32_t position)
-{
-    const struct window *window = &((const struct weir_window_table *)of)->windows[position];
-    return hash_window(window->series, window->start);
+    uint64_t hash = ((uint64_t)start + series * UINT64_C(0xD6E8FEB86659FD93)) * UINT64_C(0x9E3779B97F4A7C15);
+    return (hash ^ hash >> 32) * UINT64_C(0xD6E8FEB86659FD93);
 }
 
 /* 2. windows */
@@ -96,18 +91,78 @@ static struct group *find_group(struct weir_window_table *table, int64_t end)
 uint32_t weir_window_look(const struct weir_window_table *table, uint32_t series, int64_t start)
 {
     const struct index *index = &table->window_index;
-    uint64_t hash = hash_window(series, start);
+    uint32_t latest = table->series[series].latest;
 
-    for (uint32_t at = (uint32_t)hash & index->mask; index->slots[at].position != NONE; at = (at + 1) & index->mask) {
+    if (latest != NONE && start >= table->windows[latest].start)
+        return start == table->windows[latest].start ? latest : NONE;
+    if (table->series[series].window_count == (latest != NONE))
+        return NONE;
+    uint64_t hash = hash_window(series, start);
+    for (uint32_t at = index_home(index, hash); index->slots[at].position != NONE; at = index_next(index, at)) {
+        if (index->slots[at].tag != index_tag(hash))
+            continue;
         const struct window *window = &table->windows[index->slots[at].position];
-        if (index->slots[at].tag == (uint32_t)(hash >> 32) && window->series == series && window->start == start)
+        if (window->series == series && window->start == start)
             return index->slots[at].position;
     }
     return NONE;
 }
 
+static void index_window(struct weir_window_table *table, uint32_t position)
+{
+    const struct window *window = &table->windows[position];
+    index_add(&table->window_index, hash_window(window->series, window->start), position);
+}
+
+/* A series whose windows have the length that its meter has now begins with its first one to have a latest; a window of
+ * another length ends that. So none of them starts after the latest, and none is in the index and the latest too. */
+static void place_window(struct weir_window_table *table, uint32_t position, bool is_regular)
+{
+    struct window *window = &table->windows[position];
+    struct series *series = &table->series[window->series];
+    uint32_t latest = series->latest;
+
+    if (series->window_count == 0 && is_regular) {
+        series->latest = position;
+    } else if (latest != NONE && is_regular && window->start > table->windows[latest].start) {
+        index_window(table, latest);
+        series->latest = position;
+    } else {
+        if (latest != NONE && !is_regular) {
+            index_window(table, latest);
+            series->latest = NONE;
+        }
+        index_window(table, position);
+    }
+    series->window_count++;
+}
+
+/* [1] and so all windows stand on a line each: realloc's blocks do not. */
+static void make_window_room(struct weir_window_table *table)
+{
+    enum { LINE = sizeof(struct window) };
+    size_t was = table->window_memory ? (size_t)((char *)table->windows - table->window_memory) : 0;
+
+    table->windows_room = table->windows_room ? table->windows_room * 2 : FIRST_SLOTS;
+    table->window_memory = weir_resize(table->window_memory, (size_t)table->windows_room + 1, LINE);
+    size_t is = (LINE - (uintptr_t)table->window_memory % LINE) % LINE;
+    if (is != was && table->windows)
+        memmove(table->window_memory + is, table->window_memory + was, (size_t)table->windows_used * LINE);
+    table->windows = (struct window *)(void *)(table->window_memory + is);
+    if (table->latest)
+        table->latest = weir_resize(table->latest, table->windows_room, sizeof *table->latest);
+}
+
+void weir_window_set_latest(struct weir_window_table *table, uint32_t position, struct latest latest)
+{
+    if (!table->latest)
+        table->latest = weir_resize(NULL, table->windows_room, sizeof *table->latest);
+    table->windows[position].flags |= HAS_LATEST;
+    table->latest[position] = latest;
+}
+
 /* NONE: the limit is reached. */
-uint32_t weir_window_add(struct weir_window_table *table, uint32_t series, int64_t start, int64_t end)
+uint32_t weir_window_add(struct weir_window_table *table, uint32_t series, int64_t start, int64_t end, bool is_regular)
 {
     uint32_t position = table->free_window;
 
@@ -116,10 +171,8 @@ uint32_t weir_window_add(struct weir_window_table *table, uint32_t series, int64
     if (position != NONE) {
         table->free_window = table->windows[position].next_in_group;
     } else {
-        if (table->windows_used >= table->windows_room) {
-            table->windows_room = table->windows_room ? table->windows_room * 2 : FIRST_SLOTS;
-            table->windows = weir_resize(table->windows, table->windows_room, sizeof *table->windows);
-        }
+        if (table->windows_used >= table->windows_room)
+            make_window_room(table);
         position = table->windows_used++;
     }
     struct group *group = find_group(table, end);
@@ -129,11 +182,8 @@ uint32_t weir_window_add(struct weir_window_table *table, uint32_t series, int64
                                                .next_in_group = group->first,
                                                .flags = end <= table->closed_through ? IS_CLOSED : 0};
     group->first = position;
-    index_make_room(&table->window_index, hash_of_window, table);
-    index_place(&table->window_index, hash_window(series, start), position);
-    table->window_index.count++;
+    place_window(table, position, is_regular);
     table->window_count++;
-    table->series[series].window_count++;
     if (table->check.is_unpriced && table->check.is_unpriced(table->check.context, series_key(table, series), start))
         table->windows[position].flags |= IS_UNPRICED;
     return position;
@@ -143,14 +193,12 @@ static void remove_window(struct weir_window_table *table, uint32_t position)
 {
     struct window *window = &table->windows[position];
     struct series *series = &table->series[window->series];
-    uint32_t at = (uint32_t)hash_window(window->series, window->start) & table->window_index.mask;
 
     weir_check(!(window->flags & IS_CHANGED));
-    while (table->window_index.slots[at].position != position)
-        at = (at + 1) & table->window_index.mask;
-    index_remove(&table->window_index, at, hash_of_window, table);
     if (series->latest == position)
         series->latest = NONE;
+    else
+        index_remove(&table->window_index, hash_window(window->series, window->start), position);
     if (--series->window_count == 0)
         weir_window_remove_series(table, window->series);
     if (window_unique(window)) {
@@ -170,8 +218,6 @@ static void remove_window(struct weir_window_table *table, uint32_t position)
 
 void weir_window_mark_changed(struct weir_window_table *table, uint32_t position)
 {
-    if (table->windows[position].flags & IS_CHANGED)
-        return;
     table->windows[position].flags |= IS_CHANGED;
     if (table->changed_count == table->changed_room) {
         table->changed_room = table->changed_room ? table->changed_room * 2 : FIRST_SLOTS;
@@ -182,6 +228,16 @@ void weir_window_mark_changed(struct weir_window_table *table, uint32_t position
 
 /* 3. closing, forgetting, cutting */
 
+static bool is_regular(const struct weir_meter *meter, const struct weir_window *window)
+{
+    int64_t start, end;
+
+    if (!meter)
+        return false;
+    weir_window_of(meter->window, window->start, &start, &end);
+    return window->start == start && window->end == end;
+}
+
 enum weir_status weir_window_table_restore(struct weir_window_table *table, const struct weir_window *window,
                                            bool is_closed, struct weir_slice unique)
 {
@@ -191,11 +247,11 @@ enum weir_status weir_window_table_restore(struct weir_window_table *table, cons
     if (series == NONE)
         return WEIR_REJECT;
     weir_check(weir_window_look(table, series, window->start) == NONE);
-    uint32_t position = weir_window_add(table, series, window->start, window->end);
+    uint32_t position = weir_window_add(table, series, window->start, window->end, is_regular(meter, window));
     if (position == NONE)
         return WEIR_AGAIN;
     struct window *restored = &table->windows[position];
-    restored->total = window->total;
+    window_set_total(table, position, &window->total);
     if (is_closed)
         restored->flags |= IS_CLOSED;
     if (weir_kept_is_mark(unique)) {
@@ -225,7 +281,8 @@ void weir_window_table_close(struct weir_window_table *table, int64_t watermark)
             if (table->windows[at].flags & IS_CLOSED)
                 continue; /* restored as closed */
             table->windows[at].flags |= IS_CLOSED;
-            weir_window_mark_changed(table, at);
+            if (!(table->windows[at].flags & IS_CHANGED))
+                weir_window_mark_changed(table, at);
         }
     }
 }
@@ -263,7 +320,7 @@ void weir_window_table_take_changed(struct weir_window_table *table,
             .window = {.series_key = series_key(table, window->series),
                        .start = window->start,
                        .end = window_end(window),
-                       .total = window->total},
+                       .total = window_total(table, table->changed[i])},
             .is_closed = window->flags & IS_CLOSED,
         };
         if (window_kept(window))
@@ -302,13 +359,14 @@ size_t weir_window_table_drain(struct weir_window_table *table, size_t max, stru
     if (!table->drain)
         start_draining(table);
     for (; count < max && table->drained < table->window_count; table->drained++) {
-        const struct window *window = &table->windows[table->drain[table->drained]];
+        uint32_t position = table->drain[table->drained];
+        const struct window *window = &table->windows[position];
         if (table->drained + AHEAD < table->window_count)
             __builtin_prefetch(&table->windows[table->drain[table->drained + AHEAD]]);
         ret_windows[count++] = (struct weir_window){.series_key = series_key(table, window->series),
                                                     .start = window->start,
                                                     .end = window_end(window),
-                                                    .total = window->total};
+                                                    .total = window_total(table, position)};
     }
     return count;
 }
@@ -327,6 +385,7 @@ size_t weir_window_table_bytes(const struct weir_window_table *table)
 {
     return ((size_t)table->series_index.mask + 1 + table->window_index.mask + 1) * sizeof(struct slot)
            + table->series_room * sizeof *table->series + table->windows_room * sizeof *table->windows
+           + (table->latest ? table->windows_room * sizeof *table->latest : 0)
            + table->changed_room * sizeof *table->changed + table->group_room * sizeof *table->groups
            + table->unique_bytes;
 }

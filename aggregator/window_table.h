@@ -1,8 +1,9 @@
 /* A lane's windows in memory: totals by (series, start), what changed since the last cut, and which are due to close.
  *
- * A series (meter, customer, dimensions) is interned while it has windows; a window is 80 bytes beside its index slot.
- * Both tables are open addressing with growth; nothing is allocated for an event that hits a known window. One owner
- * thread.
+ * A series (meter, customer, dimensions) is interned while it has windows; a window is 64 bytes, a line of the cache,
+ * and 16 more where a catalog has meters of the kind `latest`. A series leads to the window that starts last; only the
+ * others have a slot in the index. Both tables are open addressing with growth; nothing is allocated for an event that
+ * hits a known window. One owner thread.
  */
 #ifndef WEIR_AGGREGATOR_WINDOW_TABLE_H
 #define WEIR_AGGREGATOR_WINDOW_TABLE_H
@@ -58,9 +59,10 @@ void weir_window_table_set_secret(struct weir_window_table *table, const unsigne
  * the meter is the same: it goes into the effect of an id. */
 uint64_t weir_window_table_hash(const struct weir_window_table *table, const struct weir_reading *reading,
                                 uint64_t customer_hash);
-/* Fetches what prepare will touch, one dependent step a stage (0, 1, 2), so that a group of events waits for memory
- * together. */
-void weir_window_table_prefetch(const struct weir_window_table *table, uint64_t series_hash, int stage);
+/* Fetches what prepare will touch of an event's readings, one dependent step a stage (0, 1, 2), so that a group of
+ * events waits for memory together. */
+void weir_window_table_prefetch(const struct weir_window_table *table, const struct weir_reading *readings,
+                                uint32_t count, int stage);
 
 enum weir_prepared {
     WEIR_PREPARED,

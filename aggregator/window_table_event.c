@@ -79,21 +79,15 @@ static uint32_t find_window(struct weir_window_table *table, const struct weir_m
     weir_window_of(meter->window, time, &start, &end);
     position = weir_window_look(table, series, start);
     if (position == NONE && is_made) {
-        position = weir_window_add(table, series, start, end);
+        position = weir_window_add(table, series, start, end, true);
         if (position != NONE && keeps_events(meter)) {
             table->windows[position].kept = weir_kept_new(meter->aggregation);
             table->windows[position].flags |= KEEPS_EVENTS;
             table->unique_bytes += weir_kept_bytes(table->windows[position].kept);
         }
     }
-    if (position != NONE) {
-        uint32_t latest = table->series[series].latest;
-        if (latest == NONE
-            || start > table->windows[latest].start) /* a late event is followed by others that are not */
-            table->series[series].latest = position;
-    } else if (table->series[series].window_count == 0) {
+    if (position == NONE && table->series[series].window_count == 0)
         weir_window_remove_series(table, series);
-    }
     return position;
 }
 
@@ -134,7 +128,7 @@ enum weir_prepared weir_window_table_prepare(struct weir_window_table *table, en
     const struct window *window = &table->windows[position];
     ret_change->window = position;
     ret_change->is_unpriced = window->flags & IS_UNPRICED;
-    ret_change->after = window->total;
+    ret_change->after = window_total(table, position);
     ret_change->is_new_unique = false;
     ret_change->step = step;
     if (step == WEIR_WINDOW_VOID) {
@@ -169,8 +163,8 @@ void weir_window_table_apply(struct weir_window_table *table, const struct weir_
 {
     struct window *window = &table->windows[change->window];
 
-    weir_check(weir_window_total_changes(&change->after) > weir_window_total_changes(&window->total));
-    window->total = change->after;
+    weir_check(change->after.events + 2 * change->after.retracted > window->events + 2 * window->retracted);
+    window_set_total(table, change->window, &change->after);
     if (window_kept(window)) {
         apply_kept(table, window, change);
     } else if (change->is_new_unique) {
@@ -182,5 +176,6 @@ void weir_window_table_apply(struct weir_window_table *table, const struct weir_
         table->unique_count++;
         table->unique_bytes += weir_unique_set_bytes(window->unique);
     }
-    weir_window_mark_changed(table, change->window);
+    if (!(window->flags & IS_CHANGED))
+        weir_window_mark_changed(table, change->window);
 }

@@ -16,24 +16,31 @@ struct series {
     char *key;           /* series key bytes, malloc'ed while the series lives */
     uint32_t key_length; /* 0: free, `latest` links the free ones */
     uint32_t meter;      /* index in the catalog; UINT32_MAX: a stored series whose meter is gone from it */
-    uint32_t latest;     /* the window that was hit last: nearly always the next one to be hit as well */
+    uint32_t latest;     /* the window that starts last, which nearly every event hits; the others are in the index.
+                            NONE: all are in the index (those of a meter whose length was another are in no order) */
     uint32_t window_count;
 };
 
-enum { IS_CLOSED = 1, IS_CHANGED = 2, IS_UNPRICED = 4, KEEPS_EVENTS = 8 };
+enum { IS_CLOSED = 1, IS_CHANGED = 2, IS_UNPRICED = 4, KEEPS_EVENTS = 8, HAS_LATEST = 16 };
 
-/* In an order without gaps: a value is aligned to 16 bytes. */
+/* One line of the cache: what is left of weir_window_total is in `latest` of the table, if it is anything. */
 struct window {
     int64_t start;
     union {
         struct weir_unique_set *unique; /* NULL: no texts, or none are kept */
         struct weir_kept *kept;         /* with KEEPS_EVENTS: retractable min, max, latest, unique */
     };
-    struct weir_window_total total;
+    uint64_t events, retracted;
+    struct weir_decimal value;
     uint32_t series;
     uint32_t length_seconds; /* 31 days fit easily */
     uint32_t next_in_group;
     uint32_t flags;
+};
+
+/* Of a window with HAS_LATEST. */
+struct latest {
+    int64_t time, offset;
 };
 
 /* All windows with the same end, in a list, so that closing and forgetting touch only what is due. */
@@ -56,7 +63,9 @@ struct weir_window_table {
     struct index series_index, window_index;
     struct series *series; /* [0] unused */
     uint32_t series_used, series_room, free_series;
-    struct window *windows; /* [0] unused */
+    struct window *windows; /* [0] unused; at the first line of window_memory */
+    char *window_memory;
+    struct latest *latest; /* by window; NULL until there is one to keep */
     uint32_t windows_used, windows_room, free_window;
 
     struct group *groups; /* by end, ascending */
@@ -72,7 +81,7 @@ struct weir_window_table {
     uint64_t drained;
 };
 
-static_assert(sizeof(struct window) == 80, "what README says of memory per window");
+static_assert(sizeof(struct window) == 64, "a line of the cache; what ARCHITECTURE.md says of memory");
 
 /* Its events, where it keeps them. */
 static inline struct weir_kept *window_kept(const struct window *window)
@@ -89,6 +98,18 @@ static inline struct weir_unique_set *window_unique(const struct window *window)
 static inline int64_t window_end(const struct window *window)
 {
     return window->start + (int64_t)window->length_seconds * WEIR_SECOND;
+}
+
+static inline struct weir_window_total window_total(const struct weir_window_table *table, uint32_t position)
+{
+    const struct window *window = &table->windows[position];
+    struct weir_window_total total = {.events = window->events, .retracted = window->retracted, .value = window->value};
+
+    if (window->flags & HAS_LATEST) {
+        total.latest_time = table->latest[position].time;
+        total.latest_offset = table->latest[position].offset;
+    }
+    return total;
 }
 
 static inline struct weir_slice series_key(const struct weir_window_table *table, uint32_t series)
@@ -109,7 +130,23 @@ uint32_t weir_window_restore_series(struct weir_window_table *table, struct weir
 void weir_window_remove_series(struct weir_window_table *table, uint32_t position);
 
 uint32_t weir_window_look(const struct weir_window_table *table, uint32_t series, int64_t start); /* NONE: not there */
-uint32_t weir_window_add(struct weir_window_table *table, uint32_t series, int64_t start, int64_t end); /* NONE: full */
+/* is_regular: the series' meter makes such windows. NONE: full. */
+uint32_t weir_window_add(struct weir_window_table *table, uint32_t series, int64_t start, int64_t end, bool is_regular);
+void weir_window_set_latest(struct weir_window_table *table, uint32_t position, struct latest latest);
+
+static inline void window_set_total(struct weir_window_table *table, uint32_t position,
+                                    const struct weir_window_total *total)
+{
+    struct window *window = &table->windows[position];
+
+    window->events = total->events;
+    window->retracted = total->retracted;
+    window->value = total->value;
+    if (total->latest_time | total->latest_offset || window->flags & HAS_LATEST)
+        weir_window_set_latest(table, position, (struct latest){total->latest_time, total->latest_offset});
+}
+
+/* It is not yet. */
 void weir_window_mark_changed(struct weir_window_table *table, uint32_t position);
 
 #endif

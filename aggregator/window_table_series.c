@@ -1,11 +1,6 @@
 /* Series of the window table: interned while they have windows. */
 #include "aggregator/window_table_internal.h"
 
-static uint64_t hash_of_series(const void *of, uint32_t position)
-{
-    return ((const struct weir_window_table *)of)->series[position].hash;
-}
-
 /* Everything of the meter by which the same event would be counted otherwise, beside what is read from the event. */
 uint64_t weir_window_hash_meter(const struct weir_meter *meter)
 {
@@ -82,9 +77,7 @@ static uint32_t add_series(struct weir_window_table *table, uint64_t hash, uint3
     }
     table->series[position] = (struct series){
         .hash = hash, .key = weir_copy_text(key.data, key.length), .key_length = key.length, .meter = meter};
-    index_make_room(&table->series_index, hash_of_series, table);
-    index_place(&table->series_index, hash, position);
-    table->series_index.count++;
+    index_add(&table->series_index, hash, position);
     return position;
 }
 
@@ -106,21 +99,35 @@ uint64_t weir_window_table_hash(const struct weir_window_table *table, const str
                        table->catalog->meters[reading->meter].group_count);
 }
 
-void weir_window_table_prefetch(const struct weir_window_table *table, uint64_t hash, int stage)
+/* What the series' slot most likely leads to; if it does not, the wait is only longer. */
+static inline const struct series *guess(const struct weir_window_table *table, const struct weir_reading *reading)
 {
-    const struct slot *slot = &table->series_index.slots[(uint32_t)hash & table->series_index.mask];
+    const struct index *index = &table->series_index;
+    uint32_t position = index->slots[index_home(index, reading->series)].position;
+
+    return position != NONE ? &table->series[position] : NULL;
+}
+
+void weir_window_table_prefetch(const struct weir_window_table *table, const struct weir_reading *readings,
+                                uint32_t count, int stage)
+{
+    const struct index *index = &table->series_index;
+    const struct series *series;
 
     if (stage == 0) {
-        __builtin_prefetch(slot);
-    } else if (slot->position != NONE) { /* most likely the right one; if not, the wait is only longer */
-        const struct series *series = &table->series[slot->position];
-        if (stage == 1) {
-            __builtin_prefetch(series);
-        } else {
+        for (uint32_t i = 0; i < count; i++)
+            __builtin_prefetch(&index->slots[index_home(index, readings[i].series)]);
+    } else if (stage == 1) {
+        for (uint32_t i = 0; i < count; i++)
+            if ((series = guess(table, &readings[i])))
+                __builtin_prefetch(series);
+    } else {
+        for (uint32_t i = 0; i < count; i++) {
+            if (!(series = guess(table, &readings[i])))
+                continue;
             __builtin_prefetch(series->key);
             __builtin_prefetch(series->key + 32); /* most keys are longer than that, half of those cross a line */
             __builtin_prefetch(&table->windows[series->latest], 1);
-            __builtin_prefetch((const char *)&table->windows[series->latest] + 64, 1);
         }
     }
 }
@@ -132,9 +139,9 @@ uint32_t weir_window_find_series(struct weir_window_table *table, const struct w
     const struct index *index = &table->series_index;
     uint64_t hash = reading->series;
 
-    for (uint32_t at = (uint32_t)hash & index->mask; index->slots[at].position != NONE; at = (at + 1) & index->mask) {
+    for (uint32_t at = index_home(index, hash); index->slots[at].position != NONE; at = index_next(index, at)) {
         uint32_t position = index->slots[at].position;
-        if (index->slots[at].tag == (uint32_t)(hash >> 32) && table->series[position].hash == hash
+        if (index->slots[at].tag == index_tag(hash) && table->series[position].hash == hash
             && is_series(table, &table->series[position], reading->meter, customer, reading->dimensions))
             return position;
     }
@@ -149,11 +156,8 @@ uint32_t weir_window_find_series(struct weir_window_table *table, const struct w
 void weir_window_remove_series(struct weir_window_table *table, uint32_t position)
 {
     struct series *series = &table->series[position];
-    uint32_t at = (uint32_t)series->hash & table->series_index.mask;
 
-    while (table->series_index.slots[at].position != position)
-        at = (at + 1) & table->series_index.mask;
-    index_remove(&table->series_index, at, hash_of_series, table);
+    index_remove(&table->series_index, series->hash, position);
     free(series->key);
     *series = (struct series){.latest = table->free_series};
     table->free_series = position;
@@ -178,9 +182,9 @@ uint32_t weir_window_restore_series(struct weir_window_table *table, struct weir
     uint64_t hash = hash_series(weir_hash64(parsed.customer.data, parsed.customer.length, 0),
                                 is_known ? table->meters[index] : 0, texts, parsed.dimension_count);
     *ret_meter = is_known ? meter : NULL;
-    for (uint32_t at = (uint32_t)hash & table->series_index.mask; table->series_index.slots[at].position != NONE;
-         at = (at + 1) & table->series_index.mask) {
-        uint32_t position = table->series_index.slots[at].position;
+    const struct index *slots = &table->series_index;
+    for (uint32_t at = index_home(slots, hash); slots->slots[at].position != NONE; at = index_next(slots, at)) {
+        uint32_t position = slots->slots[at].position;
         if (table->series[position].hash == hash && weir_slice_equal(series_key(table, position), key))
             return position;
     }
