@@ -92,7 +92,7 @@ static enum weir_status run(struct weir_explain *explain, int64_t id, struct wei
     if (!json_is_object(json_object_get(explain->root, "rerating")))
         weir_explain_price(explain);
     json_object_del(explain->root, "running");
-    bool is_usage = strcmp(weir_explain_text(json_object_get(explain->root, "item"), "kind"), "usage") == 0;
+    bool is_usage = weir_explain_is_usage(json_object_get(explain->root, "item"));
     if (is_usage)
         weir_explain_offsets(explain);
     if (is_usage && !explain->settings.no_events)

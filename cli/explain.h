@@ -28,6 +28,9 @@ struct weir_explain {
 
 /* Members of the item. */
 const char *weir_explain_text(const json_t *object, const char *name); /* "" for null and what is missing */
+/* Whether the line item is what a window charges; what a discount on the invoice takes off usage is of kind usage too.
+ */
+bool weir_explain_is_usage(const json_t *item);
 int64_t weir_explain_time(const json_t *object, const char *name);
 struct weir_decimal weir_explain_decimal(const json_t *object, const char *name);
 json_t *weir_explain_json_decimal(struct weir_decimal value);

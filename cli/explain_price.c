@@ -12,6 +12,12 @@ const char *weir_explain_text(const json_t *object, const char *name)
     return text ? text : "";
 }
 
+bool weir_explain_is_usage(const json_t *item)
+{
+    return strcmp(weir_explain_text(item, "kind"), "usage") == 0
+           && strcmp(weir_explain_text(item, "component"), weir_component_name[WEIR_COMPONENT_INVOICE_DISCOUNT]) != 0;
+}
+
 int64_t weir_explain_time(const json_t *object, const char *name)
 {
     int64_t time = 0;
@@ -90,7 +96,7 @@ static bool find_terms(const struct weir_explain *explain, const json_t *item, s
     if (!terms->version
         || terms->version->version != (uint32_t)json_integer_value(json_object_get(item, "price_book_version")))
         return false;
-    if (strcmp(weir_explain_text(item, "kind"), "usage") != 0)
+    if (!weir_explain_is_usage(item))
         return true;
     terms->meter = weir_catalog_meter(explain->catalog, weir_slice_text(weir_explain_text(item, "meter")));
     terms->price = terms->meter ? price_of(terms, json_object_get(item, "dimensions")) : NULL;
@@ -328,6 +334,8 @@ static const char *rule_of(enum weir_component component, enum weir_price_model 
         return "what the price is short of minimum_amount";
     case WEIR_COMPONENT_MAXIMUM:
         return "what the price is above maximum_amount, taken off";
+    case WEIR_COMPONENT_INVOICE_DISCOUNT:
+        return "what discounts on the whole invoice take off this item, less what they took before";
     case WEIR_COMPONENT_FEE:
         return "the fee, for as many as the period has of it, and the share of a period that is cut";
     case WEIR_COMPONENT_TRUE_UP:

@@ -27,7 +27,7 @@ static void print_dimensions(const json_t *dimensions)
 static void print_item(const json_t *item)
 {
     const char *contract = weir_explain_text(item, "contract"), *kind = weir_explain_text(item, "kind");
-    bool is_usage = strcmp(kind, "usage") == 0;
+    bool is_usage = weir_explain_is_usage(item);
 
     printf("line item %lld, written %s\n", whole(item, "line_item_id"), weir_explain_text(item, "recorded_at"));
     printf("  customer '%s' is charged %s %s: %s of '%s'", weir_explain_text(item, "customer"),
@@ -247,7 +247,7 @@ void weir_explain_print(const struct weir_explain *explain)
 {
     const json_t *root = explain->root, *item = json_object_get(root, "item");
     const json_t *arithmetic = json_object_get(root, "arithmetic");
-    bool is_usage = strcmp(weir_explain_text(item, "kind"), "usage") == 0;
+    bool is_usage = weir_explain_is_usage(item);
 
     if (explain->settings.format[0] == 'j') {
         json_dumpf(root, stdout, JSON_INDENT(2));

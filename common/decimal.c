@@ -321,6 +321,16 @@ bool weir_decimal_divide(struct weir_decimal a, struct weir_decimal b, enum weir
                           rounding, (a.e12 < 0) != (b.e12 < 0), ret_quotient);
 }
 
+struct weir_decimal weir_decimal_share(struct weir_decimal amount, struct weir_decimal part, struct weir_decimal whole)
+{
+    struct weir_decimal share;
+
+    weir_check(part.e12 >= 0 && whole.e12 > 0 && part.e12 <= whole.e12);
+    weir_check(divide_rounded(multiply_wide(magnitude_of(amount.e12), magnitude_of(part.e12)), magnitude_of(whole.e12),
+                              WEIR_HALF_EVEN, amount.e12 < 0, &share));
+    return share;
+}
+
 bool weir_decimal_blocks(struct weir_decimal a, struct weir_decimal b, struct weir_decimal *ret_blocks)
 {
     weir_check(a.e12 >= 0);

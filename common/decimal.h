@@ -71,6 +71,8 @@ bool weir_decimal_multiply(struct weir_decimal a, struct weir_decimal b, struct 
 /* a / b rounded to 12 places; false as well for b == 0. */
 bool weir_decimal_divide(struct weir_decimal a, struct weir_decimal b, enum weir_rounding rounding,
                          struct weir_decimal *ret_quotient);
+/* amount * part / whole rounded half-even to 12 places, for 0 <= part <= whole and whole > 0 (checked). */
+struct weir_decimal weir_decimal_share(struct weir_decimal amount, struct weir_decimal part, struct weir_decimal whole);
 /* value * count, exact. */
 bool weir_decimal_scale(struct weir_decimal value, uint64_t count, struct weir_decimal *ret_product);
 /* The least whole number >= a / b, for a >= 0 and b > 0 (checked). */

@@ -159,6 +159,8 @@ static void aim_at_state(struct weir_rater *rater, const struct weir_series *ser
         target->split = weir_state_split(rater->state, target->running, series_key);
     if (target->contract->has_minimum_quantity)
         weir_rater_aim_at_minimums(rater, target->contract, target->period);
+    if (target->contract->has_invoice_discounts)
+        weir_rater_aim_at_invoice_discounts(rater, target->contract, target->period);
     aim_at_segment(rater, target);
 }
 

@@ -107,8 +107,8 @@ static bool same_meters(const struct weir_discount *a, const struct weir_discoun
 /* When they hold is not asked here. */
 static bool same_discount(const struct weir_discount *a, const struct weir_discount *b)
 {
-    return weir_slice_equal(a->key, b->key) && a->type == b->type && same_number(a->rate, b->rate)
-           && same_number(a->amount, b->amount) && same_meters(a, b);
+    return weir_slice_equal(a->key, b->key) && a->type == b->type && a->is_on_invoice == b->is_on_invoice
+           && same_number(a->rate, b->rate) && same_number(a->amount, b->amount) && same_meters(a, b);
 }
 
 /* In their order, which is that of taking them off. */

@@ -185,28 +185,41 @@ static bool charge_segments(struct account *account, const struct part *parts, s
     return true;
 }
 
-/* What is charged for missing quantities is usage of the period's last instant. */
+static void charge_at_end(struct account *account, const struct weir_contract *contract,
+                          const struct weir_commitment_running *running, const struct weir_meter *meter)
+{
+    int64_t start, end;
+
+    weir_segment_at(contract, running->period_start, running->period_end, running->period_end - 1, &start, &end);
+    add_grants(account, contract);
+    add_charge(account, &(struct weir_usage_charge){.contract = running->contract,
+                                                    .terms_at = contract->starts_at,
+                                                    .meter = meter->key,
+                                                    .currency = contract->book->currency,
+                                                    .period_start = running->period_start,
+                                                    .segment_start = start,
+                                                    .amount = running->amount});
+}
+
+/* What is charged for missing quantities is usage of the period's last instant; what discounts on the invoice take off
+ * a meter's usage as well, below zero. */
 static void charge_shortfall(struct account *account, const struct weir_commitment_running *running)
 {
     const struct weir_contract *contract =
         contract_of(account->rater->catalog, running->customer, running->contract, running->period_start);
-    int64_t start, end;
+    const struct weir_meter *meter = weir_catalog_meter(account->rater->catalog, running->commitment);
+    bool is_commitment = false;
 
     for (uint32_t i = 0; contract && i < contract->commitment_count; i++) {
         const struct weir_commitment *commitment = &contract->commitments[i];
-        if (commitment->type != WEIR_COMMITMENT_MINIMUM_QUANTITY
-            || !weir_slice_equal(commitment->key, running->commitment))
+        if (!weir_slice_equal(commitment->key, running->commitment))
             continue;
-        weir_segment_at(contract, running->period_start, running->period_end, running->period_end - 1, &start, &end);
-        add_grants(account, contract);
-        add_charge(account, &(struct weir_usage_charge){.contract = running->contract,
-                                                        .terms_at = contract->starts_at,
-                                                        .meter = commitment->meter->key,
-                                                        .currency = contract->book->currency,
-                                                        .period_start = running->period_start,
-                                                        .segment_start = start,
-                                                        .amount = running->amount});
+        is_commitment = true;
+        if (commitment->type == WEIR_COMMITMENT_MINIMUM_QUANTITY)
+            charge_at_end(account, contract, running, commitment->meter);
     }
+    if (contract && meter && !is_commitment)
+        charge_at_end(account, contract, running, meter);
 }
 
 /* 3. the difference */

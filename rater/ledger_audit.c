@@ -263,7 +263,7 @@ static const char price_sql[] =
     " FULL JOIN (SELECT customer, contract, period_start, price_book COLLATE \"C\" AS price_book, price_book_version, "
     "meter,"
     "        sum(quantity) AS quantity, sum(amount) AS amount FROM weir.line_items WHERE meter IS NOT NULL"
-    "        GROUP BY 1, 2, 3, 4, 5, 6) AS s"
+    "        AND component <> 'invoice_discount' GROUP BY 1, 2, 3, 4, 5, 6) AS s"
     " USING (customer, contract, period_start, price_book, price_book_version, meter)"
     " WHERE coalesce(k.quantity, 0) <> coalesce(s.quantity, 0) OR coalesce(k.amount, 0) <> coalesce(s.amount, 0)"
     " ORDER BY 1, 2, 3, 4, 5, 6";

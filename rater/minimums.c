@@ -4,12 +4,11 @@
 
 /* 1. what is missing */
 
-/* Calls visit for each price of the meter that usage of the period can have found. */
-static bool each_price(const struct weir_contract *contract, const struct weir_period_running *period,
-                       const struct weir_meter *meter,
-                       bool (*visit)(void *context, const struct weir_price_book_version *version,
-                                     const struct weir_price *price),
-                       void *context)
+bool weir_rater_each_price(const struct weir_contract *contract, const struct weir_period_running *period,
+                           const struct weir_meter *meter,
+                           bool (*visit)(void *context, const struct weir_price_book_version *version,
+                                         const struct weir_price *price),
+                           void *context)
 {
     const struct weir_price_book *book = contract->book;
 
@@ -21,7 +20,7 @@ static bool each_price(const struct weir_contract *contract, const struct weir_p
         if (i + 1 < book->version_count && book->versions[i + 1].effective_from <= period->start)
             continue;
         for (uint32_t at = 0; (price = weir_next_price(version, &at));)
-            if (price->meter == meter && !visit(context, version, price))
+            if ((!meter || price->meter == meter) && !visit(context, version, price))
                 return false;
     }
     return true;
@@ -77,7 +76,7 @@ static bool find_missing(struct weir_rater *rater, const struct weir_contract *c
         ret_shortfall->version ? weir_price_for(ret_shortfall->version, commitment->meter, texts) : NULL;
     if (!price)
         return true;
-    if (!each_price(contract, period, commitment->meter, add_quantity, &visit)
+    if (!weir_rater_each_price(contract, period, commitment->meter, add_quantity, &visit)
         || !weir_decimal_subtract(commitment->quantity, visit.quantity, &ret_shortfall->quantity))
         return false;
     if (ret_shortfall->quantity.e12 <= 0) {
@@ -110,7 +109,7 @@ void weir_rater_aim_at_minimums(struct weir_rater *rater, const struct weir_cont
         const struct weir_commitment *commitment = &contract->commitments[i];
         if (commitment->type != WEIR_COMMITMENT_MINIMUM_QUANTITY)
             continue;
-        each_price(contract, period, commitment->meter, make_entry, &visit);
+        weir_rater_each_price(contract, period, commitment->meter, make_entry, &visit);
         commitment_of(rater, period, commitment);
     }
 }
@@ -131,9 +130,8 @@ bool weir_rater_shortfalls(struct weir_rater *rater, const struct weir_contract 
 
 /* 2. charging */
 
-/* Brings what is charged for a commitment to amount, with a line item of the difference. false: it does not fit. */
-static bool charge_commitment(struct weir_rater *rater, struct weir_commitment_running *running,
-                              struct weir_decimal quantity, struct weir_decimal amount, struct weir_line_item *item)
+bool weir_rater_charge_commitment(struct weir_rater *rater, struct weir_commitment_running *running,
+                                  struct weir_decimal quantity, struct weir_decimal amount, struct weir_line_item *item)
 {
     if (!weir_decimal_subtract(quantity, running->quantity, &item->quantity)
         || !weir_decimal_subtract(amount, running->amount, &item->amount))
@@ -164,8 +162,8 @@ bool weir_rater_minimums(struct weir_rater *rater, const struct weir_contract *c
         item.kind = WEIR_KIND_TRUE_UP;
         item.component = WEIR_COMPONENT_SHORTFALL;
         item.has_unit_price = false;
-        if (!charge_commitment(rater, commitment_of(rater, period, commitment), shortfall.quantity, shortfall.amount,
-                               &item))
+        if (!weir_rater_charge_commitment(rater, commitment_of(rater, period, commitment), shortfall.quantity,
+                                          shortfall.amount, &item))
             return false;
     }
     return true;

@@ -170,7 +170,7 @@ void weir_discounts_of(const struct weir_contract *contract, const struct weir_m
     ret_list->count = 0;
     for (uint32_t i = 0; i < count; i++) {
         const struct weir_discount *discount = &discounts[i];
-        bool is_for = discount->meter_count == 0;
+        bool is_for = discount->meter_count == 0 && !discount->is_on_invoice;
         for (uint32_t m = 0; m < discount->meter_count; m++)
             is_for = is_for || discount->meters[m] == meter;
         if (is_for && period_start >= discount->starts_at && period_start < discount->ends_at)

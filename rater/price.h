@@ -38,7 +38,7 @@ struct weir_discount_list {
     const struct weir_discount *discounts[WEIR_DISCOUNTS_MAX];
 };
 
-/* Those under the contract that are for the meter, in the billing period that begins then. */
+/* Those under the contract that are for the prices of the meter, in the billing period that begins then. */
 void weir_discounts_of(const struct weir_contract *contract, const struct weir_meter *meter, int64_t period_start,
                        struct weir_discount_list *ret_list);
 /* What it takes off an amount (>= 0): never more than that. false: it does not fit. */

@@ -143,6 +143,18 @@ bool weir_rater_can_true_up(struct weir_rater *rater, const struct weir_contract
 
 /* 5. minimums.c: minimum quantities, and what is bought */
 
+/* Calls visit for each price of the meter (NULL: of all) that usage of the period can have found. */
+bool weir_rater_each_price(const struct weir_contract *contract, const struct weir_period_running *period,
+                           const struct weir_meter *meter,
+                           bool (*visit)(void *context, const struct weir_price_book_version *version,
+                                         const struct weir_price *price),
+                           void *context);
+/* Brings what is charged for a commitment to (quantity, amount), with a line item of the difference: *item, but for its
+ * item, amounts and revision. false: it does not fit. */
+bool weir_rater_charge_commitment(struct weir_rater *rater, struct weir_commitment_running *running,
+                                  struct weir_decimal quantity, struct weir_decimal amount,
+                                  struct weir_line_item *item);
+
 /* Makes the entries that weir_rater_minimums and weir_rater_draw will touch. */
 void weir_rater_aim_at_minimums(struct weir_rater *rater, const struct weir_contract *contract,
                                 const struct weir_period_running *period);
@@ -156,7 +168,19 @@ bool weir_rater_minimums(struct weir_rater *rater, const struct weir_contract *c
 void weir_rater_charge_purchases(struct weir_rater *rater, const struct weir_contract *contract,
                                  const struct weir_period_running *period);
 
-/* 6. draw.c: prepaid amounts, drawn down */
+/* 6. invoice_discounts.c: discounts on the whole invoice */
+
+/* Makes the entries that weir_rater_invoice_discounts will touch. */
+void weir_rater_aim_at_invoice_discounts(struct weir_rater *rater, const struct weir_contract *contract,
+                                         struct weir_period_running *period);
+/* Brings what they take off each item of a period to what they come to by now. false: it does not fit, and nothing was
+ * changed. */
+bool weir_rater_invoice_discounts(struct weir_rater *rater, const struct weir_contract *contract,
+                                  struct weir_period_running *period);
+bool weir_rater_can_discount(struct weir_rater *rater, const struct weir_contract *contract,
+                             const struct weir_period_running *period);
+
+/* 7. draw.c: prepaid amounts, drawn down */
 
 /* The segment of the contract's billing period that holds time. */
 void weir_segment_at(const struct weir_contract *contract, int64_t period_start, int64_t period_end, int64_t time,

@@ -64,8 +64,8 @@ static enum weir_status write_items(struct weir_ledger *self, const struct weir_
     for (size_t i = 0; i < count; i++) {
         if (fresh->take_item)
             fresh->take_item(fresh->context, &items[i]);
-        if (items[i].meter.length)
-            continue; /* usage: the prices' totals have it */
+        if (items[i].meter.length && items[i].component != WEIR_COMPONENT_INVOICE_DISCOUNT)
+            continue; /* the prices' totals have it */
         if (fresh->other_count == fresh->other_room) {
             fresh->other_room = fresh->other_room ? fresh->other_room * 2 : 64;
             fresh->others = weir_resize(fresh->others, fresh->other_room, sizeof *fresh->others);

@@ -21,8 +21,9 @@ static const char periods_sql[] =
 
 static const char others_sql[] =
     "SELECT l.customer, l.contract, l.period_start, l.item, l.currency, b.currency_places::int, sum(l.amount)"
-    " FROM weir.line_items AS l JOIN weir.price_books AS b USING (price_book) WHERE l.meter IS NULL"
-    " AND l.customer >= $1::text AND l.customer <= $2::text GROUP BY 1, 2, 3, 4, 5, 6 ORDER BY 1, 2, 3, 4";
+    " FROM weir.line_items AS l JOIN weir.price_books AS b USING (price_book)"
+    " WHERE (l.meter IS NULL OR l.component = 'invoice_discount') AND l.customer >= $1::text AND l.customer <= "
+    "$2::text GROUP BY 1, 2, 3, 4, 5, 6 ORDER BY 1, 2, 3, 4";
 
 /* Who has prepaid amounts or minimum quantities in the ledger. */
 static const char accounts_sql[] =
@@ -146,7 +147,8 @@ static enum weir_status share_out(struct rerate_chunk *chunk, struct weir_error 
 static void find_commitments(const struct weir_contract *contract, struct rerate_customer *customer)
 {
     customer->has_prepaid = customer->has_prepaid || contract->has_prepaid;
-    customer->has_commitments = customer->has_commitments || contract->has_prepaid || contract->has_minimum_quantity;
+    customer->has_commitments = customer->has_commitments || contract->has_prepaid || contract->has_minimum_quantity
+                                || contract->has_invoice_discounts;
 }
 
 /* Also those of the catalog, whenever they hold. */

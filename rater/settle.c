@@ -61,6 +61,8 @@ bool weir_rater_can_true_up(struct weir_rater *rater, const struct weir_contract
 {
     struct weir_decimal shortfall;
 
+    if (contract->has_invoice_discounts && period->is_closed && !weir_rater_can_discount(rater, contract, period))
+        return false;
     return contract->commitment_count == 0
            || find_shortfall(rater, contract, period, minimum_spend(contract), &shortfall);
 }
@@ -72,7 +74,8 @@ bool weir_rater_true_up(struct weir_rater *rater, const struct weir_contract *co
     struct weir_decimal shortfall, change;
 
     /* All of them or none: nothing that was charged has to be taken back. */
-    if (!weir_rater_can_true_up(rater, contract, period) || !weir_rater_minimums(rater, contract, period))
+    if (!weir_rater_can_true_up(rater, contract, period) || !weir_rater_invoice_discounts(rater, contract, period)
+        || !weir_rater_minimums(rater, contract, period))
         return false;
     if (!commitment)
         return true;
@@ -108,13 +111,15 @@ static struct weir_price_running *price_at_zero(struct weir_rater *rater, const 
 /* Makes the entries that closing will touch. The default contract charges a flat fee at zero only where a window of
  * that price exists, and then rating the window did it. */
 static void aim_at_zero(struct weir_rater *rater, const struct weir_contract *contract,
-                        const struct weir_period_running *period)
+                        struct weir_period_running *period)
 {
     const struct weir_price_book_version *version = weir_price_book_at(contract->book, period->start);
 
     weir_rater_aim_at_fees(rater, contract, period);
     if (contract->has_minimum_quantity)
         weir_rater_aim_at_minimums(rater, contract, period);
+    if (contract->has_invoice_discounts)
+        weir_rater_aim_at_invoice_discounts(rater, contract, period);
     if (contract->key.length == 0 || !version)
         return;
     const struct weir_price *price;

@@ -116,8 +116,9 @@ struct weir_period_running {
     struct weir_decimal usage_amount; /* sum of usage line items */
     struct weir_decimal true_up;      /* charged so far for minimum_spend */
     uint32_t true_up_revision;
-    bool is_advance_charged; /* fees in advance are in the ledger */
-    bool is_closed;          /* fees in arrears, flat fees at zero and the true-up are in the ledger */
+    bool is_advance_charged;   /* fees in advance are in the ledger */
+    bool is_closed;            /* fees in arrears, flat fees at zero and the true-up are in the ledger */
+    bool has_discount_entries; /* what a discount on its invoice needs is in the state */
 
     enum weir_held_change refused_change; /* of its row in refused_periods */
     struct weir_slice refused;            /* why it cannot be closed; written with WEIR_HELD_HOLD */
@@ -146,8 +147,9 @@ struct weir_segment_running {
     uint64_t events;
 };
 
-/* What a minimum quantity has charged in one billing period for what is missing. Key: customer, contract, period_start,
- * commitment. */
+/* What a minimum quantity has charged in one billing period for what is missing; or what discounts on the invoice have
+ * taken off an item, below zero, with the item's key in place of the commitment's (they are never the same). Key:
+ * customer, contract, period_start, commitment. */
 struct weir_commitment_running {
     struct weir_entry entry;
     struct weir_slice customer;
@@ -192,8 +194,8 @@ struct weir_grant_running {
     const struct weir_commitment *commitment;
 };
 
-/* A customer with prepaid amounts or minimum quantities: all of its segments, commitments, draws and grants are loaded
- * with it. Key: customer. */
+/* A customer with prepaid amounts, minimum quantities or discounts on the invoice: all of its segments, commitments,
+ * draws and grants are loaded with it. Key: customer. */
 struct weir_account {
     struct weir_entry entry;
     struct weir_slice customer;

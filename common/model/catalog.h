@@ -254,7 +254,8 @@ struct weir_discount {
     enum weir_discount_type type;
     struct weir_decimal rate;         /* percentage; above 0, at most 1 */
     struct weir_decimal amount;       /* amount; > 0 */
-    uint32_t meter_count;             /* percentage: 0 when not given */
+    bool is_on_invoice;               /* off all usage and fees of a period together; otherwise off each price */
+    uint32_t meter_count;             /* percentage: 0 when not given; on the invoice 0 */
     const struct weir_meter **meters; /* all different; none: all that are priced */
     int64_t starts_at;                /* 0 when not given */
     int64_t ends_at;                  /* WEIR_TIME_NEVER when not given */
@@ -297,6 +298,7 @@ struct weir_contract {
                                             (weir_contract_discounts) */
     uint32_t discount_count;
     struct weir_discount *discounts; /* in the order in which they are taken off */
+    bool has_invoice_discounts;      /* of its own or its price book's, at some time */
     uint32_t quantity_count;
     struct weir_quantity *quantities; /* by fee, then effective_from; all different */
     bool has_prepaid, has_minimum_quantity;

@@ -51,11 +51,18 @@ static void read_time_span(struct weir_catalog_load *load, const struct weir_nod
 
 static void read_discount(struct weir_catalog_load *load, const struct weir_node *node, struct weir_discount *discount)
 {
-    enum { PERCENTAGE = 1 << WEIR_DISCOUNT_PERCENTAGE, AMOUNT = 1 << WEIR_DISCOUNT_AMOUNT };
+    enum { ON_INVOICE = WEIR_DISCOUNT_TYPE_COUNT }; /* types off each price first, then those off the invoice */
+    enum {
+        RATE = 1 << WEIR_DISCOUNT_PERCENTAGE | 1 << (WEIR_DISCOUNT_PERCENTAGE + ON_INVOICE),
+        AMOUNT = 1 << WEIR_DISCOUNT_AMOUNT | 1 << (WEIR_DISCOUNT_AMOUNT + ON_INVOICE),
+        PRICES = 1 << WEIR_DISCOUNT_PERCENTAGE | 1 << WEIR_DISCOUNT_AMOUNT,
+    };
+    static const char *const targets[] = {"prices", "invoice"};
     static const struct weir_field fields[] = {
-        {"key", WEIR_IN_ALL, WEIR_IN_ALL}, {"type", WEIR_IN_ALL, WEIR_IN_ALL}, {"rate", PERCENTAGE, PERCENTAGE},
-        {"amount", AMOUNT, AMOUNT},        {"meters", WEIR_IN_ALL, AMOUNT},    {"starts_at", WEIR_IN_ALL, 0},
-        {"ends_at", WEIR_IN_ALL, 0},
+        {"key", WEIR_IN_ALL, WEIR_IN_ALL}, {"type", WEIR_IN_ALL, WEIR_IN_ALL},
+        {"applies_to", WEIR_IN_ALL, 0},    {"rate", RATE, RATE},
+        {"amount", AMOUNT, AMOUNT},        {"meters", PRICES, 1 << WEIR_DISCOUNT_AMOUNT},
+        {"starts_at", WEIR_IN_ALL, 0},     {"ends_at", WEIR_IN_ALL, 0},
     };
     unsigned variant = WEIR_IN_ALL, choice;
     const char *variant_text = "";
@@ -63,13 +70,17 @@ static void read_discount(struct weir_catalog_load *load, const struct weir_node
     if (json_is_object(node->json)
         && weir_read_choice(load, node, "type", weir_discount_type_name, WEIR_DISCOUNT_TYPE_COUNT, &choice)) {
         discount->type = choice;
-        variant = 1u << choice;
-        variant_text = weir_arena_print(load->scratch, "with type \"%s\"", weir_discount_type_name[choice]);
+        if (json_object_get(node->json, "applies_to")
+            && weir_read_choice(load, node, "applies_to", targets, 2, &choice))
+            discount->is_on_invoice = choice == 1;
+        variant = 1u << (discount->is_on_invoice ? discount->type + ON_INVOICE : discount->type);
+        variant_text = weir_arena_print(load->scratch, "with type \"%s\"%s", weir_discount_type_name[discount->type],
+                                        discount->is_on_invoice ? " off the invoice" : "");
     }
     if (!weir_read_object(load, node, fields, sizeof fields / sizeof *fields, variant, variant_text))
         return;
     (void)weir_read_key(load, node, "key", &discount->key);
-    if (variant & PERCENTAGE)
+    if (variant & RATE)
         read_rate(load, node, discount);
     if (variant & AMOUNT)
         (void)weir_read_decimal(load, node, "amount", WEIR_POSITIVE, &discount->amount);
@@ -100,6 +111,23 @@ void weir_read_discounts(struct weir_catalog_load *load, const struct weir_node 
             break;
         }
     }
+}
+
+static bool has_on_invoice(const struct weir_discount *discounts, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++)
+        if (discounts[i].is_on_invoice)
+            return true;
+    return false;
+}
+
+void weir_catalog_note_invoice_discounts(struct weir_contract *contract)
+{
+    contract->has_invoice_discounts =
+        contract->has_own_discounts && has_on_invoice(contract->discounts, contract->discount_count);
+    for (uint32_t i = 0; !contract->has_own_discounts && i < contract->book->version_count; i++)
+        contract->has_invoice_discounts |=
+            has_on_invoice(contract->book->versions[i].discounts, contract->book->versions[i].discount_count);
 }
 
 const struct weir_discount *weir_contract_discounts(const struct weir_contract *contract, int64_t period_start,

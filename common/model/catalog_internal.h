@@ -275,6 +275,8 @@ void weir_read_prices(struct weir_catalog_load *load, const struct weir_node *ob
                       uint32_t *ret_count);
 /* False: its meter or its `when` is not known well enough to compare it with others. */
 bool weir_read_price(struct weir_catalog_load *load, const struct weir_node *node, struct weir_price *ret_price);
+/* Of a contract that is right. */
+void weir_catalog_note_invoice_discounts(struct weir_contract *contract);
 /* The member `discounts` of a contract, a phase or a price book version. */
 void weir_read_discounts(struct weir_catalog_load *load, const struct weir_node *object,
                          struct weir_discount **ret_discounts, uint32_t *ret_count);

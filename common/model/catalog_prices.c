@@ -278,9 +278,14 @@ void weir_catalog_make_own_books(struct weir_catalog_load *load)
     struct weir_catalog *catalog = load->catalog;
     if (load->mistakes.found)
         return;
-    for (uint32_t i = 0; i < catalog->contract_count; i++)
+    for (uint32_t i = 0; i < catalog->contract_count; i++) {
         if (catalog->contracts[i].price_count)
             catalog->contracts[i].book = own_book(load, &catalog->contracts[i]);
-    if (catalog->default_contract && catalog->default_contract->price_count)
+        weir_catalog_note_invoice_discounts(&catalog->contracts[i]);
+    }
+    if (!catalog->default_contract)
+        return;
+    if (catalog->default_contract->price_count)
         catalog->default_contract->book = own_book(load, catalog->default_contract);
+    weir_catalog_note_invoice_discounts(catalog->default_contract);
 }

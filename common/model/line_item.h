@@ -31,6 +31,7 @@ extern const char *const weir_kind_name[WEIR_KIND_COUNT];
     X(DISCOUNT, discount)                                                                                              \
     X(MINIMUM, minimum)                                                                                                \
     X(MAXIMUM, maximum)                                                                                                \
+    X(INVOICE_DISCOUNT, invoice_discount)                                                                              \
     X(FEE, fee) X(TRUE_UP, true_up) X(SHORTFALL, shortfall) X(DRAWDOWN, drawdown) X(OVERAGE, overage)
 enum weir_component {
 #define WEIR_X(upper, lower) WEIR_COMPONENT_##upper,

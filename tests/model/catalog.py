@@ -62,8 +62,11 @@ class Contract:
     def discounts_of(self, version, meter, start):
         """Those on the meter's prices in the period that begins at `start`, when the book's `version` is in force, in their order."""
         listed = self.discounts if self.discounts is not None else version.discounts if version else []
-        return [d for d in listed if meter in d.get("meters", (meter,)) and (_seconds(d.get("starts_at")) or 0) <= start
-                and (d.get("ends_at") is None or start < _seconds(d["ends_at"]))]
+        return [d for d in listed if d.get("applies_to") != "invoice" and meter in d.get("meters", (meter,)) and _holds(d, start)]
+
+    def invoice_discounts(self, version, start):
+        listed = self.discounts if self.discounts is not None else version.discounts if version else []
+        return [d for d in listed if d.get("applies_to") == "invoice" and _holds(d, start)]
 
     def whole_period(self, seconds):
         return instants.period(self.billing, self.timezone, seconds, self.anchor)
@@ -102,6 +105,12 @@ def _seconds(text):
     if nanoseconds is None or nanoseconds % instants.NS:
         raise ValueError(f"the model takes whole seconds only, not {text!r}")
     return nanoseconds // instants.NS
+
+
+def _holds(discount, start):
+    """Whether it is for the billing period that begins at `start`."""
+    return (_seconds(discount.get("starts_at")) or 0) <= start and (
+        discount.get("ends_at") is None or start < _seconds(discount["ends_at"]))
 
 
 def _contract(entry, default=False):

@@ -33,6 +33,17 @@ def taken(discount, amount):
     return min(amount, exact.parse(discount["amount"]))
 
 
+def taken_from_all(discount, amounts):
+    """What a discount on the invoice takes off each of its items, in their order."""
+    amounts = [max(0, amount) for amount in amounts]
+    if discount["type"] == "percentage":
+        return [taken(discount, amount) for amount in amounts]
+    whole = sum(amounts)
+    borne = [exact.divide(min(whole, exact.parse(discount["amount"])) * sum(amounts[:number]), whole) if whole else 0
+             for number in range(len(amounts) + 1)]
+    return [after - before for before, after in zip(borne, borne[1:])]
+
+
 def rate(price, quantity, events, multiplier=exact.SCALE, discounts=()):
     """The components of `quantity` (scaled) and `events` under the price's JSON object."""
     rated = Rated()

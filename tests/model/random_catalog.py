@@ -247,6 +247,11 @@ def _discounts(rng, prefix, meters, start, end):
             discount["rate"] = rng.choice(("0.1", "0.15", "1", "0.333333333333", "0.000000000001"))
         else:
             discount["amount"] = quantity(rng, rng.choice((5, 100)))
+        if rng.random() < 0.35:
+            discount["applies_to"] = "invoice"
+            discount.pop("meters", None)
+        elif rng.random() < 0.2:
+            discount["applies_to"] = "prices"
         if rng.random() < 0.3:
             discount["starts_at"] = instants.format_utc(rng.randrange(start - 86400 * 30, end))
         if rng.random() < 0.3:
@@ -437,7 +442,17 @@ def random_shape(rng, prefix="", pipeline=False, within=None, credits=True):
                     phase.setdefault("commitments", []).extend(more.sample(listed, more.randrange(len(listed) + 1)))
                 if "commitments" in phase:
                     prepaid_amounts(more, contract, phase, meters, start, end, f"{prefix}{number}")
+    else:
+        _without_invoice_discounts(document)
     return Shape(prefix, start, end, customers, meters, _edges(document, start, end), document)
+
+
+def _without_invoice_discounts(document):
+    contracts = document["contracts"] + [c for c in (document.get("default_contract"),) if c]
+    phases = [phase for contract in contracts for phase in contract.get("phases", [])]
+    for terms in document["price_books"] + contracts + phases:
+        if "discounts" in terms:
+            terms["discounts"] = [discount for discount in terms["discounts"] if discount.get("applies_to") != "invoice"]
 
 
 def _edges(document, start, end):

@@ -212,13 +212,15 @@ def _periods(catalog, bill, splits, billed_customers, earliest, latest, keep_ope
                     bill.usage(place, price, version, 0, 0)
                     bill.charges(place, price, {})
                     usage[(contract.customer, contract.key, start, end)] += _rate(catalog, contract, price, start, 0, 0).amount()
-            _true_ups(catalog, bill, splits, place, usage[(contract.customer, contract.key, start, end)])
+            off = _invoice_discounts(catalog, bill, place)
+            _true_ups(catalog, bill, splits, place, usage[(contract.customer, contract.key, start, end)] - off)
     for customer, start, end in billed_customers:
         ended = not keep_open or end * instants.NS <= latest
         place = (customer, catalog.default, start, end)
         _fees(bill, place, catalog.version_at(catalog.default.book, start), ended)
         if ended:
-            _true_ups(catalog, bill, splits, place, usage[(customer, "", start, end)])
+            off = _invoice_discounts(catalog, bill, place)
+            _true_ups(catalog, bill, splits, place, usage[(customer, "", start, end)] - off)
 
 
 def _missing(catalog, splits, place, commitment):
@@ -245,6 +247,30 @@ def _missing(catalog, splits, place, commitment):
         catalog.version_at(contract.book, start) is found.version  # charged when the period closed
     before = _rate(catalog, contract, price, start, of_price, events).amount() if charged or at_zero else 0
     return missing, _rate(catalog, contract, price, start, of_price + missing, events).amount() - before
+
+
+def _invoice_discounts(catalog, bill, place):
+    """What discounts on the invoice take off each item of an ended period; returns what they take off usage."""
+    customer, contract, start, end = place
+    version = catalog.version_at(contract.book, start)
+    discounts = contract.invoice_discounts(version, start)
+    if not discounts:
+        return 0
+    items = sorted((total.item, "usage", row[1]) for total, row in bill.rows.items()
+                   if total[:4] == (customer, contract.key, start, end) and total.kind == "usage")
+    items += sorted((fee["key"], "fee", fees.of_period(contract, fee, start, end)[1]) for fee in (version.fees if version else ()))
+    left = [amount for _item, _kind, amount in items]
+    for discount in discounts:
+        left = [amount - off for amount, off in zip(left, pricing.taken_from_all(discount, left))]
+    of_usage = 0
+    for (item, kind, amount), rest in zip(items, left):
+        bill.row(place, item, kind, 0, rest - amount, version or catalog.books[contract.book][0])
+        if kind == "usage":
+            of_usage += amount - rest
+            line = bill.components.setdefault((customer, contract.key, start, end, item, version.version if version else None, "invoice_discount", 0), [0, 0])
+            line[1] += rest - amount
+            bill.charge(place, item, drawdown.segment_of(drawdown.grants_of(contract), start * instants.NS, end * instants.NS - 1), rest - amount)
+    return of_usage
 
 
 def _true_ups(catalog, bill, splits, place, spent):

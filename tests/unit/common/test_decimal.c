@@ -168,6 +168,30 @@ Test(decimal, blocks_are_started_blocks)
     assert_is(blocks, "2");
 }
 
+Test(decimal, shares_add_up_to_the_whole)
+{
+    static const int64_t parts[] = {1, 2, 0, 3000000000000, 7, 999999999999};
+    struct weir_decimal whole = {0}, through = {0}, before = {0}, sum = {0};
+
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        whole.e12 += parts[i];
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        through.e12 += parts[i];
+        struct weir_decimal share = weir_decimal_share(whole.e12 > 5 ? weir_decimal_of(2) : whole, through, whole);
+        cr_expect(share.e12 >= before.e12 && share.e12 - before.e12 <= parts[i]);
+        sum.e12 += share.e12 - before.e12;
+        before = share;
+    }
+    cr_expect_eq(sum.e12, weir_decimal_of(2).e12);
+    /* a product that needs 256 bits, rounded half-even */
+    struct weir_decimal large = weir_decimal_of(INT64_MAX);
+    cr_expect_eq(weir_decimal_share(large, large, large).e12, large.e12);
+    cr_expect_eq(weir_decimal_share((struct weir_decimal){3}, (struct weir_decimal){1}, (struct weir_decimal){2}).e12,
+                 2);
+    cr_expect_eq(weir_decimal_share((struct weir_decimal){1}, (struct weir_decimal){1}, (struct weir_decimal){2}).e12,
+                 0);
+}
+
 Test(decimal, the_stored_form_is_sixteen_bytes_little_endian)
 {
     static const unsigned char minus_two[16] = {0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
