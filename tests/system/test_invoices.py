@@ -3,6 +3,7 @@ settled or held in any order, invoices become drafts, final and void; closings a
 model makes of the same (tests/model/invoices.py), and what SQL says of all of them holds after each.
 
 WEIR_INVOICE_CASES (3) cases from WEIR_RANDOM_SEED (1)."""
+import copy
 import csv
 import datetime
 import html.parser
@@ -16,6 +17,7 @@ import subprocess
 import time
 import zoneinfo
 
+import jsonschema
 import psycopg2
 import psycopg2.errors
 import pytest
@@ -400,12 +402,50 @@ def exported(env, *arguments):
     return list(csv.DictReader(io.StringIO(weir("invoice", "export", *arguments, env=env).stdout.decode())))
 
 
+SCHEMA = jsonschema.Draft202012Validator(json.loads((ROOT / "schemas" / "invoice.schema.json").read_text(encoding="utf-8")))
+FREE = ("seller", "buyer", "dimensions")  # objects that may lack what they can have
+
+
+def places(value, path=()):
+    """Every object and member of a document, lists by their first element."""
+    yield path, value
+    if isinstance(value, dict):
+        for name, member in value.items():
+            yield from places(member, (*path, name))
+    elif isinstance(value, list) and value:
+        yield from places(value[0], (*path, 0))
+
+
+def changed(document, path, change):
+    other = copy.deepcopy(document)
+    parent = other
+    for step in path[:-1]:
+        parent = parent[step]
+    change(parent, path[-1])
+    return other
+
+
+def exported_document(env, number):
+    """An invoice as JSON, by the schema; and whatever is missing from it, added to it or of another type is not by the schema."""
+    document = json.loads(weir("invoice", "export", number, "--format", "json", env=env).stdout)
+    SCHEMA.validate(document)
+    for path, value in places(document):
+        if isinstance(value, dict) and "dimensions" not in path:
+            more = {**document, "x": 1} if not path else changed(document, path, lambda parent, name: parent[name].update(x=1))
+            assert not SCHEMA.is_valid(more), f"{path} may have anything"
+        if path:
+            assert not SCHEMA.is_valid(changed(document, path, lambda parent, name: parent.__setitem__(name, [1.5]))), f"{path} may be anything"
+        if path and isinstance(path[-1], str) and not set(FREE) & set(path[:-1]):
+            assert not SCHEMA.is_valid(changed(document, path, lambda parent, name: parent.pop(name))), f"{path} may be missing"
+    return document
+
+
 def test_the_worked_example(example):
     for number, block in (("INV-000001", "first"), ("INV-2", "second")):
         rows = [[row["line"], row["service_start"][:10], row["kind"], row["item"], row["tier"], short(row["quantity"]), short(row["unit_price"]),
                  short(row["amount"]), row["invoice_amount"], "/".join(filter(None, (row["corrected_invoice"], row["corrected_line"])))]
                 for row in exported(example, number, "--format", "csv")]
-        document = json.loads(weir("invoice", "export", number, "--format", "json", env=example).stdout)
+        document = exported_document(example, number)
         sums = ["", "", "", "", "", "", "", short(document["amount"]), document["total"], ""]
         assert [*rows, sums] == list(csv.reader(io.StringIO(BLOCKS[block])))[1:]
     connection = psycopg2.connect(example["WEIR_POSTGRES_URL"])
@@ -544,6 +584,8 @@ def test_a_credit_note_takes_the_whole_invoice_back(servers, tmp_path):
     (tmp_path / "parties.json").write_text(json.dumps({"seller": {"name": "S & Sons <i>", "note": "<b>", "payment": "'\""}}))
     weir("close", "--through", "2026-02-28", "--invoice-details", tmp_path / "parties.json", "--draft", env=ledger.env)
     assert "DRAFT" in " ".join(Page(weir("invoice", "export", "1", "--format", "html", env=ledger.env).stdout.decode()).words)
+    draft = exported_document(ledger.env, "1")
+    assert draft["state"] == "draft" and not SCHEMA.is_valid({**draft, "invoice_number": "INV-000001"})
     weir("invoice", "finalize", "1", env=ledger.env)
     said = weir("invoice", "void", "INV-1", "--reason", "<wrong>", env=ledger.env).stdout
     assert said == b"weir invoice: void by credit note INV-CN-000001\n"
@@ -551,7 +593,8 @@ def test_a_credit_note_takes_the_whole_invoice_back(servers, tmp_path):
     words = " ".join(Page(note).words)
     for wanted in (hostile, "S & Sons <i>", "Credit note INV-CN-000001", "INV-000001", "<wrong>"):
         assert wanted in words, wanted
-    document = json.loads(weir("invoice", "export", "INV-CN-1", "--format", "json", env=ledger.env).stdout)
+    document = exported_document(ledger.env, "INV-CN-1")
+    assert exported_document(ledger.env, "INV-1")["state"] == "void" and not SCHEMA.is_valid({**document, "state": "final"})
     assert (document["document"], document["total"], document["lines"][0]["quantity"]) == ("credit_note", "-1.50", "-3.000000000000")
     rows = exported(ledger.env, "--format", "focus")
     assert [(row["InvoiceId"], row["BilledCost"], row["ChargeClass"], row["x_CorrectedInvoiceId"]) for row in rows] == [
