@@ -157,10 +157,8 @@ static const struct question {
     {"revenue_months", "SELECT recognised FROM weir.revenue_months WHERE customer = '$' AND month = '2026-06-01'",
      false, true, true},
     {"usage_by_day",
-     "SELECT 31 + coalesce(sum(amount), 0) FROM weir.usage_by_day WHERE customer = '$' AND day BETWEEN '2026-06-01' "
-     "AND "
-     "'2026-06-30'",
-     false, true, false},
+     "SELECT 31 + coalesce(sum(amount), 0) FROM weir.usage_by_day WHERE customer = '$' AND period_start = '2026-06-01'",
+     false, false, false},
 };
 
 enum { QUESTIONS = sizeof questions / sizeof *questions, READERS = 4 };
@@ -224,7 +222,9 @@ static void look_at_plan(const struct question *question, uint64_t customer)
     weir_database_each(url, explain, look_at_line, &plan);
     int count = __builtin_popcountll(plan.partitions);
     printf("  %-32s %2d of %d partitions%s%s\n", question->view, count, MONTHS, count ? ": by" : "",
-           count <= 2 ? plan.scans : " the index of each");
+           count == 1  ? plan.scans
+           : count > 1 ? " the index of each"
+                       : "");
     if (plan.reads_all || (!question->is_of_many_months && count > 1))
         weir_measure_die("%s reads %s", question->view, plan.reads_all ? "a whole partition" : "several partitions");
 }
@@ -265,7 +265,9 @@ static void measure_all(void)
             if (!is_asked(&readers[r], &questions[q]))
                 continue;
             double took = measure(&readers[r], &questions[q], expected[r]);
-            most = took > most ? took : most;
+            if (readers[r].is_closed
+                || !questions[q].is_of_many_months) /* else it is no month's question, but a year's */
+                most = took > most ? took : most;
             weir_figure_add(&figures[r][q], took, 0);
         }
     weir_figure_add(&slowest, most, 0);

@@ -167,7 +167,7 @@ def test_one_customers_month_is_found_by_its_partition_and_key(ledger):
     connection = ledger.log_in("east")
     try:
         ledger.sql("set enable_seqscan = off", connection)
-        for view in ("charge_lines", "charges_by_customer_and_period", "revenue_schedule"):
+        for view in ("charge_lines", "charges_by_customer_and_period", "revenue_schedule", "usage_by_day"):
             plan = "\n".join(line for line, in ledger.sql(
                 f"explain select * from weir.{view} where customer = 'acme' and period_start = '2026-01-01'", connection))
             assert re.search(r"Index Scan using line_items_2026_01_pkey .*\n +Index Cond: \(\(customer = 'acme'::text.*\) AND \(period_start = ", plan), plan
