@@ -2,7 +2,7 @@
 
 A mutant: (name, safeguard, test, [(file, old, new), ...]). `old` must stand in the file exactly once: an edit that no longer
 applies is a failure of tests/mutants/run, not a mutant that is caught. Tests are those of TESTS; the quick ones need no
-server and no more than seconds.
+server and no more than seconds. A test of target weir is one of pytest, run with that binary.
 """
 
 TESTS = {
@@ -21,12 +21,14 @@ TESTS = {
     "lanes": ("component_test_lanes", [], False),
     "source_gaps": ("component_test_source_gaps", [], False),
     "quarantine": ("component_test_quarantine_kafka", ["--filter", "quarantine_kafka/refused*"], False),
+    "invoices": ("weir", ["tests/system/test_invoices.py", "-k", "nothing_of_an_invoice_can_be_changed"], False),
 }
 
 MEMORY, LANE, WORKER, WRITER = "aggregator/store_memory.c", "aggregator/lane.c", "cli/worker.c", "cli/writer.c"
 LANES, ROUND = "cli/worker_lanes.c", "cli/rater_round.c"
 REDIS, RATE, SETTLE = "aggregator/store_redis.c", "rater/rate.c", "rater/settle.c"
 QUARANTINE = "ingest/quarantine_kafka.c"
+INVOICES = "schemas/postgres/0016_invoices.sql"
 
 MUTANTS = [
     # 1. the lane cut
@@ -242,4 +244,19 @@ MUTANTS = [
     ("topic_not_compared", "a topic made anew is noticed, however long it is", "source_gaps",
      [("ingest/source_kafka_gaps.c", "    if (partition->stamp >= 0 && stamp != partition->stamp)",
        "    if (partition->stamp >= 0 && stamp != partition->stamp && offset < 0)")]),
+
+    # invoices (docs/invoices.md)
+    ("invoice_numbers_with_gaps", "a number refers to the one before it", "invoices",
+     [(INVOICES, "    UNIQUE (invoice, document),\n    FOREIGN KEY (series, previous) REFERENCES weir.invoice_numbers (series, number)\n",
+       "    UNIQUE (invoice, document)\n")]),
+    ("line_items_on_two_invoices", "no line item is on two invoices", "invoices",
+     [(INVOICES, "int8range(after_item, through_item, '(]') WITH &&) WHERE (replaces IS NULL)",
+       "int8range(after_item, through_item, '(]') WITH &&) WHERE (false)")]),
+    ("line_items_of_a_valid_invoice", "line items are taken again only from a void invoice", "invoices",
+     [(INVOICES, "    replaces bigint REFERENCES weir.invoice_voids,\n    CHECK (after_item < through_item),",
+       "    replaces bigint,\n    CHECK (after_item < through_item),")]),
+    ("invoice_is_not_its_lines", "an invoice is the sum of its lines", "invoices",
+     [(INVOICES, "IF sums.amount <> NEW.amount OR sums.total <> NEW.total THEN", "IF false THEN")]),
+    ("invoices_can_be_deleted", "nothing of an invoice changes", "invoices",
+     [(INVOICES, "CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON weir.%I", "CREATE TRIGGER append_only BEFORE UPDATE ON weir.%I")]),
 ]
