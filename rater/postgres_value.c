@@ -212,10 +212,11 @@ int64_t weir_get_int8(const char *bytes)
 
 int64_t weir_get_time(const char *bytes)
 {
-    int64_t us = weir_get_int8(bytes), time;
+    int64_t stored = weir_get_int8(bytes), us, time;
 
-    if (__builtin_add_overflow(us, EPOCH_SECONDS * 1000000, &us) || __builtin_mul_overflow(us, NS_PER_US, &time))
-        return us > 0 ? WEIR_TIME_NEVER : INT64_MIN;
+    /* infinity is the largest number there is: what overflowed says nothing of the sign */
+    if (__builtin_add_overflow(stored, EPOCH_SECONDS * 1000000, &us) || __builtin_mul_overflow(us, NS_PER_US, &time))
+        return stored > 0 ? WEIR_TIME_NEVER : INT64_MIN;
     return time;
 }
 
