@@ -22,5 +22,9 @@ int weir_command_backtest(int argc, char **argv);
 int weir_command_close(int argc, char **argv);
 int weir_command_invoice(int argc, char **argv);
 int weir_command_revenue(int argc, char **argv);
+int weir_command_grant(int argc, char **argv);
+int weir_command_void(int argc, char **argv);
+int weir_command_refund(int argc, char **argv);
+int weir_command_balance(int argc, char **argv);
 
 #endif

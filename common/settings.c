@@ -31,7 +31,9 @@ struct row {
      | WEIR_COMMAND_ADMIT)
 #define POSTGRES                                                                                                       \
     (WEIR_COMMAND_RATER | WEIR_COMMAND_RECONCILE | WEIR_COMMAND_MIGRATE | WEIR_COMMAND_APPLY | WEIR_COMMAND_EXPLAIN    \
-     | WEIR_COMMAND_ADMIT | WEIR_COMMAND_RELEASE | WEIR_COMMAND_AUDIT | RERATING | INVOICING | WEIR_COMMAND_REVENUE)
+     | WEIR_COMMAND_ADMIT | WEIR_COMMAND_RELEASE | WEIR_COMMAND_AUDIT | RERATING | INVOICING | WEIR_COMMAND_REVENUE    \
+     | ORDERING | WEIR_COMMAND_BALANCE)
+#define ORDERING (WEIR_COMMAND_GRANT | WEIR_COMMAND_VOID | WEIR_COMMAND_REFUND)
 #define INVOICING (WEIR_COMMAND_CLOSE | WEIR_COMMAND_INVOICE)
 #define RERATING (WEIR_COMMAND_RERATE | WEIR_COMMAND_BACKTEST)
 #define STORE                                                                                                          \
@@ -146,6 +148,32 @@ static const struct row rows[] = {
     {"contract", TEXT, RERATING, "", 0, 0, AT(contract), "billing periods of this contract, before or now"},
     {"price_book", TEXT, RERATING, "", 0, 0, AT(price_book),
      "billing periods that this price book charges in, before or now; KEY@VERSION: that version"},
+    {"customer", TEXT, ORDERING, "", 0, 0, AT(customer), "whose it is"},
+    {"customer", TEXT, WEIR_COMMAND_BALANCE, "", 0, 0, AT(customer), "this customer's alone"},
+    {"contract", TEXT, ORDERING, "", 0, 0, AT(contract), "the contract whose usage it is for; empty: the one in force"},
+    {"contract", TEXT, WEIR_COMMAND_BALANCE, "", 0, 0, AT(contract), "of this contract alone"},
+    {"key", TEXT, ORDERING, "", 0, 0, AT(key), "the grant's name, on invoices too; with it nothing is done twice"},
+    {"amount", TEXT, WEIR_COMMAND_GRANT, "", 0, 0, AT(amount), "how much there is to draw, in the contract's currency"},
+    {"funding", TEXT, WEIR_COMMAND_GRANT, "", 0, 0, AT(funding), "free, promotional or paid"},
+    {"price", TEXT, WEIR_COMMAND_GRANT, "", 0, 0, AT(price), "what it is bought for; empty: the amount"},
+    {"priority", WHOLE, WEIR_COMMAND_GRANT, "0", -1000000000, 1000000000, AT(priority), "the lower is drawn first"},
+    {"starts_at", TEXT, WEIR_COMMAND_GRANT, "", 0, 0, AT(starts_at),
+     "usage of windows from this day (UTC) or instant on is drawn from it; empty: from now on"},
+    {"expires_at", TEXT, WEIR_COMMAND_GRANT, "", 0, 0, AT(expires_at), "and of windows before this; empty: no end"},
+    {"meters", TEXT, WEIR_COMMAND_GRANT, "", 0, 0, AT(meters), "usage of these meters alone, KEY,KEY; empty: of all"},
+    {"overage_multiplier", TEXT, WEIR_COMMAND_GRANT, "", 0, 0, AT(overage_multiplier),
+     "what usage costs, times the price, once nothing is left; empty: 1"},
+    {"rollover_fraction", TEXT, WEIR_COMMAND_GRANT, "", 0, 0, AT(rollover_fraction),
+     "which part of what is left at --expires-at goes on, up to 1; empty: none"},
+    {"rollover_expires_at", TEXT, WEIR_COMMAND_GRANT, "", 0, 0, AT(rollover_expires_at), "when what goes on expires"},
+    {"reason", TEXT, ORDERING, "", 0, 0, AT(reason), "why; it is kept"},
+    {"at", TEXT, WEIR_COMMAND_VOID | WEIR_COMMAND_REFUND, "", 0, 0, AT(at),
+     "usage from this day (UTC) or instant on is not drawn from it; empty: from now on"},
+    {"at", TEXT, WEIR_COMMAND_BALANCE, "", 0, 0, AT(at), "as it was recorded by this instant"},
+    {"entries", SWITCH, WEIR_COMMAND_BALANCE, "false", 0, 0, AT(entries), "every entry, instead of balances"},
+    {"dry_run", SWITCH, ORDERING, "false", 0, 0, AT(dry_run), "say what would be done, and do nothing"},
+    {"format", ROW_FORMAT, ORDERING | WEIR_COMMAND_BALANCE, "table", 0, 0, AT(format),
+     "table, csv or json (an object a line)"},
     {"workers", WHOLE, RERATING, "2", 1, 64, AT(workers), "threads, each with a connection to PostgreSQL"},
 };
 enum { ROW_COUNT = sizeof rows / sizeof *rows };

@@ -33,7 +33,11 @@ enum weir_command {
     WEIR_COMMAND_CLOSE = 4096,
     WEIR_COMMAND_INVOICE = 8192,
     WEIR_COMMAND_REVENUE = 16384,
-    WEIR_COMMAND_ANY = 32767,
+    WEIR_COMMAND_GRANT = 32768,
+    WEIR_COMMAND_VOID = 65536,
+    WEIR_COMMAND_REFUND = 131072,
+    WEIR_COMMAND_BALANCE = 262144,
+    WEIR_COMMAND_ANY = 524287,
 };
 
 /* Passed through to librdkafka. */
@@ -60,6 +64,11 @@ struct weir_settings {
     const char *head;                                       /* "ENTRY:HASH"; "": not given */
     const char *through, *invoice_series, *invoice_details; /* details "": none */
     const char *month;                                      /* "2026-01"; "": every month */
+    /* Of grants; "": not given. */
+    const char *key, *amount, *price, *funding, *meters, *overage_multiplier, *rollover_fraction;
+    const char *starts_at, *expires_at, *rollover_expires_at, *at;
+    int64_t priority;
+    bool entries;
     bool until_end, until_done, dry_run, roles, repair, no_events, yes, unproved;
     int64_t gap;  /* 0: not given */
     int64_t last; /* entries */

@@ -116,8 +116,7 @@ enum weir_unpriced weir_find_unpriced(const struct weir_catalog *catalog, struct
     return weir_series_parse(series_key, &series) ? resolve(catalog, &series, start, &target) : WEIR_UNPRICED_NO_METER;
 }
 
-/* min, max, latest and avg of a period are not sums of their windows, unless rolled up. */
-static bool folds(const struct weir_meter *meter)
+bool weir_period_folds(const struct weir_meter *meter)
 {
     switch (meter->aggregation) {
     case WEIR_AGGREGATION_MIN:
@@ -133,14 +132,30 @@ static bool folds(const struct weir_meter *meter)
 /* 3. the entries */
 
 /* A period that folds is charged for as a whole, from its start on. */
-static void aim_at_segment(struct weir_rater *rater, struct target *target)
+static void aim_at_segment(struct weir_rater *rater, const struct weir_account *account, struct target *target)
 {
-    if (!target->contract->has_prepaid)
+    if (!weir_has_segments(target->contract, account, target->period_start, target->period_end))
         return;
     int64_t time = target->split ? target->period_start : target->window->start, start, end;
-    weir_segment_at(target->contract, target->period_start, target->period_end, time, &start, &end);
+    weir_segment_at(target->contract, account, target->period_start, target->period_end, time, &start, &end);
     target->segment = weir_state_segment(rater->state, target->running, start);
-    weir_state_account(rater->state, target->period->customer);
+}
+
+void weir_rater_aim_at_segments(struct weir_rater *rater, size_t count)
+{
+    const struct weir_account *account = NULL;
+
+    if (weir_state_all(rater->state).account_count == 0)
+        return;
+    for (size_t i = 0; i < count; i++) {
+        struct target *target = &rater->targets[i];
+        if (target->unpriced != WEIR_UNPRICED_PRICED)
+            continue;
+        if (!account || !weir_slice_equal(account->customer, target->period->customer))
+            account = weir_state_known_account(rater->state, target->period->customer);
+        if (account)
+            aim_at_segment(rater, account, target);
+    }
 }
 
 /* Finds period and running totals for a target that resolve has filled. */
@@ -155,13 +170,14 @@ static void aim_at_state(struct weir_rater *rater, const struct weir_series *ser
     target->running =
         weir_state_price(rater->state, series->customer, target->contract->key, target->period_start,
                          target->period_end, target->version->book->key, target->version->version, target->price->key);
-    if (folds(target->meter))
+    if (weir_period_folds(target->meter))
         target->split = weir_state_split(rater->state, target->running, series_key);
     if (target->contract->has_minimum_quantity)
         weir_rater_aim_at_minimums(rater, target->contract, target->period);
     if (target->contract->has_invoice_discounts)
         weir_rater_aim_at_invoice_discounts(rater, target->contract, target->period);
-    aim_at_segment(rater, target);
+    if (target->contract->has_prepaid)
+        weir_state_account(rater->state, series->customer);
 }
 
 /* Whether the catalog says for a window that starts at start what it said for the target's: contract, period and
@@ -197,8 +213,6 @@ static bool aim_as_last(struct weir_rater *rater, const struct weir_lane_window 
     target->is_refused = false;
     target->from = from;
     target->window = weir_state_window(rater->state, window->series_key, window->start, window->end);
-    if (target->unpriced == WEIR_UNPRICED_PRICED)
-        aim_at_segment(rater, target);
     if (!weir_slice_equal(last->from->lane, from->lane))
         target->lane = weir_state_lane(rater->state, from->lane);
     return true;

@@ -167,7 +167,9 @@ static bool same_grant(const struct weir_commitment *a, const struct weir_commit
             return false;
     return a->meter_count == b->meter_count && a->funding == b->funding && same_number(a->price, b->price)
            && a->priority == b->priority && a->starts_at == b->starts_at && a->expires_at == b->expires_at
-           && same_number(a->overage_multiplier, b->overage_multiplier);
+           && same_number(a->overage_multiplier, b->overage_multiplier)
+           && same_number(a->rollover_fraction, b->rollover_fraction)
+           && a->rollover_expires_at == b->rollover_expires_at;
 }
 
 static bool same_commitment(const struct weir_commitment *a, const struct weir_commitment *b)

@@ -2,8 +2,7 @@
  * is in drawdown.h; here its answer is compared with what was entered so far. */
 #include <stdlib.h>
 
-#include "rater/drawdown.h"
-#include "rater/rate_internal.h"
+#include "rater/draw_internal.h"
 
 /* 1. segments */
 static void cut_at(int64_t boundary, int64_t time, int64_t *start, int64_t *end)
@@ -14,18 +13,48 @@ static void cut_at(int64_t boundary, int64_t time, int64_t *start, int64_t *end)
         *end = boundary;
 }
 
-void weir_segment_at(const struct weir_contract *contract, int64_t period_start, int64_t period_end, int64_t time,
-                     int64_t *ret_start, int64_t *ret_end)
+static void cut_at_grant(const struct weir_commitment *commitment, int64_t time, int64_t *start, int64_t *end)
+{
+    cut_at(commitment->starts_at, time, start, end);
+    cut_at(commitment->expires_at, time, start, end);
+    if (!weir_decimal_is_zero(commitment->rollover_fraction))
+        cut_at(commitment->rollover_expires_at, time, start, end);
+}
+
+void weir_segment_at(const struct weir_contract *contract, const struct weir_account *account, int64_t period_start,
+                     int64_t period_end, int64_t time, int64_t *ret_start, int64_t *ret_end)
 {
     *ret_start = period_start;
     *ret_end = period_end;
-    for (uint32_t i = 0; i < contract->commitment_count; i++) {
-        const struct weir_commitment *commitment = &contract->commitments[i];
-        if (commitment->type != WEIR_COMMITMENT_PREPAID)
+    for (uint32_t i = 0; i < contract->commitment_count; i++)
+        if (contract->commitments[i].type == WEIR_COMMITMENT_PREPAID)
+            cut_at_grant(&contract->commitments[i], time, ret_start, ret_end);
+    for (size_t i = 0; account && i < account->order_count; i++) {
+        const struct weir_grant_order *order = &account->orders[i];
+        if (!weir_slice_equal(order->contract, contract->key))
             continue;
-        cut_at(commitment->starts_at, time, ret_start, ret_end);
-        cut_at(commitment->expires_at, time, ret_start, ret_end);
+        if (order->is_grant)
+            cut_at_grant(&order->commitment, time, ret_start, ret_end);
+        if (order->is_ended)
+            cut_at(order->ends_at, time, ret_start, ret_end);
     }
+}
+
+/* An end cuts nothing off here: what has segments keeps them. */
+bool weir_has_segments(const struct weir_contract *contract, const struct weir_account *account, int64_t period_start,
+                       int64_t period_end)
+{
+    if (contract->has_prepaid)
+        return true;
+    for (size_t i = 0; account && i < account->order_count; i++) {
+        const struct weir_grant_order *order = &account->orders[i];
+        const struct weir_commitment *grant = &order->commitment;
+        if (order->is_grant && weir_slice_equal(order->contract, contract->key) && grant->starts_at < period_end
+            && (grant->expires_at > period_start
+                || (!weir_decimal_is_zero(grant->rollover_fraction) && grant->rollover_expires_at > period_start)))
+            return true;
+    }
+    return false;
 }
 
 /* 2. one customer's grants and charges */
@@ -34,8 +63,8 @@ void weir_segment_at(const struct weir_contract *contract, int64_t period_start,
 struct account {
     struct weir_rater *rater;
     struct weir_slice customer;
-    struct weir_grant *grants;
-    size_t grant_count, grant_room;
+    const struct weir_account *known; /* NULL only where it has no orders */
+    struct weir_grant_book *book;
     struct weir_usage_charge *charges;
     size_t charge_count, charge_room;
     enum weir_status status; /* WEIR_FATAL: the segments are not those of this catalog */
@@ -50,70 +79,8 @@ static void add_charge(struct account *account, const struct weir_usage_charge *
     account->charges[account->charge_count++] = *charge;
 }
 
-/* One for all terms of the contract that list it. Brings what is granted to the catalog's amount. */
-static struct weir_grant_running *note_grant(struct account *account, const struct weir_contract *contract,
-                                             const struct weir_commitment *commitment)
-{
-    struct weir_grant_running *grant =
-        weir_state_grant(account->rater->state, account->customer, contract->key, commitment->key);
-
-    if (grant->commitment)
-        return grant;
-    grant->terms = contract;
-    grant->starts_at = weir_grant_starts_at(contract, commitment);
-    grant->expires_at = weir_grant_expires_at(contract, commitment);
-    grant->commitment = commitment;
-    grant->change.e12 = commitment->amount.e12 - grant->amount.e12; /* neither is below 0 */
-    grant->amount = grant->left = commitment->amount;
-    grant->entry.is_dirty |= grant->change.e12 != 0;
-    return grant;
-}
-
-int64_t weir_grant_starts_at(const struct weir_contract *contract, const struct weir_commitment *commitment)
-{
-    return commitment->starts_at > contract->whole_starts_at ? commitment->starts_at : contract->whole_starts_at;
-}
-
-int64_t weir_grant_expires_at(const struct weir_contract *contract, const struct weir_commitment *commitment)
-{
-    return commitment->expires_at < contract->whole_ends_at ? commitment->expires_at : contract->whole_ends_at;
-}
-
-static void add_grants(struct account *account, const struct weir_contract *contract)
-{
-    for (size_t i = 0; i < account->grant_count; i++)
-        if (account->grants[i].terms_at == contract->starts_at
-            && weir_slice_equal(account->grants[i].contract, contract->key))
-            return;
-    for (uint32_t i = 0; i < contract->commitment_count; i++) {
-        const struct weir_commitment *commitment = &contract->commitments[i];
-        if (commitment->type != WEIR_COMMITMENT_PREPAID)
-            continue;
-        if (account->grant_count == account->grant_room) {
-            account->grant_room = account->grant_room ? account->grant_room * 2 : 32;
-            account->grants = weir_resize(account->grants, account->grant_room, sizeof *account->grants);
-        }
-        account->grants[account->grant_count++] = (struct weir_grant){
-            .key = commitment->key,
-            .contract = contract->key,
-            .terms_at = contract->starts_at,
-            .currency = contract->book->currency,
-            .left = &note_grant(account, contract, commitment)->left,
-            .funding = commitment->funding,
-            .priority = commitment->priority,
-            .starts_at = weir_grant_starts_at(contract, commitment),
-            .expires_at = weir_grant_expires_at(contract, commitment),
-            .meter_count = commitment->meter_count,
-            .meters = commitment->meters,
-            .has_overage = true,
-            .overage_multiplier = commitment->overage_multiplier,
-        };
-    }
-}
-
-/* The contract that a period is of, as the catalog has it at its start. */
-static const struct weir_contract *contract_of(const struct weir_catalog *catalog, struct weir_slice customer,
-                                               struct weir_slice key, int64_t period_start)
+const struct weir_contract *weir_terms_of(const struct weir_catalog *catalog, struct weir_slice customer,
+                                          struct weir_slice key, int64_t period_start)
 {
     /* A period of the default contract may begin where the customer still has one with a key. */
     const struct weir_contract *contract =
@@ -122,7 +89,7 @@ static const struct weir_contract *contract_of(const struct weir_catalog *catalo
     return contract && weir_slice_equal(contract->key, key) ? contract : NULL;
 }
 
-static const struct weir_price *price_of(const struct weir_contract *contract, const struct weir_price_running *running)
+const struct weir_price *weir_price_of(const struct weir_contract *contract, const struct weir_price_running *running)
 {
     for (uint32_t i = 0; i < contract->book->version_count; i++) {
         const struct weir_price *price;
@@ -135,11 +102,13 @@ static const struct weir_price *price_of(const struct weir_contract *contract, c
     return NULL;
 }
 
-/* What there is of a customer to draw for: one or the other. */
+/* What there is of a customer to draw for: one of them. */
 struct part {
     struct weir_slice customer;
     const struct weir_segment_running *segment;
     const struct weir_commitment_running *commitment;
+    const struct weir_period_running *period; /* that is settled now: what its terms grant is there, used or not */
+    const struct weir_grant_running *grant;   /* that the ledger knows: it may have ended, used or not */
 };
 
 /* The segments of one price, in the order of time: each costs what the total through it costs less what the one before
@@ -148,8 +117,8 @@ static bool charge_segments(struct account *account, const struct part *parts, s
 {
     const struct weir_price_running *running = parts[0].segment->price;
     const struct weir_contract *contract =
-        contract_of(account->rater->catalog, running->customer, running->contract, running->period_start);
-    const struct weir_price *price = contract ? price_of(contract, running) : NULL;
+        weir_terms_of(account->rater->catalog, running->customer, running->contract, running->period_start);
+    const struct weir_price *price = contract ? weir_price_of(contract, running) : NULL;
     const struct weir_price *effective =
         price ? weir_rater_effective_price(account->rater, contract, price, running->period_start) : NULL;
     struct weir_decimal quantity = {0}, before = {0}, after;
@@ -163,7 +132,7 @@ static bool charge_segments(struct account *account, const struct part *parts, s
                                        .currency = contract->book->currency,
                                        .period_start = running->period_start,
                                        .segment_start = running->period_start};
-    add_grants(account, contract);
+    weir_grant_book_add(account->book, contract);
     /* A flat fee at zero is of the period's start, wherever its first window lies. */
     if (!effective || !weir_price_total(effective, quantity, events, &before))
         return false;
@@ -190,8 +159,9 @@ static void charge_at_end(struct account *account, const struct weir_contract *c
 {
     int64_t start, end;
 
-    weir_segment_at(contract, running->period_start, running->period_end, running->period_end - 1, &start, &end);
-    add_grants(account, contract);
+    weir_segment_at(contract, account->known, running->period_start, running->period_end, running->period_end - 1,
+                    &start, &end);
+    weir_grant_book_add(account->book, contract);
     add_charge(account, &(struct weir_usage_charge){.contract = running->contract,
                                                     .terms_at = contract->starts_at,
                                                     .meter = meter->key,
@@ -206,7 +176,7 @@ static void charge_at_end(struct account *account, const struct weir_contract *c
 static void charge_shortfall(struct account *account, const struct weir_commitment_running *running)
 {
     const struct weir_contract *contract =
-        contract_of(account->rater->catalog, running->customer, running->contract, running->period_start);
+        weir_terms_of(account->rater->catalog, running->customer, running->contract, running->period_start);
     const struct weir_meter *meter = weir_catalog_meter(account->rater->catalog, running->commitment);
     bool is_commitment = false;
 
@@ -222,13 +192,38 @@ static void charge_shortfall(struct account *account, const struct weir_commitme
         charge_at_end(account, contract, running, meter);
 }
 
+static void note_terms(struct account *account, const struct weir_period_running *period)
+{
+    const struct weir_contract *contract =
+        weir_terms_of(account->rater->catalog, period->customer, period->contract, period->start);
+
+    if (contract)
+        weir_grant_book_add(account->book, contract);
+}
+
+/* By the first terms that list it. */
+static void note_known(struct account *account, const struct weir_grant_running *grant)
+{
+    const struct weir_contract *at =
+        weir_terms_of(account->rater->catalog, grant->customer, grant->contract, grant->starts_at);
+    const struct weir_contract *terms = at ? at - at->phase : NULL;
+
+    for (const struct weir_contract *end = at ? terms + at->phase_count : NULL; terms < end; terms++)
+        for (uint32_t i = 0; i < terms->commitment_count; i++)
+            if (terms->commitments[i].type == WEIR_COMMITMENT_PREPAID
+                && weir_slice_equal(terms->commitments[i].key, grant->key)) {
+                weir_grant_book_add(account->book, terms);
+                return;
+            }
+}
+
 /* 3. the difference */
 static bool take_draw(void *context, const struct weir_usage_charge *charge, const struct weir_grant *grant,
                       struct weir_decimal amount)
 {
     struct account *account = context;
     const struct weir_contract *contract =
-        contract_of(account->rater->catalog, account->customer, charge->contract, charge->period_start);
+        weir_terms_of(account->rater->catalog, account->customer, charge->contract, charge->period_start);
     struct weir_draw_running probe = {.customer = account->customer,
                                       .contract = charge->contract,
                                       .period_start = charge->period_start,
@@ -253,14 +248,15 @@ static bool enter_draw(struct weir_rater *rater, struct weir_draw_running *draw)
     if (weir_decimal_is_zero(change))
         return true;
     const struct weir_contract *contract =
-        contract_of(rater->catalog, draw->customer, draw->contract, draw->period_start);
+        weir_terms_of(rater->catalog, draw->customer, draw->contract, draw->period_start);
     weir_check(contract != NULL);
     const struct weir_period_running period = {
         .customer = draw->customer, .contract = draw->contract, .start = draw->period_start, .end = draw->period_end};
     struct weir_line_item item =
         weir_rater_period_item(contract, &period, weir_price_book_at(contract->book, period.start));
     bool is_overage = draw->grant.length == 0;
-    weir_segment_at(contract, period.start, period.end, draw->segment_start, &item.window_start, &item.window_end);
+    weir_segment_at(contract, weir_state_known_account(rater->state, draw->customer), period.start, period.end,
+                    draw->segment_start, &item.window_start, &item.window_end);
     item.item = is_overage ? draw->meter : draw->grant;
     if (!is_overage)
         item.dimensions[item.dimension_count++] =
@@ -306,25 +302,31 @@ static int compare_draws(const void *left, const void *right)
     return order ? order : weir_slice_compare(a->grant, b->grant);
 }
 
-/* All there is of one customer; targets of its draws are 0. false: overflow. */
-static bool allocate(struct account *account, const struct part *parts, size_t count)
+/* All there is of one customer (count 0: nothing but what was granted); targets of its draws are 0. false: overflow. */
+static bool allocate(struct account *account, struct weir_slice customer, const struct part *parts, size_t count)
 {
-    account->grant_count = account->charge_count = 0;
-    account->customer = parts[0].customer;
+    account->charge_count = 0;
+    account->customer = customer;
+    account->known = weir_state_known_account(account->rater->state, customer);
+    weir_grant_book_begin(account->book, customer);
     for (size_t first = 0, end; first < count; first = end) {
         end = first + 1;
-        if (!parts[first].segment) {
+        if (parts[first].period)
+            note_terms(account, parts[first].period);
+        if (parts[first].grant)
+            note_known(account, parts[first].grant);
+        if (parts[first].commitment)
             charge_shortfall(account, parts[first].commitment);
+        if (!parts[first].segment)
             continue;
-        }
         while (end < count && parts[end].segment && parts[end].segment->price == parts[first].segment->price)
             end++;
         if (!charge_segments(account, parts + first, end - first))
             return false;
     }
-    weir_grants_sort(account->grants, account->grant_count);
-    return weir_draw_down(account->grants, account->grant_count, account->charges, account->charge_count, take_draw,
-                          account);
+    return weir_draw_down(account->book->grants, weir_grant_book_sort(account->book), account->charges,
+                          account->charge_count, take_draw, account)
+           && weir_grant_book_end(account->book);
 }
 
 static bool enter_all(struct weir_rater *rater)
@@ -354,18 +356,36 @@ static bool was_charged(const struct weir_segment_running *segment)
 static struct part *list_parts(struct weir_state *state, size_t *ret_count)
 {
     struct weir_state_view all = weir_state_all(state);
-    struct part *parts = weir_new_array(all.segment_count + all.commitment_count + 1, sizeof *parts);
-    size_t count = 0;
+    size_t room = all.segment_count + all.commitment_count + all.period_count + all.grant_count, count = 0;
+    struct part *parts = weir_new_array(room + 1, sizeof *parts);
 
     for (size_t i = 0; i < all.segment_count; i++)
         if (was_charged(all.segments[i]))
-            parts[count++] = (struct part){all.segments[i]->price->customer, all.segments[i], NULL};
+            parts[count++] = (struct part){.customer = all.segments[i]->price->customer, .segment = all.segments[i]};
     for (size_t i = 0; i < all.commitment_count; i++)
-        parts[count++] = (struct part){all.commitments[i]->customer, NULL, all.commitments[i]};
+        parts[count++] = (struct part){.customer = all.commitments[i]->customer, .commitment = all.commitments[i]};
+    for (size_t i = 0; i < all.period_count; i++)
+        if (all.periods[i]->entry.is_dirty && weir_state_known_account(state, all.periods[i]->customer))
+            parts[count++] = (struct part){.customer = all.periods[i]->customer, .period = all.periods[i]};
+    for (size_t i = 0; i < all.grant_count; i++)
+        if (all.grants[i]->number > 0)
+            parts[count++] = (struct part){.customer = all.grants[i]->customer, .grant = all.grants[i]};
     if (count > 1)
         qsort(parts, count, sizeof *parts, compare_parts);
     *ret_count = count;
     return parts;
+}
+
+/* Accounts of which the state holds nothing to draw for: what was ordered for them is noted all the same. */
+static bool draw_others(struct weir_rater *rater, struct account *account)
+{
+    struct weir_state_view all = weir_state_all(rater->state);
+    bool fits = true;
+
+    for (size_t i = 0; i < all.account_count && fits; i++)
+        if (!all.accounts[i]->is_drawn && all.accounts[i]->order_count > 0)
+            fits = allocate(account, all.accounts[i]->customer, NULL, 0);
+    return fits;
 }
 
 static bool draw_all(struct weir_rater *rater, struct account *account)
@@ -379,19 +399,24 @@ static bool draw_all(struct weir_rater *rater, struct account *account)
         all.draws[i]->target = (struct weir_decimal){0};
     for (size_t i = 0; i < all.grant_count; i++)
         all.grants[i]->commitment = NULL; /* not seen in this pass */
+    for (size_t i = 0; i < all.account_count; i++)
+        all.accounts[i]->is_drawn = false;
     for (size_t first = 0, end; first < count && fits && account->status == WEIR_OK; first = end) {
         end = first + 1;
         while (end < count && weir_slice_equal(parts[end].customer, parts[first].customer))
             end++;
-        fits = allocate(account, parts + first, end - first);
+        weir_state_account(rater->state, parts[first].customer)->is_drawn = true;
+        fits = allocate(account, parts[first].customer, parts + first, end - first);
     }
     free(parts);
+    fits = fits && (account->status != WEIR_OK || draw_others(rater, account));
     return fits && (account->status != WEIR_OK || enter_all(rater));
 }
 
 enum weir_status weir_rater_draw(struct weir_rater *rater, struct weir_error *reterr)
 {
-    struct account account = {.rater = rater};
+    struct weir_grant_book book = {.rater = rater};
+    struct account account = {.rater = rater, .book = &book};
 
     if (weir_state_all(rater->state).account_count == 0)
         return WEIR_OK;
@@ -407,7 +432,7 @@ enum weir_status weir_rater_draw(struct weir_rater *rater, struct weir_error *re
                   "customer '%.*s': usage was rated before its contract had the prepaid amounts of this catalog. Apply "
                   "the catalog that it was rated with, and give the customer a contract with the new terms",
                   (int)account.customer.length, account.customer.data);
-    free(account.grants);
+    weir_grant_book_free(&book);
     free(account.charges);
     return status;
 }

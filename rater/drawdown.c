@@ -134,6 +134,15 @@ static bool applies(const struct weir_grant *grant, const struct weir_usage_char
     return grant->meter_count == 0;
 }
 
+/* false: it does not fit. */
+static bool set_rollover(struct weir_rollover *rollover)
+{
+    if (rollover->is_set)
+        return true;
+    rollover->is_set = true;
+    return weir_decimal_multiply(*rollover->from, rollover->fraction, rollover->left);
+}
+
 static bool draw_charge(struct weir_grant *grants, size_t count, const struct weir_usage_charge *charge,
                         weir_draw_taker *take, void *context)
 {
@@ -144,6 +153,8 @@ static bool draw_charge(struct weir_grant *grants, size_t count, const struct we
         struct weir_grant *grant = &grants[i];
         if (!applies(grant, charge))
             continue;
+        if (grant->rollover && !set_rollover(grant->rollover))
+            return false;
         if (grant->has_overage)
             last = grant;
         struct weir_decimal drawn = grant->left->e12 < rest.e12 ? *grant->left : rest;

@@ -14,6 +14,16 @@
 #include "common/decimal.h"
 #include "common/model/catalog.h"
 
+/* What becomes of another grant's rest: its amount is known when that one has expired, and nothing was drawn from it
+ * before. Several terms' grants may share one. */
+struct weir_rollover {
+    const struct weir_decimal *from; /* what is left of the other grant, which applies to usage before `at` alone */
+    int64_t at;
+    struct weir_decimal fraction; /* of it, rounded half-even to 12 places */
+    struct weir_decimal *left;    /* of this one, set when usage of `at` or after asks for it */
+    bool is_set;
+};
+
 /* An amount that usage of [starts_at, expires_at) is drawn from. Views are the caller's. */
 struct weir_grant {
     struct weir_slice key;
@@ -28,6 +38,7 @@ struct weir_grant {
     const struct weir_slice *meters;
     bool has_overage; /* usage that it applies to and nothing covers costs overage_multiplier times as much */
     struct weir_decimal overage_multiplier;
+    struct weir_rollover *rollover; /* NULL: its amount is what is left from the start */
 };
 
 /* What the usage of a meter costs in one segment: the part of a billing period in which the same grants are to be had.

@@ -41,6 +41,21 @@ struct weir_ledger_ops {
     /* Fills the rest of each split that wants it: what was rated into it of windows that the state does not hold, in
      * the transaction that load began. Only asked of a ledger that keeps the state; the others have none. */
     enum weir_status (*load_rest)(struct weir_ledger *ledger, struct weir_state *state, struct weir_error *reterr);
+    /* What an order of grants needs (rater/orders.h), in the transaction that load began; NULL where there are none.
+     * Entries of periods and prices of the contract's rated periods that overlap [from, to); of the windows that were
+     * rated in one; and the order's row. */
+    enum weir_status (*list_prices)(struct weir_ledger *ledger, struct weir_state *state, struct weir_slice customer,
+                                    struct weir_slice contract, int64_t from, int64_t to, struct weir_error *reterr);
+    enum weir_status (*list_windows)(struct weir_ledger *ledger, struct weir_state *state,
+                                     const struct weir_period_running *period, struct weir_error *reterr);
+    enum weir_status (*add_order)(struct weir_ledger *ledger, struct weir_slice customer,
+                                  const struct weir_grant_order *order, const char *reason, const char *by,
+                                  struct weir_error *reterr);
+    /* Customers, by name from `after` on, with something left of a grant that expired in [from, through]. At most max;
+     * views live until the next call. NULL where nothing expires. */
+    enum weir_status (*expired)(struct weir_ledger *ledger, int64_t from, int64_t through, struct weir_slice after,
+                                size_t max, struct weir_slice *ret_customers, size_t *ret_count,
+                                struct weir_error *reterr);
 };
 
 struct weir_ledger {

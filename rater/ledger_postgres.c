@@ -257,6 +257,21 @@ static enum weir_status unsettled(struct weir_ledger *self, int64_t before, size
     return WEIR_OK;
 }
 
+static enum weir_status expired(struct weir_ledger *self, int64_t from, int64_t through, struct weir_slice after,
+                                size_t max, struct weir_slice *ret_customers, size_t *ret_count,
+                                struct weir_error *reterr)
+{
+    struct weir_postgres_ledger *ledger = (struct weir_postgres_ledger *)self;
+    enum weir_status status = connect_if_needed(ledger, reterr);
+
+    if (status == WEIR_OK)
+        status = weir_postgres_read_expired(ledger, from, through, after, max, reterr);
+    *ret_count = status == WEIR_OK ? (size_t)PQntuples(ledger->expired) : 0;
+    for (size_t i = 0; i < *ret_count; i++)
+        ret_customers[i] = weir_postgres_field(ledger->expired, (int)i, 0);
+    return status;
+}
+
 static enum weir_status finish(struct weir_ledger *self, struct weir_error *reterr)
 {
     (void)self, (void)reterr; /* all is committed */
@@ -269,6 +284,7 @@ static void free_ledger(struct weir_ledger *self)
 
     disconnect(ledger);
     PQclear(ledger->unsettled);
+    PQclear(ledger->expired);
     for (int i = 0; i < WEIR_ROW_COLUMNS_MAX; i++)
         weir_buffer_free(&ledger->columns[i]);
     weir_buffer_free(&ledger->copy);
@@ -293,6 +309,10 @@ enum weir_status weir_ledger_postgres_open(const char *url, struct weir_ledger *
         .unsettled = unsettled,
         .finish = finish,
         .free = free_ledger,
+        .list_prices = weir_postgres_list_prices,
+        .list_windows = weir_postgres_list_windows,
+        .add_order = weir_postgres_add_order,
+        .expired = expired,
     };
     struct weir_postgres_ledger *ledger = weir_new(sizeof *ledger);
 

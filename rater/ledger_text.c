@@ -283,11 +283,14 @@ static void free_ledger(struct weir_ledger *self)
 enum weir_status weir_ledger_text_open(enum weir_ledger_format format, bool is_summary, FILE *output,
                                        struct weir_ledger **ret_ledger, struct weir_error *reterr)
 {
+#define OPS(format_name)                                                                                               \
+    {                                                                                                                  \
+        .name = format_name, .load = load, .write = append, .abandon = abandon, .unsettled = unsettled,                \
+        .finish = finish, .free = free_ledger                                                                          \
+    }
     static const struct weir_ledger_ops ops[] = {
-        [WEIR_LEDGER_TABLE] = {"table", false, load, append, abandon, unsettled, finish, free_ledger, NULL},
-        [WEIR_LEDGER_CSV] = {"csv", false, load, append, abandon, unsettled, finish, free_ledger, NULL},
-        [WEIR_LEDGER_NDJSON] = {"ndjson", false, load, append, abandon, unsettled, finish, free_ledger, NULL},
-    };
+        [WEIR_LEDGER_TABLE] = OPS("table"), [WEIR_LEDGER_CSV] = OPS("csv"), [WEIR_LEDGER_NDJSON] = OPS("ndjson")};
+#undef OPS
     struct text_ledger *ledger = weir_new(sizeof *ledger);
 
     (void)reterr;

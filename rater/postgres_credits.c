@@ -84,7 +84,77 @@ static bool take_grant(const struct answer *answer, int row)
 
     grant->entry = stored;
     grant->number = int4_at(answer, row, 4);
-    return decimal_at(answer, row, 3, &grant->amount) && decimal_at(answer, row, 5, &grant->balance);
+    grant->refunds = int4_at(answer, row, 9);
+    grant->has_ended = *PQgetvalue(answer->rows, row, 10);
+    grant->starts_at = time_at(answer, row, 11);
+    grant->expires_at = time_at(answer, row, 12);
+    grant->rolled_from = weir_state_copy(answer->state, text_at(answer, row, 13));
+    return decimal_at(answer, row, 3, &grant->amount) && decimal_at(answer, row, 5, &grant->balance)
+           && decimal_at(answer, row, 6, &grant->taken) && decimal_at(answer, row, 7, &grant->rolled)
+           && decimal_at(answer, row, 8, &grant->charged);
+}
+
+static unsigned word_at(const struct answer *answer, int row, int column, const char *const words[], unsigned count)
+{
+    unsigned word = 0;
+
+    while (word < count && !weir_slice_equal(text_at(answer, row, column), weir_slice_text(words[word])))
+        word++;
+    return word;
+}
+
+/* "a,b,c": no key has a comma. */
+static void take_meters(struct weir_state *state, struct weir_slice list, struct weir_commitment *commitment)
+{
+    uint32_t count = list.length > 0;
+
+    for (uint32_t i = 0; i < list.length; i++)
+        count += list.data[i] == ',';
+    commitment->meters = weir_state_take(state, count * sizeof *commitment->meters + 1);
+    for (uint32_t i = 0, start = 0; i <= list.length && list.length > 0; i++)
+        if (i == list.length || list.data[i] == ',') {
+            commitment->meters[commitment->meter_count++] =
+                weir_state_copy(state, weir_slice_of(list.data + start, i - start));
+            start = i + 1;
+        }
+}
+
+static bool take_ordered_grant(const struct answer *answer, int row, struct weir_grant_order *order)
+{
+    struct weir_commitment *commitment = &order->commitment;
+    unsigned funding = word_at(answer, row, 5, weir_funding_name, WEIR_FUNDING_COUNT);
+
+    order->is_grant = true;
+    order->currency = weir_state_copy(answer->state, text_at(answer, row, 3));
+    commitment->funding = (enum weir_funding)funding;
+    commitment->priority = weir_get_int8(PQgetvalue(answer->rows, row, 7));
+    commitment->starts_at = time_at(answer, row, 8);
+    commitment->expires_at = time_at(answer, row, 9);
+    commitment->rollover_expires_at = PQgetisnull(answer->rows, row, 13) ? WEIR_TIME_NEVER : time_at(answer, row, 13);
+    take_meters(answer->state, text_at(answer, row, 10), commitment);
+    return funding < WEIR_FUNDING_COUNT && decimal_at(answer, row, 4, &commitment->amount)
+           && decimal_at(answer, row, 6, &commitment->price)
+           && decimal_at(answer, row, 11, &commitment->overage_multiplier)
+           && decimal_at(answer, row, 12, &commitment->rollover_fraction);
+}
+
+static bool take_order(const struct answer *answer, int row)
+{
+    struct weir_grant_order *order =
+        weir_state_order(answer->state, weir_state_account(answer->state, text_at(answer, row, 0)));
+
+    order->contract = weir_state_copy(answer->state, text_at(answer, row, 1));
+    order->commitment.type = WEIR_COMMITMENT_PREPAID;
+    order->commitment.key = weir_state_copy(answer->state, text_at(answer, row, 2));
+    order->is_ended = !PQgetisnull(answer->rows, row, 14);
+    if (order->is_ended) {
+        unsigned end = word_at(answer, row, 14, weir_grant_end_name, WEIR_GRANT_END_COUNT);
+        order->end = (enum weir_grant_end)end;
+        order->ends_at = time_at(answer, row, 15);
+        if (end >= WEIR_GRANT_END_COUNT)
+            return false;
+    }
+    return PQgetisnull(answer->rows, row, 4) || take_ordered_grant(answer, row, order);
 }
 
 static const struct {
@@ -100,14 +170,27 @@ static const struct {
     {"SELECT customer, contract, period_start, period_end, segment_start, meter, grant_key, amount, revision"
      " FROM weir.draw_totals WHERE customer = ANY ($1::text[])",
      "loading draws", take_draw},
-    {"SELECT g.customer, g.contract, g.grant_key,"
-     " (SELECT sum(e.amount) FROM weir.grant_entries AS e WHERE e.customer = g.customer AND e.contract = g.contract"
-     "  AND e.grant_key = g.grant_key AND e.kind = 'grant'), l.number, l.balance_after"
+    {"SELECT g.customer, g.contract, g.grant_key, s.amount, l.number, l.balance_after, s.taken, s.rolled, s.charged,"
+     " s.refunds, s.has_ended, g.starts_at, g.expires_at, coalesce(g.rolled_from, '')"
      " FROM weir.grants AS g, LATERAL (SELECT e.number, e.balance_after FROM weir.grant_entries AS e"
      "  WHERE e.customer = g.customer AND e.contract = g.contract AND e.grant_key = g.grant_key"
-     "  ORDER BY e.number DESC LIMIT 1) AS l"
+     "  ORDER BY e.number DESC LIMIT 1) AS l,"
+     " LATERAL (SELECT coalesce(sum(e.amount) FILTER (WHERE kind = 'grant' OR kind = 'rollover' AND g.rolled_from IS"
+     "   NOT NULL), 0) AS amount,"
+     "  -coalesce(sum(e.amount) FILTER (WHERE kind IN ('expiry', 'void', 'refund')), 0) AS taken,"
+     "  -coalesce(sum(e.amount) FILTER (WHERE kind = 'rollover' AND g.rolled_from IS NULL), 0) AS rolled,"
+     "  coalesce(sum(e.charged), 0) AS charged, count(*) FILTER (WHERE e.charged <> 0)::int AS refunds,"
+     "  count(*) FILTER (WHERE kind IN ('expiry', 'void', 'refund') OR kind = 'rollover' AND g.rolled_from IS NULL) > 0"
+     "   AS has_ended FROM weir.grant_entries AS e"
+     "  WHERE e.customer = g.customer AND e.contract = g.contract AND e.grant_key = g.grant_key) AS s"
      " WHERE g.customer = ANY ($1::text[])",
      "loading grants", take_grant},
+    {"SELECT customer, contract, grant_key, o.currency, o.amount, o.funding, o.price, o.priority, o.starts_at,"
+     " o.expires_at, array_to_string(o.meters, ','), o.overage_multiplier, o.rollover_fraction, o.rollover_expires_at,"
+     " e.kind, e.ends_at FROM (SELECT * FROM weir.grant_orders WHERE customer = ANY ($1::text[])) AS o"
+     " FULL JOIN (SELECT * FROM weir.grant_ends WHERE customer = ANY ($1::text[])) AS e"
+     " USING (customer, contract, grant_key) ORDER BY customer, contract, grant_key",
+     "loading orders", take_order},
 };
 
 enum { QUESTIONS = sizeof questions / sizeof *questions };
@@ -298,15 +381,15 @@ static enum weir_status write_draws(struct weir_postgres_ledger *ledger, const s
 static enum weir_status write_grants(struct weir_postgres_ledger *ledger, const struct weir_state_view *all,
                                      struct weir_error *reterr)
 {
-    static const enum weir_postgres_type types[] = {WEIR_PG_TEXT, WEIR_PG_TEXT,        WEIR_PG_TEXT,
-                                                    WEIR_PG_TEXT, WEIR_PG_TEXT,        WEIR_PG_NUMERIC,
-                                                    WEIR_PG_INT8, WEIR_PG_TIMESTAMPTZ, WEIR_PG_TIMESTAMPTZ};
+    static const enum weir_postgres_type types[] = {
+        WEIR_PG_TEXT,    WEIR_PG_TEXT, WEIR_PG_TEXT,        WEIR_PG_TEXT,        WEIR_PG_TEXT,
+        WEIR_PG_NUMERIC, WEIR_PG_INT8, WEIR_PG_TIMESTAMPTZ, WEIR_PG_TIMESTAMPTZ, WEIR_PG_TEXT};
     struct statement statement = {
         .ledger = ledger,
         .sql = "INSERT INTO weir.grants (customer, contract, grant_key, currency, funding, price, priority, starts_at,"
-               " expires_at)"
+               " expires_at, rolled_from)"
                " SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::numeric[],"
-               " $7::bigint[], $8::timestamptz[], $9::timestamptz[])",
+               " $7::bigint[], $8::timestamptz[], $9::timestamptz[], $10::text[])",
         .doing = "writing grants",
         .columns = sizeof types / sizeof *types,
     };
@@ -321,12 +404,16 @@ static enum weir_status write_grants(struct weir_postgres_ledger *ledger, const 
         weir_put_text(&to[0], grant->customer);
         weir_put_text(&to[1], grant->contract);
         weir_put_text(&to[2], grant->key);
-        weir_put_text(&to[3], grant->terms->book->currency);
+        weir_put_text(&to[3], grant->currency);
         weir_put_text(&to[4], weir_slice_text(weir_funding_name[commitment->funding]));
         weir_put_decimal(&to[5], commitment->price);
         weir_put_int8(&to[6], commitment->priority);
         weir_put_time(&to[7], grant->starts_at);
         weir_put_time(&to[8], grant->expires_at);
+        if (grant->rolled_from.length)
+            weir_put_text(&to[9], grant->rolled_from);
+        else
+            weir_put_null(&to[9]);
         statement.rows++;
     }
     return run(&statement, reterr);
@@ -335,7 +422,8 @@ static enum weir_status write_grants(struct weir_postgres_ledger *ledger, const 
 /* An entry to be: what is put in first, so that no balance on the way is below 0. */
 struct grant_entry {
     struct weir_grant_running *grant;
-    const struct weir_draw_running *draw; /* NULL: what is granted */
+    const struct weir_draw_running *draw; /* NULL: it is of no usage */
+    const char *kind;
     struct weir_decimal amount;
 };
 
@@ -352,6 +440,8 @@ static int compare_entries(const void *left, const void *right)
         order = -weir_decimal_compare(a->amount, b->amount);
     if (!order)
         order = (a->draw != NULL) - (b->draw != NULL);
+    if (!order && !a->draw)
+        order = strcmp(a->kind, b->kind);
     if (order || !a->draw)
         return order;
     order = (a->draw->segment_start > b->draw->segment_start) - (a->draw->segment_start < b->draw->segment_start);
@@ -360,28 +450,31 @@ static int compare_entries(const void *left, const void *right)
 
 static struct grant_entry *list_entries(struct weir_state *state, const struct weir_state_view *all, size_t *ret_count)
 {
-    struct grant_entry *entries = weir_new_array(all->grant_count + all->draw_count + 1, sizeof *entries);
+    struct grant_entry *entries = weir_new_array(3 * all->grant_count + all->draw_count + 1, sizeof *entries);
     size_t count = 0;
 
-    for (size_t i = 0; i < all->grant_count; i++)
-        if (all->grants[i]->entry.is_dirty && !weir_decimal_is_zero(all->grants[i]->change))
-            entries[count++] = (struct grant_entry){all->grants[i], NULL, all->grants[i]->change};
+    for (size_t i = 0; i < all->grant_count; i++) {
+        struct weir_grant_running *grant = all->grants[i];
+        const struct grant_entry own[] = {
+            {grant, NULL, grant->rolled_from.length ? "rollover" : "grant", grant->change},
+            {grant, NULL, "rollover", weir_decimal_negate(grant->rolled_change)},
+            {grant, NULL, weir_grant_end_name[grant->end], weir_decimal_negate(grant->taken_change)},
+        };
+        for (size_t j = 0; j < sizeof own / sizeof *own && grant->entry.is_dirty; j++)
+            if (!weir_decimal_is_zero(own[j].amount))
+                entries[count++] = own[j];
+    }
     for (size_t i = 0; i < all->draw_count; i++) {
         const struct weir_draw_running *draw = all->draws[i];
         if (draw->grant.length && !weir_decimal_is_zero(draw->change))
             entries[count++] =
                 (struct grant_entry){weir_state_grant(state, draw->customer, draw->contract, draw->grant), draw,
-                                     weir_decimal_negate(draw->change)};
+                                     draw->change.e12 > 0 ? "drawdown" : "giveback", weir_decimal_negate(draw->change)};
     }
     if (count > 1)
         qsort(entries, count, sizeof *entries, compare_entries);
     *ret_count = count;
     return entries;
-}
-
-static const char *kind_of(const struct grant_entry *entry)
-{
-    return !entry->draw ? "grant" : entry->amount.e12 < 0 ? "drawdown" : "giveback";
 }
 
 static void put_entry(struct weir_buffer *to, const struct grant_entry *entry)
@@ -392,7 +485,7 @@ static void put_entry(struct weir_buffer *to, const struct grant_entry *entry)
     weir_put_text(&to[1], grant->contract);
     weir_put_text(&to[2], grant->key);
     weir_put_int4(&to[3], (int32_t)++grant->number);
-    weir_put_text(&to[4], weir_slice_text(kind_of(entry)));
+    weir_put_text(&to[4], weir_slice_text(entry->kind));
     weir_put_decimal(&to[5], entry->amount);
     weir_put_decimal(&to[6], grant->balance);
     grant->balance.e12 += entry->amount.e12; /* between 0 and what was granted */
@@ -405,6 +498,10 @@ static void put_entry(struct weir_buffer *to, const struct grant_entry *entry)
         for (int c = 8; c <= 10; c++)
             weir_put_null(&to[c]);
     }
+    if (!entry->draw && strcmp(entry->kind, weir_grant_end_name[WEIR_GRANT_END_REFUND]) == 0)
+        weir_put_decimal(&to[11], grant->charged_change);
+    else
+        weir_put_null(&to[11]);
 }
 
 static enum weir_status write_entries(struct weir_postgres_ledger *ledger, struct weir_state *state,
@@ -412,16 +509,17 @@ static enum weir_status write_entries(struct weir_postgres_ledger *ledger, struc
 {
     static const enum weir_postgres_type types[] = {
         WEIR_PG_TEXT,    WEIR_PG_TEXT,    WEIR_PG_TEXT,        WEIR_PG_INT4,        WEIR_PG_TEXT, WEIR_PG_NUMERIC,
-        WEIR_PG_NUMERIC, WEIR_PG_NUMERIC, WEIR_PG_TIMESTAMPTZ, WEIR_PG_TIMESTAMPTZ, WEIR_PG_TEXT};
+        WEIR_PG_NUMERIC, WEIR_PG_NUMERIC, WEIR_PG_TIMESTAMPTZ, WEIR_PG_TIMESTAMPTZ, WEIR_PG_TEXT, WEIR_PG_NUMERIC};
     struct statement statement = {
         .ledger = ledger,
         .sql = "INSERT INTO weir.grant_entries (customer, contract, grant_key, number, previous, kind, amount,"
-               " balance_before, balance_after, period_start, segment_start, meter)"
+               " balance_before, balance_after, period_start, segment_start, meter, charged)"
                " SELECT customer, contract, grant_key, number, nullif(number - 1, 0), kind, amount, balance_before,"
-               " balance_after, period_start, segment_start, meter"
+               " balance_after, period_start, segment_start, meter, charged"
                " FROM unnest($1::text[], $2::text[], $3::text[], $4::int[], $5::text[], $6::numeric[], $7::numeric[],"
-               " $8::numeric[], $9::timestamptz[], $10::timestamptz[], $11::text[]) AS e(customer, contract, grant_key,"
-               " number, kind, amount, balance_before, balance_after, period_start, segment_start, meter)",
+               " $8::numeric[], $9::timestamptz[], $10::timestamptz[], $11::text[], $12::numeric[])"
+               " AS e(customer, contract, grant_key,"
+               " number, kind, amount, balance_before, balance_after, period_start, segment_start, meter, charged)",
         .doing = "writing the entries of balances",
         .columns = sizeof types / sizeof *types,
     };

@@ -15,7 +15,7 @@ static int compare_slices(const void *left, const void *right)
 static size_t list_customers(struct weir_postgres_ledger *ledger, struct weir_state *state)
 {
     struct weir_state_view all = weir_state_all(state);
-    size_t room = all.window_count + all.price_count + all.period_count, count = 0, kept = 0;
+    size_t room = all.window_count + all.price_count + all.period_count + all.account_count, count = 0, kept = 0;
     struct weir_series series;
 
     if (room > ledger->customer_room) {
@@ -34,6 +34,9 @@ static size_t list_customers(struct weir_postgres_ledger *ledger, struct weir_st
     for (size_t i = 0; i < all.period_count; i++)
         if (!all.periods[i]->entry.is_loaded)
             customers[count++] = all.periods[i]->customer;
+    for (size_t i = 0; i < all.account_count; i++)
+        if (!all.accounts[i]->entry.is_loaded)
+            customers[count++] = all.accounts[i]->customer;
     if (count)
         qsort(customers, count, sizeof *customers, compare_slices);
     for (size_t i = 0; i < count; i++)
@@ -64,14 +67,19 @@ enum weir_status weir_postgres_lock_customers(struct weir_postgres_ledger *ledge
     if (status != WEIR_OK)
         return status;
     PQclear(result);
-    /* count(*) of a subquery: the locks are what is wanted, not the rows. */
+    /* The locks are what is wanted, and of the rows those alone that have orders. */
     status = weir_postgres_ask(ledger->connection,
-                               "SELECT count(*) FROM (SELECT FROM weir.customers WHERE customer = ANY ($1::text[])"
-                               " ORDER BY customer FOR NO KEY UPDATE) AS locked",
+                               "WITH locked AS MATERIALIZED (SELECT customer, has_orders FROM weir.customers"
+                               " WHERE customer = ANY ($1::text[]) ORDER BY customer FOR NO KEY UPDATE)"
+                               " SELECT (SELECT count(*) FROM locked), o.customer FROM (SELECT) AS one"
+                               " LEFT JOIN locked AS o ON o.has_orders",
                                &parameters, "locking customers", &result, reterr);
     if (status != WEIR_OK)
         return status;
     bool is_whole = weir_get_int8(PQgetvalue(result, 0, 0)) == (int64_t)count;
+    for (int i = 0; i < PQntuples(result); i++)
+        if (!PQgetisnull(result, i, 1))
+            weir_state_account(state, weir_postgres_field(result, i, 1));
     PQclear(result);
     return is_whole
                ? WEIR_OK

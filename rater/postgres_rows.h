@@ -21,6 +21,7 @@ struct weir_postgres_ledger {
     bool in_transaction;
     struct weir_digester *digester;
     PGresult *unsettled; /* what the last answer's views point into */
+    PGresult *expired;   /* the same */
 
     struct weir_buffer columns[WEIR_ROW_COLUMNS_MAX]; /* arrays of one statement */
     struct weir_buffer copy;                          /* rows on their way to COPY */
@@ -54,6 +55,17 @@ enum weir_status weir_postgres_load_accounts(struct weir_postgres_ledger *ledger
                                              struct weir_error *reterr);
 enum weir_status weir_postgres_write_accounts(struct weir_postgres_ledger *ledger, struct weir_state *state,
                                               struct weir_error *reterr);
+/* postgres_orders.c: see ledger.h. */
+enum weir_status weir_postgres_list_prices(struct weir_ledger *self, struct weir_state *state,
+                                           struct weir_slice customer, struct weir_slice contract, int64_t from,
+                                           int64_t to, struct weir_error *reterr);
+enum weir_status weir_postgres_list_windows(struct weir_ledger *self, struct weir_state *state,
+                                            const struct weir_period_running *period, struct weir_error *reterr);
+enum weir_status weir_postgres_add_order(struct weir_ledger *self, struct weir_slice customer,
+                                         const struct weir_grant_order *order, const char *reason, const char *by,
+                                         struct weir_error *reterr);
+enum weir_status weir_postgres_read_expired(struct weir_postgres_ledger *ledger, int64_t from, int64_t through,
+                                            struct weir_slice after, size_t max, struct weir_error *reterr);
 void weir_postgres_mark_accounts_loaded(struct weir_state *state);
 enum weir_status weir_postgres_write_items(struct weir_postgres_ledger *ledger, const struct weir_line_item *items,
                                            size_t count, struct weir_error *reterr);

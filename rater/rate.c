@@ -14,6 +14,7 @@ enum weir_status weir_rater_new(const struct weir_catalog *catalog, struct weir_
     rater->ledger = ledger;
     rater->state = weir_state_new();
     rater->overrides = weir_arena_new();
+    rater->ended = INT64_MIN;
     rater->settled = weir_new_array(catalog->contract_count + 1, sizeof *rater->settled);
     *ret_rater = rater;
     return WEIR_OK;
@@ -391,6 +392,8 @@ enum weir_status weir_rater_rate(struct weir_rater *rater, const struct weir_lan
         status = weir_rater_aim(rater, &windows[i], i ? &rater->targets[i - 1] : NULL, &rater->targets[i], reterr);
     if (status == WEIR_OK)
         status = rater->ledger->ops->load(rater->ledger, rater->state, reterr);
+    if (status == WEIR_OK)
+        weir_rater_aim_at_segments(rater, count);
     if (status == WEIR_OK)
         status = load_rests(rater, count, reterr);
     if (status == WEIR_OK)

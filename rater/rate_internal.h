@@ -39,7 +39,7 @@ struct target {
     const struct weir_price *effective; /* after the override; NULL: it does not fit */
     struct weir_price_running *running;
     struct weir_split_running *split;     /* only where a period folds */
-    struct weir_segment_running *segment; /* only where the contract has prepaid amounts */
+    struct weir_segment_running *segment; /* only where there are prepaid amounts; once the account is loaded */
     bool is_refused;
 };
 
@@ -78,6 +78,9 @@ struct weir_rater {
     struct charging charging;
     struct known_period periods[WEIR_KNOWN_PERIODS]; /* by contract */
 
+    int64_t ended;          /* usage of before is known: what expired by then has expired; INT64_MIN: not known */
+    int64_t expired_all_at; /* weir_monotonic_now(): when all grants were last looked at for that */
+
     struct target *targets;
     size_t target_room;
     struct weir_line_item *items;
@@ -90,12 +93,19 @@ struct weir_rater {
  * target before it in the batch, or NULL. */
 enum weir_status weir_rater_aim(struct weir_rater *rater, const struct weir_lane_window *from,
                                 const struct target *last, struct target *target, struct weir_error *reterr);
+/* Once the customers' accounts are loaded: the segments of the batch's targets. */
+void weir_rater_aim_at_segments(struct weir_rater *rater, size_t count);
+/* min, max, latest and avg of a period are not sums of their windows, unless rolled up. */
+bool weir_period_folds(const struct weir_meter *meter);
 /* The price as this contract pays it in the billing period that begins then; NULL: the override overflows. */
 const struct weir_price *weir_rater_effective_price(struct weir_rater *rater, const struct weir_contract *contract,
                                                     const struct weir_price *price, int64_t period_start);
 
 /* 2. totals.c */
 
+/* The quantity that a total stands for. false: overflow. */
+bool weir_quantity_of(enum weir_aggregation aggregation, const struct weir_window_total *total,
+                      struct weir_decimal *ret_quantity);
 /* All lanes' shares of the window merged, with `lane` counting as `total`. false: overflow. */
 bool weir_merge_lanes(enum weir_aggregation aggregation, const struct weir_rated_window *window,
                       const struct weir_rated_lane *lane, const struct weir_window_total *total,
@@ -182,12 +192,13 @@ bool weir_rater_can_discount(struct weir_rater *rater, const struct weir_contrac
 
 /* 7. draw.c: prepaid amounts, drawn down */
 
-/* The segment of the contract's billing period that holds time. */
-void weir_segment_at(const struct weir_contract *contract, int64_t period_start, int64_t period_end, int64_t time,
-                     int64_t *ret_start, int64_t *ret_end);
-/* When usage can be drawn from a prepaid amount, whatever terms list it. */
-int64_t weir_grant_starts_at(const struct weir_contract *contract, const struct weir_commitment *commitment);
-int64_t weir_grant_expires_at(const struct weir_contract *contract, const struct weir_commitment *commitment);
+/* The segment of the contract's billing period that holds time. account: the customer's, with what was ordered for it;
+ * NULL: nothing was. */
+void weir_segment_at(const struct weir_contract *contract, const struct weir_account *account, int64_t period_start,
+                     int64_t period_end, int64_t time, int64_t *ret_start, int64_t *ret_end);
+/* Whether the period's usage is kept by segment. */
+bool weir_has_segments(const struct weir_contract *contract, const struct weir_account *account, int64_t period_start,
+                       int64_t period_end);
 /* Brings the drawdown of every customer whose segments the state holds, all of them, to what they come to: line items,
  * and the state's draws and grants. */
 enum weir_status weir_rater_draw(struct weir_rater *rater, struct weir_error *reterr);

@@ -118,8 +118,13 @@ static void complete_grants(struct pair *pair)
         if (!is_stored(pair, &old->entry, old->customer))
             continue;
         struct weir_grant_running *grant = weir_state_grant(pair->now, old->customer, old->contract, old->key);
-        if (!grant->commitment)
+        if (!grant->commitment) {
             grant->amount = granted(pair, old);
+            grant->taken = old->has_ended ? grant->amount : (struct weir_decimal){0};
+            grant->rolled_from = weir_state_copy(pair->now, old->rolled_from);
+        }
+        grant->taken_change = change_of(old->taken, grant->taken);
+        grant->rolled_change = change_of(old->rolled, grant->rolled);
         grant->entry.exists = grant->entry.is_dirty = true;
         grant->number = old->number;
         grant->balance = old->balance;
@@ -127,7 +132,9 @@ static void complete_grants(struct pair *pair)
     }
     now = weir_state_all(pair->now);
     for (size_t i = 0; i < now.grant_count; i++)
-        pair->is_changed = pair->is_changed || !weir_decimal_is_zero(now.grants[i]->change);
+        pair->is_changed = pair->is_changed || !weir_decimal_is_zero(now.grants[i]->change)
+                           || !weir_decimal_is_zero(now.grants[i]->taken_change)
+                           || !weir_decimal_is_zero(now.grants[i]->rolled_change);
 }
 
 bool weir_rerate_accounts_complete(const struct rerate_writer *writer, struct rerate_fresh *fresh)

@@ -147,6 +147,24 @@ const struct weir_contract *weir_rerate_contract_of(const struct rerate_fresh *f
     return start == period->start ? contract : NULL;
 }
 
+/* A grant that the ledger has is one still, and one that ended has ended. */
+static void note_stored(struct rerate_fresh *fresh)
+{
+    struct weir_state_view stored = weir_state_all(fresh->stored);
+
+    for (size_t i = 0; i < stored.grant_count; i++) {
+        const struct weir_grant_running *old = stored.grants[i];
+        if (!old->entry.exists || !weir_slice_equal(old->customer, fresh->customer->customer))
+            continue;
+        weir_state_account(fresh->state, old->customer);
+        struct weir_grant_running *grant = weir_state_grant(fresh->state, old->customer, old->contract, old->key);
+        grant->number = old->number;
+        grant->has_ended = old->has_ended;
+        grant->starts_at = old->starts_at;
+        grant->rolled_from = weir_state_copy(fresh->state, old->rolled_from);
+    }
+}
+
 enum weir_status weir_rerate_fresh_periods(struct rerate_fresh *fresh, struct weir_error *reterr)
 {
     const struct rerate_customer *customer = fresh->customer;
@@ -163,6 +181,8 @@ enum weir_status weir_rerate_fresh_periods(struct rerate_fresh *fresh, struct we
             status = weir_rater_settle_period(fresh->rater, contract, customer->customer, period->start, end,
                                               period->is_closed && end <= period->end, reterr);
     }
+    if (fresh->stored && fresh->state)
+        note_stored(fresh);
     return status == WEIR_OK ? weir_rater_draw_once(fresh->rater, reterr) : status;
 }
 

@@ -121,7 +121,8 @@ struct rerate_fresh {
     struct weir_rater *rater;
     const struct weir_catalog *catalog;
     const struct rerate_customer *customer;
-    struct weir_state *state; /* the rater's */
+    struct weir_state *state;  /* the rater's */
+    struct weir_state *stored; /* of a run that writes: what the ledger has of accounts; NULL */
     struct weir_line_item *others;
     size_t other_count, other_room;
 

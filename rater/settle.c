@@ -3,9 +3,12 @@
  * the period's entry, so that settling twice changes nothing. */
 #include <stdlib.h>
 
+#include "common/calendar.h"
+#include "common/daemon.h"
 #include "rater/rate_internal.h"
 
 enum { PERIODS_PER_BATCH = 2000 };
+#define EXPIRE_ALL_EVERY WEIR_MINUTE
 
 /* 1. what a period charges */
 
@@ -126,10 +129,15 @@ static void aim_at_zero(struct weir_rater *rater, const struct weir_contract *co
     for (uint32_t at = 0; (price = weir_next_price(version, &at));) {
         if (!price->flat_fee_at_zero)
             continue;
-        const struct weir_price_running *running = price_at_zero(rater, period, version, price);
-        if (contract->has_prepaid)
-            weir_state_segment(rater->state, running, period->start);
+        price_at_zero(rater, period, version, price);
     }
+}
+
+static bool has_segments(const struct weir_rater *rater, const struct weir_contract *contract,
+                         const struct weir_period_running *period)
+{
+    return weir_has_segments(contract, weir_state_known_account(rater->state, period->customer), period->start,
+                             period->end);
 }
 
 static bool charge_at_zero(struct weir_rater *rater, const struct weir_contract *contract,
@@ -158,7 +166,7 @@ static bool charge_at_zero(struct weir_rater *rater, const struct weir_contract 
             continue;
         if (!target.effective || !weir_rater_charge(rater, &target, (struct weir_decimal){0}, 0, 1))
             return false;
-        if (contract->has_prepaid)
+        if (has_segments(rater, contract, period))
             weir_state_segment(rater->state, target.running, period->start)->entry.is_dirty = true;
     }
     return true;
@@ -181,7 +189,7 @@ static void take_back(struct weir_rater *rater, const struct weir_contract *cont
         if (!running || running->entry.exists)
             continue;
         running->entry.is_dirty = false;
-        if (contract->has_prepaid)
+        if (has_segments(rater, contract, period))
             weir_state_segment(rater->state, running, period->start)->entry.is_dirty = false;
         running->quantity = running->amount = (struct weir_decimal){0};
         running->events = 0;
@@ -398,6 +406,55 @@ enum weir_status weir_rater_draw_once(struct weir_rater *rater, struct weir_erro
     return status;
 }
 
+/* Everything that is known of one lot of customers is drawn anew, and what has expired of it ends. */
+static enum weir_status expire_lot(struct weir_rater *rater, const struct weir_slice *customers, size_t count,
+                                   struct weir_error *reterr)
+{
+    for (size_t i = 0; i < count; i++)
+        weir_state_account(rater->state, customers[i]);
+    enum weir_status status = rater->ledger->ops->load(rater->ledger, rater->state, reterr);
+    if (status == WEIR_OK)
+        status = weir_rater_draw(rater, reterr);
+    if (status == WEIR_OK)
+        status = weir_rater_write(rater, reterr);
+    if (status != WEIR_OK)
+        rater->ledger->ops->abandon(rater->ledger);
+    weir_rater_forget(rater);
+    return status;
+}
+
+/* What is left of grants that expired by then goes out of their balances. Those that expired since the last time are
+ * looked for each time, and all of them now and then: a correction may have given something back. */
+static enum weir_status expire(struct weir_rater *rater, int64_t through, struct weir_error *reterr)
+{
+    enum { CUSTOMERS = 100 };
+    struct weir_slice customers[CUSTOMERS], after = {0};
+    char last[WEIR_IDENTIFIER_MAX];
+    size_t count = CUSTOMERS;
+    enum weir_status status = WEIR_OK;
+    int64_t now = weir_monotonic();
+    bool looks_at_all = rater->ended == INT64_MIN || now - rater->expired_all_at > EXPIRE_ALL_EVERY;
+    int64_t from = looks_at_all || rater->ended > through ? 0 : rater->ended;
+
+    if (!rater->ledger->ops->expired)
+        return WEIR_OK;
+    through -= through == WEIR_TIME_NEVER ? 0 : through % 1000; /* PostgreSQL counts microseconds */
+    rater->ended = through;
+    while (status == WEIR_OK && count == CUSTOMERS) {
+        status = rater->ledger->ops->expired(rater->ledger, from, through, after, CUSTOMERS, customers, &count, reterr);
+        if (status != WEIR_OK || count == 0)
+            break;
+        memcpy(last, customers[count - 1].data, customers[count - 1].length);
+        after = weir_slice_of(last, customers[count - 1].length);
+        status = expire_lot(rater, customers, count, reterr);
+    }
+    if (status == WEIR_OK && looks_at_all)
+        rater->expired_all_at = now;
+    if (status != WEIR_OK)
+        rater->ended = INT64_MIN; /* all of them again */
+    return status;
+}
+
 enum weir_status weir_rater_settle(struct weir_rater *rater, const struct weir_horizon *horizon,
                                    struct weir_error *reterr)
 {
@@ -416,6 +473,8 @@ enum weir_status weir_rater_settle(struct weir_rater *rater, const struct weir_h
         status = settle_list(rater, list, reterr);
     if (status == WEIR_OK)
         status = settle_known(rater, list, horizon, reterr);
+    if (status == WEIR_OK)
+        status = expire(rater, horizon->ended, reterr);
     if (status == WEIR_OK && !rater->ledger->ops->keeps_state)
         status = weir_rater_draw_once(rater, reterr);
     /* Only now is it known that everything on the way was written. */

@@ -8,6 +8,9 @@
 #define WEIR_X(upper, lower) [WEIR_UNPRICED_##upper] = #lower,
 const char *const weir_unpriced_name[WEIR_UNPRICED_COUNT] = {WEIR_UNPRICED(WEIR_X)};
 #undef WEIR_X
+#define WEIR_X(upper, lower) #lower,
+const char *const weir_grant_end_name[WEIR_GRANT_END_COUNT] = {WEIR_GRANT_ENDS(WEIR_X)};
+#undef WEIR_X
 
 /* An open-addressing set of entries of one kind, and the entries in the order they were made. The index holds the full
  * hash beside the entry, so that a probe touches an entry only when it is most likely the right one. */
@@ -459,11 +462,17 @@ static bool same_account(const void *entry, const void *probe)
                             ((const struct weir_account *)probe)->customer);
 }
 
-struct weir_account *weir_state_account(struct weir_state *state, struct weir_slice customer)
+struct weir_account *weir_state_known_account(const struct weir_state *state, struct weir_slice customer)
 {
     struct weir_account probe = {.customer = customer};
+
+    return state->accounts.count ? table_find(&state->accounts, hash_slice(customer, 0), same_account, &probe) : NULL;
+}
+
+struct weir_account *weir_state_account(struct weir_state *state, struct weir_slice customer)
+{
     uint64_t hash = hash_slice(customer, 0);
-    struct weir_account *account = table_find(&state->accounts, hash, same_account, &probe);
+    struct weir_account *account = weir_state_known_account(state, customer);
 
     if (account)
         return account;
@@ -471,6 +480,19 @@ struct weir_account *weir_state_account(struct weir_state *state, struct weir_sl
     account->customer = weir_state_copy(state, customer);
     table_add(&state->accounts, hash, account);
     return account;
+}
+
+struct weir_grant_order *weir_state_order(struct weir_state *state, struct weir_account *account)
+{
+    if (account->order_count == account->order_room) {
+        size_t room = account->order_room ? account->order_room * 2 : 8;
+        struct weir_grant_order *orders = weir_arena_take(state->arena, room * sizeof *orders);
+        if (account->order_count)
+            memcpy(orders, account->orders, account->order_count * sizeof *orders);
+        account->orders = orders;
+        account->order_room = room;
+    }
+    return &account->orders[account->order_count++];
 }
 
 void *weir_state_take(struct weir_state *state, size_t size)

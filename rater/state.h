@@ -177,6 +177,16 @@ struct weir_draw_running {
     struct weir_decimal change; /* what this batch added to amount */
 };
 
+/* How a grant ended. The words stand in PostgreSQL. */
+#define WEIR_GRANT_ENDS(X) X(EXPIRY, expiry) X(VOID, void) X(REFUND, refund)
+enum weir_grant_end {
+#define WEIR_X(upper, lower) WEIR_GRANT_END_##upper,
+    WEIR_GRANT_ENDS(WEIR_X)
+#undef WEIR_X
+        WEIR_GRANT_END_COUNT
+};
+extern const char *const weir_grant_end_name[WEIR_GRANT_END_COUNT];
+
 /* A prepaid amount of one customer, and the entries of its balance. Key: customer, contract, key. */
 struct weir_grant_running {
     struct weir_entry entry;
@@ -186,12 +196,31 @@ struct weir_grant_running {
     struct weir_decimal amount;  /* granted so far */
     struct weir_decimal balance; /* after entry number `number` */
     uint32_t number;             /* 0: there is none yet */
-    struct weir_decimal change;  /* what this batch added to amount */
-    struct weir_decimal left;    /* the rater's, while it draws */
+    struct weir_slice currency;
+    struct weir_slice rolled_from; /* key of the grant that it is the rollover of; empty: of none */
+    struct weir_decimal taken;     /* lost so far, when it ended */
+    struct weir_decimal rolled;    /* that went on so far */
+    struct weir_decimal charged;   /* by line items of its refund so far */
+    uint32_t refunds;              /* line items of its refund */
+    bool has_ended;                /* it has entries of that */
+    /* What this batch added to each; end is the kind of taken's entry. */
+    struct weir_decimal change, taken_change, rolled_change, charged_change;
+    enum weir_grant_end end;
+    struct weir_decimal left; /* the rater's, while it draws */
     int64_t starts_at, expires_at;
-    /* The catalog's words, when the batch has touched it. */
-    const struct weir_contract *terms;
-    const struct weir_commitment *commitment;
+    const struct weir_commitment *commitment; /* what it is, when the batch has touched it */
+};
+
+/* A word about one grant beside the catalog: an amount that was granted at run time, or the end of one before its time,
+ * or both. Of the customer of the account. */
+struct weir_grant_order {
+    struct weir_slice contract;
+    struct weir_commitment commitment; /* not is_grant: its key alone */
+    struct weir_slice currency;
+    bool is_grant;
+    bool is_ended;
+    enum weir_grant_end end;
+    int64_t ends_at; /* usage of windows before this is drawn from it */
 };
 
 /* A customer with prepaid amounts, minimum quantities or discounts on the invoice: all of its segments, commitments,
@@ -199,6 +228,9 @@ struct weir_grant_running {
 struct weir_account {
     struct weir_entry entry;
     struct weir_slice customer;
+    size_t order_count, order_room;
+    struct weir_grant_order *orders; /* the state's memory */
+    bool is_drawn;                   /* in this pass */
 };
 
 struct weir_state;
@@ -232,6 +264,10 @@ struct weir_commitment_running *weir_state_commitment(struct weir_state *state, 
 struct weir_grant_running *weir_state_grant(struct weir_state *state, struct weir_slice customer,
                                             struct weir_slice contract, struct weir_slice key);
 struct weir_account *weir_state_account(struct weir_state *state, struct weir_slice customer);
+/* NULL: it has no such entry. */
+struct weir_account *weir_state_known_account(const struct weir_state *state, struct weir_slice customer);
+/* One more order of the account, zeroed; the pointer lives until the next one is made. */
+struct weir_grant_order *weir_state_order(struct weir_state *state, struct weir_account *account);
 /* Of the probe only the key and period_end count. */
 struct weir_draw_running *weir_state_draw(struct weir_state *state, const struct weir_draw_running *probe);
 /* The lane's share, made with zeros if it is not there. The pointer lives until the next lane is added to this window.

@@ -46,9 +46,8 @@ static bool merge(enum weir_aggregation aggregation, struct weir_window_total *t
     return false;
 }
 
-/* The quantity that a total stands for. */
-static bool quantity_of(enum weir_aggregation aggregation, const struct weir_window_total *total,
-                        struct weir_decimal *ret_quantity)
+bool weir_quantity_of(enum weir_aggregation aggregation, const struct weir_window_total *total,
+                      struct weir_decimal *ret_quantity)
 {
     *ret_quantity = (struct weir_decimal){0};
     if (total->events == 0)
@@ -134,10 +133,10 @@ bool weir_rater_quantity_change(struct weir_rater *rater, struct target *target,
     struct weir_decimal old, new;
 
     if (!target->split)
-        return quantity_of(aggregation, before, &old) && quantity_of(aggregation, after, &new)
+        return weir_quantity_of(aggregation, before, &old) && weir_quantity_of(aggregation, after, &new)
                && weir_decimal_subtract(new, old, ret_change);
     struct weir_window_total *folded = &target->split->total;
-    if (!quantity_of(aggregation, folded, &old))
+    if (!weir_quantity_of(aggregation, folded, &old))
         return false;
     uint64_t events = folded->events;
     if (aggregation == WEIR_AGGREGATION_AVG) {
@@ -156,5 +155,5 @@ bool weir_rater_quantity_change(struct weir_rater *rater, struct target *target,
     folded->events = events - before->events + after->events;
     folded->retracted = 0; /* not kept of splits */
     target->split->entry.is_dirty = true;
-    return quantity_of(aggregation, folded, &new) && weir_decimal_subtract(new, old, ret_change);
+    return weir_quantity_of(aggregation, folded, &new) && weir_decimal_subtract(new, old, ret_change);
 }

@@ -237,6 +237,8 @@ struct weir_commitment {
     uint32_t meter_count;                   /* usage of these alone; 0: of all */
     struct weir_slice *meters;              /* sorted, all different */
     struct weir_decimal overage_multiplier; /* 1 when not given */
+    struct weir_decimal rollover_fraction;  /* of what is left at expires_at; 0 when not given */
+    int64_t rollover_expires_at;            /* WEIR_TIME_NEVER when not given */
 };
 
 #define WEIR_DISCOUNT_TYPES(X) X(PERCENTAGE, percentage) X(AMOUNT, amount)

@@ -230,7 +230,9 @@ static bool is_same_grant(const struct weir_commitment *a, const struct weir_com
     return a->type == b->type && a->meter_count == b->meter_count && a->funding == b->funding
            && weir_decimal_compare(a->amount, b->amount) == 0 && weir_decimal_compare(a->price, b->price) == 0
            && a->priority == b->priority && a->starts_at == b->starts_at && a->expires_at == b->expires_at
-           && weir_decimal_compare(a->overage_multiplier, b->overage_multiplier) == 0;
+           && weir_decimal_compare(a->overage_multiplier, b->overage_multiplier) == 0
+           && weir_decimal_compare(a->rollover_fraction, b->rollover_fraction) == 0
+           && a->rollover_expires_at == b->rollover_expires_at;
 }
 
 /* A prepaid amount that several terms of a contract list is one. */

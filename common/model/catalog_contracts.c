@@ -167,6 +167,37 @@ static void read_access(struct weir_catalog_load *load, const struct weir_node *
                          "found %s, which is not after the start; must be later", weir_found(load, expires_at.json));
 }
 
+/* What goes on when it expires. */
+static void read_rollover(struct weir_catalog_load *load, const struct weir_node *object,
+                          struct weir_commitment *commitment)
+{
+    struct weir_node fraction = weir_node_member(object, "rollover_fraction"),
+                     expires_at = weir_node_member(object, "rollover_expires_at"),
+                     own = weir_node_member(object, "expires_at");
+    if (fraction.json
+        && weir_read_decimal(load, object, "rollover_fraction", WEIR_POSITIVE, &commitment->rollover_fraction)
+        && weir_decimal_compare(commitment->rollover_fraction, weir_decimal_of(1)) > 0)
+        weir_mistake_add(load, &fraction, WEIR_MISTAKE_BAD_VALUE, "found %s; must be at most \"1\", which is all",
+                         weir_found(load, fraction.json));
+    if (fraction.json && !own.json)
+        weir_mistake_add(load, &fraction, WEIR_MISTAKE_CONTRADICTION,
+                         "what is left goes on when the amount expires; give it \"expires_at\" too");
+    if (!expires_at.json
+        || !weir_read_time(load, object, "rollover_expires_at", WEIR_ANY_TIME, &commitment->rollover_expires_at))
+        return;
+    if (!fraction.json)
+        weir_mistake_add(load, &expires_at, WEIR_MISTAKE_CONTRADICTION,
+                         "nothing goes on without \"rollover_fraction\"; give it too, or leave this out");
+    else if (commitment->rollover_expires_at % 1000)
+        weir_mistake_add(load, &expires_at, WEIR_MISTAKE_NO_SUCH_TIME,
+                         "found %s, within a microsecond; must be a whole number of them",
+                         weir_found(load, expires_at.json));
+    else if (commitment->expires_at != WEIR_TIME_NEVER && commitment->rollover_expires_at <= commitment->expires_at)
+        weir_mistake_add(load, &expires_at, WEIR_MISTAKE_OUT_OF_ORDER,
+                         "found %s, which is not after \"expires_at\"; must be later",
+                         weir_found(load, expires_at.json));
+}
+
 static void read_prepaid(struct weir_catalog_load *load, const struct weir_node *node,
                          const struct weir_contract *contract, struct weir_commitment *commitment)
 {
@@ -190,6 +221,7 @@ static void read_prepaid(struct weir_catalog_load *load, const struct weir_node 
     read_access(load, node, contract, commitment);
     read_applicable_meters(load, node, commitment);
     (void)weir_read_decimal(load, node, "overage_multiplier", WEIR_NOT_NEGATIVE, &commitment->overage_multiplier);
+    read_rollover(load, node, commitment);
 }
 
 static void read_commitment(struct weir_catalog_load *load, const struct weir_node *node,
@@ -214,6 +246,8 @@ static void read_commitment(struct weir_catalog_load *load, const struct weir_no
         {"expires_at", PREPAID, 0},
         {"meters", PREPAID, 0},
         {"overage_multiplier", PREPAID, 0},
+        {"rollover_fraction", PREPAID, 0},
+        {"rollover_expires_at", PREPAID, 0},
     };
     static const char *const pers[] = {"period"};
     unsigned variant = WEIR_IN_ALL, choice;
@@ -223,6 +257,7 @@ static void read_commitment(struct weir_catalog_load *load, const struct weir_no
         .starts_at = INT64_MIN,
         .expires_at = WEIR_TIME_NEVER,
         .overage_multiplier = weir_decimal_of(1),
+        .rollover_expires_at = WEIR_TIME_NEVER,
     };
     if (json_is_object(node->json)
         && weir_read_choice(load, node, "type", weir_commitment_type_name, WEIR_COMMITMENT_TYPE_COUNT, &choice)) {

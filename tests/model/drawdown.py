@@ -22,21 +22,37 @@ class Grant:
     expires: int
     meters: object  # a set; None: all
     multiplier: int
+    fraction: int = 0  # of what is left when it expires
+    rest_expires: int = 0
+    ends: int = FOREVER  # before its time
+    end_kind: object = None
+    source: object = None  # the key of the grant that it is the rollover of
+    cuts: tuple = ()  # where it cuts segments
+    entry: object = None
+
+    def until(self):
+        return min(self.expires, max(self.ends, self.starts))
 
     def order(self):
         return (self.priority, self.paid, FOREVER if self.meters is None else len(self.meters), self.expires, self.starts,
                 self.key.encode(), self.contract.encode())
 
     def applies(self, charge):
-        return (self.contract == charge.contract and self.terms == charge.terms and self.starts <= charge.segment < self.expires
+        return (self.contract == charge.contract and self.terms == charge.terms and self.starts <= charge.segment < self.until()
                 and (self.meters is None or charge.meter in self.meters))
 
 
-def grants_of(contract):
-    """The contract's prepaid commitments."""
+def orders_of(orders, customer, contract):
+    return [order for order in orders if order["customer"] == customer and order["contract"] == contract.key]
+
+
+def grants_of(contract, orders=()):
+    """The contract's prepaid commitments, what was ordered for one customer of it, and what goes on from either. An order is what weir
+    grant says, or ({"end": kind, "at": time}) the end of one."""
     result = []
-    for entry in contract.commitments:
-        if entry["type"] != "prepaid":
+    ends = {order["key"]: (instants.parse_rfc3339(order["at"]), order["end"]) for order in orders if "end" in order}
+    for entry in [*contract.commitments, *(order for order in orders if "end" not in order)]:
+        if entry.get("type", "prepaid") != "prepaid":
             continue
         paid = entry.get("funding", "paid") == "paid"
         starts, expires = entry.get("starts_at"), entry.get("expires_at")
@@ -46,13 +62,28 @@ def grants_of(contract):
             exact.parse(entry.get("price", entry["amount"])) if paid else 0, entry.get("priority", 0),
             instants.parse_rfc3339(starts) if starts else (contract.whole_starts or 0) * instants.NS,
             min(instants.parse_rfc3339(expires), contract_ends) if expires else contract_ends,
-            set(entry["meters"]) if "meters" in entry else None, exact.parse(entry.get("overage_multiplier", "1"))))
+            set(entry["meters"]) if "meters" in entry else None, exact.parse(entry.get("overage_multiplier", "1")),
+            fraction=exact.parse(entry.get("rollover_fraction", "0")), entry=entry))
+        grant = result[-1]
+        grant.cuts = (grant.starts, instants.parse_rfc3339(expires) if expires else FOREVER)
+        if grant.fraction:
+            rest_expires = entry.get("rollover_expires_at")
+            rest_expires = instants.parse_rfc3339(rest_expires) if rest_expires else FOREVER
+            grant.cuts += (rest_expires,)
+            if grant.key not in ends and grant.cuts[1] < contract_ends:
+                result.append(dataclasses.replace(
+                    grant, key=grant.key + "+rollover", amount=0, price=0, starts=grant.expires, fraction=0,
+                    expires=min(rest_expires, contract_ends), source=grant.key, cuts=()))
+    for grant in result:
+        if grant.key in ends:
+            grant.ends, grant.end_kind = ends[grant.key]
+            grant.cuts += (grant.ends,)
     return result
 
 
 def segment_of(grants, period_start, time):
     """Start, in ns, of the segment of the period that holds a time (both in ns)."""
-    cuts = [cut for grant in grants for cut in (grant.starts, grant.expires) if cut <= time]
+    cuts = [cut for grant in grants for cut in grant.cuts if cut <= time]
     return max([period_start, *cuts])
 
 
@@ -75,15 +106,21 @@ def _net(charges):
                 yield Charge(contract, terms, period_start, time, meter, of_segment[time])
 
 
-def draw_down(grants, charges):
-    """Yields (charge, the grant's key or None for overage, amount) for one customer's grants and charges."""
+def draw_down(grants, charges, left=None):
+    """Yields (charge, the grant's key or None for overage, amount) for one customer's grants and charges; fills left."""
     grants = sorted(grants, key=Grant.order)
-    left = {(grant.contract, grant.key): grant.amount for grant in grants}
+    left = {} if left is None else left
+    left.update({(grant.contract, grant.key): grant.amount for grant in grants})
+    rests = {(grant.contract, grant.key): grant for grant in grants if grant.source}
+    sources = {(grant.contract, grant.key): grant for grant in grants}
     for charge in sorted(_net(charges), key=lambda c: (c.segment, c.contract.encode(), c.period_start, c.meter.encode())):
         rest, multiplier = charge.amount, None
         for grant in grants:
             if not grant.applies(charge) or not rest:
                 continue
+            if rests.pop((grant.contract, grant.key), None):
+                left[(grant.contract, grant.key)] = exact.multiply(left[(grant.contract, grant.source)],
+                                                                   sources[(grant.contract, grant.source)].fraction)
             multiplier = grant.multiplier
             drawn = min(rest, left[(grant.contract, grant.key)])
             left[(grant.contract, grant.key)] -= drawn

@@ -369,7 +369,12 @@ def prepaid_amounts(rng, contract, terms, meters, start, end, prefix):
         else:
             first = term[0]
         if rng.random() < 0.6:
-            entry["expires_at"] = instants.format_utc(rng.randrange(max(first + 1, start), max(first + 2, end)))
+            expires = rng.randrange(max(first + 1, start), max(first + 2, end))
+            entry["expires_at"] = instants.format_utc(expires)
+            if rng.random() < 0.4:
+                entry["rollover_fraction"] = rng.choice(("0.5", "1", "0.333333333333", "0.1"))
+                if rng.random() < 0.7:
+                    entry["rollover_expires_at"] = instants.format_utc(rng.randrange(expires + 1, max(expires + 2, end + 86400 * 20)))
         if rng.random() < 0.4:
             entry["meters"] = rng.sample([meter["key"] for meter in meters], rng.randrange(1, len(meters) + 1))
         if rng.random() < 0.4:

@@ -16,9 +16,10 @@ class Rating:
     rows: dict
     components: dict
     unpriced: dict
+    left: dict = dataclasses.field(default_factory=dict)  # customer -> {(contract, grant): what was not drawn}
 
 
-def accumulate(catalog, windows):
+def accumulate(catalog, windows, orders=()):
     """Windows into what each (place, meter, split) has in all: the only pass over single windows."""
     splits = {}
     unpriced = {}
@@ -34,7 +35,7 @@ def accumulate(catalog, windows):
             _place, split, segments = splits.setdefault(_place_key(place), (place, {}, {}))
             if window[1]:  # all of its events were retracted, or else it counts
                 _fold(catalog.meter_of_key[meter_key], split, texts, window)
-                _segment(catalog.meter_of_key[meter_key], grants_of, place, segments, start, window)
+                _segment(catalog.meter_of_key[meter_key], grants_of, orders, place, segments, start, window)
         if contract is catalog.default and contract is not None:
             billed_customers.add((customer, place.start, place.end))
     return splits, unpriced, billed_customers
@@ -81,11 +82,12 @@ def _adds_up(meter):
     return meter.rollup_sum or meter.aggregation in ("count", "sum", "unique")
 
 
-def _segment(meter, grants_of, place, segments, start, window):
+def _segment(meter, grants_of, orders, place, segments, start, window):
     """Where the contract has prepaid amounts: add a window to its segment's [quantity, events]."""
-    grants = grants_of.get(id(place.contract))
+    key = (id(place.contract), place.customer) if orders else id(place.contract)
+    grants = grants_of.get(key)
     if grants is None:
-        grants = grants_of[id(place.contract)] = drawdown.grants_of(place.contract)
+        grants = grants_of[key] = drawdown.grants_of(place.contract, drawdown.orders_of(orders, place.customer, place.contract))
     if grants and _adds_up(meter):
         segment = segments.setdefault(drawdown.segment_of(grants, place.start * instants.NS, start * instants.NS), [0, 0])
         segment[0] += _window_value(meter.aggregation, window)
@@ -112,8 +114,10 @@ def _rate(catalog, contract, price, start, quantity, events):
 class _Bill:
     """Gathers rows and components while the rules run."""
 
-    def __init__(self, catalog):
+    def __init__(self, catalog, orders=()):
         self.catalog = catalog
+        self.orders = orders
+        self.left = {}  # customer -> {(contract, grant): amount}
         self.rows = {}
         self.components = {}
         self.drawn_from = {}  # customer -> [Charge]
@@ -136,9 +140,12 @@ class _Bill:
             self.row(place, price.meter, "usage", part, amount, version)
 
 
+    def grants_of(self, customer, contract):
+        return drawdown.grants_of(contract, drawdown.orders_of(self.orders, customer, contract))
+
     def charge(self, place, meter, segment, amount):
         customer, contract, start, _end = place
-        if drawdown.grants_of(contract):
+        if self.grants_of(customer, contract):
             self.drawn_from.setdefault(customer, []).append(
                 (contract, drawdown.Charge(contract.key, contract.starts, start, segment, meter, amount)))
 
@@ -158,8 +165,9 @@ class _Bill:
     def draw_down(self):
         for customer, charges in self.drawn_from.items():
             contracts = {(contract.key, contract.starts): contract for contract, _charge in charges}
-            grants = [grant for contract in contracts.values() for grant in drawdown.grants_of(contract)]
-            for charge, key, amount in drawdown.draw_down(grants, [charge for _contract, charge in charges]):
+            grants = [grant for contract in contracts.values() for grant in self.grants_of(customer, contract)]
+            left = self.left.setdefault(customer, {})
+            for charge, key, amount in drawdown.draw_down(grants, [charge for _contract, charge in charges], left):
                 contract = contracts[(charge.contract, charge.terms)]
                 start, end = contract.period(charge.period_start)
                 assert start == charge.period_start
@@ -167,9 +175,9 @@ class _Bill:
                 self.row((customer, contract, start, end), item, kind, 0, change, self.catalog.books[contract.book][0])
 
 
-def finish(catalog, splits, unpriced, billed_customers, earliest, latest, keep_open):
+def finish(catalog, splits, unpriced, billed_customers, earliest, latest, keep_open, orders=()):
     """Price the accumulated totals and add what periods bring by themselves."""
-    bill = _Bill(catalog)
+    bill = _Bill(catalog, orders)
     for place, texts, segments in splits.values():
         quantity, events = _quantity(catalog.meter_of_key[place.price.meter], texts)
         at = (place.customer, place.contract, place.start, place.end)
@@ -177,10 +185,15 @@ def finish(catalog, splits, unpriced, billed_customers, earliest, latest, keep_o
         if not _adds_up(catalog.meter_of_key[place.price.meter]):  # charged for the period as a whole, from its start on
             segments = {place.start * instants.NS: (quantity, events)}
         bill.charges(at, place.price, segments)
+    for order in orders:  # what is charged makes a period under the default contract, as usage does
+        at = instants.parse_rfc3339(order["at"] if "end" in order else order["starts_at"]) // instants.NS
+        if not order["contract"] and (order.get("end") == "refund" or order.get("funding") == "paid" and exact.parse(order["price"])):
+            billed_customers.add((order["customer"], *catalog.default.period(at)))
     if latest is not None:
         _periods(catalog, bill, splits, billed_customers, earliest, latest, keep_open)
     bill.draw_down()
-    return Rating(bill.rows, bill.components, unpriced)
+    _orders(catalog, bill)
+    return Rating(bill.rows, bill.components, unpriced, bill.left)
 
 
 def _spanned(contract, earliest, latest):
@@ -269,7 +282,7 @@ def _invoice_discounts(catalog, bill, place):
             of_usage += amount - rest
             line = bill.components.setdefault((customer, contract.key, start, end, item, version.version if version else None, "invoice_discount", 0), [0, 0])
             line[1] += rest - amount
-            bill.charge(place, item, drawdown.segment_of(drawdown.grants_of(contract), start * instants.NS, end * instants.NS - 1), rest - amount)
+            bill.charge(place, item, drawdown.segment_of(bill.grants_of(place[0], contract), start * instants.NS, end * instants.NS - 1), rest - amount)
     return of_usage
 
 
@@ -281,7 +294,7 @@ def _true_ups(catalog, bill, splits, place, spent):
             continue
         missing, amount = _missing(catalog, splits, place, commitment)
         bill.row(place, commitment["key"], "true_up", missing, amount, version)
-        segment = drawdown.segment_of(drawdown.grants_of(contract), start * instants.NS, end * instants.NS - 1)
+        segment = drawdown.segment_of(bill.grants_of(place[0], contract), start * instants.NS, end * instants.NS - 1)
         bill.charge(place, commitment["meter"], segment, amount)
         spent += amount
     for commitment in contract.commitments:
@@ -300,6 +313,27 @@ def _purchases(catalog, bill, place):
             if grant.price and grant.key not in listed and start * instants.NS <= max(grant.starts, terms.starts * instants.NS) < end * instants.NS:
                 bill.row(place, grant.key, "fee", exact.SCALE, grant.price, catalog.books[contract.book][0])
         listed |= {commitment["key"] for commitment in terms.commitments}
+
+
+def _orders(catalog, bill):
+    """What was bought at run time, and what is given back of anything that was refunded."""
+    for order in bill.orders:
+        at = instants.parse_rfc3339(order["at"] if "end" in order else order["starts_at"])
+        contract = catalog.contract_at(order["customer"], at // instants.NS)
+        grants = [g for g in bill.grants_of(order["customer"], contract) if g.key == order["key"]]
+        if "end" in order and not grants:  # of terms before these
+            grants = [g for terms in catalog.of_customer[order["customer"]] if terms.key == contract.key
+                      for g in bill.grants_of(order["customer"], terms) if g.key == order["key"]][:1]
+        grant = grants[0]
+        at = max(at, grant.starts) // instants.NS
+        contract = catalog.contract_at(order["customer"], at)
+        place = (order["customer"], contract, *contract.period(at))
+        version = catalog.books[contract.book][0]
+        if "end" not in order and grant.price:
+            bill.row(place, grant.key, "fee", exact.SCALE, grant.price, version)
+        if order.get("end") == "refund":
+            left = bill.left.get(order["customer"], {}).get((grant.contract, grant.key), grant.amount)
+            bill.row(place, grant.key, "fee", 0, -exact.divide(exact.multiply(grant.price, left) * exact.SCALE, grant.amount), version)
 
 
 def _fees(bill, place, version, ended):

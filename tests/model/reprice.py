@@ -72,4 +72,7 @@ def _change_prepaid(rng, commitment):
     for member in ("meters", "starts_at", "expires_at"):  # another access window: other segments
         if rng.random() < 0.1:
             commitment.pop(member, None)
+    if "expires_at" not in commitment or rng.random() < 0.2:
+        commitment.pop("rollover_fraction", None)
+        commitment.pop("rollover_expires_at", None)
     return commitment

@@ -41,13 +41,13 @@ class Outcome:
         return rating.summary(self.rating)
 
 
-def run(catalog, lines, keep_open=False, clock_of=None):
+def run(catalog, lines, keep_open=False, clock_of=None, orders=()):
     """Meter and rate lines (bytes, without their line ends; blank ones are skipped) held in memory. clock_of: a line's LaneClock, by its index."""
     meter = metering.Metering(catalog)
     for index, line in enumerate(line for line in lines if line.strip()):
         meter.add(index, line, clock_of(index) if clock_of else None)
-    parts = rating.accumulate(catalog, meter.windows)
-    return Outcome(rating.finish(catalog, *parts, meter.earliest, meter.latest, keep_open), meter.counts, meter.bad)
+    parts = rating.accumulate(catalog, meter.windows, orders)
+    return Outcome(rating.finish(catalog, *parts, meter.earliest, meter.latest, keep_open, orders), meter.counts, meter.bad)
 
 
 def _share(arguments):

@@ -98,5 +98,5 @@ def assert_same(what, found, expected, context):
     raise AssertionError(f"{what} differ in {len(lines)} places ({context})\n" + "\n".join(lines[:8]) + more)
 
 
-def run_model(case, keep_open=False, clock_of=None):
-    return run.run(catalog.Catalog(case.document), case.lines, keep_open, clock_of)
+def run_model(case, keep_open=False, clock_of=None, orders=()):
+    return run.run(catalog.Catalog(case.document), case.lines, keep_open, clock_of, orders)

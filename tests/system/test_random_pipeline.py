@@ -2,16 +2,19 @@
 the ledger agree with the independent model to the twelfth place. In every second run half of the events come when
 what closed of the others' windows is rated already: duplicates, late events and retractions change what was billed.
 
-WEIR_PIPELINE_CASES (200) cases, 20 merged into each run, from WEIR_RANDOM_SEED (1).
+WEIR_PIPELINE_CASES (200) cases, 20 merged into each run, from WEIR_RANDOM_SEED (1). In some runs, or with WEIR_PIPELINE_ORDERS in all,
+grants are ordered at run time and ended (docs/credits.md 6).
 """
 import collections
 import json
 import os
+import random
 import shutil
 import subprocess
 import time
 
 import confluent_kafka
+import orders
 import psycopg2
 import pytest
 from harness import BINARY, assert_same, model_components, model_rows, run_model, weir
@@ -21,6 +24,7 @@ from model import exact, generate, reprice, run
 
 FIRST = int(os.environ.get("WEIR_RANDOM_SEED", "1"))
 CASES = int(os.environ.get("WEIR_PIPELINE_CASES", "200"))
+ORDERS = bool(os.environ.get("WEIR_PIPELINE_ORDERS"))
 MERGED = 20
 
 
@@ -123,7 +127,7 @@ def granted(document):
             for entry in terms.get("commitments", []) if entry["type"] == "prepaid"}
 
 
-def check_balances(env, document, outcome, where):
+def check_balances(env, document, outcome, where, ordered=()):
     """What was drawn from a grant is in the line items, and in its balance; entries cannot be told otherwise."""
     drawn = collections.Counter()
     for (customer, contract, _start, _end, item, kind), (_quantity, amount, _invoice, _currency) in model_rows(outcome).items():
@@ -133,11 +137,15 @@ def check_balances(env, document, outcome, where):
                 " from weir.line_items where weir.reversed_kind(kind, meter, component) = 'drawdown' group by 1, 2, 3 having sum(amount) <> 0")),
                 {key: amount for key, amount in drawn.items() if amount}, where)
     assert_same("entries of draws", by_grant(query(env, "select customer, contract, grant_key, -sum(amount)::numeric(39,12) as amount"
-                " from weir.grant_entries where kind <> 'grant' group by 1, 2, 3 having sum(amount) <> 0")),
+                " from weir.grant_entries where kind in ('drawdown', 'giveback') group by 1, 2, 3 having sum(amount) <> 0")),
                 {key: amount for key, amount in drawn.items() if amount}, where)
-    balances = by_grant(query(env, "select customer, contract, grant_key, balance as amount from weir.grant_balances"))
+    balances = by_grant(query(env, "select customer, contract, grant_key, sum(amount) as amount from weir.grant_entries where kind in ("
+                                   "'grant', 'drawdown', 'giveback') group by 1, 2, 3 having bool_or(kind = 'grant')"))
     amounts = granted(document)
+    amounts.update({(order["contract"], order["key"]): exact.parse(order["amount"]) for order in ordered if "end" not in order})
     assert_same("balances", balances, {key: amounts.get(key[1:], 0) - drawn[key] for key in balances}, where)
+    assert where.startswith("after rerating") or not query(  # a rater that has the other catalog is to come
+        env, "select * from weir.grant_balances where balance <> 0 and least(expires_at, ends_at) <= (select min(rated_through) from weir.lanes)"), where
     assert not query(env, "select * from weir.grant_balances b where balance < 0 or balance <> (select sum(amount) from"
                           " weir.grant_entries e where (e.customer, e.contract, e.grant_key) = (b.customer, b.contract, b.grant_key))"), where
     usage = ("select customer, contract, period_start, currency, sum(amount) as left_to_pay from weir.line_items where meter is not null"
@@ -156,6 +164,7 @@ def check_balances(env, document, outcome, where):
                        f" {', '.join(part.split(' = ')[1] for part in change.split(', '))} from n returning number")
     with pytest.raises(psycopg2.errors.IntegrityError):
         query(env, "update weir.grant_entries set amount = amount returning number")
+    assert b"findings=0" in weir("audit", "verify", env=env).stdout, where
 
 
 def rows_of(outcome):
@@ -181,7 +190,8 @@ def check_rerated(env, expected, folder, where):
 @pytest.mark.parametrize("number", range((CASES + MERGED - 1) // MERGED))
 def test_the_ledger_agrees_with_the_model(servers, number, tmp_path):
     seed = FIRST * 1000 + number
-    is_rerated = number % 3 == 0  # which takes as long as all the rest
+    is_ordered = number % 3 == 1 or ORDERS
+    is_rerated = number % 3 == 0 and not ORDERS  # which takes as long as all the rest
     case = generate.generate_merged(seed, min(MERGED, CASES - number * MERGED), pipeline=True)
     case.write(tmp_path)
     outcome = run_model(case)
@@ -189,6 +199,7 @@ def test_the_ledger_agrees_with_the_model(servers, number, tmp_path):
     env = {**servers.room(f"random-{seed}"), "WEIR_CATALOG": str(tmp_path / "catalog"), "WEIR_LATENESS": "9000h",
            "WEIR_KAFKA_GROUP": f"random-{seed}", "WEIR_RATER_BATCH": ("40", "20000")[number % 2]}  # 40: all threads of a rater take part
 
+    rng, ordered = random.Random(f"orders {seed}"), []
     weir("migrate", env=env)
     weir("apply", "--catalog", tmp_path / "catalog", env=env)
     if number % 2:
@@ -198,11 +209,18 @@ def test_the_ledger_agrees_with_the_model(servers, number, tmp_path):
         weir("produce", tmp_path / "first.ndjson", env=env)
         rate_what_closes(env)
         assert query(env, "select count(*) as n from weir.rated_windows")[0]["n"] > 0, f"nothing was rated between ({where})"
+        if is_ordered:
+            ordered = orders.grant(env, rng, case.document, 6)
         weir("produce", tmp_path / "second.ndjson", env=env)
     else:
         weir("produce", tmp_path / "events.ndjson", env=env)
     at_once(env, "ingest", "--until-end")
     at_once(env, "rater", "--until-done")
+    if is_ordered:
+        ordered += [] if ordered else orders.grant(env, rng, case.document, 6)
+        ordered += orders.end(env, rng, 4)
+        at_once(env, "rater", "--until-done")
+        outcome = run_model(case, orders=ordered)
 
     bad = collections.Counter(quarantined(env).values())
     assert_same("quarantined events", bad, collections.Counter((b.reason, b.line) for b in outcome.bad), where)
@@ -215,10 +233,74 @@ def test_the_ledger_agrees_with_the_model(servers, number, tmp_path):
     at_once(env, "rater", "--until-done")
     assert query(env, "select count(*) as n from weir.line_items") == before, f"a second run changed the ledger ({where})"
     check_invoices(env, where)
-    check_balances(env, case.document, outcome, where)
+    check_balances(env, case.document, outcome, where, ordered)
+    if is_ordered:
+        orders.check_balances(env, outcome, where)
     if is_rerated:
         other, expected = check_the_past_priced_again(env, case, outcome, seed, tmp_path, where)
         check_rerated({**env, "WEIR_CATALOG": ""}, expected, tmp_path, where)
         check_balances(env, other, expected, f"after rerating, {where}")
         check_invoices(env, f"after rerating, {where}")
     shutil.rmtree(tmp_path)
+
+
+CALLS = {"meters": [{"key": "calls", "event_type": "call", "aggregation": "sum", "value": "data.calls", "window": "1h"}],
+         "price_books": [{"key": "list", "version": 1, "currency": "USD", "effective_from": "2026-01-01T00:00:00Z",
+                          "prices": [{"meter": "calls", "model": "per_unit", "unit_price": "1"}]}],
+         "default_contract": {"price_book": "list", "billing_period": "month", "timezone": "UTC"}}
+
+
+def call(number, customer, day, calls):
+    return json.dumps({"specversion": "1.0", "id": str(number), "source": "s", "type": "call", "subject": customer,
+                       "time": f"2026-{day}T10:00:00Z", "data": {"calls": calls}}) + "\n"
+
+
+def test_grants_at_run_time_are_as_documented(servers, tmp_path):
+    """docs/credits.md 6, its worked example."""
+    (tmp_path / "catalog.json").write_text(json.dumps(CALLS))
+    env = {**servers.room("grants", 1), "WEIR_CATALOG": str(tmp_path / "catalog.json"), "WEIR_LATENESS": "9000h", "WEIR_METRICS_LISTEN": "off"}
+
+    def rate(*events):
+        (tmp_path / "events.ndjson").write_text("".join(events))
+        for command in (("produce", tmp_path / "events.ndjson"), ("ingest", "--until-end"), ("rater", "--until-done")):
+            weir(*command, env=env)
+
+    def order(*words):
+        return json.loads(weir(*words, "--reason", "docs", "--format", "json", env=env).stdout)
+
+    def entries(key):
+        return [(row["kind"], str(row["amount"].normalize())) for row in query(
+            env, f"select kind, amount from weir.balance_entries where grant_key = '{key}' order by number")]
+
+    weir("migrate", env=env)
+    weir("apply", env=env)
+    rate(call(1, "acme", "01-05", 60), call(2, "acme", "01-15", 40), call(3, "acme", "02-05", 50), call(4, "beta", "02-05", 30),
+         call(5, "beta", "04-05", 0))
+    words = ("grant", "--customer", "acme", "--key", "g", "--amount", "70", "--funding", "promotional", "--starts-at", "2026-01-10",
+             "--expires-at", "2026-01-20", "--rollover-fraction", "0.5", "--rollover-expires-at", "2026-03-01")
+    assert order(*words, "--dry-run")["done"] == "not yet" and not entries("g")
+    assert order(*words)["done"] == "now"
+    assert sorted(entries("g")) == [("drawdown", "-4E+1"), ("expiry", "-15"), ("grant", "7E+1"), ("rollover", "-15")]
+    assert entries("g+rollover") == [("rollover", "15"), ("drawdown", "-15")]
+    before = query(env, "select now()::text as at")[0]["at"].replace(" ", "T") + ":00"
+    rate(call(6, "acme", "01-16", 5))
+    assert entries("g")[4:] == [("expiry", "2.5"), ("rollover", "2.5"), ("drawdown", "-5")]
+    assert entries("g+rollover")[2:] == [("giveback", "2.5"), ("rollover", "-2.5")]
+    then = json.loads(weir("balance", "--at", before, "--format", "json", env=env).stdout.splitlines()[0])
+    assert (then["grant"], then["drawn"], then["lost"], then["balance"]) == ("g", "40.000000000000", "30.000000000000", "0.000000000000")
+
+    words = ("--customer", "beta", "--key", "package")
+    assert order("grant", *words, "--amount", "80", "--price", "20", "--funding", "paid", "--starts-at", "2026-02-01")["charged"] == "20.000000000000"
+    assert order("refund", *words)["charged"] == "-12.500000000000"
+    assert order("refund", *words)["done"] == "before"
+    assert [row["amount"] for row in query(env, "select amount from weir.line_items where item = 'package' and kind = 'fee' order by line_item_id")] \
+        == [20, -12.5]
+    refused = weir("void", *words, "--reason", "docs", env=env, check=False)
+    assert refused.returncode == 2 and b"otherwise" in refused.stderr
+    assert b"findings=0" in weir("audit", "verify", env=env).stdout
+    connection = psycopg2.connect(env["WEIR_POSTGRES_URL"])
+    connection.cursor().execute("alter table weir.grant_ends disable trigger user; delete from weir.grant_ends")
+    connection.commit()
+    connection.close()
+    found = weir("audit", "verify", env=env, check=False)
+    assert found.returncode == 1 and b"is gone" in found.stdout + found.stderr

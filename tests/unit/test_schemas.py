@@ -123,7 +123,7 @@ ADDED = {
     "free_units": "1", "minimum_amount": "1", "maximum_amount": "99999999", "per": "period", "charged": "in_advance", "proration": "none",
     "customer": "c", "price_book": "standard", "starts_at": "2026-01-01T00:00:00Z", "ends_at": None,
     "billing_period": "month", "billing_anchor": 15, "timezone": "UTC", "overrides": [], "commitments": [], "discounts": [], "quantities": [], "fee": "seat", "multiplier": "1", "type": "prepaid",
-    "quantity": "1", "priority": 1, "expires_at": "2026-01-01T00:00:00Z", "overage_multiplier": "1", "meters": ["tokens"], "funding": "free", "price": "1",
+    "quantity": "1", "priority": 1, "expires_at": "2026-01-01T00:00:00Z", "overage_multiplier": "1", "rollover_fraction": "1", "rollover_expires_at": "2026-01-01T00:00:00Z", "meters": ["tokens"], "funding": "free", "price": "1",
     "phases": [], "reason": "x",
     "$schema": "x", "$comment": "x", "description": "x", "unknown": 1, "": 1, "Key": "x", "key ": "x",
 }  # fmt: skip

@@ -180,7 +180,35 @@ Test(drawdown, takes_grants_in_the_published_order)
                   (int)grants[i].key.length, grants[i].key.data);
 }
 
-/* 2. what does not fit */
+/* 2. what goes on */
+Test(drawdown, draws_a_rollover_as_far_as_its_source_left_something)
+{
+    struct weir_decimal left[2] = {weir_decimal_of(9), {0}};
+    struct weir_rollover rollover = {.from = &left[0], .at = 10, .fraction = {WEIR_DECIMAL_ONE / 2}, .left = &left[1]};
+    struct weir_grant grants[2] = {plain("b"), plain("a")};
+    struct weir_usage_charge charges[3] = {charge_of(METERS), charge_of(0), charge_of(2 * METERS)};
+    struct answer answer = {0};
+
+    for (int i = 0; i < 2; i++) {
+        grants[i].contract = weir_slice_text("contract");
+        grants[i].currency = weir_slice_text("USD");
+        grants[i].left = &left[i];
+        grants[i].starts_at = i * 10;
+        grants[i].expires_at = i ? 20 : 10;
+    }
+    grants[1].rollover = &rollover;
+    charges[0].amount = charges[2].amount = weir_decimal_of(100);
+    charges[1].amount = weir_decimal_of(6);
+    weir_grants_sort(grants, 2);
+    cr_assert(weir_draw_down(grants, 2, charges, 3, take, &answer));
+    cr_expect(rollover.is_set);
+    cr_expect_eq(answer.drawn[1][0][0].e12, weir_decimal_of(6).e12, "the source, before it expires");
+    cr_expect_eq(answer.drawn[0][1][0].e12, 3 * WEIR_DECIMAL_ONE / 2, "half of the 3 that it left");
+    cr_expect_eq(answer.drawn[0][2][0].e12, 0, "nothing after its own expiry");
+    cr_expect(left[0].e12 == weir_decimal_of(3).e12 && left[1].e12 == 0);
+}
+
+/* 3. what does not fit */
 Test(drawdown, says_so_when_an_amount_does_not_fit)
 {
     struct weir_grant grant = plain("a");

@@ -1,0 +1,116 @@
+#include "rater/balances.h"
+
+#include <string.h>
+
+#include "common/calendar.h"
+#include "rater/postgres.h"
+#include "rater/postgres_value.h"
+
+#define CAME_IN "kind = 'grant' OR kind = 'rollover' AND rolled_from IS NOT NULL"
+#define WENT_OUT "kind IN ('expiry', 'void', 'refund') OR kind = 'rollover' AND rolled_from IS NULL"
+
+/* A customer of its own is a condition of its own: PostgreSQL must see it to read that customer's rows alone. */
+#define CHOSEN(condition)                                                                                              \
+    "WITH chosen AS (SELECT * FROM weir.balance_entries WHERE " condition " AND $2::text IN ('', contract)"            \
+    " AND recorded_at <= coalesce(nullif($3::text, '')::timestamptz, 'infinity'))"
+
+static const char balances[] =
+    ", known AS (SELECT g.*, c.kind, c.amount, coalesce(nullif($3::text, '')::timestamptz, now()) AS at"
+    " FROM chosen AS c JOIN weir.grant_balances AS g USING (customer, contract, grant_key))"
+    " SELECT customer, contract, coalesce(grant_key, ''), coalesce(funding, ''), starts_at, expires_at,"
+    " CASE WHEN grant_key IS NULL THEN '' WHEN ended IS NOT NULL AND ends_at <= min(at) THEN ended"
+    " WHEN expires_at <= min(at) THEN 'expired' WHEN starts_at > min(at) THEN 'future' ELSE 'active' END,"
+    " coalesce(sum(amount) FILTER (WHERE " CAME_IN "), 0)::text,"
+    " (-coalesce(sum(amount) FILTER (WHERE kind IN ('drawdown', 'giveback')), 0))::text,"
+    " (-coalesce(sum(amount) FILTER (WHERE " WENT_OUT "), 0))::text, sum(amount)::text, currency FROM known"
+    " GROUP BY GROUPING SETS ((customer, contract, currency, grant_key, funding, starts_at, expires_at, ended,"
+    " ends_at), (customer, contract, currency)) ORDER BY customer, contract, currency, grant_key NULLS LAST";
+
+static const char entries[] =
+    " SELECT customer, contract, grant_key, number::text, kind, amount::text, balance_after::text, period_start,"
+    " segment_start, coalesce(meter, ''), coalesce(charged::text, ''), recorded_at FROM chosen"
+    " ORDER BY customer, contract, grant_key, chosen.number";
+
+static int64_t time_at(const PGresult *rows, int row, int column)
+{
+    return PQgetisnull(rows, row, column) ? WEIR_TIME_NEVER : weir_get_time(PQgetvalue(rows, row, column));
+}
+
+static enum weir_status ask(const char *url, const struct weir_balance_filter *filter, const char *question,
+                            PGresult **ret_rows, struct weir_error *reterr)
+{
+    struct weir_parameters parameters = {0};
+    struct weir_buffer sql = {0};
+    enum weir_status status;
+    PGconn *connection = weir_postgres_open(url, "weir balance", &status, reterr);
+
+    weir_parameters_add(&parameters, filter->customer.length ? filter->customer.data : "", filter->customer.length);
+    weir_parameters_add(&parameters, filter->contract.length ? filter->contract.data : "", filter->contract.length);
+    weir_parameters_add(&parameters, filter->at, strlen(filter->at));
+    if (status == WEIR_OK)
+        status = weir_postgres_run(connection, "SET jit = off", "setting the session up", reterr);
+    weir_buffer_add(&sql,
+                    weir_slice_text(filter->customer.length ? CHOSEN("customer = $1::text") : CHOSEN("$1::text = ''")));
+    weir_buffer_add(&sql, weir_slice_of(question, strlen(question) + 1));
+    if (status == WEIR_OK)
+        status = weir_postgres_ask(connection, sql.data, &parameters, "reading balances", ret_rows, reterr);
+    weir_buffer_free(&sql);
+    PQfinish(connection);
+    return status;
+}
+
+enum weir_status weir_balances_list(const char *url, const struct weir_balance_filter *filter,
+                                    void (*visit)(void *context, const struct weir_balance *balance), void *context,
+                                    struct weir_error *reterr)
+{
+    PGresult *rows = NULL;
+    enum weir_status status = ask(url, filter, balances, &rows, reterr);
+
+    for (int i = 0; status == WEIR_OK && i < PQntuples(rows); i++) {
+        const struct weir_balance balance = {
+            .customer = weir_postgres_field(rows, i, 0),
+            .contract = weir_postgres_field(rows, i, 1),
+            .grant = weir_postgres_field(rows, i, 2),
+            .funding = weir_postgres_field(rows, i, 3),
+            .starts_at = time_at(rows, i, 4),
+            .expires_at = time_at(rows, i, 5),
+            .state = weir_postgres_field(rows, i, 6),
+            .granted = weir_postgres_field(rows, i, 7),
+            .drawn = weir_postgres_field(rows, i, 8),
+            .lost = weir_postgres_field(rows, i, 9),
+            .balance = weir_postgres_field(rows, i, 10),
+            .currency = weir_postgres_field(rows, i, 11),
+        };
+        visit(context, &balance);
+    }
+    PQclear(rows);
+    return status;
+}
+
+enum weir_status weir_balances_list_entries(const char *url, const struct weir_balance_filter *filter,
+                                            void (*visit)(void *context, const struct weir_balance_entry *entry),
+                                            void *context, struct weir_error *reterr)
+{
+    PGresult *rows = NULL;
+    enum weir_status status = ask(url, filter, entries, &rows, reterr);
+
+    for (int i = 0; status == WEIR_OK && i < PQntuples(rows); i++) {
+        const struct weir_balance_entry entry = {
+            .customer = weir_postgres_field(rows, i, 0),
+            .contract = weir_postgres_field(rows, i, 1),
+            .grant = weir_postgres_field(rows, i, 2),
+            .number = weir_postgres_field(rows, i, 3),
+            .kind = weir_postgres_field(rows, i, 4),
+            .amount = weir_postgres_field(rows, i, 5),
+            .balance = weir_postgres_field(rows, i, 6),
+            .period_start = time_at(rows, i, 7),
+            .segment_start = time_at(rows, i, 8),
+            .meter = weir_postgres_field(rows, i, 9),
+            .charged = weir_postgres_field(rows, i, 10),
+            .recorded_at = time_at(rows, i, 11),
+        };
+        visit(context, &entry);
+    }
+    PQclear(rows);
+    return status;
+}
