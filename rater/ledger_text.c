@@ -285,7 +285,7 @@ enum weir_status weir_ledger_text_open(enum weir_ledger_format format, bool is_s
 {
 #define OPS(format_name)                                                                                               \
     {                                                                                                                  \
-        .name = format_name, .load = load, .write = append, .abandon = abandon, .unsettled = unsettled,                \
+        .name = (format_name), .load = load, .write = append, .abandon = abandon, .unsettled = unsettled,              \
         .finish = finish, .free = free_ledger                                                                          \
     }
     static const struct weir_ledger_ops ops[] = {

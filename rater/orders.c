@@ -138,7 +138,7 @@ static enum weir_status prepare_grant(struct ordering *ordering)
     if (ordering->terms && request->contract.length && !weir_slice_equal(ordering->terms->key, request->contract))
         ordering->terms = NULL;
     enum weir_status status = check_grant(ordering);
-    if (status != WEIR_OK)
+    if (status != WEIR_OK || !ordering->terms)
         return status;
     ordering->order.contract = ordering->terms->key;
     ordering->order.currency = ordering->terms->book->currency;
@@ -189,7 +189,7 @@ static enum weir_status prepare_end(struct ordering *ordering)
     struct weir_grant_running *grant = NULL;
     enum weir_status status = find_grant(ordering, &grant);
 
-    if (status != WEIR_OK)
+    if (status != WEIR_OK || !grant)
         return status;
     const struct weir_grant_order *before = order_of(ordering->account, grant->contract, grant->key);
     enum weir_grant_end end = request->kind == WEIR_ORDER_VOID ? WEIR_GRANT_END_VOID : WEIR_GRANT_END_REFUND;
