@@ -140,6 +140,7 @@ static enum weir_status prepare_grant(struct ordering *ordering)
     enum weir_status status = check_grant(ordering);
     if (status != WEIR_OK || !ordering->terms)
         return status;
+    weir_check(ordering->terms); /* check_grant refuses what has none */
     ordering->order.contract = ordering->terms->key;
     ordering->order.currency = ordering->terms->book->currency;
     ordering->from = commitment->starts_at;
@@ -191,6 +192,7 @@ static enum weir_status prepare_end(struct ordering *ordering)
 
     if (status != WEIR_OK || !grant)
         return status;
+    weir_check(grant);
     const struct weir_grant_order *before = order_of(ordering->account, grant->contract, grant->key);
     enum weir_grant_end end = request->kind == WEIR_ORDER_VOID ? WEIR_GRANT_END_VOID : WEIR_GRANT_END_REFUND;
     if (before && before->is_ended) {
