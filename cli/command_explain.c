@@ -88,8 +88,10 @@ static enum weir_status run(struct weir_explain *explain, int64_t id, struct wei
     if (!explain->root)
         return weir_fail(reterr, WEIR_FATAL, "PostgreSQL's answer about line item %lld cannot be read", (long long)id);
     take_catalog(explain);
-    /* A rerating charges a window as if from the start of its period: what was there before says nothing about it. */
-    if (!json_is_object(json_object_get(explain->root, "rerating")))
+    /* A rerating charges a window as if from the start of its period: what was there before says nothing about it. A
+     * recount charges as late usage is charged. */
+    const json_t *rerating = json_object_get(explain->root, "rerating");
+    if (!json_is_object(rerating) || *weir_explain_text(rerating, "recount"))
         weir_explain_price(explain);
     json_object_del(explain->root, "running");
     bool is_usage = weir_explain_is_usage(json_object_get(explain->root, "item"));

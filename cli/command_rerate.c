@@ -7,6 +7,7 @@
 #include "cli/catalog_option.h"
 #include "cli/commands.h"
 #include "cli/rerate_report.h"
+#include "cli/time_option.h"
 #include "common/actor.h"
 #include "common/calendar.h"
 #include "common/daemon.h"
@@ -43,18 +44,6 @@ static const struct weir_usage backtest_usage = {
 
 /* 1. options */
 
-/* A time, or a day in UTC. */
-static bool read_time(const char *text, int64_t fallback, int64_t *ret_time)
-{
-    char whole[WEIR_TIME_TEXT_MAX];
-
-    *ret_time = fallback;
-    if (!*text)
-        return true;
-    (void)snprintf(whole, sizeof whole, "%s%s", text, strlen(text) == 10 ? "T00:00:00Z" : "");
-    return weir_time_parse(weir_slice_text(whole), ret_time);
-}
-
 /* KEY or KEY@VERSION. */
 static bool read_price_book(const char *text, struct weir_rerate_filter *filter)
 {
@@ -75,9 +64,9 @@ static const char *read_filter(const struct weir_settings *settings, struct weir
         .meter = weir_slice_text(settings->meter),
         .contract = weir_slice_text(settings->contract),
     };
-    if (!read_time(settings->from, INT64_MIN, &filter->from))
+    if (!weir_time_option(settings->from, INT64_MIN, &filter->from))
         return "--from is no time; write 2026-01-31 or 2026-01-31T12:00:00Z";
-    if (!read_time(settings->to, WEIR_TIME_NEVER, &filter->to))
+    if (!weir_time_option(settings->to, WEIR_TIME_NEVER, &filter->to))
         return "--to is no time; write 2026-01-31 or 2026-01-31T12:00:00Z";
     if (filter->from >= filter->to)
         return "--to must be after --from: what starts at --to is not looked at";

@@ -19,6 +19,7 @@ int weir_command_admit(int argc, char **argv);
 int weir_command_audit(int argc, char **argv);
 int weir_command_rerate(int argc, char **argv);
 int weir_command_backtest(int argc, char **argv);
+int weir_command_recount(int argc, char **argv);
 int weir_command_close(int argc, char **argv);
 int weir_command_invoice(int argc, char **argv);
 int weir_command_revenue(int argc, char **argv);

@@ -232,9 +232,14 @@ static void print_lanes(const json_t *root)
 /* A row of a rerating: why it is there, and what it stands beside. */
 static void print_rerating(const json_t *rerating, bool is_reversal)
 {
-    printf("\nrerating %lld, %s by %s: %s\n", whole(rerating, "rerating"), weir_explain_text(rerating, "started_at"),
-           weir_explain_text(rerating, "started_by"), weir_explain_text(rerating, "reason"));
-    if (is_reversal)
+    bool is_recount = *weir_explain_text(rerating, "recount") != '\0';
+
+    printf("\n%s %lld, %s by %s: %s\n", is_recount ? "recount" : "rerating", whole(rerating, "rerating"),
+           weir_explain_text(rerating, "started_at"), weir_explain_text(rerating, "started_by"),
+           weir_explain_text(rerating, "reason"));
+    if (is_recount)
+        puts("  the window was counted again; this is the difference to what it was charged before");
+    else if (is_reversal)
         puts("  takes back what this was charged before, all rows until then together; what it is charged now follows "
              "it");
     else
@@ -255,9 +260,10 @@ void weir_explain_print(const struct weir_explain *explain)
         return;
     }
     print_item(item);
-    if (json_is_object(json_object_get(root, "rerating")))
-        print_rerating(json_object_get(root, "rerating"), strcmp(weir_explain_text(item, "kind"), "reversal") == 0);
-    else
+    const json_t *rerating = json_object_get(root, "rerating");
+    if (json_is_object(rerating))
+        print_rerating(rerating, strcmp(weir_explain_text(item, "kind"), "reversal") == 0);
+    if (!json_is_object(rerating) || *weir_explain_text(rerating, "recount"))
         print_price(root);
     if (arithmetic && is_usage)
         print_usage_arithmetic(arithmetic, item);

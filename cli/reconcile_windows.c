@@ -90,9 +90,10 @@ static enum weir_status find_differences(struct weir_reconcile *reconcile, struc
         struct weir_reconcile_item *item = &reconcile->items[i];
         struct weir_reconcile_span *span = span_of(lane, reconcile->windows[i].end);
         item->rated = reconcile->shares[i];
-        if (span && item->rated.revision)
+        if (span && item->rated.revision && !item->rated.is_recounted)
             span->matched++;
-        item->kind = item->is_closed && !item->has_work
+        /* What was counted again stands, whatever the store has left of it: it takes no more events. */
+        item->kind = item->is_closed && !item->has_work && !item->rated.is_recounted
                              && !(item->rated.revision && same_total(&item->rated.total, &reconcile->windows[i].total))
                          ? WEIR_DIFFERENCE_UNRATED
                          : WEIR_DIFFERENCE_COUNT;

@@ -28,6 +28,7 @@ static const struct command commands[] = {
     {"void", weir_command_void, "end a grant before it expires; what is left is lost"},
     {"refund", weir_command_refund, "the same, and the price of what is left is given back"},
     {"balance", weir_command_balance, "what is left of grants, now or as of a time, and every entry"},
+    {"recount", weir_command_recount, "count a new or corrected meter for the past, and rate what differs"},
     {"close", weir_command_close, "the invoices of billing periods that ended"},
     {"invoice", weir_command_invoice, "list and export invoices, make them final or void"},
     {"revenue", weir_command_revenue, "what was earned, deferred and not invoiced yet, by month"},

@@ -28,54 +28,56 @@ struct row {
 #define TOPIC (KAFKA | WEIR_COMMAND_RELEASE)
 #define KAFKA                                                                                                          \
     (WEIR_COMMAND_INGEST | WEIR_COMMAND_PRODUCE | WEIR_COMMAND_RECONCILE | WEIR_COMMAND_RATER | WEIR_COMMAND_EXPLAIN   \
-     | WEIR_COMMAND_ADMIT)
+     | WEIR_COMMAND_ADMIT | WEIR_COMMAND_RECOUNT)
 #define POSTGRES                                                                                                       \
     (WEIR_COMMAND_RATER | WEIR_COMMAND_RECONCILE | WEIR_COMMAND_MIGRATE | WEIR_COMMAND_APPLY | WEIR_COMMAND_EXPLAIN    \
      | WEIR_COMMAND_ADMIT | WEIR_COMMAND_RELEASE | WEIR_COMMAND_AUDIT | RERATING | INVOICING | WEIR_COMMAND_REVENUE    \
-     | ORDERING | WEIR_COMMAND_BALANCE)
+     | ORDERING | WEIR_COMMAND_BALANCE | WEIR_COMMAND_RECOUNT)
 #define ORDERING (WEIR_COMMAND_GRANT | WEIR_COMMAND_VOID | WEIR_COMMAND_REFUND)
 #define INVOICING (WEIR_COMMAND_CLOSE | WEIR_COMMAND_INVOICE)
 #define RERATING (WEIR_COMMAND_RERATE | WEIR_COMMAND_BACKTEST)
 #define STORE                                                                                                          \
-    (WEIR_COMMAND_INGEST | WEIR_COMMAND_RATER | WEIR_COMMAND_RECONCILE | WEIR_COMMAND_EXPLAIN | WEIR_COMMAND_ADMIT)
+    (WEIR_COMMAND_INGEST | WEIR_COMMAND_RATER | WEIR_COMMAND_RECONCILE | WEIR_COMMAND_EXPLAIN | WEIR_COMMAND_ADMIT     \
+     | WEIR_COMMAND_RECOUNT)
 #define CATALOG                                                                                                        \
     (WEIR_COMMAND_INGEST | WEIR_COMMAND_RATER | WEIR_COMMAND_RECONCILE | WEIR_COMMAND_APPLY | WEIR_COMMAND_ADMIT       \
-     | WEIR_COMMAND_BACKTEST)
+     | WEIR_COMMAND_BACKTEST | WEIR_COMMAND_RECOUNT)
 
 static const struct row rows[] = {
     {"kafka.brokers", TEXT, KAFKA, "127.0.0.1:9092", 0, 0, AT(kafka_brokers), "bootstrap brokers, host:port,..."},
     {"kafka.topic", TEXT, TOPIC, "events", 0, 0, AT(kafka_topic), "topic of usage events"},
     {"kafka.group", TEXT, KAFKA, "weir", 0, 0, AT(kafka_group), "consumer group of the ingest workers"},
-    {"quarantine.topic", TEXT, WEIR_COMMAND_INGEST | WEIR_COMMAND_EXPLAIN | WEIR_COMMAND_ADMIT, "", 0, 0,
-     AT(quarantine_topic), "where events go that cannot be counted; empty: TOPIC.quarantine"},
+    {"quarantine.topic", TEXT, WEIR_COMMAND_INGEST | WEIR_COMMAND_EXPLAIN | WEIR_COMMAND_ADMIT | WEIR_COMMAND_RECOUNT,
+     "", 0, 0, AT(quarantine_topic), "where events go that cannot be counted; empty: TOPIC.quarantine"},
     {"redis.url", TEXT, STORE, "redis://127.0.0.1:6379", 0, 0, AT(redis_url),
      "window store: redis://[user:password@]host:port[,...][/db] or unix:///path"},
     {"postgres.url", TEXT, POSTGRES | WEIR_COMMAND_INGEST, "postgresql:///weir", 0, 0, AT(postgres_url),
      "ledger: any libpq connection string"},
     {"catalog", TEXT, CATALOG, "", 0, 0, AT(catalog), "folder of JSON files or one file; empty: the one applied last"},
-    {"lateness", DURATION, WEIR_COMMAND_INGEST, "24h", 0, 9500 * WEIR_HOUR, AT(lateness),
+    {"lateness", DURATION, WEIR_COMMAND_INGEST | WEIR_COMMAND_RECOUNT, "24h", 0, 9500 * WEIR_HOUR, AT(lateness),
      "how late an event is accepted, in event time"},
-    {"disorder", DURATION, WEIR_COMMAND_INGEST, "10s", 0, 9500 * WEIR_HOUR, AT(disorder),
+    {"disorder", DURATION, WEIR_COMMAND_INGEST | WEIR_COMMAND_RECOUNT, "10s", 0, 9500 * WEIR_HOUR, AT(disorder),
      "how far the watermark stays behind the highest event time"},
-    {"max_future", DURATION, WEIR_COMMAND_INGEST | WEIR_COMMAND_ADMIT, "5m", 0, 9500 * WEIR_HOUR, AT(max_future),
-     "how far ahead of the clock an event may be"},
-    {"id_retention", DURATION, WEIR_COMMAND_INGEST, "0s", 0, 9500 * WEIR_HOUR, AT(id_retention),
+    {"max_future", DURATION, WEIR_COMMAND_INGEST | WEIR_COMMAND_ADMIT | WEIR_COMMAND_RECOUNT, "5m", 0, 9500 * WEIR_HOUR,
+     AT(max_future), "how far ahead of the clock an event may be"},
+    {"id_retention", DURATION, WEIR_COMMAND_INGEST | WEIR_COMMAND_RECOUNT, "0s", 0, 9500 * WEIR_HOUR, AT(id_retention),
      "how long ids are remembered; 0s: as long as lateness, and never shorter"},
     {"idle", DURATION, WEIR_COMMAND_INGEST, "10s", WEIR_SECOND / 10, WEIR_DAY, AT(idle),
      "a lane without events and caught up follows the wall clock after this"},
     {"flush_interval", DURATION, WEIR_COMMAND_INGEST, "200ms", WEIR_SECOND / 100, WEIR_MINUTE, AT(flush_interval),
      "how often a lane's changes go to the window store"},
-    {"lane_windows_max", WHOLE, WEIR_COMMAND_INGEST | WEIR_COMMAND_ADMIT, "4000000", 1000, 4000000000,
-     AT(lane_windows_max), "windows that a worker's lanes hold in memory (200 bytes, at times 300)"},
-    {"lane_ids_max", WHOLE, WEIR_COMMAND_INGEST | WEIR_COMMAND_ADMIT, "40000000", 1000, 4000000000, AT(lane_ids_max),
-     "ids, and values of unique meters, in memory (18 to 37 bytes, at times 54)"},
+    {"lane_windows_max", WHOLE, WEIR_COMMAND_INGEST | WEIR_COMMAND_ADMIT | WEIR_COMMAND_RECOUNT, "4000000", 1000,
+     4000000000, AT(lane_windows_max), "windows that a worker's lanes hold in memory (200 bytes, at times 300)"},
+    {"lane_ids_max", WHOLE, WEIR_COMMAND_INGEST | WEIR_COMMAND_ADMIT | WEIR_COMMAND_RECOUNT, "40000000", 1000,
+     4000000000, AT(lane_ids_max), "ids, and values of unique meters, in memory (18 to 37 bytes, at times 54)"},
     {"ring_cuts", WHOLE, WEIR_COMMAND_INGEST, "8", 1, 64, AT(ring_cuts),
      "cuts under way to the window store before partitions are paused"},
     {"lane_changes_max", WHOLE, WEIR_COMMAND_INGEST, "262144", 1000, 100000000, AT(lane_changes_max),
      "changes of a lane that wait for a free cut before it is paused"},
     {"hand_over", DURATION, WEIR_COMMAND_INGEST, "20s", WEIR_SECOND / 10, 10 * WEIR_MINUTE, AT(hand_over),
      "how long a stopping worker tries to write its last cuts"},
-    {"rater.batch", WHOLE, WEIR_COMMAND_RATER, "20000", 1, 1000000, AT(rater_batch), "windows per transaction"},
+    {"rater.batch", WHOLE, WEIR_COMMAND_RATER | WEIR_COMMAND_RECOUNT, "20000", 1, 1000000, AT(rater_batch),
+     "windows per transaction"},
     {"rater.threads", WHOLE, WEIR_COMMAND_RATER, "2", 1, 16, AT(rater_threads),
      "transactions at once, each with a connection and customers of its own"},
     {"rater.interval", DURATION, WEIR_COMMAND_RATER, "200ms", WEIR_SECOND / 100, WEIR_HOUR, AT(rater_interval),
@@ -96,12 +98,13 @@ static const struct row rows[] = {
     {"lane", TEXT, WEIR_COMMAND_RELEASE, "", 0, 0, AT(lane), "the lane whose gaps are released, such as events:3"},
     {"gap", WHOLE, WEIR_COMMAND_RELEASE, "0", 0, INT64_MAX, AT(gap), "number of one gap"},
     {"all", SWITCH, WEIR_COMMAND_RELEASE, "false", 0, 0, AT(all), "all open gaps of the lane"},
-    {"reason", TEXT, WEIR_COMMAND_RELEASE | WEIR_COMMAND_RERATE | WEIR_COMMAND_INVOICE, "", 0, 0, AT(reason),
-     "why; it is kept"},
+    {"reason", TEXT, WEIR_COMMAND_RELEASE | WEIR_COMMAND_RERATE | WEIR_COMMAND_RECOUNT | WEIR_COMMAND_INVOICE, "", 0, 0,
+     AT(reason), "why; it is kept"},
     {"lower", SWITCH, WEIR_COMMAND_RELEASE, "false", 0, 0, AT(lower),
      "what was rebuilt replaces what was rated, even where it is less"},
     {"dry_run", SWITCH,
-     WEIR_COMMAND_MIGRATE | WEIR_COMMAND_APPLY | WEIR_COMMAND_RELEASE | WEIR_COMMAND_RERATE | WEIR_COMMAND_CLOSE,
+     WEIR_COMMAND_MIGRATE | WEIR_COMMAND_APPLY | WEIR_COMMAND_RELEASE | WEIR_COMMAND_RERATE | WEIR_COMMAND_RECOUNT
+         | WEIR_COMMAND_CLOSE,
      "false", 0, 0, AT(dry_run), "say what would be done, and do nothing"},
     {"roles", SWITCH, WEIR_COMMAND_MIGRATE, "false", 0, 0, AT(roles), "make weir's roles and give them their rights"},
     {"rerate", SWITCH, WEIR_COMMAND_APPLY, "false", 0, 0, AT(rerate),
@@ -124,7 +127,7 @@ static const struct row rows[] = {
     {"last", WHOLE, WEIR_COMMAND_AUDIT, "20", 1, 1000000, AT(last), "list: how many of the newest entries"},
     {"format", FORMAT, WEIR_COMMAND_RECONCILE | WEIR_COMMAND_EXPLAIN | WEIR_COMMAND_ADMIT | WEIR_COMMAND_AUDIT, "table",
      0, 0, AT(format), "table or json"},
-    {"format", ROW_FORMAT, WEIR_COMMAND_CLOSE | WEIR_COMMAND_REVENUE, "table", 0, 0, AT(format),
+    {"format", ROW_FORMAT, WEIR_COMMAND_CLOSE | WEIR_COMMAND_REVENUE | WEIR_COMMAND_RECOUNT, "table", 0, 0, AT(format),
      "table, csv or json (an object a line)"},
     {"format", INVOICE_FORMAT, WEIR_COMMAND_INVOICE, "table", 0, 0, AT(format),
      "list: table, csv or json; export: json, csv, focus or html"},
@@ -174,6 +177,10 @@ static const struct row rows[] = {
     {"dry_run", SWITCH, ORDERING, "false", 0, 0, AT(dry_run), "say what would be done, and do nothing"},
     {"format", ROW_FORMAT, ORDERING | WEIR_COMMAND_BALANCE, "table", 0, 0, AT(format),
      "table, csv or json (an object a line)"},
+    {"meter", TEXT, WEIR_COMMAND_RECOUNT, "", 0, 0, AT(meter), "the meter that is counted again"},
+    {"from", TEXT, WEIR_COMMAND_RECOUNT, "", 0, 0, AT(from), "windows that start at this time or day (UTC), or later"},
+    {"to", TEXT, WEIR_COMMAND_RECOUNT, "", 0, 0, AT(to), "windows that start before this time or day (UTC)"},
+    {"customer", TEXT, WEIR_COMMAND_RECOUNT, "", 0, 0, AT(customer), "windows of this customer"},
     {"workers", WHOLE, RERATING, "2", 1, 64, AT(workers), "threads, each with a connection to PostgreSQL"},
 };
 enum { ROW_COUNT = sizeof rows / sizeof *rows };

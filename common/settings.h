@@ -37,7 +37,8 @@ enum weir_command {
     WEIR_COMMAND_VOID = 65536,
     WEIR_COMMAND_REFUND = 131072,
     WEIR_COMMAND_BALANCE = 262144,
-    WEIR_COMMAND_ANY = 524287,
+    WEIR_COMMAND_RECOUNT = 524288,
+    WEIR_COMMAND_ANY = 1048575,
 };
 
 /* Passed through to librdkafka. */

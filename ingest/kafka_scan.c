@@ -168,6 +168,7 @@ static void take_message(struct scanning *scanning, const rd_kafka_message_t *fr
             .topic = weir_slice_text(scanning->settings->topic),
             .partition = from->partition,
             .offset = from->offset,
+            .timestamp = rd_kafka_message_timestamp(from, NULL), /* -1 where there is none */
             .sequence = from->offset,
             .is_tombstone = from->payload == NULL,
             .is_too_large = from->len > WEIR_EVENT_BYTES_MAX,

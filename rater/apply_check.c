@@ -14,7 +14,7 @@ struct check {
     PGconn *connection;
     const struct weir_catalog *before, *after;
     struct weir_apply_report *report;  /* what is refused */
-    struct weir_apply_report *history; /* what a rerating could follow; the same, when that is refused too */
+    struct weir_apply_report *history; /* what a rerating or recount could follow; the same, when that is refused too */
     struct weir_error *reterr;
     PGresult *meters, *versions, *contracts; /* that have rated usage; sorted, in binary */
 };
@@ -167,11 +167,15 @@ static void check_meter(struct check *check, const struct weir_change *change)
     if (change->is_added || change->is_removed || !is_rated(check->meters, change->after.meter->key))
         return;
     weir_meter_changes(check->before, change->before.meter, check->after, change->after.meter, fields, sizeof fields);
+    /* Another value leaves windows as they are, and what they add up to: counting again (rater/recount.h) mends them.
+     */
+    bool is_recountable = strcmp(fields, "value") == 0;
     if (*fields)
-        weir_apply_say(check->report,
+        weir_apply_say(is_recountable ? check->history : check->report,
                        "meter '%.*s' has rated usage, and its %s changed: add a meter with another key, and "
-                       "price that in a new version of the price book",
-                       TEXT(change->after.meter->key), fields);
+                       "price that in a new version of the price book%s",
+                       TEXT(change->after.meter->key), fields,
+                       is_recountable ? "; or count it again (weir apply --rerate, then weir recount)" : "");
 }
 
 /* The first window that was priced by another version of the book and would have been priced by this one. */

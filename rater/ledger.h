@@ -75,6 +75,9 @@ enum weir_status weir_ledger_text_open(enum weir_ledger_format format, bool is_s
  * otherwise). */
 enum weir_status weir_ledger_postgres_open(const char *url, struct weir_ledger **ret_ledger, struct weir_error *reterr);
 
+/* All that a PostgreSQL ledger writes from now on is the run's (weir.reratings); 0: raters'. Between transactions. */
+void weir_ledger_postgres_write_for(struct weir_ledger *ledger, int64_t run);
+
 static inline void weir_ledger_free(struct weir_ledger *ledger)
 {
     if (ledger)

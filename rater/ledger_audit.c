@@ -125,7 +125,9 @@ static enum weir_status stream(struct weir_ledger_audit *audit, const char *decl
 /* 2. windows */
 static const char shares_sql[] =
     "SELECT k.n, coalesce(w.events, 0), coalesce(w.value, 0), coalesce(w.latest_time, 0), coalesce(w.latest_offset, 0),"
-    " coalesce(w.revision, 0), coalesce(w.retracted, 0), h.refused IS NOT NULL"
+    " coalesce(w.revision, 0), coalesce(w.retracted, 0), h.refused IS NOT NULL,"
+    " EXISTS (SELECT FROM weir.recounted_windows AS r WHERE r.customer = k.customer AND r.window_start = k.start"
+    "  AND r.series = k.series AND r.lane = $4::text AND r.revision = w.revision)"
     " FROM unnest($1::text[], $2::timestamptz[], $3::uuid[]) WITH ORDINALITY AS k(customer, start, series, n)"
     " LEFT JOIN weir.rated_windows AS w ON w.customer = k.customer AND w.window_start = k.start AND w.series = k.series"
     " AND w.lane = $4::text"
@@ -142,6 +144,7 @@ static bool take_share(struct row row, size_t count, struct weir_audited_share *
                   .retracted = (uint64_t)int8_at(row, 6)},
         .revision = (uint32_t)weir_get_int4(PQgetvalue(row.result, row.number, 5)),
         .is_refused = *PQgetvalue(row.result, row.number, 7),
+        .is_recounted = *PQgetvalue(row.result, row.number, 8),
     };
 
     if (place >= count || !decimal_at(row, 2, &share.total.value))
@@ -220,7 +223,10 @@ enum weir_status weir_ledger_audit_spans(struct weir_ledger_audit *audit,
     struct span_reader reader = {visit, context};
 
     return stream(audit,
-                  "DECLARE audit NO SCROLL CURSOR FOR SELECT lane, window_end, count(*) FROM weir.rated_windows"
+                  "DECLARE audit NO SCROLL CURSOR FOR SELECT lane, window_end, count(*) FROM weir.rated_windows AS w"
+                  " WHERE NOT EXISTS (SELECT FROM weir.recounted_windows AS r WHERE r.customer = w.customer"
+                  "  AND r.window_start = w.window_start AND r.series = w.series AND r.lane = w.lane"
+                  "  AND r.revision = w.revision)"
                   " GROUP BY lane, window_end ORDER BY lane, window_end",
                   NULL, take_span, &reader, "counting rated windows", reterr);
 }

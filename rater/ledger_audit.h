@@ -23,6 +23,7 @@ struct weir_audited_share {
     struct weir_window_total total;
     uint32_t revision; /* 0: never rated */
     bool is_refused;   /* it cannot be rated (weir_rater_rate); weir.held_usage says why */
+    bool is_recounted; /* its last rating was weir recount's: the store does not know of it */
 };
 
 /* What was rated of the lane's share in each of `count` windows, as of the snapshot, or (is_now) as of now. Their
@@ -31,8 +32,8 @@ enum weir_status weir_ledger_audit_find(struct weir_ledger_audit *audit, bool is
                                         const struct weir_window *windows, size_t count,
                                         struct weir_audited_share *ret_shares, struct weir_error *reterr);
 
-/* How many shares of a lane were rated of the windows that end at one time: in the order of lane, then end. Views live
- * for the call. */
+/* How many shares of a lane were rated by raters of the windows that end at one time: in the order of lane, then end.
+ * Views live for the call. */
 struct weir_audited_span {
     struct weir_slice lane;
     int64_t end;

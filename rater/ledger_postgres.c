@@ -179,6 +179,8 @@ static enum weir_status write_batch(struct weir_ledger *self, const struct weir_
         status = weir_postgres_write_held(ledger, state, reterr);
     if (status == WEIR_OK)
         status = weir_postgres_write_refused(ledger, state, reterr);
+    if (status == WEIR_OK && ledger->run)
+        status = weir_postgres_write_recounted(ledger, state, reterr);
     if (status == WEIR_OK) {
         status = weir_postgres_run(ledger->connection, "COMMIT", "committing", reterr);
         if (status == WEIR_OK)
@@ -326,4 +328,12 @@ enum weir_status weir_ledger_postgres_open(const char *url, struct weir_ledger *
     else
         free_ledger(&ledger->ledger);
     return status;
+}
+
+void weir_ledger_postgres_write_for(struct weir_ledger *self, int64_t run)
+{
+    struct weir_postgres_ledger *ledger = (struct weir_postgres_ledger *)self;
+
+    weir_check(!ledger->in_transaction);
+    ledger->run = run;
 }

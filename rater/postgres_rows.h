@@ -19,6 +19,7 @@ struct weir_postgres_ledger {
     char *url;
     PGconn *connection; /* NULL: to be opened at the next load */
     bool in_transaction;
+    int64_t run; /* that is written for; 0: none */
     struct weir_digester *digester;
     PGresult *unsettled; /* what the last answer's views point into */
     PGresult *expired;   /* the same */
@@ -77,6 +78,9 @@ enum weir_status weir_postgres_write_refused(struct weir_postgres_ledger *ledger
                                              struct weir_error *reterr);
 enum weir_status weir_postgres_write_held(struct weir_postgres_ledger *ledger, struct weir_state *state,
                                           struct weir_error *reterr);
+/* postgres_recount.c: what windows were before they were counted again. Only of a run. */
+enum weir_status weir_postgres_write_recounted(struct weir_postgres_ledger *ledger, struct weir_state *state,
+                                               struct weir_error *reterr);
 enum weir_status weir_postgres_write_state(struct weir_postgres_ledger *ledger, struct weir_state *state,
                                            struct weir_error *reterr);
 

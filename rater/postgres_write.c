@@ -189,6 +189,7 @@ static const struct stored_column item_columns[] = {
     {"amount", WEIR_PG_NUMERIC, false},
     {"currency", WEIR_PG_TEXT, false},
     {"revision", WEIR_PG_INT4, false},
+    {"rerating", WEIR_PG_INT8, false},
 };
 enum { ITEM_COLUMNS = sizeof item_columns / sizeof *item_columns };
 static const struct stored_table item_table = {"weir.line_items", NULL, ITEM_COLUMNS, item_columns};
@@ -247,6 +248,10 @@ static void put_item(struct weir_postgres_ledger *ledger, const struct weir_line
     weir_put_decimal(to, item->amount);
     weir_put_text(to, item->currency);
     weir_put_int4(to, (int32_t)item->revision);
+    if (ledger->run)
+        weir_put_int8(to, ledger->run);
+    else
+        weir_put_null(to);
 }
 
 /* How a book's invoices are rounded, for the views: noted when its first line item comes, applied catalog or not. */

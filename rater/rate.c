@@ -143,10 +143,10 @@ static bool price_change(struct weir_rater *rater, struct target *target, const 
            && (!target->segment || add_to_segment(target->segment, change, before.events, after.events));
 }
 
-/* The operator's word, for a window that is let go. */
-static bool may_lower(const struct weir_rated_lane *lane)
+/* The operator's word: for a window that is let go, or that was counted again. */
+static bool may_lower(const struct target *target, const struct weir_rated_lane *lane)
 {
-    return lane->held_number && lane->may_lower;
+    return target->from->replaces || (lane->held_number && lane->may_lower);
 }
 
 static bool is_in_gap(const struct target *target)
@@ -265,7 +265,7 @@ static enum weir_status rate_window(struct weir_rater *rater, struct target *tar
         rater->counts.unchanged++;
         return WEIR_OK;
     }
-    if (weir_window_total_is_older(total, &lane->total) && !may_lower(lane)) {
+    if (weir_window_total_is_older(total, &lane->total) && !may_lower(target, lane)) {
         /* An older cut came back (a store that lost its last seconds). The events and retractions will come again;
          * until then what is rated stands. */
         rater->counts.stale++;
@@ -278,6 +278,10 @@ static enum weir_status rate_window(struct weir_rater *rater, struct target *tar
         return may_refuse(rater) ? refuse(rater, target, lane, reterr) : status;
     if (target->period && !target->period->entry.exists)
         target->period->entry.is_dirty = true; /* the default contract has a period where there is usage */
+    if (target->from->replaces && !lane->is_replaced) {
+        lane->is_replaced = true;
+        lane->replaced = lane->total;
+    }
     lane->total = *total;
     lane->revision++;
     lane->is_dirty = true;
@@ -341,7 +345,7 @@ static enum weir_status load_rests(struct weir_rater *rater, size_t count, struc
             || !weir_moves_back(target->meter->aggregation, &lane->total, &target->from->window.total))
             continue;
         if (is_in_gap(target)
-            || (weir_window_total_is_older(&target->from->window.total, &lane->total) && !may_lower(lane)))
+            || (weir_window_total_is_older(&target->from->window.total, &lane->total) && !may_lower(target, lane)))
             continue; /* will not be rated */
         target->split->wants_rest = is_any = true;
         target->split->aggregation = target->meter->aggregation;

@@ -35,6 +35,7 @@ struct weir_lane_window {
     struct weir_window window;
     uint64_t
         held_number; /* of the row that it was held in, when it comes from there (weir_lane_book_released); else 0 */
+    bool replaces;   /* counted again (weir recount): the truth even where it is less than what was rated */
 };
 
 /* Rates a batch in one transaction of the ledger. Windows of one series that stand together are rated faster. Where the
@@ -81,6 +82,14 @@ enum weir_status weir_rater_settle_period(struct weir_rater *rater, const struct
 /* Where the ledger keeps no state nothing is drawn from prepaid amounts on the way: draws, once, what all that was
  * rated and settled comes to. weir_rater_settle does it by itself. */
 enum weir_status weir_rater_draw_once(struct weir_rater *rater, struct weir_error *reterr);
+
+/* Adds `more`, another share of the same thing (a lane's of a window, a window's of a period). false: it does not fit.
+ */
+bool weir_total_merge(enum weir_aggregation aggregation, struct weir_window_total *total,
+                      const struct weir_window_total *more);
+/* The quantity that a window's total stands for. false: it does not fit. */
+bool weir_quantity_of(enum weir_aggregation aggregation, const struct weir_window_total *total,
+                      struct weir_decimal *ret_quantity);
 
 /* Why a window that starts at start would have no price; WEIR_UNPRICED_PRICED: it has one. For telling unpriced usage
  * early. */

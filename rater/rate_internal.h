@@ -103,9 +103,6 @@ const struct weir_price *weir_rater_effective_price(struct weir_rater *rater, co
 
 /* 2. totals.c */
 
-/* The quantity that a total stands for. false: overflow. */
-bool weir_quantity_of(enum weir_aggregation aggregation, const struct weir_window_total *total,
-                      struct weir_decimal *ret_quantity);
 /* All lanes' shares of the window merged, with `lane` counting as `total`. false: overflow. */
 bool weir_merge_lanes(enum weir_aggregation aggregation, const struct weir_rated_window *window,
                       const struct weir_rated_lane *lane, const struct weir_window_total *total,

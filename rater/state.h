@@ -48,6 +48,9 @@ struct weir_rated_lane {
     struct weir_window_total held; /* what was rebuilt */
     bool is_refused;               /* the row says that it cannot be rated */
     struct weir_slice refused; /* why it cannot be rated, when that is why it is held; written with WEIR_HELD_HOLD */
+
+    bool is_replaced; /* by what was counted again; the ledger notes it with the run that it writes for */
+    struct weir_window_total replaced;
 };
 
 /* The open gaps of a lane, loaded before anything of it is rated. Embedded ledgers know none. Key: lane. */

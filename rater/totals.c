@@ -6,9 +6,8 @@ static bool is_later(const struct weir_window_total *a, const struct weir_window
     return a->latest_time != b->latest_time ? a->latest_time > b->latest_time : a->latest_offset > b->latest_offset;
 }
 
-/* Adds `more`, another share of the same thing (a lane's of a window, a window's of a period). false: overflow. */
-static bool merge(enum weir_aggregation aggregation, struct weir_window_total *total,
-                  const struct weir_window_total *more)
+bool weir_total_merge(enum weir_aggregation aggregation, struct weir_window_total *total,
+                      const struct weir_window_total *more)
 {
     bool is_first = total->events == 0;
 
@@ -69,8 +68,8 @@ bool weir_merge_lanes(enum weir_aggregation aggregation, const struct weir_rated
 {
     *ret_merged = (struct weir_window_total){0};
     for (uint32_t i = 0; i < window->lane_count; i++)
-        if (!merge(aggregation, ret_merged,
-                   lane && total && &window->lanes[i] == lane ? total : &window->lanes[i].total))
+        if (!weir_total_merge(aggregation, ret_merged,
+                              lane && total && &window->lanes[i] == lane ? total : &window->lanes[i].total))
             return false;
     return true;
 }
@@ -94,13 +93,14 @@ static bool fold_again(struct weir_rater *rater, struct target *target, const st
     struct weir_window_total folded = *after;
 
     weir_check(target->split->wants_rest || !rater->ledger->ops->keeps_state);
-    if (!merge(aggregation, &folded, &target->split->rest))
+    if (!weir_total_merge(aggregation, &folded, &target->split->rest))
         return false;
     for (size_t i = 0; i < all.window_count; i++) {
         struct weir_window_total total;
         if (all.windows[i] == target->window || !is_of_split(all.windows[i], target))
             continue;
-        if (!weir_merge_lanes(aggregation, all.windows[i], NULL, NULL, &total) || !merge(aggregation, &folded, &total))
+        if (!weir_merge_lanes(aggregation, all.windows[i], NULL, NULL, &total)
+            || !weir_total_merge(aggregation, &folded, &total))
             return false;
     }
     target->split->total = folded;
@@ -119,8 +119,9 @@ bool weir_moves_back(enum weir_aggregation aggregation, const struct weir_window
         return weir_decimal_compare(after->value, before->value) > 0;
     case WEIR_AGGREGATION_MAX:
         return weir_decimal_compare(after->value, before->value) < 0;
-    case WEIR_AGGREGATION_LATEST:
-        return is_later(before, after);
+    case WEIR_AGGREGATION_LATEST: /* the same event with another value: it was counted again, by another path */
+        return is_later(before, after)
+               || (!is_later(after, before) && weir_decimal_compare(after->value, before->value) != 0);
     default:
         return false;
     }
@@ -147,7 +148,7 @@ bool weir_rater_quantity_change(struct weir_rater *rater, struct target *target,
     } else if (before->events > 0 && weir_moves_back(aggregation, before, after)) {
         if (!fold_again(rater, target, after))
             return false;
-    } else if (!merge(aggregation, folded, after)) {
+    } else if (!weir_total_merge(aggregation, folded, after)) {
         /* Where nothing is missing, a window's minimum only falls, its maximum only rises, its latest only gets
          * later: so merging the new total into the old fold is exact. */
         return false;

@@ -30,7 +30,7 @@ GRANT USAGE ON SCHEMA weir TO weir_finance, weir_rater, weir_operator;
 GRANT SELECT ON weir.charges_by_customer_and_period, weir.charge_lines, weir.adjustments, weir.usage_by_day, weir.unpriced_usage,
     weir.held_usage, weir.period_status, weir.invoices, weir.invoice_lines, weir.invoice_line_items, weir.closing_status,
     weir.invoice_focus, weir.invoice_completeness, weir.revenue_schedule, weir.revenue_months, weir.prepaid_months,
-    weir.grant_balances, weir.balance_entries TO weir_finance;
+    weir.grant_balances, weir.balance_entries, weir.recounted_usage TO weir_finance;
 
 -- Partitions are read through their table.
 DO $$
@@ -63,7 +63,8 @@ GRANT UPDATE ON weir.price_books TO weir_operator;
 GRANT EXECUTE ON FUNCTION weir.show_catalog(json), weir.audit_mismatches(), weir.rerating_mismatches() TO weir_operator;
 GRANT INSERT ON weir.grant_orders, weir.grant_ends TO weir_operator;
 GRANT EXECUTE ON FUNCTION weir.grant_subject(text, text, text), weir.order_mismatches() TO weir_operator;
-GRANT INSERT ON weir.reratings, weir.rerating_customers, weir.rerating_amounts, weir.rerating_ends TO weir_operator;
+GRANT INSERT ON weir.reratings, weir.rerating_customers, weir.rerating_amounts, weir.rerating_ends, weir.recounted_windows
+    TO weir_operator;
 GRANT DELETE ON weir.price_totals, weir.split_totals, weir.billing_periods, weir.commitment_totals, weir.segment_totals, weir.draw_totals
     TO weir_operator; -- a rerating writes them anew
 

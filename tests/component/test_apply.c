@@ -86,7 +86,8 @@ static void rate_one(struct weir_rater *rater, const char *customer, const char 
                                        start,
                                        start + WEIR_HOUR,
                                        {.events = 3, .value = weir_decimal_of(3)}},
-                                      0};
+                                      0,
+                                      false};
     cr_assert_eq(weir_rater_rate(rater, &window, 1, &error), WEIR_OK, "%s", error.text);
 }
 

@@ -19,7 +19,8 @@ CATALOG = {
                    "billing_period": "month", "timezone": "UTC"}],
     "default_contract": {"price_book": "b", "billing_period": "month", "timezone": "UTC"}}
 VIEWS = ("adjustments", "balance_entries", "charge_lines", "charges_by_customer_and_period", "closing_status", "grant_balances", "held_usage",
-         "invoice_completeness", "invoice_focus", "invoice_line_items", "invoice_lines", "invoices", "period_status", "prepaid_months", "revenue_months",
+         "invoice_completeness", "invoice_focus", "invoice_line_items", "invoice_lines", "invoices", "period_status", "prepaid_months", "recounted_usage",
+         "revenue_months",
          "revenue_schedule", "unpriced_usage", "usage_by_day")
 CUSTOMERS = ("acme", "bolt", "core")
 
