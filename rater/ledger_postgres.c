@@ -58,15 +58,17 @@ static void abandon(struct weir_ledger *self)
     if (!ledger->in_transaction)
         return;
     ledger->in_transaction = false;
-    forget_books(ledger); /* those that were noted in it are not */
+    forget_books(ledger); /* those that were noted in it are not, and months whose partitions it made have none */
+    ledger->partitions.count = 0;
     if (weir_postgres_run(ledger->connection, "ROLLBACK", "giving a transaction up", NULL) != WEIR_OK)
         disconnect(ledger);
 }
 
 /* 2. partitions */
 
-/* Before the transaction begins: two raters in need of one new month then wait for an instant, not for each other's
- * batch. A line item's period always has an entry, so every month that write will need is known here. */
+/* Before the transaction begins, but for what is loaded later in it: two raters in need of one new month then wait for
+ * an instant, not for each other's batch. A line item's period always has an entry, so every month that write will need
+ * is known here. */
 static enum weir_status make_partitions(struct weir_postgres_ledger *ledger, struct weir_state *state,
                                         struct weir_error *reterr)
 {

@@ -1213,6 +1213,27 @@ Test(ledger_postgres, partitions_come_when_needed)
     close_twin(&f);
 }
 
+/* What is loaded later in a batch has its month made in the batch's transaction, and goes with it. */
+Test(ledger_postgres, a_month_given_up_is_made_again)
+{
+    struct fixture f;
+    struct weir_error error;
+    struct weir_line_item item;
+
+    open_twin(&f, 1);
+    seed_random(8);
+    item = any_item();
+    weir_state_clear(f.state);
+    weir_state_period(f.state, S("first"), S(""), 0, WEIR_DAY);
+    cr_assert_eq(f.ledger->ops->load(f.ledger, f.state, &error), WEIR_OK, "%s", error.text);
+    weir_state_period(f.state, item.customer, item.contract, item.period_start, item.period_end);
+    cr_assert_eq(f.ledger->ops->load(f.ledger, f.state, &error), WEIR_OK, "%s", error.text);
+    f.ledger->ops->abandon(f.ledger);
+    put(&f, &item, 1);
+    assert_holds(&f, &item, 1);
+    close_twin(&f);
+}
+
 struct partition_maker {
     const char *url;
     int month;
