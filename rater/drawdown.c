@@ -125,8 +125,8 @@ static bool net_all(struct weir_usage_charge *charges, size_t count)
 static bool applies(const struct weir_grant *grant, const struct weir_usage_charge *charge)
 {
     if (charge->segment_start < grant->starts_at || charge->segment_start >= grant->expires_at
-        || grant->terms_at != charge->terms_at || !weir_slice_equal(grant->contract, charge->contract)
-        || !weir_slice_equal(grant->currency, charge->currency))
+        || (grant->is_ended && charge->segment_start >= grant->ends_at) || grant->terms_at != charge->terms_at
+        || !weir_slice_equal(grant->contract, charge->contract) || !weir_slice_equal(grant->currency, charge->currency))
         return false;
     for (uint32_t i = 0; i < grant->meter_count; i++)
         if (weir_slice_equal(grant->meters[i], charge->meter))

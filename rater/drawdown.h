@@ -34,6 +34,8 @@ struct weir_grant {
     enum weir_funding funding;
     int64_t priority;
     int64_t starts_at, expires_at;
+    bool is_ended; /* before it expires: usage of ends_at and after is not drawn; its place in the order stays */
+    int64_t ends_at;
     uint32_t meter_count; /* 0: usage of all meters */
     const struct weir_slice *meters;
     bool has_overage; /* usage that it applies to and nothing covers costs overage_multiplier times as much */
