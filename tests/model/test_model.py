@@ -346,7 +346,7 @@ def test_cases_are_reproducible_and_varied():
         seen["reason"] |= {bad.reason for bad in outcome.bad}
     assert len(seen["aggregation"]) == 7 and len(seen["window"]) == 6 and len(seen["model"]) == 6
     assert seen["component"] == {"units", "flat_fee", "free_units", "package", "fixed_fee", "flat", "discount", "minimum",
-                                 "maximum"}
+                                 "maximum", "invoice_discount"}
     assert seen["kind"] == {"usage", "fee", "true_up", "drawdown", "overage"}
     assert seen["reason"] >= {"conflict", "missing_field", "wrong_type", "too_long", "malformed_json", "number_range", "duplicate_key",
                               "empty_field", "bad_specversion", "bad_time", "too_deep", "bad_encoding"}
