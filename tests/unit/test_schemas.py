@@ -4,8 +4,8 @@ Both judge catalogs that are one change away from a full valid one: every key re
 and beyond each limit. What the schema rejects, weir must reject. What weir rejects for a reason that one value alone shows
 must be rejected by the schema; kinds of mistake that need more than one value, or arithmetic, are listed in BEYOND_SCHEMA.
 
-Run with /usr/bin/python3 -m pytest; WEIR_ALL=1 tries every change instead of a twentieth, which WEIR_RANDOM_SEED chooses: the
-commit's own where it is not set, so that the twentieth moves on as the code does and a run can be repeated. The binary is $WEIR_BINARY (default build/release/weir).
+Run with /usr/bin/python3 -m pytest; WEIR_ALL=1 tries every change instead of a fortieth, which WEIR_RANDOM_SEED chooses: the
+commit's own where it is not set, so that the fortieth moves on as the code does and a run can be repeated. The binary is $WEIR_BINARY (default build/release/weir).
 """
 import concurrent.futures
 import copy
@@ -181,7 +181,7 @@ def changes():
 
 
 def seed():
-    """Which twentieth of the changes: a word that any run can be given again."""
+    """Which fortieth of the changes: a word that any run can be given again."""
     if given := os.environ.get("WEIR_RANDOM_SEED"):
         return given
     done = subprocess.run(["git", "-C", ROOT, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=False)
@@ -228,7 +228,7 @@ def test_schema_and_check_agree_on_every_single_change(check):
     cases = {}
     everything = list(changes())
     if not os.environ.get("WEIR_ALL"):  # all of them take minutes
-        everything = random.Random(seed()).sample(everything, len(everything) // 20)
+        everything = random.Random(seed()).sample(everything, len(everything) // 40)
     for label, change in everything:
         catalog = apply(*change)
         cases.setdefault(json.dumps(catalog), (label, catalog))
@@ -236,7 +236,7 @@ def test_schema_and_check_agree_on_every_single_change(check):
     wrong = [problem for _, problem in judged if problem]
     rejected = sum(is_rejected for is_rejected, _ in judged)
     assert not wrong, f"{len(wrong)} of {len(cases)}, WEIR_RANDOM_SEED={seed()}:\n" + "\n".join(wrong[:40])
-    assert rejected > 500 and len(cases) - rejected > 50
+    assert rejected > 250 and len(cases) - rejected > 25
 
 
 def test_schema_and_check_agree_on_parts_alone(check):
