@@ -15,6 +15,7 @@ import confluent_kafka
 import psycopg2
 from harness import BINARY, assert_same, run_model, weir
 from model import exact, instants
+from stopping import terminate
 
 CATALOG = {
     "meters": [
@@ -116,7 +117,7 @@ class Process:
     def stop(self, seconds=DEADLINE + 80):
         """SIGTERM, to a clean end. All is written within a second, but librdkafka was once seen to leave its group only after
         twice socket.timeout.ms (120 s)."""
-        self.send(signal.SIGTERM)
+        terminate(self.process)
         assert self.process.wait(seconds) == 0, f"{self.name} ended with {self.process.returncode}:\n{self.log()[-3000:]}"
 
 

@@ -11,6 +11,7 @@ import confluent_kafka
 import psycopg2
 import pytest
 import redis
+import stopping
 from harness import BINARY, assert_same, model_rows, weir
 from model import catalog, exact, run
 from test_random_pipeline import ledger_rows, query
@@ -905,7 +906,7 @@ def test_an_owner_who_cannot_know_what_was_admitted_is_made_to(world):
         after = {name: world.redis.hget(f"weir:{{{world.topic}:{name}}}:lane", "epoch") for name in range(4)}
         assert {name for name in range(4) if after[name] != epochs[name]} == {place}
     finally:
-        worker.terminate()
+        stopping.terminate(worker)
         assert worker.wait(timeout=60) == 0
 
 

@@ -17,6 +17,7 @@ import confluent_kafka
 import orders
 import psycopg2
 import pytest
+import stopping
 from harness import BINARY, assert_same, model_components, model_rows, run_model, weir
 from ledger import ledger_components, ledger_rows, quarantined, query
 from model import catalog as catalogs
@@ -67,7 +68,7 @@ def rate_what_closes(env):
             assert time.monotonic() < deadline, f"the workers lack {committed(env)} messages"
             time.sleep(0.2)
         for process in running:
-            process.terminate()
+            stopping.terminate(process)
         for process in running:
             _out, err = process.communicate(timeout=120)
             assert process.returncode == 0, err.decode(errors="replace")[-3000:]
