@@ -191,8 +191,7 @@ static struct weir_took rate(const struct workload *workload, const struct weir_
     struct weir_error error;
     struct weir_took start = weir_measure_now();
 
-    if (weir_rater_new(workload->catalog, &ledger.ledger, &rater, &error) != WEIR_OK)
-        weir_measure_die("%s", error.text);
+    rater = weir_rater_new(workload->catalog, &ledger.ledger);
     for (size_t at = 0; at < workload->count; at += BATCH) {
         size_t count = workload->count - at < BATCH ? workload->count - at : BATCH;
         if (weir_rater_rate(rater, windows + at, count, &error) != WEIR_OK)

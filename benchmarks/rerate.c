@@ -104,7 +104,7 @@ static void rate_all(void)
 
     must(weir_apply_load_catalog(url, &catalog, &error), "catalog", &error);
     must(weir_ledger_postgres_open(url, &ledger, &error), "ledger", &error);
-    must(weir_rater_new(catalog, ledger, &rater, &error), "rater", &error);
+    rater = weir_rater_new(catalog, ledger);
     for (int hour = 0; hour < HOURS; hour++)
         for (uint64_t from = 0; from < customers; from += BATCH_CUSTOMERS) {
             size_t count = 0;

@@ -163,13 +163,12 @@ static enum weir_status try_order(const struct weir_settings *settings, const st
                                   struct weir_error *reterr)
 {
     struct weir_ledger *ledger = NULL;
-    struct weir_rater *rater = NULL;
     enum weir_status status = weir_ledger_postgres_open(settings->postgres_url, &ledger, reterr);
 
-    if (status == WEIR_OK)
-        status = weir_rater_new(catalog, ledger, &rater, reterr);
-    if (status == WEIR_OK)
-        status = weir_rater_order(rater, request, ret_result, reterr);
+    if (status != WEIR_OK)
+        return status;
+    struct weir_rater *rater = weir_rater_new(catalog, ledger);
+    status = weir_rater_order(rater, request, ret_result, reterr);
     weir_rater_free(rater);
     weir_ledger_free(ledger);
     return status;

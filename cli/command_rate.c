@@ -185,10 +185,9 @@ static enum weir_status set_up(const struct request *request, struct run *run, s
         status = open_output(request, run, reterr);
     if (status == WEIR_OK)
         status = open_quarantine(request, run, reterr);
-    if (status == WEIR_OK)
-        status = weir_rater_new(run->catalog, run->ledger, &run->rater, reterr);
     if (status != WEIR_OK)
         return status;
+    run->rater = weir_rater_new(run->catalog, run->ledger);
     weir_hash_make_secret(state.secret);
     run->intake = weir_intake_new(run->catalog, run->quarantine, false);
     run->lane = weir_lane_new(run->catalog, weir_slice_text("file:0"), &settings);

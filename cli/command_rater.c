@@ -257,11 +257,10 @@ static enum weir_status set_up(struct rating *rating, const _Atomic bool *stop, 
         status = weir_open_metrics(rating->metrics, &rating->settings, reterr);
     for (size_t i = 0; i < threads && status == WEIR_OK; i++)
         status = open_ledger(rating, stop, &rating->ledgers[i], reterr);
-    if (status == WEIR_OK)
-        status = weir_rater_threads_new(rating->catalog, rating->ledgers, threads, batch, weir_rating_tell_refused,
-                                        rating, &rating->threads, reterr);
     if (status != WEIR_OK)
         return status;
+    rating->threads =
+        weir_rater_threads_new(rating->catalog, rating->ledgers, threads, batch, weir_rating_tell_refused, rating);
     rating->claims = weir_claims_new(rating->settings.postgres_url, CLAIM_IDLE);
     rating->reconciliations = weir_reconciliations_new(rating->settings.postgres_url);
     rating->book = weir_lane_book_new(rating->settings.postgres_url);

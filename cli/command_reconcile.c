@@ -337,11 +337,11 @@ static enum weir_status set_up(struct weir_reconcile *reconcile, struct weir_err
         status = weir_ledger_postgres_open(settings->postgres_url, &reconcile->ledger, reterr);
     if (status == WEIR_OK)
         status = weir_calendars_open(settings->postgres_url, reconcile->catalog, false, reterr);
-    if (status == WEIR_OK)
-        status = weir_rater_new(reconcile->catalog, reconcile->ledger, &reconcile->rater, reterr);
-    if (status == WEIR_OK)
-        weir_rater_on_refusal(reconcile->rater, weir_reconcile_tell_refused, reconcile);
-    return status;
+    if (status != WEIR_OK)
+        return status;
+    reconcile->rater = weir_rater_new(reconcile->catalog, reconcile->ledger);
+    weir_rater_on_refusal(reconcile->rater, weir_reconcile_tell_refused, reconcile);
+    return WEIR_OK;
 }
 
 static void tear_down(struct weir_reconcile *reconcile)

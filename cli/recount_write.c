@@ -95,9 +95,8 @@ enum weir_status weir_recount_write(struct weir_recount *recount, struct weir_er
     bool is_told = false;
     enum weir_status status = weir_ledger_postgres_open(recount->settings.postgres_url, &ledger, reterr);
 
-    if (status == WEIR_OK)
-        status = weir_rater_new(recount->catalog, ledger, &rater, reterr);
     if (status == WEIR_OK) {
+        rater = weir_rater_new(recount->catalog, ledger);
         weir_ledger_postgres_write_for(ledger, recount->run);
         weir_rater_on_refusal(rater, tell_refused, &is_told);
     }

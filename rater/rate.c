@@ -5,19 +5,16 @@
 #include "rater/rate_internal.h"
 
 /* 1. making and freeing */
-enum weir_status weir_rater_new(const struct weir_catalog *catalog, struct weir_ledger *ledger,
-                                struct weir_rater **ret_rater, struct weir_error *reterr)
+struct weir_rater *weir_rater_new(const struct weir_catalog *catalog, struct weir_ledger *ledger)
 {
     struct weir_rater *rater = weir_new(sizeof *rater);
-    (void)reterr;
     rater->catalog = catalog;
     rater->ledger = ledger;
     rater->state = weir_state_new();
     rater->overrides = weir_arena_new();
     rater->ended = INT64_MIN;
     rater->settled = weir_new_array(catalog->contract_count + 1, sizeof *rater->settled);
-    *ret_rater = rater;
-    return WEIR_OK;
+    return rater;
 }
 
 struct weir_rater *weir_rater_free(struct weir_rater *rater)

@@ -25,8 +25,7 @@ struct weir_rater_counts {
 };
 
 /* catalog and ledger must outlive the rater. */
-enum weir_status weir_rater_new(const struct weir_catalog *catalog, struct weir_ledger *ledger,
-                                struct weir_rater **ret_rater, struct weir_error *reterr);
+struct weir_rater *weir_rater_new(const struct weir_catalog *catalog, struct weir_ledger *ledger);
 struct weir_rater *weir_rater_free(struct weir_rater *rater);
 
 /* One closed window's absolute total in one lane. */

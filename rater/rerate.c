@@ -350,7 +350,7 @@ static enum weir_status open_worker(struct worker *worker)
 
     worker->reader = open_reader(worker, &status);
     if (status == WEIR_OK)
-        status = weir_rerate_fresh_open(&worker->fresh, run->request->catalog, &worker->error);
+        weir_rerate_fresh_open(&worker->fresh, run->request->catalog);
     if (status == WEIR_OK && run->number)
         worker->again = open_reader(worker, &status);
     if (status == WEIR_OK && run->number)

@@ -95,8 +95,7 @@ static enum weir_status finish(struct weir_ledger *self, struct weir_error *rete
 }
 
 /* 2. one customer */
-enum weir_status weir_rerate_fresh_open(struct rerate_fresh *fresh, const struct weir_catalog *catalog,
-                                        struct weir_error *reterr)
+void weir_rerate_fresh_open(struct rerate_fresh *fresh, const struct weir_catalog *catalog)
 {
     static const struct weir_ledger_ops ops = {
         .name = "rerating",
@@ -108,7 +107,7 @@ enum weir_status weir_rerate_fresh_open(struct rerate_fresh *fresh, const struct
     };
 
     *fresh = (struct rerate_fresh){.ledger = {&ops}, .catalog = catalog};
-    return weir_rater_new(catalog, &fresh->ledger, &fresh->rater, reterr);
+    fresh->rater = weir_rater_new(catalog, &fresh->ledger);
 }
 
 void weir_rerate_fresh_close(struct rerate_fresh *fresh)

@@ -131,8 +131,7 @@ struct rerate_fresh {
     void *context;
 };
 
-enum weir_status weir_rerate_fresh_open(struct rerate_fresh *fresh, const struct weir_catalog *catalog,
-                                        struct weir_error *reterr);
+void weir_rerate_fresh_open(struct rerate_fresh *fresh, const struct weir_catalog *catalog);
 void weir_rerate_fresh_close(struct rerate_fresh *fresh);
 void weir_rerate_fresh_begin(struct rerate_fresh *fresh, const struct rerate_customer *customer);
 /* Whole instants: no window of a later call starts when one of this does. */

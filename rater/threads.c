@@ -102,35 +102,26 @@ static void stop_thread(struct share *share)
 }
 
 /* 2. making and freeing */
-enum weir_status
-weir_rater_threads_new(const struct weir_catalog *catalog, struct weir_ledger *const *ledgers, size_t count,
-                       size_t batch,
-                       void (*tell)(void *context, const struct weir_lane_window *window, struct weir_slice why),
-                       void *context, struct weir_rater_threads **ret_threads, struct weir_error *reterr)
+struct weir_rater_threads *weir_rater_threads_new(
+    const struct weir_catalog *catalog, struct weir_ledger *const *ledgers, size_t count, size_t batch,
+    void (*tell)(void *context, const struct weir_lane_window *window, struct weir_slice why), void *context)
 {
     struct weir_rater_threads *threads = weir_new(sizeof *threads);
-    enum weir_status status = WEIR_OK;
 
     weir_check(count > 0 && count <= WEIR_RATER_THREADS_MAX && batch > 0);
     threads->batch = batch;
     threads->shares = aligned_alloc(_Alignof(struct share), count * sizeof *threads->shares);
     weir_check(threads->shares != NULL);
     memset(threads->shares, 0, count * sizeof *threads->shares);
-    for (; threads->count < count && status == WEIR_OK; threads->count++) {
+    for (; threads->count < count; threads->count++) {
         struct share *share = &threads->shares[threads->count];
         share->batch = batch;
-        status = weir_rater_new(catalog, ledgers[threads->count], &share->rater, reterr);
-        if (status != WEIR_OK)
-            continue;
+        share->rater = weir_rater_new(catalog, ledgers[threads->count]);
         weir_rater_on_refusal(share->rater, tell, context);
         if (count > 1)
             start_thread(share);
     }
-    if (status == WEIR_OK)
-        *ret_threads = threads;
-    else
-        weir_rater_threads_free(threads);
-    return status;
+    return threads;
 }
 
 struct weir_rater_threads *weir_rater_threads_free(struct weir_rater_threads *threads)

@@ -16,13 +16,10 @@ enum { WEIR_RATER_THREADS_MAX = 16 };
 struct weir_rater_threads;
 
 /* One for each ledger (1 to WEIR_RATER_THREADS_MAX of them), each with at most `batch` windows in a transaction.
- * Catalog and ledgers must outlive the result; tell as for weir_rater_on_refusal, but from any of the threads. Statuses
- * of weir_rater_new. */
-enum weir_status
-weir_rater_threads_new(const struct weir_catalog *catalog, struct weir_ledger *const *ledgers, size_t count,
-                       size_t batch,
-                       void (*tell)(void *context, const struct weir_lane_window *window, struct weir_slice why),
-                       void *context, struct weir_rater_threads **ret_threads, struct weir_error *reterr);
+ * Catalog and ledgers must outlive the result; tell as for weir_rater_on_refusal, but from any of the threads. */
+struct weir_rater_threads *weir_rater_threads_new(
+    const struct weir_catalog *catalog, struct weir_ledger *const *ledgers, size_t count, size_t batch,
+    void (*tell)(void *context, const struct weir_lane_window *window, struct weir_slice why), void *context);
 struct weir_rater_threads *weir_rater_threads_free(struct weir_rater_threads *threads); /* NULL in, NULL out */
 
 /* Begins to rate all windows, sorted by customer and series. The array may be used again at once; what it points at

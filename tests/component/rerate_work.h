@@ -118,7 +118,7 @@ static inline void rate_work(const char *url, const struct weir_catalog *catalog
     struct weir_error error;
 
     cr_assert_eq(weir_ledger_postgres_open(url, &ledger, &error), WEIR_OK, "%s", error.text);
-    cr_assert_eq(weir_rater_new(catalog, ledger, &rater, &error), WEIR_OK);
+    rater = weir_rater_new(catalog, ledger);
     for (int at = WORK_LANES * WORK_WINDOWS - 45; at >= 0; at -= 45) {
         enum weir_status status;
         while ((status = weir_rater_rate(rater, work->windows + at, 45, &error)) == WEIR_RETRY)
@@ -142,7 +142,7 @@ static inline char *embedded_summary(const struct weir_catalog *catalog, struct 
     struct weir_error error;
 
     cr_assert_eq(weir_ledger_text_open(WEIR_LEDGER_CSV, true, output, &ledger, &error), WEIR_OK);
-    cr_assert_eq(weir_rater_new(catalog, ledger, &rater, &error), WEIR_OK);
+    rater = weir_rater_new(catalog, ledger);
     cr_assert_eq(weir_rater_rate(rater, work->windows, WORK_LANES * WORK_WINDOWS, &error), WEIR_OK, "%s", error.text);
     cr_assert_eq(weir_rater_settle(rater, &all_ended, &error), WEIR_OK, "%s", error.text);
     cr_assert_eq(ledger->ops->finish(ledger, &error), WEIR_OK);

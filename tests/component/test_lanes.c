@@ -45,7 +45,7 @@ static struct bench set_up(void)
     database_make(&database);
     cr_assert_eq(weir_catalog_parse("test", catalog_json, sizeof catalog_json - 1, &bench.catalog, &mistakes), WEIR_OK);
     cr_assert_eq(weir_ledger_postgres_open(database.url, &bench.ledger, &error), WEIR_OK, "%s", error.text);
-    cr_assert_eq(weir_rater_new(bench.catalog, bench.ledger, &bench.rater, &error), WEIR_OK, "%s", error.text);
+    bench.rater = weir_rater_new(bench.catalog, bench.ledger);
     bench.book = weir_lane_book_new(database.url);
     return bench;
 }
@@ -682,7 +682,6 @@ Test(lanes, a_window_whose_terms_changed_waits_for_them)
                                       "{\"meter\":\"calls\",\"model\":\"per_unit\",\"unit_price\":\"1\"},"};
     static const char *const is[] = {"\"version\":2", ""}; /* another version; no price any more */
     struct bench bench = set_up();
-    struct weir_error error;
 
     rate(&bench, 0, "calls", 0, 100, 0);
     for (int i = 0; i < 2; i++) {
@@ -693,7 +692,7 @@ Test(lanes, a_window_whose_terms_changed_waits_for_them)
         snprintf(text, sizeof text, "%.*s%s%s", (int)(at - catalog_json), catalog_json, is[i], at + strlen(was[i]));
         cr_assert_eq(weir_catalog_parse("test", text, strlen(text), &other.catalog, &mistakes), WEIR_OK, "%s: %s", text,
                      mistakes.count ? mistakes.mistakes[0].text : "");
-        cr_assert_eq(weir_rater_new(other.catalog, bench.ledger, &other.rater, &error), WEIR_OK);
+        other.rater = weir_rater_new(other.catalog, bench.ledger);
         rate(&other, 0, "calls", 0, 101 + (uint64_t)i, 0);
         rate(&other, 0, "top", i, 1, 7);
         cr_assert_eq(amount(), 100 + 7 * (i + 1));
@@ -743,7 +742,7 @@ static void use_periods(struct bench *bench, const char *flat_fee, const char *m
     cr_assert_eq(weir_catalog_parse("test", text, (size_t)length, &bench->catalog, &mistakes), WEIR_OK, "%s",
                  mistakes.count ? mistakes.mistakes[0].text : "");
     cr_assert_eq(weir_ledger_postgres_open(database.url, &bench->ledger, &error), WEIR_OK, "%s", error.text);
-    cr_assert_eq(weir_rater_new(bench->catalog, bench->ledger, &bench->rater, &error), WEIR_OK, "%s", error.text);
+    bench->rater = weir_rater_new(bench->catalog, bench->ledger);
 }
 
 /* A window of the first hour whose amount is that many times 10^20. */

@@ -797,7 +797,7 @@ static void *rate_lane(void *context)
 
     make_work(work, rating->lane);
     if (status == WEIR_OK)
-        status = weir_rater_new(rating->catalog, ledger, &rater, &error);
+        rater = weir_rater_new(rating->catalog, ledger);
     for (int round = 0; round < rating->rounds && status == WEIR_OK; round++) {
         grow_work(work, round, rating->lane);
         for (size_t at = 0; at < WORK_WINDOWS && status == WEIR_OK; at += 50) {
@@ -826,7 +826,7 @@ static char *embedded_summary(const struct weir_catalog *catalog, int lanes, int
     struct weir_error error;
 
     cr_assert_eq(weir_ledger_text_open(WEIR_LEDGER_CSV, true, output, &ledger, &error), WEIR_OK);
-    cr_assert_eq(weir_rater_new(catalog, ledger, &rater, &error), WEIR_OK);
+    rater = weir_rater_new(catalog, ledger);
     for (int lane = 0; lane < lanes; lane++) {
         struct work *work = weir_new(sizeof *work);
         make_work(work, lane);
@@ -874,7 +874,7 @@ static void settle_all(const struct weir_catalog *catalog)
     struct weir_horizon horizon = {START * WEIR_SECOND, (START + 86400) * WEIR_SECOND, WEIR_TIME_NEVER};
 
     cr_assert_eq(weir_ledger_postgres_open(database.url, &ledger, &error), WEIR_OK, "%s", error.text);
-    cr_assert_eq(weir_rater_new(catalog, ledger, &rater, &error), WEIR_OK);
+    rater = weir_rater_new(catalog, ledger);
     for (int i = 0; i < 2; i++) /* the second time there is nothing to do */
         cr_assert_eq(weir_rater_settle(rater, &horizon, &error), WEIR_OK, "%s", error.text);
     weir_rater_free(rater);
@@ -965,7 +965,7 @@ Test(ledger_postgres, repeating_changes_nothing)
     grow_work(work, 0, 0);
     grow_work(work, 1, 0);
     cr_assert_eq(weir_ledger_postgres_open(database.url, &ledger, &error), WEIR_OK);
-    cr_assert_eq(weir_rater_new(catalog, ledger, &rater, &error), WEIR_OK);
+    rater = weir_rater_new(catalog, ledger);
     cr_assert_eq(weir_rater_rate(rater, work->windows, WORK_WINDOWS, &error), WEIR_OK, "%s", error.text);
     cr_assert_eq(weir_rater_counts(rater).unchanged, WORK_WINDOWS);
     char *after = ask_text(&database, "SELECT count(*) || ' ' || max(line_item_id) FROM weir.line_items");
@@ -1009,7 +1009,7 @@ Test(ledger_postgres, a_share_without_events_folds_the_whole_period)
 
     database_make(&database);
     cr_assert_eq(weir_ledger_postgres_open(database.url, &ledger, &error), WEIR_OK, "%s", error.text);
-    cr_assert_eq(weir_rater_new(catalog, ledger, &rater, &error), WEIR_OK);
+    rater = weir_rater_new(catalog, ledger);
     rate_peak(rater, 0, 0, 1, 0, 10);
     rate_peak(rater, 0, 1, 1, 0, 50);
     rate_peak(rater, 0, 2, 2, 0, 30);
@@ -1049,7 +1049,7 @@ Test(ledger_postgres, unpriced_usage_of_a_closed_period_charges_nothing)
     database_make(&database);
     cr_assert_eq(weir_catalog_parse("test", json, strlen(json), &catalog, &mistakes), WEIR_OK);
     cr_assert_eq(weir_ledger_postgres_open(database.url, &ledger, &error), WEIR_OK, "%s", error.text);
-    cr_assert_eq(weir_rater_new(catalog, ledger, &rater, &error), WEIR_OK);
+    rater = weir_rater_new(catalog, ledger);
     cr_assert_eq(weir_rater_settle(rater, &january, &error), WEIR_OK, "%s", error.text);
     rate_peak(rater, 0, 0, 1, 0, 10);
     cr_assert_eq(ask_number(&database, "SELECT sum(amount)::bigint FROM weir.line_items"), 10);
@@ -1072,7 +1072,7 @@ Test(ledger_postgres, the_rest_of_a_split_is_not_loaded)
 
     database_make(&database);
     cr_assert_eq(weir_ledger_postgres_open(database.url, &ledger, &error), WEIR_OK, "%s", error.text);
-    cr_assert_eq(weir_rater_new(catalog, ledger, &rater, &error), WEIR_OK);
+    rater = weir_rater_new(catalog, ledger);
     for (int hour = 0; hour < 401; hour++)
         rate_peak(rater, 0, hour, hour % 400 ? 1 : 0, 1, hour % 400);
     sql_on(database.admin, "UPDATE weir.rated_windows SET latest_time = value::bigint");

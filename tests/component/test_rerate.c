@@ -499,7 +499,7 @@ Test(rerate, writes_many_rows_into_a_new_month)
     }
     database_make(&database);
     cr_assert_eq(weir_ledger_postgres_open(database.url, &ledger, &error), WEIR_OK, "%s", error.text);
-    cr_assert_eq(weir_rater_new(catalog, ledger, &rater, &error), WEIR_OK);
+    rater = weir_rater_new(catalog, ledger);
     cr_assert_eq(weir_rater_rate(rater, windows, COUNT, &error), WEIR_OK, "%s", error.text);
     weir_rater_free(rater);
     weir_ledger_free(ledger);

@@ -134,8 +134,9 @@ static void run_rater(struct process *process)
 
     for (unsigned i = 0; i < run.shape.threads; i++)
         rating.ledgers[i] = ledger_handle(run_books, false);
-    enum weir_status status = weir_rater_threads_new(run.catalog, rating.ledgers, run.shape.threads, run.shape.batch,
-                                                     NULL, NULL, &rating.threads, &error);
+    enum weir_status status = WEIR_OK;
+    rating.threads =
+        weir_rater_threads_new(run.catalog, rating.ledgers, run.shape.threads, run.shape.batch, NULL, NULL);
     rating.settings.kafka_topic = TOPIC;
     while (status == WEIR_OK && !process->stop && !process->is_dead) {
         bool was_complete = is_complete(), is_done = false, has_worked = false;

@@ -72,8 +72,8 @@ static struct books *right_books(void)
             horizon.last_time = lane->last_time;
     }
     visit_rated(run_books, list_touched, &listing);
-    if (weir_rater_new(run.catalog, ledger, &rater, &error) != WEIR_OK
-        || weir_rater_rate(rater, listing.windows, listing.count, &error) != WEIR_OK
+    rater = weir_rater_new(run.catalog, ledger);
+    if (weir_rater_rate(rater, listing.windows, listing.count, &error) != WEIR_OK
         || weir_rater_settle(rater, &horizon, &error) != WEIR_OK)
         run_fails("the right ledger cannot be made: %s", error.text);
     weir_rater_free(rater);

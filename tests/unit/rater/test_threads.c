@@ -99,11 +99,7 @@ static void tear_down(void)
 
 static struct weir_rater_threads *start(size_t count)
 {
-    struct weir_rater_threads *threads;
-
-    cr_assert_eq(weir_rater_threads_new(catalog, ledgers, count, BATCH, NULL, NULL, &threads, &error), WEIR_OK, "%s",
-                 error.text);
-    return threads;
+    return weir_rater_threads_new(catalog, ledgers, count, BATCH, NULL, NULL);
 }
 
 static enum weir_status rate(struct weir_rater_threads *threads, const struct weir_lane_window *from, size_t count,
