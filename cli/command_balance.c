@@ -105,8 +105,7 @@ static enum weir_status list(const struct weir_settings *settings, struct weir_e
     enum weir_status status =
         settings->entries ? weir_balances_list_entries(settings->postgres_url, &filter, show_entry, &listing, reterr)
                           : weir_balances_list(settings->postgres_url, &filter, show, &listing, reterr);
-    bool is_written = weir_listing_end(&listing, status == WEIR_OK);
-    return status == WEIR_OK && !is_written ? weir_fail(reterr, WEIR_FATAL, "the list cannot be written") : status;
+    return weir_listing_finish(&listing, status, reterr);
 }
 
 int weir_command_balance(int argc, char **argv)

@@ -8,6 +8,7 @@
 
 #include "cli/commands.h"
 #include "cli/listing.h"
+#include "cli/time_option.h"
 #include "common/actor.h"
 #include "common/calendar.h"
 #include "common/log.h"
@@ -55,13 +56,7 @@ static const struct weir_usage refund_usage = {
 
 static bool read_time(const char *text, int64_t fallback, int64_t *ret_time)
 {
-    char whole[WEIR_TIME_TEXT_MAX];
-
-    *ret_time = fallback;
-    if (!*text)
-        return true;
-    (void)snprintf(whole, sizeof whole, "%s%s", text, strlen(text) == 10 ? "T00:00:00Z" : "");
-    return weir_time_parse(weir_slice_text(whole), ret_time) && *ret_time % 1000 == 0;
+    return weir_time_option(text, fallback, ret_time) && (!*text || *ret_time % 1000 == 0);
 }
 
 static bool read_decimal(const char *text, struct weir_decimal fallback, struct weir_decimal *ret_value)

@@ -60,8 +60,7 @@ static enum weir_status list(const struct weir_settings *settings, struct weir_e
     const struct weir_invoice_filter filter = {.customer = weir_slice_text(settings->customer)};
 
     enum weir_status status = weir_invoice_list(settings->postgres_url, &filter, show, &listing, reterr);
-    bool is_written = weir_listing_end(&listing, status == WEIR_OK);
-    return status == WEIR_OK && !is_written ? weir_fail(reterr, WEIR_FATAL, "the list cannot be written") : status;
+    return weir_listing_finish(&listing, status, reterr);
 }
 
 /* 2. export */

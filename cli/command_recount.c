@@ -106,8 +106,7 @@ static enum weir_status report(const struct weir_recount *recount, struct weir_e
         else
             show_row(&listing, share, &row);
     }
-    bool is_written = weir_listing_end(&listing, status == WEIR_OK);
-    return status == WEIR_OK && !is_written ? weir_fail(reterr, WEIR_FATAL, "the report cannot be written") : status;
+    return weir_listing_finish(&listing, status, reterr);
 }
 
 /* 2. what could not be counted again, and why */

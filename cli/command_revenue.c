@@ -45,8 +45,7 @@ static enum weir_status list(const struct weir_settings *settings, struct weir_e
     const struct weir_revenue_filter filter = {weir_slice_text(settings->customer), settings->month};
 
     enum weir_status status = weir_revenue_list(settings->postgres_url, &filter, show, &listing, reterr);
-    bool is_written = weir_listing_end(&listing, status == WEIR_OK);
-    return status == WEIR_OK && !is_written ? weir_fail(reterr, WEIR_FATAL, "the list cannot be written") : status;
+    return weir_listing_finish(&listing, status, reterr);
 }
 
 int weir_command_revenue(int argc, char **argv)

@@ -32,3 +32,10 @@ bool weir_listing_end(struct weir_listing *listing, bool has_table)
     listing->table = weir_text_table_free(listing->table);
     return fflush(stdout) == 0 && !listing->is_broken;
 }
+
+enum weir_status weir_listing_finish(struct weir_listing *listing, enum weir_status status, struct weir_error *reterr)
+{
+    bool is_written = weir_listing_end(listing, status == WEIR_OK);
+
+    return status == WEIR_OK && !is_written ? weir_fail(reterr, WEIR_FATAL, "the list cannot be written") : status;
+}

@@ -18,5 +18,8 @@ struct weir_listing weir_listing_begin(const char *format, const struct weir_col
 void weir_listing_add(struct weir_listing *listing, const struct weir_slice *cells);
 /* has_table: a table is shown, not dropped. false: not all could be written. */
 bool weir_listing_end(struct weir_listing *listing, bool has_table);
+/* The same for what has come to `status`, and shows its table when that is WEIR_OK. Answers it, or WEIR_FATAL when all
+ * was well but the writing. */
+enum weir_status weir_listing_finish(struct weir_listing *listing, enum weir_status status, struct weir_error *reterr);
 
 #endif

@@ -1,6 +1,5 @@
 /* What of a customer is looked at: whole billing periods, and with prepaid amounts or minimum quantities what they hang
  * together with. */
-#include "common/calendar.h"
 #include "rater/rerate_internal.h"
 
 /* 1. whole periods */
@@ -100,12 +99,25 @@ void weir_rerate_narrow(const struct weir_rerate_request *request, const struct 
 
 /* 3. what hangs together with it */
 
+void weir_rerate_add_span(struct weir_parameters *parameters, const struct rerate_customer *customer,
+                          struct rerate_span *span)
+{
+    *span = (struct rerate_span){"-infinity", "infinity"};
+    if (customer->from != INT64_MIN)
+        weir_time_format(customer->from, span->from);
+    if (customer->to != WEIR_TIME_NEVER)
+        weir_time_format(customer->to, span->to);
+    weir_parameters_add(parameters, customer->customer.data, customer->customer.length);
+    weir_parameters_add(parameters, span->from, strlen(span->from));
+    weir_parameters_add(parameters, span->to, strlen(span->to));
+}
+
 /* Whether the chosen times and meter hold anything of the customer. */
 static enum weir_status is_there(PGconn *connection, const struct weir_rerate_request *request,
                                  const struct rerate_customer *customer, bool *ret_is_there, struct weir_error *reterr)
 {
     const struct weir_rerate_filter *filter = &request->filter;
-    char from[WEIR_TIME_TEXT_MAX] = "-infinity", to[WEIR_TIME_TEXT_MAX] = "infinity";
+    struct rerate_span span;
     struct weir_parameters parameters = {0};
     PGresult *result = NULL;
 
@@ -114,13 +126,7 @@ static enum weir_status is_there(PGconn *connection, const struct weir_rerate_re
         *ret_is_there = *ret_is_there || weir_rerate_is_in(customer, customer->periods[i].start);
     if (*ret_is_there || customer->from >= customer->to)
         return WEIR_OK;
-    if (customer->from != INT64_MIN)
-        weir_time_format(customer->from, from);
-    if (customer->to != WEIR_TIME_NEVER)
-        weir_time_format(customer->to, to);
-    weir_parameters_add(&parameters, customer->customer.data, customer->customer.length);
-    weir_parameters_add(&parameters, from, strlen(from));
-    weir_parameters_add(&parameters, to, strlen(to));
+    weir_rerate_add_span(&parameters, customer, &span);
     weir_parameters_add(&parameters, filter->meter.length ? filter->meter.data : "", filter->meter.length);
     enum weir_status status = weir_postgres_ask(
         connection,

@@ -10,6 +10,7 @@
 #include <pthread.h>
 
 #include "common/arena.h"
+#include "common/calendar.h"
 #include "rater/postgres.h"
 #include "rater/postgres_value.h"
 #include "rater/rate.h"
@@ -83,6 +84,13 @@ enum weir_status weir_rerate_read(PGconn *connection, const struct weir_catalog 
                                   const struct weir_slice *customers, size_t count, struct rerate_chunk *ret_chunk,
                                   struct weir_error *reterr);
 void weir_rerate_chunk_free(struct rerate_chunk *chunk);
+
+/* The customer, and from and to as texts, as parameters 1 to 3; `span` must stay as long as they do. */
+struct rerate_span {
+    char from[WEIR_TIME_TEXT_MAX], to[WEIR_TIME_TEXT_MAX];
+};
+void weir_rerate_add_span(struct weir_parameters *parameters, const struct rerate_customer *customer,
+                          struct rerate_span *span);
 
 /* One lane's share of a window, out of PostgreSQL. */
 struct rerate_window {

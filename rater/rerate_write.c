@@ -339,17 +339,11 @@ static enum weir_status clear_state(struct rerate_writer *writer, const struct r
                                     struct weir_error *reterr)
 {
     const struct rerate_customer *customer = fresh->customer;
-    char from[WEIR_TIME_TEXT_MAX] = "-infinity", to[WEIR_TIME_TEXT_MAX] = "infinity";
+    struct rerate_span span;
     struct weir_parameters parameters = {0};
     enum weir_status status = WEIR_OK;
 
-    if (customer->from != INT64_MIN)
-        weir_time_format(customer->from, from);
-    if (customer->to != WEIR_TIME_NEVER)
-        weir_time_format(customer->to, to);
-    weir_parameters_add(&parameters, customer->customer.data, customer->customer.length);
-    weir_parameters_add(&parameters, from, strlen(from));
-    weir_parameters_add(&parameters, to, strlen(to));
+    weir_rerate_add_span(&parameters, customer, &span);
     weir_parameters_add(&parameters, fresh->customer->meter.length ? fresh->customer->meter.data : "",
                         fresh->customer->meter.length);
     for (int i = 0; i < (customer->has_commitments ? CLEARED : CLEARED_OF_ALL) && status == WEIR_OK; i++) {
