@@ -46,8 +46,8 @@ MUTANTS = [
        "    lane->state.next_offset = cut->window_count ? old_offset : cut->state.next_offset;\n")]),
     ("totals_as_increments", "a cut holds absolute totals, which may be written and loaded again", "simulation",
      [("aggregator/window_table.c", "        window->flags &= ~(uint32_t)IS_CHANGED;\n    }\n    table->changed_count = 0;",
-       "        window->flags &= ~(uint32_t)IS_CHANGED;\n        if (!window_kept(window) && !window->unique && !window->total.value.e12)\n"
-       "            window->total = (struct weir_window_total){0};\n    }\n    table->changed_count = 0;"),
+       "        window->flags &= ~(uint32_t)IS_CHANGED;\n        if (!window_kept(window) && !window->unique && !window->value.e12)\n"
+       "            window->events = window->retracted = 0;\n    }\n    table->changed_count = 0;"),
       (MEMORY, "        entry->window.total = window->window.total;\n",
        "        struct weir_window_total *total = &entry->window.total;\n        const struct weir_window_total *more = &window->window.total;\n"
        "        if (more->value.e12)\n            *total = *more;\n        total->events += more->value.e12 ? 0 : more->events;\n"
