@@ -29,10 +29,11 @@ struct weir_ledger_ops {
     /* Gives the open transaction up, if any. */
     void (*abandon)(struct weir_ledger *ledger);
     /* Periods that wait to be settled and that no catalog lists: those of the default contract (contract '') where
-     * advance fees are not charged yet, or not closed with end <= before; and of any contract those that could not be
+     * advance fees are not charged yet, or not closed with end <= before; of contracts with a key those with end <=
+     * span_start where nothing is settled yet (an order made them); and of any contract those that could not be
      * closed, a minute after the last try or once on a new connection. At most max; views live until the next call.
      * Embedded ledgers: none (*ret_count = 0). */
-    enum weir_status (*unsettled)(struct weir_ledger *ledger, int64_t before, size_t max,
+    enum weir_status (*unsettled)(struct weir_ledger *ledger, int64_t before, int64_t span_start, size_t max,
                                   struct weir_period_running *ret_periods, size_t *ret_count,
                                   struct weir_error *reterr);
     /* The end of the output: totals, footers, flush. Once. */

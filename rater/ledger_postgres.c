@@ -195,8 +195,8 @@ static enum weir_status write_batch(struct weir_ledger *self, const struct weir_
     return status;
 }
 
-static enum weir_status read_unsettled(struct weir_postgres_ledger *ledger, int64_t before, size_t max,
-                                       struct weir_error *reterr)
+static enum weir_status read_unsettled(struct weir_postgres_ledger *ledger, int64_t before, int64_t span_start,
+                                       size_t max, struct weir_error *reterr)
 {
     struct weir_parameters parameters = {0};
     struct weir_buffer bytes = {0};
@@ -204,8 +204,9 @@ static enum weir_status read_unsettled(struct weir_postgres_ledger *ledger, int6
 
     weir_put_time(&bytes, limit);
     weir_put_int8(&bytes, (int64_t)max);
-    weir_parameters_add(&parameters, bytes.data + 4, 8);
-    weir_parameters_add(&parameters, bytes.data + 16, 8);
+    weir_put_time(&bytes, span_start - span_start % 1000);
+    for (int i = 0; i < 3; i++)
+        weir_parameters_add(&parameters, bytes.data + 4 + 12 * i, 8);
     PQclear(ledger->unsettled);
     ledger->unsettled = NULL;
     enum weir_status status = weir_postgres_ask(
@@ -218,6 +219,9 @@ static enum weir_status read_unsettled(struct weir_postgres_ledger *ledger, int6
         " AND (NOT is_advance_charged OR period_end <= $1::timestamptz) AND NOT EXISTS (SELECT FROM"
         " weir.refused_periods AS r WHERE r.customer = p.customer AND r.contract = ''"
         " AND r.period_start = p.period_start)"
+        " UNION ALL SELECT customer, period_start, period_end, usage_amount, true_up, true_up_revision, false, false,"
+        " contract FROM weir.billing_periods AS p WHERE contract <> '' AND NOT is_advance_charged AND NOT is_closed"
+        " AND period_end <= $3::timestamptz"
         " UNION ALL SELECT customer, period_start, period_end, 0, 0, 0, false, false, contract"
         " FROM weir.refused_periods AS r, again WHERE refused_at < again.since"
         " AND (period_end <= $1::timestamptz OR NOT EXISTS (SELECT FROM weir.billing_periods AS p WHERE"
@@ -228,14 +232,14 @@ static enum weir_status read_unsettled(struct weir_postgres_ledger *ledger, int6
     return status;
 }
 
-static enum weir_status unsettled(struct weir_ledger *self, int64_t before, size_t max,
+static enum weir_status unsettled(struct weir_ledger *self, int64_t before, int64_t span_start, size_t max,
                                   struct weir_period_running *ret_periods, size_t *ret_count, struct weir_error *reterr)
 {
     struct weir_postgres_ledger *ledger = (struct weir_postgres_ledger *)self;
     enum weir_status status = connect_if_needed(ledger, reterr);
 
     if (status == WEIR_OK)
-        status = read_unsettled(ledger, before, max, reterr);
+        status = read_unsettled(ledger, before, span_start, max, reterr);
     if (status != WEIR_OK)
         return status;
     const PGresult *rows = ledger->unsettled;

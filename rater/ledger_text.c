@@ -261,10 +261,10 @@ static void abandon(struct weir_ledger *self)
     (void)self;
 }
 
-static enum weir_status unsettled(struct weir_ledger *self, int64_t before, size_t max,
+static enum weir_status unsettled(struct weir_ledger *self, int64_t before, int64_t span_start, size_t max,
                                   struct weir_period_running *ret_periods, size_t *ret_count, struct weir_error *reterr)
 {
-    (void)self, (void)before, (void)max, (void)ret_periods, (void)reterr;
+    (void)self, (void)before, (void)span_start, (void)max, (void)ret_periods, (void)reterr;
     *ret_count = 0;
     return WEIR_OK;
 }

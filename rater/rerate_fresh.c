@@ -80,10 +80,10 @@ static void abandon(struct weir_ledger *self)
     (void)self;
 }
 
-static enum weir_status unsettled(struct weir_ledger *self, int64_t before, size_t max,
+static enum weir_status unsettled(struct weir_ledger *self, int64_t before, int64_t span_start, size_t max,
                                   struct weir_period_running *ret_periods, size_t *ret_count, struct weir_error *reterr)
 {
-    (void)self, (void)before, (void)max, (void)ret_periods, (void)reterr;
+    (void)self, (void)before, (void)span_start, (void)max, (void)ret_periods, (void)reterr;
     *ret_count = 0;
     return WEIR_OK;
 }
@@ -172,7 +172,7 @@ enum weir_status weir_rerate_fresh_periods(struct rerate_fresh *fresh, struct we
     for (size_t i = 0; i < customer->period_count && status == WEIR_OK; i++) {
         const struct rerate_old_period *period = &customer->periods[i];
         int64_t end;
-        if (!weir_rerate_is_in(customer, period->start) || !(period->is_advance_charged || period->is_closed))
+        if (!weir_rerate_is_in(customer, period->start) || !period->is_advance_charged)
             continue;
         const struct weir_contract *contract = weir_rerate_contract_of(fresh, period, &end);
         /* One that ends later than it did has not ended for all we know: a rater settles it in time. */
@@ -215,6 +215,7 @@ void weir_rerate_fresh_complete(struct rerate_fresh *fresh)
         if (!period->entry.is_loaded && fresh->customer->meter.length)
             load_other_meters(fresh, period);
         period->entry.is_loaded = true;
+        period->is_closed = period->is_closed || (old->is_closed && !old->is_advance_charged); /* before the span */
         if (period->true_up.e12 != old->true_up.e12)
             period->true_up_revision += old->true_up_revision;
         else

@@ -228,6 +228,7 @@ static enum weir_status settle_period(struct weir_rater *rater, const struct wei
     size_t item_count = rater->item_count;
 
     if (!was_charged) {
+        period->is_closed = false; /* perhaps as one from before the span, which has grown since */
         if (!weir_rater_charge_fees(rater, contract, period, WEIR_FEE_IN_ADVANCE))
             return refuse_period(rater, contract, period, &before, item_count, reterr);
         weir_rater_charge_purchases(rater, contract, period);
@@ -251,17 +252,33 @@ static enum weir_status settle_period(struct weir_rater *rater, const struct wei
     return WEIR_OK;
 }
 
+/* One from before the span: whatever it had of fees was billed before weir counted. What was ordered for it stands. */
+static void settle_bare(struct weir_period_running *period)
+{
+    if (period->is_advance_charged || period->is_closed)
+        return;
+    period->is_closed = true;
+    period->entry.is_dirty = true;
+}
+
 /* 2. which periods, in batches */
+enum due_as { DUE_AS_BEGUN, DUE_AS_ENDED, DUE_AS_BEFORE_SPAN };
+
 struct due {
     const struct weir_contract *contract;
     struct weir_period_running *period;
-    bool is_ended;
+    enum due_as as;
 };
 
 struct due_list {
     size_t count;
     struct due due[PERIODS_PER_BATCH];
 };
+
+static enum due_as due_as(bool is_ended)
+{
+    return is_ended ? DUE_AS_ENDED : DUE_AS_BEGUN;
+}
 
 static enum weir_status settle_list(struct weir_rater *rater, struct due_list *list, struct weir_error *reterr)
 {
@@ -271,14 +288,19 @@ static enum weir_status settle_list(struct weir_rater *rater, struct due_list *l
         return WEIR_OK;
     for (size_t i = 0; i < list->count; i++) {
         const struct due *due = &list->due[i];
-        if (due->is_ended)
+        if (due->as == DUE_AS_ENDED)
             aim_at_zero(rater, due->contract, due->period);
         if (due->contract->has_prepaid)
             weir_state_account(rater->state, due->period->customer);
     }
     status = rater->ledger->ops->load(rater->ledger, rater->state, reterr);
-    for (size_t i = 0; i < list->count && status == WEIR_OK; i++)
-        status = settle_period(rater, list->due[i].contract, list->due[i].period, list->due[i].is_ended, reterr);
+    for (size_t i = 0; i < list->count && status == WEIR_OK; i++) {
+        const struct due *due = &list->due[i];
+        if (due->as == DUE_AS_BEFORE_SPAN)
+            settle_bare(due->period);
+        else
+            status = settle_period(rater, due->contract, due->period, due->as == DUE_AS_ENDED, reterr);
+    }
     if (status == WEIR_OK && rater->ledger->ops->keeps_state)
         status = weir_rater_draw(rater, reterr);
     if (status == WEIR_OK)
@@ -291,14 +313,14 @@ static enum weir_status settle_list(struct weir_rater *rater, struct due_list *l
 }
 
 static enum weir_status add_due(struct weir_rater *rater, struct due_list *list, const struct weir_contract *contract,
-                                struct weir_slice customer, int64_t start, int64_t end, bool is_ended,
+                                struct weir_slice customer, int64_t start, int64_t end, enum due_as as,
                                 struct weir_error *reterr)
 {
     struct weir_period_running *period = weir_state_period(rater->state, customer, contract->key, start, end);
 
-    if (period->is_closed || (period->is_advance_charged && !is_ended))
+    if (period->is_advance_charged && (period->is_closed || as != DUE_AS_ENDED))
         return WEIR_OK;
-    list->due[list->count++] = (struct due){contract, period, is_ended};
+    list->due[list->count++] = (struct due){contract, period, as};
     return list->count == PERIODS_PER_BATCH ? settle_list(rater, list, reterr) : WEIR_OK;
 }
 
@@ -307,7 +329,7 @@ enum weir_status weir_rater_settle_period(struct weir_rater *rater, const struct
                                           struct weir_error *reterr)
 {
     struct due_list *list = weir_new(sizeof *list);
-    enum weir_status status = add_due(rater, list, contract, customer, start, end, is_ended, reterr);
+    enum weir_status status = add_due(rater, list, contract, customer, start, end, due_as(is_ended), reterr);
 
     if (status == WEIR_OK)
         status = settle_list(rater, list, reterr);
@@ -332,7 +354,7 @@ static enum weir_status settle_contract(struct weir_rater *rater, struct due_lis
         weir_contract_period_at(contract, at, &start, &end);
         bool is_ended = end <= horizon->ended;
         if (is_ended || end > rater->settled[index].advanced)
-            status = add_due(rater, list, contract, contract->customer, start, end, is_ended, reterr);
+            status = add_due(rater, list, contract, contract->customer, start, end, due_as(is_ended), reterr);
         if (is_ended && reached->closed <= start)
             reached->closed = end;
         reached->advanced = end;
@@ -359,13 +381,15 @@ static const struct weir_contract *contract_of(const struct weir_catalog *catalo
 }
 
 /* Under the default contract a customer has a period where there is usage: the ledger (or, embedded, the state) knows
- * them. It also knows those of any contract that could not be closed. */
+ * them. It also knows those of any contract that could not be closed, and those from before the span in which something
+ * was ordered. */
 static enum weir_status settle_known(struct weir_rater *rater, struct due_list *list,
                                      const struct weir_horizon *horizon, struct weir_error *reterr)
 {
     static _Thread_local struct weir_period_running found[PERIODS_PER_BATCH];
     const struct weir_contract *contract = rater->catalog->default_contract;
     enum weir_status status = WEIR_OK;
+    int64_t span_start = horizon->first_time <= horizon->last_time ? horizon->first_time : 0;
     size_t count = 0, due;
 
     if (!rater->ledger->ops->keeps_state) {
@@ -374,20 +398,22 @@ static enum weir_status settle_known(struct weir_rater *rater, struct due_list *
             struct weir_period_running *period = all.periods[i];
             if (contract && period->contract.length == 0)
                 status = add_due(rater, list, contract, period->customer, period->start, period->end,
-                                 period->end <= horizon->ended, reterr);
+                                 due_as(period->end <= horizon->ended), reterr);
         }
         return status == WEIR_OK ? settle_list(rater, list, reterr) : status;
     }
     do {
-        status = rater->ledger->ops->unsettled(rater->ledger, horizon->ended, PERIODS_PER_BATCH, found, &count, reterr);
+        status = rater->ledger->ops->unsettled(rater->ledger, horizon->ended, span_start, PERIODS_PER_BATCH, found,
+                                               &count, reterr);
         due = 0;
         for (size_t i = 0; i < count && status == WEIR_OK; i++) {
             int64_t end;
             if (!(contract = contract_of(rater->catalog, &found[i], &end)))
                 continue;
             due++;
-            status =
-                add_due(rater, list, contract, found[i].customer, found[i].start, end, end <= horizon->ended, reterr);
+            enum due_as as =
+                contract->key.length && end <= span_start ? DUE_AS_BEFORE_SPAN : due_as(end <= horizon->ended);
+            status = add_due(rater, list, contract, found[i].customer, found[i].start, end, as, reterr);
         }
         if (status == WEIR_OK)
             status = settle_list(rater, list, reterr);

@@ -1397,13 +1397,13 @@ Test(ledger_postgres, unsettled_periods)
     size_t count;
 
     open_twin(&f, 1);
-    for (int i = 0; i < 8; i++) {
+    for (int i = 0; i < 10; i++) {
         char customer[16];
         snprintf(customer, sizeof customer, "c%d", i);
         struct weir_period_running *period =
-            weir_state_period(f.state, S(customer), S(i == 7 ? "with a key" : ""), (START + i * 86400) * WEIR_SECOND,
+            weir_state_period(f.state, S(customer), S(i >= 7 ? "with a key" : ""), (START + i * 86400) * WEIR_SECOND,
                               (START + (i + 1) * 86400) * WEIR_SECOND);
-        period->is_advance_charged = i != 5;
+        period->is_advance_charged = i != 5 && i != 8 && i != 9;
         period->is_closed = i == 0;
         period->usage_amount = weir_decimal_of(i);
         period->entry.is_dirty = true;
@@ -1411,7 +1411,7 @@ Test(ledger_postgres, unsettled_periods)
     cr_assert_eq(f.ledger->ops->load(f.ledger, f.state, &error), WEIR_OK, "%s", error.text);
     /* load found nothing and left what was set */
     cr_assert_eq(f.ledger->ops->write(f.ledger, NULL, 0, f.state, &error), WEIR_OK, "%s", error.text);
-    cr_assert_eq(f.ledger->ops->unsettled(f.ledger, (START + 3 * 86400) * WEIR_SECOND, 10, found, &count, &error),
+    cr_assert_eq(f.ledger->ops->unsettled(f.ledger, (START + 3 * 86400) * WEIR_SECOND, 0, 10, found, &count, &error),
                  WEIR_OK, "%s", error.text);
     cr_assert_eq(count, 3); /* c1 and c2 have ended, c5's fees in advance are not charged */
     cr_assert(weir_slice_equal(found[0].customer, S("c1")) && weir_slice_equal(found[1].customer, S("c2"))
@@ -1420,12 +1420,18 @@ Test(ledger_postgres, unsettled_periods)
     cr_assert_eq(found[1].end, (START + 3 * 86400) * WEIR_SECOND);
     cr_assert_eq(found[2].usage_amount.e12, weir_decimal_of(5).e12);
     cr_assert(found[0].is_advance_charged && !found[2].is_advance_charged);
-    cr_assert_eq(f.ledger->ops->unsettled(f.ledger, WEIR_TIME_NEVER, 4, found, &count, &error), WEIR_OK, "%s",
+    cr_assert_eq(f.ledger->ops->unsettled(f.ledger, WEIR_TIME_NEVER, 0, 4, found, &count, &error), WEIR_OK, "%s",
                  error.text);
     cr_assert_eq(count, 4);
-    cr_assert_eq(f.ledger->ops->unsettled(f.ledger, WEIR_TIME_NEVER, 10, found, &count, &error), WEIR_OK, "%s",
+    cr_assert_eq(f.ledger->ops->unsettled(f.ledger, WEIR_TIME_NEVER, 0, 10, found, &count, &error), WEIR_OK, "%s",
                  error.text);
     cr_assert_eq(count, 6);
+    /* With the span of the events beginning just before c9's ended, c8's lies before it. */
+    cr_assert_eq(
+        f.ledger->ops->unsettled(f.ledger, 0, (START + 10 * 86400) * WEIR_SECOND - 1, 10, found, &count, &error),
+        WEIR_OK, "%s", error.text);
+    cr_assert_eq(count, 2); /* and c5's fees */
+    cr_assert(weir_slice_equal(found[1].customer, S("c8")) && weir_slice_equal(found[1].contract, S("with a key")));
     close_twin(&f);
 }
 

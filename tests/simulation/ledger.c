@@ -472,7 +472,7 @@ static void abandon(struct weir_ledger *self)
     end_transaction((struct handle *)self);
 }
 
-static enum weir_status unsettled(struct weir_ledger *self, int64_t before, size_t max,
+static enum weir_status unsettled(struct weir_ledger *self, int64_t before, int64_t span_start, size_t max,
                                   struct weir_period_running *ret_periods, size_t *ret_count, struct weir_error *reterr)
 {
     struct handle *handle = (struct handle *)self;
@@ -482,8 +482,10 @@ static enum weir_status unsettled(struct weir_ledger *self, int64_t before, size
     *ret_count = 0;
     for (size_t i = 0; i < all.period_count && *ret_count < max; i++) {
         const struct weir_period_running *period = all.periods[i];
-        if (period->entry.exists && period->contract.length == 0
-            && (!period->is_advance_charged || (!period->is_closed && period->end <= before)))
+        bool is_unsettled = !period->is_advance_charged || (!period->is_closed && period->end <= before);
+        if (period->contract.length)
+            is_unsettled = !period->is_advance_charged && !period->is_closed && period->end <= span_start;
+        if (period->entry.exists && is_unsettled)
             ret_periods[(*ret_count)++] = *period;
     }
     return WEIR_OK;

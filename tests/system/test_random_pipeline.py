@@ -247,13 +247,37 @@ def test_the_ledger_agrees_with_the_model(servers, number, tmp_path):
 
 CALLS = {"meters": [{"key": "calls", "event_type": "call", "aggregation": "sum", "value": "data.calls", "window": "1h"}],
          "price_books": [{"key": "list", "version": 1, "currency": "USD", "effective_from": "2026-01-01T00:00:00Z",
-                          "prices": [{"meter": "calls", "model": "per_unit", "unit_price": "1"}]}],
-         "default_contract": {"price_book": "list", "billing_period": "month", "timezone": "UTC"}}
+                          "prices": [{"meter": "calls", "model": "per_unit", "unit_price": "1"}]},
+                         {"key": "plan", "version": 1, "currency": "USD", "effective_from": "2025-10-01T00:00:00Z",
+                          "prices": [{"meter": "calls", "model": "per_unit", "unit_price": "1"}],
+                          "fees": [{"key": "base", "amount": "2", "per": "period", "charged": "in_advance"}]}],
+         "default_contract": {"price_book": "list", "billing_period": "month", "timezone": "UTC"},
+         "contracts": [{"key": "gamma-25", "customer": "gamma", "price_book": "plan", "starts_at": "2025-10-01T00:00:00Z", "billing_period": "month",
+                        "timezone": "UTC", "commitments": [{"key": "least", "type": "minimum_spend", "amount": "7", "per": "period"}]}]}
 
 
 def call(number, customer, day, calls):
     return json.dumps({"specversion": "1.0", "id": str(number), "source": "s", "type": "call", "subject": customer,
                        "time": f"2026-{day}T10:00:00Z", "data": {"calls": calls}}) + "\n"
+
+
+def check_orders_of_before(env, rate, order):
+    """What is ordered for a billing period before the first event is invoiced, without fees or true-ups; an event of that period brings both."""
+    words = ("--customer", "gamma", "--key", "package")
+    order("grant", *words, "--amount", "80", "--price", "20", "--funding", "paid", "--starts-at", "2025-11-20", "--expires-at", "2026-01-20")
+    order("refund", *words, "--at", "2025-12-01")
+    rate(call(7, "gamma", "01-05", 5))
+    invoices = ("select left(period_start::text, 7) as month, amount::float from weir.invoices where customer = 'gamma'"
+                " and period_start < '2026-02-01' order by period_start, invoice")
+
+    def closed():
+        weir("close", "--through", "2026-04-30", "--customer", "gamma", env=env)
+        return [(row["month"], row["amount"]) for row in query(env, invoices)]
+
+    assert closed() == [("2025-11", 20), ("2025-12", -20), ("2026-01", 9)]
+    rate(call(8, "gamma", "12-05", 3).replace("2026-12", "2025-12"))
+    assert query(env, "select sum(amount)::float as n from weir.line_items where customer = 'gamma' and period_start = '2025-12-01'")[0]["n"] == -20 + 2 + 3 + 4
+    assert closed() == [("2025-11", 20), ("2025-12", -20), ("2025-12", 9), ("2026-01", 9)], "a correction: all later ones are final"
 
 
 def test_grants_at_run_time_are_as_documented(servers, tmp_path):
@@ -299,6 +323,7 @@ def test_grants_at_run_time_are_as_documented(servers, tmp_path):
     refused = weir("void", *words, "--reason", "docs", env=env, check=False)
     assert refused.returncode == 2 and b"otherwise" in refused.stderr
     assert b"findings=0" in weir("audit", "verify", env=env).stdout
+    check_orders_of_before(env, rate, order)
     connection = psycopg2.connect(env["WEIR_POSTGRES_URL"])
     connection.cursor().execute("alter table weir.grant_ends disable trigger user; delete from weir.grant_ends")
     connection.commit()
