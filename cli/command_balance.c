@@ -16,7 +16,10 @@ static const struct weir_usage usage = {
         "Shows what is left of each grant, those of the catalog and those of weir grant, and in all (a row without a\n"
         "grant): what came in, what was drawn, what was lost when it ended. With --at as it was recorded by then; "
         "with\n"
-        "--entries everything that ever changed a balance (docs/credits.md).",
+        "--entries everything that ever changed a balance; with --events when one fell to a threshold (low_balance): "
+        "who\n"
+        "keeps the last number and asks for what is --after it misses nothing, and sees nothing twice "
+        "(docs/credits.md).",
     .example = "weir balance --customer acme --at 2026-02-01T00:00:00Z --format csv",
 };
 
@@ -35,7 +38,19 @@ static const struct weir_column entry_columns[] = {
     {"segment_start", WEIR_CELL_TEXT, true}, {"meter", WEIR_CELL_TEXT, true},
     {"charged", WEIR_CELL_DECIMAL, true},    {"recorded_at", WEIR_CELL_TEXT, false},
 };
+
+static const struct weir_column event_columns[] = {
+    {"event", WEIR_CELL_NUMBER, false},           {"customer", WEIR_CELL_TEXT, false},
+    {"contract", WEIR_CELL_TEXT, false},          {"grant", WEIR_CELL_TEXT, false},
+    {"threshold", WEIR_CELL_TEXT, false},         {"crossing", WEIR_CELL_NUMBER, false},
+    {"balance_before", WEIR_CELL_DECIMAL, false}, {"balance_after", WEIR_CELL_DECIMAL, false},
+    {"currency", WEIR_CELL_TEXT, false},          {"cause", WEIR_CELL_TEXT, false},
+    {"cause_grant", WEIR_CELL_TEXT, false},       {"cause_entry", WEIR_CELL_NUMBER, false},
+    {"rerating", WEIR_CELL_NUMBER, true},         {"recorded_at", WEIR_CELL_TEXT, false},
+};
+
 enum {
+    EVENT_COLUMNS = sizeof event_columns / sizeof *event_columns,
     BALANCE_COLUMNS = sizeof balance_columns / sizeof *balance_columns,
     ENTRY_COLUMNS = sizeof entry_columns / sizeof *entry_columns,
 };
@@ -91,13 +106,42 @@ static void show_entry(void *context, const struct weir_balance_entry *entry)
     weir_listing_add(context, cells);
 }
 
+static void show_event(void *context, const struct weir_balance_event *event)
+{
+    char recorded_at[WEIR_TIME_TEXT_MAX];
+    const struct weir_slice cells[EVENT_COLUMNS] = {
+        event->event,       event->customer,
+        event->contract,    event->grant,
+        event->threshold,   event->crossing,
+        event->before,      event->after,
+        event->currency,    event->cause,
+        event->cause_grant, event->cause_entry,
+        event->rerating,    show_time(event->recorded_at, recorded_at),
+    };
+
+    weir_listing_add(context, cells);
+}
+
+static enum weir_status list_events(const struct weir_settings *settings, const struct weir_balance_filter *filter,
+                                    struct weir_error *reterr)
+{
+    struct weir_listing listing = weir_listing_begin(settings->format, event_columns, EVENT_COLUMNS);
+    enum weir_status status = weir_balances_list_events(settings->postgres_url, filter, show_event, &listing, reterr);
+
+    return weir_listing_finish(&listing, status, reterr);
+}
+
 static enum weir_status list(const struct weir_settings *settings, struct weir_error *reterr)
 {
     const struct weir_balance_filter filter = {
         .customer = weir_slice_text(settings->customer),
         .contract = weir_slice_text(settings->contract),
         .at = settings->at,
+        .after = settings->after,
     };
+
+    if (settings->events)
+        return list_events(settings, &filter, reterr);
     struct weir_listing listing =
         weir_listing_begin(settings->format, settings->entries ? entry_columns : balance_columns,
                            settings->entries ? ENTRY_COLUMNS : BALANCE_COLUMNS);

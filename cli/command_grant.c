@@ -93,6 +93,26 @@ static const char *read_meters(const char *text, struct weir_commitment *grant)
     return NULL;
 }
 
+/* A list with commas, each once: into low_balance, whose list is the caller's to free. */
+static const char *read_low_balance(const char *text, struct weir_thresholds *ret_thresholds)
+{
+    struct weir_threshold threshold;
+
+    if (!*text)
+        return NULL;
+    ret_thresholds->list = weir_new_array(WEIR_THRESHOLDS_MAX, sizeof *ret_thresholds->list);
+    for (const char *start = text; start;) {
+        size_t length = strcspn(start, ",");
+        if (ret_thresholds->count == WEIR_THRESHOLDS_MAX
+            || weir_threshold_parse(weir_slice_of(start, length), &threshold) != WEIR_DECIMAL_OK
+            || !weir_thresholds_add(ret_thresholds, &threshold))
+            return "--low-balance needs up to 16 amounts, or percentages below 100 of --amount, with commas between "
+                   "them, each once: 20%,50,0";
+        start = start[length] ? start + length + 1 : NULL;
+    }
+    return NULL;
+}
+
 static const char *read_money(const struct weir_settings *settings, struct weir_commitment *grant)
 {
     const struct weir_decimal none = {0};
@@ -148,6 +168,8 @@ static const char *read_request(const struct weir_settings *settings, struct wei
     const char *why = read_money(settings, &request->grant);
     if (!why)
         why = read_span(settings, &request->grant);
+    if (!why)
+        why = read_low_balance(settings->low_balance, &request->grant.low_balance);
     return why ? why : read_meters(settings->meters, &request->grant);
 }
 
@@ -247,6 +269,7 @@ static int run(const struct weir_usage *usage, enum weir_order_kind kind, int ar
             weir_log(WEIR_LOG_ERROR, "%s", error.text);
     }
     free(request.grant.meters);
+    free(request.grant.low_balance.list);
     weir_settings_free(&settings);
     return status == WEIR_OK ? WEIR_EXIT_DONE : status == WEIR_REJECT ? WEIR_EXIT_USAGE : WEIR_EXIT_FAILED;
 }

@@ -67,9 +67,10 @@ struct weir_settings {
     const char *month;                                      /* "2026-01"; "": every month */
     /* Of grants; "": not given. */
     const char *key, *amount, *price, *funding, *meters, *overage_multiplier, *rollover_fraction;
-    const char *starts_at, *expires_at, *rollover_expires_at, *at;
+    const char *starts_at, *expires_at, *rollover_expires_at, *low_balance, *at;
     int64_t priority;
-    bool entries;
+    bool entries, events;
+    int64_t after; /* the number of an event */
     bool until_end, until_done, dry_run, roles, repair, no_events, yes, unproved;
     int64_t gap;  /* 0: not given */
     int64_t last; /* entries */

@@ -1,5 +1,7 @@
 #include "rater/balances.h"
 
+#include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "common/calendar.h"
@@ -10,8 +12,8 @@
 #define WENT_OUT "kind IN ('expiry', 'void', 'refund') OR kind = 'rollover' AND rolled_from IS NULL"
 
 /* A customer of its own is a condition of its own: PostgreSQL must see it to read that customer's rows alone. */
-#define CHOSEN(condition)                                                                                              \
-    "WITH chosen AS (SELECT * FROM weir.balance_entries WHERE " condition " AND $2::text IN ('', contract)"            \
+#define CHOSEN(view, condition)                                                                                        \
+    "WITH chosen AS (SELECT * FROM " view " WHERE " condition " AND $2::text IN ('', contract)"                        \
     " AND recorded_at <= coalesce(nullif($3::text, '')::timestamptz, 'infinity'))"
 
 static const char balances[] =
@@ -31,9 +33,25 @@ static const char entries[] =
     " segment_start, coalesce(meter, ''), coalesce(charged::text, ''), recorded_at FROM chosen"
     " ORDER BY customer, contract, grant_key, chosen.number";
 
+static const char events[] =
+    " SELECT event::text, customer, contract, grant_key, threshold, crossing::text, balance_before::text,"
+    " balance_after::text, currency, cause, cause_grant, cause_entry::text, coalesce(rerating::text, ''), recorded_at"
+    " FROM chosen WHERE event > ($4::text)::bigint ORDER BY event";
+
 static int64_t time_at(const PGresult *rows, int row, int column)
 {
     return PQgetisnull(rows, row, column) ? WEIR_TIME_NEVER : weir_get_time(PQgetvalue(rows, row, column));
+}
+
+static const char *choose(const struct weir_balance_filter *filter, const char *question)
+{
+    bool has_customer = filter->customer.length > 0;
+
+    if (question == events)
+        return has_customer ? CHOSEN("weir.balance_events", "customer = $1::text")
+                            : CHOSEN("weir.balance_events", "$1::text = ''");
+    return has_customer ? CHOSEN("weir.balance_entries", "customer = $1::text")
+                        : CHOSEN("weir.balance_entries", "$1::text = ''");
 }
 
 static enum weir_status ask(const char *url, const struct weir_balance_filter *filter, const char *question,
@@ -41,6 +59,7 @@ static enum weir_status ask(const char *url, const struct weir_balance_filter *f
 {
     struct weir_parameters parameters = {0};
     struct weir_buffer sql = {0};
+    char after[24];
     enum weir_status status;
     PGconn *connection = weir_postgres_open(url, "weir balance", &status, reterr);
 
@@ -49,8 +68,10 @@ static enum weir_status ask(const char *url, const struct weir_balance_filter *f
     weir_parameters_add(&parameters, filter->at, strlen(filter->at));
     if (status == WEIR_OK)
         status = weir_postgres_run(connection, "SET jit = off", "setting the session up", reterr);
-    weir_buffer_add(&sql,
-                    weir_slice_text(filter->customer.length ? CHOSEN("customer = $1::text") : CHOSEN("$1::text = ''")));
+    (void)snprintf(after, sizeof after, "%" PRId64, filter->after);
+    if (question == events)
+        weir_parameters_add(&parameters, after, strlen(after));
+    weir_buffer_add(&sql, weir_slice_text(choose(filter, question)));
     weir_buffer_add(&sql, weir_slice_of(question, strlen(question) + 1));
     if (status == WEIR_OK)
         status = weir_postgres_ask(connection, sql.data, &parameters, "reading balances", ret_rows, reterr);
@@ -110,6 +131,36 @@ enum weir_status weir_balances_list_entries(const char *url, const struct weir_b
             .recorded_at = time_at(rows, i, 11),
         };
         visit(context, &entry);
+    }
+    PQclear(rows);
+    return status;
+}
+
+enum weir_status weir_balances_list_events(const char *url, const struct weir_balance_filter *filter,
+                                           void (*visit)(void *context, const struct weir_balance_event *event),
+                                           void *context, struct weir_error *reterr)
+{
+    PGresult *rows = NULL;
+    enum weir_status status = ask(url, filter, events, &rows, reterr);
+
+    for (int i = 0; status == WEIR_OK && i < PQntuples(rows); i++) {
+        const struct weir_balance_event event = {
+            .event = weir_postgres_field(rows, i, 0),
+            .customer = weir_postgres_field(rows, i, 1),
+            .contract = weir_postgres_field(rows, i, 2),
+            .grant = weir_postgres_field(rows, i, 3),
+            .threshold = weir_postgres_field(rows, i, 4),
+            .crossing = weir_postgres_field(rows, i, 5),
+            .before = weir_postgres_field(rows, i, 6),
+            .after = weir_postgres_field(rows, i, 7),
+            .currency = weir_postgres_field(rows, i, 8),
+            .cause = weir_postgres_field(rows, i, 9),
+            .cause_grant = weir_postgres_field(rows, i, 10),
+            .cause_entry = weir_postgres_field(rows, i, 11),
+            .rerating = weir_postgres_field(rows, i, 12),
+            .recorded_at = time_at(rows, i, 13),
+        };
+        visit(context, &event);
     }
     PQclear(rows);
     return status;

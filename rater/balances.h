@@ -19,9 +19,18 @@ struct weir_balance_entry {
     int64_t recorded_at;
 };
 
+/* A balance fell to a threshold; grant empty: of all of a contract's grants together. */
+struct weir_balance_event {
+    struct weir_slice event, customer, contract, grant, threshold, crossing, before, after, currency;
+    struct weir_slice cause, cause_grant, cause_entry; /* the entry that did it */
+    struct weir_slice rerating;                        /* empty: of none */
+    int64_t recorded_at;
+};
+
 struct weir_balance_filter {
     struct weir_slice customer, contract; /* empty: all */
     const char *at;                       /* what was recorded by then counts: an RFC 3339 time; "": all of it */
+    int64_t after;                        /* events with a number above this */
 };
 
 /* By customer, contract and key, the sum of a contract's grants after them. WEIR_RETRY: the server is away. */
@@ -32,5 +41,9 @@ enum weir_status weir_balances_list(const char *url, const struct weir_balance_f
 enum weir_status weir_balances_list_entries(const char *url, const struct weir_balance_filter *filter,
                                             void (*visit)(void *context, const struct weir_balance_entry *entry),
                                             void *context, struct weir_error *reterr);
+/* Events, by number. */
+enum weir_status weir_balances_list_events(const char *url, const struct weir_balance_filter *filter,
+                                           void (*visit)(void *context, const struct weir_balance_event *event),
+                                           void *context, struct weir_error *reterr);
 
 #endif

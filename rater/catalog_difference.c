@@ -348,6 +348,26 @@ bool weir_contract_quantity_change(const struct weir_contract *before, const str
     return *ret_from != WEIR_TIME_NEVER;
 }
 
+static bool same_low_balances(const struct weir_contract *a, const struct weir_contract *b)
+{
+    bool is_same = weir_thresholds_equal(&a->low_balance, &b->low_balance);
+
+    for (uint32_t i = 0; is_same && i < a->commitment_count; i++)
+        for (uint32_t j = 0; is_same && j < b->commitment_count; j++)
+            if (weir_slice_equal(a->commitments[i].key, b->commitments[j].key))
+                is_same = weir_thresholds_equal(&a->commitments[i].low_balance, &b->commitments[j].low_balance);
+    return is_same;
+}
+
+bool weir_contract_low_balance_change(const struct weir_contract *before, const struct weir_contract *after)
+{
+    for (uint32_t i = 0; i < before->phase_count; i++)
+        for (uint32_t j = 0; j < after->phase_count; j++)
+            if (!same_low_balances(&before[i], &after[j]))
+                return true;
+    return false;
+}
+
 /* Also what has no part in any charge: keys of phases, and reasons. */
 static bool same_phases(const struct weir_contract *a, const struct weir_contract *b)
 {
@@ -421,7 +441,8 @@ static bool same_entry(enum weir_change_kind kind, const struct weir_catalog *be
         int64_t at = 0;
         weir_contract_changes(old, new, text, sizeof text);
         return !*text && old->whole_ends_at == new->whole_ends_at &&same_phases(old, new)
-               && !weir_contract_next_change(old, new, &at, &change) && !weir_contract_quantity_change(old, new, &at);
+               && !weir_contract_next_change(old, new, &at, &change) && !weir_contract_quantity_change(old, new, &at)
+               && !weir_contract_low_balance_change(old, new);
     }
     const struct weir_meter *old = a, *new = b;
     weir_meter_changes(before, old, after, new, text, sizeof text);

@@ -51,4 +51,7 @@ bool weir_contract_next_change(const struct weir_contract *before, const struct 
 bool weir_contract_quantity_change(const struct weir_contract *before, const struct weir_contract *after,
                                    int64_t *ret_from);
 
+/* Whether a balance of the contract has other thresholds, which have no part in any charge. */
+bool weir_contract_low_balance_change(const struct weir_contract *before, const struct weir_contract *after);
+
 #endif

@@ -94,7 +94,8 @@ static bool says_the_same(const struct weir_commitment *before, const struct wei
            && weir_decimal_compare(before->overage_multiplier, request->overage_multiplier) == 0
            && weir_decimal_compare(before->rollover_fraction, request->rollover_fraction) == 0
            && (weir_decimal_is_zero(before->rollover_fraction)
-               || before->rollover_expires_at == request->rollover_expires_at);
+               || before->rollover_expires_at == request->rollover_expires_at)
+           && weir_thresholds_equal(&before->low_balance, &request->low_balance);
 }
 
 static struct weir_grant_order *order_of(const struct weir_account *account, struct weir_slice contract,

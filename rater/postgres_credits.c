@@ -119,6 +119,22 @@ static void take_meters(struct weir_state *state, struct weir_slice list, struct
         }
 }
 
+/* "50,20%", as put_thresholds wrote it. false: not by weir. */
+static bool take_thresholds(struct weir_state *state, struct weir_slice list, struct weir_thresholds *thresholds)
+{
+    struct weir_threshold threshold;
+
+    thresholds->list = weir_state_take(state, (list.length + 1) * sizeof *thresholds->list);
+    for (uint32_t i = 0, start = 0; i <= list.length && list.length > 0; i++)
+        if (i == list.length || list.data[i] == ',') {
+            if (weir_threshold_parse(weir_slice_of(list.data + start, i - start), &threshold) != WEIR_DECIMAL_OK
+                || !weir_thresholds_add(thresholds, &threshold))
+                return false;
+            start = i + 1;
+        }
+    return true;
+}
+
 static bool take_ordered_grant(const struct answer *answer, int row, struct weir_grant_order *order)
 {
     struct weir_commitment *commitment = &order->commitment;
@@ -135,7 +151,8 @@ static bool take_ordered_grant(const struct answer *answer, int row, struct weir
     return funding < WEIR_FUNDING_COUNT && decimal_at(answer, row, 4, &commitment->amount)
            && decimal_at(answer, row, 6, &commitment->price)
            && decimal_at(answer, row, 11, &commitment->overage_multiplier)
-           && decimal_at(answer, row, 12, &commitment->rollover_fraction);
+           && decimal_at(answer, row, 12, &commitment->rollover_fraction)
+           && take_thresholds(answer->state, text_at(answer, row, 16), &commitment->low_balance);
 }
 
 static bool take_order(const struct answer *answer, int row)
@@ -187,7 +204,8 @@ static const struct {
      "loading grants", take_grant},
     {"SELECT customer, contract, grant_key, o.currency, o.amount, o.funding, o.price, o.priority, o.starts_at,"
      " o.expires_at, array_to_string(o.meters, ','), o.overage_multiplier, o.rollover_fraction, o.rollover_expires_at,"
-     " e.kind, e.ends_at FROM (SELECT * FROM weir.grant_orders WHERE customer = ANY ($1::text[])) AS o"
+     " e.kind, e.ends_at, coalesce(array_to_string(o.low_balance, ','), '') FROM (SELECT * FROM weir.grant_orders "
+     "WHERE customer = ANY ($1::text[])) AS o"
      " FULL JOIN (SELECT * FROM weir.grant_ends WHERE customer = ANY ($1::text[])) AS e"
      " USING (customer, contract, grant_key) ORDER BY customer, contract, grant_key",
      "loading orders", take_order},

@@ -81,13 +81,25 @@ enum weir_status weir_postgres_list_windows(struct weir_ledger *self, struct wei
     return status;
 }
 
+static void put_thresholds(struct weir_buffer *buffer, const struct weir_thresholds *thresholds)
+{
+    char text[WEIR_THRESHOLD_TEXT_MAX];
+
+    weir_array_begin(buffer, WEIR_PG_TEXT);
+    for (uint32_t i = 0; i < thresholds->count; i++) {
+        weir_threshold_format(&thresholds->list[i], text);
+        weir_put_text(buffer, weir_slice_text(text));
+    }
+    weir_array_end(buffer, thresholds->count);
+}
+
 static enum weir_status add_grant(struct weir_postgres_ledger *ledger, struct weir_slice customer,
                                   const struct weir_grant_order *order, const char *reason, const char *by,
                                   struct weir_error *reterr)
 {
     const struct weir_commitment *grant = &order->commitment;
     struct weir_parameters parameters = {0};
-    struct weir_buffer fields[9] = {{0}};
+    struct weir_buffer fields[10] = {{0}};
     PGresult *rows = NULL;
 
     weir_put_decimal(&fields[0], grant->amount);
@@ -102,6 +114,7 @@ static enum weir_status add_grant(struct weir_postgres_ledger *ledger, struct we
     weir_put_decimal(&fields[6], grant->overage_multiplier);
     weir_put_decimal(&fields[7], grant->rollover_fraction);
     weir_put_time(&fields[8], grant->rollover_expires_at);
+    put_thresholds(&fields[9], &grant->low_balance);
     add_text(&parameters, customer);
     add_text(&parameters, order->contract);
     add_text(&parameters, grant->key);
@@ -115,16 +128,17 @@ static enum weir_status add_grant(struct weir_postgres_ledger *ledger, struct we
     }
     add_text(&parameters, weir_slice_text(reason));
     add_text(&parameters, weir_slice_text(by));
-    enum weir_status status =
-        ask(ledger,
-            "INSERT INTO weir.grant_orders (customer, contract, grant_key, currency, funding, amount, price, priority,"
-            " starts_at, expires_at, meters, overage_multiplier, rollover_fraction, rollover_expires_at, reason,"
-            " ordered_by) VALUES ($1::text, $2::text, $3::text, $4::text, $5::text, $6::numeric, $7::numeric,"
-            " $8::bigint, $9::timestamptz, $10::timestamptz, $11::text[], $12::numeric, $13::numeric,"
-            " CASE WHEN $13::numeric > 0 THEN $14::timestamptz END, $15::text, $16::text)",
-            &parameters, "writing an order", &rows, reterr);
+    weir_parameters_add(&parameters, fields[9].data, fields[9].length);
+    enum weir_status status = ask(
+        ledger,
+        "INSERT INTO weir.grant_orders (customer, contract, grant_key, currency, funding, amount, price, priority,"
+        " starts_at, expires_at, meters, overage_multiplier, rollover_fraction, rollover_expires_at, reason,"
+        " ordered_by, low_balance) VALUES ($1::text, $2::text, $3::text, $4::text, $5::text, $6::numeric, $7::numeric,"
+        " $8::bigint, $9::timestamptz, $10::timestamptz, $11::text[], $12::numeric, $13::numeric,"
+        " CASE WHEN $13::numeric > 0 THEN $14::timestamptz END, $15::text, $16::text, nullif($17::text[], '{}'))",
+        &parameters, "writing an order", &rows, reterr);
     PQclear(rows);
-    for (int i = 0; i < 9; i++)
+    for (int i = 0; i < 10; i++)
         weir_buffer_free(&fields[i]);
     return status;
 }

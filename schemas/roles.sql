@@ -30,7 +30,7 @@ GRANT USAGE ON SCHEMA weir TO weir_finance, weir_rater, weir_operator;
 GRANT SELECT ON weir.charges_by_customer_and_period, weir.charge_lines, weir.adjustments, weir.usage_by_day, weir.unpriced_usage,
     weir.held_usage, weir.period_status, weir.invoices, weir.invoice_lines, weir.invoice_line_items, weir.closing_status,
     weir.invoice_focus, weir.invoice_completeness, weir.revenue_schedule, weir.revenue_months, weir.prepaid_months,
-    weir.grant_balances, weir.balance_entries, weir.recounted_usage TO weir_finance;
+    weir.grant_balances, weir.balance_entries, weir.balance_events, weir.recounted_usage TO weir_finance;
 
 -- Partitions are read through their table.
 DO $$

@@ -28,6 +28,7 @@ enum {
     WEIR_DISCOUNTS_MAX = 16,      /* of one contract or price book version */
     WEIR_QUANTITIES_MAX = 1024,   /* of one contract */
     WEIR_PHASES_MAX = 120,        /* of one contract: ten years of months */
+    WEIR_THRESHOLDS_MAX = 16,     /* of one balance */
     WEIR_REASON_MAX = 256,        /* bytes: why a phase's terms are others */
     WEIR_CONTRACTS_MAX = 1000000, /* and their phases */
 };
@@ -221,6 +222,19 @@ enum weir_funding {
 };
 extern const char *const weir_funding_name[WEIR_FUNDING_COUNT];
 
+/* A balance that falls to it is told (docs/credits.md 5.1): an amount, or a percentage, from 0 to below 100, of what
+ * was granted. */
+struct weir_threshold {
+    struct weir_decimal value;
+    bool is_percent;
+};
+enum { WEIR_THRESHOLD_TEXT_MAX = WEIR_DECIMAL_TEXT_MAX + 1 };
+
+struct weir_thresholds {
+    uint32_t count;              /* up to WEIR_THRESHOLDS_MAX */
+    struct weir_threshold *list; /* amounts, then percentages, ascending, all different */
+};
+
 struct weir_commitment {
     struct weir_slice key;
     enum weir_commitment_type type;
@@ -239,6 +253,7 @@ struct weir_commitment {
     struct weir_decimal overage_multiplier; /* 1 when not given */
     struct weir_decimal rollover_fraction;  /* of what is left at expires_at; 0 when not given */
     int64_t rollover_expires_at;            /* WEIR_TIME_NEVER when not given */
+    struct weir_thresholds low_balance;     /* of what is left of it; has no part in any charge */
 };
 
 #define WEIR_DISCOUNT_TYPES(X) X(PERCENTAGE, percentage) X(AMOUNT, amount)
@@ -304,6 +319,7 @@ struct weir_contract {
     uint32_t quantity_count;
     struct weir_quantity *quantities; /* by fee, then effective_from; all different */
     bool has_prepaid, has_minimum_quantity;
+    struct weir_thresholds low_balance; /* of what is left of all its grants together: amounts */
 };
 
 /* 4. the whole */
@@ -351,6 +367,13 @@ enum weir_status weir_catalog_parse_applied(const char *name, const char *json, 
                                             struct weir_mistake_list *reterr_mistakes);
 struct weir_catalog *weir_catalog_free(struct weir_catalog *catalog); /* NULL in, NULL out */
 void weir_mistake_list_free(struct weir_mistake_list *mistakes);
+
+/* "50", "12.5%"; anything but WEIR_DECIMAL_OK: it is none. */
+enum weir_decimal_result weir_threshold_parse(struct weir_slice text, struct weir_threshold *ret_threshold);
+void weir_threshold_format(const struct weir_threshold *threshold, char text[WEIR_THRESHOLD_TEXT_MAX]);
+/* In its place in a list that has room. false: it is there already. */
+bool weir_thresholds_add(struct weir_thresholds *thresholds, const struct weir_threshold *threshold);
+bool weir_thresholds_equal(const struct weir_thresholds *a, const struct weir_thresholds *b);
 
 /* Look-ups; NULL when there is none. Each is O(log n). */
 const struct weir_meter *weir_catalog_meter(const struct weir_catalog *catalog, struct weir_slice key);

@@ -232,7 +232,8 @@ static bool is_same_grant(const struct weir_commitment *a, const struct weir_com
            && a->priority == b->priority && a->starts_at == b->starts_at && a->expires_at == b->expires_at
            && weir_decimal_compare(a->overage_multiplier, b->overage_multiplier) == 0
            && weir_decimal_compare(a->rollover_fraction, b->rollover_fraction) == 0
-           && a->rollover_expires_at == b->rollover_expires_at;
+           && a->rollover_expires_at == b->rollover_expires_at
+           && weir_thresholds_equal(&a->low_balance, &b->low_balance);
 }
 
 /* A prepaid amount that several terms of a contract list is one. */

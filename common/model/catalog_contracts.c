@@ -222,6 +222,7 @@ static void read_prepaid(struct weir_catalog_load *load, const struct weir_node 
     read_applicable_meters(load, node, commitment);
     (void)weir_read_decimal(load, node, "overage_multiplier", WEIR_NOT_NEGATIVE, &commitment->overage_multiplier);
     read_rollover(load, node, commitment);
+    weir_read_low_balance(load, node, true, &commitment->low_balance);
 }
 
 static void read_commitment(struct weir_catalog_load *load, const struct weir_node *node,
@@ -248,6 +249,7 @@ static void read_commitment(struct weir_catalog_load *load, const struct weir_no
         {"overage_multiplier", PREPAID, 0},
         {"rollover_fraction", PREPAID, 0},
         {"rollover_expires_at", PREPAID, 0},
+        {"low_balance", PREPAID, 0},
     };
     static const char *const pers[] = {"period"};
     unsigned variant = WEIR_IN_ALL, choice;
@@ -421,6 +423,7 @@ static void read_terms(struct weir_catalog_load *load, const struct weir_node *o
     weir_read_prices(load, object, &draft->contract.prices, &draft->contract.price_count);
     weir_read_overrides(load, object, &draft->contract);
     weir_read_commitments(load, object, &draft->contract);
+    weir_read_low_balance(load, object, false, &draft->contract.low_balance);
     draft->contract.has_own_discounts = weir_node_member(object, "discounts").json;
     weir_read_discounts(load, object, &draft->contract.discounts, &draft->contract.discount_count);
 }
@@ -445,6 +448,7 @@ static void read_contract(struct weir_catalog_load *load, const struct weir_node
         {"phases", WEIR_IN_ALL, 0},
         {"discounts", WEIR_IN_ALL, 0},
         {"quantities", WEIR_IN_ALL, 0},
+        {"low_balance", WEIR_IN_ALL, 0},
     };
     if (!weir_read_object(load, node, fields, sizeof fields / sizeof *fields, WEIR_IN_ALL, ""))
         return;
@@ -469,6 +473,7 @@ static void read_default_contract(struct weir_catalog_load *load, uint32_t file)
         {"overrides", WEIR_IN_ALL, 0},
         {"commitments", WEIR_IN_ALL, 0},
         {"discounts", WEIR_IN_ALL, 0},
+        {"low_balance", WEIR_IN_ALL, 0},
     };
     struct weir_node root = {NULL, NULL, file, load->roots[file]};
     struct weir_node node = weir_node_member(&root, "default_contract");

@@ -10,6 +10,7 @@
  *   catalog_phases.c     $.contracts[*].phases
  *   catalog_discounts.c  discounts of contracts and price books
  *   catalog_quantities.c a contract's quantities of fees per unit
+ *   catalog_thresholds.c thresholds of balances
  *   catalog_calendars.c  the calendars that contracts share
  *   catalog_check.c      what needs several entries: overlaps, clashes of keys
  *   catalog_boundaries.c period boundaries that would cut windows
@@ -292,6 +293,9 @@ void weir_read_overrides(struct weir_catalog_load *load, const struct weir_node 
                          struct weir_contract *contract);
 void weir_read_commitments(struct weir_catalog_load *load, const struct weir_node *object,
                            struct weir_contract *contract);
+/* The member `low_balance`. has_whole: percentages are of something that was granted. */
+void weir_read_low_balance(struct weir_catalog_load *load, const struct weir_node *object, bool has_whole,
+                           struct weir_thresholds *ret_thresholds);
 /* How many phases are read of a contract. */
 size_t weir_phase_count(const struct weir_node *contract);
 /* The member `phases` of the contract that drafts[0] was read from, into the drafts after it (weir_phase_count). */

@@ -382,6 +382,19 @@ def prepaid_amounts(rng, contract, terms, meters, start, end, prefix):
         if rng.random() < 0.5:
             entry["overage_multiplier"] = rng.choice(("1.5", "0.9", "0", "1", "2", "1.333333333333"))
         terms.setdefault("commitments", []).append(entry)
+        low_balances(entry, contract)
+
+
+THRESHOLDS = ("0", "2.5", "10", "300", "15000.000000000001", "0%", "12.5%", "50%", "99.9999%")
+
+
+def low_balances(entry, contract):
+    """Thresholds of a balance. They have no part in any charge, so they take nothing from the generator of all the rest."""
+    rng = random.Random(f"low balances of {entry['key']}, {entry['amount']}")
+    if rng.random() < 0.6:
+        entry["low_balance"] = rng.sample(THRESHOLDS, rng.randrange(1, 4))
+    if rng.random() < 0.5:
+        contract.setdefault("low_balance", rng.sample([at for at in THRESHOLDS if "%" not in at], rng.randrange(1, 4)))
 
 
 def _parse(text):

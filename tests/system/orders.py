@@ -29,6 +29,8 @@ def _grant(rng, customer, number, start, end, meters):
         order["meters"] = sorted(rng.sample(meters, rng.randrange(1, len(meters) + 1)))
     if rng.random() < 0.4:
         order["priority"] = rng.randrange(-2, 3)
+    if number % 2:
+        order["low_balance"] = ["0", "50%", order["amount"][0]][:1 + number % 3]
     if rng.random() < 0.5:
         order["overage_multiplier"] = rng.choice(("1.5", "0.9", "0", "1.333333333333"))
     return order

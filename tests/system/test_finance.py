@@ -18,7 +18,7 @@ CATALOG = {
     "contracts": [{"key": "k-acme", "customer": "acme", "price_book": "b", "starts_at": "2026-01-01T00:00:00Z", "ends_at": None,
                    "billing_period": "month", "timezone": "UTC"}],
     "default_contract": {"price_book": "b", "billing_period": "month", "timezone": "UTC"}}
-VIEWS = ("adjustments", "balance_entries", "charge_lines", "charges_by_customer_and_period", "closing_status", "grant_balances", "held_usage",
+VIEWS = ("adjustments", "balance_entries", "balance_events", "charge_lines", "charges_by_customer_and_period", "closing_status", "grant_balances", "held_usage",
          "invoice_completeness", "invoice_focus", "invoice_line_items", "invoice_lines", "invoices", "period_status", "prepaid_months", "recounted_usage",
          "revenue_months",
          "revenue_schedule", "unpriced_usage", "usage_by_day")

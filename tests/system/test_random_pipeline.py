@@ -14,6 +14,7 @@ import subprocess
 import time
 
 import confluent_kafka
+import low_balances
 import orders
 import psycopg2
 import pytest
@@ -152,6 +153,7 @@ def check_balances(env, document, outcome, where, ordered=()):
     usage = ("select customer, contract, period_start, currency, sum(amount) as left_to_pay from weir.line_items where meter is not null"
              " and component <> 'invoice_discount' or component in ('shortfall', 'drawdown', 'overage') group by 1, 2, 3, 4")
     assert not query(env, f"select * from ({usage}) as s where left_to_pay < 0"), where
+    low_balances.check(env, where)
     if not balances:
         return
     last = "select * from weir.grant_entries order by number desc limit 1"
@@ -330,3 +332,56 @@ def test_grants_at_run_time_are_as_documented(servers, tmp_path):
     connection.close()
     found = weir("audit", "verify", env=env, check=False)
     assert found.returncode == 1 and b"is gone" in found.stdout + found.stderr
+
+
+def test_low_balances_are_as_documented(servers, tmp_path):
+    """docs/credits.md 5.1, its worked example."""
+    contract = {"key": "a", "customer": "acme", "price_book": "list", "starts_at": "2026-01-01T00:00:00Z", "billing_period": "month", "timezone": "UTC",
+                "low_balance": ["50.0"],
+                "commitments": [{"key": "package", "type": "prepaid", "amount": "100", "low_balance": ["20%", "0"]}]}
+    (tmp_path / "catalog.json").write_text(json.dumps({**CALLS, "contracts": [contract]}))
+    env = {**servers.room("low", 1), "WEIR_CATALOG": str(tmp_path / "catalog.json"), "WEIR_LATENESS": "9000h", "WEIR_METRICS_LISTEN": "off"}
+    told = 0
+
+    def rate(number, day, calls):
+        (tmp_path / "events.ndjson").write_text(call(number, "acme", day, calls))
+        for command in (("produce", tmp_path / "events.ndjson"), ("ingest", "--until-end"), ("rater", "--until-done")):
+            weir(*command, env=env)
+        return events()
+
+    def events():
+        nonlocal told
+        rows = [json.loads(line) for line in weir("balance", "--events", "--after", str(told), "--format", "json", env=env).stdout.splitlines()]
+        assert [row["event"] for row in rows] == list(range(told + 1, told + 1 + len(rows)))
+        told += len(rows)
+        return [(row["grant"], row["threshold"], row["crossing"], float(row["balance_before"]), float(row["balance_after"]), row["cause"]) for row in rows]
+
+    weir("migrate", env=env)
+    weir("apply", env=env)
+    connection = psycopg2.connect(env["WEIR_POSTGRES_URL"])
+    connection.autocommit = True
+    connection.cursor().execute("listen weir_balance_events")
+    assert rate(1, "01-05", 60) == [("", "50", 1, 100, 40, "drawdown")]
+    assert rate(2, "01-06", 25) == [("package", "20%", 1, 40, 15, "drawdown")]
+    assert not rate(3, "01-06", -10)
+    assert rate(4, "01-07", 25) == [("package", "20%", 2, 25, 0, "drawdown"), ("package", "0", 1, 25, 0, "drawdown")]
+    weir("grant", "--customer", "acme", "--key", "more", "--amount", "80", "--funding", "free", "--starts-at", "2026-01-08", "--low-balance", "35.5,50%",
+         "--reason", "docs", env=env)
+    assert not events()
+    assert rate(5, "01-09", 45) == [("", "50", 2, 80, 35, "drawdown"), ("more", "50%", 1, 80, 35, "drawdown"), ("more", "35.5", 1, 80, 35, "drawdown")]
+    connection.poll()
+    assert [int(notice.payload) for notice in connection.notifies] == [1, 2, 4, 7]
+
+    contract["low_balance"] = ["30"]  # told from now on, though January is rated
+    (tmp_path / "catalog.json").write_text(json.dumps({**CALLS, "contracts": [contract]}))
+    assert b"low_balance" in weir("apply", env=env).stdout
+    assert rate(6, "01-10", 10) == [("", "30", 1, 35, 25, "drawdown")]
+    weir("void", "--customer", "acme", "--key", "more", "--at", "2026-01-11", "--reason", "docs", env=env)
+    assert not events()
+    assert low_balances.check(env) == 8 and b"findings=0" in weir("audit", "verify", env=env).stdout
+    for change in ("update weir.threshold_crossings set event = event", "delete from weir.threshold_crossings",
+                   "insert into weir.threshold_crossings select event + 9, customer, contract, grant_key, threshold, threshold_amount, crossing + 1,"
+                   " crossing, balance_before, balance_after, currency, cause, cause_grant, cause_entry from weir.threshold_crossings"):
+        with pytest.raises(psycopg2.errors.IntegrityError):
+            connection.cursor().execute(change)
+    connection.close()

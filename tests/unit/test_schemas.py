@@ -109,7 +109,7 @@ STRINGS = [
     "period", "contract", "in_advance", "in_arrears", "none", "second", "minimum_spend", "prepaid", "minimum_quantity", "free", "promotional", "paid",
     "day", "week", "month", "quarter", "year", "UTC", "Europe/Berlin", "Asia/Kolkata", "Nowhere/City", "/UTC", "UTC/",
     "monday", "sunday", "Monday", "04-06", "02-31", "00-06", "13-01", "04-00", "04-32", "4-6", "0406", "04-06 ",
-    "a//b", "../etc", "Etc/GMT+5", "tokens", "requests", "platform", "standard",
+    "20%", "5.25%", "100%", "05%", "1.%", "0.00001%", "%", "-1%", "1e1%", "a//b", "../etc", "Etc/GMT+5", "tokens", "requests", "platform", "standard",
 ]  # fmt: skip
 INTEGERS = [1, 2, 3, 31, 32, 2**31 - 1, 2**31, 10**9, 10**9 + 1, -(10**9), -(10**9) - 1]
 
@@ -124,6 +124,7 @@ ADDED = {
     "customer": "c", "price_book": "standard", "starts_at": "2026-01-01T00:00:00Z", "ends_at": None,
     "billing_period": "month", "billing_anchor": 15, "timezone": "UTC", "overrides": [], "commitments": [], "discounts": [], "quantities": [], "fee": "seat", "multiplier": "1", "type": "prepaid",
     "quantity": "1", "priority": 1, "expires_at": "2026-01-01T00:00:00Z", "overage_multiplier": "1", "rollover_fraction": "1", "rollover_expires_at": "2026-01-01T00:00:00Z", "meters": ["tokens"], "funding": "free", "price": "1",
+    "low_balance": ["5"],
     "phases": [], "reason": "x",
     "$schema": "x", "$comment": "x", "description": "x", "unknown": 1, "": 1, "Key": "x", "key ": "x",
 }  # fmt: skip
