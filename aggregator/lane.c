@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "aggregator/seen.h"
+#include "aggregator/tallies.h"
 #include "common/calendar.h"
 
 enum {
@@ -11,6 +12,8 @@ enum {
     READINGS_MAX = WEIR_METERS_MAX,
     EFFECT_ADMITTED = 1, /* of an id in state COUNTED_UNKNOWN, which has no effect to keep: it counts in another lane */
 };
+
+#define TELL_EVERY (15 * WEIR_MINUTE)
 
 /* Ids counted or voided since the last seal, as they will be stored: WEIR_ID_BYTES each, grouped by bucket. */
 struct fresh_ids {
@@ -29,6 +32,7 @@ struct weir_lane {
     struct weir_lane_settings settings;
     struct weir_lane_state state;
     struct weir_seen *seen;
+    struct weir_tallies *tallies;
     int64_t last_bucket;  /* of ids, the highest so far */
     bool is_loading_full; /* the stored lane is larger than the limits */
     uint64_t unreadable;  /* stored windows that were left where they are */
@@ -41,6 +45,7 @@ struct weir_lane {
     int64_t sealed_offset; /* next_offset of the last seal */
     int64_t sealed_watermark;
     bool has_new_gap;
+    bool is_idle;
 
     struct weir_window_change changes[READINGS_MAX];
 };
@@ -59,6 +64,7 @@ struct weir_lane *weir_lane_new(const struct weir_catalog *catalog, struct weir_
     lane->name_length = name.length;
     lane->windows = weir_window_table_new(catalog, settings->windows_max, settings->is_bounded, &settings->unpriced);
     lane->seen = weir_seen_new(settings->ids_max);
+    lane->tallies = weir_tallies_new(WEIR_TALLIES_MAX);
     return lane;
 }
 
@@ -68,6 +74,7 @@ struct weir_lane *weir_lane_free(struct weir_lane *lane)
         return NULL;
     weir_window_table_free(lane->windows);
     weir_seen_free(lane->seen);
+    weir_tallies_free(lane->tallies);
     free(lane->ids);
     free(lane->runs);
     free(lane);
@@ -77,7 +84,13 @@ struct weir_lane *weir_lane_free(struct weir_lane *lane)
 static void load_window(void *context, const struct weir_window *window, bool is_closed, struct weir_slice unique)
 {
     struct weir_lane *lane = context;
+    struct weir_slice customer;
+    struct weir_tally tally;
 
+    if (weir_tally_load(window, &customer, &tally)) {
+        weir_tallies_restore(lane->tallies, customer, &tally, is_closed);
+        return;
+    }
     enum weir_status status = weir_window_table_restore(lane->windows, window, is_closed, unique);
 
     lane->unreadable += status == WEIR_REJECT;
@@ -465,6 +478,16 @@ static void raise_watermark(struct weir_lane *lane, int64_t watermark)
     weir_window_table_close(lane->windows, watermark);
 }
 
+static void tally(struct weir_lane *lane, struct weir_slice customer, struct weir_tally more)
+{
+    if (lane->settings.is_bounded)
+        return; /* nothing will be resumed */
+    struct weir_tally *known = weir_tallies_change(lane->tallies, customer);
+    known->duplicate += more.duplicate;
+    known->quarantined += more.quarantined;
+    known->admitted += more.admitted;
+}
+
 enum weir_outcome weir_lane_take(struct weir_lane *lane, const struct weir_event *event,
                                  const struct weir_reading *readings, uint32_t count,
                                  const struct weir_lane_hashes *hashes, int64_t sequence, struct weir_rejection *reterr)
@@ -477,9 +500,12 @@ enum weir_outcome weir_lane_take(struct weir_lane *lane, const struct weir_event
     case WEIR_OUTCOME_COUNTED:
     case WEIR_OUTCOME_UNPRICED:
         lane->state.counts.counted++;
+        if (lane->settings.keeps_all)
+            tally(lane, event->subject, (struct weir_tally){.admitted = 1});
         break;
     case WEIR_OUTCOME_DUPLICATE:
         lane->state.counts.duplicate++;
+        tally(lane, event->subject, (struct weir_tally){.duplicate = 1});
         break;
     case WEIR_OUTCOME_UNMATCHED:
         lane->state.counts.unmatched++;
@@ -489,6 +515,7 @@ enum weir_outcome weir_lane_take(struct weir_lane *lane, const struct weir_event
         break;
     case WEIR_OUTCOME_REJECTED:
         lane->state.counts.quarantined++;
+        tally(lane, event->subject, (struct weir_tally){.quarantined = 1});
         break;
     }
     pass(lane, sequence);
@@ -498,10 +525,11 @@ enum weir_outcome weir_lane_take(struct weir_lane *lane, const struct weir_event
     return outcome;
 }
 
-void weir_lane_reject(struct weir_lane *lane, int64_t sequence)
+void weir_lane_reject(struct weir_lane *lane, struct weir_slice customer, int64_t sequence)
 {
     pass(lane, sequence);
     lane->state.counts.quarantined++;
+    tally(lane, customer, (struct weir_tally){.quarantined = 1});
 }
 
 void weir_lane_skip_to(struct weir_lane *lane, int64_t next_offset)
@@ -549,6 +577,7 @@ const struct weir_gap *weir_lane_add_gap(struct weir_lane *lane, enum weir_gap_k
 void weir_lane_idle(struct weir_lane *lane, int64_t now)
 {
     raise_watermark(lane, now - lane->settings.disorder);
+    lane->is_idle = true;
 }
 
 size_t weir_lane_drain(struct weir_lane *lane, size_t max, struct weir_window *ret_windows)
@@ -638,6 +667,16 @@ static void seal_ids(struct weir_lane *lane, struct weir_sealed_cut *sealed)
     lane->ids_count = lane->run_count = 0;
 }
 
+/* Periods end at quarters of an hour: raters know every tally by the cut in which the watermark passes one. They are
+ * told at once by a lane that is idle, and of admitted events. */
+static void seal_tallies(struct weir_lane *lane, struct weir_sealed_cut *sealed)
+{
+    bool has_passed = lane->state.watermark / TELL_EVERY != lane->sealed_watermark / TELL_EVERY;
+
+    weir_tallies_take(lane->tallies, has_passed || lane->is_idle || lane->settings.keeps_all, seal_window, sealed);
+    lane->is_idle = false;
+}
+
 /* A bucket may go when the retention has passed its end; a window, when no event for it can be accepted any more. The
  * cut says how far that went, since another lateness, later, must not accept events for what is gone. */
 static void forget(struct weir_lane *lane, struct weir_cut *cut)
@@ -658,7 +697,7 @@ static void forget(struct weir_lane *lane, struct weir_cut *cut)
 
 void weir_lane_seal(struct weir_lane *lane, struct weir_sealed_cut *sealed)
 {
-    size_t changed = weir_window_table_changed(lane->windows);
+    size_t changed = weir_window_table_changed(lane->windows) + weir_tallies_changed(lane->tallies);
 
     sealed->bytes_used = 0;
     /* The name too: a lane that is lost is freed while its cuts are still on their way. */
@@ -669,6 +708,7 @@ void weir_lane_seal(struct weir_lane *lane, struct weir_sealed_cut *sealed)
         sealed->windows = weir_resize(sealed->windows, sealed->window_room, sizeof *sealed->windows);
     }
     weir_window_table_take_changed(lane->windows, seal_window, sealed);
+    seal_tallies(lane, sealed);
     seal_ids(lane, sealed);
     place_bytes(sealed, &sealed->cut.lane);
     for (size_t i = 0; i < sealed->cut.window_count; i++) {
@@ -709,5 +749,5 @@ uint64_t weir_lane_ids(const struct weir_lane *lane)
 
 size_t weir_lane_bytes(const struct weir_lane *lane)
 {
-    return weir_window_table_bytes(lane->windows) + weir_seen_bytes(lane->seen);
+    return weir_window_table_bytes(lane->windows) + weir_seen_bytes(lane->seen) + weir_tallies_bytes(lane->tallies);
 }

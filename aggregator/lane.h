@@ -17,6 +17,9 @@
  * an event of its time can be accepted. A void id stays known like a counted one: its record is written again, in the
  * bucket of that moment, so that it outlives every resend of the event or of the retraction, which carry the same time.
  *
+ * Duplicates and refused events are tallied by customer (tallies.h), and in a lane of admitted events those that count:
+ * what a customer's invoice says of them. All tallies of a lane add up to its counts.
+ *
  * Admitted events (`weir admit`) count in a lane of their own. Whoever takes a lane tells it of them (know), before its
  * first event: so it does not count one of them as well, however it would judge it by now.
  */
@@ -100,8 +103,8 @@ enum weir_outcome weir_lane_take(struct weir_lane *lane, const struct weir_event
                                  const struct weir_reading *readings, uint32_t count,
                                  const struct weir_lane_hashes *hashes, int64_t sequence,
                                  struct weir_rejection *reterr);
-/* Passes over a message that went to quarantine before it reached take. */
-void weir_lane_reject(struct weir_lane *lane, int64_t sequence);
+/* Passes over a message that went to quarantine before it reached take. customer: empty when nobody can tell. */
+void weir_lane_reject(struct weir_lane *lane, struct weir_slice customer, int64_t sequence);
 /* Kafka's timestamp (ms; -1: none) of the message that was passed last. */
 void weir_lane_set_stamp(struct weir_lane *lane, int64_t stamp);
 /* Offsets [from, next_offset) can be read no more (kind recreated: the lane begins anew at next_offset, which may lie

@@ -332,6 +332,7 @@ static enum weir_status set_up(struct weir_reconcile *reconcile, struct weir_err
         return status;
     reconcile->work = weir_new_array(room, sizeof *reconcile->work);
     reconcile->work_items = weir_new_array(room, sizeof *reconcile->work_items);
+    reconcile->tallies = weir_new_array(WEIR_RECONCILE_TALLIES, sizeof *reconcile->tallies);
     status = weir_store_redis_open(settings->redis_url, &reconcile->looker, reterr);
     if (status == WEIR_OK)
         status = weir_ledger_postgres_open(settings->postgres_url, &reconcile->ledger, reterr);
@@ -365,6 +366,7 @@ static void tear_down(struct weir_reconcile *reconcile)
     free(reconcile->shares);
     free(reconcile->work);
     free(reconcile->work_items);
+    free(reconcile->tallies);
     free(reconcile->damaged);
     weir_settings_free(&reconcile->settings);
 }

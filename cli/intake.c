@@ -98,7 +98,7 @@ static enum weir_status take_one(struct weir_intake *intake, struct weir_seat *s
     if (is_refused) {
         status = put_away(intake, message, reterr);
         if (status == WEIR_OK)
-            weir_lane_reject(item->lane, message->sequence);
+            weir_lane_reject(item->lane, seat->subject, message->sequence);
     } else {
         intake->event.subject = seat->subject;
         intake->event.time = seat->time;

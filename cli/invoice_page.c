@@ -257,6 +257,33 @@ static void put_usage(FILE *output, const json_t *usage)
     fputs(json_array_size(usage) ? ". " : "", output);
 }
 
+static void put_count(FILE *output, const json_t *object, const char *name, const char *what, const char **separator)
+{
+    json_int_t count = number(object, name);
+
+    if (count == 0)
+        return;
+    fprintf(output, "%s%" JSON_INTEGER_FORMAT " %s", *separator, count, what);
+    *separator = ", ";
+}
+
+/* What is new since the invoice before; the JSON form has all of it. */
+static void put_uncounted(FILE *output, const json_t *uncounted)
+{
+    const char *separator = "Not counted";
+
+    if (!json_is_object(uncounted))
+        return;
+    if (!json_is_null(json_object_get(uncounted, "since_invoice")))
+        separator = "Not counted, since the invoice before this one";
+    fputs(separator, output);
+    separator = ": ";
+    put_count(output, uncounted, "new_duplicate", "duplicates", &separator);
+    put_count(output, uncounted, "new_quarantined", "refused", &separator);
+    put_count(output, uncounted, "new_admitted", "refused before and counted after all", &separator);
+    fputs(*separator == ':' ? ": none. " : ". ", output);
+}
+
 static void put_lanes(FILE *output, const json_t *lanes)
 {
     size_t count = json_array_size(lanes);
@@ -282,6 +309,7 @@ static void put_completeness(FILE *output, const json_t *statement)
         return;
     fputs("<p class=\"small\">", output);
     put_usage(output, json_object_get(statement, "usage"));
+    put_uncounted(output, json_object_get(statement, "uncounted"));
     put_lanes(output, json_object_get(statement, "lanes"));
     for (size_t i = 0; i < json_array_size(gaps); i++) {
         const json_t *gap = json_array_get(gaps, i);

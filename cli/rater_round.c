@@ -8,6 +8,7 @@
 #include "common/calendar.h"
 #include "common/daemon.h"
 #include "common/log.h"
+#include "common/model/tally.h"
 
 enum { GAP_SHOW_SECONDS = 10, GAP_LOG_SECONDS = 60 };
 #define QUARTER_HOUR (15 * WEIR_MINUTE)
@@ -138,7 +139,7 @@ static void note_rated(struct known_lane *lane)
 /* One walk along a lane's list. */
 struct walk {
     struct weir_work_place place;
-    uint64_t lots, windows; /* read; rated, and off the list */
+    uint64_t lots, windows; /* read; rated or noted, and off the list */
     uint64_t unreadable;
     bool is_same, is_ours; /* the store, the lane */
     bool is_short;         /* the last lot was not full */
@@ -192,6 +193,29 @@ static enum weir_status is_list_done(struct rating *rating, struct weir_slice la
     return status;
 }
 
+/* Tallies are nothing to rate: noted, and off the list. They stand behind the others then, until the next lot. */
+static enum weir_status note_tallies(struct rating *rating, const struct known_lane *known, struct walk *walk,
+                                     struct lot *lot, struct weir_error *reterr)
+{
+    size_t all = lot->count, kept = 0;
+
+    for (size_t i = 0; i < all; i++) {
+        if (weir_series_is_tally(lot->work[i].window.series_key))
+            continue;
+        struct weir_work work = lot->work[i];
+        lot->work[i] = lot->work[kept];
+        lot->work[kept++] = work;
+    }
+    lot->count = kept;
+    if (all == kept)
+        return WEIR_OK;
+    enum weir_status status = weir_lane_book_tallies(rating->book, known->name, lot->work + kept, all - kept, reterr);
+    if (status == WEIR_OK)
+        status = rating->store->ops->finish_work(rating->store, known->name, lot->work + kept, all - kept, reterr);
+    walk->windows += status == WEIR_OK ? all - kept : 0;
+    return status;
+}
+
 /* Of a store that is not the same any more nothing is left in the lot. */
 static enum weir_status read_lot(struct rating *rating, struct known_lane *known, struct walk *walk, struct lot *lot,
                                  struct weir_error *reterr)
@@ -211,7 +235,7 @@ static enum weir_status read_lot(struct rating *rating, struct known_lane *known
         *key = weir_arena_copy(lot->keys, key->data, key->length);
     }
     leave_unreadable(lot, walk);
-    return status;
+    return status == WEIR_OK ? note_tallies(rating, known, walk, lot, reterr) : status;
 }
 
 static void start_lot(struct rating *rating, const struct known_lane *known, const struct lot *lot)

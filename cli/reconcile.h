@@ -51,6 +51,8 @@ struct weir_reconcile_lane {
     size_t span_count;
 };
 
+enum { WEIR_RECONCILE_TALLIES = 1000 };
+
 /* One window of the batch under way. */
 struct weir_reconcile_item {
     bool is_closed, has_work;
@@ -89,6 +91,8 @@ struct weir_reconcile {
     struct weir_window_store *looker; /* a second handle: the first one is within a scan */
     struct weir_lane_book *book;
     uint64_t failures;
+    struct weir_work *tallies; /* of the batch under way; WEIR_RECONCILE_TALLIES of them */
+    size_t tally_count;
 
     /* Customers whose totals do not add up: nothing of theirs is rated by a repair. Sorted once all are known. */
     struct weir_arena *names;

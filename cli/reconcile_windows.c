@@ -7,6 +7,7 @@
 #include "cli/reconcile.h"
 #include "common/calendar.h"
 #include "common/log.h"
+#include "common/model/tally.h"
 
 enum {
     RETRY_MS = 500,
@@ -283,8 +284,24 @@ static void tell_item(struct weir_reconcile *reconcile, size_t i)
     reconcile->lane->differing += !item->is_repaired;
 }
 
+/* There is nothing to compare: one that was noted with more stays. A repair notes what raters may have been told in
+ * vain. */
+static enum weir_status note_tallies(struct weir_reconcile *reconcile, struct weir_error *reterr)
+{
+    bool is_same = true;
+    size_t count = reconcile->tally_count;
+    enum weir_status status = count ? note_lane(reconcile, &is_same, reterr) : WEIR_OK;
+
+    reconcile->tally_count = 0;
+    return status == WEIR_OK && is_same
+               ? weir_lane_book_tallies(reconcile->book, reconcile->lane->name, reconcile->tallies, count, reterr)
+               : status;
+}
+
 static void end_batch(struct weir_reconcile *reconcile)
 {
+    if (reconcile->status == WEIR_OK)
+        reconcile->status = note_tallies(reconcile, &reconcile->error);
     if (reconcile->count && reconcile->status == WEIR_OK)
         reconcile->status = find_differences(reconcile, &reconcile->error);
     if (reconcile->rater && reconcile->status == WEIR_OK)
@@ -310,6 +327,17 @@ static void tell_unreadable(struct weir_reconcile *reconcile, const struct weir_
     reconcile->lane->differing++;
 }
 
+static void add_tally(struct weir_reconcile *reconcile, const struct weir_window *window)
+{
+    if (!reconcile->rater)
+        return;
+    if (reconcile->tally_count == WEIR_RECONCILE_TALLIES)
+        end_batch(reconcile);
+    struct weir_work *work = &reconcile->tallies[reconcile->tally_count++];
+    work->window = *window;
+    work->window.series_key = weir_arena_copy(reconcile->arena, window->series_key.data, window->series_key.length);
+}
+
 static void add_window(void *context, const struct weir_window *window, bool is_closed, bool has_work)
 {
     struct weir_reconcile *reconcile = context;
@@ -318,6 +346,10 @@ static void add_window(void *context, const struct weir_window *window, bool is_
 
     if (reconcile->status != WEIR_OK)
         return; /* the scan cannot be broken off */
+    if (weir_series_is_tally(window->series_key)) {
+        add_tally(reconcile, window);
+        return;
+    }
     /* The watermark was read before: a window that it had passed was closed in the same cut. */
     is_closed = is_closed || window->end <= lane->state.watermark;
     lane->windows++;

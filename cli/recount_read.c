@@ -114,7 +114,7 @@ static bool visit(void *context, const struct weir_message *message)
         reading->first_stamp = message->timestamp;
     }
     if (weir_quarantined_reason(reading->quarantined, message->partition, message->offset)) {
-        weir_lane_reject(reading->lane, message->sequence);
+        weir_lane_reject(reading->lane, weir_slice_of(NULL, 0), message->sequence);
         reading->recount->left_out++;
         return true;
     }

@@ -48,9 +48,9 @@ static void fill(struct weir_seat_filler *filler, const struct weir_intake_item 
     seat->is_whole = true;
     seat->is_read = false;
     seat->is_decoded = weir_decode(filler->decoder, item->message, &filler->event, reterr) == WEIR_OK;
+    seat->subject = event->subject;
     if (!seat->is_decoded)
         return;
-    seat->subject = event->subject;
     seat->time = event->time;
     seat->is_retraction = event->is_retraction;
     seat->is_read = weir_read_event(filler->reader, event, seat->readings, &seat->count, reterr) == WEIR_OK;

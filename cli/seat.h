@@ -17,8 +17,8 @@ struct weir_intake_item {
 };
 
 struct weir_seat {
-    _Alignas(64) struct weir_slice subject; /* of the event, as time and is_retraction */
-    int64_t time;
+    _Alignas(64) struct weir_slice subject; /* of the event; when it is not decoded, as far as it could be read */
+    int64_t time;                           /* of the event, as is_retraction */
     struct weir_lane_hashes hashes;
     struct weir_reading *readings; /* the seat's own; views into the message or into texts */
     char *texts;                   /* WEIR_SEAT_TEXT_BYTES */

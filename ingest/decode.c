@@ -185,6 +185,15 @@ static inline enum weir_status take_attributes(const struct weir_decoder *decode
     return status;
 }
 
+/* Whose event it is that is refused for another attribute. */
+static __attribute__((cold, noinline)) void find_subject(const struct weir_decoder *decoder, struct weir_event *event)
+{
+    struct weir_rejection unsaid;
+
+    if (take_identifier(decoder, WEIR_ATTRIBUTE_SUBJECT, &event->subject, &unsaid) != WEIR_OK)
+        event->subject = weir_slice_of(NULL, 0);
+}
+
 /* 4. structured mode */
 static enum weir_status decode_structured(struct weir_decoder *decoder, const struct weir_message *message,
                                           struct weir_slice *ret_data, struct weir_rejection *reterr)
@@ -295,6 +304,7 @@ enum weir_status weir_decode(struct weir_decoder *decoder, const struct weir_mes
 {
     uint32_t slots = weir_json_paths_slots(decoder->paths);
 
+    ret_event->subject = weir_slice_of(NULL, 0);
     if (message->is_too_large || message->value.length > WEIR_EVENT_BYTES_MAX)
         return weir_decode_reject(reterr, WEIR_REASON_TOO_LARGE, "", "the event has more than %d bytes",
                                   WEIR_EVENT_BYTES_MAX);
@@ -302,8 +312,8 @@ enum weir_status weir_decode(struct weir_decoder *decoder, const struct weir_mes
     memset(decoder->values, 0, slots * sizeof *decoder->values);
     enum weir_status status = message->header_count ? decode_headers(decoder, message, &ret_event->data, reterr)
                                                     : decode_structured(decoder, message, &ret_event->data, reterr);
-    if (status == WEIR_OK)
-        status = take_attributes(decoder, ret_event, reterr);
+    if (status == WEIR_OK && (status = take_attributes(decoder, ret_event, reterr)) != WEIR_OK)
+        find_subject(decoder, ret_event);
     for (uint32_t i = 0; i < decoder->catalog->path_count; i++)
         ret_event->values[i] = decoder->values[decoder->path_slots[i]].value;
     return status;

@@ -26,10 +26,11 @@ struct weir_decoder;
 struct weir_decoder *weir_decoder_new(const struct weir_catalog *catalog);
 struct weir_decoder *weir_decoder_free(struct weir_decoder *decoder);
 
-/* WEIR_OK: *ret_event is whole. WEIR_REJECT: *reterr says why; *ret_event is unspecified but nothing of it is to be
- * used. Chooses the mode by the headers: with `ce_specversion` among them it is binary mode, unless content-type begins
- * with application/cloudevents; a batch content type is WEIR_REASON_UNSUPPORTED. A tombstone (null value) in structured
- * mode is malformed_json. */
+/* WEIR_OK: *ret_event is whole. WEIR_REJECT: *reterr says why; of *ret_event only the subject is to be used: whose
+ * event it is, where size, encoding and grammar are in order and the attribute would do; else empty. Chooses the mode
+ * by the headers: with `ce_specversion` among them it is binary mode, unless content-type begins with
+ * application/cloudevents; a batch content type is WEIR_REASON_UNSUPPORTED. A tombstone (null value) in structured mode
+ * is malformed_json. */
 enum weir_status weir_decode(struct weir_decoder *decoder, const struct weir_message *message,
                              struct weir_event *ret_event, struct weir_rejection *reterr);
 

@@ -6,6 +6,7 @@
 
 #include "common/calendar.h"
 #include "common/model/event.h"
+#include "common/model/tally.h"
 #include "rater/postgres.h"
 #include "rater/postgres_value.h"
 
@@ -248,6 +249,32 @@ enum weir_status weir_lane_book_rated(struct weir_lane_book *book, const struct 
     add_column(book, 3, 6 * count, &parameters);
     return ask(book, "SELECT weir.note_rated($1::text[], $2::bigint[], $3::timestamptz[], $4::bigint[])", &parameters,
                "noting how far lanes are rated", reterr);
+}
+
+enum weir_status weir_lane_book_tallies(struct weir_lane_book *book, struct weir_slice lane,
+                                        const struct weir_work *tallies, size_t count, struct weir_error *reterr)
+{
+    enum { TALLY_COLUMNS = 4 };
+    struct weir_parameters parameters = {0};
+
+    if (count == 0)
+        return WEIR_OK;
+    for (int i = 0; i < TALLY_COLUMNS; i++)
+        weir_array_begin(&book->columns[i], i == 0 ? WEIR_PG_TEXT : WEIR_PG_INT8);
+    for (size_t i = 0; i < count; i++) {
+        struct weir_slice customer;
+        struct weir_tally tally;
+        weir_check(weir_tally_load(&tallies[i].window, &customer, &tally));
+        weir_put_text(&book->columns[0], customer);
+        weir_put_int8(&book->columns[1], (int64_t)tally.duplicate);
+        weir_put_int8(&book->columns[2], (int64_t)tally.quarantined);
+        weir_put_int8(&book->columns[3], (int64_t)tally.admitted);
+    }
+    weir_parameters_add(&parameters, lane.data, lane.length);
+    for (int i = 0; i < TALLY_COLUMNS; i++)
+        add_column(book, i, count, &parameters);
+    return ask(book, "SELECT weir.note_tallies($1::text, $2::text[], $3::bigint[], $4::bigint[], $5::bigint[])",
+               &parameters, "noting duplicates and refused events by customer", reterr);
 }
 
 /* 2. asking */

@@ -36,6 +36,10 @@ struct weir_lane_rating {
 enum weir_status weir_lane_book_rated(struct weir_lane_book *book, const struct weir_lane_rating *lanes, size_t count,
                                       struct weir_error *reterr);
 
+/* Work that is a tally each (common/model/tally.h): noted for invoices. One that was noted with more is left alone. */
+enum weir_status weir_lane_book_tallies(struct weir_lane_book *book, struct weir_slice lane,
+                                        const struct weir_work *tallies, size_t count, struct weir_error *reterr);
+
 /* A gap that nobody has decided on. */
 struct weir_open_gap {
     int64_t number;

@@ -30,7 +30,7 @@ GRANT USAGE ON SCHEMA weir TO weir_finance, weir_rater, weir_operator;
 GRANT SELECT ON weir.charges_by_customer_and_period, weir.charge_lines, weir.adjustments, weir.usage_by_day, weir.unpriced_usage,
     weir.held_usage, weir.period_status, weir.invoices, weir.invoice_lines, weir.invoice_line_items, weir.closing_status,
     weir.invoice_focus, weir.invoice_completeness, weir.revenue_schedule, weir.revenue_months, weir.prepaid_months,
-    weir.grant_balances, weir.balance_entries, weir.balance_events, weir.recounted_usage TO weir_finance;
+    weir.grant_balances, weir.balance_entries, weir.balance_events, weir.recounted_usage, weir.uncounted_events TO weir_finance;
 
 -- Partitions are read through their table.
 DO $$
@@ -48,12 +48,12 @@ $$;
 REVOKE SELECT ON weir.audit_log, weir.finance_scopes FROM weir_rater;
 GRANT INSERT ON weir.line_items, weir.price_books, weir.lane_gaps, weir.calendar_periods, weir.grants, weir.grant_entries TO weir_rater;
 GRANT INSERT, UPDATE ON weir.segment_totals, weir.commitment_totals, weir.draw_totals TO weir_rater;
-GRANT INSERT, UPDATE ON weir.customers, weir.rated_windows, weir.price_totals, weir.split_totals, weir.billing_periods, weir.lanes
-    TO weir_rater;
+GRANT INSERT, UPDATE ON weir.customers, weir.rated_windows, weir.price_totals, weir.split_totals, weir.billing_periods, weir.lanes,
+    weir.lane_tallies TO weir_rater;
 GRANT INSERT, UPDATE, DELETE ON weir.held_windows, weir.refused_periods TO weir_rater;
 GRANT USAGE ON SEQUENCE weir.held_numbers TO weir_rater;
 GRANT EXECUTE ON FUNCTION weir.make_line_items_partition(date),
-    weir.note_rated(text[], bigint[], timestamptz[], bigint[]) TO weir_rater;
+    weir.note_rated(text[], bigint[], timestamptz[], bigint[]), weir.note_tallies(text, text[], bigint[], bigint[], bigint[]) TO weir_rater;
 
 -- 3. Operators (weir apply, rerate, release, reconcile, explain, admit, audit): what raters may, as a repair rates, and these.
 GRANT weir_rater TO weir_operator;

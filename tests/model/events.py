@@ -125,6 +125,14 @@ def decode(line):
     return event, identity, source, kind, subject, nanoseconds
 
 
+def whose(line):
+    """The customer of an event that is refused, as far as that can be read; else empty."""
+    try:
+        return _attribute(parse(line), "subject")
+    except Bad:
+        return ""
+
+
 def is_retraction(event):
     value = event.get("retraction")
     if value is None or value is False or (type(value) is str and value == "false"):

@@ -48,6 +48,7 @@ class Metering:
         self.line_at = line_at or self.kept.__getitem__
         self.keep = line_at is None
         self.counts = collections.Counter()
+        self.uncounted = collections.Counter()  # (customer, "duplicate" or "quarantined"); empty: nobody can tell whose
         self.bad = []
         self.earliest = None
         self.latest = None
@@ -81,6 +82,7 @@ class Metering:
             undoes = first != index and self._undoes(first, line, (source, identity), kind, subject, time, found, retraction)
             if first != index and not undoes:
                 counts["duplicate"] += 1
+                self.uncounted[subject, "duplicate"] += 1
                 if clock:
                     clock.took(time)
                 return
@@ -96,6 +98,7 @@ class Metering:
                     raise events.Bad("number_range", meter.value)
         except events.Bad as bad:
             counts["quarantined"] += 1
+            self.uncounted[events.whose(line), "quarantined"] += 1
             self.bad.append(Quarantined(index, line, bad.reason, bad.field))
             return
         if self.keep and not undoes:

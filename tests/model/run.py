@@ -29,12 +29,13 @@ _SUBJECT = re.compile(rb'"subject":"([^"\\]*)"')
 
 
 class Outcome:
-    """What a run of the model found. `bad` is the list of quarantined events."""
+    """What a run of the model found. `bad` is the list of quarantined events, `uncounted` as in Metering."""
 
-    def __init__(self, rated, counts, bad):
+    def __init__(self, rated, counts, bad, uncounted=None):
         self.rating = rated
         self.counts = {name: counts[name] for name in COUNTS}
         self.bad = bad
+        self.uncounted = uncounted
 
     @property
     def rows(self):
@@ -47,7 +48,8 @@ def run(catalog, lines, keep_open=False, clock_of=None, orders=()):
     for index, line in enumerate(line for line in lines if line.strip()):
         meter.add(index, line, clock_of(index) if clock_of else None)
     parts = rating.accumulate(catalog, meter.windows, orders)
-    return Outcome(rating.finish(catalog, *parts, meter.earliest, meter.latest, keep_open, orders), meter.counts, meter.bad)
+    return Outcome(rating.finish(catalog, *parts, meter.earliest, meter.latest, keep_open, orders), meter.counts, meter.bad,
+                   meter.uncounted)
 
 
 def _share(arguments):

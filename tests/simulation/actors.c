@@ -254,8 +254,8 @@ void stop_actors(void)
 /* 6. rest */
 static void is_all_closed(void *context, const struct weir_window *window, bool is_closed, bool has_work)
 {
-    (void)window, (void)has_work;
-    *(bool *)context = *(bool *)context && is_closed;
+    (void)has_work;
+    *(bool *)context = *(bool *)context && (is_closed || weir_series_is_tally(window->series_key));
 }
 
 static bool is_read(void)

@@ -13,6 +13,7 @@ enum { GAPS_MAX = 256, HELD_MAX = 2048, LOOKS_MAX = 100000 };
 struct known {
     bool is_there;
     int64_t next_offset, highest_offset, watermark;
+    struct weir_tally tallies[1 + CUSTOMERS_MAX];
 };
 
 struct recorded_gap {
@@ -249,6 +250,48 @@ enum weir_status weir_lane_book_note(struct weir_lane_book *book, struct weir_sl
     if (state->next_offset > known->highest_offset)
         known->highest_offset = state->next_offset;
     return lose_answer(fault, reterr);
+}
+
+static uint64_t sum_of(const struct weir_tally *tally)
+{
+    return tally->duplicate + tally->quarantined + tally->admitted;
+}
+
+enum weir_status weir_lane_book_tallies(struct weir_lane_book *book, struct weir_slice lane,
+                                        const struct weir_work *tallies, size_t count, struct weir_error *reterr)
+{
+    struct known *known = &tables.lanes[partition_of(lane)];
+    enum fault fault = count ? meet_fault(FAULTS_ANY, "noting tallies") : FAULT_NONE;
+
+    (void)book;
+    if (fault == FAULT_DEAD_BEFORE || this_process()->is_dead)
+        return dead(reterr);
+    if (fault == FAULT_REFUSED)
+        return weir_fail(reterr, WEIR_RETRY, "the ledger cannot be reached");
+    for (size_t i = 0; i < count; i++) {
+        struct weir_slice customer;
+        struct weir_tally tally;
+        weir_check(weir_tally_load(&tallies[i].window, &customer, &tally));
+        struct weir_tally *row = &known->tallies[tally_place(customer)];
+        if (sum_of(&tally) > sum_of(row))
+            *row = tally;
+    }
+    return lose_answer(fault, reterr);
+}
+
+void check_noted_tally(unsigned partition, const struct weir_window *window, bool is_closed)
+{
+    struct weir_slice customer;
+    struct weir_tally tally;
+
+    if (!weir_tally_load(window, &customer, &tally))
+        return;
+    const struct weir_tally *row = &tables.lanes[partition].tallies[tally_place(customer)];
+    bool has_gap = stored_state(partition)->gaps.count > 0;
+    if ((is_closed && sum_of(row) < sum_of(&tally)) || (!has_gap && sum_of(row) > sum_of(&tally)))
+        run_fails("%s: of '%.*s' %llu duplicates and refused events are noted, and the store has %llu",
+                  run.partitions[partition].name, (int)customer.length, customer.data, (unsigned long long)sum_of(row),
+                  (unsigned long long)sum_of(&tally));
 }
 
 static void count_held(const struct recorded_gap *row, struct weir_open_gap *gap)

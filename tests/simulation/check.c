@@ -82,6 +82,11 @@ static struct books *right_books(void)
     return books;
 }
 
+static void check_noted(void *context, const struct weir_window *window, bool is_closed, bool has_work)
+{
+    check_noted_tally(*(const unsigned *)context, window, is_closed && !has_work);
+}
+
 void check_end(void)
 {
     for (unsigned i = 0; i < run.shape.partitions; i++) {
@@ -89,6 +94,7 @@ void check_end(void)
             run_fails("%s ends at offset %lld, and the partition at %lld", run.partitions[i].name,
                       (long long)stored_state(i)->next_offset, (long long)end_offset(&run.partitions[i]));
         check_lane(i);
+        stored_windows(i, check_noted, &i);
     }
     check_words();
     struct books *books = right_books();

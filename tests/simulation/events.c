@@ -347,6 +347,26 @@ static void expect_event(const struct partition *partition, unsigned which, cons
     }
 }
 
+unsigned tally_place(struct weir_slice customer)
+{
+    unsigned number = 0;
+    char text[32];
+
+    if (customer.length == 0)
+        return 0;
+    snprintf(text, sizeof text, "%.*s", (int)customer.length, customer.data);
+    weir_check(sscanf(text, "customer-%u", &number) == 1 && number < CUSTOMERS_MAX);
+    return 1 + number;
+}
+
+static void expect_tally(struct expectation *expectation, const struct simulated_event *event, enum fate fate)
+{
+    struct weir_tally *tally = &expectation->tallies[fate == FATE_BROKEN ? 0 : 1 + event->customer];
+
+    tally->duplicate += fate == FATE_DUPLICATE;
+    tally->quarantined += fate >= FATE_CONFLICT && fate != FATE_UNREAD;
+}
+
 void expect_lane(const struct partition *partition, int64_t next_offset, const struct weir_gaps *gaps,
                  struct expectation *ret_expectation)
 {
@@ -357,6 +377,7 @@ void expect_lane(const struct partition *partition, int64_t next_offset, const s
     ret_expectation->first_time = WEIR_TIME_NEVER;
     ret_expectation->last_time = INT64_MIN;
     ret_expectation->counts = (struct weir_lane_counts){0};
+    memset(ret_expectation->tallies, 0, sizeof ret_expectation->tallies);
     for (unsigned i = 0; i < partition->count; i++) {
         struct weir_lane_counts *counts = &ret_expectation->counts;
         counts->read += fates[i] != FATE_UNREAD;
@@ -364,6 +385,7 @@ void expect_lane(const struct partition *partition, int64_t next_offset, const s
         counts->retracted += fates[i] == FATE_UNDOES || fates[i] == FATE_AHEAD;
         counts->duplicate += fates[i] == FATE_DUPLICATE;
         counts->quarantined += fates[i] >= FATE_CONFLICT && fates[i] != FATE_UNREAD;
+        expect_tally(ret_expectation, &partition->events[i], fates[i]);
         if (fates[i] <= FATE_AHEAD)
             expect_event(partition, i, fates, ret_expectation);
     }

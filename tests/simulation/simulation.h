@@ -12,6 +12,7 @@
 #include "aggregator/window_store.h"
 #include "cli/worker.h"
 #include "common/calendar.h"
+#include "common/model/tally.h"
 #include "ingest/quarantine.h"
 #include "ingest/source.h"
 #include "rater/rate.h"
@@ -22,6 +23,7 @@ enum {
     PARTITIONS_MAX = 3,
     WORKERS_MAX = 3,
     RATERS_MAX = 2,
+    CUSTOMERS_MAX = 4,
     EVENTS_MAX = 96, /* of one partition */
     EVENT_BYTES_MAX = 320,
     LOSSES_MAX = 2,   /* of one partition */
@@ -105,6 +107,7 @@ struct expectation {
     struct expected_window windows[EXPECTED_MAX];
     int64_t first_time, last_time; /* of counted events; first > last: none */
     struct weir_lane_counts counts;
+    struct weir_tally tallies[1 + CUSTOMERS_MAX]; /* the first one is nobody's */
 };
 
 #define WALL_START (20000 * WEIR_DAY) /* 2024-10-04 */
@@ -137,6 +140,7 @@ void judge_all(const struct partition *partition, int64_t next_offset, const str
 void expect_lane(const struct partition *partition, int64_t next_offset, const struct weir_gaps *gaps,
                  struct expectation *ret_expectation);
 struct expected_window *find_expected(const struct expectation *expectation, struct weir_slice series, int64_t start);
+unsigned tally_place(struct weir_slice customer);      /* in an expectation's tallies */
 int64_t end_offset(const struct partition *partition); /* one past the last message */
 int64_t log_start(const struct partition *partition);  /* the first one that Kafka still holds, now */
 
@@ -219,6 +223,8 @@ bool was_touched(unsigned partition, int64_t start, int64_t end);    /* by any g
 bool may_have_lowered(unsigned partition, int64_t start, int64_t end);
 void check_closing(int64_t period_end); /* of a billing period, now, by the caller's process */
 void check_words(void);                 /* at the end: each did what it says */
+/* At the end: what raters were told of a tally that the store holds is what the store holds. */
+void check_noted_tally(unsigned partition, const struct weir_window *window, bool is_closed);
 /* Inside a ledger's transaction. */
 void load_held(struct weir_state *state);
 void keep_held(struct weir_state *state);

@@ -241,16 +241,35 @@ void stored_windows(unsigned partition,
 }
 
 struct comparison {
-    unsigned partition, found;
+    unsigned partition, found, tallied;
     int64_t watermark;
     const struct expectation *expectation;
 };
+
+static void compare_tally(struct comparison *comparison, struct weir_slice customer, const struct weir_tally *tally)
+{
+    const struct weir_tally *expected = &comparison->expectation->tallies[tally_place(customer)];
+
+    if (memcmp(tally, expected, sizeof *tally) != 0)
+        run_fails("%s: the tally of '%.*s' says %llu duplicate and %llu refused, and should %llu and %llu",
+                  run.partitions[comparison->partition].name, (int)customer.length, customer.data,
+                  (unsigned long long)tally->duplicate, (unsigned long long)tally->quarantined,
+                  (unsigned long long)expected->duplicate, (unsigned long long)expected->quarantined);
+    comparison->tallied++;
+}
 
 static void compare_window(void *context, const struct weir_window *window, bool is_closed, bool has_work)
 {
     struct comparison *comparison = context;
     const struct expectation *expectation = comparison->expectation;
     const struct weir_window_total *total = &window->total;
+    struct weir_slice customer;
+    struct weir_tally tally;
+
+    if (weir_tally_load(window, &customer, &tally)) {
+        compare_tally(comparison, customer, &tally);
+        return;
+    }
     const struct expected_window *known = find_expected(expectation, window->series_key, window->start);
 
     (void)has_work;
@@ -282,6 +301,10 @@ void check_lane(unsigned partition)
     stored_windows(partition, compare_window, &comparison);
     if (comparison.found != expectation.count)
         run_fails("%s holds %u windows and should hold %u", sent->name, comparison.found, expectation.count);
+    for (unsigned i = 0; i <= CUSTOMERS_MAX; i++)
+        comparison.tallied -= expectation.tallies[i].duplicate + expectation.tallies[i].quarantined > 0;
+    if (comparison.tallied != 0)
+        run_fails("%s lacks a tally", sent->name);
     if (memcmp(&state->counts, &expectation.counts, sizeof state->counts) != 0)
         run_fails("%s: read %llu, counted %llu, duplicate %llu, quarantined %llu; should be %llu, %llu, %llu, %llu",
                   sent->name, (unsigned long long)state->counts.read, (unsigned long long)state->counts.counted,

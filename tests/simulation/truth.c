@@ -115,7 +115,8 @@ void remember_cut(unsigned partition, const struct weir_lane_state *state, const
     if (state->gaps.count)
         expect_lane(&run.partitions[partition], state->next_offset, &none, &whole);
     for (size_t i = 0; i < cut->window_count; i++)
-        remember(partition, state, &cut->windows[i].window, state->gaps.count ? &whole : NULL);
+        if (!weir_series_is_tally(cut->windows[i].window.series_key))
+            remember(partition, state, &cut->windows[i].window, state->gaps.count ? &whole : NULL);
     for (uint32_t i = 0; i < state->gaps.count; i++) {
         const struct weir_gap *gap = &state->gaps.at[i];
         if (gap->from >= gap->to || gap->to > log_start(&run.partitions[partition]))

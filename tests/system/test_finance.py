@@ -21,7 +21,7 @@ CATALOG = {
 VIEWS = ("adjustments", "balance_entries", "balance_events", "charge_lines", "charges_by_customer_and_period", "closing_status", "grant_balances", "held_usage",
          "invoice_completeness", "invoice_focus", "invoice_line_items", "invoice_lines", "invoices", "period_status", "prepaid_months", "recounted_usage",
          "revenue_months",
-         "revenue_schedule", "unpriced_usage", "usage_by_day")
+         "revenue_schedule", "uncounted_events", "unpriced_usage", "usage_by_day")
 CUSTOMERS = ("acme", "bolt", "core")
 
 

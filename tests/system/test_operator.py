@@ -95,7 +95,13 @@ class World:
             connection.close()
 
     def keys(self, what):
-        return sorted(self.redis.keys(f"weir:{{{self.topic}[:.]*}}:{what}:*"))
+        """Without tallies: nothing is rated of these."""
+        return sorted(key for key in self.redis.keys(f"weir:{{{self.topic}[:.]*}}:{what}:*") if not key.endswith(b":0:9223372036854775807"))
+
+    def uncounted(self):
+        """{customer: (duplicate, refused, admitted)} as invoices would state them."""
+        return {row["customer"]: tuple(row["counts"]) for row in query(
+            self.env, "select customer, array[sum(duplicate), sum(quarantined), sum(admitted)]::int[] as counts from weir.uncounted_events group by 1")}
 
     def assert_is_the_models(self, lines=None):
         # Only January is over for the model and for the real rater: every period that the events span.
@@ -157,7 +163,7 @@ def test_lost_work_is_found_and_repaired(world):
     first = [number for number in range(400) if number % 40 < 20]
     world.produce(EVENTS[number] for number in first)
     world.rate()
-    world.produce(EVENTS[number] for number in range(600) if number not in first)
+    world.produce([*(EVENTS[number] for number in range(600) if number not in first), *EVENTS[:5]])
     world.run("ingest", "--until-end")
     lost = sum(world.redis.hlen(key) for key in world.keys("work"))
     assert lost > 50
@@ -169,9 +175,11 @@ def test_lost_work_is_found_and_repaired(world):
     found = world.reconcile(status=1)
     assert found["differences"] == lost and set(kinds(found)) == {"newer", "unrated"} and found["repaired"] == 0
     assert all("Redis has" in one["text"] for one in found["list"]) and len(found["list"]) == lost
+    assert world.uncounted() == {}, "raters were told in vain"
     repaired = world.reconcile("--repair")
     assert repaired["repaired"] == lost and repaired["differences"] == 0
     assert all(one["is_repaired"] for one in repaired["list"])
+    assert world.uncounted() == {"acme": (2, 0, 0), "bolt": (2, 0, 0), "crux": (1, 0, 0)}
     world.assert_is_the_models()
     rows = query(world.env, "select count(*) as n from weir.line_items")
     assert world.reconcile("--repair")["repaired"] == 0
@@ -616,6 +624,7 @@ def test_late_events_are_admitted_and_count_once(late):
     assert figures == {"selected": "40", "refused": "0", "published": "40", "sent_again": "0", "counted": "40", "duplicate": "0", "quarantined": "0"}
     late.run("rater", "--until-done")
     late.assert_is_the_models()
+    assert late.uncounted() == {"acme": (0, 14, 14), "bolt": (0, 13, 13), "crux": (0, 13, 13)}
     rows = query(late.env, "select count(*) as n from weir.line_items")
     told, figures = admit(late, "--yes")
     assert all("it was admitted before: " in one["why_not"] for one in told) and figures["published"] == figures["counted"] == "0"
@@ -672,6 +681,7 @@ def test_killed_admissions_count_once(late):
     admit(late, "--yes")
     late.run("rater", "--until-done")
     late.assert_is_the_models()
+    assert sum(admitted for _duplicate, _refused, admitted in late.uncounted().values()) == 40
     assert late.reconcile()["differences"] == 0
 
 

@@ -122,6 +122,16 @@ def check_invoices(env, where):
     assert query(env, "select count(*) as n, sum(total) as total from weir.invoices") == before, f"a second closing made invoices ({where})"
 
 
+def check_uncounted(env, outcome, where):
+    """Each duplicate and each refused event is tallied with its customer, as far as it can be read; of a lane they add up to its counts."""
+    rows = query(env, "select customer, sum(duplicate)::int as duplicate, sum(quarantined)::int as quarantined, sum(admitted)::int as admitted"
+                      " from weir.uncounted_events group by 1")
+    found = {(row["customer"], what): row[what] for row in rows for what in ("duplicate", "quarantined", "admitted") if row[what]}
+    assert_same("events that do not count, by customer", found, dict(outcome.uncounted), where)
+    assert not query(env, "select l.lane from weir.lanes l left join weir.uncounted_events u using (lane) group by l.lane"
+                          " having coalesce(sum(u.duplicate), 0) <> l.events_duplicate or coalesce(sum(u.quarantined), 0) <> l.events_quarantined"), where
+
+
 def granted(document):
     """{(contract, grant): amount} of a catalog."""
     contracts = document.get("contracts", []) + [{"key": "", **document["default_contract"]} if "default_contract" in document else {}]
@@ -235,6 +245,7 @@ def test_the_ledger_agrees_with_the_model(servers, number, tmp_path):
     at_once(env, "ingest", "--until-end")
     at_once(env, "rater", "--until-done")
     assert query(env, "select count(*) as n from weir.line_items") == before, f"a second run changed the ledger ({where})"
+    check_uncounted(env, outcome, where)
     check_invoices(env, where)
     check_balances(env, case.document, outcome, where, ordered)
     if is_ordered:

@@ -8,6 +8,7 @@
 #include "aggregator/lane.h"
 #include "common/calendar.h"
 #include "common/hash.h"
+#include "common/model/tally.h"
 
 static const char catalog_json[] =
     "{\"meters\":["
@@ -132,13 +133,24 @@ static enum weir_outcome send(struct bench *bench, int64_t sequence, int id, int
 struct found {
     uint64_t windows, closed, events, retracted, digest;
     struct weir_decimal sum, unique;
+    struct weir_tally tallied; /* all customers together */
+    uint64_t told;             /* tallies that raters are told of */
 };
 
 static void add_found(void *context, const struct weir_window *window, bool is_closed, bool has_work)
 {
     struct found *found = context;
     struct weir_series series;
+    struct weir_slice customer;
+    struct weir_tally tally;
 
+    if (weir_tally_load(window, &customer, &tally)) {
+        found->tallied.duplicate += tally.duplicate;
+        found->tallied.quarantined += tally.quarantined;
+        found->tallied.admitted += tally.admitted;
+        found->told += has_work;
+        return;
+    }
     cr_assert(weir_series_parse(window->series_key, &series));
     cr_assert(!has_work || is_closed);
     found->windows++;
@@ -164,6 +176,65 @@ static struct found look(struct bench *bench)
     cr_assert_eq(bench->store->ops->scan_windows(bench->store, weir_slice_text("events:0"), add_found, &found, &error),
                  WEIR_OK);
     return found;
+}
+
+/* Whatever becomes of an event that does not count is tallied with its customer, in the same cut; raters are told by
+ * the cut in which the watermark passes a quarter of an hour, or when the lane is idle, also of what was tallied before
+ * the lane was taken. */
+Test(lane, tallies_what_does_not_count)
+{
+    const struct weir_slice nobody = weir_slice_of(NULL, 0);
+    const int64_t passes = base + 15 * WEIR_MINUTE + 10 * WEIR_SECOND;
+    struct bench bench = set_up(&defaults);
+
+    send(&bench, 0, 1, 1, base + 10 * WEIR_SECOND, 5, 1, 1);
+    flush(&bench);
+    cr_assert_eq(send(&bench, 1, 1, 1, base, 5, 1, 1), WEIR_OUTCOME_DUPLICATE);
+    cr_assert_eq(send(&bench, 2, 1, 2, base, 5, 1, 1), WEIR_OUTCOME_REJECTED, "a conflict");
+    weir_lane_reject(bench.lane, weir_slice_text("c1"), 3);
+    weir_lane_reject(bench.lane, nobody, 4);
+    flush(&bench);
+    struct found found = look(&bench);
+    cr_assert(found.tallied.duplicate == 1 && found.tallied.quarantined == 3 && found.tallied.admitted == 0);
+    cr_assert_eq(found.told, 0);
+
+    weir_lane_free(bench.lane);
+    take(&bench);
+    cr_assert_eq(send(&bench, 5, 1, 1, passes - 1, 5, 1, 1), WEIR_OUTCOME_DUPLICATE);
+    flush(&bench);
+    cr_assert_eq(look(&bench).told, 0);
+    send(&bench, 6, 2, 1, passes, 5, 1, 1);
+    flush(&bench);
+    found = look(&bench);
+    cr_assert_eq(found.told, 3, "c1, c2 and nobody");
+    cr_assert(found.tallied.duplicate == 2 && found.tallied.quarantined == 3);
+
+    weir_lane_reject(bench.lane, weir_slice_text("c3"), 7);
+    flush(&bench);
+    cr_assert_eq(look(&bench).told, 3);
+    weir_lane_idle(bench.lane, passes + WEIR_MINUTE);
+    flush(&bench);
+    cr_assert_eq(look(&bench).told, 4, "at once");
+    weir_lane_idle(bench.lane, passes + 2 * WEIR_MINUTE);
+    weir_lane_seal(bench.lane, bench.sealed);
+    cr_assert_eq(bench.sealed->cut.window_count, 0, "nothing has changed since");
+    tear_down(&bench);
+}
+
+Test(lane, of_admitted_events_tallies_all_of_them)
+{
+    struct weir_lane_settings settings = defaults;
+
+    settings.keeps_all = true;
+    struct bench bench = set_up(&settings);
+    send(&bench, 0, 1, 1, base, 5, 1, 1);
+    send(&bench, 1, 2, 1, base, 5, 1, 1);
+    send(&bench, 2, 2, 1, base, 5, 1, 1);
+    flush(&bench);
+    struct found found = look(&bench);
+    cr_assert(found.tallied.admitted == 2 && found.tallied.duplicate == 1 && found.tallied.quarantined == 0);
+    cr_assert_eq(found.told, 1, "at once");
+    tear_down(&bench);
 }
 
 Test(lane, counts_each_event_once)
@@ -812,6 +883,8 @@ static void add_value(void *context, const struct weir_window *window, bool is_c
     unsigned char bytes[WEIR_WINDOW_TOTAL_BYTES];
 
     (void)is_closed, (void)has_work;
+    if (weir_series_is_tally(window->series_key))
+        return;
     total.retracted = 0;
     weir_window_total_store(&total, bytes);
     if (total.events == 0)

@@ -7,6 +7,7 @@
 
 #include "aggregator/lane.h"
 #include "common/calendar.h"
+#include "common/model/tally.h"
 
 enum { AGGREGATIONS = 7, LENGTHS = 6, METERS = AGGREGATIONS * LENGTHS, IDS = 1500, EVENTS = 2500, DISTINCT = 9 };
 
@@ -178,6 +179,8 @@ static void compare(void *context, const struct weir_window *window, bool is_clo
     int meter = 0;
 
     (void)is_closed, (void)has_work;
+    if (weir_series_is_tally(window->series_key))
+        return;
     cr_assert(weir_series_parse(window->series_key, &series));
     for (; meter < METERS; meter++) {
         snprintf(name, sizeof name, "%s-%s", aggregations[meter / LENGTHS], lengths[meter % LENGTHS].name);

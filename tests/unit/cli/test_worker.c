@@ -10,6 +10,7 @@
 
 #include "cli/worker.h"
 #include "common/calendar.h"
+#include "common/model/tally.h"
 
 enum { PARTITIONS = 2, EVENTS = 6000 /* a partition */, AT_ONCE = 64, BYTES = 256 };
 
@@ -334,6 +335,8 @@ static void add_window(void *context, const struct weir_window *window, bool is_
     struct weir_series series;
 
     (void)is_closed, (void)has_work;
+    if (weir_series_is_tally(window->series_key))
+        return;
     cr_assert(weir_series_parse(window->series_key, &series));
     if (series.meter.data[0] == 'c') {
         totals->calls += window->total.events;

@@ -227,6 +227,10 @@ Test(decode, every_reason)
         cr_expect_eq(decode(bench, refusals[i].text), WEIR_REJECT, "%s", refusals[i].text);
         cr_expect_eq(bench->why.reason, refusals[i].reason, "%s: %s", refusals[i].text, bench->why.detail);
         cr_expect_str_eq(bench->why.field, refusals[i].field);
+        bool has_subject = refusals[i].reason >= WEIR_REASON_MISSING_FIELD
+                           && (strstr(refusals[i].text, SUBJECT_C) || strstr(refusals[i].text, "\"subject\":\"c\"}")
+                               || strstr(refusals[i].text, REQUIRED));
+        is_text(bench->event.subject, has_subject ? "c" : "");
         cr_expect(memchr(bench->why.detail, '\0', sizeof bench->why.detail) != NULL);
         cr_expect(strlen(bench->why.detail) > 10, "%s", bench->why.detail);
         is_seen[bench->why.reason] = true;
