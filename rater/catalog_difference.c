@@ -122,13 +122,23 @@ static bool same_discounts(const struct weir_discount *a, uint32_t a_count, cons
     return is_same;
 }
 
+static bool same_order(const struct weir_draw_order *a, const struct weir_draw_order *b)
+{
+    bool is_same = a->count == b->count;
+
+    for (uint32_t i = 0; is_same && i < a->count; i++)
+        is_same = a->keys[i] == b->keys[i];
+    return is_same;
+}
+
 /* Prices are sorted by meter and then by key in every catalog. */
 static bool same_version(const struct weir_price_book_version *a, const struct weir_price_book_version *b)
 {
     bool is_same = a->effective_from == b->effective_from && a->price_count == b->price_count
                    && a->fee_count == b->fee_count && weir_slice_equal(a->book->currency, b->book->currency)
                    && a->book->rounding == b->book->rounding
-                   && same_discounts(a->discounts, a->discount_count, b->discounts, b->discount_count);
+                   && same_discounts(a->discounts, a->discount_count, b->discounts, b->discount_count)
+                   && same_order(&a->drawdown_order, &b->drawdown_order);
 
     for (uint32_t i = 0; is_same && i < a->price_count; i++)
         is_same = same_price(&a->prices[i], &b->prices[i]);
@@ -220,13 +230,21 @@ static bool same_discounts_at(const struct weir_contract *a, const struct weir_c
     }
 }
 
+/* Likewise. */
+static bool same_order_at(const struct weir_contract *a, const struct weir_contract *b, int64_t time)
+{
+    return (!a->drawdown_order.count && !b->drawdown_order.count)
+           || same_order(weir_contract_draw_order(a, time), weir_contract_draw_order(b, time));
+}
+
 static void cut_after(int64_t boundary, int64_t time, int64_t *until)
 {
     if (boundary > time && boundary < *until)
         *until = boundary;
 }
 
-/* Brings *until, after time, forward to where others of the contract's discounts can be in force. */
+/* Brings *until, after time, forward to where others of the contract's discounts, or another order of drawdown, can be
+ * in force. */
 static void cut_at_discounts(const struct weir_contract *contract, int64_t time, int64_t *until)
 {
     uint32_t count;
@@ -236,7 +254,8 @@ static void cut_at_discounts(const struct weir_contract *contract, int64_t time,
         cut_after(discounts[i].starts_at, time, until);
         cut_after(discounts[i].ends_at, time, until);
     }
-    for (uint32_t i = 0; !contract->has_own_discounts && i < contract->book->version_count; i++)
+    bool is_book = !contract->has_own_discounts || !contract->drawdown_order.count;
+    for (uint32_t i = 0; is_book && i < contract->book->version_count; i++)
         cut_after(contract->book->versions[i].effective_from, time, until);
 }
 
@@ -284,6 +303,7 @@ static void terms_changes(const struct weir_contract *before, const struct weir_
     add_word(!same_overrides(before, after), "overrides", text, size);
     add_word(!same_commitments(before, after), "commitments", text, size);
     add_word(!same_discounts_at(before, after, time), "discounts", text, size);
+    add_word(!same_order_at(before, after, time), "drawdown_order", text, size);
 }
 
 /* The terms on both sides at a time of both terms, and until when both hold. */

@@ -130,6 +130,7 @@ static bool charge_segments(struct account *account, const struct part *parts, s
                                        .terms_at = contract->starts_at,
                                        .meter = price->meter->key,
                                        .currency = contract->book->currency,
+                                       .order = weir_contract_draw_order(contract, running->period_start),
                                        .period_start = running->period_start,
                                        .segment_start = running->period_start};
     weir_grant_book_add(account->book, contract);
@@ -166,6 +167,7 @@ static void charge_at_end(struct account *account, const struct weir_contract *c
                                                     .terms_at = contract->starts_at,
                                                     .meter = meter->key,
                                                     .currency = contract->book->currency,
+                                                    .order = weir_contract_draw_order(contract, running->period_start),
                                                     .period_start = running->period_start,
                                                     .segment_start = start,
                                                     .amount = running->amount});
@@ -324,8 +326,8 @@ static bool allocate(struct account *account, struct weir_slice customer, const 
         if (!charge_segments(account, parts + first, end - first))
             return false;
     }
-    return weir_draw_down(account->book->grants, weir_grant_book_sort(account->book), account->charges,
-                          account->charge_count, take_draw, account)
+    return weir_draw_down(account->book->grants, account->book->count, account->charges, account->charge_count,
+                          take_draw, account)
            && weir_grant_book_end(account->book);
 }
 

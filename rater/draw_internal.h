@@ -29,8 +29,6 @@ struct weir_grant_book {
 void weir_grant_book_begin(struct weir_grant_book *book, struct weir_slice customer);
 /* What usage under these terms can be drawn from. */
 void weir_grant_book_add(struct weir_grant_book *book, const struct weir_contract *terms);
-/* In the order in which they are drawn down; how many. */
-size_t weir_grant_book_sort(struct weir_grant_book *book);
 /* When all is drawn: what is left of those that have ended goes out of them, on into others or back to the customer.
  * false: overflow. */
 bool weir_grant_book_end(struct weir_grant_book *book);

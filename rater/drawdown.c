@@ -7,21 +7,33 @@ static int compare_times(int64_t a, int64_t b)
     return (a > b) - (a < b);
 }
 
-/* The customary order: priority, free before paid, fewest applicable meters, earliest expiry, earliest start, key. */
-static int compare_grants(const void *left, const void *right)
+static int compare_by(enum weir_draw_key key, const struct weir_grant *a, const struct weir_grant *b)
+{
+    switch (key) {
+    case WEIR_DRAW_BY_PRIORITY:
+        return compare_times(a->priority, b->priority);
+    case WEIR_DRAW_BY_FUNDING:
+        return (a->funding == WEIR_FUNDING_PAID) - (b->funding == WEIR_FUNDING_PAID);
+    case WEIR_DRAW_BY_METERS: /* all meters are more than any number of them */
+        return compare_times((int64_t)(a->meter_count - 1u), (int64_t)(b->meter_count - 1u));
+    case WEIR_DRAW_BY_EXPIRES_AT:
+        return compare_times(a->expires_at, b->expires_at);
+    case WEIR_DRAW_BY_STARTS_AT:
+        return compare_times(a->starts_at, b->starts_at);
+    case WEIR_DRAW_KEY_COUNT:
+        break;
+    }
+    return 0;
+}
+
+static int compare_grants(const void *left, const void *right, void *context)
 {
     const struct weir_grant *a = left, *b = right;
-    int order = compare_times(a->priority, b->priority);
+    const struct weir_draw_order *by = context;
+    int order = 0;
 
-    if (!order)
-        order = (a->funding == WEIR_FUNDING_PAID) - (b->funding == WEIR_FUNDING_PAID);
-    if (!order)
-        /* All meters are more than any number of them. */
-        order = compare_times((int64_t)(a->meter_count - 1u), (int64_t)(b->meter_count - 1u));
-    if (!order)
-        order = compare_times(a->expires_at, b->expires_at);
-    if (!order)
-        order = compare_times(a->starts_at, b->starts_at);
+    for (uint32_t i = 0; i < by->count && !order; i++)
+        order = compare_by(by->keys[i], a, b);
     if (!order)
         order = weir_slice_compare(a->key, b->key);
     if (!order)
@@ -29,10 +41,21 @@ static int compare_grants(const void *left, const void *right)
     return order ? order : compare_times(a->terms_at, b->terms_at);
 }
 
-void weir_grants_sort(struct weir_grant *grants, size_t count)
+void weir_grants_sort(struct weir_grant *grants, size_t count, const struct weir_draw_order *order)
 {
+    struct weir_draw_order by = *order;
+
     if (count > 1)
-        qsort(grants, count, sizeof *grants, compare_grants);
+        qsort_r(grants, count, sizeof *grants, compare_grants, &by);
+}
+
+static bool is_same_order(const struct weir_draw_order *a, const struct weir_draw_order *b)
+{
+    bool is_same = a->count == b->count;
+
+    for (uint32_t i = 0; is_same && i < a->count; i++)
+        is_same = a->keys[i] == b->keys[i];
+    return is_same;
 }
 
 /* By what is charged together: a meter in a billing period. */
@@ -182,8 +205,15 @@ bool weir_draw_down(struct weir_grant *grants, size_t grant_count, struct weir_u
         return false;
     if (charge_count > 1)
         qsort(charges, charge_count, sizeof *charges, compare_charges);
-    for (size_t i = 0; i < charge_count; i++)
-        if (charges[i].amount.e12 > 0 && !draw_charge(grants, grant_count, &charges[i], take, context))
+    const struct weir_draw_order *sorted = NULL;
+    for (size_t i = 0; i < charge_count; i++) {
+        if (charges[i].amount.e12 <= 0)
+            continue;
+        if (!sorted || !is_same_order(sorted, charges[i].order))
+            weir_grants_sort(grants, grant_count, charges[i].order);
+        sorted = charges[i].order;
+        if (!draw_charge(grants, grant_count, &charges[i], take, context))
             return false;
+    }
     return true;
 }

@@ -50,6 +50,7 @@ struct weir_usage_charge {
     int64_t terms_at;
     struct weir_slice meter;
     struct weir_slice currency;
+    const struct weir_draw_order *order; /* in which grants are drawn down for it */
     int64_t period_start;
     int64_t segment_start;
     struct weir_decimal amount;
@@ -60,11 +61,12 @@ struct weir_usage_charge {
 typedef bool weir_draw_taker(void *context, const struct weir_usage_charge *charge, const struct weir_grant *grant,
                              struct weir_decimal amount);
 
-/* Puts the grants in the order in which they are drawn down. */
-void weir_grants_sort(struct weir_grant *grants, size_t count);
+/* Puts the grants in the order in which they are drawn down: by these keys, then by their own. */
+void weir_grants_sort(struct weir_grant *grants, size_t count, const struct weir_draw_order *order);
 
-/* Allocates: grants sorted; charges in any order, several of one meter and segment adding up. The array is worked in:
- * order and amounts change. Calls take in the order of time. false: an amount does not fit, or take said so. */
+/* Allocates: grants and charges in any order, several charges of one meter and segment adding up. The arrays are worked
+ * in: their order and the amounts change. Calls take in the order of time. false: an amount does not fit, or take said
+ * so. */
 bool weir_draw_down(struct weir_grant *grants, size_t grant_count, struct weir_usage_charge *charges,
                     size_t charge_count, weir_draw_taker *take, void *context);
 

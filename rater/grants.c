@@ -175,12 +175,6 @@ void weir_grant_book_add(struct weir_grant_book *book, const struct weir_contrac
     }
 }
 
-size_t weir_grant_book_sort(struct weir_grant_book *book)
-{
-    weir_grants_sort(book->grants, book->count);
-    return book->count;
-}
-
 /* 3. ends */
 
 /* What a refund gives back: the price of what is left, so that late usage lowers it. false: overflow. */

@@ -158,6 +158,25 @@ struct weir_fee {
     enum weir_proration proration; /* only per period */
 };
 
+/* By what prepaid amounts are put in the order in which they are drawn down, in the customary order: the lower
+ * priority, free before paid, the fewest meters, the earliest expiry, the earliest start. */
+#define WEIR_DRAW_KEYS(X)                                                                                              \
+    X(PRIORITY, priority)                                                                                              \
+    X(FUNDING, funding) X(METERS, meters) X(EXPIRES_AT, expires_at) X(STARTS_AT, starts_at)
+enum weir_draw_key {
+#define WEIR_X(upper, lower) WEIR_DRAW_BY_##upper,
+    WEIR_DRAW_KEYS(WEIR_X)
+#undef WEIR_X
+        WEIR_DRAW_KEY_COUNT
+};
+extern const char *const weir_draw_key_name[WEIR_DRAW_KEY_COUNT];
+
+/* What these leave open, the amounts' own keys decide. */
+struct weir_draw_order {
+    uint32_t count; /* 0: it is not said here */
+    enum weir_draw_key keys[WEIR_DRAW_KEY_COUNT];
+};
+
 struct weir_price_book_version {
     const struct weir_price_book *book;
     uint32_t version;       /* >= 1 */
@@ -167,7 +186,8 @@ struct weir_price_book_version {
     uint32_t fee_count;
     struct weir_fee *fees;
     uint32_t discount_count;
-    struct weir_discount *discounts; /* of contracts without a list of their own */
+    struct weir_discount *discounts;       /* of contracts without a list of their own */
+    struct weir_draw_order drawdown_order; /* of contracts that do not say one */
     /* A contract with prices of its own has versions of its own, which hold these alone; the book's comes after them.
      * NULL: it is the book's. */
     const struct weir_price_book_version *base;
@@ -316,6 +336,7 @@ struct weir_contract {
     uint32_t discount_count;
     struct weir_discount *discounts; /* in the order in which they are taken off */
     bool has_invoice_discounts;      /* of its own or its price book's, at some time */
+    struct weir_draw_order drawdown_order;
     uint32_t quantity_count;
     struct weir_quantity *quantities; /* by fee, then effective_from; all different */
     bool has_prepaid, has_minimum_quantity;
@@ -394,6 +415,9 @@ const struct weir_price_book_version *weir_price_book_at(const struct weir_price
  * (docs/fees.md): the contract's own list, or that of the price book's version in force at that time. NULL: none. */
 const struct weir_discount *weir_contract_discounts(const struct weir_contract *contract, int64_t period_start,
                                                     uint32_t *ret_count);
+/* In which order prepaid amounts are drawn down for usage of the contract's billing period that begins at a time: the
+ * contract's own, that of the price book's version in force then, or the customary one. */
+const struct weir_draw_order *weir_contract_draw_order(const struct weir_contract *contract, int64_t period_start);
 /* The price for one split (docs/rating.md 3.4); texts are in the meter's group order. */
 const struct weir_price *weir_price_for(const struct weir_price_book_version *version, const struct weir_meter *meter,
                                         const struct weir_slice texts[]);

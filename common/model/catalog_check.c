@@ -165,7 +165,7 @@ static void check_discount_keys(struct weir_catalog_load *load, const struct wei
 {
     const struct weir_contract *contract = &draft->contract;
     const struct weir_book_facts *facts = contract->book ? &load->facts[contract->book - load->catalog->books] : NULL;
-    if (!(draft->says & ~(unsigned)WEIR_SAYS_OVERRIDES))
+    if (!(draft->says & ~(unsigned)(WEIR_SAYS_OVERRIDES | WEIR_SAYS_DRAWDOWN_ORDER)))
         return;
     for (uint32_t i = 0; facts && i < contract->discount_count; i++) {
         struct weir_slice key = contract->discounts[i].key;

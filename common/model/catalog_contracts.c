@@ -426,6 +426,7 @@ static void read_terms(struct weir_catalog_load *load, const struct weir_node *o
     weir_read_low_balance(load, object, false, &draft->contract.low_balance);
     draft->contract.has_own_discounts = weir_node_member(object, "discounts").json;
     weir_read_discounts(load, object, &draft->contract.discounts, &draft->contract.discount_count);
+    weir_read_draw_order(load, object, &draft->contract.drawdown_order);
 }
 
 /* Into drafts[0], its phases into those after it. */
@@ -447,6 +448,7 @@ static void read_contract(struct weir_catalog_load *load, const struct weir_node
         {"commitments", WEIR_IN_ALL, 0},
         {"phases", WEIR_IN_ALL, 0},
         {"discounts", WEIR_IN_ALL, 0},
+        {"drawdown_order", WEIR_IN_ALL, 0},
         {"quantities", WEIR_IN_ALL, 0},
         {"low_balance", WEIR_IN_ALL, 0},
     };
@@ -474,6 +476,7 @@ static void read_default_contract(struct weir_catalog_load *load, uint32_t file)
         {"commitments", WEIR_IN_ALL, 0},
         {"discounts", WEIR_IN_ALL, 0},
         {"low_balance", WEIR_IN_ALL, 0},
+        {"drawdown_order", WEIR_IN_ALL, 0},
     };
     struct weir_node root = {NULL, NULL, file, load->roots[file]};
     struct weir_node node = weir_node_member(&root, "default_contract");

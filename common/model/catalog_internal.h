@@ -9,6 +9,7 @@
  *   catalog_contracts.c  $.contracts, $.default_contract
  *   catalog_phases.c     $.contracts[*].phases
  *   catalog_discounts.c  discounts of contracts and price books
+ *   catalog_credits.c    what contracts and price books say of prepaid amounts in general
  *   catalog_quantities.c a contract's quantities of fees per unit
  *   catalog_thresholds.c thresholds of balances
  *   catalog_calendars.c  the calendars that contracts share
@@ -127,7 +128,8 @@ enum {
     WEIR_SAYS_OVERRIDES = 4,
     WEIR_SAYS_COMMITMENTS = 8,
     WEIR_SAYS_DISCOUNTS = 16,
-    WEIR_SAYS_ALL = 31
+    WEIR_SAYS_DRAWDOWN_ORDER = 32,
+    WEIR_SAYS_ALL = 63
 };
 
 /* A meter that a price book prices, and since when. */
@@ -281,6 +283,9 @@ void weir_catalog_note_invoice_discounts(struct weir_contract *contract);
 /* The member `discounts` of a contract, a phase or a price book version. */
 void weir_read_discounts(struct weir_catalog_load *load, const struct weir_node *object,
                          struct weir_discount **ret_discounts, uint32_t *ret_count);
+/* The member `drawdown_order` of a contract, a phase or a price book version. */
+void weir_read_draw_order(struct weir_catalog_load *load, const struct weir_node *object,
+                          struct weir_draw_order *ret_order);
 /* The member `quantities` of a contract, sorted, into all its drafts: the contract's and its phases'. */
 void weir_read_quantities(struct weir_catalog_load *load, const struct weir_node *object,
                           struct weir_contract_draft drafts[], size_t draft_count);

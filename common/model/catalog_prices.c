@@ -129,6 +129,7 @@ static void read_version(struct weir_catalog_load *load, const struct weir_node 
         {"prices", WEIR_IN_ALL, 0},
         {"fees", WEIR_IN_ALL, 0},
         {"discounts", WEIR_IN_ALL, 0},
+        {"drawdown_order", WEIR_IN_ALL, 0},
     };
     static const char *const roundings[] = {[WEIR_HALF_EVEN] = "half_even", [WEIR_HALF_UP] = "half_up"};
     unsigned choice;
@@ -147,6 +148,7 @@ static void read_version(struct weir_catalog_load *load, const struct weir_node 
     weir_read_prices(load, node, &draft->version.prices, &draft->version.price_count);
     read_fees(load, node, &draft->version);
     weir_read_discounts(load, node, &draft->version.discounts, &draft->version.discount_count);
+    weir_read_draw_order(load, node, &draft->version.drawdown_order);
 }
 
 static int draft_compare(const void *left, const void *right)

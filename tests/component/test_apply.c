@@ -367,7 +367,9 @@ Test(apply, discounts)
          "until the one that starts 2026-02-01T00:00:00Z, and its discounts changed from 2026-02-01T00:00:00Z on"},
         {"contracts/0/discounts", "[{'key':'off','type':'percentage','rate':'0.1'}]",
          "its discounts changed from 2026-01-01T00:00:00Z on"},
-        {"price_books/1/discounts", DISCOUNT("2026-03-01"), "standard' version 2 was applied with other content"});
+        {"price_books/1/discounts", DISCOUNT("2026-03-01"), "standard' version 2 was applied with other content"},
+        {"contracts/0/drawdown_order", "['expires_at']", "its drawdown_order changed from 2026-01-01T00:00:00Z on"},
+        {"price_books/1/drawdown_order", "['expires_at']", "standard' version 2 was applied with other content"});
 }
 
 /* What is in force stays so when it is told to end. */

@@ -5,7 +5,8 @@ import pathlib
 
 from . import exact, instants
 
-TERMS = ("price_book", "prices", "overrides", "commitments", "discounts")  # what a phase may say
+TERMS = ("price_book", "prices", "overrides", "commitments", "discounts", "drawdown_order")  # what a phase may say
+DRAWDOWN_ORDER = ("priority", "funding", "meters", "expires_at", "starts_at")  # where nothing is said
 MINOR_DIGITS = {"JPY": 0, "KRW": 0, "CLP": 0, "USD": 2, "EUR": 2, "GBP": 2, "CHF": 2, "INR": 2,
                 "KWD": 3, "BHD": 3, "TND": 3}
 
@@ -39,6 +40,7 @@ class Version:
     prices: dict  # meter key -> [Price]
     fees: list
     discounts: list
+    drawdown_order: object  # None: it does not say
 
 
 @dataclasses.dataclass(eq=False)
@@ -57,6 +59,7 @@ class Contract:
     whole_starts: object  # of all phases; as starts
     whole_ends: object
     discounts: object  # None: those of the price book
+    drawdown_order: object  # None: the price book's
     quantities: list  # (seconds, fee, scaled), by time
 
     def discounts_of(self, version, meter, start):
@@ -122,7 +125,7 @@ def _contract(entry, default=False):
         timezone=entry["timezone"],
         prices=[Price(p["meter"], p.get("when", {}), p) for p in entry.get("prices", [])],
         multipliers={o["meter"]: exact.parse(o["multiplier"]) for o in entry.get("overrides", [])},
-        commitments=entry.get("commitments", []), discounts=entry.get("discounts"),
+        commitments=entry.get("commitments", []), discounts=entry.get("discounts"), drawdown_order=entry.get("drawdown_order"),
         quantities=sorted((_seconds(q["effective_from"]), q["fee"], exact.parse(q["quantity"])) for q in entry.get("quantities", [])))
 
 
@@ -155,7 +158,8 @@ class Catalog:
                 prices.setdefault(price["meter"], []).append(Price(price["meter"], price.get("when", {}), price))
             self.books.setdefault(book["key"], []).append(Version(
                 book["version"], instants.parse_rfc3339(book["effective_from"]), book["currency"],
-                book.get("rounding") == "half_up", prices, book.get("fees", []), book.get("discounts", [])))
+                book.get("rounding") == "half_up", prices, book.get("fees", []), book.get("discounts", []),
+                book.get("drawdown_order")))
         for versions in self.books.values():
             versions.sort(key=lambda version: version.effective_ns)
         self.contracts = [phase for entry in document.get("contracts", []) for phase in _phases(_contract(entry), entry)]
@@ -177,6 +181,11 @@ class Catalog:
             if version.effective_ns <= seconds * instants.NS:
                 found = version
         return found
+
+    def drawdown_order(self, contract, start):
+        """By which keys grants are drawn down in the period that begins at `start`."""
+        version = self.version_at(contract.book, start)
+        return contract.drawdown_order or (version and version.drawdown_order) or DRAWDOWN_ORDER
 
     def prices_in_force(self, contract, version):
         """What a split can find: the contract's own prices, and those of the book that some split finds no own one for."""

@@ -33,9 +33,10 @@ class Grant:
     def until(self):
         return min(self.expires, max(self.ends, self.starts))
 
-    def order(self):
-        return (self.priority, self.paid, FOREVER if self.meters is None else len(self.meters), self.expires, self.starts,
-                self.key.encode(), self.contract.encode())
+    def order(self, keys):
+        by = {"priority": self.priority, "funding": self.paid, "meters": FOREVER if self.meters is None else len(self.meters),
+              "expires_at": self.expires, "starts_at": self.starts}
+        return (*(by[key] for key in keys), self.key.encode(), self.contract.encode())
 
     def applies(self, charge):
         return (self.contract == charge.contract and self.terms == charge.terms and self.starts <= charge.segment < self.until()
@@ -106,16 +107,16 @@ def _net(charges):
                 yield Charge(contract, terms, period_start, time, meter, of_segment[time])
 
 
-def draw_down(grants, charges, left=None):
-    """Yields (charge, the grant's key or None for overage, amount) for one customer's grants and charges; fills left."""
-    grants = sorted(grants, key=Grant.order)
+def draw_down(grants, charges, order_of, left=None):
+    """Yields (charge, the grant's key or None for overage, amount) for one customer's grants and charges; fills left. order_of says by
+    which keys grants are taken for a charge."""
     left = {} if left is None else left
     left.update({(grant.contract, grant.key): grant.amount for grant in grants})
     rests = {(grant.contract, grant.key): grant for grant in grants if grant.source}
     sources = {(grant.contract, grant.key): grant for grant in grants}
     for charge in sorted(_net(charges), key=lambda c: (c.segment, c.contract.encode(), c.period_start, c.meter.encode())):
         rest, multiplier = charge.amount, None
-        for grant in grants:
+        for grant in sorted(grants, key=lambda grant: grant.order(order_of(charge))):
             if not grant.applies(charge) or not rest:
                 continue
             if rests.pop((grant.contract, grant.key), None):

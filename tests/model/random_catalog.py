@@ -3,6 +3,7 @@ import dataclasses
 import random
 
 from . import instants
+from .catalog import DRAWDOWN_ORDER
 
 AGGREGATIONS = ("count", "sum", "min", "max", "latest", "avg", "unique")
 WHOLE_HOUR_ZONES = ("UTC", "Europe/Berlin", "America/New_York", "America/Los_Angeles", "Asia/Tokyo", "Africa/Cairo",
@@ -397,6 +398,15 @@ def low_balances(entry, contract):
         contract.setdefault("low_balance", rng.sample([at for at in THRESHOLDS if "%" not in at], rng.randrange(1, 4)))
 
 
+def _drawdown_orders(rng, document):
+    """Sometimes: orders of drawdown, of price books, contracts and phases."""
+    contracts = document["contracts"] + [c for c in (document.get("default_contract"),) if c]
+    phases = [phase for contract in contracts for phase in contract.get("phases", [])]
+    for holder in document["price_books"] + contracts + phases:
+        if rng.random() < 0.25:
+            holder["drawdown_order"] = rng.sample(DRAWDOWN_ORDER, rng.randrange(1, len(DRAWDOWN_ORDER) + 1))
+
+
 def _parse(text):
     return instants.parse_rfc3339(text) // instants.NS
 
@@ -460,6 +470,7 @@ def random_shape(rng, prefix="", pipeline=False, within=None, credits=True):
                     phase.setdefault("commitments", []).extend(more.sample(listed, more.randrange(len(listed) + 1)))
                 if "commitments" in phase:
                     prepaid_amounts(more, contract, phase, meters, start, end, f"{prefix}{number}")
+        _drawdown_orders(random.Random(f"drawdown orders {prefix} {start} {end}"), document)
     else:
         _without_invoice_discounts(document)
     return Shape(prefix, start, end, customers, meters, _edges(document, start, end), document)

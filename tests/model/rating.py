@@ -167,7 +167,11 @@ class _Bill:
             contracts = {(contract.key, contract.starts): contract for contract, _charge in charges}
             grants = [grant for contract in contracts.values() for grant in self.grants_of(customer, contract)]
             left = self.left.setdefault(customer, {})
-            for charge, key, amount in drawdown.draw_down(grants, [charge for _contract, charge in charges], left):
+
+            def order_of(charge, contracts=contracts):
+                return self.catalog.drawdown_order(contracts[(charge.contract, charge.terms)], charge.period_start)
+
+            for charge, key, amount in drawdown.draw_down(grants, [charge for _contract, charge in charges], order_of, left):
                 contract = contracts[(charge.contract, charge.terms)]
                 start, end = contract.period(charge.period_start)
                 assert start == charge.period_start

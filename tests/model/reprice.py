@@ -2,6 +2,7 @@
 import copy
 import random
 
+from .catalog import DRAWDOWN_ORDER
 from .random_catalog import money
 
 AMOUNTS = ("unit_price", "flat_fee", "package_price", "rate", "fixed_fee", "amount", "minimum_amount", "maximum_amount")
@@ -35,6 +36,11 @@ def reprice(document, seed):
     more = random.Random(f"reprice commitments {seed}")
     for contract in other.get("contracts", []) + [c for c in (other.get("default_contract"),) if c]:
         _change_commitments(more, contract)
+    more = random.Random(f"reprice drawdown orders {seed}")
+    for holder in other.get("price_books", []) + [terms for contract in other.get("contracts", [])
+                                                  for terms in [contract, *contract.get("phases", [])]]:
+        if more.random() < 0.2:
+            holder["drawdown_order"] = more.sample(DRAWDOWN_ORDER, 3)
     return other
 
 

@@ -23,6 +23,10 @@ struct answer {
     struct weir_decimal left[GRANTS];
 };
 
+#define WEIR_X(upper, lower) WEIR_DRAW_BY_##upper,
+static const struct weir_draw_order customary = {WEIR_DRAW_KEY_COUNT, {WEIR_DRAW_KEYS(WEIR_X)}};
+#undef WEIR_X
+
 static size_t place(struct weir_slice text, const char *const texts[], size_t count)
 {
     for (size_t i = 0; i < count; i++)
@@ -74,6 +78,7 @@ static struct weir_usage_charge charge_of(size_t number)
         .contract = weir_slice_text("contract"),
         .meter = weir_slice_text(meters[number % METERS]),
         .currency = weir_slice_text("USD"),
+        .order = &customary,
         .period_start = segment / SEGMENTS * SEGMENTS * 10,
         .segment_start = segment * 10,
     };
@@ -103,7 +108,6 @@ static struct answer answer_for(const struct weir_grant *grants, const int64_t *
         charges[i - 1] = charges[other];
         charges[other] = kept;
     }
-    weir_grants_sort(own, GRANTS);
     cr_assert(weir_draw_down(own, GRANTS, charges, 2 * CHARGES, take, &answer));
     return answer;
 }
@@ -174,10 +178,41 @@ Test(drawdown, takes_grants_in_the_published_order)
     grants[5].meter_count = 1, grants[5].meters = one;               /* f: fewer still */
     grants[6].funding = WEIR_FUNDING_FREE, grants[6].starts_at = 50; /* g: not paid */
     grants[7].priority = -1, grants[7].starts_at = 50;               /* h: priority */
-    weir_grants_sort(grants, 8);
+    weir_grants_sort(grants, 8, &customary);
     for (size_t i = 0; i < 8; i++)
         cr_expect(weir_slice_equal(grants[i].key, weir_slice_text(expected[i])), "place %zu: %.*s", i,
                   (int)grants[i].key.length, grants[i].key.data);
+    static const struct weir_draw_order other = {
+        4, {WEIR_DRAW_BY_EXPIRES_AT, WEIR_DRAW_BY_METERS, WEIR_DRAW_BY_FUNDING, WEIR_DRAW_BY_PRIORITY}};
+    const char *then[8] = {"d", "f", "e", "g", "h", "a", "b", "c"};
+    weir_grants_sort(grants, 8, &other);
+    for (size_t i = 0; i < 8; i++)
+        cr_expect(weir_slice_equal(grants[i].key, weir_slice_text(then[i])), "then place %zu: %.*s", i,
+                  (int)grants[i].key.length, grants[i].key.data);
+}
+
+Test(drawdown, takes_each_charge_by_its_own_order)
+{
+    static const struct weir_draw_order by_start = {1, {WEIR_DRAW_BY_STARTS_AT}};
+    struct weir_decimal left[2] = {weir_decimal_of(9), weir_decimal_of(9)};
+    struct weir_grant grants[2] = {plain("a"), plain("b")};
+    struct weir_usage_charge charges[3] = {charge_of(0), charge_of(METERS), charge_of(2 * METERS)};
+    struct answer answer = {0};
+
+    for (int i = 0; i < 2; i++) {
+        grants[i].contract = weir_slice_text("contract");
+        grants[i].currency = weir_slice_text("USD");
+        grants[i].left = &left[i];
+    }
+    for (int i = 0; i < 3; i++)
+        charges[i].amount = weir_decimal_of(1 + i);
+    grants[0].starts_at = -1;                         /* a: first by its start */
+    grants[1].starts_at = 0, grants[1].priority = -1; /* b: first by priority */
+    charges[1].order = &by_start;
+    cr_assert(weir_draw_down(grants, 2, charges, 3, take, &answer));
+    cr_expect_eq(answer.drawn[1][0][0].e12, weir_decimal_of(1).e12);
+    cr_expect_eq(answer.drawn[0][1][0].e12, weir_decimal_of(2).e12);
+    cr_expect_eq(answer.drawn[1][2][0].e12, weir_decimal_of(3).e12);
 }
 
 /* 2. what goes on */
@@ -199,7 +234,6 @@ Test(drawdown, draws_a_rollover_as_far_as_its_source_left_something)
     grants[1].rollover = &rollover;
     charges[0].amount = charges[2].amount = weir_decimal_of(100);
     charges[1].amount = weir_decimal_of(6);
-    weir_grants_sort(grants, 2);
     cr_assert(weir_draw_down(grants, 2, charges, 3, take, &answer));
     cr_expect(rollover.is_set);
     cr_expect_eq(answer.drawn[1][0][0].e12, weir_decimal_of(6).e12, "the source, before it expires");
