@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -164,4 +165,72 @@ void weir_process_kill(pid_t worker)
 void weir_process_end(pid_t worker)
 {
     end_by(worker, SIGTERM);
+}
+
+/* 3. Any command. */
+enum { ARGUMENTS_MAX = 16, SAID_MAX = 4096 };
+
+_Noreturn static void become(const struct weir_process_settings *settings, const char *const *arguments,
+                             const char *binary, char *catalog, int errors)
+{
+    char *words[ARGUMENTS_MAX + 2] = {"weir"};
+
+    for (int i = 0; arguments[i] && i < ARGUMENTS_MAX; i++)
+        words[i + 1] = strcmp(arguments[i], WEIR_PROCESS_CATALOG) == 0 ? catalog : (char *)(uintptr_t)arguments[i];
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    setenv("WEIR_KAFKA_BROKERS", settings->topic->brokers, 1);
+    setenv("WEIR_KAFKA_TOPIC", settings->topic->name, 1);
+    setenv("WEIR_KAFKA_GROUP", settings->topic->name, 1);
+    setenv("WEIR_REDIS_URL", settings->redis_url, 1);
+    setenv("WEIR_POSTGRES_URL", settings->postgres_url, 1);
+    setenv("WEIR_METRICS_LISTEN", "off", 1);
+    if (dup2(errors, STDERR_FILENO) < 0 || !freopen("/dev/null", "w", stdout))
+        _exit(126);
+    execv(binary, words);
+    _exit(127);
+}
+
+/* The last of what the pipe gives, until its end. */
+static void read_end(int pipe, char said[SAID_MAX])
+{
+    size_t length = 0;
+
+    for (ssize_t got; (got = read(pipe, said + length, SAID_MAX - 1 - length)) > 0;) {
+        length += (size_t)got;
+        if (length > SAID_MAX / 2) {
+            memmove(said, said + length - SAID_MAX / 4, SAID_MAX / 4);
+            length = SAID_MAX / 4;
+        }
+    }
+    said[length] = '\0';
+}
+
+struct weir_process_took weir_process_run(const struct weir_process_settings *settings, const char *const *arguments)
+{
+    static char said[SAID_MAX];
+    char binary[4096], catalog[] = "/tmp/weir-benchmark-XXXXXX.json";
+    struct weir_took start = weir_measure_now();
+    struct rusage usage;
+    int ends[2], status;
+
+    binary_path(binary);
+    write_file(catalog, weir_workload_catalog);
+    if (pipe(ends) != 0)
+        weir_measure_die("pipe: %s", strerror(errno));
+    fflush(NULL);
+    pid_t running = fork();
+    if (running < 0)
+        weir_measure_die("fork: %s", strerror(errno));
+    if (running == 0)
+        become(settings, arguments, binary, catalog, ends[1]);
+    (void)close(ends[1]);
+    read_end(ends[0], said);
+    (void)close(ends[0]);
+    if (wait4(running, &status, 0, &usage) != running)
+        weir_measure_die("wait4: %s", strerror(errno));
+    (void)unlink(catalog);
+    if (status != 0)
+        weir_measure_die("weir %s ended with %d: %s", arguments[0], status, said);
+    struct weir_took took = weir_measure_since(start);
+    return (struct weir_process_took){took.wall, took.children, (uint64_t)usage.ru_maxrss * 1024, said};
 }

@@ -8,6 +8,7 @@
 #include "cli/commands.h"
 #include "cli/listing.h"
 #include "cli/recount.h"
+#include "cli/rerate_report.h"
 #include "cli/time_option.h"
 #include "common/actor.h"
 #include "common/calendar.h"
@@ -23,12 +24,11 @@ static const struct weir_usage usage = {
     .purpose =
         "Counts a new or corrected meter for the past: reads the topic again, up to where the lanes are, or archived\n"
         "FILEs (NDJSON; - is standard input; .gz and .zst are read as they are), and compares each window with what\n"
-        "was rated (docs/meter-changes.md). With --dry-run it reports what differs and writes nothing; --catalog "
-        "tries\n"
-        "a catalog that was not applied. With --reason it rates what differs as late usage is rated, under a number "
-        "of\n"
-        "its own; a run that was broken off goes on when it is started again as it was. Only windows that take no\n"
-        "more events are counted again, and only where all of their events are still there to be read.",
+        "was rated (docs/meter-changes.md). With --dry-run it reports what differs and writes nothing; --charges does\n"
+        "so in money, --catalog tries a catalog that was not applied. With --reason it rates what differs as late\n"
+        "usage is rated, under a number of its own; a run that was broken off goes on when it is started again as it\n"
+        "was. Only windows that take no more events are counted again, and only where all of their events are still\n"
+        "there to be read.",
     .example = "weir recount --meter tokens --from 2026-01-01 --to 2026-02-01 --reason 'counted retries, ticket 4711'",
     .takes_files = true,
 };
@@ -109,6 +109,26 @@ static enum weir_status report(const struct weir_recount *recount, struct weir_e
     return weir_listing_finish(&listing, status, reterr);
 }
 
+/* The same in money. */
+static enum weir_status report_charges(const struct weir_recount *recount, struct weir_error *reterr)
+{
+    char title[WEIR_SETTING_TEXT_MAX + 64], filters[WEIR_SETTING_TEXT_MAX];
+    const struct weir_settings *settings = &recount->settings;
+    struct weir_rerate_report charges;
+    const struct weir_report_heading heading = {
+        .title = title,
+        .catalog = *settings->catalog ? settings->catalog : "the catalog in force",
+        .filters = filters,
+        .has_items = true,
+    };
+
+    (void)snprintf(title, sizeof title, "Recount of meter %s (dry run: nothing was written)", settings->meter);
+    weir_report_filters(settings, filters, sizeof filters);
+    weir_rehearsal_report(recount->rehearsal, &charges);
+    charges.counts.windows = recount->verdicts[WEIR_RECOUNT_CHANGED];
+    return weir_rerate_report_write(&charges, &heading, settings->format, stdout, reterr);
+}
+
 /* 2. what could not be counted again, and why */
 static void tell_lost(const struct weir_recount *recount)
 {
@@ -170,21 +190,62 @@ static void tell_refused(const struct weir_recount *recount)
                      recount->rejections[i], weir_reason_name[i]);
 }
 
+static void tell_charge(const struct weir_recount *recount, struct weir_slice currency, struct weir_decimal amount)
+{
+    char text[WEIR_DECIMAL_TEXT_MAX];
+
+    weir_decimal_format_short(amount, text);
+    if (recount->run)
+        weir_log_plain(WEIR_LOG_INFO, "recount %" PRId64 " charges %s %.*s", recount->run, text, (int)currency.length,
+                       currency.data);
+    else
+        weir_log_plain(WEIR_LOG_INFO, "it would charge %s %.*s", text, (int)currency.length, currency.data);
+}
+
+static int by_currency(const void *a, const void *b)
+{
+    const struct weir_rerate_row *left = a, *right = b;
+
+    return weir_slice_compare(left->currency, right->currency);
+}
+
+/* What a run would charge; afterwards the rehearsal's rows are by currency. A difference that does not fit is not told:
+ * the run would end with it. */
+static void tell_rehearsed(const struct weir_recount *recount)
+{
+    struct weir_rerate_report charges;
+    struct weir_slice why;
+    uint64_t left_out = weir_rehearsal_left_out(recount->rehearsal, &why);
+
+    weir_rehearsal_report(recount->rehearsal, &charges);
+    if (charges.row_count)
+        qsort(charges.rows, charges.row_count, sizeof *charges.rows, by_currency);
+    for (size_t i = 0; i < charges.row_count;) {
+        struct weir_decimal before = {0}, after = {0}, sum;
+        struct weir_slice currency = charges.rows[i].currency;
+        bool is_fitting = true;
+        for (; i < charges.row_count && weir_slice_equal(charges.rows[i].currency, currency); i++)
+            is_fitting = is_fitting && weir_decimal_add(before, charges.rows[i].before, &before)
+                         && weir_decimal_add(after, charges.rows[i].after, &after);
+        if (is_fitting && weir_decimal_subtract(after, before, &sum) && !weir_decimal_is_zero(sum))
+            tell_charge(recount, currency, sum);
+    }
+    if (left_out)
+        weir_log(WEIR_LOG_WARN, "of %" PRIu64 " windows it cannot be told what they would be charged%s%.*s", left_out,
+                 why.length ? ": " : "", (int)why.length, why.data);
+}
+
 static void tell_counts(const struct weir_recount *recount, const struct weir_recount_result *result)
 {
     const uint64_t *outcomes = recount->outcomes, *windows = recount->verdicts;
-    char amount[WEIR_DECIMAL_TEXT_MAX];
     uint64_t left = 0, read = recount->left_out;
 
     for (int i = WEIR_RECOUNT_LOST; i < WEIR_RECOUNT_VERDICT_COUNT; i++)
         left += windows[i];
     for (int i = 0; i < WEIR_OUTCOME_FULL; i++)
         read += outcomes[i];
-    for (size_t i = 0; i < result->charge_count; i++) {
-        weir_decimal_format_short(result->charges[i].amount, amount);
-        weir_log_plain(WEIR_LOG_INFO, "recount %" PRId64 " charges %s %.*s", recount->run, amount,
-                       (int)result->charges[i].currency.length, result->charges[i].currency.data);
-    }
+    for (size_t i = 0; i < result->charge_count; i++)
+        tell_charge(recount, result->charges[i].currency, result->charges[i].amount);
     weir_log_plain(WEIR_LOG_INFO,
                    "read=%" PRIu64 " counted=%" PRIu64 " duplicate=%" PRIu64 " unmatched=%" PRIu64 " retracted=%" PRIu64
                    " quarantined=%" PRIu64 " refused=%" PRIu64 " changed=%" PRIu64 " unchanged=%" PRIu64
@@ -227,15 +288,17 @@ static enum weir_status recount_past(struct weir_recount *recount, struct weir_e
         status = begin(recount, reterr);
     if (status == WEIR_OK)
         status = weir_recount_compare(recount, reterr);
-    if (status == WEIR_OK && recount->run)
-        status = weir_recount_write(recount, reterr);
     if (status == WEIR_OK)
-        status = report(recount, reterr);
+        status = recount->run ? weir_recount_write(recount, reterr) : weir_recount_rehearse(recount, reterr);
+    if (status == WEIR_OK)
+        status = recount->settings.charges ? report_charges(recount, reterr) : report(recount, reterr);
     if (status == WEIR_OK && recount->run)
         status = weir_recount_end(recount->book, recount->run, &result, reterr);
     if (status == WEIR_OK) {
         tell_left(recount);
         tell_refused(recount);
+        if (recount->rehearsal)
+            tell_rehearsed(recount);
         tell_counts(recount, &result);
     } else if (recount->run)
         weir_log(WEIR_LOG_WARN, "recount %" PRId64 " is not done; the same command goes on with it", recount->run);
@@ -256,6 +319,10 @@ static const char *mistake(struct weir_recount *recount)
     if (settings->dry_run == (*settings->reason != '\0'))
         return settings->dry_run ? "--dry-run writes nothing, so --reason is for a run without it"
                                  : "either --dry-run, or --reason: it is kept for those who ask later";
+    if (settings->charges && !settings->dry_run)
+        return "--charges is for --dry-run: what a run charged stands in weir.line_items under its number";
+    if (!settings->charges && strcmp(settings->format, "html") == 0)
+        return "--format html is for --charges";
     if (*settings->catalog && !settings->dry_run)
         return "--catalog (or WEIR_CATALOG) is for --dry-run: what is rated goes by the catalog that was applied";
     if (!weir_time_option(settings->from, INT64_MIN, &recount->filter.from)
@@ -329,6 +396,7 @@ static int open_catalogs(struct weir_recount *recount)
 static void tear_down(struct weir_recount *recount)
 {
     weir_recount_book_free(recount->book);
+    weir_rehearsal_free(recount->rehearsal);
     weir_window_store_free(recount->side);
     weir_arena_free(recount->arena);
     free(recount->lanes);

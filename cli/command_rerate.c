@@ -75,22 +75,6 @@ static const char *read_filter(const struct weir_settings *settings, struct weir
     return NULL;
 }
 
-static void describe(const struct weir_settings *settings, char *text, size_t room)
-{
-    const struct {
-        const char *name, *value;
-    } parts[] = {{"from", settings->from},         {"to", settings->to},
-                 {"customer", settings->customer}, {"meter", settings->meter},
-                 {"contract", settings->contract}, {"price book", settings->price_book}};
-    size_t length = 0;
-
-    text[0] = '\0';
-    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
-        if (*parts[i].value && length < room)
-            length += (size_t)snprintf(text + length, room - length, "%s%s %s", length ? ", " : "", parts[i].name,
-                                       parts[i].value);
-}
-
 /* 2. the run */
 static void show(void *context, const struct weir_rerate_counts *counts)
 {
@@ -147,7 +131,7 @@ static int rate_again(const struct weir_usage *usage, const struct weir_settings
     int64_t number = 0;
     bool was_begun = false;
 
-    describe(settings, filters, sizeof filters);
+    weir_report_filters(settings, filters, sizeof filters);
     enum weir_status status = catalog_version
                                   ? weir_rerate_write(&request, &order, &number, &was_begun, &report, &error)
                                   : weir_rerate_look(&request, &report, &error);

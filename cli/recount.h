@@ -1,6 +1,7 @@
 /* Parts of `weir recount`: command_recount.c (what is asked for, and what is said of it), recount_live.c (how far lanes
  * are, and so which windows can be counted again), recount_read.c (Kafka or files, counted into the side),
- * recount_compare.c (that beside what was rated), recount_write.c (what differs, rated). Nobody else's.
+ * recount_compare.c (that beside what was rated), recount_write.c (what differs, rated or rehearsed). Nobody
+ * else's.
  *
  * The side is a window store in memory. A lane of its own for each partition fills it by the way that workers go: the
  * same intake, the same lane, the same cuts; of each cut only the meter's windows are kept. The rules, and why nothing
@@ -16,6 +17,7 @@
 #include "common/settings.h"
 #include "ingest/kafka_offsets.h"
 #include "rater/recount.h"
+#include "rater/rehearsal.h"
 
 #define WEIR_RECOUNTED_SUFFIX ".recounted" /* TOPIC.recounted:0, the lane of what was counted from files */
 
@@ -74,6 +76,7 @@ struct weir_recount {
     struct weir_recount_lane *lanes;
     size_t lane_count;
     int64_t complete_from, final_until;
+    bool has_admitted; /* since lanes were looked at, events were admitted: their lane takes any */
     struct weir_recount_place *waiting, *gaps;
     size_t waiting_count, gap_count;
     struct weir_arena *arena; /* of waiting's and found's series keys */
@@ -94,7 +97,8 @@ struct weir_recount {
     size_t share_count;
     uint64_t verdicts[WEIR_RECOUNT_VERDICT_COUNT]; /* windows */
 
-    int64_t run; /* 0: nothing is written */
+    int64_t run;                      /* 0: nothing is written */
+    struct weir_rehearsal *rehearsal; /* of what would be; NULL: of a run */
 };
 
 /* Whether a window is asked for. */
@@ -102,10 +106,14 @@ bool weir_recount_wants(const struct weir_recount *recount, const struct weir_wi
 
 /* Fills lanes and final_until, waiting, gaps. WEIR_REJECT: some lane is not there to be asked. */
 enum weir_status weir_recount_look(struct weir_recount *recount, struct weir_error *reterr);
+/* Fills has_admitted. */
+enum weir_status weir_recount_look_again(struct weir_recount *recount, struct weir_error *reterr);
 /* Fills found, and complete_from. */
 enum weir_status weir_recount_count(struct weir_recount *recount, struct weir_error *reterr);
 /* Fills shares and verdicts. */
 enum weir_status weir_recount_compare(struct weir_recount *recount, struct weir_error *reterr);
+/* Where the shares of the window that begins at first end. */
+size_t weir_recount_next_window(const struct weir_recount *recount, size_t first);
 /* The totals of a window's shares, from first on, before and after; *ret_next: where the next window's begin. A total
  * that does not fit is WEIR_REJECT. */
 enum weir_status weir_recount_merge(const struct weir_recount *recount, size_t first,
@@ -114,5 +122,7 @@ enum weir_status weir_recount_merge(const struct weir_recount *recount, size_t f
 bool weir_recount_is_same(const struct weir_window_total *a, const struct weir_window_total *b);
 /* Rates the shares that changed, for the run. */
 enum weir_status weir_recount_write(struct weir_recount *recount, struct weir_error *reterr);
+/* Makes the rehearsal, and prices by it what would be rated. */
+enum weir_status weir_recount_rehearse(struct weir_recount *recount, struct weir_error *reterr);
 
 #endif

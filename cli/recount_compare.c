@@ -1,6 +1,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cli/admitted.h"
 #include "cli/recount.h"
 #include "common/calendar.h"
 
@@ -105,7 +106,7 @@ static enum weir_status does_not_fit(const struct weir_recount_share *share, str
                      start);
 }
 
-static size_t end_of(const struct weir_recount *recount, size_t first)
+size_t weir_recount_next_window(const struct weir_recount *recount, size_t first)
 {
     size_t next = first + 1;
 
@@ -119,7 +120,7 @@ enum weir_status weir_recount_merge(const struct weir_recount *recount, size_t f
                                     struct weir_window_total *ret_before, struct weir_window_total *ret_after,
                                     size_t *ret_next, struct weir_error *reterr)
 {
-    *ret_next = end_of(recount, first);
+    *ret_next = weir_recount_next_window(recount, first);
     *ret_before = *ret_after = (struct weir_window_total){0};
     for (size_t i = first; i < *ret_next; i++)
         if (!weir_total_merge(recount->meter_before->aggregation, ret_before, &recount->shares[i].before)
@@ -163,6 +164,15 @@ static bool is_unreadable(const struct weir_recount *recount, const struct weir_
     return !share->is_kept;
 }
 
+/* What was admitted since may be in what is on record, and is not in what was counted. */
+static bool is_of_admitted(const struct weir_recount *recount, size_t first, size_t next)
+{
+    for (size_t i = first; i < next; i++)
+        if (weir_is_admitted(recount->shares[i].lane))
+            return true;
+    return false;
+}
+
 /* Why the window is left alone; CHANGED: it is not. */
 static enum weir_recount_verdict judge(const struct weir_recount *recount, size_t first, size_t next)
 {
@@ -178,7 +188,7 @@ static enum weir_recount_verdict judge(const struct weir_recount *recount, size_
         return WEIR_RECOUNT_OPEN;
     if (share->start < recount->complete_from)
         return WEIR_RECOUNT_LOST;
-    if (is_waiting(recount, share))
+    if (is_waiting(recount, share) || (recount->has_admitted && is_of_admitted(recount, first, next)))
         return WEIR_RECOUNT_WAITING;
     return is_in_gap(recount, share) ? WEIR_RECOUNT_HELD : WEIR_RECOUNT_CHANGED;
 }
@@ -232,8 +242,9 @@ enum weir_status weir_recount_compare(struct weir_recount *recount, struct weir_
     if (status != WEIR_OK)
         return status;
     join(recount, stored, count);
+    status = weir_recount_look_again(recount, reterr);
     for (size_t first = 0, next; first < recount->share_count && status == WEIR_OK; first = next) {
-        next = end_of(recount, first);
+        next = weir_recount_next_window(recount, first);
         status = decide(recount, first, next, reterr);
     }
     return status;

@@ -203,3 +203,37 @@ enum weir_status weir_recount_look(struct weir_recount *recount, struct weir_err
     weir_window_store_free(store);
     return status == WEIR_OK ? list_gaps(recount, reterr) : status;
 }
+
+/* 3. a second look */
+struct looking {
+    const struct weir_recount *recount;
+    bool has_more;
+};
+
+static void look_at_lane(void *context, struct weir_slice name, const struct weir_lane_state *state)
+{
+    struct looking *looking = context;
+    const struct weir_recount *recount = looking->recount;
+
+    for (size_t i = 0; i < recount->lane_count; i++)
+        if (weir_slice_equal(recount->lanes[i].name, name)) {
+            looking->has_more = looking->has_more || recount->lanes[i].state.next_offset != state->next_offset;
+            return;
+        }
+    looking->has_more = true; /* the first that was ever admitted */
+}
+
+enum weir_status weir_recount_look_again(struct weir_recount *recount, struct weir_error *reterr)
+{
+    struct weir_window_store *store = NULL;
+    struct looking looking = {.recount = recount};
+    char admitted[WEIR_SETTING_TEXT_MAX];
+    enum weir_status status = weir_store_redis_open(recount->settings.redis_url, &store, reterr);
+
+    if (status == WEIR_OK)
+        status = store->ops->list_lanes(store, weir_admitted_topic(&recount->settings, admitted), look_at_lane,
+                                        &looking, reterr);
+    weir_window_store_free(store);
+    recount->has_admitted = looking.has_more;
+    return status;
+}

@@ -153,7 +153,8 @@ static enum weir_status tell_admitted(struct reading *reading, struct weir_error
     struct weir_kafka_settings kafka = weir_open_kafka_settings(&reading->recount->settings, properties);
     char topic[WEIR_SETTING_TEXT_MAX];
     struct weir_kafka_stretch stretch = {.to = INT64_MAX};
-    const struct weir_kafka_scan scan = {.context = reading, .visit = tell, .stop = reading->recount->stop};
+    const struct weir_kafka_scan scan = {
+        .context = reading, .visit = tell, .stop = reading->recount->stop, .has_all = true};
 
     kafka.topic = weir_admitted_topic(&reading->recount->settings, topic);
     enum weir_status status = weir_kafka_scan(&kafka, &stretch, 1, &scan, reterr);
@@ -179,7 +180,7 @@ static enum weir_status read_lane(struct reading *reading, struct weir_error *re
     struct weir_kafka_settings kafka = weir_open_kafka_settings(&reading->recount->settings, properties);
     struct weir_kafka_stretch stretch = {.partition = reading->from->partition, .to = reading->from->state.next_offset};
     const struct weir_kafka_scan scan = {
-        .context = reading, .visit = visit, .progress = show, .stop = reading->recount->stop};
+        .context = reading, .visit = visit, .progress = show, .stop = reading->recount->stop, .has_all = true};
     char admitted[WEIR_SETTING_TEXT_MAX];
     enum weir_status status = WEIR_OK;
 

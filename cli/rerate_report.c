@@ -360,6 +360,22 @@ static bool write_html(const struct weir_rerate_report *report, const struct wei
     return !ferror(output);
 }
 
+void weir_report_filters(const struct weir_settings *settings, char *text, size_t room)
+{
+    const struct {
+        const char *name, *value;
+    } parts[] = {{"from", settings->from},         {"to", settings->to},
+                 {"customer", settings->customer}, {"meter", settings->meter},
+                 {"contract", settings->contract}, {"price book", settings->price_book}};
+    size_t length = 0;
+
+    text[0] = '\0';
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        if (*parts[i].value && length < room)
+            length += (size_t)snprintf(text + length, room - length, "%s%s %s", length ? ", " : "", parts[i].name,
+                                       parts[i].value);
+}
+
 enum weir_status weir_rerate_report_write(const struct weir_rerate_report *report,
                                           const struct weir_report_heading *heading, const char *format, FILE *output,
                                           struct weir_error *reterr)

@@ -71,7 +71,7 @@ struct weir_settings {
     int64_t priority;
     bool entries, events;
     int64_t after; /* the number of an event */
-    bool until_end, until_done, dry_run, roles, repair, no_events, yes, unproved;
+    bool until_end, until_done, dry_run, charges, roles, repair, no_events, yes, unproved;
     int64_t gap;  /* 0: not given */
     int64_t last; /* entries */
     int64_t workers;

@@ -33,7 +33,7 @@ static int64_t now_ms(void)
     return now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
-static enum weir_status open_handle(const struct weir_kafka_settings *settings, rd_kafka_t **ret_handle,
+static enum weir_status open_handle(const struct weir_kafka_settings *settings, bool has_all, rd_kafka_t **ret_handle,
                                     struct weir_error *reterr)
 {
     static const struct weir_kafka_pair defaults[] = {{"isolation.level", "read_committed"},
@@ -44,7 +44,7 @@ static enum weir_status open_handle(const struct weir_kafka_settings *settings, 
     const struct weir_kafka_pair owned[] = {{"group.id", settings->group},
                                             {"enable.auto.commit", "false"},
                                             {"enable.auto.offset.store", "false"},
-                                            {"auto.offset.reset", "earliest"},
+                                            {"auto.offset.reset", has_all ? "error" : "earliest"},
                                             {"enable.partition.eof", "true"},
                                             {"allow.auto.create.topics", "false"},
                                             {NULL, NULL}};
@@ -66,7 +66,7 @@ enum weir_status weir_kafka_whole(const struct weir_kafka_settings *settings, st
 {
     rd_kafka_t *handle = NULL;
     int32_t count = 0;
-    enum weir_status status = open_handle(settings, &handle, reterr);
+    enum weir_status status = open_handle(settings, false, &handle, reterr);
 
     if (status == WEIR_OK)
         status = weir_kafka_partitions(handle, settings->brokers, settings->topic, ASK_MS, &count, reterr);
@@ -198,6 +198,10 @@ static enum weir_status take(struct scanning *scanning, const rd_kafka_message_t
     case RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART:
         return weir_fail(reterr, WEIR_FATAL, "topic '%s' at %s: %s", scanning->settings->topic,
                          scanning->settings->brokers, rd_kafka_err2str(from->err));
+    case RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET:
+        return weir_fail(reterr, WEIR_RETRY,
+                         "topic '%s' at %s: messages were removed while they were read; run this again",
+                         scanning->settings->topic, scanning->settings->brokers);
     default: /* a broker that is away for a moment; silence has its own limit */
         return WEIR_OK;
     }
@@ -243,7 +247,7 @@ enum weir_status weir_kafka_scan(const struct weir_kafka_settings *settings, str
         .ask_ms = scan->patience_ms ? scan->patience_ms : ASK_MS,
         .silence_ms = scan->patience_ms ? scan->patience_ms : SILENCE_MS,
     };
-    enum weir_status status = open_handle(settings, &scanning->handle, reterr);
+    enum weir_status status = open_handle(settings, scan->has_all, &scanning->handle, reterr);
     if (status == WEIR_OK)
         status = weir_kafka_partitions(scanning->handle, settings->brokers, settings->topic, scanning->ask_ms,
                                        &partitions, reterr);

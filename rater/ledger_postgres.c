@@ -110,11 +110,13 @@ static enum weir_status load(struct weir_ledger *self, struct weir_state *state,
 
     if (!ledger->in_transaction)
         status = connect_if_needed(ledger, reterr);
-    if (status == WEIR_OK)
+    if (status == WEIR_OK && !ledger->rehearsed)
         status = make_partitions(ledger, state, reterr);
     /* Read committed: what is read after the customers' locks are held must be what their last holder committed. */
     if (status == WEIR_OK && !ledger->in_transaction) {
-        status = weir_postgres_run(ledger->connection, "BEGIN ISOLATION LEVEL READ COMMITTED",
+        status = weir_postgres_run(ledger->connection,
+                                   ledger->rehearsed ? "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+                                                     : "BEGIN ISOLATION LEVEL READ COMMITTED",
                                    "beginning a transaction", reterr);
         ledger->in_transaction = status == WEIR_OK;
     }
@@ -172,6 +174,11 @@ static enum weir_status write_batch(struct weir_ledger *self, const struct weir_
     struct weir_postgres_ledger *ledger = (struct weir_postgres_ledger *)self;
 
     weir_check(ledger->in_transaction);
+    if (ledger->rehearsed) {
+        enum weir_status rehearsed = ledger->rehearsed(ledger->rehearsal, ledger, items, count, state, reterr);
+        abandon(self);
+        return rehearsed;
+    }
     enum weir_status status = weir_postgres_write_items(ledger, items, count, reterr);
     if (status == WEIR_OK)
         status = weir_postgres_write_state(ledger, state, reterr);
@@ -342,4 +349,13 @@ void weir_ledger_postgres_write_for(struct weir_ledger *self, int64_t run)
 
     weir_check(!ledger->in_transaction);
     ledger->run = run;
+}
+
+void weir_postgres_ledger_rehearse(struct weir_ledger *self, weir_postgres_rehearsed *take, void *context)
+{
+    struct weir_postgres_ledger *ledger = (struct weir_postgres_ledger *)self;
+
+    weir_check(!ledger->in_transaction);
+    ledger->rehearsed = take;
+    ledger->rehearsal = context;
 }

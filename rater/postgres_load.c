@@ -45,6 +45,29 @@ static size_t list_customers(struct weir_postgres_ledger *ledger, struct weir_st
     return kept;
 }
 
+/* Those that have orders of grants get an account. */
+static void note_accounts(const PGresult *result, struct weir_state *state)
+{
+    for (int i = 0; i < PQntuples(result); i++)
+        if (!PQgetisnull(result, i, 1))
+            weir_state_account(state, weir_postgres_field(result, i, 1));
+}
+
+/* What a rehearsal does instead of locking. */
+static enum weir_status look_at_customers(struct weir_postgres_ledger *ledger, const struct weir_parameters *parameters,
+                                          struct weir_state *state, struct weir_error *reterr)
+{
+    PGresult *result = NULL;
+    enum weir_status status = weir_postgres_ask(
+        ledger->connection, "SELECT 0, customer FROM weir.customers WHERE customer = ANY ($1::text[]) AND has_orders",
+        parameters, "looking at customers", &result, reterr);
+
+    if (status == WEIR_OK)
+        note_accounts(result, state);
+    PQclear(result);
+    return status;
+}
+
 /* Both statements go through the customers in one order, so that raters wait for one another in a line and not in a
  * circle. */
 enum weir_status weir_postgres_lock_customers(struct weir_postgres_ledger *ledger, struct weir_state *state,
@@ -61,6 +84,8 @@ enum weir_status weir_postgres_lock_customers(struct weir_postgres_ledger *ledge
         weir_put_text(&ledger->columns[0], ledger->customers[i]);
     weir_array_end(&ledger->columns[0], count);
     weir_parameters_add(&parameters, ledger->columns[0].data, ledger->columns[0].length);
+    if (ledger->rehearsed)
+        return look_at_customers(ledger, &parameters, state, reterr);
     enum weir_status status = weir_postgres_ask(
         ledger->connection, "INSERT INTO weir.customers (customer) SELECT unnest($1::text[]) ON CONFLICT DO NOTHING",
         &parameters, "noting customers", &result, reterr);
@@ -77,9 +102,7 @@ enum weir_status weir_postgres_lock_customers(struct weir_postgres_ledger *ledge
     if (status != WEIR_OK)
         return status;
     bool is_whole = weir_get_int8(PQgetvalue(result, 0, 0)) == (int64_t)count;
-    for (int i = 0; i < PQntuples(result); i++)
-        if (!PQgetisnull(result, i, 1))
-            weir_state_account(state, weir_postgres_field(result, i, 1));
+    note_accounts(result, state);
     PQclear(result);
     return is_whole
                ? WEIR_OK

@@ -1,5 +1,6 @@
 /* The PostgreSQL ledger's parts: ledger_postgres.c (connection and transaction), postgres_load.c and postgres_write.c
- * (the rater's state in its tables); and rerate_write.c, which stores a whole state anew. Nobody else's.
+ * (the rater's state in its tables); rerate_write.c, which stores a whole state anew; and rehearsal.c, which writes
+ * nothing. Nobody else's.
  */
 #ifndef WEIR_RATER_POSTGRES_ROWS_H
 #define WEIR_RATER_POSTGRES_ROWS_H
@@ -14,12 +15,21 @@
 
 enum { WEIR_ROW_COLUMNS_MAX = 24 };
 
+struct weir_postgres_ledger;
+
+/* What would be written, in the transaction that it was loaded in. */
+typedef enum weir_status weir_postgres_rehearsed(void *context, struct weir_postgres_ledger *ledger,
+                                                 const struct weir_line_item *items, size_t count,
+                                                 struct weir_state *state, struct weir_error *reterr);
+
 struct weir_postgres_ledger {
     struct weir_ledger ledger;
     char *url;
     PGconn *connection; /* NULL: to be opened at the next load */
     bool in_transaction;
-    int64_t run; /* that is written for; 0: none */
+    int64_t run;                        /* that is written for; 0: none */
+    weir_postgres_rehearsed *rehearsed; /* NULL: it writes */
+    void *rehearsal;
     struct weir_digester *digester;
     PGresult *unsettled; /* what the last answer's views point into */
     PGresult *expired;   /* the same */
@@ -42,6 +52,9 @@ struct weir_row_id {
     unsigned char bytes[WEIR_DIGEST_BYTES];
 };
 struct weir_row_id weir_row_id(struct weir_postgres_ledger *ledger, struct weir_slice key);
+
+/* From now on the ledger only reads: each batch sees one moment, locks no customer and is given up. Once. */
+void weir_postgres_ledger_rehearse(struct weir_ledger *self, weir_postgres_rehearsed *take, void *context);
 
 /* All in the open transaction. */
 enum weir_status weir_postgres_lock_customers(struct weir_postgres_ledger *ledger, struct weir_state *state,

@@ -143,7 +143,7 @@ static bool price_change(struct weir_rater *rater, struct target *target, const 
 /* The operator's word: for a window that is let go, or that was counted again. */
 static bool may_lower(const struct target *target, const struct weir_rated_lane *lane)
 {
-    return target->from->replaces || (lane->held_number && lane->may_lower);
+    return target->from->replaced || (lane->held_number && lane->may_lower);
 }
 
 static bool is_in_gap(const struct target *target)
@@ -181,13 +181,21 @@ static void hold(struct weir_rater *rater, const struct target *target, struct w
     lane->held_change = WEIR_HELD_HOLD;
 }
 
+/* Somebody has rated the share since it was compared with what was counted again: that would be taken back. */
+static bool is_overtaken(const struct target *target, const struct weir_rated_lane *lane)
+{
+    const struct weir_window_total *replaced = target->from->replaced;
+
+    return replaced && !same_total(&lane->total, replaced) && !same_total(&lane->total, &target->from->window.total);
+}
+
 /* A held window that no gap holds any more. false: it is not to be rated now: another rater was faster, or what comes
  * from the store is older than what is held. */
 static bool let_go(struct weir_rater *rater, const struct target *target, struct weir_rated_lane *lane)
 {
-    if (target->from->held_number
-            ? target->from->held_number != lane->held_number
-            : lane->held_number && weir_window_total_is_older(&target->from->window.total, &lane->held)) {
+    if (target->from->held_number ? target->from->held_number != lane->held_number
+                                  : lane->held_number && !target->from->replaced
+                                        && weir_window_total_is_older(&target->from->window.total, &lane->held)) {
         rater->counts.stale++;
         return false;
     }
@@ -251,6 +259,10 @@ static enum weir_status rate_window(struct weir_rater *rater, struct target *tar
         hold(rater, target, lane);
         return WEIR_OK;
     }
+    if (is_overtaken(target, lane)) {
+        rater->counts.stale++;
+        return WEIR_OK;
+    }
     if (!let_go(rater, target, lane))
         return WEIR_OK;
     if (target->unpriced != WEIR_UNPRICED_PRICED) {
@@ -275,7 +287,7 @@ static enum weir_status rate_window(struct weir_rater *rater, struct target *tar
         return may_refuse(rater) ? refuse(rater, target, lane, reterr) : status;
     if (target->period && !target->period->entry.exists)
         target->period->entry.is_dirty = true; /* the default contract has a period where there is usage */
-    if (target->from->replaces && !lane->is_replaced) {
+    if (target->from->replaced && !lane->is_replaced) {
         lane->is_replaced = true;
         lane->replaced = lane->total;
     }

@@ -34,7 +34,9 @@ struct weir_lane_window {
     struct weir_window window;
     uint64_t
         held_number; /* of the row that it was held in, when it comes from there (weir_lane_book_released); else 0 */
-    bool replaces;   /* counted again (weir recount): the truth even where it is less than what was rated */
+    /* Counted again (weir recount): the truth even where it is less than what was rated, as long as that is this still.
+     * NULL: as it comes from its lane. Alive for the call. */
+    const struct weir_window_total *replaced;
 };
 
 /* Rates a batch in one transaction of the ledger. Windows of one series that stand together are rated faster. Where the

@@ -65,6 +65,19 @@ static enum weir_status lock(struct weir_recount_book *book, struct weir_error *
     return status;
 }
 
+/* What was counted by a catalog that is not in force any more would be rated by it. */
+static enum weir_status check_catalog(struct weir_recount_book *book, int version, struct weir_error *reterr)
+{
+    enum weir_status status = ask(book, "SELECT max(catalog_version)::int FROM weir.catalog_versions", NULL,
+                                  "looking for another catalog", reterr);
+
+    if (status == WEIR_OK && weir_get_int4(PQgetvalue(book->result, 0, 0)) != version)
+        status = weir_fail(reterr, WEIR_FATAL,
+                           "catalog %d was applied while the meter was counted by catalog %d: run this again",
+                           weir_get_int4(PQgetvalue(book->result, 0, 0)), version);
+    return status;
+}
+
 static const char begin_sql[] =
     "WITH asked AS (SELECT jsonb_strip_nulls(jsonb_build_object('recount', $1::text, 'meter', $2::text,"
     " 'customer', nullif($3::text, ''), 'from', nullif($4::text, ''), 'to', nullif($5::text, ''))) AS filters),"
@@ -97,6 +110,8 @@ enum weir_status weir_recount_begin(struct weir_recount_book *book, const struct
     weir_put_int4(&version, order->catalog_version);
     weir_parameters_add(&parameters, version.data + 4, 4);
     enum weir_status status = lock(book, reterr);
+    if (status == WEIR_OK)
+        status = check_catalog(book, order->catalog_version, reterr);
     if (status == WEIR_OK)
         status = ask(book, begin_sql, &parameters, "beginning a recount", reterr);
     if (status == WEIR_OK) {

@@ -1,5 +1,9 @@
 """weir recount: a new or corrected meter counted for the past, on a ledger that the real pipeline made, against the independent
-model; and the worked example of docs/meter-changes.md."""
+model: with admitted events, beside running workers and raters, killed at any time, on prepaid amounts, minimums and final invoices,
+from files where Kafka has lost the events; and the worked example of docs/meter-changes.md.
+
+WEIR_TEST_SEED (7) chooses the events, WEIR_RECOUNT_EVENTS (1) so many times as many of them, WEIR_RECOUNT_KILLS (3) how often it is killed."""
+import calendar
 import copy
 import csv
 import gzip
@@ -8,21 +12,27 @@ import json
 import os
 import random
 import re
+import signal
 import socket
 import struct
 import subprocess
+import threading
 import time
 
 import confluent_kafka
 import psycopg2
 import pytest
+import stopping
 from harness import BINARY, ROOT, assert_same, model_components, model_rows, weir
 from ledger import ledger_components, ledger_rows, quarantined, query
-from model import catalog, run
+from model import catalog, exact, run
 
 PAGE = (ROOT / "docs" / "meter-changes.md").read_text(encoding="utf-8")
 BLOCKS = {match[2]: match[3] for match in re.finditer(r"^~~~(json|csv) (\w+)\n(.*?)^~~~$", PAGE, re.M | re.S)}
 PATIENCE = 60  # seconds, for a busy machine
+SEED = int(os.environ.get("WEIR_TEST_SEED", "7"))
+TIMES = int(os.environ.get("WEIR_RECOUNT_EVENTS", "1"))
+KILLS = int(os.environ.get("WEIR_RECOUNT_KILLS", "3"))
 
 BEFORE = {
     "meters": [
@@ -66,7 +76,11 @@ def corrected():
 AFTER = corrected()
 METERS = [meter["key"] for meter in AFTER["meters"]]
 # Whether a retraction may be taken was judged when it came: those that are not in quarantine were.
-JUDGED = {**AFTER, "meters": [{**meter, "retractable": True} if meter["aggregation"] == "unique" else meter for meter in AFTER["meters"]]}
+def judged(document):
+    return {**document, "meters": [{**meter, "retractable": True} if meter["aggregation"] == "unique" else meter for meter in document["meters"]]}
+
+
+JUDGED = judged(AFTER)
 
 
 def events(generator, first_day, last_day, count, name):
@@ -114,16 +128,25 @@ class World:
         self.weir("ingest", "--until-end", WEIR_IDLE="1h")
         self.weir("rater", "--until-done")
 
+    def admit(self):
+        """What was refused as too late, into the lane of admitted events; how many were counted."""
+        said = self.weir("admit", "--yes").stderr.decode().strip().splitlines()[-1]
+        self.weir("rater", "--until-done")
+        return int(re.search(r"counted=(\d+)", said)[1])
+
+    def start(self, command, **more):
+        return subprocess.Popen([BINARY, command], env={**os.environ, **self.env, **more}, stderr=subprocess.DEVNULL)
+
     def finish(self, meter="calls"):
-        """Lanes follow the clock until no event of January is taken any more."""
-        worker = subprocess.Popen([BINARY, "ingest"], env={**os.environ, **self.env, "WEIR_IDLE": "100ms"}, stderr=subprocess.DEVNULL)
+        """Lanes follow the clock until no event of January and February is taken any more."""
+        worker = self.start("ingest", WEIR_IDLE="100ms")
         deadline = time.monotonic() + PATIENCE
         try:
-            while not re.search(r"end after 2(?!026-01)", said := self.weir("recount", "--dry-run", "--meter", meter).stderr.decode()):
+            while not re.search(r"end after 2(?!026-0[12])", said := self.weir("recount", "--dry-run", "--meter", meter).stderr.decode()):
                 assert time.monotonic() < deadline, said
                 time.sleep(0.2)
         finally:
-            worker.terminate()
+            stopping.terminate(worker)
             worker.wait()
         self.weir("rater", "--until-done")
 
@@ -133,44 +156,67 @@ class World:
         return list(csv.DictReader(io.StringIO(done.stdout.decode()))), dict(re.findall(r"(\w+)=(\d+)", last)), done.stderr.decode()
 
     def counted(self):
-        """The lines that are not in quarantine."""
-        refused = {(int(partition), int(offset)) for partition, offset in quarantined(self.env)}
-        consumer = confluent_kafka.Consumer({"bootstrap.servers": self.env["WEIR_KAFKA_BROKERS"], "group.id": "all", "enable.partition.eof": True})
+        """The lines that are not in quarantine, and those that were admitted."""
         topic = self.env["WEIR_KAFKA_TOPIC"]
-        open_ends = set(consumer.list_topics(topic, timeout=PATIENCE).topics[topic].partitions)
-        consumer.assign([confluent_kafka.TopicPartition(topic, n, 0) for n in open_ends])
+        refused = {(topic, int(partition), int(offset)) for partition, offset in quarantined(self.env)}
+        consumer = confluent_kafka.Consumer({"bootstrap.servers": self.env["WEIR_KAFKA_BROKERS"], "group.id": "all", "enable.partition.eof": True})
+        topics = consumer.list_topics(timeout=PATIENCE).topics
+        open_ends = {(name, number) for name in (topic, f"{topic}.admitted") if name in topics for number in topics[name].partitions}
+        consumer.assign([confluent_kafka.TopicPartition(*place, 0) for place in open_ends])
         lines = []
         while open_ends:
             message = consumer.poll(PATIENCE)
             assert message is not None
             if message.error():
-                open_ends.discard(message.partition())
-            elif (message.partition(), message.offset()) not in refused:
+                open_ends.discard((message.topic(), message.partition()))
+            elif (message.topic(), message.partition(), message.offset()) not in refused:
                 lines.append(message.value())
         consumer.close()
         return lines, len(refused)
 
-    def assert_ledger(self, document, lines):
+    def assert_ledger(self, document, lines, before=None):
+        """before: of periods that start later, which are not over, the components of windows of an hour alone."""
         expected = run.run(catalog.Catalog(document), lines)
-        rows = {key: (*row[:2], row[3]) for key, row in model_rows(expected).items()}
-        assert_same("ledger", ledger_rows(self.env), {key: row for key, row in rows.items() if float(row[0]) or float(row[1])}, self.folder)
-        assert_same("components", ledger_components(self.env), model_components(expected), self.folder)
+        hourly = {meter["key"] for meter in document["meters"] if meter["window"] == "1h"}
+        early = lambda rows, items=(): {key: row for key, row in rows.items() if not before or key[2] < before or key[4] in items}
+        rows = {key: (*row[:2], row[3]) for key, row in model_rows(expected).items() if float(row[0]) or float(row[1])}
+        assert_same("ledger", early(ledger_rows(self.env)), early(rows), self.folder)
+        assert_same("components", early(ledger_components(self.env), hourly), early(model_components(expected), hourly), self.folder)
+
+    def charges(self, meter, *options):
+        """The dry run in money: {(customer, item): (before, after)} of what changes."""
+        done = self.weir("recount", "--dry-run", "--charges", "--format", "csv", "--meter", meter, *options)
+        rows = {(row["customer"], row["item"]): row for row in csv.DictReader(io.StringIO(done.stdout.decode()))}
+        assert all(exact.parse(row["after"]) - exact.parse(row["before"]) == exact.parse(row["difference"]) for row in rows.values())
+        return {key: (row["before"], row["after"]) for key, row in rows.items() if row["before"] != row["after"]}
+
+    def charged(self):
+        """The same of the newest run, as the ledger has it: in the periods that it touched."""
+        rows = query(self.env, """
+            with run as (select max(rerating) as rerating from weir.reratings), touched as (
+              select distinct l.customer, l.contract, l.item, l.currency, l.period_start from weir.line_items as l join run using (rerating)
+              union select w.customer, r.contract, w.meter, b.currency, r.period_start from weir.recounted_windows as w join run using (rerating)
+              join weir.rated_windows as r using (customer, window_start, series, lane) join weir.price_books as b using (price_book))
+            select l.customer, l.item, sum(l.amount)::text as after,
+                   (sum(l.amount) - coalesce(sum(l.amount) filter (where l.rerating = (select rerating from run)), 0))::text as before
+            from touched join weir.line_items as l using (customer, contract, item, currency, period_start) group by 1, 2""")
+        return {(row["customer"], row["item"]): (row["before"], row["after"]) for row in rows if row["before"] != row["after"]}
 
 
 @pytest.fixture(scope="module")
 def world(servers, tmp_path_factory):
     """Counted by the first catalog, then by the second one from some event on, until nothing of it can change any more."""
-    seed = int(os.environ.get("WEIR_TEST_SEED", "7"))
-    generator = random.Random(seed)
-    world = World(servers, f"recount-{seed}", tmp_path_factory.mktemp("recount"))
+    generator = random.Random(SEED)
+    world = World(servers, f"recount-{SEED}", tmp_path_factory.mktemp("recount"))
     world.apply(BEFORE)
-    lines, kept = events(generator, 3, 9, 120, "x")
+    lines, kept = events(generator, 3, 9, 120 * TIMES, "x")
     world.produce(lines)
     world.rate()
+    assert world.admit() > 0
     said = world.apply(AFTER, "--rerate")
     assert "! meter 'tokens' has rated usage, and its value changed" in said
     seam = [json.dumps(event, separators=(",", ":")) for event in kept[-12:]]  # resends of what no meter matched then, too
-    more, _kept = events(generator, 9, 14, 100, "y")
+    more, _kept = events(generator, 9, 14, 100 * TIMES, "y")
     world.produce(seam + more)
     world.rate()
     world.finish()
@@ -178,7 +224,7 @@ def world(servers, tmp_path_factory):
 
 
 def test_against_the_model(world):
-    """Late, duplicate, retracted and refused events; new meters, other values, another where; windows that lie across the change."""
+    """Late, duplicate, retracted, refused and admitted events; new meters, other values, another where; windows that lie across the change."""
     lines, refused = world.counted()
     assert refused > 0
     before = world.weir("recount", "--meter", "tokens", "--dry-run", "--format", "csv")
@@ -186,22 +232,90 @@ def test_against_the_model(world):
     assert rows == [] and counts["line_items"] == "0" and int(counts["unchanged"]) > 50, "an unchanged meter"
     changed = {}
     for meter in METERS[1:]:
+        told = world.charges(meter) if meter in ("tokens", "large") else None
         rows, counts, said = world.recount(meter)
         assert int(counts["line_items"]) > 0 and counts["left"] == counts["refused"] == "0", said
+        assert told is None or told == world.charged() != {}, "the dry run said so, in money"
         changed[meter] = rows
     assert list(csv.DictReader(io.StringIO(before.stdout.decode()))) == changed["tokens"], "the dry run said so"
     world.weir("rater", "--until-done")
     world.assert_ledger(JUDGED, lines)
+    assert world.recount("tokens")[0] == [] and world.charges("tokens") == {}, "a second time changes nothing"
+    assert world.admit() > 0, "after the recount: the next one has them"
+    lines, _refused = world.counted()
     for meter in METERS:
-        assert world.recount(meter)[0] == [], "a second time changes nothing"
+        world.recount(meter)
     world.weir("rater", "--until-done")
     world.assert_ledger(JUDGED, lines)
     found = json.loads(world.weir("reconcile", "--format", "json").stdout)
     assert found["differences"] == 0, found
-    world.weir("audit", "verify")
     runs = query(world.env, "select rerating, state, filters->>'recount' as source, filters->>'meter' as meter, windows from weir.rerating_runs order by 1")
-    assert [run["meter"] for run in runs] == METERS + METERS and {(run["state"], run["source"]) for run in runs} == {("done", "kafka")}
+    assert [run["meter"] for run in runs][:len(METERS)] == METERS and {(run["state"], run["source"]) for run in runs} == {("done", "kafka")}
     assert sum(run["windows"] for run in runs) == query(world.env, "select count(*)::int as n from weir.recounted_usage")[0]["n"]
+    noted = query(world.env, "select action, subject, detail from weir.audit_log where action in ('rerate', 'rerated') order by entry")
+    assert [(row["action"], row["subject"]) for row in noted] == [(what, f"rerating {run['rerating']}") for run in runs for what in ("rerate", "rerated")]
+    assert noted[0]["detail"]["filters"]["recount"] == "kafka" and noted[0]["detail"]["reason"] == "the test of calls"
+    beside_workers_and_killed(world)  # goes on from here: two tests might be two processes'
+
+
+def live_events(generator, name):
+    """Of hours that are over, and that workers still take: they change windows that are rated already."""
+    now = time.time()
+    return [json.dumps({"specversion": "1.0", "id": f"{name}{number}", "source": "live", "type": "call", "subject": generator.choice("abcdefg"),
+                        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now - generator.randrange(7200, 72000))),
+                        "data": {"tokens": generator.randrange(60), "billable": 1, "user": "u", "model": "large"}}) for number in range(20)]
+
+
+def beside_workers_and_killed(world):
+    """The value is corrected once more while workers take turns at the lanes, raters rate late events of the same customers and
+    meter, and the recount is killed at any time."""
+    generator = random.Random(SEED)
+    document = copy.deepcopy(AFTER)
+    next(meter for meter in document["meters"] if meter["key"] == "tokens")["value"] = "data.tokens"
+    world.apply(document, "--rerate")
+    command, env = [BINARY, "recount", "--meter", "tokens", "--reason", "killed"], {**os.environ, **world.env, "WEIR_RATER_BATCH": "1"}
+    begun = time.monotonic()
+    told = world.weir("recount", "--meter", "tokens", "--dry-run", "--format", "csv").stdout
+    lasts = 2 * (time.monotonic() - begun)
+    done, failed = threading.Event(), []
+
+    def produce():
+        for number in range(10000):
+            if done.is_set():
+                return
+            (world.folder / "live.ndjson").write_text("".join(line + "\n" for line in live_events(generator, f"live{number}-")), encoding="utf-8")
+            failed.extend([1] if world.weir("produce", world.folder / "live.ndjson", check=False).returncode else [])
+            done.wait(0.1)
+
+    running = [world.start("ingest", WEIR_IDLE="100ms"), world.start("rater"), world.start("rater")]
+    producer = threading.Thread(target=produce)
+    producer.start()
+    try:
+        for number in range(KILLS):
+            running.append(world.start("ingest", WEIR_IDLE="100ms"))
+            recount = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            try:
+                recount.wait(generator.uniform(0, lasts))
+            except subprocess.TimeoutExpired:
+                recount.kill()
+            assert recount.wait() in (0, -signal.SIGKILL)
+            stopping.terminate(running[-1] if number % 2 else running[0])  # the one that is left takes its lanes
+            running = [process for process in running if process.poll() is None]
+        last = weir(*command[1:], "--format", "csv", env=env)
+    finally:
+        done.set()
+        producer.join()
+        for process in running:
+            stopping.terminate(process)
+            process.wait()
+    assert not failed
+    world.weir("ingest", "--until-end", WEIR_IDLE="100ms")
+    world.weir("rater", "--until-done")
+    runs = query(world.env, "select state from weir.rerating_runs where reason = 'killed'")
+    assert {run["state"] for run in runs} == {"done"} and (len(runs) > 1 or last.stdout == told), "one run, and its report is that of all of it"
+    lines, _refused = world.counted()
+    world.assert_ledger(judged(document), lines, "2026-02")
+    assert b"differences=0" in world.weir("reconcile").stdout and b"findings=0" in world.weir("audit", "verify").stdout
 
 
 def delete_before(env, offset):
@@ -214,6 +328,107 @@ def delete_before(env, offset):
         stream = connection.makefile("rb")
         answer = stream.read(struct.unpack(">i", stream.read(4))[0])
     assert struct.unpack(">qh", answer[-10:]) == (offset, 0)
+
+
+MONEY = {
+    "meters": [
+        {"key": "calls", "event_type": "call", "aggregation": "count", "window": "1h"},
+        {"key": "tokens", "event_type": "call", "aggregation": "sum", "value": "data.tokens", "window": "1h", "group_by": ["model"]}],
+    "price_books": [
+        {"key": "list", "version": 1, "currency": "USD", "effective_from": "2026-01-01T00:00:00Z",
+         "prices": [{"meter": "calls", "model": "per_unit", "unit_price": "0.01"},
+                    {"meter": "tokens", "model": "graduated", "tiers": [{"up_to": "100", "unit_price": "1"}, {"up_to": None, "unit_price": "0.5"}]}],
+         "fees": [{"key": "platform", "amount": "10.00", "per": "period", "charged": "in_arrears"}]}],
+    "contracts": [
+        {"key": f"{customer}-2026", "customer": customer, "price_book": "list", "starts_at": "2026-01-01T00:00:00Z", "ends_at": None,
+         "billing_period": "month", "timezone": "UTC", **terms} for customer, terms in {
+            "prepaid": {"commitments": [{"key": "credit", "type": "prepaid", "amount": "400", "price": "350", "overage_multiplier": "1.5"},
+                                        {"key": "welcome", "type": "prepaid", "amount": "30", "funding": "promotional", "meters": ["tokens"],
+                                         "expires_at": "2026-01-10T00:00:00Z", "rollover_fraction": "0.5",
+                                         "rollover_expires_at": "2026-01-20T00:00:00Z"}]},
+            "spend": {"commitments": [{"key": "floor", "type": "minimum_spend", "amount": "450.00", "per": "period"}]},
+            "quantity": {"commitments": [{"key": "at-least", "type": "minimum_quantity", "meter": "tokens", "quantity": "900", "per": "period"}]},
+            "partner": {"discounts": [{"key": "partner", "type": "percentage", "rate": "0.10", "applies_to": "invoice"}]}}.items()],
+    "default_contract": {"price_book": "list", "billing_period": "month", "timezone": "UTC"}}
+
+
+def dated_events(generator, first_day, last_day, count, name):
+    """In order, some days of 2026; `billed` is less than `tokens`."""
+    lines = []
+    for number in range(count):
+        minute = first_day * 1440 + (last_day - first_day) * 1440 * number // count
+        tokens = generator.randrange(90)
+        lines.append({"specversion": "1.0", "id": f"{name}{number}", "source": "test", "type": "call",
+                      "subject": generator.choice(("prepaid", "spend", "quantity", "partner", "zoe")),
+                      "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(1767225600 + minute * 60)),  # 2026-01-01
+                      "data": {"tokens": tokens, "billed": tokens - generator.randrange(tokens + 1), "model": generator.choice("lm")}})
+    return [json.dumps(line) for line in lines]
+
+
+def send(world, lines):
+    """As producers that stamp messages with the time of the event do it."""
+    producer = confluent_kafka.Producer({"bootstrap.servers": world.env["WEIR_KAFKA_BROKERS"]})
+    for line in lines:
+        when = time.strptime(json.loads(line)["time"], "%Y-%m-%dT%H:%M:%SZ")
+        producer.produce(world.env["WEIR_KAFKA_TOPIC"], line, partition=0, timestamp=calendar.timegm(when) * 1000)
+    assert producer.flush(PATIENCE) == 0
+    world.lines += lines
+
+
+def test_money_that_is_invoiced_and_events_that_are_gone(servers, tmp_path):
+    """Prepaid amounts, minimums, a true-up and a discount on the invoice, final: what a recount charges is adjustments of the next
+    invoice. Then Kafka loses half of the events, and an archive has them."""
+    generator = random.Random(SEED)
+    world = World(servers, "recount-money", tmp_path, 1)
+    world.apply(MONEY)
+    send(world, dated_events(generator, 3, 31, 70 * TIMES, "january") + dated_events(generator, 31, 42, 30 * TIMES, "february"))
+    world.rate()
+    world.weir("close", "--through", "2026-01-31")
+    corrected = copy.deepcopy(MONEY)
+    corrected["meters"][1]["value"] = "data.billed"
+    world.apply(corrected, "--rerate")
+    world.finish()
+    told = world.charges("tokens")
+    page = world.weir("recount", "--dry-run", "--charges", "--meter", "tokens", "--format", "html").stdout.decode()
+    assert "Recount of meter tokens (dry run: nothing was written)" in page and "prepaid \u00b7 tokens</text>" in page
+    said = world.weir("recount", "--dry-run", "--charges", "--meter", "tokens", "--format", "json")
+    totals = json.loads(said.stdout)["totals"]
+    rows, counts, run_said = world.recount("tokens")
+    assert rows and counts["left"] == "0" and "still take events" in run_said
+    assert told == world.charged() and {("prepaid", "credit"), ("spend", "floor"), ("quantity", "at-least"), ("partner", "platform")} & set(told), told
+    (total,) = [line for line in run_said.splitlines() if line.endswith(" USD")]
+    assert total.split(" charges ")[1] in said.stderr.decode() and len(totals) == 1 and totals[0]["difference"].startswith(total.split()[-2])
+
+    world.weir("rater", "--until-done")
+    lines, refused = world.counted()
+    assert refused == 0 and len(lines) == len(world.lines)
+    world.assert_ledger(corrected, lines)
+    world.weir("close", "--through", "2026-02-28")
+    runs = {(row["customer"], row["item"], row["kind"]): row["amount"] for row in query(
+        world.env, "select customer, item, kind, sum(amount) as amount from weir.line_items where rerating is not null"
+                   " and period_start < '2026-02-01' group by 1, 2, 3 having sum(amount) <> 0")}
+    adjusted = {(row["customer"], row["item"], row["kind"]): row["amount"] for row in query(
+        world.env, "select h.customer, r.item, r.kind, sum(r.amount) as amount from weir.invoice_rows as r join weir.invoice_heads as h using (invoice)"
+                   " where h.period_start >= '2026-02-01' and r.service_start < '2026-02-01' and r.corrected_invoice in (select invoice from"
+                   " weir.invoices where period_start < '2026-02-01' and state = 'final') group by 1, 2, 3 having sum(r.amount) <> 0")}
+    assert runs == adjusted != {}
+    assert b"differences=0" in world.weir("reconcile").stdout and b"findings=0" in world.weir("audit", "verify").stdout
+
+    world.apply(MONEY, "--rerate")
+    gone = len(world.lines) // 2
+    delete_before(world.env, gone)
+    rows, counts, said = world.recount("tokens")
+    limit = re.search(r"lane recount-money:0: Kafka holds nothing below offset (\d+), so windows that start before (\S+) cannot", said)
+    first = json.loads(world.lines[gone])["time"]
+    assert limit[1] == str(gone) and first < limit[2] < first[:8] + f"{int(first[8:10]) + 1:02}" and int(counts["left"]) > 0, said
+    assert {row["window_start"] >= limit[2] for row in rows} == {True} and f"{counts['left']} windows whose events are not all in Kafka" in said
+    archive = world.folder / "archive.ndjson"
+    archive.write_text("".join(line + "\n" for line in world.lines), encoding="utf-8")
+    rows, counts, _said = world.recount("tokens", "--from", "2026-01-01", "--to", limit[2], archive)
+    assert counts["left"] == "0" and {row["window_start"] < limit[2] for row in rows} == {True}
+    world.weir("rater", "--until-done")
+    world.assert_ledger(MONEY, lines)
+    assert b"differences=0" in world.weir("reconcile").stdout
 
 
 def amounts(env):
@@ -238,7 +453,9 @@ def test_the_worked_example_broken_off(example):
     after = json.loads(BLOCKS["before"].replace("data.tokens", "data.billed"))
     (example.folder / "after.json").write_text(json.dumps(after), encoding="utf-8")
     dry = example.weir("recount", "--meter", "tokens", "--dry-run", "--catalog", example.folder / "after.json", "--format", "csv")
-    assert dry.stdout.decode() == BLOCKS["report"]
+    assert dry.stdout.decode() == BLOCKS["report"] and b"it would charge -8 USD" in dry.stderr
+    dry = example.weir("recount", "--meter", "tokens", "--dry-run", "--charges", "--catalog", example.folder / "after.json", "--format", "csv")
+    assert dry.stdout.decode() == BLOCKS["charges"]
     refused = example.weir("apply", "--catalog", example.folder / "after.json", check=False)
     assert refused.returncode == 2 and b"or count it again (weir apply --rerate, then weir recount)" in refused.stderr
     example.apply(after, "--rerate")
@@ -290,6 +507,8 @@ REFUSED = [
     (["--meter", "tokens"], "either --dry-run, or --reason"),
     (["--meter", "tokens", "--dry-run", "--reason", "x"], "--dry-run writes nothing"),
     (["--meter", "tokens", "--reason", "x", "--catalog", "y"], "is for --dry-run"),
+    (["--meter", "tokens", "--reason", "x", "--charges"], "--charges is for --dry-run"),
+    (["--meter", "tokens", "--dry-run", "--format", "html"], "--format html is for --charges"),
     (["--meter", "tokens", "--dry-run", "--from", "soon"], "--from and --to are times"),
     (["--meter", "tokens", "--dry-run", "--from", "2026-02-01", "--to", "2026-01-01"], "--to must be after --from"),
     (["--meter", "tokens", "--dry-run", "events.ndjson"], "FILEs need --from and --to"),
