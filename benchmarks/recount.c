@@ -151,7 +151,7 @@ int main(int argc, char **argv)
                        ours = {.what = "weir recount, dry run", .unit = "million events/s"},
                        memory = {.what = "its memory, worst moment", .unit = "MB"};
     struct weir_catalog *catalog = NULL;
-    struct weir_error error;
+    struct weir_mistake_list mistakes;
 
     weir_measure_start(&program, argc, argv);
     if (!events)
@@ -161,9 +161,9 @@ int main(int argc, char **argv)
     topic.brokers = weir_measure_server("KAFKA_BROKERS");
     redis_url = weir_measure_server("REDIS_URL");
     redis = weir_process_redis(redis_url);
-    if (weir_catalog_parse("workload", weir_workload_catalog, strlen(weir_workload_catalog), &catalog, &error)
+    if (weir_catalog_parse("workload", weir_workload_catalog, strlen(weir_workload_catalog), &catalog, &mistakes)
         != WEIR_OK)
-        weir_measure_die("%s", error.text);
+        weir_measure_die("the workload's catalog is refused");
     fill();
     rate();
     for (int i = 0; i < weir_measure_repetitions(); i++) {

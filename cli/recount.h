@@ -110,6 +110,8 @@ enum weir_status weir_recount_look(struct weir_recount *recount, struct weir_err
 enum weir_status weir_recount_look_again(struct weir_recount *recount, struct weir_error *reterr);
 /* Fills found, and complete_from. */
 enum weir_status weir_recount_count(struct weir_recount *recount, struct weir_error *reterr);
+/* WEIR_FATAL: what was found, or is on record, is more than lane_windows_max. */
+enum weir_status weir_recount_too_many(const struct weir_recount *recount, struct weir_error *reterr);
 /* Fills shares and verdicts. */
 enum weir_status weir_recount_compare(struct weir_recount *recount, struct weir_error *reterr);
 /* Where the shares of the window that begins at first end. */

@@ -237,10 +237,13 @@ enum weir_status weir_recount_compare(struct weir_recount *recount, struct weir_
 {
     struct weir_recount_stored *stored = NULL;
     size_t count = 0;
-    enum weir_status status = weir_recount_read(recount->book, &recount->filter, recount->run, &stored, &count, reterr);
+    enum weir_status status = weir_recount_read(recount->book, &recount->filter, recount->run,
+                                                recount->settings.lane_windows_max, &stored, &count, reterr);
 
     if (status != WEIR_OK)
         return status;
+    if (count > (size_t)recount->settings.lane_windows_max)
+        return weir_recount_too_many(recount, reterr);
     join(recount, stored, count);
     status = weir_recount_look_again(recount, reterr);
     for (size_t first = 0, next; first < recount->share_count && status == WEIR_OK; first = next) {

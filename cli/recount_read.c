@@ -34,7 +34,7 @@ struct reading {
 };
 
 /* 1. into the side */
-static enum weir_status too_many(const struct weir_recount *recount, struct weir_error *reterr)
+enum weir_status weir_recount_too_many(const struct weir_recount *recount, struct weir_error *reterr)
 {
     return weir_fail(reterr, WEIR_FATAL,
                      "there are more than %" PRId64 " windows of meter '%.*s' to be counted: choose fewer at once "
@@ -60,7 +60,7 @@ static enum weir_status check_room(struct reading *reading, struct weir_error *r
         (void)recount->side->ops->scan_windows(recount->side, recount->lanes[i].name, count_window, &count, reterr);
     reading->kept = count;
     reading->check_at = count + limit / 4 + 1;
-    return count > limit ? too_many(recount, reterr) : WEIR_OK;
+    return count > limit ? weir_recount_too_many(recount, reterr) : WEIR_OK;
 }
 
 /* Of the cut nothing is kept but the windows that are asked for and take no event any more. */
@@ -351,7 +351,7 @@ static enum weir_status drain(struct reading *reading, struct weir_error *reterr
             window.series_key = weir_arena_copy(recount->arena, window.series_key.data, window.series_key.length);
             add_found(recount, weir_slice_text(recount->files_lane), &window);
             if (recount->found_count > (size_t)recount->settings.lane_windows_max)
-                status = too_many(recount, reterr);
+                status = weir_recount_too_many(recount, reterr);
         }
     free(windows);
     return status;

@@ -129,7 +129,8 @@ static const char read_sql[] =
     " FROM weir.rated_windows AS w LEFT JOIN weir.recounted_windows AS r ON r.rerating = $5::bigint"
     " AND r.customer = w.customer AND r.window_start = w.window_start AND r.series = w.series AND r.lane = w.lane"
     " WHERE w.meter = $1::text AND ($2::text = '' OR w.customer = $2::text)"
-    " AND w.window_start >= $3::timestamptz AND w.window_start < $4::timestamptz";
+    " AND w.window_start >= $3::timestamptz AND w.window_start < $4::timestamptz"
+    " LIMIT $6::bigint";
 
 static bool take_total(const PGresult *rows, int row, int column, struct weir_window_total *ret_total)
 {
@@ -165,7 +166,7 @@ static int64_t whole_microseconds(int64_t time)
 }
 
 enum weir_status weir_recount_read(struct weir_recount_book *book, const struct weir_recount_filter *filter,
-                                   int64_t run, struct weir_recount_stored **ret_stored, size_t *ret_count,
+                                   int64_t run, int64_t max, struct weir_recount_stored **ret_stored, size_t *ret_count,
                                    struct weir_error *reterr)
 {
     struct weir_parameters parameters = {0};
@@ -174,9 +175,10 @@ enum weir_status weir_recount_read(struct weir_recount_book *book, const struct 
     weir_put_time(&bytes, filter->from < 0 ? 0 : whole_microseconds(filter->from)); /* no event is before 1970 */
     weir_put_time(&bytes, whole_microseconds(filter->to));
     weir_put_int8(&bytes, run);
+    weir_put_int8(&bytes, max + 1);
     add_text(&parameters, filter->meter);
     add_text(&parameters, filter->customer);
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < 4; i++)
         weir_parameters_add(&parameters, bytes.data + 12 * i + 4, 8);
     enum weir_status status = ask(book, read_sql, &parameters, "reading what was rated of the meter", reterr);
     weir_buffer_free(&bytes);

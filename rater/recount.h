@@ -41,9 +41,9 @@ struct weir_recount_stored {
     struct weir_window_total
         before; /* what it was when the run came to it, if that replaced it already; else the same */
 };
-/* run 0: none. Shares come in no order. */
+/* run 0: none. Shares come in no order. At most max + 1 of them: then there are too many. */
 enum weir_status weir_recount_read(struct weir_recount_book *book, const struct weir_recount_filter *filter,
-                                   int64_t run, struct weir_recount_stored **ret_stored, size_t *ret_count,
+                                   int64_t run, int64_t max, struct weir_recount_stored **ret_stored, size_t *ret_count,
                                    struct weir_error *reterr);
 
 /* What the run came to, over all its beginnings. */

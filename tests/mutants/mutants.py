@@ -22,6 +22,8 @@ TESTS = {
     "source_gaps": ("component_test_source_gaps", [], False),
     "quarantine": ("component_test_quarantine_kafka", ["--filter", "quarantine_kafka/refused*"], False),
     "invoices": ("weir", ["tests/system/test_invoices.py", "-k", "nothing_of_an_invoice_can_be_changed"], False),
+    "recount": ("weir", ["tests/system/test_recount.py", "-k", "worked_example or refused"], False),
+    "recounts": ("weir", ["tests/system/test_recount.py", "-x", "-k", "model or money"], False),
 }
 
 MEMORY, LANE, WORKER, WRITER = "aggregator/store_memory.c", "aggregator/lane.c", "cli/worker.c", "cli/writer.c"
@@ -239,7 +241,7 @@ MUTANTS = [
     ("lowers_without_a_word", "what was rated is lowered only by an operator's word", "lanes",
      [(RATE, "(lane->held_number && lane->may_lower);", "lane->held_number;")]),
     ("word_for_another_total", "two raters let a held window go once", "lanes",
-     [(RATE, "            ? target->from->held_number != lane->held_number", "            ? target->from->held_number == 0")]),
+     [(RATE, "held_number ? target->from->held_number != lane->held_number", "held_number ? target->from->held_number == 0")]),
     ("emptied_is_a_first_start", "an emptied store is told from a first start", "lanes",
      [("schemas/postgres/0008_empty_lanes.sql", "g.kind <> 'nothing_stored' OR known.highest_offset >= 0", "g.kind <> 'nothing_stored'")]),
     ("topic_not_compared", "a topic made anew is noticed, however long it is", "source_gaps",
@@ -260,4 +262,34 @@ MUTANTS = [
      [(INVOICES, "IF sums.amount <> NEW.amount OR sums.total <> NEW.total THEN", "IF false THEN")]),
     ("invoices_can_be_deleted", "nothing of an invoice changes", "invoices",
      [(INVOICES, "CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON weir.%I", "CREATE TRIGGER append_only BEFORE UPDATE ON weir.%I")]),
+
+    # counted again (docs/meter-changes.md)
+    ("recount_of_open_windows", "what still takes events is not counted again", "recounts",
+     [("cli/recount_live.c", "recount->final_until = recount->lanes[i].state.forgotten;", "recount->final_until = recount->lanes[i].state.watermark;")]),
+    ("recount_of_what_waits", "what waits to be rated is not counted again", "recount",
+     [("cli/recount_compare.c", "    if (is_waiting(recount, share) ||", "    if ((is_waiting(recount, share) && !share) ||")]),
+    ("recount_in_a_gap", "what an open gap concerns is not counted again", "recount",
+     [("cli/recount_compare.c", "    return is_in_gap(recount, share) ? WEIR_RECOUNT_HELD", "    return is_in_gap(recount, share) && !share ? WEIR_RECOUNT_HELD")]),
+    ("recount_of_lost_events", "windows whose events Kafka has lost are left as they are", "recount",
+     [("cli/recount_read.c", "    if (lane->offsets.low <= 0 || (!reading->is_begun && !has_counted))",
+       "    if (lane->offsets.low >= 0 || (!reading->is_begun && !has_counted))")]),
+    ("recount_of_quarantine", "what was refused when it came does not count", "recounts",
+     [("cli/recount_read.c", "    if (weir_quarantined_reason(reading->quarantined, message->partition, message->offset)) {",
+       "    if (!reading->quarantined) {")]),
+    ("recount_by_a_shorter_lateness", "events that were counted under a longer lateness are not left out in silence", "recounts",
+     [("cli/recount_read.c", "    return late == 0\n", "    return late != UINT64_MAX\n")]),
+    ("recount_beside_admit", "what was admitted while it counted is not taken back", "recounts",
+     [("cli/recount_live.c", "    recount->has_admitted = looking.has_more;", "    recount->has_admitted = looking.has_more && !recount->lane_count;")]),
+    ("recount_overwrites", "what was rated since it was compared is not taken back", "recount",
+     [(RATE, "    return replaced && !same_total(&lane->total, replaced)", "    return replaced && !replaced && !same_total(&lane->total, replaced)")]),
+    ("recount_cannot_lower", "what was counted again is the truth where it is less", "recount",
+     [(RATE, "    return target->from->replaced || (lane", "    return (target->from->replaced && !lane->revision) || (lane")]),
+    ("recount_begins_again", "a run that was broken off goes on under its number", "recount",
+     [("rater/recount.c", "    \" AND r.reason = $6::text AND r.catalog_version = $8::int\"", "    \" AND r.reason = $6::text AND r.catalog_version = -$8::int\"")]),
+    ("recounts_at_once", "of recounts and reratings one runs at a time", "recount",
+     [("rater/recount.c", "    if (status == WEIR_OK && !*PQgetvalue(book->result, 0, 0))\n        status = weir_fail(reterr, WEIR_FATAL,\n"
+       "                           \"another", "    if (status == WEIR_OK && PQntuples(book->result) > 1)\n        status = weir_fail(reterr, WEIR_FATAL,\n"
+       "                           \"another")]),
+    ("rehearsal_cuts_a_customer", "in a dry run all of a customer's windows move its totals at once", "recounts",
+     [("cli/recount_write.c", "    return target->rater || !is_of_customer(window, next);", "    return target->rater || is_of_customer(window, next) || window;")]),
 ]
