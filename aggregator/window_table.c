@@ -88,7 +88,14 @@ static struct group *find_group(struct weir_window_table *table, int64_t end)
     return &table->groups[at];
 }
 
-uint32_t weir_window_look(const struct weir_window_table *table, uint32_t series, int64_t start)
+static void index_waiting(struct weir_window_table *table)
+{
+    for (uint32_t i = 0; i < table->waiting_count; i++)
+        index_add(&table->window_index, table->waiting[i].hash, table->waiting[i].position);
+    table->waiting_count = 0;
+}
+
+uint32_t weir_window_look(struct weir_window_table *table, uint32_t series, int64_t start)
 {
     const struct index *index = &table->window_index;
     uint32_t latest = table->series[series].latest;
@@ -97,6 +104,7 @@ uint32_t weir_window_look(const struct weir_window_table *table, uint32_t series
         return start == table->windows[latest].start ? latest : NONE;
     if (table->series[series].window_count == (latest != NONE))
         return NONE;
+    index_waiting(table);
     uint64_t hash = hash_window(series, start);
     for (uint32_t at = index_home(index, hash); index->slots[at].position != NONE; at = index_next(index, at)) {
         if (index->slots[at].tag != index_tag(hash))
@@ -108,10 +116,16 @@ uint32_t weir_window_look(const struct weir_window_table *table, uint32_t series
     return NONE;
 }
 
+/* Whoever puts it there at once waits for its slot to come from memory. */
 static void index_window(struct weir_window_table *table, uint32_t position)
 {
     const struct window *window = &table->windows[position];
-    index_add(&table->window_index, hash_window(window->series, window->start), position);
+    uint64_t hash = hash_window(window->series, window->start);
+
+    if (table->waiting_count == WAITING_MAX)
+        index_waiting(table);
+    __builtin_prefetch(&table->window_index.slots[index_home(&table->window_index, hash)], 1);
+    table->waiting[table->waiting_count++] = (struct waiting){hash, position};
 }
 
 /* A series whose windows have the length that its meter has now begins with its first one to have a latest; a window of
@@ -195,10 +209,12 @@ static void remove_window(struct weir_window_table *table, uint32_t position)
     struct series *series = &table->series[window->series];
 
     weir_check(!(window->flags & IS_CHANGED));
-    if (series->latest == position)
+    if (series->latest == position) {
         series->latest = NONE;
-    else
+    } else {
+        index_waiting(table);
         index_remove(&table->window_index, hash_window(window->series, window->start), position);
+    }
     if (--series->window_count == 0)
         weir_window_remove_series(table, window->series);
     if (window_unique(window)) {

@@ -49,6 +49,13 @@ struct group {
     uint32_t first;
 };
 
+/* A window on its way into the index. */
+struct waiting {
+    uint64_t hash;
+    uint32_t position;
+};
+enum { WAITING_MAX = 16 };
+
 struct weir_window_table {
     const struct weir_catalog *catalog;
     uint64_t *meters; /* by index: what stands for the meter in hashes */
@@ -61,6 +68,8 @@ struct weir_window_table {
         closed_through; /* windows that end at or before it are closed, those of late events as soon as they are made */
 
     struct index series_index, window_index;
+    struct waiting waiting[WAITING_MAX]; /* for window_index: put there together, when their slots are in the cache */
+    uint32_t waiting_count;
     struct series *series; /* [0] unused */
     uint32_t series_used, series_room, free_series;
     struct window *windows; /* [0] unused; at the first line of window_memory */
@@ -129,7 +138,7 @@ uint32_t weir_window_restore_series(struct weir_window_table *table, struct weir
 /* It has no windows. */
 void weir_window_remove_series(struct weir_window_table *table, uint32_t position);
 
-uint32_t weir_window_look(const struct weir_window_table *table, uint32_t series, int64_t start); /* NONE: not there */
+uint32_t weir_window_look(struct weir_window_table *table, uint32_t series, int64_t start); /* NONE: not there */
 /* is_regular: the series' meter makes such windows. NONE: full. */
 uint32_t weir_window_add(struct weir_window_table *table, uint32_t series, int64_t start, int64_t end, bool is_regular);
 void weir_window_set_latest(struct weir_window_table *table, uint32_t position, struct latest latest);
