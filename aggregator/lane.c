@@ -580,10 +580,10 @@ void weir_lane_idle(struct weir_lane *lane, int64_t now)
     lane->is_idle = true;
 }
 
-size_t weir_lane_drain(struct weir_lane *lane, size_t max, struct weir_window *ret_windows)
+size_t weir_lane_drain(struct weir_lane *lane, size_t max, struct weir_window *ret_windows, bool *ret_is_whole)
 {
     weir_check(lane->settings.is_bounded);
-    return weir_window_table_drain(lane->windows, max, ret_windows);
+    return weir_window_table_drain(lane->windows, max, ret_windows, ret_is_whole);
 }
 
 /* 3. cuts */

@@ -118,7 +118,7 @@ void weir_lane_skip_to(struct weir_lane *lane, int64_t next_offset);
 void weir_lane_idle(struct weir_lane *lane, int64_t now);
 /* The end of bounded input: every window is closed now, and handed out once, whole, instead of in cuts. As
  * weir_window_table_drain. */
-size_t weir_lane_drain(struct weir_lane *lane, size_t max, struct weir_window *ret_windows);
+size_t weir_lane_drain(struct weir_lane *lane, size_t max, struct weir_window *ret_windows, bool *ret_is_whole);
 
 /* A sealed cut: owns copies of everything in `cut`. Reusable; its memory grows to the largest cut it held. */
 struct weir_sealed_cut {

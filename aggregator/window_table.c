@@ -1,4 +1,5 @@
 #include "aggregator/window_table_internal.h"
+#include "common/calendar.h"
 
 /* 1. the table */
 
@@ -18,6 +19,9 @@ struct weir_window_table *weir_window_table_new(const struct weir_catalog *catal
         table->check = *check;
     index_start(&table->series_index);
     index_start(&table->window_index);
+    table->priced_from = INT64_MIN;
+    table->priced_to = WEIR_TIME_NEVER;
+    table->priced_number = 1;
     table->series_used = table->windows_used = 1;
     return table;
 }
@@ -175,6 +179,32 @@ void weir_window_set_latest(struct weir_window_table *table, uint32_t position, 
     table->latest[position] = latest;
 }
 
+/* Asking costs as much as making the window, and nearly always the answer is the same for all of them: so it is kept,
+ * where the window has a price, as one span of time that the answers of many series have in common. */
+static bool finds_no_price(struct weir_window_table *table, uint32_t position, int64_t start)
+{
+    struct series *series = &table->series[position];
+    int64_t from, to;
+
+    if (series->priced == table->priced_number && start >= table->priced_from && start < table->priced_to)
+        return false;
+    if (table->check.is_unpriced(table->check.context, series_key(table, position), start, &from, &to))
+        return true;
+    int64_t later = from > table->priced_from ? from : table->priced_from;
+    int64_t sooner = to < table->priced_to ? to : table->priced_to;
+    if (later >= sooner) { /* another time: from here on that one is kept */
+        if (table->priced_number == PRICED_NUMBERS)
+            return false;
+        table->priced_number++;
+        later = from;
+        sooner = to;
+    }
+    table->priced_from = later;
+    table->priced_to = sooner;
+    series->priced = table->priced_number & PRICED_NUMBERS;
+    return false;
+}
+
 /* NONE: the limit is reached. */
 uint32_t weir_window_add(struct weir_window_table *table, uint32_t series, int64_t start, int64_t end, bool is_regular)
 {
@@ -198,7 +228,7 @@ uint32_t weir_window_add(struct weir_window_table *table, uint32_t series, int64
     group->first = position;
     place_window(table, position, is_regular);
     table->window_count++;
-    if (table->check.is_unpriced && table->check.is_unpriced(table->check.context, series_key(table, series), start))
+    if (table->check.is_unpriced && finds_no_price(table, series, start))
         table->windows[position].flags |= IS_UNPRICED;
     return position;
 }
@@ -351,40 +381,6 @@ void weir_window_table_take_changed(struct weir_window_table *table,
         window->flags &= ~(uint32_t)IS_CHANGED;
     }
     table->changed_count = 0;
-}
-
-/* The windows that are there, by series, in the order in which they were made (a counting sort). */
-static void start_draining(struct weir_window_table *table)
-{
-    uint32_t *ends = weir_new_array((size_t)table->series_used + 1, sizeof *ends);
-
-    table->drain = weir_new_array(table->window_count + 1, sizeof *table->drain);
-    for (uint32_t i = 1; i < table->series_used; i++)
-        ends[i] = ends[i - 1] + table->series[i].window_count;
-    for (uint32_t i = table->windows_used; i-- > 1;)
-        if (table->windows[i].series != NONE)
-            table->drain[--ends[table->windows[i].series]] = i;
-    free(ends);
-}
-
-size_t weir_window_table_drain(struct weir_window_table *table, size_t max, struct weir_window *ret_windows)
-{
-    enum { AHEAD = 8 };
-    size_t count = 0;
-
-    if (!table->drain)
-        start_draining(table);
-    for (; count < max && table->drained < table->window_count; table->drained++) {
-        uint32_t position = table->drain[table->drained];
-        const struct window *window = &table->windows[position];
-        if (table->drained + AHEAD < table->window_count)
-            __builtin_prefetch(&table->windows[table->drain[table->drained + AHEAD]]);
-        ret_windows[count++] = (struct weir_window){.series_key = series_key(table, window->series),
-                                                    .start = window->start,
-                                                    .end = window_end(window),
-                                                    .total = window_total(table, position)};
-    }
-    return count;
 }
 
 uint64_t weir_window_table_count(const struct weir_window_table *table)

@@ -41,10 +41,11 @@ struct weir_window_event {
     int64_t time, offset;
 };
 
-/* Says whether a new window finds no price. Asked once per window; NULL: never asked. */
+/* Says whether a window of the series that starts then finds no price, and for which starts, [*ret_from, *ret_to), that
+ * is so: start is one of them. NULL: never asked. */
 struct weir_unpriced_check {
     void *context;
-    bool (*is_unpriced)(void *context, struct weir_slice series_key, int64_t start);
+    bool (*is_unpriced)(void *context, struct weir_slice series_key, int64_t start, int64_t *ret_from, int64_t *ret_to);
 };
 
 /* limit: windows at most, >= 1. closes_at_once: windows are only ever closed all together (bounded input in any
@@ -95,9 +96,11 @@ size_t weir_window_table_changed(const struct weir_window_table *table);
 void weir_window_table_take_changed(struct weir_window_table *table,
                                     void (*visit)(void *context, const struct weir_cut_window *window), void *context);
 
-/* Instead of cuts, at the end of bounded input: copies the next windows, at most max, those of a series together; how
- * many, 0: there are no more. The keys are views into the table. No event may come any more. */
-size_t weir_window_table_drain(struct weir_window_table *table, size_t max, struct weir_window *ret_windows);
+/* Instead of cuts, at the end of bounded input: copies the next windows, at most max, customer by customer in the order
+ * of their names, those of a series together; how many, 0: there are no more. *ret_is_whole: the last one's customer
+ * has no more of them, as mostly. The keys are views into the table. No event may come any more. */
+size_t weir_window_table_drain(struct weir_window_table *table, size_t max, struct weir_window *ret_windows,
+                               bool *ret_is_whole);
 
 uint64_t weir_window_table_count(const struct weir_window_table *table);
 uint64_t weir_window_table_uniques(

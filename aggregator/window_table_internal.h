@@ -1,5 +1,6 @@
 /* Inside of window_table*.c: the structs, and what the files share. window_table_series.c has the series,
- * window_table_event.c what an event does, window_table.c windows, their end and their cuts. */
+ * window_table_event.c what an event does, window_table_drain.c the end of bounded input, window_table.c windows, their
+ * end and their cuts. */
 #ifndef WEIR_AGGREGATOR_WINDOW_TABLE_INTERNAL_H
 #define WEIR_AGGREGATOR_WINDOW_TABLE_INTERNAL_H
 
@@ -13,11 +14,12 @@
 /* An interned (meter, customer, dimensions). */
 struct series {
     uint64_t hash;
-    char *key;           /* series key bytes, malloc'ed while the series lives */
-    uint32_t key_length; /* 0: free, `latest` links the free ones */
-    uint32_t meter;      /* index in the catalog; UINT32_MAX: a stored series whose meter is gone from it */
-    uint32_t latest;     /* the window that starts last, which nearly every event hits; the others are in the index.
-                            NONE: all are in the index (those of a meter whose length was another are in no order) */
+    char *key;                /* series key bytes, malloc'ed while the series lives */
+    uint32_t key_length : 24; /* 0: free, `latest` links the free ones */
+    uint32_t priced : 8;      /* the number of the span in which its windows have a price; 0: of none */
+    uint32_t meter;           /* index in the catalog; UINT32_MAX: a stored series whose meter is gone from it */
+    uint32_t latest; /* the window that starts last, which nearly every event hits; the others are in the index.
+                        NONE: all are in the index (those of a meter whose length was another are in no order) */
     uint32_t window_count;
 };
 
@@ -56,10 +58,15 @@ struct waiting {
 };
 enum { WAITING_MAX = 16 };
 
+enum { PRICED_NUMBERS = 255, KEY_LENGTH_LIMIT = 1 << 24 };
+static_assert((int)WEIR_SERIES_KEY_MAX < (int)KEY_LENGTH_LIMIT, "a series key's length has 24 bits");
+
 struct weir_window_table {
     const struct weir_catalog *catalog;
     uint64_t *meters; /* by index: what stands for the meter in hashes */
     struct weir_unpriced_check check;
+    int64_t priced_from, priced_to; /* of starts: windows of series with that number have a price */
+    uint32_t priced_number;         /* from 1 */
     struct weir_hash_key secret;
     uint64_t limit;
     uint64_t window_count;
@@ -86,7 +93,7 @@ struct weir_window_table {
     size_t unique_bytes;
     uint64_t unique_count;
 
-    uint32_t *drain; /* once draining: the windows by series */
+    uint32_t *drain; /* once draining: the windows in that order */
     uint64_t drained;
 };
 

@@ -75,8 +75,10 @@ static uint32_t add_series(struct weir_window_table *table, uint64_t hash, uint3
         }
         position = table->series_used++;
     }
-    table->series[position] = (struct series){
-        .hash = hash, .key = weir_copy_text(key.data, key.length), .key_length = key.length, .meter = meter};
+    table->series[position] = (struct series){.hash = hash,
+                                              .key = weir_copy_text(key.data, key.length),
+                                              .key_length = key.length & (KEY_LENGTH_LIMIT - 1),
+                                              .meter = meter};
     index_add(&table->series_index, hash, position);
     return position;
 }

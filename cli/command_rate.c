@@ -138,9 +138,10 @@ static int parse(int argc, char **argv, struct request *ret_request)
 }
 
 /* 2. setting up */
-static bool find_unpriced(void *context, struct weir_slice series_key, int64_t start)
+static bool find_unpriced(void *context, struct weir_slice series_key, int64_t start, int64_t *ret_from,
+                          int64_t *ret_to)
 {
-    return weir_find_unpriced(context, series_key, start) != WEIR_UNPRICED_PRICED;
+    return weir_find_unpriced(context, series_key, start, ret_from, ret_to) != WEIR_UNPRICED_PRICED;
 }
 
 static enum weir_status open_output(const struct request *request, struct run *run, struct weir_error *reterr)
@@ -274,6 +275,19 @@ static enum weir_status rate_refused(struct run *run, struct weir_error *reterr)
     return status;
 }
 
+/* All usage of customers up to the series' is rated. */
+static enum weir_status finish_customers(struct run *run, const struct weir_horizon *horizon,
+                                         struct weir_slice series_key, struct weir_error *reterr)
+{
+    struct weir_series series;
+
+    weir_check(weir_series_parse(series_key, &series));
+    enum weir_status status = rate_refused(run, reterr);
+    if (status == WEIR_OK)
+        status = weir_rater_settle_through(run->rater, horizon, series.customer, reterr);
+    return status == WEIR_OK ? run->ledger->ops->customers_done(run->ledger, reterr) : status;
+}
+
 static enum weir_status rate(struct run *run, bool is_open, struct weir_error *reterr)
 {
     struct weir_window *windows = weir_new_array(WINDOWS_PER_BATCH, sizeof *windows);
@@ -287,16 +301,17 @@ static enum weir_status rate(struct run *run, bool is_open, struct weir_error *r
     };
     enum weir_status status = WEIR_OK;
     size_t count;
+    bool is_whole;
 
     weir_rater_on_refusal(run->rater, keep_refused, run);
-    while (status == WEIR_OK && (count = weir_lane_drain(run->lane, WINDOWS_PER_BATCH, windows)) > 0) {
+    while (status == WEIR_OK && (count = weir_lane_drain(run->lane, WINDOWS_PER_BATCH, windows, &is_whole)) > 0) {
         for (size_t i = 0; i < count; i++)
             batch[i] = (struct weir_lane_window){.lane = lane, .window = windows[i]};
         status = weir_rater_rate(run->rater, batch, count, reterr);
         weir_rater_forget_windows(run->rater); /* each comes once */
+        if (status == WEIR_OK && is_whole)
+            status = finish_customers(run, &horizon, windows[count - 1].series_key, reterr);
     }
-    if (status == WEIR_OK)
-        status = rate_refused(run, reterr);
     if (status == WEIR_OK)
         status = weir_rater_settle(run->rater, &horizon, reterr);
     if (status == WEIR_OK)

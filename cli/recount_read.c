@@ -342,8 +342,9 @@ static enum weir_status drain(struct reading *reading, struct weir_error *reterr
     struct weir_window *windows = weir_new_array(DRAINED, sizeof *windows);
     enum weir_status status = WEIR_OK;
     size_t count;
+    bool is_whole;
 
-    while (status == WEIR_OK && (count = weir_lane_drain(reading->lane, DRAINED, windows)) > 0)
+    while (status == WEIR_OK && (count = weir_lane_drain(reading->lane, DRAINED, windows, &is_whole)) > 0)
         for (size_t i = 0; i < count && status == WEIR_OK; i++) {
             struct weir_window window = windows[i];
             if (window.end > recount->final_until || !weir_recount_wants(recount, &window))

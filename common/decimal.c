@@ -155,27 +155,49 @@ enum weir_decimal_result weir_decimal_parse(struct weir_slice text, struct weir_
     return result;
 }
 
+/* The lower digits of units, from the end of text backwards: as many as there are, and at least `least`. Two at a time:
+ * each division waits for the one before it. */
+static char *write_backwards(uint64_t units, int least, char *to)
+{
+    static const char pairs[] =
+        "00010203040506070809101112131415161718192021222324252627282930313233343536373839404142"
+        "4344454647484950515253545556575859606162636465666768697071727374757677787980818283848586"
+        "87888990919293949596979899";
+    char *end = to;
+
+    for (; units >= 10; units /= 100) {
+        to -= 2;
+        memcpy(to, pairs + 2 * (units % 100), 2);
+    }
+    if (units)
+        *--to = (char)('0' + units);
+    while (end - to < least)
+        *--to = '0';
+    return to;
+}
+
 /* Digits of value in units of 10^-places, with the point set. */
 static size_t write_digits(weir_uint128 units, bool is_negative, int places, char text[WEIR_DECIMAL_TEXT_MAX])
 {
-    char reversed[DIGITS_MAX + 1];
-    int count = 0;
+    char digits[DIGITS_MAX + 2], *end = digits + sizeof digits, *to = end;
     size_t length = 0;
 
-    while (units > UINT64_MAX) { /* peel 18 digits at a time: a 128-bit division is dear */
-        uint64_t low = (uint64_t)(units % UINT64_C(1000000000000000000));
-        units /= UINT64_C(1000000000000000000);
-        for (int i = 0; i < 18; i++, low /= 10)
-            reversed[count++] = (char)('0' + low % 10);
+    while (units > UINT64_MAX) { /* 18 digits at a time: a 128-bit division is dear */
+        weir_uint128 rest = units / UINT64_C(1000000000000000000);
+        to = write_backwards((uint64_t)(units - rest * UINT64_C(1000000000000000000)), 18, to);
+        units = rest;
     }
-    for (uint64_t low = (uint64_t)units; low || count <= places; low /= 10)
-        reversed[count++] = (char)('0' + low % 10);
+    int left = places + 1 - (int)(end - to);
+    to = write_backwards((uint64_t)units, left, to);
+    size_t count = (size_t)(end - to), whole = count - (size_t)places;
     if (is_negative)
         text[length++] = '-';
-    while (count > 0) {
-        if (count == places)
-            text[length++] = '.';
-        text[length++] = reversed[--count];
+    memcpy(text + length, to, whole);
+    length += whole;
+    if (places) {
+        text[length++] = '.';
+        memcpy(text + length, to + whole, (size_t)places);
+        length += (size_t)places;
     }
     text[length] = '\0';
     return length;
@@ -208,21 +230,6 @@ size_t weir_decimal_format_short(struct weir_decimal value, char text[WEIR_DECIM
 }
 
 /* 2. arithmetic */
-bool weir_decimal_add(struct weir_decimal a, struct weir_decimal b, struct weir_decimal *ret_sum)
-{
-    weir_int128 sum;
-
-    if (__builtin_add_overflow(a.e12, b.e12, &sum) || magnitude_of(sum) > MAGNITUDE_MAX)
-        return false;
-    ret_sum->e12 = sum;
-    return true;
-}
-
-bool weir_decimal_subtract(struct weir_decimal a, struct weir_decimal b, struct weir_decimal *ret_difference)
-{
-    return weir_decimal_add(a, weir_decimal_negate(b), ret_difference);
-}
-
 bool weir_decimal_scale(struct weir_decimal value, uint64_t count, struct weir_decimal *ret_product)
 {
     weir_int128 product;
@@ -261,7 +268,7 @@ static bool divide_wide(struct wide dividend, weir_uint128 divisor, weir_uint128
         return false;
     if (dividend.high == 0) {
         *ret_quotient = dividend.low / divisor;
-        *ret_remainder = dividend.low % divisor;
+        *ret_remainder = dividend.low - *ret_quotient * divisor; /* a division is dear, and a function each */
         return true;
     }
     for (int bit = 127; bit >= 0; bit--) { /* shift and subtract: rare, and easy to believe */

@@ -108,12 +108,36 @@ static enum weir_unpriced resolve(const struct weir_catalog *catalog, const stru
     return target->price ? WEIR_UNPRICED_PRICED : WEIR_UNPRICED_NO_PRICE;
 }
 
-enum weir_unpriced weir_find_unpriced(const struct weir_catalog *catalog, struct weir_slice series_key, int64_t start)
+/* Narrows the span to where none of the times lies inside of it. */
+static void narrow(int64_t start, int64_t time, int64_t *from, int64_t *to)
+{
+    if (time <= start && time > *from)
+        *from = time;
+    if (time > start && time < *to)
+        *to = time;
+}
+
+enum weir_unpriced weir_find_unpriced(const struct weir_catalog *catalog, struct weir_slice series_key, int64_t start,
+                                      int64_t *ret_from, int64_t *ret_to)
 {
     struct weir_series series;
     struct target target = {0};
+    uint32_t count;
 
-    return weir_series_parse(series_key, &series) ? resolve(catalog, &series, start, &target) : WEIR_UNPRICED_NO_METER;
+    *ret_from = INT64_MIN;
+    *ret_to = WEIR_TIME_NEVER;
+    if (!weir_series_parse(series_key, &series))
+        return WEIR_UNPRICED_NO_METER;
+    enum weir_unpriced unpriced = resolve(catalog, &series, start, &target);
+    const struct weir_contract *contracts = weir_catalog_contracts_of(catalog, series.customer, &count);
+    for (uint32_t i = 0; i < count; i++) {
+        narrow(start, contracts[i].starts_at, ret_from, ret_to);
+        narrow(start, contracts[i].ends_at, ret_from, ret_to);
+    }
+    const struct weir_price_book *book = target.contract ? target.contract->book : NULL;
+    for (uint32_t i = 0; book && i < book->version_count; i++)
+        narrow(start, book->versions[i].effective_from, ret_from, ret_to);
+    return unpriced;
 }
 
 bool weir_period_folds(const struct weir_meter *meter)

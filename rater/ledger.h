@@ -57,6 +57,9 @@ struct weir_ledger_ops {
     enum weir_status (*expired)(struct weir_ledger *ledger, int64_t from, int64_t through, struct weir_slice after,
                                 size_t max, struct weir_slice *ret_customers, size_t *ret_count,
                                 struct weir_error *reterr);
+    /* No line item will come of a customer that is not behind all that there were some of: a summary of those may be
+     * written. NULL: it makes no difference. */
+    enum weir_status (*customers_done)(struct weir_ledger *ledger, struct weir_error *reterr);
 };
 
 struct weir_ledger {

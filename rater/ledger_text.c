@@ -58,17 +58,28 @@ enum { SUMMARY_COLUMNS = sizeof summary_columns / sizeof *summary_columns };
 
 /* 1. cells */
 
+/* A time and its text: rows that follow one another have the same period. */
+struct told_time {
+    int64_t time;
+    uint32_t length; /* 0: none yet */
+    char text[WEIR_TIME_TEXT_MAX];
+};
+
 /* Room for the texts of one row's numbers and times. */
 struct scratch {
-    char times[4][WEIR_TIME_TEXT_MAX];
+    struct told_time times[4];
     char decimals[3][WEIR_DECIMAL_TEXT_MAX];
     char numbers[3][12];
     char dimensions[WEIR_CELL_MAX];
 };
 
-static struct weir_slice time_cell(int64_t time, char text[WEIR_TIME_TEXT_MAX])
+static struct weir_slice time_cell(int64_t time, struct told_time *told)
 {
-    return weir_slice_of(text, weir_time_format(time, text));
+    if (told->time != time || !told->length) {
+        told->time = time;
+        told->length = (uint32_t)weir_time_format(time, told->text);
+    }
+    return weir_slice_of(told->text, told->length);
 }
 
 static struct weir_slice decimal_cell(struct weir_decimal value, char text[WEIR_DECIMAL_TEXT_MAX])
@@ -90,10 +101,10 @@ static void item_cells(const struct weir_line_item *item, struct scratch *scratc
         item->meter,
         weir_slice_of(scratch->dimensions,
                       weir_dimensions_json(item->dimensions, item->dimension_count, scratch->dimensions)),
-        time_cell(item->period_start, scratch->times[0]),
-        time_cell(item->period_end, scratch->times[1]),
-        time_cell(item->window_start, scratch->times[2]),
-        time_cell(item->window_end, scratch->times[3]),
+        time_cell(item->period_start, &scratch->times[0]),
+        time_cell(item->period_end, &scratch->times[1]),
+        time_cell(item->window_start, &scratch->times[2]),
+        time_cell(item->window_end, &scratch->times[3]),
         weir_slice_text(weir_kind_name[item->kind]),
         weir_slice_text(weir_component_name[item->component]),
         item->price_book,
@@ -120,8 +131,8 @@ static bool summary_cells(const struct weir_summary_row *from, struct scratch *s
     const struct weir_slice row[SUMMARY_COLUMNS] = {
         from->customer,
         from->contract,
-        time_cell(from->period_start, scratch->times[0]),
-        time_cell(from->period_end, scratch->times[1]),
+        time_cell(from->period_start, &scratch->times[0]),
+        time_cell(from->period_end, &scratch->times[1]),
         from->item,
         weir_slice_text(weir_kind_name[from->kind]),
         decimal_cell(from->quantity, scratch->decimals[0]),
@@ -211,10 +222,10 @@ static enum weir_status put_summary(struct text_ledger *ledger, struct weir_erro
     static _Thread_local struct scratch scratch;
     struct weir_slice cells[SUMMARY_COLUMNS];
     size_t count;
-    const struct weir_summary_row *rows = weir_summary_rows(ledger->summary, &count);
+    const struct weir_summary_row *const *rows = weir_summary_rows(ledger->summary, &count);
 
     for (size_t i = 0; i < count; i++) {
-        if (!summary_cells(&rows[i], &scratch, cells))
+        if (!summary_cells(rows[i], &scratch, cells))
             return weir_fail(reterr, WEIR_REJECT, "an invoice amount does not fit once it is rounded");
         if (!put_row(ledger, summary_columns, cells, SUMMARY_COLUMNS))
             return write_failed(reterr);
@@ -222,17 +233,27 @@ static enum weir_status put_summary(struct text_ledger *ledger, struct weir_erro
     return WEIR_OK;
 }
 
+static enum weir_status customers_done(struct weir_ledger *self, struct weir_error *reterr)
+{
+    struct text_ledger *ledger = (struct text_ledger *)self;
+    enum weir_status status = ledger->summary ? put_summary(ledger, reterr) : WEIR_OK;
+
+    if (status == WEIR_OK && ledger->summary)
+        weir_summary_clear(ledger->summary);
+    return status;
+}
+
 /* "total  USD  1234.50", one line a currency, below the table. */
 static void put_totals(struct text_ledger *ledger)
 {
     char text[WEIR_DECIMAL_TEXT_MAX];
     size_t count;
-    const struct weir_summary_row *rows = weir_summary_rows(ledger->totals, &count);
+    const struct weir_summary_row *const *rows = weir_summary_rows(ledger->totals, &count);
 
     for (size_t i = 0; i < count; i++) {
-        weir_decimal_format(rows[i].amount, text);
-        fprintf(ledger->output, "%stotal %.*s %s\n", i ? "" : "\n", (int)rows[i].currency.length, rows[i].currency.data,
-                text);
+        weir_decimal_format(rows[i]->amount, text);
+        fprintf(ledger->output, "%stotal %.*s %s\n", i ? "" : "\n", (int)rows[i]->currency.length,
+                rows[i]->currency.data, text);
     }
 }
 
@@ -286,7 +307,7 @@ enum weir_status weir_ledger_text_open(enum weir_ledger_format format, bool is_s
 #define OPS(format_name)                                                                                               \
     {                                                                                                                  \
         .name = (format_name), .load = load, .write = append, .abandon = abandon, .unsettled = unsettled,              \
-        .finish = finish, .free = free_ledger                                                                          \
+        .finish = finish, .free = free_ledger, .customers_done = customers_done                                        \
     }
     static const struct weir_ledger_ops ops[] = {
         [WEIR_LEDGER_TABLE] = OPS("table"), [WEIR_LEDGER_CSV] = OPS("csv"), [WEIR_LEDGER_NDJSON] = OPS("ndjson")};

@@ -75,6 +75,12 @@ struct weir_horizon {
 enum weir_status weir_rater_settle(struct weir_rater *rater, const struct weir_horizon *horizon,
                                    struct weir_error *reterr);
 
+/* Where the ledger keeps no state, and usage comes customer by customer in the order of their names: what
+ * weir_rater_settle would do at the end, for all customers up to `through` (once all of their usage is rated), who are
+ * forgotten then. */
+enum weir_status weir_rater_settle_through(struct weir_rater *rater, const struct weir_horizon *horizon,
+                                           struct weir_slice through, struct weir_error *reterr);
+
 /* Settles one period of a contract, whether or not it is due: fees in advance, and when it is_ended all the rest. */
 enum weir_status weir_rater_settle_period(struct weir_rater *rater, const struct weir_contract *contract,
                                           struct weir_slice customer, int64_t start, int64_t end, bool is_ended,
@@ -93,8 +99,9 @@ bool weir_quantity_of(enum weir_aggregation aggregation, const struct weir_windo
                       struct weir_decimal *ret_quantity);
 
 /* Why a window that starts at start would have no price; WEIR_UNPRICED_PRICED: it has one. For telling unpriced usage
- * early. */
-enum weir_unpriced weir_find_unpriced(const struct weir_catalog *catalog, struct weir_slice series_key, int64_t start);
+ * early. The answer holds for all starts in [*ret_from, *ret_to). */
+enum weir_unpriced weir_find_unpriced(const struct weir_catalog *catalog, struct weir_slice series_key, int64_t start,
+                                      int64_t *ret_from, int64_t *ret_to);
 
 struct weir_rater_counts weir_rater_counts(const struct weir_rater *rater);
 

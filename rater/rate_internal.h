@@ -72,8 +72,9 @@ struct weir_rater {
     struct overridden *overridden;
     uint32_t overridden_count, overridden_room;
 
-    struct settled *settled; /* by contract index */
-    int64_t settled_from;    /* the span's start when that was found */
+    struct settled *settled;  /* by contract index */
+    int64_t settled_from;     /* the span's start when that was found */
+    uint32_t settled_through; /* contracts below it, weir_rater_settle_through has been at */
 
     struct charging charging;
     struct known_period periods[WEIR_KNOWN_PERIODS]; /* by contract */

@@ -312,16 +312,23 @@ static enum weir_status settle_list(struct weir_rater *rater, struct due_list *l
     return status;
 }
 
+static enum weir_status add_period(struct weir_rater *rater, struct due_list *list,
+                                   const struct weir_contract *contract, struct weir_period_running *period,
+                                   enum due_as as, struct weir_error *reterr)
+{
+    if (period->is_advance_charged && (period->is_closed || as != DUE_AS_ENDED))
+        return WEIR_OK;
+    list->due[list->count++] = (struct due){contract, period, as};
+    return list->count == PERIODS_PER_BATCH ? settle_list(rater, list, reterr) : WEIR_OK;
+}
+
 static enum weir_status add_due(struct weir_rater *rater, struct due_list *list, const struct weir_contract *contract,
                                 struct weir_slice customer, int64_t start, int64_t end, enum due_as as,
                                 struct weir_error *reterr)
 {
     struct weir_period_running *period = weir_state_period(rater->state, customer, contract->key, start, end);
 
-    if (period->is_advance_charged && (period->is_closed || as != DUE_AS_ENDED))
-        return WEIR_OK;
-    list->due[list->count++] = (struct due){contract, period, as};
-    return list->count == PERIODS_PER_BATCH ? settle_list(rater, list, reterr) : WEIR_OK;
+    return add_period(rater, list, contract, period, as, reterr);
 }
 
 enum weir_status weir_rater_settle_period(struct weir_rater *rater, const struct weir_contract *contract,
@@ -397,8 +404,7 @@ static enum weir_status settle_known(struct weir_rater *rater, struct due_list *
         for (size_t i = 0; i < all.period_count && status == WEIR_OK; i++) {
             struct weir_period_running *period = all.periods[i];
             if (contract && period->contract.length == 0)
-                status = add_due(rater, list, contract, period->customer, period->start, period->end,
-                                 due_as(period->end <= horizon->ended), reterr);
+                status = add_period(rater, list, contract, period, due_as(period->end <= horizon->ended), reterr);
         }
         return status == WEIR_OK ? settle_list(rater, list, reterr) : status;
     }
@@ -478,6 +484,35 @@ static enum weir_status expire(struct weir_rater *rater, int64_t through, struct
         rater->expired_all_at = now;
     if (status != WEIR_OK)
         rater->ended = INT64_MIN; /* all of them again */
+    return status;
+}
+
+enum weir_status weir_rater_settle_through(struct weir_rater *rater, const struct weir_horizon *horizon,
+                                           struct weir_slice through, struct weir_error *reterr)
+{
+    const struct weir_catalog *catalog = rater->catalog;
+    struct due_list *list = weir_new(sizeof *list);
+    enum weir_status status = WEIR_OK;
+    uint32_t *at = &rater->settled_through; /* contracts are sorted by customer */
+
+    weir_check(!rater->ledger->ops->keeps_state);
+    rater->settled_from = horizon->first_time;
+    for (; *at < catalog->contract_count && weir_slice_compare(catalog->contracts[*at].customer, through) <= 0; ++*at) {
+        struct settled reached;
+        status = settle_contract(rater, list, *at, horizon, &reached, reterr);
+        if (status != WEIR_OK)
+            break;
+        rater->settled[*at] = reached;
+    }
+    if (status == WEIR_OK)
+        status = settle_list(rater, list, reterr);
+    if (status == WEIR_OK)
+        status = settle_known(rater, list, horizon, reterr);
+    if (status == WEIR_OK)
+        status = weir_rater_draw_once(rater, reterr);
+    free(list);
+    if (status == WEIR_OK)
+        weir_rater_start_over(rater);
     return status;
 }
 

@@ -4,16 +4,22 @@
 
 #include "common/arena.h"
 #include "common/hash.h"
+#include "common/text_order.h"
 
-enum { FIRST_SLOTS = 1024 };
+enum { FIRST_SLOTS = 1024, FEW = 16 };
+
+struct slot {
+    uint32_t tag; /* of the row's hash: growing touches no row */
+    uint32_t row; /* position + 1, 0: free */
+};
 
 struct weir_summary {
     struct weir_arena *arena;
     struct weir_summary_row *rows;
-    size_t count, room;
-    uint32_t *slots; /* row + 1, 0: free */
+    size_t count, room, last; /* last: the row that was added to last */
+    struct slot *slots;
     uint32_t mask;
-    bool is_sorted; /* then the slots no longer point right */
+    const struct weir_summary_row **sorted; /* NULL: not yet */
 };
 
 struct weir_summary *weir_summary_new(void)
@@ -30,8 +36,19 @@ struct weir_summary *weir_summary_free(struct weir_summary *summary)
     weir_arena_free(summary->arena);
     free(summary->rows);
     free(summary->slots);
+    free(summary->sorted);
     free(summary);
     return NULL;
+}
+
+void weir_summary_clear(struct weir_summary *summary)
+{
+    if (summary->slots)
+        memset(summary->slots, 0, ((size_t)summary->mask + 1) * sizeof *summary->slots);
+    weir_arena_clear(summary->arena);
+    free(summary->sorted);
+    summary->sorted = NULL;
+    summary->count = 0;
 }
 
 static uint64_t hash_row(const struct weir_summary_row *row)
@@ -48,31 +65,72 @@ static bool same_row(const struct weir_summary_row *a, const struct weir_summary
            && weir_slice_equal(a->currency, b->currency);
 }
 
-static uint32_t *find_slot(const struct weir_summary *summary, const struct weir_summary_row *row)
+static struct slot *find_slot(const struct weir_summary *summary, uint32_t tag, const struct weir_summary_row *row)
 {
-    uint32_t at = (uint32_t)hash_row(row) & summary->mask;
+    uint32_t at = tag & summary->mask;
 
-    while (summary->slots[at] && !same_row(&summary->rows[summary->slots[at] - 1], row))
+    while (summary->slots[at].row
+           && (summary->slots[at].tag != tag || !same_row(&summary->rows[summary->slots[at].row - 1], row)))
         at = (at + 1) & summary->mask;
     return &summary->slots[at];
 }
 
 static void grow(struct weir_summary *summary)
 {
-    uint32_t slots = summary->slots ? (summary->mask + 1) * 2 : FIRST_SLOTS;
+    struct slot *old = summary->slots;
+    uint32_t old_count = old ? summary->mask + 1 : 0, count = old ? old_count * 2 : FIRST_SLOTS;
 
-    free(summary->slots);
-    summary->slots = weir_new_array(slots, sizeof *summary->slots);
-    summary->mask = slots - 1;
-    summary->room = slots / 2;
+    summary->slots = weir_new_array(count, sizeof *summary->slots);
+    summary->mask = count - 1;
+    summary->room = count / 2;
     summary->rows = weir_resize(summary->rows, summary->room, sizeof *summary->rows);
-    for (size_t i = 0; i < summary->count; i++)
-        *find_slot(summary, &summary->rows[i]) = (uint32_t)i + 1;
+    for (uint32_t i = 0; i < old_count; i++) {
+        if (!old[i].row)
+            continue;
+        uint32_t at = old[i].tag & summary->mask;
+        while (summary->slots[at].row)
+            at = (at + 1) & summary->mask;
+        summary->slots[at] = old[i];
+    }
+    free(old);
 }
 
-static struct weir_slice keep(struct weir_summary *summary, struct weir_slice text)
+/* Rows come mostly with others of the same customer: then the text is the one that the last row has. */
+static struct weir_slice keep(struct weir_summary *summary, struct weir_slice text, struct weir_slice last)
 {
-    return weir_arena_copy(summary->arena, text.data, text.length);
+    return weir_slice_equal(text, last) ? last : weir_arena_copy(summary->arena, text.data, text.length);
+}
+
+static struct weir_summary_row *add_row(struct weir_summary *summary, const struct weir_summary_row *probe)
+{
+    static const struct weir_summary_row none;
+    const struct weir_summary_row *last = summary->count ? &summary->rows[summary->last] : &none;
+    struct weir_summary_row *row = &summary->rows[summary->count];
+
+    *row = *probe;
+    row->customer = keep(summary, probe->customer, last->customer);
+    row->contract = keep(summary, probe->contract, last->contract);
+    row->item = keep(summary, probe->item, last->item);
+    row->currency = keep(summary, probe->currency, last->currency);
+    summary->last = summary->count++;
+    return row;
+}
+
+/* The item's row, which is mostly the one of the item before it; made with zeros if it is not there. */
+static struct weir_summary_row *find_row(struct weir_summary *summary, const struct weir_summary_row *probe)
+{
+    if (summary->count && same_row(&summary->rows[summary->last], probe))
+        return &summary->rows[summary->last];
+    if (summary->count == summary->room)
+        grow(summary);
+    uint32_t tag = (uint32_t)hash_row(probe);
+    struct slot *slot = find_slot(summary, tag, probe);
+    if (slot->row) {
+        summary->last = slot->row - 1;
+        return &summary->rows[summary->last];
+    }
+    *slot = (struct slot){tag, (uint32_t)summary->count + 1};
+    return add_row(summary, probe);
 }
 
 enum weir_status weir_summary_add(struct weir_summary *summary, const struct weir_line_item *item,
@@ -90,19 +148,8 @@ enum weir_status weir_summary_add(struct weir_summary *summary, const struct wei
         .rounding = item->rounding,
     };
 
-    weir_check(!summary->is_sorted);
-    if (summary->count == summary->room)
-        grow(summary);
-    uint32_t *slot = find_slot(summary, &probe);
-    if (!*slot) {
-        probe.customer = keep(summary, probe.customer);
-        probe.contract = keep(summary, probe.contract);
-        probe.item = keep(summary, probe.item);
-        probe.currency = keep(summary, probe.currency);
-        summary->rows[summary->count++] = probe;
-        *slot = (uint32_t)summary->count;
-    }
-    struct weir_summary_row *row = &summary->rows[*slot - 1];
+    weir_check(!summary->sorted);
+    struct weir_summary_row *row = find_row(summary, &probe);
     if (weir_decimal_add(row->quantity, item->quantity, &row->quantity)
         && weir_decimal_add(row->amount, item->amount, &row->amount))
         return WEIR_OK;
@@ -112,13 +159,11 @@ enum weir_status weir_summary_add(struct weir_summary *summary, const struct wei
                      (int)item->item.length, item->item.data);
 }
 
-static int compare_rows(const void *left, const void *right)
+/* Of one customer. */
+static int compare(const struct weir_summary_row *a, const struct weir_summary_row *b)
 {
-    const struct weir_summary_row *a = left, *b = right;
-    int order = weir_slice_compare(a->customer, b->customer);
+    int order = weir_slice_compare(a->contract, b->contract);
 
-    if (!order)
-        order = weir_slice_compare(a->contract, b->contract);
     if (!order)
         order = (a->period_start > b->period_start) - (a->period_start < b->period_start);
     if (!order)
@@ -128,11 +173,52 @@ static int compare_rows(const void *left, const void *right)
     return order ? order : weir_slice_compare(a->currency, b->currency);
 }
 
-const struct weir_summary_row *weir_summary_rows(struct weir_summary *summary, size_t *ret_count)
+static int compare_rows(const void *left, const void *right)
 {
-    if (summary->count)
-        qsort(summary->rows, summary->count, sizeof *summary->rows, compare_rows);
-    summary->is_sorted = true;
+    return compare(*(const struct weir_summary_row *const *)left, *(const struct weir_summary_row *const *)right);
+}
+
+static void sort_customer(const struct weir_summary_row **rows, size_t count)
+{
+    if (count > FEW) {
+        qsort((void *)rows, count, sizeof *rows, compare_rows);
+        return;
+    }
+    for (size_t i = 1; i < count; i++) {
+        const struct weir_summary_row *row = rows[i];
+        size_t to = i;
+        for (; to > 0 && compare(rows[to - 1], row) > 0; to--)
+            rows[to] = rows[to - 1];
+        rows[to] = row;
+    }
+}
+
+/* All by customer first, which is most of the work, then each customer's few. */
+static void sort(struct weir_summary *summary)
+{
+    struct weir_slice *customers = weir_new_array(summary->count, sizeof *customers);
+    uint32_t *order = weir_new_array(summary->count, sizeof *order);
+
+    summary->sorted = weir_new_array(summary->count, sizeof *summary->sorted);
+    for (size_t i = 0; i < summary->count; i++)
+        customers[i] = summary->rows[i].customer;
+    weir_text_order(customers, (uint32_t)summary->count, order);
+    for (size_t i = 0; i < summary->count; i++)
+        summary->sorted[i] = &summary->rows[order[i]];
+    for (size_t i = 0, after; i < summary->count; i = after) {
+        for (after = i + 1; after < summary->count
+                            && weir_slice_equal(summary->sorted[after]->customer, summary->sorted[i]->customer);)
+            after++;
+        sort_customer(summary->sorted + i, after - i);
+    }
+    free(customers);
+    free(order);
+}
+
+const struct weir_summary_row *const *weir_summary_rows(struct weir_summary *summary, size_t *ret_count)
+{
+    if (!summary->sorted)
+        sort(summary);
     *ret_count = summary->count;
-    return summary->rows;
+    return summary->sorted;
 }

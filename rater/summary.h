@@ -21,7 +21,10 @@ struct weir_summary *weir_summary_free(struct weir_summary *summary); /* NULL in
 /* WEIR_REJECT: a sum does not fit; *reterr names the row. */
 enum weir_status weir_summary_add(struct weir_summary *summary, const struct weir_line_item *item,
                                   struct weir_error *reterr);
-/* Sorted by customer, contract, period start, item, kind; valid until the next add. */
-const struct weir_summary_row *weir_summary_rows(struct weir_summary *summary, size_t *ret_count);
+/* Forgets all rows. */
+void weir_summary_clear(struct weir_summary *summary);
+/* Sorted by customer, contract, period start, item, kind, currency; the summary's own. Nothing is
+ * added any more, unless it is cleared. */
+const struct weir_summary_row *const *weir_summary_rows(struct weir_summary *summary, size_t *ret_count);
 
 #endif

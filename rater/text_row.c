@@ -114,23 +114,28 @@ bool weir_row_ndjson(FILE *output, const struct weir_column *columns, const stru
 }
 
 /* 2. CSV (RFC 4180, lines ended by \n) */
-static void put_csv(FILE *output, struct weir_slice text)
+static bool wants_quotes(struct weir_slice text)
 {
-    bool is_quoted = false;
+    for (uint32_t i = 0; i < text.length; i++)
+        if (text.data[i] == '"' || text.data[i] == ',' || text.data[i] == '\n' || text.data[i] == '\r')
+            return true;
+    return false;
+}
 
-    for (uint32_t i = 0; i < text.length && !is_quoted; i++)
-        is_quoted = text.data[i] == '"' || text.data[i] == ',' || text.data[i] == '\n' || text.data[i] == '\r';
-    if (!is_quoted) {
-        put(output, text);
-        return;
-    }
-    putc_unlocked('"', output);
+static size_t csv_cell(struct weir_slice text, char *to)
+{
+    size_t length = 0;
+
+    if (!wants_quotes(text))
+        return add(to, text.data, text.length);
+    to[length++] = '"';
     for (uint32_t i = 0; i < text.length; i++) {
         if (text.data[i] == '"')
-            putc_unlocked('"', output);
-        putc_unlocked(text.data[i], output);
+            to[length++] = '"';
+        to[length++] = text.data[i];
     }
-    putc_unlocked('"', output);
+    to[length++] = '"';
+    return length;
 }
 
 bool weir_row_csv_header(FILE *output, const struct weir_column *columns, int count)
@@ -143,13 +148,18 @@ bool weir_row_csv_header(FILE *output, const struct weir_column *columns, int co
 
 bool weir_row_csv(FILE *output, const struct weir_column *columns, const struct weir_slice *cells, int count)
 {
+    static _Thread_local char row[ROW_MAX];
+    size_t length = 0;
+
     (void)columns;
     for (int i = 0; i < count; i++) {
+        weir_check(length + 2 * (size_t)cells[i].length + 4 <= ROW_MAX);
         if (i)
-            putc_unlocked(',', output);
-        put_csv(output, cells[i]);
+            row[length++] = ',';
+        length += csv_cell(cells[i], row + length);
     }
-    putc_unlocked('\n', output);
+    row[length++] = '\n';
+    fwrite_unlocked(row, 1, length, output);
     return !ferror_unlocked(output);
 }
 
