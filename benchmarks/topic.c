@@ -48,6 +48,8 @@ static void administer(const struct weir_topic *topic, bool is_removal)
         rd_kafka_NewTopic_t *what = rd_kafka_NewTopic_new(topic->name, topic->partitions, 1, text, sizeof text);
         if (!what)
             weir_measure_die("topic: %s", text);
+        if (topic->is_stamped_by_broker)
+            rd_kafka_NewTopic_set_config(what, "message.timestamp.type", "LogAppendTime");
         rd_kafka_CreateTopics(handle, &what, 1, NULL, queue);
         rd_kafka_NewTopic_destroy(what);
     }

@@ -21,7 +21,8 @@ struct weir_topic {
     int32_t partitions;
     const char *codec; /* librdkafka's compression.type */
     enum weir_topic_keys keys;
-    bool is_binary; /* events in binary mode */
+    bool is_binary;            /* events in binary mode */
+    bool is_stamped_by_broker; /* a message's time is when the broker put it into its log */
 };
 
 /* pairs: property, value, …, NULL. */
