@@ -21,6 +21,8 @@ enum {
     WEIR_DECIMAL_TEXT_MAX = 43, /* '-' + 27 digits + '.' + 12 digits + NUL, rounded up */
 };
 #define WEIR_DECIMAL_ONE ((weir_int128)1000000000000)
+/* -2^127, which is out of the range. */
+#define WEIR_DECIMAL_BELOW ((weir_int128)((weir_uint128)1 << 127))
 
 struct weir_decimal {
     weir_int128 e12;
@@ -41,6 +43,11 @@ struct weir_decimal weir_decimal_max(void);
 static inline struct weir_decimal weir_decimal_of(int64_t whole)
 {
     return (struct weir_decimal){(weir_int128)whole * WEIR_DECIMAL_ONE};
+}
+
+static inline struct weir_decimal weir_decimal_of_count(uint64_t count)
+{
+    return (struct weir_decimal){(weir_int128)count * WEIR_DECIMAL_ONE}; /* 64 bits and 40 */
 }
 
 static inline int weir_decimal_compare(struct weir_decimal a, struct weir_decimal b)
@@ -64,8 +71,27 @@ size_t weir_decimal_format_short(struct weir_decimal value, char text[WEIR_DECIM
 /* Writes with exactly `places` (0..12) places; the value must have no more (weir_decimal_round first; checked). */
 size_t weir_decimal_format_places(struct weir_decimal value, int places, char text[WEIR_DECIMAL_TEXT_MAX]);
 
-bool weir_decimal_add(struct weir_decimal a, struct weir_decimal b, struct weir_decimal *ret_sum);
-bool weir_decimal_subtract(struct weir_decimal a, struct weir_decimal b, struct weir_decimal *ret_difference);
+static inline struct weir_decimal weir_decimal_negate(struct weir_decimal a)
+{
+    return (struct weir_decimal){-a.e12};
+}
+
+static inline bool weir_decimal_add(struct weir_decimal a, struct weir_decimal b, struct weir_decimal *ret_sum)
+{
+    weir_int128 sum;
+
+    if (__builtin_add_overflow(a.e12, b.e12, &sum) || sum == WEIR_DECIMAL_BELOW)
+        return false;
+    ret_sum->e12 = sum;
+    return true;
+}
+
+static inline bool weir_decimal_subtract(struct weir_decimal a, struct weir_decimal b,
+                                         struct weir_decimal *ret_difference)
+{
+    return weir_decimal_add(a, weir_decimal_negate(b), ret_difference);
+}
+
 /* a * b rounded half-even to 12 places. */
 bool weir_decimal_multiply(struct weir_decimal a, struct weir_decimal b, struct weir_decimal *ret_product);
 /* a / b rounded to 12 places; false as well for b == 0. */
@@ -80,11 +106,6 @@ bool weir_decimal_blocks(struct weir_decimal a, struct weir_decimal b, struct we
 /* Rounds to `places` (0..12) places. */
 bool weir_decimal_round(struct weir_decimal value, int places, enum weir_rounding rounding,
                         struct weir_decimal *ret_rounded);
-
-static inline struct weir_decimal weir_decimal_negate(struct weir_decimal a)
-{
-    return (struct weir_decimal){-a.e12};
-}
 
 /* Sixteen bytes, two's complement, little endian: the form in cuts and keys. */
 void weir_decimal_store(struct weir_decimal value, unsigned char bytes[16]);

@@ -269,6 +269,7 @@ bool weir_charges_difference(const struct weir_charge_list *before, const struct
                              bool (*emit)(void *context, const struct weir_charge *difference), void *context)
 {
     static const struct weir_charge_list nothing;
+    static const struct weir_charge zero;
     uint32_t b = 0, a = 0;
 
     before = before ? before : &nothing;
@@ -278,7 +279,6 @@ bool weir_charges_difference(const struct weir_charge_list *before, const struct
         const struct weir_charge *new = a < after->count ? &after->charges[a] : NULL;
         int order = !old ? 1 : !new ? -1 : compare_place(old, new);
         struct weir_charge difference = order < 0 ? *old : *new;
-        struct weir_charge zero = {0};
         const struct weir_charge *from = order <= 0 ? old : &zero;
         const struct weir_charge *to = order >= 0 ? new : &zero;
 

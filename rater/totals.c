@@ -51,14 +51,9 @@ bool weir_quantity_of(enum weir_aggregation aggregation, const struct weir_windo
     *ret_quantity = (struct weir_decimal){0};
     if (total->events == 0)
         return true;
-    if (aggregation == WEIR_AGGREGATION_COUNT)
-        return weir_decimal_scale(weir_decimal_of(1), total->events, ret_quantity);
-    if (aggregation == WEIR_AGGREGATION_AVG) {
-        struct weir_decimal events;
-        return weir_decimal_scale(weir_decimal_of(1), total->events, &events)
-               && weir_decimal_divide(total->value, events, WEIR_HALF_EVEN, ret_quantity);
-    }
-    *ret_quantity = total->value;
+    if (aggregation == WEIR_AGGREGATION_AVG)
+        return weir_decimal_divide(total->value, weir_decimal_of_count(total->events), WEIR_HALF_EVEN, ret_quantity);
+    *ret_quantity = aggregation == WEIR_AGGREGATION_COUNT ? weir_decimal_of_count(total->events) : total->value;
     return true;
 }
 
