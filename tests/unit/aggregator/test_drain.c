@@ -8,7 +8,7 @@
 #include "aggregator/window_table.h"
 #include "common/calendar.h"
 
-enum { ROUNDS = 60, EVENTS = 3000, CUSTOMERS = 90, METERS = 3, HOURS = 40, CHANGES = 3 };
+enum { ROUNDS = 32, EVENTS = 1200, CUSTOMERS = 90, METERS = 3, HOURS = 40, CHANGES = 3 };
 
 static const int64_t base = INT64_C(20454) * WEIR_DAY; /* a midnight */
 
