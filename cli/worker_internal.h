@@ -24,7 +24,7 @@ struct worker_lane {
     bool is_fenced;       /* dropped; to be taken again at retake_at once nothing is in flight */
     bool has_quarantined; /* since the last seal */
     int64_t retake_at;    /* monotonic ns */
-    int64_t last_seal;    /* monotonic ns */
+    int64_t last_seal;    /* monotonic ns; the start of the lane's flush interval in which it was */
     int64_t last_event;   /* monotonic ns; broken ones do not count: they say nothing of the time */
     int64_t caught_up_at; /* wall clock, ns: everything that was published before it was read; 0: not yet */
     struct weir_lane_gauges *gauges;

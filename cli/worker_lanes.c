@@ -70,6 +70,16 @@ void weir_worker_land_all(struct weir_worker *worker)
 }
 
 /* Seals what the lane has and sends it off. false: no free cut now. */
+/* When the lane's interval began that now is in. Each lane has its own, spread by the golden ratio whichever are ours:
+ * one thread writes all cuts, and if all lanes were due at once, the last one would wait for the others. */
+static int64_t interval_start(const struct weir_worker *worker, const struct worker_lane *owned, int64_t now)
+{
+    int64_t interval = worker->settings.flush_interval;
+    uint32_t part = ((uint32_t)owned->partition * UINT32_C(0x9E3779B9)) >> 16;
+
+    return interval > 0 ? now - (now + interval * part / 65536) % interval : now;
+}
+
 bool weir_worker_send_cut(struct weir_worker *worker, struct worker_lane *owned)
 {
     if (worker->free_count == 0)
@@ -80,7 +90,7 @@ bool weir_worker_send_cut(struct weir_worker *worker, struct worker_lane *owned)
     flight->generation = owned->generation;
     flight->has_quarantined = owned->has_quarantined;
     owned->has_quarantined = false;
-    owned->last_seal = weir_worker_now();
+    owned->last_seal = interval_start(worker, owned, weir_worker_now());
     owned->in_flight++;
     weir_writer_send(worker->writer, flight);
     return true;
