@@ -22,7 +22,7 @@ enum { ATTEMPTS = 10, PAUSE = 100 * 1000 * 1000 };
 static const struct weir_usage grant_usage = {
     .command = WEIR_COMMAND_GRANT,
     .name = "weir grant",
-    .arguments = "--customer C --key KEY --amount A --funding F --reason WHY [OPTIONS]",
+    .arguments = "--customer C --key KEY (--amount A --funding F | --package P) --reason WHY [OPTIONS]",
     .purpose =
         "Grants a customer an amount that its usage is drawn from, beside those of the catalog: now, or within a time\n"
         "of its own, also one that has begun, whose usage is then drawn anew. KEY is the grant's name for good: the\n"
@@ -113,11 +113,31 @@ static const char *read_low_balance(const char *text, struct weir_thresholds *re
     return NULL;
 }
 
-static const char *read_money(const struct weir_settings *settings, struct weir_commitment *grant)
+/* What is bought as a package: what it amounts to and costs the contract says. */
+static const char *read_package(const struct weir_settings *settings, struct weir_commitment *grant)
+{
+    grant->funding = WEIR_FUNDING_PAID;
+    grant->package = weir_slice_text(settings->package);
+    if (!is_key(settings->package))
+        return "--package needs a key: up to 64 letters, digits, '.', '_' and '-'";
+    if (*settings->price || (*settings->funding && strcmp(settings->funding, "paid") != 0))
+        return "--package says the price, and is paid: leave --price and --funding out";
+    if (*settings->amount && *settings->quantity)
+        return "--package needs --amount or --quantity, not both";
+    if (*settings->amount && (!read_decimal(settings->amount, grant->amount, &grant->amount) || grant->amount.e12 == 0))
+        return "--amount must be a decimal number above 0";
+    if (*settings->quantity && !weir_package_count_parse(weir_slice_text(settings->quantity), &grant->package_count))
+        return "--quantity must be a whole number, 1 to 999999";
+    return NULL;
+}
+
+static const char *read_said_price(const struct weir_settings *settings, struct weir_commitment *grant)
 {
     const struct weir_decimal none = {0};
     unsigned funding = 0;
 
+    if (*settings->quantity)
+        return "--quantity needs a --package";
     while (funding < WEIR_FUNDING_COUNT && strcmp(settings->funding, weir_funding_name[funding]) != 0)
         funding++;
     if (funding == WEIR_FUNDING_COUNT)
@@ -129,6 +149,15 @@ static const char *read_money(const struct weir_settings *settings, struct weir_
         return "--price must be a decimal number from 0";
     if (funding != WEIR_FUNDING_PAID && grant->price.e12 != 0)
         return "--price is for --funding paid: what is free or promotional costs nothing";
+    return NULL;
+}
+
+static const char *read_money(const struct weir_settings *settings, struct weir_commitment *grant)
+{
+    const char *why = *settings->package ? read_package(settings, grant) : read_said_price(settings, grant);
+
+    if (why)
+        return why;
     if (!read_decimal(settings->overage_multiplier, weir_decimal_of(1), &grant->overage_multiplier))
         return "--overage-multiplier must be a decimal number from 0";
     grant->priority = settings->priority;

@@ -68,6 +68,7 @@ struct weir_settings {
     /* Of grants; "": not given. */
     const char *key, *amount, *price, *funding, *meters, *overage_multiplier, *rollover_fraction;
     const char *starts_at, *expires_at, *rollover_expires_at, *low_balance, *at;
+    const char *package, *quantity;
     int64_t priority;
     bool entries, events;
     int64_t after; /* the number of an event */

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "common/digest.h"
+#include "common/model/catalog_document.h"
 #include "rater/apply_check.h"
 #include "rater/calendars.h"
 #include "rater/postgres_value.h"
@@ -235,18 +236,22 @@ static enum weir_status store(PGconn *connection, const char *json, size_t lengt
     char sha256[WEIR_DIGEST_TEXT_MAX];
     struct weir_parameters parameters = {0};
     PGresult *result = NULL;
+    size_t priced_length = length;
     enum weir_status status = store_books(connection, catalog, reterr);
 
     if (status != WEIR_OK)
         return status;
+    char *priced = weir_catalog_document_price(json, length, catalog, &priced_length);
     weir_digest_text(json, length, sha256);
     weir_parameters_add(&parameters, json, length);
     weir_parameters_add(&parameters, sha256, strlen(sha256));
+    weir_parameters_add(&parameters, priced ? priced : json, priced_length);
     status = weir_postgres_ask(connection,
                                "WITH stored AS (INSERT INTO weir.catalog_versions (catalog, sha256)"
-                               " VALUES ($1::json, $2::text) RETURNING catalog_version, catalog)"
-                               " SELECT catalog_version, weir.show_catalog(catalog) FROM stored",
+                               " VALUES ($1::json, $2::text) RETURNING catalog_version)"
+                               " SELECT catalog_version, weir.show_catalog($3::json) FROM stored",
                                &parameters, "storing the catalog", &result, reterr);
+    free(priced);
     if (status != WEIR_OK)
         return status;
     *ret_version = weir_get_int4(PQgetvalue(result, 0, 0));

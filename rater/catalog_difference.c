@@ -122,6 +122,30 @@ static bool same_discounts(const struct weir_discount *a, uint32_t a_count, cons
     return is_same;
 }
 
+static bool same_package_tiers(const struct weir_package *a, const struct weir_package *b)
+{
+    bool is_same = a->tier_count == b->tier_count;
+
+    for (uint32_t i = 0; is_same && i < a->tier_count; i++)
+        is_same = a->tiers[i].has_up_to == b->tiers[i].has_up_to && same_number(a->tiers[i].up_to, b->tiers[i].up_to)
+                  && same_number(a->tiers[i].unit_price, b->tiers[i].unit_price);
+    return is_same;
+}
+
+static bool same_packages(const struct weir_package *a, uint32_t a_count, const struct weir_package *b,
+                          uint32_t b_count)
+{
+    for (uint32_t i = 0; i < a_count; i++) {
+        bool is_found = false;
+        for (uint32_t j = 0; j < b_count && !is_found; j++)
+            is_found = weir_slice_equal(a[i].key, b[j].key) && same_number(a[i].amount, b[j].amount)
+                       && same_number(a[i].price, b[j].price) && same_package_tiers(&a[i], &b[j]);
+        if (!is_found)
+            return false;
+    }
+    return a_count == b_count;
+}
+
 static bool same_order(const struct weir_draw_order *a, const struct weir_draw_order *b)
 {
     bool is_same = a->count == b->count;
@@ -138,7 +162,8 @@ static bool same_version(const struct weir_price_book_version *a, const struct w
                    && a->fee_count == b->fee_count && weir_slice_equal(a->book->currency, b->book->currency)
                    && a->book->rounding == b->book->rounding
                    && same_discounts(a->discounts, a->discount_count, b->discounts, b->discount_count)
-                   && same_order(&a->drawdown_order, &b->drawdown_order);
+                   && same_order(&a->drawdown_order, &b->drawdown_order)
+                   && same_packages(a->packages, a->package_count, b->packages, b->package_count);
 
     for (uint32_t i = 0; is_same && i < a->price_count; i++)
         is_same = same_price(&a->prices[i], &b->prices[i]);
@@ -388,11 +413,13 @@ bool weir_contract_low_balance_change(const struct weir_contract *before, const 
     return false;
 }
 
-/* Also what has no part in any charge: keys of phases, and reasons. */
+/* Also what has no part in any charge: keys of phases, reasons, and packages, of which what was bought stays. */
 static bool same_phases(const struct weir_contract *a, const struct weir_contract *b)
 {
     bool is_same = a->phase_count == b->phase_count;
 
+    for (uint32_t i = 0; is_same && i < a->phase_count; i++)
+        is_same = same_packages(a[i].packages, a[i].package_count, b[i].packages, b[i].package_count);
     for (uint32_t i = 1; is_same && i < a->phase_count; i++)
         is_same = a[i].starts_at == b[i].starts_at && weir_slice_equal(a[i].phase_key, b[i].phase_key)
                   && weir_slice_equal(a[i].reason, b[i].reason);

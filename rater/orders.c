@@ -55,6 +55,26 @@ static bool has_its_meters(const struct weir_catalog *catalog, const struct weir
     return true;
 }
 
+/* What is bought as a package amounts to and costs what its terms say when it starts. */
+static enum weir_status price_package(struct ordering *ordering)
+{
+    struct weir_commitment *grant = &ordering->order.commitment;
+    bool has_amount = !weir_decimal_is_zero(grant->amount);
+
+    if (grant->package.length == 0)
+        return WEIR_OK;
+    const struct weir_package *package = weir_contract_package(ordering->terms, grant->package, grant->starts_at);
+    if (!package)
+        return refuse(ordering, "neither its contract nor the price book has such a --package when it starts");
+    if (package->tier_count && (!has_amount || grant->package_count))
+        return refuse(ordering, "its --package is bought by amount: give --amount, and no --quantity");
+    if (!package->tier_count && has_amount)
+        return refuse(ordering, "its --package is bought whole: give --quantity, or nothing for one, and no --amount");
+    return weir_package_buy(package, ordering->terms->book, &grant->package_count, &grant->amount, &grant->price)
+               ? WEIR_OK
+               : refuse(ordering, "what it amounts to does not fit (limit about 1.7e26)");
+}
+
 static enum weir_status check_grant(struct ordering *ordering)
 {
     const struct weir_catalog *catalog = ordering->rater->catalog;
@@ -84,11 +104,26 @@ static bool same_meters(const struct weir_commitment *a, const struct weir_commi
     return true;
 }
 
+/* What a package cost then is no part of the request's words, nor what one that is bought whole amounted to. */
+static bool buys_the_same(const struct weir_commitment *before, const struct weir_commitment *request)
+{
+    bool same_amount = weir_decimal_compare(before->amount, request->amount) == 0;
+
+    if (!weir_slice_equal(before->package, request->package))
+        return false;
+    if (before->package.length == 0)
+        return same_amount && weir_decimal_compare(before->price, request->price) == 0;
+    if (before->package_count == 0)
+        return same_amount && request->package_count == 0;
+    return weir_decimal_is_zero(request->amount)
+           && before->package_count == (request->package_count ? request->package_count : 1);
+}
+
 /* Whether what was ordered before says what the request does; when it starts only where that is said. */
 static bool says_the_same(const struct weir_commitment *before, const struct weir_commitment *request)
 {
-    return weir_decimal_compare(before->amount, request->amount) == 0 && before->funding == request->funding
-           && weir_decimal_compare(before->price, request->price) == 0 && before->priority == request->priority
+    return buys_the_same(before, request) && before->funding == request->funding
+           && before->priority == request->priority
            && (request->starts_at == WEIR_ORDER_NOT_SAID || before->starts_at == request->starts_at)
            && before->expires_at == request->expires_at && same_meters(before, request)
            && weir_decimal_compare(before->overage_multiplier, request->overage_multiplier) == 0
@@ -139,6 +174,8 @@ static enum weir_status prepare_grant(struct ordering *ordering)
     if (ordering->terms && request->contract.length && !weir_slice_equal(ordering->terms->key, request->contract))
         ordering->terms = NULL;
     enum weir_status status = check_grant(ordering);
+    if (status == WEIR_OK && ordering->terms)
+        status = price_package(ordering);
     if (status != WEIR_OK || !ordering->terms)
         return status;
     weir_check(ordering->terms); /* check_grant refuses what has none */

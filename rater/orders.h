@@ -17,7 +17,8 @@ struct weir_order_request {
     struct weir_slice customer;
     struct weir_slice contract; /* empty: the one in force when the grant starts; of an end: the one that has it */
     int64_t at;                 /* of an end: from when on nothing is drawn; WEIR_ORDER_NOT_SAID: now */
-    /* key; of a grant all that is prepaid's. starts_at may be WEIR_ORDER_NOT_SAID: now. Whole microseconds. */
+    /* key; of a grant all that is prepaid's. starts_at may be WEIR_ORDER_NOT_SAID: now. Whole microseconds. With a
+     * package its amount (of one bought whole) and price are 0: the order finds them. */
     struct weir_commitment grant;
     int64_t now;
     const char *reason, *by; /* not empty */

@@ -148,6 +148,8 @@ static bool take_ordered_grant(const struct answer *answer, int row, struct weir
     commitment->expires_at = time_at(answer, row, 9);
     commitment->rollover_expires_at = PQgetisnull(answer->rows, row, 13) ? WEIR_TIME_NEVER : time_at(answer, row, 13);
     take_meters(answer->state, text_at(answer, row, 10), commitment);
+    commitment->package = weir_state_copy(answer->state, text_at(answer, row, 17));
+    commitment->package_count = weir_get_int8(PQgetvalue(answer->rows, row, 18));
     return funding < WEIR_FUNDING_COUNT && decimal_at(answer, row, 4, &commitment->amount)
            && decimal_at(answer, row, 6, &commitment->price)
            && decimal_at(answer, row, 11, &commitment->overage_multiplier)
@@ -204,8 +206,8 @@ static const struct {
      "loading grants", take_grant},
     {"SELECT customer, contract, grant_key, o.currency, o.amount, o.funding, o.price, o.priority, o.starts_at,"
      " o.expires_at, array_to_string(o.meters, ','), o.overage_multiplier, o.rollover_fraction, o.rollover_expires_at,"
-     " e.kind, e.ends_at, coalesce(array_to_string(o.low_balance, ','), '') FROM (SELECT * FROM weir.grant_orders "
-     "WHERE customer = ANY ($1::text[])) AS o"
+     " e.kind, e.ends_at, coalesce(array_to_string(o.low_balance, ','), ''), coalesce(o.package, ''),"
+     " coalesce(o.packages, 0) FROM (SELECT * FROM weir.grant_orders WHERE customer = ANY ($1::text[])) AS o"
      " FULL JOIN (SELECT * FROM weir.grant_ends WHERE customer = ANY ($1::text[])) AS e"
      " USING (customer, contract, grant_key) ORDER BY customer, contract, grant_key",
      "loading orders", take_order},

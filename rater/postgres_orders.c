@@ -99,7 +99,7 @@ static enum weir_status add_grant(struct weir_postgres_ledger *ledger, struct we
 {
     const struct weir_commitment *grant = &order->commitment;
     struct weir_parameters parameters = {0};
-    struct weir_buffer fields[10] = {{0}};
+    struct weir_buffer fields[10] = {{0}}, count = {0};
     PGresult *rows = NULL;
 
     weir_put_decimal(&fields[0], grant->amount);
@@ -129,17 +129,22 @@ static enum weir_status add_grant(struct weir_postgres_ledger *ledger, struct we
     add_text(&parameters, weir_slice_text(reason));
     add_text(&parameters, weir_slice_text(by));
     weir_parameters_add(&parameters, fields[9].data, fields[9].length);
-    enum weir_status status = ask(
-        ledger,
-        "INSERT INTO weir.grant_orders (customer, contract, grant_key, currency, funding, amount, price, priority,"
-        " starts_at, expires_at, meters, overage_multiplier, rollover_fraction, rollover_expires_at, reason,"
-        " ordered_by, low_balance) VALUES ($1::text, $2::text, $3::text, $4::text, $5::text, $6::numeric, $7::numeric,"
-        " $8::bigint, $9::timestamptz, $10::timestamptz, $11::text[], $12::numeric, $13::numeric,"
-        " CASE WHEN $13::numeric > 0 THEN $14::timestamptz END, $15::text, $16::text, nullif($17::text[], '{}'))",
-        &parameters, "writing an order", &rows, reterr);
+    add_text(&parameters, grant->package);
+    weir_put_int8(&count, grant->package_count);
+    add_field(&parameters, &count, 0);
+    enum weir_status status =
+        ask(ledger,
+            "INSERT INTO weir.grant_orders (customer, contract, grant_key, currency, funding, amount, price, priority,"
+            " starts_at, expires_at, meters, overage_multiplier, rollover_fraction, rollover_expires_at, reason,"
+            " ordered_by, low_balance, package, packages) VALUES ($1::text, $2::text, $3::text, $4::text, $5::text,"
+            " $6::numeric, $7::numeric, $8::bigint, $9::timestamptz, $10::timestamptz, $11::text[], $12::numeric,"
+            " $13::numeric, CASE WHEN $13::numeric > 0 THEN $14::timestamptz END, $15::text, $16::text,"
+            " nullif($17::text[], '{}'), nullif($18::text, ''), nullif($19::bigint, 0))",
+            &parameters, "writing an order", &rows, reterr);
     PQclear(rows);
     for (int i = 0; i < 10; i++)
         weir_buffer_free(&fields[i]);
+    weir_buffer_free(&count);
     return status;
 }
 

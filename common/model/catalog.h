@@ -21,16 +21,18 @@ enum {
     WEIR_WHERE_MAX = 8,         /* where paths of one meter */
     WEIR_WHERE_VALUES_MAX = 64, /* values of one where path */
     WEIR_TIERS_MAX = 64,
-    WEIR_PRICES_MAX = 1024,       /* prices of one price book version */
-    WEIR_FEES_MAX = 64,           /* fees of one price book version */
-    WEIR_OVERRIDES_MAX = 256,     /* of one contract */
-    WEIR_COMMITMENTS_MAX = 16,    /* of one contract */
-    WEIR_DISCOUNTS_MAX = 16,      /* of one contract or price book version */
-    WEIR_QUANTITIES_MAX = 1024,   /* of one contract */
-    WEIR_PHASES_MAX = 120,        /* of one contract: ten years of months */
-    WEIR_THRESHOLDS_MAX = 16,     /* of one balance */
-    WEIR_REASON_MAX = 256,        /* bytes: why a phase's terms are others */
-    WEIR_CONTRACTS_MAX = 1000000, /* and their phases */
+    WEIR_PRICES_MAX = 1024,          /* prices of one price book version */
+    WEIR_FEES_MAX = 64,              /* fees of one price book version */
+    WEIR_OVERRIDES_MAX = 256,        /* of one contract */
+    WEIR_COMMITMENTS_MAX = 16,       /* of one contract */
+    WEIR_DISCOUNTS_MAX = 16,         /* of one contract or price book version */
+    WEIR_PACKAGES_MAX = 64,          /* of one contract or price book version */
+    WEIR_PACKAGE_COUNT_MAX = 999999, /* of one package in one purchase */
+    WEIR_QUANTITIES_MAX = 1024,      /* of one contract */
+    WEIR_PHASES_MAX = 120,           /* of one contract: ten years of months */
+    WEIR_THRESHOLDS_MAX = 16,        /* of one balance */
+    WEIR_REASON_MAX = 256,           /* bytes: why a phase's terms are others */
+    WEIR_CONTRACTS_MAX = 1000000,    /* and their phases */
 };
 
 /* 1. meters */
@@ -177,6 +179,14 @@ struct weir_draw_order {
     enum weir_draw_key keys[WEIR_DRAW_KEY_COUNT];
 };
 
+/* What prepaid amounts can be bought as (docs/credits.md 2.3). */
+struct weir_package {
+    struct weir_slice key;
+    struct weir_decimal amount, price; /* of one, where they are bought whole; otherwise 0 */
+    uint32_t tier_count;               /* 0: whole; otherwise by any amount, all of it at the unit_price of its tier */
+    struct weir_tier *tiers;
+};
+
 struct weir_price_book_version {
     const struct weir_price_book *book;
     uint32_t version;       /* >= 1 */
@@ -188,6 +198,8 @@ struct weir_price_book_version {
     uint32_t discount_count;
     struct weir_discount *discounts;       /* of contracts without a list of their own */
     struct weir_draw_order drawdown_order; /* of contracts that do not say one */
+    uint32_t package_count;
+    struct weir_package *packages;
     /* A contract with prices of its own has versions of its own, which hold these alone; the book's comes after them.
      * NULL: it is the book's. */
     const struct weir_price_book_version *base;
@@ -265,6 +277,8 @@ struct weir_commitment {
     /* prepaid (docs/credits.md) */
     enum weir_funding funding;              /* paid when not given */
     struct weir_decimal price;              /* what it was bought for: the amount when not given, 0 unless paid */
+    struct weir_slice package;              /* that it was bought as; empty: none */
+    int64_t package_count;                  /* how many of it; 0: the amount was said */
     int64_t priority;                       /* lower first, 0 when not given */
     int64_t starts_at, expires_at;          /* draws usage of [starts_at, expires_at) in terms that list it; when not
                                                given INT64_MIN and WEIR_TIME_NEVER */
@@ -337,6 +351,8 @@ struct weir_contract {
     struct weir_discount *discounts; /* in the order in which they are taken off */
     bool has_invoice_discounts;      /* of its own or its price book's, at some time */
     struct weir_draw_order drawdown_order;
+    uint32_t package_count;
+    struct weir_package *packages; /* its own, which come before the price book's */
     uint32_t quantity_count;
     struct weir_quantity *quantities; /* by fee, then effective_from; all different */
     bool has_prepaid, has_minimum_quantity;
@@ -418,6 +434,16 @@ const struct weir_discount *weir_contract_discounts(const struct weir_contract *
 /* In which order prepaid amounts are drawn down for usage of the contract's billing period that begins at a time: the
  * contract's own, that of the price book's version in force then, or the customary one. */
 const struct weir_draw_order *weir_contract_draw_order(const struct weir_contract *contract, int64_t period_start);
+/* The package that can be bought under the contract at a time: its own, or that of the price book's version in force
+ * then. NULL: there is none. */
+const struct weir_package *weir_contract_package(const struct weir_contract *contract, struct weir_slice key,
+                                                 int64_t time);
+/* What *count of a package (0: one; made 1) amount to and cost, or, of one that is bought by amount, what *amount
+ * costs: to the minor unit of the currency, by the book's rounding. false: it does not fit. */
+bool weir_package_buy(const struct weir_package *package, const struct weir_price_book *book, int64_t *count,
+                      struct weir_decimal *amount, struct weir_decimal *ret_price);
+/* A whole number of packages, 1 to WEIR_PACKAGE_COUNT_MAX. */
+bool weir_package_count_parse(struct weir_slice text, int64_t *ret_count);
 /* The price for one split (docs/rating.md 3.4); texts are in the meter's group order. */
 const struct weir_price *weir_price_for(const struct weir_price_book_version *version, const struct weir_meter *meter,
                                         const struct weir_slice texts[]);

@@ -165,7 +165,7 @@ static void check_discount_keys(struct weir_catalog_load *load, const struct wei
 {
     const struct weir_contract *contract = &draft->contract;
     const struct weir_book_facts *facts = contract->book ? &load->facts[contract->book - load->catalog->books] : NULL;
-    if (!(draft->says & ~(unsigned)(WEIR_SAYS_OVERRIDES | WEIR_SAYS_DRAWDOWN_ORDER)))
+    if (!(draft->says & ~(unsigned)(WEIR_SAYS_OVERRIDES | WEIR_SAYS_DRAWDOWN_ORDER | WEIR_SAYS_PACKAGES)))
         return;
     for (uint32_t i = 0; facts && i < contract->discount_count; i++) {
         struct weir_slice key = contract->discounts[i].key;
@@ -270,7 +270,7 @@ static void check_commitments(struct weir_catalog_load *load, const struct weir_
         if (commitment->type == WEIR_COMMITMENT_MINIMUM_QUANTITY
             && !load->facts[contract->book - load->catalog->books].broken)
             check_minimum_quantity(load, draft, list, i);
-        if (draft == load->default_contract && !weir_decimal_is_zero(commitment->price))
+        if (draft == load->default_contract && (commitment->package.length || !weir_decimal_is_zero(commitment->price)))
             weir_mistake_add_at(load, draft->origin, list, weir_arena_print(load->scratch, "commitments[%u]", i),
                                 WEIR_MISTAKE_CONTRADICTION,
                                 "is bought, but nobody buys anything with the default contract; must have \"funding\" "
@@ -358,6 +358,7 @@ void weir_catalog_check(struct weir_catalog_load *load)
         gather_meters(load, &load->catalog->books[i], &load->facts[i]);
         gather_fee_keys(load, &load->catalog->books[i], &load->facts[i]);
     }
+    weir_catalog_price_packages(load);
     for (size_t i = 0; i < load->version_count; i++)
         check_fee_keys(load, &load->versions[i]);
     for (size_t i = 0; i < load->version_count; i++)

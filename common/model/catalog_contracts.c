@@ -232,24 +232,27 @@ static void read_commitment(struct weir_catalog_load *load, const struct weir_no
         SPEND = 1 << WEIR_COMMITMENT_MINIMUM_SPEND,
         PREPAID = 1 << WEIR_COMMITMENT_PREPAID,
         QUANTITY = 1 << WEIR_COMMITMENT_MINIMUM_QUANTITY,
+        PACKAGE = 1 << WEIR_COMMITMENT_TYPE_COUNT, /* prepaid, at the price of a package */
+        GRANT = PREPAID | PACKAGE,
     };
     static const struct weir_field fields[] = {
         {"key", WEIR_IN_ALL, WEIR_IN_ALL},
         {"type", WEIR_IN_ALL, WEIR_IN_ALL},
-        {"amount", SPEND | PREPAID, SPEND | PREPAID},
+        {"amount", SPEND | GRANT, SPEND | PREPAID},
         {"per", SPEND | QUANTITY, SPEND | QUANTITY},
         {"meter", QUANTITY, QUANTITY},
-        {"quantity", QUANTITY, QUANTITY},
+        {"quantity", QUANTITY | PACKAGE, QUANTITY},
+        {"package", PACKAGE, 0},
         {"funding", PREPAID, 0},
         {"price", PREPAID, 0},
-        {"priority", PREPAID, 0},
-        {"starts_at", PREPAID, 0},
-        {"expires_at", PREPAID, 0},
-        {"meters", PREPAID, 0},
-        {"overage_multiplier", PREPAID, 0},
-        {"rollover_fraction", PREPAID, 0},
-        {"rollover_expires_at", PREPAID, 0},
-        {"low_balance", PREPAID, 0},
+        {"priority", GRANT, 0},
+        {"starts_at", GRANT, 0},
+        {"expires_at", GRANT, 0},
+        {"meters", GRANT, 0},
+        {"overage_multiplier", GRANT, 0},
+        {"rollover_fraction", GRANT, 0},
+        {"rollover_expires_at", GRANT, 0},
+        {"low_balance", GRANT, 0},
     };
     static const char *const pers[] = {"period"};
     unsigned variant = WEIR_IN_ALL, choice;
@@ -266,11 +269,15 @@ static void read_commitment(struct weir_catalog_load *load, const struct weir_no
         commitment->type = choice;
         variant = 1u << choice;
         variant_text = weir_arena_print(load->scratch, "with type \"%s\"", weir_commitment_type_name[choice]);
+        if (choice == WEIR_COMMITMENT_PREPAID && json_object_get(node->json, "package")) {
+            variant = PACKAGE;
+            variant_text = "beside \"package\"";
+        }
     }
     if (!weir_read_object(load, node, fields, sizeof fields / sizeof *fields, variant, variant_text))
         return;
     (void)weir_read_key(load, node, "key", &commitment->key);
-    if (variant & (SPEND | PREPAID))
+    if (variant & (SPEND | GRANT))
         (void)weir_read_decimal(load, node, "amount", WEIR_POSITIVE, &commitment->amount);
     if (variant & (SPEND | QUANTITY))
         (void)weir_read_choice(load, node, "per", pers, 1, &choice);
@@ -280,8 +287,10 @@ static void read_commitment(struct weir_catalog_load *load, const struct weir_no
             commitment->meter = &load->catalog->meters[meter->meter.index];
         (void)weir_read_decimal(load, node, "quantity", WEIR_POSITIVE, &commitment->quantity);
     }
-    if (variant & PREPAID)
+    if (variant & GRANT)
         read_prepaid(load, node, contract, commitment);
+    if (variant & PACKAGE)
+        weir_read_package_of(load, node, commitment);
 }
 
 void weir_read_commitments(struct weir_catalog_load *load, const struct weir_node *object,
@@ -427,6 +436,7 @@ static void read_terms(struct weir_catalog_load *load, const struct weir_node *o
     draft->contract.has_own_discounts = weir_node_member(object, "discounts").json;
     weir_read_discounts(load, object, &draft->contract.discounts, &draft->contract.discount_count);
     weir_read_draw_order(load, object, &draft->contract.drawdown_order);
+    weir_read_packages(load, object, &draft->contract.packages, &draft->contract.package_count);
 }
 
 /* Into drafts[0], its phases into those after it. */
@@ -449,6 +459,7 @@ static void read_contract(struct weir_catalog_load *load, const struct weir_node
         {"phases", WEIR_IN_ALL, 0},
         {"discounts", WEIR_IN_ALL, 0},
         {"drawdown_order", WEIR_IN_ALL, 0},
+        {"packages", WEIR_IN_ALL, 0},
         {"quantities", WEIR_IN_ALL, 0},
         {"low_balance", WEIR_IN_ALL, 0},
     };
@@ -477,6 +488,7 @@ static void read_default_contract(struct weir_catalog_load *load, uint32_t file)
         {"discounts", WEIR_IN_ALL, 0},
         {"low_balance", WEIR_IN_ALL, 0},
         {"drawdown_order", WEIR_IN_ALL, 0},
+        {"packages", WEIR_IN_ALL, 0},
     };
     struct weir_node root = {NULL, NULL, file, load->roots[file]};
     struct weir_node node = weir_node_member(&root, "default_contract");

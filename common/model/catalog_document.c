@@ -11,6 +11,8 @@
 
 enum { PATH_TEXT_MAX = 4096 };
 
+/* 1. the files as one */
+
 /* The lists of one file go behind those of the files before it; a second default contract replaces the first, and was
  * refused when the catalog was checked. */
 static enum weir_status merge_file(json_t *document, const char *path, struct weir_error *reterr)
@@ -80,4 +82,76 @@ enum weir_status weir_catalog_document(const char *path, char **ret_text, size_t
     }
     json_decref(document);
     return status;
+}
+
+/* 2. what packages come to */
+
+static bool has_packages(const struct weir_catalog *catalog)
+{
+    for (uint32_t i = 0; i < catalog->contract_count; i++)
+        for (uint32_t k = 0; k < catalog->contracts[i].commitment_count; k++)
+            if (catalog->contracts[i].commitments[k].package.length)
+                return true;
+    return false;
+}
+
+static void set_decimal(json_t *object, const char *name, struct weir_decimal value)
+{
+    char text[WEIR_DECIMAL_TEXT_MAX];
+
+    weir_decimal_format_short(value, text);
+    json_object_set_new(object, name, json_string(text));
+}
+
+/* Commitments stand in the contract in the order of the list. */
+static void price_terms(json_t *terms, const struct weir_contract *contract)
+{
+    json_t *list = json_object_get(terms, "commitments");
+
+    weir_check(!list || json_array_size(list) == contract->commitment_count);
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        if (!contract->commitments[i].package.length)
+            continue;
+        set_decimal(json_array_get(list, i), "amount", contract->commitments[i].amount);
+        set_decimal(json_array_get(list, i), "price", contract->commitments[i].price);
+    }
+}
+
+static const struct weir_contract *contract_of(const struct weir_catalog *catalog, const json_t *entry)
+{
+    const char *key = json_string_value(json_object_get(entry, "key")),
+               *customer = json_string_value(json_object_get(entry, "customer"));
+    uint32_t count;
+    weir_check(key && customer);
+    const struct weir_contract *contracts = weir_catalog_contracts_of(catalog, weir_slice_text(customer), &count);
+
+    while (count > 0 && !weir_slice_equal(contracts->key, weir_slice_text(key))) {
+        contracts++;
+        count--;
+    }
+    weir_check(count > 0);
+    return contracts;
+}
+
+char *weir_catalog_document_price(const char *text, size_t length, const struct weir_catalog *catalog,
+                                  size_t *ret_length)
+{
+    if (!has_packages(catalog))
+        return NULL;
+    json_t *document = json_loadb(text, length, 0, NULL);
+    json_t *contracts = json_object_get(document, "contracts");
+
+    weir_check(document);
+    for (size_t i = 0; i < json_array_size(contracts); i++) {
+        json_t *entry = json_array_get(contracts, i), *phases = json_object_get(entry, "phases");
+        const struct weir_contract *contract = contract_of(catalog, entry);
+        price_terms(entry, contract);
+        for (size_t k = 0; k < json_array_size(phases); k++)
+            price_terms(json_array_get(phases, k), contract + 1 + k);
+    }
+    char *priced = json_dumps(document, JSON_COMPACT);
+    weir_check(priced);
+    json_decref(document);
+    *ret_length = strlen(priced);
+    return priced;
 }

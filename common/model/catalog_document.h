@@ -4,7 +4,7 @@
 
 #include <stddef.h>
 
-#include "common/status.h"
+#include "common/model/catalog.h"
 
 /* The same files as weir_catalog_load takes, merged into
  * {"meters":[…],"price_books":[…],"contracts":[…],"default_contract":{…}}: compact, entries in the files' order, each
@@ -12,5 +12,9 @@
  * mistakes in entries are weir_catalog_parse's to find. */
 enum weir_status weir_catalog_document(const char *path, char **ret_text, size_t *ret_length,
                                        struct weir_error *reterr);
+/* The same text, of a catalog without mistakes, with what is bought as a package priced: its commitment has "amount"
+ * and "price" as well. The caller's to free; NULL: nothing is. */
+char *weir_catalog_document_price(const char *text, size_t length, const struct weir_catalog *catalog,
+                                  size_t *ret_length);
 
 #endif

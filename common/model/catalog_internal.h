@@ -129,7 +129,8 @@ enum {
     WEIR_SAYS_COMMITMENTS = 8,
     WEIR_SAYS_DISCOUNTS = 16,
     WEIR_SAYS_DRAWDOWN_ORDER = 32,
-    WEIR_SAYS_ALL = 63
+    WEIR_SAYS_PACKAGES = 64,
+    WEIR_SAYS_ALL = 127
 };
 
 /* A meter that a price book prices, and since when. */
@@ -286,6 +287,17 @@ void weir_read_discounts(struct weir_catalog_load *load, const struct weir_node 
 /* The member `drawdown_order` of a contract, a phase or a price book version. */
 void weir_read_draw_order(struct weir_catalog_load *load, const struct weir_node *object,
                           struct weir_draw_order *ret_order);
+/* The member `packages` of a contract, a phase or a price book version. */
+void weir_read_packages(struct weir_catalog_load *load, const struct weir_node *object,
+                        struct weir_package **ret_packages, uint32_t *ret_count);
+/* The members `package` and `quantity` of a commitment, whose price is 0 until weir_catalog_price_packages. */
+void weir_read_package_of(struct weir_catalog_load *load, const struct weir_node *node,
+                          struct weir_commitment *commitment);
+/* What commitments that are bought as a package amount to and cost, in all contracts. */
+void weir_catalog_price_packages(struct weir_catalog_load *load);
+/* The member `tiers`. flat_fee_at_zero NULL: tiers have a unit_price alone. */
+void weir_read_tiers(struct weir_catalog_load *load, const struct weir_node *object, bool *flat_fee_at_zero,
+                     struct weir_tier **ret_tiers, uint32_t *ret_count);
 /* The member `quantities` of a contract, sorted, into all its drafts: the contract's and its phases'. */
 void weir_read_quantities(struct weir_catalog_load *load, const struct weir_node *object,
                           struct weir_contract_draft drafts[], size_t draft_count);

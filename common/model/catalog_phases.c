@@ -98,9 +98,13 @@ static void read_terms(struct weir_catalog_load *load, const struct weir_node *n
         const char *name;
         unsigned says;
     } members[] = {
-        {"price_book", WEIR_SAYS_BOOK},     {"prices", WEIR_SAYS_PRICES},
-        {"overrides", WEIR_SAYS_OVERRIDES}, {"commitments", WEIR_SAYS_COMMITMENTS},
-        {"discounts", WEIR_SAYS_DISCOUNTS}, {"drawdown_order", WEIR_SAYS_DRAWDOWN_ORDER},
+        {"packages", WEIR_SAYS_PACKAGES},
+        {"price_book", WEIR_SAYS_BOOK},
+        {"prices", WEIR_SAYS_PRICES},
+        {"overrides", WEIR_SAYS_OVERRIDES},
+        {"commitments", WEIR_SAYS_COMMITMENTS},
+        {"discounts", WEIR_SAYS_DISCOUNTS},
+        {"drawdown_order", WEIR_SAYS_DRAWDOWN_ORDER},
     };
     struct weir_contract *contract = &draft->contract;
     for (size_t i = 0; i < sizeof members / sizeof *members; i++)
@@ -109,7 +113,7 @@ static void read_terms(struct weir_catalog_load *load, const struct weir_node *n
     if (!draft->says)
         weir_mistake_add(load, node, WEIR_MISTAKE_MISSING_KEY,
                          "changes nothing; must have at least one of price_book, prices, overrides, commitments, "
-                         "discounts, drawdown_order");
+                         "discounts, drawdown_order, packages");
     const struct weir_price_book *before = contract->book;
     if (draft->says & WEIR_SAYS_BOOK)
         read_phase_book(load, node, first, contract);
@@ -135,6 +139,10 @@ static void read_terms(struct weir_catalog_load *load, const struct weir_node *n
         weir_read_discounts(load, node, &contract->discounts, &contract->discount_count);
     }
     weir_read_draw_order(load, node, &contract->drawdown_order);
+    if (draft->says & WEIR_SAYS_PACKAGES) {
+        contract->package_count = 0;
+        weir_read_packages(load, node, &contract->packages, &contract->package_count);
+    }
 }
 
 /* 3. all of them */
@@ -162,7 +170,7 @@ static bool read_phase(struct weir_catalog_load *load, const struct weir_node *n
         {"reason", WEIR_IN_ALL, 0},         {"price_book", WEIR_IN_ALL, 0},
         {"prices", WEIR_IN_ALL, 0},         {"overrides", WEIR_IN_ALL, 0},
         {"commitments", WEIR_IN_ALL, 0},    {"discounts", WEIR_IN_ALL, 0},
-        {"drawdown_order", WEIR_IN_ALL, 0},
+        {"drawdown_order", WEIR_IN_ALL, 0}, {"packages", WEIR_IN_ALL, 0},
     };
     struct weir_contract *contract = &drafts[phase].contract;
     if (!weir_read_object(load, node, fields, sizeof fields / sizeof *fields, WEIR_IN_ALL, ""))

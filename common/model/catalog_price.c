@@ -39,12 +39,13 @@ static void read_up_to(struct weir_catalog_load *load, const struct weir_node *n
     *last = tier->up_to;
 }
 
-static void read_tiers(struct weir_catalog_load *load, const struct weir_node *object, struct weir_price *price)
+void weir_read_tiers(struct weir_catalog_load *load, const struct weir_node *object, bool *flat_fee_at_zero,
+                     struct weir_tier **ret_tiers, uint32_t *ret_count)
 {
-    enum { FIRST = 1, LATER = 2 };
+    enum { FIRST = 1, LATER = 2, PLAIN = 4 };
     static const struct weir_field fields[] = {
-        {"up_to", FIRST | LATER, FIRST | LATER},
-        {"unit_price", FIRST | LATER, FIRST | LATER},
+        {"up_to", WEIR_IN_ALL, WEIR_IN_ALL},
+        {"unit_price", WEIR_IN_ALL, WEIR_IN_ALL},
         {"flat_fee", FIRST | LATER, 0},
         {"flat_fee_at_zero", FIRST, 0},
     };
@@ -53,18 +54,22 @@ static void read_tiers(struct weir_catalog_load *load, const struct weir_node *o
     if (!weir_read_list(load, object, "tiers", 1, WEIR_TIERS_MAX, &list))
         return;
     size_t count = json_array_size(list.json);
-    price->tiers = weir_arena_take_array(load->arena, count, sizeof *price->tiers);
-    price->tier_count = (uint32_t)count;
+    struct weir_tier *tiers = weir_arena_take_array(load->arena, count, sizeof *tiers);
+    *ret_tiers = tiers;
+    *ret_count = (uint32_t)count;
     for (size_t i = 0; i < count; i++) {
         struct weir_node node = weir_node_element(&list, i);
-        struct weir_tier *tier = &price->tiers[i];
-        if (!weir_read_object(load, &node, fields, sizeof fields / sizeof *fields, i == 0 ? FIRST : LATER,
-                              i == 0 ? "" : "in a tier after the first"))
+        struct weir_tier *tier = &tiers[i];
+        unsigned variant = !flat_fee_at_zero ? PLAIN : i == 0 ? FIRST : LATER;
+        if (!weir_read_object(load, &node, fields, sizeof fields / sizeof *fields, variant,
+                              variant == PLAIN   ? "in a package"
+                              : variant == FIRST ? ""
+                                                 : "in a tier after the first"))
             continue;
         read_up_to(load, &node, i == count - 1, tier, &last);
         (void)weir_read_decimal(load, &node, "unit_price", WEIR_NOT_NEGATIVE, &tier->unit_price);
         (void)weir_read_decimal(load, &node, "flat_fee", WEIR_NOT_NEGATIVE, &tier->flat_fee);
-        if (i == 0 && weir_read_boolean(load, &node, "flat_fee_at_zero", &price->flat_fee_at_zero)
+        if (variant == FIRST && weir_read_boolean(load, &node, "flat_fee_at_zero", flat_fee_at_zero)
             && !json_object_get(node.json, "flat_fee"))
             weir_mistake_add(load, &node, WEIR_MISTAKE_MISSING_KEY,
                              "\"flat_fee\" is missing; \"flat_fee_at_zero\" says when it is charged");
@@ -196,7 +201,7 @@ static void read_amounts(struct weir_catalog_load *load, const struct weir_node 
         break;
     case WEIR_MODEL_GRADUATED:
     case WEIR_MODEL_VOLUME:
-        read_tiers(load, node, price);
+        weir_read_tiers(load, node, &price->flat_fee_at_zero, &price->tiers, &price->tier_count);
         break;
     case WEIR_MODEL_PACKAGE:
         (void)weir_read_decimal(load, node, "package_size", WEIR_POSITIVE, &price->package_size);

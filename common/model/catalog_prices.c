@@ -130,6 +130,7 @@ static void read_version(struct weir_catalog_load *load, const struct weir_node 
         {"fees", WEIR_IN_ALL, 0},
         {"discounts", WEIR_IN_ALL, 0},
         {"drawdown_order", WEIR_IN_ALL, 0},
+        {"packages", WEIR_IN_ALL, 0},
     };
     static const char *const roundings[] = {[WEIR_HALF_EVEN] = "half_even", [WEIR_HALF_UP] = "half_up"};
     unsigned choice;
@@ -149,6 +150,7 @@ static void read_version(struct weir_catalog_load *load, const struct weir_node 
     read_fees(load, node, &draft->version);
     weir_read_discounts(load, node, &draft->version.discounts, &draft->version.discount_count);
     weir_read_draw_order(load, node, &draft->version.drawdown_order);
+    weir_read_packages(load, node, &draft->version.packages, &draft->version.package_count);
 }
 
 static int draft_compare(const void *left, const void *right)

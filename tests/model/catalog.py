@@ -5,7 +5,7 @@ import pathlib
 
 from . import exact, instants
 
-TERMS = ("price_book", "prices", "overrides", "commitments", "discounts", "drawdown_order")  # what a phase may say
+TERMS = ("price_book", "prices", "overrides", "commitments", "discounts", "drawdown_order", "packages")  # what a phase may say
 DRAWDOWN_ORDER = ("priority", "funding", "meters", "expires_at", "starts_at")  # where nothing is said
 MINOR_DIGITS = {"JPY": 0, "KRW": 0, "CLP": 0, "USD": 2, "EUR": 2, "GBP": 2, "CHF": 2, "INR": 2,
                 "KWD": 3, "BHD": 3, "TND": 3}
@@ -41,6 +41,7 @@ class Version:
     fees: list
     discounts: list
     drawdown_order: object  # None: it does not say
+    packages: list
 
 
 @dataclasses.dataclass(eq=False)
@@ -60,6 +61,7 @@ class Contract:
     whole_ends: object
     discounts: object  # None: those of the price book
     drawdown_order: object  # None: the price book's
+    packages: list  # its own
     quantities: list  # (seconds, fee, scaled), by time
 
     def discounts_of(self, version, meter, start):
@@ -126,6 +128,7 @@ def _contract(entry, default=False):
         prices=[Price(p["meter"], p.get("when", {}), p) for p in entry.get("prices", [])],
         multipliers={o["meter"]: exact.parse(o["multiplier"]) for o in entry.get("overrides", [])},
         commitments=entry.get("commitments", []), discounts=entry.get("discounts"), drawdown_order=entry.get("drawdown_order"),
+        packages=entry.get("packages", []),
         quantities=sorted((_seconds(q["effective_from"]), q["fee"], exact.parse(q["quantity"])) for q in entry.get("quantities", [])))
 
 
@@ -159,15 +162,43 @@ class Catalog:
             self.books.setdefault(book["key"], []).append(Version(
                 book["version"], instants.parse_rfc3339(book["effective_from"]), book["currency"],
                 book.get("rounding") == "half_up", prices, book.get("fees", []), book.get("discounts", []),
-                book.get("drawdown_order")))
+                book.get("drawdown_order"), book.get("packages", [])))
         for versions in self.books.values():
             versions.sort(key=lambda version: version.effective_ns)
         self.contracts = [phase for entry in document.get("contracts", []) for phase in _phases(_contract(entry), entry)]
         self.of_customer = {}
         for contract in self.contracts:
             self.of_customer.setdefault(contract.customer, []).append(contract)
+        self._price_packages()
         default = document.get("default_contract")
         self.default = _contract(default, default=True) if default else None
+
+    def bought(self, contract, entry, time):
+        """A prepaid amount that is bought as a package, with its `amount` and `price`; any other as it is."""
+        if "package" not in entry or "price" in entry:
+            return entry
+        version = self.version_at(contract.book, time // instants.NS)
+        package = next(p for p in [*contract.packages, *version.packages] if p["key"] == entry["package"])
+        if "tiers" in package:
+            amount = exact.parse(entry["amount"])
+            tier = next(t for t in package["tiers"] if t["up_to"] is None or amount <= exact.parse(t["up_to"]))
+            price = exact.multiply(amount, exact.parse(tier["unit_price"]))
+        else:
+            count = int(entry.get("quantity", "1"))
+            amount, price = exact.parse(package["amount"]) * count, exact.parse(package["price"]) * count
+        return {**entry, "amount": exact.fixed(amount), "price": exact.invoice(price, MINOR_DIGITS[version.currency], version.half_up)}
+
+    def _price_packages(self):
+        """Each purchase at the price of the first terms that list it, when it starts."""
+        bought = {}
+        for contract in self.contracts:
+            listed = []
+            for entry in contract.commitments:
+                if "package" in entry:
+                    starts = max(contract.starts * instants.NS, instants.parse_rfc3339(entry["starts_at"]) if "starts_at" in entry else 0)
+                    entry = bought.setdefault((contract.key, entry["key"]), self.bought(contract, entry, starts))
+                listed.append(entry)
+            contract.commitments = listed
 
     def contract_at(self, customer, seconds):
         for contract in self.of_customer.get(customer, ()):

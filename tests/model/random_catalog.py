@@ -407,6 +407,45 @@ def _drawdown_orders(rng, document):
             holder["drawdown_order"] = rng.sample(DRAWDOWN_ORDER, rng.randrange(1, len(DRAWDOWN_ORDER) + 1))
 
 
+def _packages(rng, prefix):
+    """The same two in every list: one that is bought whole, and one by amount."""
+    return [{"key": f"{prefix}whole", "amount": quantity(rng, 300), "price": money(rng, 300)},
+            {"key": f"{prefix}any", "tiers": [{"up_to": tier["up_to"], "unit_price": money(rng, 2)} for tier in _tiers(rng)]}]
+
+
+def _bought_as_packages(rng, prefix, document):
+    """Sometimes: packages, and prepaid amounts that are bought as such where a version is in force when they start."""
+    if rng.random() < 0.4:
+        return
+    for version in document["price_books"]:
+        version["packages"] = _packages(rng, prefix)
+    first = {}
+    for version in document["price_books"]:
+        first[version["key"]] = min(first.get(version["key"], version["effective_from"]), version["effective_from"])
+    for contract in document["contracts"]:
+        seen, book = set(), contract["price_book"]
+        for terms in [contract, *contract.get("phases", [])]:
+            book = terms.get("price_book", book)
+            if rng.random() < 0.2:
+                terms["packages"] = _packages(rng, prefix)[:rng.randrange(1, 3)]
+            for entry in terms.get("commitments", []):
+                starts = max(_parse(terms["starts_at"]), _parse(entry["starts_at"]) if "starts_at" in entry else 0)
+                if entry["type"] == "prepaid" and entry["key"] not in seen and entry.get("funding", "paid") == "paid" \
+                        and starts >= _parse(first[book]) and rng.random() < 0.4:
+                    _buy(rng, prefix, entry)
+                seen.add(entry["key"])
+
+
+def _buy(rng, prefix, entry):
+    for name in ("price", "funding"):
+        entry.pop(name, None)
+    entry["package"] = prefix + rng.choice(("whole", "any"))
+    if entry["package"].endswith("whole"):
+        del entry["amount"]
+        if rng.random() < 0.6:
+            entry["quantity"] = str(rng.choice((1, 2, 7)))
+
+
 def _parse(text):
     return instants.parse_rfc3339(text) // instants.NS
 
@@ -471,6 +510,7 @@ def random_shape(rng, prefix="", pipeline=False, within=None, credits=True):
                 if "commitments" in phase:
                     prepaid_amounts(more, contract, phase, meters, start, end, f"{prefix}{number}")
         _drawdown_orders(random.Random(f"drawdown orders {prefix} {start} {end}"), document)
+        _bought_as_packages(random.Random(f"packages {prefix} {start} {end}"), prefix, document)
     else:
         _without_invoice_discounts(document)
     return Shape(prefix, start, end, customers, meters, _edges(document, start, end), document)

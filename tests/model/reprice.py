@@ -41,6 +41,10 @@ def reprice(document, seed):
                                                   for terms in [contract, *contract.get("phases", [])]]:
         if more.random() < 0.2:
             holder["drawdown_order"] = more.sample(DRAWDOWN_ORDER, 3)
+        for package in holder.get("packages", []):
+            for priced in package.get("tiers", [package]):
+                if more.random() < 0.3:
+                    priced.update({name: money(more, 200) for name in ("price", "unit_price") if name in priced})
     return other
 
 
@@ -67,7 +71,7 @@ def _change_prepaid(rng, commitment):
     chance = rng.random()
     if chance < 0.1:
         return None
-    if chance < 0.5:
+    if chance < 0.5 and "package" not in commitment:
         commitment["amount"] = str(rng.choice((1, 20, 500, 20000)))
         if commitment.get("price") and rng.random() < 0.5:
             commitment["price"] = money(rng, 500)
@@ -76,7 +80,7 @@ def _change_prepaid(rng, commitment):
     if rng.random() < 0.2:
         commitment["overage_multiplier"] = rng.choice(("1.5", "0.9", "0", "1", "2"))
     for member in ("meters", "starts_at", "expires_at"):  # another access window: other segments
-        if rng.random() < 0.1:
+        if rng.random() < 0.1 and "package" not in commitment:
             commitment.pop(member, None)
     if "expires_at" not in commitment or rng.random() < 0.2:
         commitment.pop("rollover_fraction", None)

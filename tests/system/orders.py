@@ -36,6 +36,23 @@ def _grant(rng, customer, number, start, end, meters):
     return order
 
 
+def _buy(rng, catalog, contract, starts, order):
+    """Sometimes, where there are packages: the order as one, and what it amounts to and costs."""
+    version = contract and catalog.version_at(contract.book, starts // instants.NS)
+    packages = [*contract.packages, *version.packages] if version else []
+    if order["funding"] != "paid" or not packages or rng.random() < 0.4:
+        return order, order
+    package = rng.choice(packages)
+    del order["price"]
+    order["package"] = package["key"]
+    package = next(p for p in packages if p["key"] == package["key"])
+    if "tiers" not in package:
+        del order["amount"]
+        if rng.random() < 0.6:
+            order["quantity"] = str(rng.choice((1, 2, 30)))
+    return order, catalog.bought(contract, order, starts)
+
+
 def _flags(order):
     for name, value in order.items():
         if name not in ("contract", "end", "at_said"):
@@ -51,7 +68,9 @@ def grant(env, rng, document, count):
     for number in range(count):
         row = rng.choice(rated)
         order = _grant(rng, row["customer"], number, row["start"], row["until"], [meter.key for meter in catalog.meters])
-        contract = catalog.contract_at(order["customer"], instants.parse_rfc3339(order["starts_at"]) // instants.NS)
+        starts = instants.parse_rfc3339(order["starts_at"])
+        contract = catalog.contract_at(order["customer"], starts // instants.NS)
+        order, bought = _buy(rng, catalog, contract, starts, order)
         said = ["grant", "--reason", "at random", "--format", "json", *_flags(order)]
         done = weir(*said, env=env, check=contract is not None)
         assert (done.returncode == 0) == (contract is not None), done.stderr
@@ -61,7 +80,7 @@ def grant(env, rng, document, count):
         if rng.random() < 0.3:
             assert json.loads(weir(*said, env=env).stdout)["done"] == "before"
             assert weir(*said, "--amount", "1", env=env, check=False).returncode == 2
-        orders.append({**order, "contract": contract.key})
+        orders.append({**bought, "contract": contract.key})
     return orders
 
 

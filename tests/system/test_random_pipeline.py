@@ -134,9 +134,9 @@ def check_uncounted(env, outcome, where):
 
 def granted(document):
     """{(contract, grant): amount} of a catalog."""
-    contracts = document.get("contracts", []) + [{"key": "", **document["default_contract"]} if "default_contract" in document else {}]
-    return {(contract["key"], entry["key"]): exact.parse(entry["amount"]) for contract in contracts for terms in [contract, *contract.get("phases", [])]
-            for entry in terms.get("commitments", []) if entry["type"] == "prepaid"}
+    catalog = catalogs.Catalog(document)
+    return {(contract.key, entry["key"]): exact.parse(entry["amount"]) for contract in [*catalog.contracts, *filter(None, [catalog.default])]
+            for entry in contract.commitments if entry["type"] == "prepaid"}
 
 
 def check_balances(env, document, outcome, where, ordered=()):
@@ -258,20 +258,49 @@ def test_the_ledger_agrees_with_the_model(servers, number, tmp_path):
     shutil.rmtree(tmp_path)
 
 
+PACKAGES = [{"key": "starter", "amount": "100", "price": "95"}, {"key": "credits", "tiers": [
+    {"up_to": "1000", "unit_price": "1"}, {"up_to": "5000", "unit_price": "0.9"}, {"up_to": None, "unit_price": "0.85"}]}]
 CALLS = {"meters": [{"key": "calls", "event_type": "call", "aggregation": "sum", "value": "data.calls", "window": "1h"}],
          "price_books": [{"key": "list", "version": 1, "currency": "USD", "effective_from": "2026-01-01T00:00:00Z",
-                          "prices": [{"meter": "calls", "model": "per_unit", "unit_price": "1"}]},
+                          "prices": [{"meter": "calls", "model": "per_unit", "unit_price": "1"}], "packages": PACKAGES},
                          {"key": "plan", "version": 1, "currency": "USD", "effective_from": "2025-10-01T00:00:00Z",
                           "prices": [{"meter": "calls", "model": "per_unit", "unit_price": "1"}],
                           "fees": [{"key": "base", "amount": "2", "per": "period", "charged": "in_advance"}]}],
          "default_contract": {"price_book": "list", "billing_period": "month", "timezone": "UTC"},
          "contracts": [{"key": "gamma-25", "customer": "gamma", "price_book": "plan", "starts_at": "2025-10-01T00:00:00Z", "billing_period": "month",
-                        "timezone": "UTC", "commitments": [{"key": "least", "type": "minimum_spend", "amount": "7", "per": "period"}]}]}
+                        "timezone": "UTC", "packages": PACKAGES,
+                        "commitments": [{"key": "least", "type": "minimum_spend", "amount": "7", "per": "period"},
+                                        {"key": "later", "type": "prepaid", "package": "credits", "amount": "1000.5", "starts_at": "2027-01-01T00:00:00Z"}]}]}
 
 
 def call(number, customer, day, calls):
     return json.dumps({"specversion": "1.0", "id": str(number), "source": "s", "type": "call", "subject": customer,
                        "time": f"2026-{day}T10:00:00Z", "data": {"calls": calls}}) + "\n"
+
+
+def check_packages(env, order):
+    """docs/credits.md 2.3, bought by weir grant: volume prices, once, and a part of it back at the price of a unit."""
+    words = ("grant", "--customer", "beta", "--key", "bulk", "--package", "credits", "--starts-at", "2026-04-01")
+    assert order(*words, "--amount", "333.33", "--dry-run")["charged"] == "333.330000000000"
+    assert order(*words, "--amount", "10000")["charged"] == "8500.000000000000"
+    assert order(*words, "--amount", "10000")["done"] == "before"
+    for more, text in ((("--amount", "10001"), b"other words"), ((), b"other words"), (("--amount", "5", "--quantity", "2"), b"not both")):
+        refused = weir(*words, *more, "--reason", "docs", env=env, check=False)
+        assert refused.returncode == 2 and text in refused.stderr, refused.stderr
+    assert order("refund", "--customer", "beta", "--key", "bulk", "--at", "2026-04-02")["charged"] == "-8500.000000000000"
+    words = ("grant", "--customer", "beta", "--key", "two", "--package", "starter", "--quantity", "2")
+    assert order(*words, "--starts-at", "2026-04-01")["charged"] == "190.000000000000"
+    assert order(*words)["done"] == "before"
+    assert query(env, "select package, packages from weir.grant_orders where package is not null order by grant_key") == [
+        {"package": "credits", "packages": None}, {"package": "starter", "packages": 2}]
+    for more, text in ((("--package", "starter", "--amount", "5"), b"bought whole"), (("--package", "credits"), b"bought by amount"),
+                       (("--package", "none", "--amount", "1"), b"has such a --package"), (("--package", "starter", "--price", "1"), b"leave --price")):
+        refused = weir("grant", "--customer", "beta", "--key", "other", *more, "--starts-at", "2026-04-01", "--reason", "docs", env=env, check=False)
+        assert refused.returncode == 2 and text in refused.stderr, refused.stderr
+    terms = query(env, "select commitments from weir.contract_terms where contract = 'gamma-25'")[0]["commitments"]
+    assert [(entry["amount"], entry["price"]) for entry in terms if "package" in entry] == [("1000.5", "900.45")], terms
+    assert query(env, "select amount::text, price::text from weir.prepaid_terms where grant_key = 'later'") == [
+        {"amount": "1000.500000000000", "price": "900.450000000000"}]
 
 
 def check_orders_of_before(env, rate, order):
@@ -333,6 +362,7 @@ def test_grants_at_run_time_are_as_documented(servers, tmp_path):
     assert order("refund", *words)["done"] == "before"
     assert [row["amount"] for row in query(env, "select amount from weir.line_items where item = 'package' and kind = 'fee' order by line_item_id")] \
         == [20, -12.5]
+    check_packages(env, order)
     refused = weir("void", *words, "--reason", "docs", env=env, check=False)
     assert refused.returncode == 2 and b"otherwise" in refused.stderr
     assert b"findings=0" in weir("audit", "verify", env=env).stdout

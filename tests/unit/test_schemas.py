@@ -125,7 +125,7 @@ ADDED = {
     "billing_period": "month", "billing_anchor": 15, "timezone": "UTC", "overrides": [], "commitments": [], "discounts": [], "quantities": [], "fee": "seat", "multiplier": "1", "type": "prepaid",
     "quantity": "1", "priority": 1, "expires_at": "2026-01-01T00:00:00Z", "overage_multiplier": "1", "rollover_fraction": "1", "rollover_expires_at": "2026-01-01T00:00:00Z", "meters": ["tokens"], "funding": "free", "price": "1",
     "low_balance": ["5"],
-    "phases": [], "reason": "x", "drawdown_order": ["funding"],
+    "phases": [], "reason": "x", "drawdown_order": ["funding"], "packages": [], "package": "starter",
     "$schema": "x", "$comment": "x", "description": "x", "unknown": 1, "": 1, "Key": "x", "key ": "x",
 }  # fmt: skip
 

@@ -163,7 +163,11 @@ Test(catalog, contracts_as_written)
     cr_expect_eq(contract->billing_period, WEIR_PERIOD_QUARTER);
     cr_assert_eq(contract->override_count, 2);
     cr_expect(is(contract->overrides[0].meter->key, "tokens") && equals(contract->overrides[0].multiplier, "0.85"));
-    cr_assert_eq(contract->commitment_count, 3);
+    cr_assert_eq(contract->commitment_count, 5);
+    /* By the contract's own package; and by the price book's, three whole. */
+    cr_expect(equals(contract->commitments[3].amount, "5000.5") && equals(contract->commitments[3].price, "4000.4"));
+    cr_expect(equals(contract->commitments[4].amount, "300") && equals(contract->commitments[4].price, "270"));
+    cr_expect_eq(contract->commitments[4].package_count, 3);
     cr_expect_eq(contract->commitments[0].type, WEIR_COMMITMENT_MINIMUM_SPEND);
     cr_expect(equals(contract->commitments[0].overage_multiplier, "1"));
     cr_assert_eq(contract->quantity_count, 2); /* by time */
