@@ -193,7 +193,8 @@ static void charge_refund(struct weir_grant_book *book, const struct noted_grant
     const struct weir_contract *terms = weir_terms_of(catalog, book->customer, grant->contract, noted->ends_at);
     struct weir_period_running period = {.customer = grant->customer, .contract = grant->contract};
 
-    weir_check(terms != NULL); /* the order was held against the catalog, which keeps what it says of the past */
+    if (!terms)
+        return; /* of a catalog that is only tried: one that is applied keeps what it says of the past */
     weir_contract_period_at(terms, noted->ends_at, &period.start, &period.end);
     struct weir_line_item item = weir_rater_period_item(terms, &period, weir_price_book_at(terms->book, period.start));
     item.item = grant->key;

@@ -419,23 +419,36 @@ static void aim(struct ordering *ordering)
 }
 
 /* What is bought is charged at once, in the period in which it starts. */
-static void charge_purchase(struct ordering *ordering)
+static void charge_purchase(struct weir_rater *rater, struct weir_slice customer, const struct weir_contract *terms,
+                            const struct weir_grant_order *order)
 {
-    const struct weir_commitment *grant = &ordering->order.commitment;
+    const struct weir_commitment *grant = &order->commitment;
     int64_t start, end;
 
-    if (!ordering->order.is_grant || ordering->order.is_ended || weir_decimal_is_zero(grant->price))
+    if (!order->is_grant || weir_decimal_is_zero(grant->price))
         return;
-    weir_contract_period_at(ordering->terms, grant->starts_at, &start, &end);
-    const struct weir_period_running *period =
-        weir_state_period(ordering->rater->state, ordering->account->customer, ordering->order.contract, start, end);
-    struct weir_line_item item =
-        weir_rater_period_item(ordering->terms, period, weir_price_book_at(ordering->terms->book, start));
+    weir_contract_period_at(terms, grant->starts_at, &start, &end);
+    const struct weir_period_running *period = weir_state_period(rater->state, customer, order->contract, start, end);
+    struct weir_line_item item = weir_rater_period_item(terms, period, weir_price_book_at(terms->book, start));
     item.item = grant->key;
     item.kind = WEIR_KIND_FEE;
     item.component = WEIR_COMPONENT_FEE;
     item.unit_price = item.amount = grant->price;
-    weir_rater_add_item(ordering->rater, &item);
+    weir_rater_add_item(rater, &item);
+}
+
+void weir_rater_charge_orders(struct weir_rater *rater)
+{
+    struct weir_state_view all = weir_state_all(rater->state);
+
+    for (size_t i = 0; i < all.account_count; i++)
+        for (size_t k = 0; k < all.accounts[i]->order_count; k++) {
+            const struct weir_grant_order *order = &all.accounts[i]->orders[k];
+            const struct weir_contract *terms =
+                weir_terms_of(rater->catalog, all.accounts[i]->customer, order->contract, order->commitment.starts_at);
+            if (terms)
+                charge_purchase(rater, all.accounts[i]->customer, terms, order);
+        }
 }
 
 /* The period that a line item of the order is of: its month has a partition from load on, and the period a row. */
@@ -497,7 +510,8 @@ static enum weir_status carry_out(struct ordering *ordering, struct weir_order_r
                                                request->by, ordering->reterr);
     if (status != WEIR_OK)
         return status;
-    charge_purchase(ordering);
+    if (!ordering->order.is_ended)
+        charge_purchase(rater, ordering->account->customer, ordering->terms, &ordering->order);
     status = weir_rater_draw(rater, ordering->reterr);
     if (status != WEIR_OK)
         return status;

@@ -190,6 +190,8 @@ bool weir_rater_can_discount(struct weir_rater *rater, const struct weir_contrac
 
 /* 7. draw.c: prepaid amounts, drawn down */
 
+/* orders.c: charges what the state's accounts have bought at run time, where that was not charged as it was ordered. */
+void weir_rater_charge_orders(struct weir_rater *rater);
 /* The segment of the contract's billing period that holds time. account: the customer's, with what was ordered for it;
  * NULL: nothing was. */
 void weir_segment_at(const struct weir_contract *contract, const struct weir_account *account, int64_t period_start,

@@ -246,7 +246,7 @@ static enum weir_status judge_customer(struct worker *worker, struct rerate_cust
     worker->windows_before = worker->counts.windows;
     if (status == WEIR_OK)
         status = weir_rerate_judge_end(&worker->writer.judge, &worker->fresh, &customer->is_changed, &worker->error);
-    if (status == WEIR_OK && weir_rerate_accounts_complete(&worker->writer, &worker->fresh))
+    if (status == WEIR_OK && weir_rerate_accounts_complete(&worker->fresh))
         customer->is_changed = true;
     if (status == WEIR_OK && customer->is_changed)
         status = rewrite_customer(worker, customer);
@@ -267,9 +267,6 @@ static enum weir_status write_chunk(struct worker *worker, const struct weir_sli
         return status;
     worker->windows_before = 0;
     status = weir_rerate_judge_read(&worker->writer.judge, worker->reader, &chunk, &worker->error);
-    if (status == WEIR_OK)
-        status = weir_rerate_accounts_read(&worker->writer, &chunk, &worker->error);
-    worker->fresh.stored = worker->writer.accounts;
     if (status == WEIR_OK)
         status = look_at_chunk(worker, &chunk, begin_judging, judge_customer);
     if (status == WEIR_OK)
@@ -482,8 +479,7 @@ static enum weir_status list_customers(struct run *run, struct weir_error *reter
         weir_put_int8(&number, run->number);
         weir_parameters_add(&parameters, number.data + 4, 8);
         status = weir_postgres_ask(connection,
-                                   "SELECT c.customer, c.has_orders FROM weir.customers AS c"
-                                   " WHERE $1::text IN ('', c.customer)"
+                                   "SELECT c.customer FROM weir.customers AS c WHERE $1::text IN ('', c.customer)"
                                    " AND NOT EXISTS (SELECT FROM weir.rerating_customers AS d"
                                    " WHERE d.rerating = $2::bigint AND d.customer = c.customer) ORDER BY c.customer",
                                    &parameters, "listing customers", &run->list, reterr);
@@ -494,14 +490,8 @@ static enum weir_status list_customers(struct run *run, struct weir_error *reter
         return status;
     run->customer_count = (size_t)PQntuples(run->list);
     run->customers = weir_new_array(run->customer_count + 1, sizeof *run->customers);
-    for (size_t i = 0; i < run->customer_count; i++) {
+    for (size_t i = 0; i < run->customer_count; i++)
         run->customers[i] = weir_postgres_field(run->list, (int)i, 0);
-        if (*PQgetvalue(run->list, (int)i, 1))
-            return weir_fail(reterr, WEIR_REJECT,
-                             "customer '%.*s' has grants that were ordered at run time (weir grant), which rerating "
-                             "cannot price yet: price others alone, with --customer",
-                             (int)run->customers[i].length, run->customers[i].data);
-    }
     run->counts.customers_all = run->customer_count;
     return WEIR_OK;
 }

@@ -2,20 +2,9 @@
  * ledger has of them, so that storing it brings balances to it by further entries. */
 #include "rater/rerate_write.h"
 
-enum weir_status weir_rerate_accounts_read(struct rerate_writer *writer, const struct rerate_chunk *chunk,
-                                           struct weir_error *reterr)
-{
-    weir_state_clear(writer->accounts);
-    for (size_t i = 0; i < chunk->count; i++)
-        if (chunk->customers[i].has_commitments)
-            weir_state_account(writer->accounts, chunk->customers[i].customer);
-    return weir_postgres_load_accounts(writer->ledger, writer->accounts, reterr);
-}
-
 /* One customer: what the ledger has, and what there should be. */
 struct pair {
     struct weir_state *stored, *now;
-    const struct weir_catalog *catalog;
     const struct rerate_customer *customer;
     bool is_changed;
 };
@@ -91,22 +80,30 @@ static void complete_draws(struct pair *pair)
         pair->is_changed = pair->is_changed || !weir_decimal_is_zero(now.draws[i]->change);
 }
 
-/* What the catalog grants, whether there is usage to draw from it or not. */
-static struct weir_decimal granted(const struct pair *pair, const struct weir_grant_running *grant)
+/* What was ordered of a grant; NULL: nothing. */
+static const struct weir_grant_order *order_of(const struct pair *pair, const struct weir_grant_running *grant)
 {
-    bool is_default = grant->contract.length == 0;
-    uint32_t count = pair->catalog->default_contract != NULL;
-    const struct weir_contract *contracts =
-        is_default ? pair->catalog->default_contract
-                   : weir_catalog_contracts_of(pair->catalog, pair->customer->customer, &count);
+    const struct weir_account *account = weir_state_known_account(pair->stored, grant->customer);
 
-    for (uint32_t i = 0; i < count; i++)
-        for (uint32_t k = 0; weir_slice_equal(contracts[i].key, grant->contract) && k < contracts[i].commitment_count;
-             k++)
-            if (contracts[i].commitments[k].type == WEIR_COMMITMENT_PREPAID
-                && weir_slice_equal(contracts[i].commitments[k].key, grant->key))
-                return contracts[i].commitments[k].amount;
-    return (struct weir_decimal){0};
+    for (size_t i = 0; account && i < account->order_count; i++)
+        if (weir_slice_equal(account->orders[i].commitment.key, grant->key)
+            && weir_slice_equal(account->orders[i].contract, grant->contract))
+            return &account->orders[i];
+    return NULL;
+}
+
+/* Of a grant that the catalog does not have any more, what its end took is undone by entries of the same kind. */
+static enum weir_grant_end end_of(const struct pair *pair, const struct weir_grant_running *grant)
+{
+    const struct weir_grant_order *order = order_of(pair, grant);
+
+    return order && order->is_ended ? order->end : WEIR_GRANT_END_EXPIRY;
+}
+
+static bool brings_change(const struct weir_grant_running *grant)
+{
+    return !weir_decimal_is_zero(grant->change) || !weir_decimal_is_zero(grant->taken_change)
+           || !weir_decimal_is_zero(grant->rolled_change) || !weir_decimal_is_zero(grant->charged_change);
 }
 
 static void complete_grants(struct pair *pair)
@@ -118,28 +115,26 @@ static void complete_grants(struct pair *pair)
         if (!is_stored(pair, &old->entry, old->customer))
             continue;
         struct weir_grant_running *grant = weir_state_grant(pair->now, old->customer, old->contract, old->key);
-        if (!grant->commitment) {
-            grant->amount = granted(pair, old);
-            grant->taken = old->has_ended ? grant->amount : (struct weir_decimal){0};
-            grant->rolled_from = weir_state_copy(pair->now, old->rolled_from);
-        }
-        grant->taken_change = change_of(old->taken, grant->taken);
-        grant->rolled_change = change_of(old->rolled, grant->rolled);
-        grant->entry.exists = grant->entry.is_dirty = true;
+        if (!grant->commitment)
+            grant->end = end_of(pair, old);
+        grant->rolled_from = old->rolled_from;
         grant->number = old->number;
         grant->balance = old->balance;
         grant->change = change_of(old->amount, grant->amount);
+        grant->taken_change = change_of(old->taken, grant->taken);
+        grant->rolled_change = change_of(old->rolled, grant->rolled);
+        grant->charged_change = change_of(old->charged, grant->charged);
+        grant->entry.exists = true;
+        grant->entry.is_dirty = brings_change(grant);
     }
     now = weir_state_all(pair->now);
     for (size_t i = 0; i < now.grant_count; i++)
-        pair->is_changed = pair->is_changed || !weir_decimal_is_zero(now.grants[i]->change)
-                           || !weir_decimal_is_zero(now.grants[i]->taken_change)
-                           || !weir_decimal_is_zero(now.grants[i]->rolled_change);
+        pair->is_changed = pair->is_changed || brings_change(now.grants[i]);
 }
 
-bool weir_rerate_accounts_complete(const struct rerate_writer *writer, struct rerate_fresh *fresh)
+bool weir_rerate_accounts_complete(struct rerate_fresh *fresh)
 {
-    struct pair pair = {writer->accounts, fresh->state, fresh->catalog, fresh->customer, false};
+    struct pair pair = {fresh->customer->accounts, fresh->state, fresh->customer, false};
 
     if (!fresh->customer->has_commitments || fresh->customer->from >= fresh->customer->to)
         return false;

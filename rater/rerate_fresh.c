@@ -1,6 +1,7 @@
 /* A rater that begins with nothing, one customer at a time: the rules are those of every other rating. */
 #include <stdlib.h>
 
+#include "common/calendar.h"
 #include "rater/rerate_internal.h"
 
 struct weir_slice weir_rerate_price_meter(struct weir_slice price_key)
@@ -30,6 +31,49 @@ static void load_other_meters(const struct rerate_fresh *fresh, struct weir_peri
     }
 }
 
+/* One that is now to expire later than now has not expired, whatever it was. */
+static bool ends_later(const struct rerate_fresh *fresh, const struct weir_grant_running *grant)
+{
+    bool is_default = grant->contract.length == 0;
+    uint32_t count = fresh->catalog->default_contract != NULL;
+    const struct weir_contract *contracts =
+        is_default ? fresh->catalog->default_contract
+                   : weir_catalog_contracts_of(fresh->catalog, fresh->customer->customer, &count);
+    int64_t now = weir_time_now();
+
+    for (uint32_t i = 0; i < count; i++)
+        for (uint32_t k = 0; weir_slice_equal(contracts[i].key, grant->contract) && k < contracts[i].commitment_count;
+             k++)
+            if (contracts[i].commitments[k].type == WEIR_COMMITMENT_PREPAID
+                && weir_slice_equal(contracts[i].commitments[k].key, grant->key))
+                return contracts[i].commitments[k].expires_at > now && contracts[i].whole_ends_at > now;
+    return false;
+}
+
+/* What is not usage: what was ordered at run time, and which grants there are and have expired. */
+static void load_account(const struct rerate_fresh *fresh, struct weir_state *state)
+{
+    struct weir_slice customer = fresh->customer->customer;
+    const struct weir_account *stored = weir_state_known_account(fresh->customer->accounts, customer);
+    struct weir_account *account = weir_state_account(state, customer);
+    struct weir_state_view all = weir_state_all(fresh->customer->accounts);
+
+    if (account->entry.is_loaded)
+        return;
+    account->entry.is_loaded = true;
+    for (size_t i = 0; stored && i < stored->order_count; i++)
+        *weir_state_order(state, account) = stored->orders[i];
+    for (size_t i = 0; i < all.grant_count; i++) {
+        const struct weir_grant_running *old = all.grants[i];
+        if (!old->entry.exists || !weir_slice_equal(old->customer, customer))
+            continue;
+        struct weir_grant_running *grant = weir_state_grant(state, customer, old->contract, old->key);
+        grant->number = old->number;
+        grant->starts_at = old->starts_at;
+        grant->has_ended = old->has_ended && !ends_later(fresh, old);
+    }
+}
+
 static enum weir_status load(struct weir_ledger *self, struct weir_state *state, struct weir_error *reterr)
 {
     struct rerate_fresh *fresh = (struct rerate_fresh *)self;
@@ -37,6 +81,8 @@ static enum weir_status load(struct weir_ledger *self, struct weir_state *state,
 
     (void)reterr;
     fresh->state = state;
+    if (fresh->customer->has_prepaid && fresh->customer->from < fresh->customer->to)
+        load_account(fresh, state);
     for (size_t i = all.period_count; i > 0 && !all.periods[i - 1]->entry.is_loaded; i--) {
         all.periods[i - 1]->entry.is_loaded = true;
         if (fresh->customer->meter.length)
@@ -146,24 +192,6 @@ const struct weir_contract *weir_rerate_contract_of(const struct rerate_fresh *f
     return start == period->start ? contract : NULL;
 }
 
-/* A grant that the ledger has is one still, and one that ended has ended. */
-static void note_stored(struct rerate_fresh *fresh)
-{
-    struct weir_state_view stored = weir_state_all(fresh->stored);
-
-    for (size_t i = 0; i < stored.grant_count; i++) {
-        const struct weir_grant_running *old = stored.grants[i];
-        if (!old->entry.exists || !weir_slice_equal(old->customer, fresh->customer->customer))
-            continue;
-        weir_state_account(fresh->state, old->customer);
-        struct weir_grant_running *grant = weir_state_grant(fresh->state, old->customer, old->contract, old->key);
-        grant->number = old->number;
-        grant->has_ended = old->has_ended;
-        grant->starts_at = old->starts_at;
-        grant->rolled_from = weir_state_copy(fresh->state, old->rolled_from);
-    }
-}
-
 enum weir_status weir_rerate_fresh_periods(struct rerate_fresh *fresh, struct weir_error *reterr)
 {
     const struct rerate_customer *customer = fresh->customer;
@@ -180,8 +208,6 @@ enum weir_status weir_rerate_fresh_periods(struct rerate_fresh *fresh, struct we
             status = weir_rater_settle_period(fresh->rater, contract, customer->customer, period->start, end,
                                               period->is_closed && end <= period->end, reterr);
     }
-    if (fresh->stored && fresh->state)
-        note_stored(fresh);
     return status == WEIR_OK ? weir_rater_draw_once(fresh->rater, reterr) : status;
 }
 

@@ -61,6 +61,7 @@ struct rerate_customer {
     /* Prepaid amounts, by the catalog or in the ledger: what is drawn in one period decides what is left for the
      * others, so that all of it is rerated. Or minimum quantities: all meters are. */
     bool has_prepaid, has_commitments;
+    struct weir_state *accounts; /* the chunk's: with them, what the ledger has of both, and what was ordered */
 
     /* What the report shows. */
     int64_t shown_from, shown_to;
@@ -76,7 +77,8 @@ struct rerate_chunk {
     size_t count;
     struct rerate_customer customers[WEIR_RERATE_CHUNK];
     struct weir_arena *arena; /* of the rows */
-    PGresult *results[4];     /* that they point into */
+    struct weir_state *accounts;
+    PGresult *results[4]; /* that they point into */
 };
 
 /* Reads totals, periods and others of the customers (sorted). */
@@ -129,8 +131,7 @@ struct rerate_fresh {
     struct weir_rater *rater;
     const struct weir_catalog *catalog;
     const struct rerate_customer *customer;
-    struct weir_state *state;  /* the rater's */
-    struct weir_state *stored; /* of a run that writes: what the ledger has of accounts; NULL */
+    struct weir_state *state; /* the rater's */
     struct weir_line_item *others;
     size_t other_count, other_room;
 

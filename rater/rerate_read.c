@@ -3,7 +3,7 @@
 #include <stdlib.h>
 
 #include "common/calendar.h"
-#include "rater/postgres_value.h"
+#include "rater/postgres_rows.h"
 #include "rater/rerate_internal.h"
 
 /* 1. totals and periods */
@@ -163,6 +163,22 @@ static void find_all_commitments(const struct weir_catalog *catalog, struct rera
         find_commitments(catalog->default_contract, customer);
 }
 
+/* By the connection that reads all else, so that it is of the same snapshot, or under the same locks. */
+static enum weir_status read_accounts(PGconn *connection, struct rerate_chunk *chunk, struct weir_error *reterr)
+{
+    struct weir_postgres_ledger asking = {.connection = connection};
+
+    for (size_t i = 0; i < chunk->count; i++) {
+        chunk->customers[i].accounts = chunk->accounts;
+        if (chunk->customers[i].has_commitments)
+            weir_state_account(chunk->accounts, chunk->customers[i].customer);
+    }
+    enum weir_status status = weir_postgres_load_accounts(&asking, chunk->accounts, reterr);
+    for (int i = 0; i < WEIR_ROW_COLUMNS_MAX; i++)
+        weir_buffer_free(&asking.columns[i]);
+    return status;
+}
+
 enum weir_status weir_rerate_read(PGconn *connection, const struct weir_catalog *catalog,
                                   const struct weir_slice *customers, size_t count, struct rerate_chunk *ret_chunk,
                                   struct weir_error *reterr)
@@ -172,7 +188,7 @@ enum weir_status weir_rerate_read(PGconn *connection, const struct weir_catalog 
     enum weir_status status = WEIR_OK;
 
     weir_check(count > 0 && count <= WEIR_RERATE_CHUNK);
-    *ret_chunk = (struct rerate_chunk){.count = count, .arena = weir_arena_new()};
+    *ret_chunk = (struct rerate_chunk){.count = count, .arena = weir_arena_new(), .accounts = weir_state_new()};
     for (size_t i = 0; i < count; i++)
         ret_chunk->customers[i] = (struct rerate_customer){.customer = customers[i]};
     weir_parameters_add(&parameters, customers[0].data, customers[0].length);
@@ -183,6 +199,8 @@ enum weir_status weir_rerate_read(PGconn *connection, const struct weir_catalog 
         status = share_out(ret_chunk, reterr);
     for (size_t i = 0; i < count && status == WEIR_OK; i++)
         find_all_commitments(catalog, &ret_chunk->customers[i]);
+    if (status == WEIR_OK)
+        status = read_accounts(connection, ret_chunk, reterr);
     if (status != WEIR_OK)
         weir_rerate_chunk_free(ret_chunk);
     return status;
@@ -193,6 +211,7 @@ void weir_rerate_chunk_free(struct rerate_chunk *chunk)
     for (int k = 0; k < ANSWERS; k++)
         PQclear(chunk->results[k]);
     weir_arena_free(chunk->arena);
+    weir_state_free(chunk->accounts);
     *chunk = (struct rerate_chunk){0};
 }
 

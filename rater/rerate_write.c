@@ -19,7 +19,6 @@ enum weir_status weir_rerate_writer_open(struct rerate_writer *writer, const cha
                                      .url = url,
                                      .run = run,
                                      .catalog_version = catalog_version,
-                                     .accounts = weir_state_new(),
                                      .lines = {.judge = &writer->judge}};
     if (status == WEIR_OK) {
         writer->lines.arena = weir_arena_new();
@@ -38,7 +37,6 @@ void weir_rerate_writer_close(struct rerate_writer *writer)
     PQfinish(writer->maker);
     weir_partitions_free(&writer->partitions);
     weir_rerate_judge_free(&writer->judge);
-    weir_state_free(writer->accounts);
     weir_rerate_lines_free(&writer->lines);
     weir_buffer_free(&writer->copy);
     for (int i = 0; i < TERM_COLUMNS; i++)
@@ -357,7 +355,7 @@ static enum weir_status clear_state(struct rerate_writer *writer, const struct r
 static enum weir_status store_state(struct rerate_writer *writer, struct rerate_fresh *fresh, struct weir_error *reterr)
 {
     weir_rerate_fresh_complete(fresh);
-    weir_rerate_accounts_complete(writer, fresh);
+    weir_rerate_accounts_complete(fresh);
     struct weir_state_view all = weir_state_all(fresh->state);
     enum weir_status status = clear_state(writer, fresh, reterr);
 

@@ -117,7 +117,6 @@ struct rerate_writer {
     int64_t run;
     int catalog_version;
     struct rerate_judge judge;
-    struct weir_state *accounts; /* what the ledger has of the chunk's prepaid amounts and minimum quantities */
     struct rerate_lines lines;
     struct rerate_customer *customer; /* being written */
     struct weir_buffer copy;          /* line items to be copied */
@@ -145,12 +144,9 @@ void weir_rerate_writer_abandon(struct rerate_writer *writer);
 
 /* 4. rerate_accounts.c */
 
-/* Reads what the ledger has, under the customers' locks. */
-enum weir_status weir_rerate_accounts_read(struct rerate_writer *writer, const struct rerate_chunk *chunk,
-                                           struct weir_error *reterr);
 /* After everything was rated anew: completes the fresh state by what it has to go on from, so that it is what is to be
  * stored, with the entries that bring balances to it. Once for each time that it was rated. Whether anything changes.
  */
-bool weir_rerate_accounts_complete(const struct rerate_writer *writer, struct rerate_fresh *fresh);
+bool weir_rerate_accounts_complete(struct rerate_fresh *fresh);
 
 #endif

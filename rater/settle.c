@@ -430,8 +430,11 @@ static enum weir_status settle_known(struct weir_rater *rater, struct due_list *
 enum weir_status weir_rater_draw_once(struct weir_rater *rater, struct weir_error *reterr)
 {
     weir_check(!rater->ledger->ops->keeps_state);
-    enum weir_status status = weir_rater_draw(rater, reterr);
-
+    enum weir_status status = rater->ledger->ops->load(rater->ledger, rater->state, reterr); /* also without usage */
+    if (status != WEIR_OK)
+        return status;
+    weir_rater_charge_orders(rater);
+    status = weir_rater_draw(rater, reterr);
     if (status == WEIR_OK)
         status = weir_rater_write(rater, reterr);
     weir_rater_forget(rater);

@@ -328,6 +328,8 @@ def _orders(catalog, bill):
         if "end" in order and not grants:  # of terms before these
             grants = [g for terms in catalog.of_customer[order["customer"]] if terms.key == contract.key
                       for g in bill.grants_of(order["customer"], terms) if g.key == order["key"]][:1]
+        if not grants:  # this catalog does not have it any more
+            continue
         grant = grants[0]
         at = max(at, grant.starts) // instants.NS
         contract = catalog.contract_at(order["customer"], at)
