@@ -2,6 +2,7 @@
  * that hold what was rated so far. */
 #include <stdlib.h>
 
+#include "common/hash.h"
 #include "rater/rate_internal.h"
 
 /* 1. overrides and discounts */
@@ -224,22 +225,133 @@ static bool is_same_series(struct weir_slice a, struct weir_slice b)
     return a.length == b.length && (a.data == b.data || memcmp(a.data, b.data, a.length) == 0);
 }
 
-/* Windows mostly come with others of their series: what the last one found is found again without asking. */
-static bool aim_as_last(struct weir_rater *rater, const struct weir_lane_window *from, const struct target *last,
-                        struct target *target)
+/* 4. windows that find what another one found */
+
+/* As another window of the series, whose contract, period and version are this one's as well. */
+static void aim_as(struct weir_rater *rater, const struct target *known, size_t at, const struct weir_lane_window *from,
+                   struct target *target)
 {
     const struct weir_window *window = &from->window;
 
-    if (!last || !is_same_series(last->from->window.series_key, window->series_key)
-        || !is_same_span(rater->catalog, last, window->start))
-        return false;
-    *target = *last;
+    *target = *known;
     target->is_refused = false;
+    target->segment = NULL;
     target->from = from;
-    target->window = weir_state_window(rater->state, window->series_key, window->start, window->end);
-    if (!weir_slice_equal(last->from->lane, from->lane))
-        target->lane = weir_state_lane(rater->state, from->lane);
+    target->window =
+        weir_state_window_of(rater->state, rater->memo.hashes[at], window->series_key, window->start, window->end);
+}
+
+static void aim_at_lane(struct weir_rater *rater, const struct target *last, struct target *target)
+{
+    target->lane = last && weir_slice_equal(last->from->lane, target->from->lane)
+                       ? last->lane
+                       : weir_state_lane(rater->state, target->from->lane);
+}
+
+/* Windows mostly come with others of their series: what the last one found is found again without asking. */
+static bool aim_as_last(struct weir_rater *rater, size_t at, const struct weir_lane_window *from,
+                        const struct target *last, struct target *target)
+{
+    if (!last || !is_same_series(last->from->window.series_key, from->window.series_key)
+        || !is_same_span(rater->catalog, last, from->window.start))
+        return false;
+    aim_as(rater, last, at, from, target);
     return true;
+}
+
+static bool uses_memo(const struct weir_rater *rater)
+{
+    return !rater->memo.is_off && !rater->ledger->ops->keeps_state;
+}
+
+static struct known_series *known_slot(const struct weir_rater *rater, uint64_t hash)
+{
+    return &rater->memo.known[hash & (WEIR_KNOWN_SERIES - 1)];
+}
+
+static bool is_known(const struct weir_rater *rater, const struct known_series *known, size_t at)
+{
+    return known->hash == rater->memo.hashes[at] && known->generation == rater->memo.generation;
+}
+
+static bool aim_as_known(struct weir_rater *rater, size_t at, const struct weir_lane_window *from,
+                         struct target *target)
+{
+    struct weir_slice key = from->window.series_key;
+
+    if (!uses_memo(rater))
+        return false;
+    const struct known_series *known = known_slot(rater, rater->memo.hashes[at]);
+    if (!is_known(rater, known, at) || !is_same_series(weir_slice_of(known->key, known->key_length), key)
+        || !is_same_span(rater->catalog, &known->target, from->window.start)) {
+        rater->memo.missed++;
+        return false;
+    }
+    rater->memo.found++;
+    aim_as(rater, &known->target, at, from, target);
+    return true;
+}
+
+static void keep_known(struct weir_rater *rater, size_t at, const struct target *target)
+{
+    struct weir_slice key = target->from->window.series_key;
+
+    if (!uses_memo(rater) || key.length > WEIR_KNOWN_KEY_MAX)
+        return;
+    struct known_series *known = known_slot(rater, rater->memo.hashes[at]);
+    known->hash = rater->memo.hashes[at];
+    known->generation = rater->memo.generation;
+    known->key_length = key.length;
+    memcpy(known->key, key.data, key.length);
+    known->target = *target;
+}
+
+void weir_rater_forget_series(struct weir_rater *rater)
+{
+    struct series_memo *memo = &rater->memo;
+
+    memo->is_off = memo->is_off || memo->found < memo->missed;
+    memo->found = memo->missed = 0;
+    memo->is_off = memo->is_off || ++memo->generation == 0; /* after four thousand million times */
+    if (memo->is_off) {
+        free(memo->known);
+        memo->known = NULL;
+    }
+}
+
+/* The keys' hashes; and what is known of the windows' series on its way into the cache. */
+static void hash_series(struct weir_rater *rater, const struct weir_lane_window *windows, size_t count)
+{
+    struct series_memo *memo = &rater->memo;
+
+    if (uses_memo(rater) && !memo->known)
+        memo->known = weir_new_array(WEIR_KNOWN_SERIES, sizeof *memo->known);
+    for (size_t i = 0; i < count; i++) {
+        struct weir_slice key = windows[i].window.series_key;
+        bool is_last = i > 0 && is_same_series(windows[i - 1].window.series_key, key);
+        memo->hashes[i] = is_last ? memo->hashes[i - 1] : weir_hash64(key.data, key.length, 0);
+        if (is_last || !memo->known)
+            continue;
+        const char *known = (const char *)known_slot(rater, memo->hashes[i]);
+        for (size_t line = 0; line < sizeof(struct known_series); line += 64)
+            __builtin_prefetch(known + line);
+    }
+}
+
+/* Entries that a window further on will most likely need. */
+static void fetch_entries(const struct weir_rater *rater, size_t at)
+{
+    const struct known_series *known = known_slot(rater, rater->memo.hashes[at]);
+
+    if (!is_known(rater, known, at))
+        return;
+    __builtin_prefetch(known->target.period, 1);
+    __builtin_prefetch(&known->target.period->usage_amount, 1);
+    if (!known->target.running)
+        return;
+    __builtin_prefetch(known->target.running, 1);
+    __builtin_prefetch(&known->target.running->quantity, 1);
+    __builtin_prefetch(&known->target.running->amount, 1);
 }
 
 /* A calendar's answer costs as much as all else here, and the contracts in use are few, or a window's next one is of
@@ -257,26 +369,46 @@ static void find_period(struct weir_rater *rater, struct target *target, int64_t
     target->period_end = known->end;
 }
 
-enum weir_status weir_rater_aim(struct weir_rater *rater, const struct weir_lane_window *from,
-                                const struct target *last, struct target *target, struct weir_error *reterr)
+static enum weir_status aim(struct weir_rater *rater, size_t at, const struct weir_lane_window *from,
+                            struct target *target, struct weir_error *reterr)
 {
     const struct weir_window *window = &from->window;
+    const struct target *last = at ? target - 1 : NULL;
     struct weir_series series;
 
-    if (aim_as_last(rater, from, last, target))
+    if (aim_as_last(rater, at, from, last, target) || aim_as_known(rater, at, from, target)) {
+        aim_at_lane(rater, last, target);
         return WEIR_OK;
+    }
     *target = (struct target){.from = from};
     if (!weir_series_parse(window->series_key, &series))
         return weir_fail(reterr, WEIR_FATAL,
                          "lane %.*s holds a window whose series key cannot be read: the store was "
                          "written by something else, or is damaged",
                          (int)from->lane.length, from->lane.data);
-    target->window = weir_state_window(rater->state, window->series_key, window->start, window->end);
-    target->lane = weir_state_lane(rater->state, from->lane);
+    target->window =
+        weir_state_window_of(rater->state, rater->memo.hashes[at], window->series_key, window->start, window->end);
+    aim_at_lane(rater, last, target);
     target->unpriced = resolve(rater->catalog, &series, window->start, target);
     if (!target->contract)
         return WEIR_OK;
     find_period(rater, target, window->start);
     aim_at_state(rater, &series, window->series_key, target);
+    keep_known(rater, at, target);
     return WEIR_OK;
+}
+
+enum weir_status weir_rater_aim(struct weir_rater *rater, const struct weir_lane_window *windows, size_t count,
+                                struct weir_error *reterr)
+{
+    enum { AHEAD = 8 };
+    enum weir_status status = WEIR_OK;
+
+    hash_series(rater, windows, count);
+    for (size_t i = 0; i < count && status == WEIR_OK; i++) {
+        if (rater->memo.known && i + AHEAD < count)
+            fetch_entries(rater, i + AHEAD);
+        status = aim(rater, i, &windows[i], &rater->targets[i], reterr);
+    }
+    return status;
 }

@@ -12,6 +12,7 @@ struct weir_rater *weir_rater_new(const struct weir_catalog *catalog, struct wei
     rater->ledger = ledger;
     rater->state = weir_state_new();
     rater->overrides = weir_arena_new();
+    rater->memo.generation = 1;
     rater->ended = INT64_MIN;
     rater->settled = weir_new_array(catalog->contract_count + 1, sizeof *rater->settled);
     return rater;
@@ -27,6 +28,8 @@ struct weir_rater *weir_rater_free(struct weir_rater *rater)
     free(rater->overridden);
     free(rater->items);
     free(rater->targets);
+    free(rater->memo.known);
+    free(rater->memo.hashes);
     free(rater);
     return NULL;
 }
@@ -317,6 +320,7 @@ void weir_rater_start_over(struct weir_rater *rater)
 {
     weir_check(!rater->ledger->ops->keeps_state);
     weir_rater_forget(rater);
+    weir_rater_forget_series(rater);
     weir_state_clear(rater->state);
 }
 
@@ -400,9 +404,9 @@ enum weir_status weir_rater_rate(struct weir_rater *rater, const struct weir_lan
     if (count > rater->target_room) {
         rater->target_room = count;
         rater->targets = weir_resize(rater->targets, count, sizeof *rater->targets);
+        rater->memo.hashes = weir_resize(rater->memo.hashes, count, sizeof *rater->memo.hashes);
     }
-    for (size_t i = 0; i < count && status == WEIR_OK; i++)
-        status = weir_rater_aim(rater, &windows[i], i ? &rater->targets[i - 1] : NULL, &rater->targets[i], reterr);
+    status = weir_rater_aim(rater, windows, count, reterr);
     if (status == WEIR_OK)
         status = rater->ledger->ops->load(rater->ledger, rater->state, reterr);
     if (status == WEIR_OK)

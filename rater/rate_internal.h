@@ -60,6 +60,27 @@ struct known_period {
     int64_t start, end;
 };
 
+enum { WEIR_KNOWN_SERIES = 1 << 14, WEIR_KNOWN_KEY_MAX = 72 };
+
+/* What the last window of a series found, where it stands by the hash of its key. */
+struct known_series {
+    uint64_t hash;
+    uint32_t generation; /* of the memo; another one: forgotten */
+    uint32_t key_length;
+    char key[WEIR_KNOWN_KEY_MAX];
+    struct target target; /* from, window and lane are its window's, and mean nothing */
+};
+
+/* Where the state is not forgotten after each batch: windows of several series that alternate, or in any order. Off
+ * where windows come by series anyway and hardly any is found. */
+struct series_memo {
+    struct known_series *known; /* NULL: not used yet */
+    uint64_t *hashes;           /* of the batch's windows' keys; as much room as for targets */
+    uint64_t found, missed;     /* of this generation */
+    uint32_t generation;        /* from 1 */
+    bool is_off;
+};
+
 struct weir_rater {
     const struct weir_catalog *catalog;
     struct weir_ledger *ledger;
@@ -79,6 +100,8 @@ struct weir_rater {
     struct charging charging;
     struct known_period periods[WEIR_KNOWN_PERIODS]; /* by contract */
 
+    struct series_memo memo;
+
     int64_t ended;          /* usage of before is known: what expired by then has expired; INT64_MIN: not known */
     int64_t expired_all_at; /* weir_monotonic_now(): when all grants were last looked at for that */
 
@@ -90,10 +113,11 @@ struct weir_rater {
 
 /* 1. aim.c */
 
-/* Fills *target and makes the entries that rating the window will touch, so that one load fetches them all. last: the
- * target before it in the batch, or NULL. */
-enum weir_status weir_rater_aim(struct weir_rater *rater, const struct weir_lane_window *from,
-                                const struct target *last, struct target *target, struct weir_error *reterr);
+/* Fills rater->targets, and makes the entries that rating the windows will touch, so that one load fetches them all. */
+enum weir_status weir_rater_aim(struct weir_rater *rater, const struct weir_lane_window *windows, size_t count,
+                                struct weir_error *reterr);
+/* What is known of series led to entries that are gone. */
+void weir_rater_forget_series(struct weir_rater *rater);
 /* Once the customers' accounts are loaded: the segments of the batch's targets. */
 void weir_rater_aim_at_segments(struct weir_rater *rater, size_t count);
 /* min, max, latest and avg of a period are not sums of their windows, unless rolled up. */

@@ -170,8 +170,21 @@ static bool same_window(const void *entry, const void *probe)
 struct weir_rated_window *weir_state_window(struct weir_state *state, struct weir_slice series_key, int64_t start,
                                             int64_t end)
 {
+    return weir_state_window_of(state, hash_slice(series_key, 0), series_key, start, end);
+}
+
+/* Starts are multiples of a window's length: their lower bits say little. */
+static uint64_t hash_window(uint64_t series, int64_t start)
+{
+    uint64_t hash = (series ^ (uint64_t)start) * UINT64_C(0x9E3779B97F4A7C15);
+    return hash ^ hash >> 32;
+}
+
+struct weir_rated_window *weir_state_window_of(struct weir_state *state, uint64_t hash, struct weir_slice series_key,
+                                               int64_t start, int64_t end)
+{
     struct weir_rated_window probe = {.series_key = series_key, .start = start, .end = end};
-    uint64_t hash = hash_slice(series_key, (uint64_t)start);
+    hash = hash_window(hash, start);
     struct weir_rated_window *window = table_find(&state->windows, hash, same_window, &probe);
 
     if (window) {

@@ -248,6 +248,9 @@ void weir_state_forget_windows(struct weir_state *state);
 /* Find or make; never NULL. Slices are copied. */
 struct weir_rated_window *weir_state_window(struct weir_state *state, struct weir_slice series_key, int64_t start,
                                             int64_t end);
+/* The same; hash: weir_hash64 of series_key with seed 0. */
+struct weir_rated_window *weir_state_window_of(struct weir_state *state, uint64_t hash, struct weir_slice series_key,
+                                               int64_t start, int64_t end);
 struct weir_price_running *weir_state_price(struct weir_state *state, struct weir_slice customer,
                                             struct weir_slice contract, int64_t period_start, int64_t period_end,
                                             struct weir_slice price_book, uint32_t price_book_version,
