@@ -81,22 +81,38 @@ static inline int64_t days_since_1970(int year, int month, int day)
     return (int64_t)year * 365 + (int64_t)(whole / 4 - whole / 100 + whole / 400) + before[month - 1] + day - 719528;
 }
 
-/* "YYYY-MM-DDTHH:MM:SS", the first 19 characters, as seconds since 1970 of the clock it shows. Years that begin more
- * than a day before 1970 are refused here already. */
-static bool parse_clock(const char *at, int64_t *ret_seconds)
+/* "YYYY-MM-DD", the first 10 characters, as days since 1970. Years that begin more than a day before 1970 are refused
+ * here already. */
+static bool parse_date(const char *at, int64_t *ret_days)
 {
-    uint64_t date, clock;
+    uint64_t date;
     int day;
 
-    if (!match_digits(at, "0000-00-", &date) || !match_digits(at + 11, "00:00:00", &clock) || (at[10] | 0x20) != 't'
-        || !two_digits(at + 8, &day))
+    if (!match_digits(at, "0000-00-", &date) || !two_digits(at + 8, &day))
         return false;
     int year = (int)(date & 0xff) * 100 + (int)(date >> 16 & 0xff), month = (int)(date >> 40 & 0xff);
-    int hour = (int)(clock & 0xff), minute = (int)(clock >> 24 & 0xff), second = (int)(clock >> 48 & 0xff);
-    if (year < 1969 || month < 1 || month > 12 || day < 1 || (day > 28 && day > days_in_month(year, month)) || hour > 23
-        || minute > 59 || second > 59)
+    if (year < 1969 || month < 1 || month > 12 || day < 1 || (day > 28 && day > days_in_month(year, month)))
         return false;
-    *ret_seconds = days_since_1970(year, month, day) * 86400 + hour * 3600 + minute * 60 + second;
+    *ret_days = days_since_1970(year, month, day);
+    return true;
+}
+
+/* "YYYY-MM-DDTHH:MM:SS", the first 19 characters, as seconds since 1970 of the clock it shows. */
+static inline bool parse_clock(const char *at, struct weir_date_memo *memo, int64_t *ret_seconds)
+{
+    uint64_t clock;
+
+    if (!memo->text[0] || memcmp(at, memo->text, sizeof memo->text) != 0) {
+        if (!parse_date(at, &memo->days))
+            return false;
+        memcpy(memo->text, at, sizeof memo->text);
+    }
+    if (!match_digits(at + 11, "00:00:00", &clock) || (at[10] | 0x20) != 't')
+        return false;
+    int hour = (int)(clock & 0xff), minute = (int)(clock >> 24 & 0xff), second = (int)(clock >> 48 & 0xff);
+    if (hour > 23 || minute > 59 || second > 59)
+        return false;
+    *ret_seconds = memo->days * 86400 + hour * 3600 + minute * 60 + second;
     return true;
 }
 
@@ -143,9 +159,15 @@ static bool parse_offset(const char *at, const char *end, int64_t *ret_seconds)
 
 bool weir_time_parse(struct weir_slice text, int64_t *ret_time)
 {
+    struct weir_date_memo memo = {0};
+    return weir_time_parse_next(text, &memo, ret_time);
+}
+
+bool weir_time_parse_next(struct weir_slice text, struct weir_date_memo *memo, int64_t *ret_time)
+{
     int64_t seconds, nanoseconds = 0, offset = 0;
 
-    if (text.length < 20 || !parse_clock(text.data, &seconds))
+    if (text.length < 20 || !parse_clock(text.data, memo, &seconds))
         return false;
     const char *at = text.data + 19, *end = text.data + text.length;
     if (!parse_milliseconds(at, end, &nanoseconds)

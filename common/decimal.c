@@ -102,20 +102,34 @@ static enum weir_decimal_result take_digits(struct weir_slice digits, int64_t *w
     return WEIR_DECIMAL_OK;
 }
 
-/* The common case by far: few digits, no exponent. false: take the long way. */
-static bool parse_short(const struct number *number, struct weir_decimal *ret_value)
+static inline const char *add_digits(const char *at, const char *end, uint64_t *value)
 {
-    uint64_t whole = 0, fraction = 0;
+    for (; at < end && is_digit(*at); at++)
+        *value = *value * 10 + (uint64_t)(*at - '0');
+    return at;
+}
 
-    if (number->exponent || number->whole.length > 18 || number->fraction.length > WEIR_DECIMAL_PLACES)
+/* The common case by far, in one pass: few digits, no exponent. false: take the long way. */
+static bool parse_short(struct weir_slice text, struct weir_decimal *ret_value)
+{
+    enum { WHOLE_MAX = 18 };
+    const char *end = text.data + text.length;
+    bool is_negative = text.length > 0 && *text.data == '-';
+    const char *from = text.data + is_negative;
+    uint64_t whole = 0, fraction = 0;
+    const char *at = add_digits(from, end, &whole);
+
+    if (at == from || at - from > WHOLE_MAX || (at - from > 1 && *from == '0'))
         return false;
-    for (uint32_t i = 0; i < number->whole.length; i++)
-        whole = whole * 10 + (uint64_t)(number->whole.data[i] - '0');
-    for (uint32_t i = 0; i < number->fraction.length; i++)
-        fraction = fraction * 10 + (uint64_t)(number->fraction.data[i] - '0');
-    fraction *= powers_of_ten[WEIR_DECIMAL_PLACES - number->fraction.length];
+    if (at < end) {
+        const char *point = at++;
+        if (*point != '.' || (at = add_digits(at, end, &fraction)) != end || at - point < 2
+            || at - point > 1 + WEIR_DECIMAL_PLACES)
+            return false;
+        fraction *= powers_of_ten[WEIR_DECIMAL_PLACES + 1 - (at - point)];
+    }
     weir_int128 value = (weir_int128)whole * WEIR_DECIMAL_ONE + (weir_int128)fraction;
-    ret_value->e12 = number->is_negative ? -value : value;
+    ret_value->e12 = is_negative ? -value : value;
     return true;
 }
 
@@ -132,10 +146,10 @@ enum weir_decimal_result weir_decimal_parse(struct weir_slice text, struct weir_
     struct number number;
     weir_uint128 magnitude = 0;
 
+    if (parse_short(text, ret_value))
+        return WEIR_DECIMAL_OK;
     if (!split_number(text, &number))
         return WEIR_DECIMAL_SYNTAX;
-    if (parse_short(&number, ret_value))
-        return WEIR_DECIMAL_OK;
     if (is_all_zero(number.whole) && is_all_zero(number.fraction)) {
         ret_value->e12 = 0;
         return WEIR_DECIMAL_OK;

@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <strings.h>
 
-#include "common/calendar.h"
 #include "ingest/json_index.h"
 #include "ingest/json_text.h"
 
@@ -125,15 +124,14 @@ static inline enum weir_status check_specversion(const struct weir_decoder *deco
                               "specversion is %s; only CloudEvents \"1.0\" is understood", shown);
 }
 
-static inline enum weir_status take_time(const struct weir_decoder *decoder, int64_t *ret_time,
-                                         struct weir_rejection *reterr)
+static inline enum weir_status take_time(struct weir_decoder *decoder, int64_t *ret_time, struct weir_rejection *reterr)
 {
     const struct weir_json_value *value = attribute(decoder, WEIR_ATTRIBUTE_TIME);
     char shown[WEIR_SHOWN_MAX];
 
     if (__builtin_expect(value->value.kind != WEIR_VALUE_STRING, 0))
         return reject_kind(value, WEIR_ATTRIBUTE_TIME, reterr);
-    if (__builtin_expect(weir_time_parse(value->value.text, ret_time), 1))
+    if (__builtin_expect(weir_time_parse_next(value->value.text, &decoder->date, ret_time), 1))
         return WEIR_OK;
     weir_show_text(value->value.text, shown);
     return weir_decode_reject(
@@ -165,7 +163,7 @@ static inline enum weir_status take_retraction(const struct weir_decoder *decode
                               is_text ? "another text" : kind_name(kind));
 }
 
-static inline enum weir_status take_attributes(const struct weir_decoder *decoder, struct weir_event *event,
+static inline enum weir_status take_attributes(struct weir_decoder *decoder, struct weir_event *event,
                                                struct weir_rejection *reterr)
 {
     enum weir_status status = check_specversion(decoder, reterr);

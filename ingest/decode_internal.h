@@ -2,6 +2,7 @@
 #ifndef WEIR_INGEST_DECODE_INTERNAL_H
 #define WEIR_INGEST_DECODE_INTERNAL_H
 
+#include "common/calendar.h"
 #include "ingest/decode.h"
 #include "ingest/json_walk.h"
 
@@ -30,6 +31,7 @@ struct weir_decoder {
     struct weir_json_walker *walker;
     const struct weir_json_node *data; /* where a walk of the data alone begins */
     uint32_t attribute_slots[WEIR_ATTRIBUTE_COUNT];
+    struct weir_date_memo date;                                               /* of the event before */
     uint32_t path_slots[WEIR_PATHS_MAX];                                      /* by catalog path */
     struct weir_json_value values[1 + WEIR_ATTRIBUTE_COUNT + WEIR_PATHS_MAX]; /* by slot */
 };

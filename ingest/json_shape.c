@@ -7,6 +7,7 @@
 #include <emmintrin.h>
 #endif
 
+#include "common/hash.h"
 #include "ingest/json_index.h"
 #include "ingest/json_number.h"
 #include "ingest/json_text.h"
@@ -20,14 +21,35 @@ enum {
     STARTS_MAX = 2,    /* a whole event; the data of one in binary mode */
     TRUST_MAX = 64,    /* misses that hits before them make up for */
     TRUST_NEW = 16,
-    REST = 1024, /* texts for which nothing is tried after too many misses */
+    REST = 1024,             /* texts for which nothing is tried after too many misses */
+    FIELDS_MAX = 256,        /* a power of two */
+    VALUES_MAX = 3,          /* of a field whose values are parts of literals */
+    SAMPLES_MIN = 32,        /* of a field, before they are */
+    CONSTANT_BYTES_MAX = 64, /* of such a value */
+    FOLDED_BYTES_MAX = 512,  /* of all of them in one shape */
+    SAMPLES_YOUNG = 512,     /* texts that are looked at, each eighth of the first ones; then one in so many */
+    EACH_YOUNG = 8,
+    EACH_OLD = 1024,
 };
 
-/* Of an object or array that somebody asked for: its bracket within a literal. */
+/* Within a literal, what somebody asked for: the bracket of an object or array, or a scalar. */
 struct mark {
     uint16_t place;
     uint16_t slot;
-    enum weir_json_note_kind kind;
+    uint16_t length; /* of a scalar */
+    uint8_t kind;    /* enum weir_json_note_kind */
+    uint8_t value;   /* enum weir_value_kind, of a scalar */
+};
+
+/* Scalars behind the same literal, and whether they are always one of a few. What is found out here only decides how
+ * texts are compared: a hash is enough. */
+struct field {
+    uint64_t literal; /* its hash; 0: none */
+    uint64_t values[VALUES_MAX];
+    uint16_t samples;
+    uint8_t distinct;
+    bool is_constant;
+    bool is_variable; /* for good */
 };
 
 enum ending { STRING, OTHER_SCALAR, TEXT };
@@ -55,13 +77,16 @@ struct weir_json_shapes {
     struct start starts[STARTS_MAX];
     uint32_t trust;
     uint32_t rest;
+    uint32_t samples, until_sample;
+    struct field fields[FIELDS_MAX];
     uint32_t step_count, mark_count, byte_count;
     struct step steps[STEPS_MAX];
     struct mark marks[MARKS_MAX];
     char bytes[BYTES_MAX];
 };
 
-static_assert((int)WEIR_JSON_SHAPE_BYTES_MAX + (int)WEIR_JSON_NOTES_MAX * (int)BLOCK <= (int)BYTES_MAX
+static_assert((int)WEIR_JSON_SHAPE_BYTES_MAX + (int)FOLDED_BYTES_MAX + (int)WEIR_JSON_NOTES_MAX * (int)BLOCK
+                      <= (int)BYTES_MAX
                   && (int)WEIR_JSON_NOTES_MAX <= (int)MARKS_MAX && (int)WEIR_JSON_NOTES_MAX < (int)STEPS_MAX,
               "one shape always has room");
 
@@ -69,6 +94,7 @@ struct weir_json_shapes *weir_json_shapes_new(void)
 {
     struct weir_json_shapes *shapes = weir_new(sizeof *shapes);
     shapes->trust = TRUST_NEW;
+    shapes->until_sample = EACH_YOUNG;
     return shapes;
 }
 
@@ -212,15 +238,25 @@ static inline bool begins_other(char c)
     return weir_json_is_digit(c) || c == '-' || c == 't' || c == 'f' || c == 'n';
 }
 
+/* At least a block, which the text has room for; the last block may overlap the one before. */
+static inline bool is_same_text(const char *at, const char *literal, size_t length)
+{
+    for (size_t i = 0; i + BLOCK < length; i += BLOCK)
+        if (differences(at + i, literal + i))
+            return false;
+    return !differences(at + length - BLOCK, literal + length - BLOCK);
+}
+
 /* Whether the step's literal stands at `at`, and behind it what it ends at. */
 static inline bool stands_here(const struct reading *reading, const struct step *step, const char *at)
 {
     size_t length = step->length, left = (size_t)(reading->end - at);
 
-    if (__builtin_expect(at <= reading->limit, 1)) {
-        if (differences(at, step->literal) & step->head)
+    if (length >= BLOCK) {
+        if (length > left || !is_same_text(at, step->literal, length))
             return false;
-        if (length > BLOCK && (length > left || memcmp(at + BLOCK, step->literal + BLOCK, length - BLOCK) != 0))
+    } else if (__builtin_expect(at <= reading->limit, 1)) {
+        if (differences(at, step->literal) & step->head)
             return false;
     } else if (length > left || memcmp(at, step->literal, length) != 0) {
         return false;
@@ -228,32 +264,51 @@ static inline bool stands_here(const struct reading *reading, const struct step 
     return step->ending == STRING || (step->ending == TEXT ? left == length : begins_other(at[length]));
 }
 
-/* Of the others that may stand here the one that does, or NULL. It moves up by one. */
+/* Every text that has the longer one has the shorter one too. */
+static bool begins_with(const struct step *longer, const struct step *shorter)
+{
+    return longer->length >= shorter->length && memcmp(longer->literal, shorter->literal, shorter->length) == 0;
+}
+
+/* Of the others that may stand here the one that does, or NULL. It moves up by one, but never before a longer one that
+ * begins with it: so the first that stands here is the longest that does. */
 static __attribute__((noinline)) struct step *choose_other(struct step **first, const struct reading *reading,
                                                            const char *at)
 {
-    for (struct step **before = first, *step; (step = (*before)->other); before = &(*before)->other)
-        if (stands_here(reading, step, at)) {
+    for (struct step **before = first, *step; (step = (*before)->other); before = &(*before)->other) {
+        if (!stands_here(reading, step, at))
+            continue;
+        if (!begins_with(*before, step)) {
             (*before)->other = step->other;
             step->other = *before;
             *before = step;
-            return step;
         }
+        return step;
+    }
     return NULL;
 }
 
-static inline void set_marks(const struct step *step, uint32_t at, struct weir_json_value *values)
+static inline void set_marks(const struct step *step, const struct reading *reading, const char *at,
+                             struct weir_json_value *values)
 {
+    uint32_t from = (uint32_t)(at - reading->text);
+
     for (uint32_t i = 0; i < step->mark_count; i++) {
         const struct mark *mark = &step->marks[i];
         struct weir_json_value *value = &values[mark->slot];
         if (mark->kind == WEIR_JSON_CLOSED) {
-            value->end = at + mark->place + 1;
-        } else {
-            value->begin = at + mark->place;
-            value->value =
-                (struct weir_value){{NULL, 0}, mark->kind == WEIR_JSON_OBJECT ? WEIR_VALUE_OBJECT : WEIR_VALUE_ARRAY};
+            value->end = from + mark->place + 1;
+            continue;
         }
+        value->begin = from + mark->place;
+        value->value = (struct weir_value){{NULL, 0}, (enum weir_value_kind)mark->value};
+        if (mark->kind != WEIR_JSON_SCALAR)
+            continue;
+        value->end = value->begin + mark->length;
+        if (mark->value == WEIR_VALUE_STRING)
+            value->value.text = weir_slice_of(at + mark->place + 1, mark->length - 2u);
+        else if (mark->value == WEIR_VALUE_NUMBER)
+            value->value.text = weir_slice_of(at + mark->place, mark->length);
     }
 }
 
@@ -266,7 +321,7 @@ static bool read_steps(struct step **first, struct reading *reading, struct weir
         if (!stands_here(reading, step, at) && !(step = choose_other(first, reading, at)))
             return false;
         if (step->mark_count > 0)
-            set_marks(step, (uint32_t)(at - reading->text), values);
+            set_marks(step, reading, at, values);
         if (step->ending == TEXT)
             return !reading->has_high || weir_utf8_is_valid(reading->text, (size_t)(reading->end - reading->text));
         at += step->length;
@@ -300,6 +355,12 @@ bool weir_json_shapes_read(struct weir_json_shapes *shapes, struct weir_slice te
         reading.limit = reading.end - BLOCK;
     if (shapes->rest > 0) {
         shapes->rest--;
+        return false;
+    }
+    if (--shapes->until_sample == 0) { /* the walk tells which scalars it has, and what stands before each */
+        shapes->samples += shapes->samples < SAMPLES_YOUNG;
+        shapes->until_sample = shapes->samples < SAMPLES_YOUNG ? EACH_YOUNG : EACH_OLD;
+        *ret_is_wanted = true;
         return false;
     }
     if (start && read_steps(&start->first, &reading, values)) {
@@ -347,32 +408,145 @@ static struct step *add_step(struct weir_json_shapes *shapes, struct weir_slice 
     return step;
 }
 
-/* The brackets of [from, from + length) that somebody asked for. */
-static void add_marks(struct weir_json_shapes *shapes, struct step *step, const struct weir_json_note *notes,
-                      uint32_t count, uint32_t from)
+static enum weir_value_kind kind_of(char first)
 {
-    for (uint32_t i = 0; i < count; i++)
-        if (notes[i].slot > 0)
-            shapes->marks[shapes->mark_count + step->mark_count++] =
-                (struct mark){(uint16_t)(notes[i].place - from), (uint16_t)notes[i].slot, notes[i].kind};
+    switch (first) {
+    case '"':
+        return WEIR_VALUE_STRING;
+    case 't':
+        return WEIR_VALUE_TRUE;
+    case 'f':
+        return WEIR_VALUE_FALSE;
+    case 'n':
+        return WEIR_VALUE_NULL;
+    default:
+        return WEIR_VALUE_NUMBER;
+    }
+}
+
+/* The brackets and scalars of the literal that begins at `from` that somebody asked for. */
+static void add_marks(struct weir_json_shapes *shapes, struct step *step, const struct weir_json_note *notes,
+                      uint32_t count, struct weir_slice text, uint32_t from)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        const struct weir_json_note *note = &notes[i];
+        bool is_scalar = note->kind == WEIR_JSON_SCALAR;
+        if (note->slot == 0)
+            continue;
+        shapes->marks[shapes->mark_count + step->mark_count++] = (struct mark){
+            (uint16_t)(note->place - from),
+            (uint16_t)note->slot,
+            is_scalar ? (uint16_t)(note->end - note->place) : 0,
+            (uint8_t)note->kind,
+            (uint8_t)(is_scalar                        ? kind_of(text.data[note->place])
+                      : note->kind == WEIR_JSON_OBJECT ? WEIR_VALUE_OBJECT
+                                                       : WEIR_VALUE_ARRAY),
+        };
+    }
     shapes->mark_count += step->mark_count;
 }
 
 static bool has_room(const struct weir_json_shapes *shapes, uint32_t notes, uint32_t bytes)
 {
     return shapes->step_count + notes < STEPS_MAX && shapes->mark_count + notes <= MARKS_MAX
-           && shapes->byte_count + bytes + (notes + 1) * BLOCK <= BYTES_MAX;
+           && shapes->byte_count + bytes + FOLDED_BYTES_MAX + (notes + 1) * BLOCK <= BYTES_MAX;
+}
+
+/* NULL: there is no room for another one. */
+static struct field *find_field(struct weir_json_shapes *shapes, struct weir_slice literal)
+{
+    uint64_t hash = weir_hash64(literal.data, literal.length, 0) | 1;
+
+    for (uint32_t i = 0; i < FIELDS_MAX; i++) {
+        struct field *field = &shapes->fields[(hash / 2 + i) % FIELDS_MAX];
+        if (field->literal == 0)
+            field->literal = hash;
+        if (field->literal == hash)
+            return field;
+    }
+    return NULL;
+}
+
+/* true: texts were compared with its values, and there are too many of them now. */
+static bool add_value(struct field *field, struct weir_slice scalar)
+{
+    uint64_t hash = weir_hash64(scalar.data, scalar.length, 0);
+    uint32_t i = 0;
+
+    if (field->is_variable)
+        return false;
+    while (i < field->distinct && field->values[i] != hash)
+        i++;
+    field->is_variable = i == VALUES_MAX || scalar.length > CONSTANT_BYTES_MAX;
+    if (field->is_variable)
+        return field->is_constant;
+    if (i == field->distinct)
+        field->values[field->distinct++] = hash;
+    field->samples += field->samples < SAMPLES_MIN;
+    field->is_constant = field->samples == SAMPLES_MIN;
+    return false;
+}
+
+static struct weir_slice scalar_of(struct weir_slice text, const struct weir_json_note *note)
+{
+    return weir_slice_of(text.data + note->place, note->end - note->place);
+}
+
+/* Finds out which scalars are to be parts of literals. A field whose values were, and are no longer, makes an end of
+ * all shapes: where a text is looked for, and where it is put, must be the same. */
+static void look_at_fields(struct weir_json_shapes *shapes, struct weir_slice text, const struct weir_json_notes *notes)
+{
+    uint32_t at = 0;
+
+    for (uint32_t i = 0; i < notes->count; i++) {
+        const struct weir_json_note *note = &notes->notes[i];
+        if (note->kind != WEIR_JSON_SCALAR)
+            continue;
+        struct field *field = find_field(shapes, weir_slice_of(text.data + at, note->place - at));
+        if (field && add_value(field, scalar_of(text, note)))
+            forget_all(shapes);
+        at = note->end;
+    }
+}
+
+/* Whether the scalar, behind this literal, is compared like one. Its escapes would have to be read. */
+static bool is_folded(struct weir_json_shapes *shapes, struct weir_slice literal, struct weir_slice scalar,
+                      uint32_t *folded)
+{
+    const struct field *field = find_field(shapes, literal);
+
+    if (!field || !field->is_constant || field->is_variable || scalar.length > CONSTANT_BYTES_MAX
+        || *folded + scalar.length > FOLDED_BYTES_MAX || memchr(scalar.data, '\\', scalar.length))
+        return false;
+    *folded += scalar.length;
+    return true;
+}
+
+/* Before the others, but behind those that begin with it. */
+static void put_step(struct step **first, struct step *step)
+{
+    struct step **place = first;
+
+    for (struct step **other = first; *other; other = &(*other)->other)
+        if (begins_with(*other, step))
+            place = &(*other)->other;
+    step->other = *place;
+    *place = step;
 }
 
 /* Puts the shape's steps into the tree. false: too many begin alike. */
 static bool insert(struct weir_json_shapes *shapes, struct step **first, struct weir_slice text,
                    const struct weir_json_notes *notes)
 {
-    uint32_t at = 0, brackets = 0; /* the first note since the last scalar */
+    uint32_t at = 0, scalar = 0, marked = 0, folded = 0; /* since the last step; behind the last scalar */
 
     for (uint32_t i = 0; i <= notes->count; i++) {
         const struct weir_json_note *note = i < notes->count ? &notes->notes[i] : NULL;
         if (note && note->kind != WEIR_JSON_SCALAR)
+            continue;
+        struct weir_slice before = weir_slice_of(text.data + scalar, (note ? note->place : text.length) - scalar);
+        scalar = note ? note->end : text.length;
+        if (note && is_folded(shapes, before, scalar_of(text, note), &folded))
             continue;
         enum ending ending = !note ? TEXT : text.data[note->place] == '"' ? STRING : OTHER_SCALAR;
         uint32_t until = note ? note->place + (ending == STRING) : text.length, others;
@@ -382,12 +556,11 @@ static bool insert(struct weir_json_shapes *shapes, struct step **first, struct 
             if (others == OTHERS_MAX)
                 return false;
             step = add_step(shapes, literal, ending, note ? note->slot : 0);
-            add_marks(shapes, step, notes->notes + brackets, i - brackets, at);
-            step->other = *first;
-            *first = step;
+            add_marks(shapes, step, notes->notes + marked, i - marked, text, at);
+            put_step(first, step);
         }
         first = &step->next;
-        brackets = i + 1;
+        marked = i + 1;
         at = note ? note->end - (ending == STRING) : until;
     }
     return true;
@@ -405,6 +578,7 @@ void weir_json_shapes_learn(struct weir_json_shapes *shapes, struct weir_slice t
             bytes -= notes->notes[i].end - notes->notes[i].place - 2; /* a string's quotation marks stay */
     if (bytes > WEIR_JSON_SHAPE_BYTES_MAX)
         return;
+    look_at_fields(shapes, text, notes);
     if (!has_room(shapes, notes->count, bytes))
         forget_all(shapes);
     struct start *start = find_start(shapes, node, depth);

@@ -7,6 +7,10 @@
  * So a text of a known shape needs no look at its keys, and the others lose a few comparisons and go the long way,
  * which also says what is wrong with them: nothing is ever refused here.
  *
+ * Scalars that are always one of a few (a version, a type, a region) are compared as parts of the literals around them.
+ * Which ones are is found out by the way: now and then a text of a known shape is not read here, and its walk is
+ * learned from. A text with another value there is read by the shape that leaves the scalar open.
+ *
  * Shapes are kept as a tree, by what they begin with, and bounded: when there is no room they are forgotten and learned
  * anew. While most texts have new shapes, neither is tried for some time. One thread's, as the walker that owns it.
  */
@@ -27,7 +31,7 @@ struct weir_json_shapes *weir_json_shapes_free(struct weir_json_shapes *shapes);
 
 /* true: the whole of what weir_json_walk would do and return WEIR_OK for (an object or array without white space behind
  * it); unescaped strings are in scratch (room for text.length bytes). false: values may have been set of paths that the
- * text has, if it is accepted; *ret_is_wanted: its shape should be learned then. */
+ * text has, if it is accepted; *ret_is_wanted: its notes should be learned then. */
 bool weir_json_shapes_read(struct weir_json_shapes *shapes, struct weir_slice text, const struct weir_json_node *node,
                            uint32_t depth, struct weir_json_value *values, char *scratch, bool *ret_is_wanted);
 
@@ -50,7 +54,7 @@ static inline void weir_json_note(struct weir_json_notes *notes, struct weir_jso
     notes->count++;
 }
 
-/* Keeps the shape of a text that the walk has accepted, with these notes. */
+/* Keeps the shape of a text that the walk has accepted, with these notes, and learns of its scalars. */
 void weir_json_shapes_learn(struct weir_json_shapes *shapes, struct weir_slice text, const struct weir_json_node *node,
                             uint32_t depth, const struct weir_json_notes *notes);
 

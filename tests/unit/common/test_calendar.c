@@ -37,6 +37,27 @@ Test(time, limits_are_as_the_header_says)
     cr_assert_eq(time, 7, "what cannot be read leaves the result alone");
 }
 
+/* With the date of the one before, whatever that was: another one, the same, or none that can be read. */
+Test(time, the_date_before_changes_nothing)
+{
+    static const char nothing[20] = {[10] = 'T', '0', '0', ':', '0', '0', ':', '0', '0', 'Z'};
+    static const char *const texts[] = {"2026-01-05T10:59:59Z", "2026-01-05t00:00:00.5+01:00", "2026-01-06T00:00:00Z",
+                                        "2026-02-30T00:00:00Z", "2026-01-05T24:00:00Z",        "2026-01-05",
+                                        "1969-12-31T23:00:00Z", "1970-01-01T00:00:00Z",        nothing};
+    enum { COUNT = sizeof texts / sizeof *texts };
+
+    for (size_t i = 0; i < COUNT * COUNT; i++) {
+        struct weir_date_memo memo = {0};
+        for (size_t j = i; j <= i + 2; j++) {
+            const char *text = texts[(j == i ? i : i / COUNT) % COUNT];
+            struct weir_slice whole = weir_slice_of(text, text == nothing ? sizeof nothing : strlen(text));
+            int64_t plain = 7, next = 7;
+            cr_assert_eq(weir_time_parse_next(whole, &memo, &next), weir_time_parse(whole, &plain), "%s", text);
+            cr_assert_eq(next, plain, "%s", text);
+        }
+    }
+}
+
 Test(time, is_written_as_it_is_read)
 {
     char text[WEIR_TIME_TEXT_MAX];

@@ -601,6 +601,33 @@ Test(json_walk, agrees_with_jansson_on_mutations_of_known_shapes)
     bench_free(&bench);
 }
 
+/* Scalars that are one of a few become parts of literals: other values in their places, now and then and then always,
+ * values with escapes or of any kind, and mutations of all that. */
+Test(json_walk, agrees_with_jansson_where_scalars_are_of_a_few)
+{
+    static const char *const usual[][2] = {
+        {"\"1.0\"", "\"1.0\""}, {"\"caf\xc3\xa9\"", "\"\""}, {"200", "-1.5e3"}, {"false", "null"}};
+    static const char *const odd[] = {"\"1.0\\u0030\"", "\"1.00\"", "20",       "2000",
+                                      "true",           "[]",       "\"\xff\"", "{\"c\":1}"};
+    struct bench bench = bench_new();
+    uint64_t random = 44;
+    char text[512];
+
+    for (int round = 0; round < 24000; round++) {
+        const char *scalars[4];
+        for (int i = 0; i < 4; i++)
+            scalars[i] = next_random(&random) % (round % 8000 < 6000 ? 200 : 4) == 0
+                             ? odd[next_random(&random) % (sizeof odd / sizeof *odd)]
+                             : usual[i][next_random(&random) % 2];
+        int length = sprintf(text, "{\"v\":%s,\"id\":\"%d\",\"a\":{\"b\":{\"c\":%s},\"n\":%s},\"x\":%s,\"t\":\"%s\"}",
+                             scalars[0], round, scalars[1], scalars[2], scalars[3], round < 16000 ? "type" : "another");
+        (void)judge(&bench, text, (size_t)length);
+        if (round % 4 == 0)
+            (void)judge(&bench, text, mutate(text, (size_t)length, &random));
+    }
+    bench_free(&bench);
+}
+
 /* More shapes than there is room for, and more that begin alike than are looked through, again and again. */
 Test(json_walk, shapes_without_end)
 {
