@@ -5,23 +5,23 @@
 
 #include "aggregator/store_redis_internal.h"
 
-static void reserve(struct weir_redis_buffer *buffer, size_t more)
+char *weir_redis_reserve(struct weir_redis_buffer *buffer, size_t more)
 {
-    if (buffer->capacity - buffer->length >= more)
-        return;
+    if (buffer->data && buffer->capacity - buffer->length >= more)
+        return buffer->data + buffer->length;
     size_t capacity = buffer->capacity ? buffer->capacity : 4096;
     while (capacity - buffer->length < more)
         capacity *= 2;
     buffer->data = weir_resize(buffer->data, capacity, 1);
     buffer->capacity = capacity;
+    return buffer->data + buffer->length;
 }
 
 void weir_redis_put(struct weir_redis_buffer *buffer, const void *data, size_t length)
 {
     if (length == 0)
         return;
-    reserve(buffer, length);
-    memcpy(buffer->data + buffer->length, data, length);
+    memcpy(weir_redis_reserve(buffer, length), data, length);
     buffer->length += length;
 }
 
@@ -118,8 +118,7 @@ void weir_redis_pack(struct weir_redis_command *command, const void *data, size_
 {
     weir_check(length <= UINT16_MAX);
     struct weir_redis_buffer *bytes = &command->bytes;
-    reserve(bytes, length + 3);
-    char *at = bytes->data + bytes->length;
+    char *at = weir_redis_reserve(bytes, length + 3);
     if (length < 256) {
         *at++ = (char)0xd9; /* msgpack str 8 */
     } else {

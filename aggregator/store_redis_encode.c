@@ -87,24 +87,43 @@ void weir_redis_index_clear(struct weir_redis_index *index)
 
 /* 2. Commands, in the form in which they are sent: "*arguments\r\n", then "$length\r\nbytes\r\n" for each. */
 
-static void put_number(struct weir_redis_buffer *bytes, char mark, size_t number)
+enum { HEAD_MAX = 24, END = 2 }; /* bytes in front of an argument, and behind it */
+
+/* The digits of the number between the mark and the end of the line; they are mostly two or three. */
+static inline char *write_head(char *at, char mark, size_t number)
 {
-    char text[24];
-    char *at = text + sizeof(text);
-    *--at = '\n';
-    *--at = '\r';
-    do
-        *--at = (char)('0' + number % 10);
-    while (number /= 10);
-    *--at = mark;
-    weir_redis_put(bytes, at, (size_t)(text + sizeof(text) - at));
+    char digits[HEAD_MAX];
+    size_t count = 0;
+
+    *at++ = mark;
+    for (; number >= 10; number /= 10)
+        digits[count++] = (char)('0' + number % 10);
+    *at++ = (char)('0' + number);
+    while (count > 0)
+        *at++ = digits[--count];
+    memcpy(at, "\r\n", END);
+    return at + END;
+}
+
+/* One argument, where HEAD_MAX + length + END bytes have room. */
+static inline char *write_argument(char *at, const void *data, size_t length)
+{
+    at = write_head(at, '$', length);
+    if (length)
+        memcpy(at, data, length);
+    memcpy(at + length, "\r\n", END);
+    return at + length + END;
+}
+
+static inline void used_up_to(struct weir_redis_buffer *bytes, const char *end)
+{
+    bytes->length = (size_t)(end - bytes->data);
 }
 
 static void put(struct weir_redis_stream *stream, const void *data, size_t length)
 {
-    put_number(&stream->bytes, '$', length);
-    weir_redis_put(&stream->bytes, data, length);
-    weir_redis_put(&stream->bytes, "\r\n", 2);
+    char *at = weir_redis_reserve(&stream->bytes, HEAD_MAX + length + END);
+    used_up_to(&stream->bytes, write_argument(at, data, length));
 }
 
 __attribute__((format(printf, 2, 3))) static void put_text(struct weir_redis_stream *stream, const char *format, ...)
@@ -120,7 +139,7 @@ __attribute__((format(printf, 2, 3))) static void put_text(struct weir_redis_str
 
 static void begin(struct weir_redis_stream *stream, const char *name, size_t arguments)
 {
-    put_number(&stream->bytes, '*', arguments + 1);
+    used_up_to(&stream->bytes, write_head(weir_redis_reserve(&stream->bytes, HEAD_MAX), '*', arguments + 1));
     put(stream, name, strlen(name));
     stream->commands++;
 }
@@ -313,11 +332,13 @@ static void encode_windows(struct weir_redis_stream *stream, const struct weir_c
     put_key(stream, key);
     for (size_t i = 0; i < count; i++) {
         const struct weir_cut_window *window = &cut->windows[at[i]];
+        const struct weir_slice *series = &window->window.series_key;
         unsigned char value[WEIR_REDIS_VALUE_BYTES];
         weir_window_total_store(&window->window.total, value);
         value[WEIR_WINDOW_TOTAL_BYTES] = window->is_closed ? WEIR_REDIS_CLOSED : 0;
-        put(stream, window->window.series_key.data, window->window.series_key.length);
-        put(stream, value, sizeof(value));
+        char *to = weir_redis_reserve(&stream->bytes, 2 * (HEAD_MAX + END) + series->length + sizeof(value));
+        to = write_argument(to, series->data, series->length);
+        used_up_to(&stream->bytes, write_argument(to, value, sizeof(value)));
     }
 }
 
@@ -339,8 +360,9 @@ static size_t encode_work(struct weir_redis_stream *stream, const struct weir_cu
         const struct weir_slice *series = &cut->windows[at[i]].window.series_key;
         if (!cut->windows[at[i]].is_closed)
             continue;
-        put(stream, series->data, series->length);
-        put(stream, bytes, sizeof(bytes));
+        char *to = weir_redis_reserve(&stream->bytes, 2 * (HEAD_MAX + END) + series->length + sizeof(bytes));
+        to = write_argument(to, series->data, series->length);
+        used_up_to(&stream->bytes, write_argument(to, bytes, sizeof(bytes)));
     }
     return closed;
 }

@@ -42,6 +42,8 @@ struct weir_redis_buffer {
     size_t capacity;
 };
 
+/* Where the next bytes go: `more` of them have room there, and count once `length` says so. */
+char *weir_redis_reserve(struct weir_redis_buffer *buffer, size_t more);
 void weir_redis_put(struct weir_redis_buffer *buffer, const void *data, size_t length);
 void weir_redis_buffer_free(struct weir_redis_buffer *buffer);
 
