@@ -17,6 +17,7 @@ enum {
     SEEK_MS = 30000, /* librdkafka may take this long until it can seek */
     SLICE_MS = 100,  /* of a wait for messages: in between, what a rebalance left to do is done */
     JOIN_MS = 5000,
+    ENDS_AHEAD = 8, /* messages */
 };
 
 int64_t weir_kafka_now_ms(void)
@@ -273,6 +274,8 @@ static enum weir_status take_batch(struct kafka_source *source, struct weir_mess
 
     for (size_t i = 0; i < source->held_count && status == WEIR_OK; i++) {
         const rd_kafka_message_t *from = source->held[i];
+        if (i + ENDS_AHEAD < source->held_count) /* each from another core; what comes behind the value is looked at */
+            __builtin_prefetch((const char *)source->held[i + ENDS_AHEAD]->payload + source->held[i + ENDS_AHEAD]->len);
         if (from->err)
             status = take_notice(source, from, reterr);
         else if (take_message(source, from, &ret_messages[count]))
