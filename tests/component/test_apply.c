@@ -368,6 +368,9 @@ Test(apply, discounts)
         {"contracts/0/discounts", "[{'key':'off','type':'percentage','rate':'0.1'}]",
          "its discounts changed from 2026-01-01T00:00:00Z on"},
         {"price_books/1/discounts", DISCOUNT("2026-03-01"), "standard' version 2 was applied with other content"},
+        {"price_books/1/packages", "[{'key':'p','amount':'1','price':'1'}]",
+         "standard' version 2 was applied with other content"},
+        {"contracts/0/packages", "[{'key':'p','amount':'1','price':'1'}]", NULL},
         {"contracts/0/drawdown_order", "['expires_at']", "its drawdown_order changed from 2026-01-01T00:00:00Z on"},
         {"price_books/1/drawdown_order", "['expires_at']", "standard' version 2 was applied with other content"});
 }

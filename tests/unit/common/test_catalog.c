@@ -204,6 +204,44 @@ Test(catalog, contracts_as_written)
     json_decref(json);
 }
 
+/* By the tier that holds the whole purchase; to the cent, as the book rounds. */
+Test(catalog, packages_cost_what_their_size_says)
+{
+    static const struct {
+        const char *amount, *price, *half_up;
+    } rows[] = {
+        {"0.000000000001", "0", "0"},
+        {"0.005", "0", "0.01"},
+        {"0.015", "0.02", "0.02"},
+        {"1000", "1000", "1000"},
+        {"1000.01", "900.01", "900.01"},
+        {"1000.05", "900.04", "900.05"},
+        {"1000.000000000001", "900", "900"},
+        {"20000", "18000", "18000"},
+        {"20000.01", "17000.01", "17000.01"},
+    };
+    struct weir_catalog *catalog = NULL;
+    struct weir_mistake_list mistakes = {0};
+    json_t *json = full_catalog();
+    cr_assert_eq(parse_json(json, &catalog, &mistakes), WEIR_OK);
+    const struct weir_contract *nobody = catalog->default_contract;
+    struct weir_price_book book = *nobody->book;
+    struct weir_slice key = weir_slice_text("any");
+    cr_expect_eq(weir_contract_package(nobody, key, at("2026-01-01T00:00:00Z") - 1), NULL, "the version before");
+    const struct weir_package *package = weir_contract_package(nobody, key, at("2026-01-01T00:00:00Z"));
+    cr_assert(package);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        for (int half_up = 0; half_up < 2; half_up++) {
+            struct weir_decimal amount = decimal(rows[i].amount), price;
+            int64_t none = 0;
+            book.rounding = half_up ? WEIR_HALF_UP : WEIR_HALF_EVEN;
+            cr_assert(weir_package_buy(package, &book, &none, &amount, &price));
+            cr_expect(equals(price, half_up ? rows[i].half_up : rows[i].price), "%s, %d", rows[i].amount, half_up);
+        }
+    weir_catalog_free(catalog);
+    json_decref(json);
+}
+
 /* A contract's own price comes before the book's, whatever is more specific; the book's serve the rest. */
 Test(catalog, prices_of_a_contract)
 {
