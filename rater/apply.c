@@ -93,8 +93,9 @@ static void list_fields(const struct weir_contract *before, const struct weir_co
         (void)weir_contract_next_change(before, after, &at, &change);
     const char *more[] = {change.fields, before->whole_ends_at != after->whole_ends_at ? "ends_at" : "",
                           weir_contract_quantity_change(before, after, &at) ? "quantities" : "",
-                          weir_contract_low_balance_change(before, after) ? "low_balance" : ""};
-    for (int i = 0; i < 4; i++)
+                          weir_contract_low_balance_change(before, after) ? "low_balance" : "",
+                          weir_contract_packages_change(before, after) ? "packages" : ""};
+    for (int i = 0; i < 5; i++)
         if (*more[i])
             snprintf(text + strlen(text), size - strlen(text), "%s%s", *text ? ", " : "", more[i]);
 }

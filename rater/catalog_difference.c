@@ -413,13 +413,19 @@ bool weir_contract_low_balance_change(const struct weir_contract *before, const 
     return false;
 }
 
-/* Also what has no part in any charge: keys of phases, reasons, and packages, of which what was bought stays. */
+bool weir_contract_packages_change(const struct weir_contract *before, const struct weir_contract *after)
+{
+    for (uint32_t i = 0; i < before->phase_count && i < after->phase_count; i++)
+        if (!same_packages(before[i].packages, before[i].package_count, after[i].packages, after[i].package_count))
+            return true;
+    return false;
+}
+
+/* Also what has no part in any charge: keys of phases, and reasons. */
 static bool same_phases(const struct weir_contract *a, const struct weir_contract *b)
 {
     bool is_same = a->phase_count == b->phase_count;
 
-    for (uint32_t i = 0; is_same && i < a->phase_count; i++)
-        is_same = same_packages(a[i].packages, a[i].package_count, b[i].packages, b[i].package_count);
     for (uint32_t i = 1; is_same && i < a->phase_count; i++)
         is_same = a[i].starts_at == b[i].starts_at && weir_slice_equal(a[i].phase_key, b[i].phase_key)
                   && weir_slice_equal(a[i].reason, b[i].reason);
@@ -489,7 +495,7 @@ static bool same_entry(enum weir_change_kind kind, const struct weir_catalog *be
         weir_contract_changes(old, new, text, sizeof text);
         return !*text && old->whole_ends_at == new->whole_ends_at &&same_phases(old, new)
                && !weir_contract_next_change(old, new, &at, &change) && !weir_contract_quantity_change(old, new, &at)
-               && !weir_contract_low_balance_change(old, new);
+               && !weir_contract_low_balance_change(old, new) && !weir_contract_packages_change(old, new);
     }
     const struct weir_meter *old = a, *new = b;
     weir_meter_changes(before, old, after, new, text, sizeof text);

@@ -54,4 +54,7 @@ bool weir_contract_quantity_change(const struct weir_contract *before, const str
 /* Whether a balance of the contract has other thresholds, which have no part in any charge. */
 bool weir_contract_low_balance_change(const struct weir_contract *before, const struct weir_contract *after);
 
+/* Whether the contract sells other packages in some phase. What was bought stays as it was. */
+bool weir_contract_packages_change(const struct weir_contract *before, const struct weir_contract *after);
+
 #endif

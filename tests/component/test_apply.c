@@ -389,6 +389,10 @@ Test(apply, a_discount_that_ends)
     cr_assert_eq(report.outcome, WEIR_APPLY_STORED);
     cr_assert_str_eq(report.lines[0], "~ contract acme-1 of acme: discounts");
     weir_apply_report_free(&report);
+    change(json, "contracts/0/packages", "[{'key':'p','amount':'1','price':'1'}]");
+    report = apply(json, false);
+    cr_assert_str_eq(report.lines[0], "~ contract acme-1 of acme: packages");
+    weir_apply_report_free(&report);
     json_decref(json);
 }
 
