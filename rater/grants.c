@@ -45,6 +45,7 @@ static struct noted_grant *add_noted(struct weir_grant_book *book, struct weir_s
         running->starts_at = terms->whole_starts_at;
     if (terms && running->expires_at > terms->whole_ends_at)
         running->expires_at = terms->whole_ends_at;
+    running->entry.is_dirty |= weir_grant_has_moved(running);
     noted->running = running;
     noted->ends_at = running->expires_at;
     const struct weir_grant_order *end = end_of(book, contract, commitment->key);

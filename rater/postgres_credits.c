@@ -86,8 +86,8 @@ static bool take_grant(const struct answer *answer, int row)
     grant->number = int4_at(answer, row, 4);
     grant->refunds = int4_at(answer, row, 9);
     grant->has_ended = *PQgetvalue(answer->rows, row, 10);
-    grant->starts_at = time_at(answer, row, 11);
-    grant->expires_at = time_at(answer, row, 12);
+    grant->starts_at = grant->noted_starts_at = time_at(answer, row, 11);
+    grant->expires_at = grant->noted_expires_at = time_at(answer, row, 12);
     grant->rolled_from = weir_state_copy(answer->state, text_at(answer, row, 13));
     return decimal_at(answer, row, 3, &grant->amount) && decimal_at(answer, row, 5, &grant->balance)
            && decimal_at(answer, row, 6, &grant->taken) && decimal_at(answer, row, 7, &grant->rolled)
@@ -191,7 +191,7 @@ static const struct {
      "loading draws", take_draw},
     {"SELECT g.customer, g.contract, g.grant_key, s.amount, l.number, l.balance_after, s.taken, s.rolled, s.charged,"
      " s.refunds, s.has_ended, g.starts_at, g.expires_at, coalesce(g.rolled_from, '')"
-     " FROM weir.grants AS g, LATERAL (SELECT e.number, e.balance_after FROM weir.grant_entries AS e"
+     " FROM weir.grants_now AS g, LATERAL (SELECT e.number, e.balance_after FROM weir.grant_entries AS e"
      "  WHERE e.customer = g.customer AND e.contract = g.contract AND e.grant_key = g.grant_key"
      "  ORDER BY e.number DESC LIMIT 1) AS l,"
      " LATERAL (SELECT coalesce(sum(e.amount) FILTER (WHERE kind = 'grant' OR kind = 'rollover' AND g.rolled_from IS"
@@ -439,6 +439,38 @@ static enum weir_status write_grants(struct weir_postgres_ledger *ledger, const 
     return run(&statement, reterr);
 }
 
+static enum weir_status write_windows(struct weir_postgres_ledger *ledger, const struct weir_state_view *all,
+                                      struct weir_error *reterr)
+{
+    static const enum weir_postgres_type types[] = {WEIR_PG_TEXT, WEIR_PG_TEXT, WEIR_PG_TEXT, WEIR_PG_TIMESTAMPTZ,
+                                                    WEIR_PG_TIMESTAMPTZ};
+    struct statement statement = {
+        .ledger = ledger,
+        .sql = "INSERT INTO weir.grant_windows (customer, contract, grant_key, number, starts_at, expires_at)"
+               " SELECT g.customer, g.contract, g.grant_key, 1 + (SELECT count(*) FROM weir.grant_windows AS w"
+               " WHERE w.customer = g.customer AND w.contract = g.contract AND w.grant_key = g.grant_key), g.starts_at,"
+               " g.expires_at FROM unnest($1::text[], $2::text[], $3::text[], $4::timestamptz[], $5::timestamptz[])"
+               " AS g(customer, contract, grant_key, starts_at, expires_at)",
+        .doing = "writing access windows of grants",
+        .columns = sizeof types / sizeof *types,
+    };
+    struct weir_buffer *to = ledger->columns;
+
+    begin(&statement, types);
+    for (size_t i = 0; i < all->grant_count; i++) {
+        const struct weir_grant_running *grant = all->grants[i];
+        if (!grant->entry.is_dirty || !grant->entry.exists || !weir_grant_has_moved(grant))
+            continue;
+        weir_put_text(&to[0], grant->customer);
+        weir_put_text(&to[1], grant->contract);
+        weir_put_text(&to[2], grant->key);
+        weir_put_time(&to[3], grant->starts_at);
+        weir_put_time(&to[4], grant->expires_at);
+        statement.rows++;
+    }
+    return run(&statement, reterr);
+}
+
 /* An entry to be: what is put in first, so that no balance on the way is below 0. */
 struct grant_entry {
     struct weir_grant_running *grant;
@@ -566,6 +598,8 @@ enum weir_status weir_postgres_write_accounts(struct weir_postgres_ledger *ledge
         status = write_draws(ledger, &all, reterr);
     if (status == WEIR_OK)
         status = write_grants(ledger, &all, reterr);
+    if (status == WEIR_OK)
+        status = write_windows(ledger, &all, reterr);
     return status == WEIR_OK ? write_entries(ledger, state, &all, reterr) : status;
 }
 

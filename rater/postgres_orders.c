@@ -201,11 +201,8 @@ enum weir_status weir_postgres_read_expired(struct weir_postgres_ledger *ledger,
     ledger->expired = NULL;
     enum weir_status status = weir_postgres_ask(
         ledger->connection,
-        "SELECT DISTINCT g.customer FROM weir.grants AS g, LATERAL (SELECT e.balance_after FROM weir.grant_entries AS e"
-        "  WHERE e.customer = g.customer AND e.contract = g.contract AND e.grant_key = g.grant_key"
-        "  ORDER BY e.number DESC LIMIT 1) AS l"
-        " WHERE g.expires_at >= $2::timestamptz AND g.expires_at <= $3::timestamptz AND g.expires_at < 'infinity'"
-        " AND l.balance_after > 0 AND g.customer > $1::text COLLATE \"C\" ORDER BY g.customer LIMIT $4::bigint",
+        "SELECT DISTINCT customer COLLATE \"C\" FROM weir.expired_grants($2::timestamptz, $3::timestamptz)"
+        " WHERE customer > $1::text COLLATE \"C\" ORDER BY 1 LIMIT $4::bigint",
         &parameters, "looking for grants that have expired", &ledger->expired, reterr);
     for (int i = 0; i < 3; i++)
         weir_buffer_free(&fields[i]);

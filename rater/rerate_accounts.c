@@ -103,7 +103,8 @@ static enum weir_grant_end end_of(const struct pair *pair, const struct weir_gra
 static bool brings_change(const struct weir_grant_running *grant)
 {
     return !weir_decimal_is_zero(grant->change) || !weir_decimal_is_zero(grant->taken_change)
-           || !weir_decimal_is_zero(grant->rolled_change) || !weir_decimal_is_zero(grant->charged_change);
+           || !weir_decimal_is_zero(grant->rolled_change) || !weir_decimal_is_zero(grant->charged_change)
+           || weir_grant_has_moved(grant);
 }
 
 static void complete_grants(struct pair *pair)
@@ -115,8 +116,13 @@ static void complete_grants(struct pair *pair)
         if (!is_stored(pair, &old->entry, old->customer))
             continue;
         struct weir_grant_running *grant = weir_state_grant(pair->now, old->customer, old->contract, old->key);
-        if (!grant->commitment)
+        if (!grant->commitment) {
             grant->end = end_of(pair, old);
+            grant->starts_at = old->starts_at;
+            grant->expires_at = old->expires_at;
+        }
+        grant->noted_starts_at = old->noted_starts_at;
+        grant->noted_expires_at = old->noted_expires_at;
         grant->rolled_from = old->rolled_from;
         grant->number = old->number;
         grant->balance = old->balance;

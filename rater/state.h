@@ -211,8 +211,16 @@ struct weir_grant_running {
     enum weir_grant_end end;
     struct weir_decimal left; /* the rater's, while it draws */
     int64_t starts_at, expires_at;
-    const struct weir_commitment *commitment; /* what it is, when the batch has touched it */
+    int64_t noted_starts_at, noted_expires_at; /* as the ledger has them; where it has the grant */
+    const struct weir_commitment *commitment;  /* what it is, when the batch has touched it */
 };
+
+/* Its access window is another one than the ledger has. */
+static inline bool weir_grant_has_moved(const struct weir_grant_running *grant)
+{
+    return grant->number > 0
+           && (grant->starts_at != grant->noted_starts_at || grant->expires_at != grant->noted_expires_at);
+}
 
 /* A word about one grant beside the catalog: an amount that was granted at run time, or the end of one before its time,
  * or both. Of the customer of the account. */

@@ -46,14 +46,16 @@ $$;
 
 -- 2. Raters (weir rater). Rows of weir.customers are locked, never changed; PostgreSQL asks for the right to update for that.
 REVOKE SELECT ON weir.audit_log, weir.finance_scopes FROM weir_rater;
-GRANT INSERT ON weir.line_items, weir.price_books, weir.lane_gaps, weir.calendar_periods, weir.grants, weir.grant_entries TO weir_rater;
+GRANT INSERT ON weir.line_items, weir.price_books, weir.lane_gaps, weir.calendar_periods, weir.grants, weir.grant_windows, weir.grant_entries
+    TO weir_rater;
 GRANT INSERT, UPDATE ON weir.segment_totals, weir.commitment_totals, weir.draw_totals TO weir_rater;
 GRANT INSERT, UPDATE ON weir.customers, weir.rated_windows, weir.price_totals, weir.split_totals, weir.billing_periods, weir.lanes,
     weir.lane_tallies TO weir_rater;
 GRANT INSERT, UPDATE, DELETE ON weir.held_windows, weir.refused_periods TO weir_rater;
 GRANT USAGE ON SEQUENCE weir.held_numbers TO weir_rater;
 GRANT EXECUTE ON FUNCTION weir.make_line_items_partition(date),
-    weir.note_rated(text[], bigint[], timestamptz[], bigint[]), weir.note_tallies(text, text[], bigint[], bigint[], bigint[]) TO weir_rater;
+    weir.note_rated(text[], bigint[], timestamptz[], bigint[]), weir.note_tallies(text, text[], bigint[], bigint[], bigint[]),
+    weir.expired_grants(timestamptz, timestamptz) TO weir_rater;
 
 -- 3. Operators (weir apply, rerate, release, reconcile, explain, admit, audit): what raters may, as a repair rates, and these.
 GRANT weir_rater TO weir_operator;

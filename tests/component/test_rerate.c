@@ -427,6 +427,27 @@ Test(rerate, writes_other_access_windows)
     check_writing_from(from, terms);
     cr_assert_eq(
         ask_number(&database, "SELECT count(*) FROM weir.grant_balances WHERE grant_key = 'b' AND balance = 0"), 1);
+    cr_assert_eq(ask_number(&database, "SELECT count(*) FROM weir.grant_balances WHERE grant_key = 'a'"
+                                       " AND expires_at = '2026-01-20T00:00:00Z'"),
+                 1);
+    cr_assert_eq(ask_number(&database, "SELECT count(*) FROM weir.grant_windows WHERE rerating = 1"), 1);
+    cr_assert_eq(ask_number(&database, "SELECT count(*) FROM weir.grant_windows"), 1);
+}
+
+/* The ledger says so, also where the expiry has moved to before its first word of it. */
+Test(rerate, writes_earlier_expiries)
+{
+    struct terms from = plain_terms, terms;
+    from.commitments = other_credits;
+    terms = from;
+    terms.commitments = some_credits;
+    check_writing_from(from, terms);
+    cr_assert_eq(ask_number(&database, "SELECT count(*) FROM weir.grant_balances WHERE grant_key = 'a'"
+                                       " AND expires_at = '2026-01-12T00:00:00Z'"),
+                 1);
+    cr_assert_eq(ask_number(&database, "SELECT count(*) FROM weir.expired_grants('2026-01-13', '2026-02-01')"
+                                       " WHERE grant_key = 'a'"),
+                 0);
 }
 
 /* What is drawn in January decides what is left for February: a customer with prepaid amounts is rerated whole, where
