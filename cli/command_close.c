@@ -20,7 +20,8 @@ static const struct weir_usage usage = {
         "contract's\n"
         "time zone; or an instant) and that nothing keeps open: raters have settled it, no gap is open in it and no\n"
         "window held. Late usage of periods that have their invoice goes to the next one as adjustment lines. Says of\n"
-        "the other periods what they wait for. May be run again at any time: what is done is done once "
+        "the other periods what they wait for. What is left of grants that expired by then goes out of their balances\n"
+        "first. May be run again at any time: what is done is done once "
         "(docs/invoices.md).",
     .example = "weir close --through 2026-01-31 --invoice-details parties.json",
 };
@@ -94,9 +95,11 @@ static enum weir_status close_and_tell(const struct weir_settings *settings, con
     enum weir_status status = weir_close(&request, &counts, reterr);
     weir_progress_end(&output.progress);
     bool is_written = weir_listing_end(&output.listing, output.told > 0);
-    weir_log_plain(WEIR_LOG_INFO, "%scustomers=%" PRIu64 " invoices=%" PRIu64 " issued=%" PRIu64 " left_open=%" PRIu64,
+    weir_log_plain(WEIR_LOG_INFO,
+                   "%scustomers=%" PRIu64 " invoices=%" PRIu64 " issued=%" PRIu64 " left_open=%" PRIu64
+                   " expired=%" PRIu64 " expiries_waiting=%" PRIu64,
                    settings->dry_run ? "dry_run " : "", counts.customers, counts.invoices, counts.issued,
-                   counts.left_open);
+                   counts.left_open, counts.expired, counts.waiting);
     return status == WEIR_OK && !is_written
                ? weir_fail(reterr, WEIR_FATAL, "the list cannot be written; what was closed is closed")
                : status;

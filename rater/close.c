@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "common/calendar.h"
+#include "rater/expiries.h"
 #include "rater/postgres.h"
 #include "rater/postgres_value.h"
 
@@ -260,6 +261,26 @@ static enum weir_status close_if_due(struct closing *closing, struct weir_slice 
 
 /* 4. the whole */
 
+/* Before the invoices: what goes out at an expiry has a part in what they are made of, a refund's price say. */
+static enum weir_status expire(struct closing *closing, struct weir_error *reterr)
+{
+    const struct weir_close_request *request = closing->request;
+    const struct weir_expiries_request expiries = {
+        .url = request->url,
+        .connection = closing->connection,
+        .customer = request->customer,
+        .day = is_day(request->through) ? request->through : "",
+        .instant = is_day(request->through) ? "" : request->through,
+        .is_dry = request->is_dry,
+    };
+    struct weir_expiries_counts counts;
+    enum weir_status status = weir_expiries_write(&expiries, &counts, reterr);
+
+    closing->counts.expired = counts.customers;
+    closing->counts.waiting = counts.waiting;
+    return status;
+}
+
 static enum weir_status close_all(struct closing *closing, struct weir_error *reterr)
 {
     const _Atomic bool *stop = closing->request->stop;
@@ -267,6 +288,8 @@ static enum weir_status close_all(struct closing *closing, struct weir_error *re
     enum weir_status status = list_customers(closing, &list, reterr);
     int count = status == WEIR_OK ? PQntuples(list) : 0;
 
+    if (status == WEIR_OK)
+        status = expire(closing, reterr);
     if (status == WEIR_OK && !closing->request->is_dry && !closing->request->only_due)
         status = begin(closing, reterr);
     for (int i = 0; i < count && status == WEIR_OK; i++) {

@@ -39,6 +39,8 @@ struct weir_close_counts {
     uint64_t invoices;  /* made */
     uint64_t issued;    /* got their number */
     uint64_t left_open; /* periods */
+    uint64_t expired;   /* customers whose grants had expired, and what was left of them is gone now */
+    uint64_t waiting;   /* grants that have expired, and whose usage is not all rated */
 };
 
 struct weir_close_request {

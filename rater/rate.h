@@ -81,6 +81,11 @@ enum weir_status weir_rater_settle(struct weir_rater *rater, const struct weir_h
 enum weir_status weir_rater_settle_through(struct weir_rater *rater, const struct weir_horizon *horizon,
                                            struct weir_slice through, struct weir_error *reterr);
 
+/* What is left of these customers' grants goes out of their balances where they expired by `through`: usage of before
+ * is known. One transaction. */
+enum weir_status weir_rater_expire(struct weir_rater *rater, const struct weir_slice *customers, size_t count,
+                                   int64_t through, struct weir_error *reterr);
+
 /* Settles one period of a contract, whether or not it is due: fees in advance, and when it is_ended all the rest. */
 enum weir_status weir_rater_settle_period(struct weir_rater *rater, const struct weir_contract *contract,
                                           struct weir_slice customer, int64_t start, int64_t end, bool is_ended,

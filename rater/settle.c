@@ -458,6 +458,13 @@ static enum weir_status expire_lot(struct weir_rater *rater, const struct weir_s
     return status;
 }
 
+enum weir_status weir_rater_expire(struct weir_rater *rater, const struct weir_slice *customers, size_t count,
+                                   int64_t through, struct weir_error *reterr)
+{
+    rater->ended = through;
+    return expire_lot(rater, customers, count, reterr);
+}
+
 /* What is left of grants that expired by then goes out of their balances. Those that expired since the last time are
  * looked for each time, and all of them now and then: a correction may have given something back. */
 static enum weir_status expire(struct weir_rater *rater, int64_t through, struct weir_error *reterr)

@@ -325,6 +325,18 @@ def check_orders_of_before(env, rate, order):
     assert closed() == [("2025-11", 20), ("2025-12", -20), ("2025-12", 9), ("2026-01", 9)], "a correction: all later ones are final"
 
 
+def check_closing_writes_expiries(env, order, entries):
+    """Also of who has no usage, and where no rater runs; not of what expires later, nor before its usage is known."""
+    for key, until in (("gone", "2026-01-20"), ("later", "2026-03-01"), ("going", "2199-01-01")):  # and no rater runs after this
+        order("grant", "--customer", "idle", "--key", key, "--amount", "5", "--funding", "free", "--starts-at", "2026-01-06", "--expires-at", until)
+    for words, told, ended in ((("2026-01-18",), b"expired=0 expiries_waiting=0", 0), (("2026-01-20T00:00:00Z", "--dry-run"), b"expired=1 expiries_waiting=0", 0),
+                               (("2026-01-20T00:00:00Z", "--customer", "acme"), b"expired=0", 0), (("2026-01-19",), b"expired=1 expiries_waiting=0", 1),
+                               (("2026-01-31",), b"expired=0 expiries_waiting=0", 1), (("2199-01-31",), b"expired=1 expiries_waiting=1", 2)):
+        assert told in weir("close", "--through", *words, env=env).stderr, words
+        for number, key in enumerate(("gone", "later", "going")):
+            assert entries(key) == [("grant", "5"), ("expiry", "-5")][:1 + (number < ended)], (key, words)
+
+
 def test_grants_at_run_time_are_as_documented(servers, tmp_path):
     """docs/credits.md 6, its worked example."""
     (tmp_path / "catalog.json").write_text(json.dumps(CALLS))
@@ -374,6 +386,7 @@ def test_grants_at_run_time_are_as_documented(servers, tmp_path):
     assert b"customers=3 changed=0 windows=6 unpriced=0 reversals=0 line_items=0" in again, again
     assert b"findings=0" in weir("audit", "verify", env=env).stdout
     check_orders_of_before(env, rate, order)
+    check_closing_writes_expiries(env, order, entries)
     connection = psycopg2.connect(env["WEIR_POSTGRES_URL"])
     connection.cursor().execute("alter table weir.grant_ends disable trigger user; delete from weir.grant_ends")
     connection.commit()
