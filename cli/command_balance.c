@@ -1,6 +1,7 @@
 /* `weir balance`: what is left of prepaid amounts, now or as of a time. */
 #include <stdio.h>
 
+#include "cli/balance_projected.h"
 #include "cli/commands.h"
 #include "cli/listing.h"
 #include "common/calendar.h"
@@ -18,7 +19,9 @@ static const struct weir_usage usage = {
         "with\n"
         "--entries everything that ever changed a balance; with --events when one fell to a threshold (low_balance): "
         "who\n"
-        "keeps the last number and asks for what is --after it misses nothing, and sees nothing twice "
+        "keeps the last number and asks for what is --after it misses nothing, and sees nothing twice. With "
+        "--projected\n"
+        "what is left once all that is counted and not rated yet is drawn; stderr says through which offsets "
         "(docs/credits.md).",
     .example = "weir balance --customer acme --at 2026-02-01T00:00:00Z --format csv",
 };
@@ -140,6 +143,8 @@ static enum weir_status list(const struct weir_settings *settings, struct weir_e
         .after = settings->after,
     };
 
+    if (settings->projected)
+        return weir_balance_projected(settings, reterr);
     if (settings->events)
         return list_events(settings, &filter, reterr);
     struct weir_listing listing =
@@ -163,6 +168,12 @@ int weir_command_balance(int argc, char **argv)
         return parsed;
     if (*settings.at && !weir_time_parse(weir_slice_text(settings.at), &at)) {
         fprintf(stderr, "%s: --at needs an instant such as 2026-02-01T00:00:00Z\n", usage.name);
+        weir_settings_free(&settings);
+        return WEIR_EXIT_USAGE;
+    }
+    if (settings.projected && (*settings.at || settings.entries || settings.events)) {
+        fprintf(stderr, "%s: --projected is of now and of balances: leave --at, --entries and --events out\n",
+                usage.name);
         weir_settings_free(&settings);
         return WEIR_EXIT_USAGE;
     }

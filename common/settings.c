@@ -25,7 +25,7 @@ struct row {
 };
 
 #define AT(field) offsetof(struct weir_settings, field)
-#define TOPIC (KAFKA | WEIR_COMMAND_RELEASE)
+#define TOPIC (KAFKA | WEIR_COMMAND_RELEASE | WEIR_COMMAND_BALANCE)
 #define KAFKA                                                                                                          \
     (WEIR_COMMAND_INGEST | WEIR_COMMAND_PRODUCE | WEIR_COMMAND_RECONCILE | WEIR_COMMAND_RATER | WEIR_COMMAND_EXPLAIN   \
      | WEIR_COMMAND_ADMIT | WEIR_COMMAND_RECOUNT)
@@ -38,7 +38,7 @@ struct row {
 #define RERATING (WEIR_COMMAND_RERATE | WEIR_COMMAND_BACKTEST)
 #define STORE                                                                                                          \
     (WEIR_COMMAND_INGEST | WEIR_COMMAND_RATER | WEIR_COMMAND_RECONCILE | WEIR_COMMAND_EXPLAIN | WEIR_COMMAND_ADMIT     \
-     | WEIR_COMMAND_RECOUNT)
+     | WEIR_COMMAND_RECOUNT | WEIR_COMMAND_BALANCE)
 #define CATALOG                                                                                                        \
     (WEIR_COMMAND_INGEST | WEIR_COMMAND_RATER | WEIR_COMMAND_RECONCILE | WEIR_COMMAND_APPLY | WEIR_COMMAND_ADMIT       \
      | WEIR_COMMAND_BACKTEST | WEIR_COMMAND_RECOUNT)
@@ -185,6 +185,8 @@ static const struct row rows[] = {
     {"entries", SWITCH, WEIR_COMMAND_BALANCE, "false", 0, 0, AT(entries), "every entry, instead of balances"},
     {"events", SWITCH, WEIR_COMMAND_BALANCE, "false", 0, 0, AT(events),
      "when balances fell to a threshold (low_balance), instead of balances"},
+    {"projected", SWITCH, WEIR_COMMAND_BALANCE, "false", 0, 0, AT(projected),
+     "with what windows in Redis that are not rated yet would draw by now"},
     {"after", WHOLE, WEIR_COMMAND_BALANCE, "0", 0, INT64_MAX, AT(after), "with --events, those after this number"},
     {"meter", TEXT, WEIR_COMMAND_RECOUNT, "", 0, 0, AT(meter), "the meter that is counted again"},
     {"from", TEXT, WEIR_COMMAND_RECOUNT, "", 0, 0, AT(from), "windows that start at this time or day (UTC), or later"},

@@ -70,7 +70,7 @@ struct weir_settings {
     const char *starts_at, *expires_at, *rollover_expires_at, *low_balance, *at;
     const char *package, *quantity;
     int64_t priority;
-    bool entries, events;
+    bool entries, events, projected;
     int64_t after; /* the number of an event */
     bool until_end, until_done, dry_run, charges, roles, repair, no_events, yes, unproved;
     int64_t gap;  /* 0: not given */

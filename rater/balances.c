@@ -165,3 +165,27 @@ enum weir_status weir_balances_list_events(const char *url, const struct weir_ba
     PQclear(rows);
     return status;
 }
+
+enum weir_status weir_balances_list_customers(const char *url, struct weir_slice customer,
+                                              void (*visit)(void *context, struct weir_slice customer), void *context,
+                                              struct weir_error *reterr)
+{
+    struct weir_parameters parameters = {0};
+    PGresult *rows = NULL;
+    enum weir_status status;
+    PGconn *connection = weir_postgres_open(url, "weir balance", &status, reterr);
+
+    weir_parameters_add(&parameters, customer.length ? customer.data : "", customer.length);
+    if (status == WEIR_OK)
+        status =
+            weir_postgres_ask(connection,
+                              "SELECT customer FROM weir.grants WHERE $1::text IN ('', customer) UNION"
+                              " SELECT customer FROM weir.customers WHERE has_orders AND $1::text IN ('', customer)"
+                              " ORDER BY 1",
+                              &parameters, "listing customers with grants", &rows, reterr);
+    for (int i = 0; status == WEIR_OK && i < PQntuples(rows); i++)
+        visit(context, weir_postgres_field(rows, i, 0));
+    PQclear(rows);
+    PQfinish(connection);
+    return status;
+}

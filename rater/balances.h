@@ -41,6 +41,10 @@ enum weir_status weir_balances_list(const char *url, const struct weir_balance_f
 enum weir_status weir_balances_list_entries(const char *url, const struct weir_balance_filter *filter,
                                             void (*visit)(void *context, const struct weir_balance_entry *entry),
                                             void *context, struct weir_error *reterr);
+/* Customers (empty: all) that have grants, or had any ordered, by name. */
+enum weir_status weir_balances_list_customers(const char *url, struct weir_slice customer,
+                                              void (*visit)(void *context, struct weir_slice customer), void *context,
+                                              struct weir_error *reterr);
 /* Events, by number. */
 enum weir_status weir_balances_list_events(const char *url, const struct weir_balance_filter *filter,
                                            void (*visit)(void *context, const struct weir_balance_event *event),

@@ -89,6 +89,7 @@ static bool take_grant(const struct answer *answer, int row)
     grant->starts_at = grant->noted_starts_at = time_at(answer, row, 11);
     grant->expires_at = grant->noted_expires_at = time_at(answer, row, 12);
     grant->rolled_from = weir_state_copy(answer->state, text_at(answer, row, 13));
+    grant->currency = weir_state_copy(answer->state, text_at(answer, row, 14));
     return decimal_at(answer, row, 3, &grant->amount) && decimal_at(answer, row, 5, &grant->balance)
            && decimal_at(answer, row, 6, &grant->taken) && decimal_at(answer, row, 7, &grant->rolled)
            && decimal_at(answer, row, 8, &grant->charged);
@@ -190,7 +191,7 @@ static const struct {
      " FROM weir.draw_totals WHERE customer = ANY ($1::text[])",
      "loading draws", take_draw},
     {"SELECT g.customer, g.contract, g.grant_key, s.amount, l.number, l.balance_after, s.taken, s.rolled, s.charged,"
-     " s.refunds, s.has_ended, g.starts_at, g.expires_at, coalesce(g.rolled_from, '')"
+     " s.refunds, s.has_ended, g.starts_at, g.expires_at, coalesce(g.rolled_from, ''), g.currency"
      " FROM weir.grants_now AS g, LATERAL (SELECT e.number, e.balance_after FROM weir.grant_entries AS e"
      "  WHERE e.customer = g.customer AND e.contract = g.contract AND e.grant_key = g.grant_key"
      "  ORDER BY e.number DESC LIMIT 1) AS l,"

@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import time
 
+import beside
 import confluent_kafka
 import low_balances
 import orders
@@ -27,6 +28,7 @@ from model import exact, generate, reprice, run
 FIRST = int(os.environ.get("WEIR_RANDOM_SEED", "1"))
 CASES = int(os.environ.get("WEIR_PIPELINE_CASES", "200"))
 ORDERS = bool(os.environ.get("WEIR_PIPELINE_ORDERS"))
+BESIDE = int(os.environ.get("WEIR_ORDERS_BESIDE", "16"))  # orders beside raters that are killed
 MERGED = 20
 
 
@@ -327,13 +329,13 @@ def check_orders_of_before(env, rate, order):
 
 def check_closing_writes_expiries(env, order, entries):
     """Also of who has no usage, and where no rater runs; not of what expires later, nor before its usage is known."""
-    for key, until in (("gone", "2026-01-20"), ("later", "2026-03-01"), ("going", "2199-01-01")):  # and no rater runs after this
+    for key, until in (("idle-1", "2026-01-20"), ("idle-2", "2026-03-01"), ("idle-3", "2199-01-01")):  # and no rater runs after this
         order("grant", "--customer", "idle", "--key", key, "--amount", "5", "--funding", "free", "--starts-at", "2026-01-06", "--expires-at", until)
     for words, told, ended in ((("2026-01-18",), b"expired=0 expiries_waiting=0", 0), (("2026-01-20T00:00:00Z", "--dry-run"), b"expired=1 expiries_waiting=0", 0),
                                (("2026-01-20T00:00:00Z", "--customer", "acme"), b"expired=0", 0), (("2026-01-19",), b"expired=1 expiries_waiting=0", 1),
                                (("2026-01-31",), b"expired=0 expiries_waiting=0", 1), (("2199-01-31",), b"expired=1 expiries_waiting=1", 2)):
         assert told in weir("close", "--through", *words, env=env).stderr, words
-        for number, key in enumerate(("gone", "later", "going")):
+        for number, key in enumerate(("idle-1", "idle-2", "idle-3")):
             assert entries(key) == [("grant", "5"), ("expiry", "-5")][:1 + (number < ended)], (key, words)
 
 
@@ -395,6 +397,26 @@ def test_grants_at_run_time_are_as_documented(servers, tmp_path):
     assert found.returncode == 1 and b"is gone" in found.stdout + found.stderr
 
 
+def test_orders_beside_raters_that_are_killed(servers, tmp_path):
+    """WEIR_ORDERS_BESIDE (16) orders by four threads, some of them killed, while two raters draw and are killed: the ledger, its balances and
+    their events are what the model makes of it."""
+    document = {**CALLS, "contracts": [], "default_contract": {**CALLS["default_contract"], "low_balance": ["1000", "50", "0"], "commitments": [
+        {"key": "welcome", "type": "prepaid", "amount": "300", "funding": "free", "expires_at": "2026-02-10T00:00:00Z", "rollover_fraction": "0.5",
+         "rollover_expires_at": "2026-02-20T00:00:00Z", "low_balance": ["50%", "0"]}]}}
+    (tmp_path / "catalog.json").write_text(json.dumps(document))
+    env = {**servers.room("beside", 2), "WEIR_CATALOG": str(tmp_path / "catalog.json"), "WEIR_LATENESS": "9000h", "WEIR_METRICS_LISTEN": "off"}
+    weir("migrate", env=env)
+    weir("apply", env=env)
+    lines, ordered, figures = beside.run(env, tmp_path, FIRST, max(3, BESIDE // 40), BESIDE, 4)
+    outcome = run_model(generate.Case(FIRST, document, lines), orders=ordered)
+    assert_same("sums of the ledger", ledger_rows(env), rows_of(outcome), figures)
+    check_balances(env, document, outcome, "beside raters", ordered)
+    orders.check_balances(env, outcome, "beside raters")
+    assert b"differences=0" in weir("reconcile", env=env).stdout
+    print({**figures, "low balances": low_balances.check(env)})
+    assert figures["kills"] > 0 and figures["orders"] > 0
+
+
 def test_low_balances_are_as_documented(servers, tmp_path):
     """docs/credits.md 5.1, its worked example."""
     contract = {"key": "a", "customer": "acme", "price_book": "list", "starts_at": "2026-01-01T00:00:00Z", "billing_period": "month", "timezone": "UTC",
@@ -417,6 +439,11 @@ def test_low_balances_are_as_documented(servers, tmp_path):
         told += len(rows)
         return [(row["grant"], row["threshold"], row["crossing"], float(row["balance_before"]), float(row["balance_after"]), row["cause"]) for row in rows]
 
+    def projected():
+        done = weir("balance", "--projected", "--customer", "acme", "--format", "json", env=env)
+        assert b"lane=low:0 offset=" in done.stderr and b"held=0 refused=0" in done.stderr, done.stderr
+        return {row["grant"]: (float(row["balance"]), float(row["projected"])) for row in map(json.loads, done.stdout.splitlines())}
+
     weir("migrate", env=env)
     weir("apply", env=env)
     connection = psycopg2.connect(env["WEIR_POSTGRES_URL"])
@@ -429,6 +456,11 @@ def test_low_balances_are_as_documented(servers, tmp_path):
     weir("grant", "--customer", "acme", "--key", "more", "--amount", "80", "--funding", "free", "--starts-at", "2026-01-08", "--low-balance", "35.5,50%",
          "--reason", "docs", env=env)
     assert not events()
+    assert projected() == {"package": (0, 0), "more": (80, 80), "": (80, 80)}
+    (tmp_path / "events.ndjson").write_text(call(5, "acme", "01-09", 45))
+    weir("produce", tmp_path / "events.ndjson", env=env)
+    weir("ingest", "--until-end", env=env)
+    assert projected() == {"package": (0, 0), "more": (80, 35), "": (80, 35)}
     assert rate(5, "01-09", 45) == [("", "50", 2, 80, 35, "drawdown"), ("more", "50%", 1, 80, 35, "drawdown"), ("more", "35.5", 1, 80, 35, "drawdown")]
     connection.poll()
     assert [int(notice.payload) for notice in connection.notifies] == [1, 2, 4, 7]
