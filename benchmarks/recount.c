@@ -146,7 +146,7 @@ int main(int argc, char **argv)
         .example = "--events 3000000 --customers 10000",
         .repetitions = 3,
         .options = {{"--events", "N", "in the topic (1000000; smoke 10000)", &events, NULL},
-                    {"--customers", "N", "of the events (1000; smoke 10)", &customers, NULL}}};
+                    {"--customers", "N", "of the events (100; smoke 10)", &customers, NULL}}};
     struct weir_figure bare = {.what = "bare librdkafka batch, and decoding", .unit = "million events/s"},
                        ours = {.what = "weir recount, dry run", .unit = "million events/s"},
                        memory = {.what = "its memory, worst moment", .unit = "MB"};
@@ -157,7 +157,7 @@ int main(int argc, char **argv)
     if (!events)
         events = weir_measure_is_smoke() ? 10000 : 1000000;
     if (!customers)
-        customers = weir_measure_is_smoke() ? 10 : 1000;
+        customers = weir_measure_is_smoke() ? 10 : 100;
     topic.brokers = weir_measure_server("KAFKA_BROKERS");
     redis_url = weir_measure_server("REDIS_URL");
     redis = weir_process_redis(redis_url);
@@ -172,6 +172,7 @@ int main(int argc, char **argv)
     }
     weir_catalog_free(catalog);
     weir_measure_print(&bare);
+    weir_measure_print(&ours);
     weir_measure_target(&(struct weir_target){
         .what = "recount, against bare reading and decoding", .figure = &ours, .ceiling = &bare, .at_least = 0.5});
     weir_measure_print(&memory);

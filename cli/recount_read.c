@@ -29,6 +29,7 @@ struct reading {
     uint64_t kept, check_at; /* windows in the side, at most; when they are counted */
     int64_t first_stamp;     /* of the first message, ms; -1: it has none */
     bool is_begun;
+    int64_t now; /* when it began: nothing is too early in the past */
     enum weir_status status;
     struct weir_error error;
 };
@@ -96,7 +97,7 @@ static enum weir_status take(struct reading *reading, struct weir_intake_item *i
                              struct weir_error *reterr)
 {
     size_t taken = 0;
-    enum weir_status status = weir_intake_take(reading->intake, items, count, weir_time_now(), &taken, reterr);
+    enum weir_status status = weir_intake_take(reading->intake, items, count, reading->now, &taken, reterr);
 
     if (status == WEIR_OK && reading->from && weir_lane_unsealed(reading->lane) >= SEAL_EVERY)
         status = seal(reading, reterr);
@@ -269,8 +270,11 @@ static enum weir_status count_lane(struct weir_recount *recount, struct weir_rec
                                    struct weir_quarantine *nowhere, struct weir_error *reterr)
 {
     unsigned char secret[WEIR_LANE_SECRET_BYTES];
-    struct reading reading = {
-        .recount = recount, .from = from, .progress = weir_progress_start("weir recount"), .first_stamp = -1};
+    struct reading reading = {.recount = recount,
+                              .from = from,
+                              .progress = weir_progress_start("weir recount"),
+                              .first_stamp = -1,
+                              .now = weir_time_now()};
     struct weir_lane_settings settings = lane_settings(&reading);
     struct weir_lane_state state;
 
@@ -361,7 +365,8 @@ static enum weir_status drain(struct reading *reading, struct weir_error *reterr
 static enum weir_status count_files(struct weir_recount *recount, struct weir_quarantine *nowhere,
                                     struct weir_error *reterr)
 {
-    struct reading reading = {.recount = recount, .progress = weir_progress_start("weir recount")};
+    struct reading reading = {
+        .recount = recount, .progress = weir_progress_start("weir recount"), .now = weir_time_now()};
     struct weir_lane_settings settings = lane_settings(&reading);
     struct weir_lane_state state = {.first_time = INT64_MAX, .last_time = INT64_MIN, .stamp = -1};
     struct weir_source *source = NULL;

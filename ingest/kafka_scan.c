@@ -1,16 +1,16 @@
 #include "ingest/kafka_scan.h"
 
 #include <stdlib.h>
-#include <time.h>
 
 #include "common/model/event.h"
 #include "ingest/kafka_common.h"
+#include "ingest/source_kafka_internal.h"
 
 enum {
     ASK_MS = 15000,
     POLL_MS = 200,
-    SILENCE_MS = 60000, /* without a message and without an end */
-    PROGRESS_EVERY = 4096,
+    SILENCE_MS = 60000,                 /* without a message and without an end */
+    BATCH = 1000,                       /* messages */
     HEADERS_MAX = 2 * WEIR_HEADERS_MAX, /* an event's own, and quarantine's */
 };
 
@@ -24,23 +24,19 @@ struct scanning {
     uint64_t done, all;
     bool is_enough;
     struct weir_header headers[HEADERS_MAX];
+    rd_kafka_message_t *batch[BATCH];
 };
-
-static int64_t now_ms(void)
-{
-    struct timespec now;
-    (void)clock_gettime(CLOCK_MONOTONIC, &now);
-    return now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
 
 static enum weir_status open_handle(const struct weir_kafka_settings *settings, bool has_all, rd_kafka_t **ret_handle,
                                     struct weir_error *reterr)
 {
-    static const struct weir_kafka_pair defaults[] = {{"isolation.level", "read_committed"},
-                                                      {"client.id", "weir-scan"},
-                                                      {"fetch.message.max.bytes", "4194304"},
-                                                      {"queued.max.messages.kbytes", "65536"},
-                                                      {NULL, NULL}};
+    const struct weir_kafka_pair defaults[] = {{"isolation.level", "read_committed"},
+                                               {"client.id", "weir-scan"},
+                                               {"fetch.message.max.bytes", "4194304"},
+                                               {"queued.max.messages.kbytes", "65536"},
+                                               {"queued.min.messages", "200000"},
+                                               {weir_kafka_backoff_property(), "10"}, /* not known: NULL */
+                                               {NULL, NULL}};
     const struct weir_kafka_pair owned[] = {{"group.id", settings->group},
                                             {"enable.auto.commit", "false"},
                                             {"enable.auto.offset.store", "false"},
@@ -137,6 +133,8 @@ static void take_headers(struct scanning *scanning, const rd_kafka_message_t *fr
     size_t size;
 
     message->headers = scanning->headers;
+    if (weir_kafka_has_no_headers(from))
+        return;
     if (rd_kafka_message_headers(from, &headers) != RD_KAFKA_RESP_ERR_NO_ERROR)
         return;
     if (rd_kafka_header_cnt(headers) > WEIR_HEADERS_MAX)
@@ -207,29 +205,54 @@ static enum weir_status take(struct scanning *scanning, const rd_kafka_message_t
     }
 }
 
-static enum weir_status read_all(struct scanning *scanning, struct weir_error *reterr)
+/* What is there, else the first that comes: librdkafka itself would wait for the whole batch. */
+static size_t poll_batch(struct scanning *scanning, rd_kafka_queue_t *queue)
+{
+    ssize_t count = rd_kafka_consume_batch_queue(queue, 0, scanning->batch, BATCH);
+
+    if (count > 0)
+        return (size_t)count;
+    scanning->batch[0] = rd_kafka_consume_queue(queue, POLL_MS);
+    return scanning->batch[0] != NULL;
+}
+
+static enum weir_status take_batch(struct scanning *scanning, size_t count, struct weir_error *reterr)
+{
+    enum weir_status status = WEIR_OK;
+
+    for (size_t i = 0; i < count; i++) {
+        if (status == WEIR_OK && !scanning->is_enough)
+            status = take(scanning, scanning->batch[i], reterr);
+        rd_kafka_message_destroy(scanning->batch[i]);
+    }
+    return status;
+}
+
+static enum weir_status read_all(struct scanning *scanning, rd_kafka_queue_t *queue, struct weir_error *reterr)
 {
     const struct weir_kafka_scan *scan = scanning->scan;
+    struct kafka_fetcher fetcher = {0};
     enum weir_status status = WEIR_OK;
-    int64_t heard = now_ms();
-    uint64_t count = 0;
+    int64_t heard = weir_kafka_now_ms();
 
+    weir_kafka_open_fetcher(&fetcher, scanning->handle);
     while (scanning->open > 0 && !scanning->is_enough && status == WEIR_OK) {
-        if (scan->stop && atomic_load_explicit(scan->stop, memory_order_relaxed))
-            return weir_fail(reterr, WEIR_FATAL, "stopped by a signal while topic '%s' was read",
-                             scanning->settings->topic);
-        rd_kafka_message_t *message = rd_kafka_consumer_poll(scanning->handle, POLL_MS);
-        if (message) {
-            heard = message->err == RD_KAFKA_RESP_ERR_NO_ERROR ? now_ms() : heard;
-            status = take(scanning, message, reterr);
-            rd_kafka_message_destroy(message);
-        } else if (now_ms() - heard > scanning->silence_ms) {
-            return weir_fail(reterr, WEIR_RETRY, "Kafka at %s has sent nothing of topic '%s' for %d s",
-                             scanning->settings->brokers, scanning->settings->topic, scanning->silence_ms / 1000);
-        }
-        if (scan->progress && count++ % PROGRESS_EVERY == 0)
+        size_t count = poll_batch(scanning, queue);
+        uint64_t before = scanning->done;
+        weir_kafka_wake_fetcher(&fetcher, queue);
+        status = take_batch(scanning, count, reterr);
+        if (scanning->done != before)
+            heard = weir_kafka_now_ms();
+        else if (status == WEIR_OK && weir_kafka_now_ms() - heard > scanning->silence_ms)
+            status = weir_fail(reterr, WEIR_RETRY, "Kafka at %s has sent nothing of topic '%s' for %d s",
+                               scanning->settings->brokers, scanning->settings->topic, scanning->silence_ms / 1000);
+        if (scan->progress)
             scan->progress(scan->context, scanning->done, scanning->all);
+        if (status == WEIR_OK && scan->stop && atomic_load_explicit(scan->stop, memory_order_relaxed))
+            status = weir_fail(reterr, WEIR_FATAL, "stopped by a signal while topic '%s' was read",
+                               scanning->settings->topic);
     }
+    weir_kafka_close_fetcher(&fetcher);
     return status;
 }
 
@@ -258,8 +281,10 @@ enum weir_status weir_kafka_scan(const struct weir_kafka_settings *settings, str
     if (status == WEIR_OK && scanning->open > 0) {
         rd_kafka_poll_set_consumer(scanning->handle);
         status = assign(scanning, reterr);
+        rd_kafka_queue_t *queue = rd_kafka_queue_get_consumer(scanning->handle);
         if (status == WEIR_OK)
-            status = read_all(scanning, reterr);
+            status = read_all(scanning, queue, reterr);
+        rd_kafka_queue_destroy(queue);
         rd_kafka_assign(scanning->handle, NULL);
         rd_kafka_consumer_close(scanning->handle);
     }

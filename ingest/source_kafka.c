@@ -199,7 +199,7 @@ static void fetch(struct kafka_source *source, int timeout_ms, size_t max)
     int64_t deadline = timeout_ms < 0 ? INT64_MAX : weir_kafka_now_ms() + timeout_ms;
     ssize_t got = rd_kafka_consume_batch_queue(source->queue, 0, source->held, max);
 
-    weir_kafka_wake_fetcher(source);
+    weir_kafka_wake_fetcher(&source->fetcher, source->queue);
 
     while (got == 0 && !source->has_rebalanced && !source->has_failed && timeout_ms != 0) {
         int64_t left = deadline - weir_kafka_now_ms();
@@ -471,7 +471,7 @@ static void free_source(struct weir_source *self)
      * 4312). It has left the group, and the process is about to end: its memory stays. */
     if (source->handle && (!source->queue || source->has_joined || rd_kafka_version() >= 0x02030000))
         rd_kafka_destroy(source->handle);
-    weir_kafka_close_fetcher(source);
+    weir_kafka_close_fetcher(&source->fetcher);
     free(source->partitions);
     free(source->headers);
     free(source->topic);
@@ -518,7 +518,7 @@ static enum weir_status open_consumer(struct kafka_source *source, const struct 
     }
     if (source->until_end && (status = weir_kafka_find_ends(source, reterr)) != WEIR_OK)
         return status;
-    weir_kafka_open_fetcher(source);
+    weir_kafka_open_fetcher(&source->fetcher, source->handle);
     weir_kafka_ask_policy(source);
     rd_kafka_poll_set_consumer(source->handle);
     source->queue = rd_kafka_queue_get_consumer(source->handle);

@@ -31,23 +31,23 @@ static char *get_property(rd_kafka_t *handle, const char *name)
     return text;
 }
 
-void weir_kafka_open_fetcher(struct kafka_source *source)
+void weir_kafka_open_fetcher(struct kafka_fetcher *fetcher, rd_kafka_t *handle)
 {
-    char *protocol = get_property(source->handle, "security.protocol");
+    char *protocol = get_property(handle, "security.protocol");
     bool has_sasl = strncasecmp(protocol, "sasl", 4) == 0;
 
     free(protocol);
-    source->username = get_property(source->handle, "sasl.username");
-    source->password = get_property(source->handle, "sasl.password");
+    fetcher->handle = handle;
+    fetcher->username = get_property(handle, "sasl.username");
+    fetcher->password = get_property(handle, "sasl.password");
     /* Kerberos and tokens have no such pair, and must not be given an empty one. */
-    source->can_wake_fetcher =
-        !weir_kafka_backoff_property() && (!has_sasl || (*source->username && *source->password));
+    fetcher->can_wake = !weir_kafka_backoff_property() && (!has_sasl || (*fetcher->username && *fetcher->password));
 }
 
-void weir_kafka_close_fetcher(struct kafka_source *source)
+void weir_kafka_close_fetcher(struct kafka_fetcher *fetcher)
 {
-    free(source->username);
-    free(source->password);
+    free(fetcher->username);
+    free(fetcher->password);
 }
 
 /* Before 2.2 librdkafka looks only once a second whether a queue that was full (queued.min.messages,
@@ -55,17 +55,17 @@ void weir_kafka_close_fetcher(struct kafka_source *source)
  * brokers would get one queue a second and wait for the rest of it. Naming the credentials again, the same ones,
  * changes nothing but wakes that thread. It is done when the queue has fallen to half of what it was: rarely, and early
  * enough for the next answer to come before the rest is used up. */
-void weir_kafka_wake_fetcher(struct kafka_source *source)
+void weir_kafka_wake_fetcher(struct kafka_fetcher *fetcher, rd_kafka_queue_t *queue)
 {
-    if (!source->can_wake_fetcher)
+    if (!fetcher->can_wake)
         return;
-    size_t length = rd_kafka_queue_length(source->queue);
-    if (length > source->queue_peak)
-        source->queue_peak = length;
-    if (source->queue_peak < PEAK_MIN || length > source->queue_peak / 2)
+    size_t length = rd_kafka_queue_length(queue);
+    if (length > fetcher->queue_peak)
+        fetcher->queue_peak = length;
+    if (fetcher->queue_peak < PEAK_MIN || length > fetcher->queue_peak / 2)
         return;
-    source->queue_peak = length;
-    rd_kafka_error_destroy(rd_kafka_sasl_set_credentials(source->handle, source->username, source->password));
+    fetcher->queue_peak = length;
+    rd_kafka_error_destroy(rd_kafka_sasl_set_credentials(fetcher->handle, fetcher->username, fetcher->password));
 }
 
 /* 2. headers */

@@ -40,6 +40,14 @@ struct kafka_partition {
     struct kafka_anchor anchor, next_anchor; /* next_anchor: of the look under way */
 };
 
+/* librdkafka's, which may be asleep beside a queue with room (source_kafka_fetch.c). */
+struct kafka_fetcher {
+    rd_kafka_t *handle;
+    size_t queue_peak; /* since it was woken last */
+    bool can_wake;
+    char *username, *password; /* as librdkafka has them; may be empty */
+};
+
 struct kafka_source {
     struct weir_source source;
     struct weir_source_listener listener;
@@ -59,9 +67,7 @@ struct kafka_source {
     int32_t partition_count;
     rd_kafka_message_t *held[WEIR_POLL_MESSAGES_MAX]; /* of the last poll */
     size_t held_count;
-    size_t queue_peak; /* since the fetcher was woken last */
-    bool can_wake_fetcher;
-    char *username, *password; /* as librdkafka has them; may be empty */
+    struct kafka_fetcher fetcher;
     struct weir_header *headers;
     size_t header_count, header_room;
     int64_t next_commit, last_commit, last_end_check, last_poll; /* monotonic ms */
@@ -87,9 +93,9 @@ void weir_kafka_resume(struct weir_source *self, int32_t number);
 
 /* source_kafka_fetch.c */
 const char *weir_kafka_backoff_property(void); /* NULL: this librdkafka has none */
-void weir_kafka_open_fetcher(struct kafka_source *source);
-void weir_kafka_close_fetcher(struct kafka_source *source);
-void weir_kafka_wake_fetcher(struct kafka_source *source);         /* when it may be asleep beside a queue with room */
+void weir_kafka_open_fetcher(struct kafka_fetcher *fetcher, rd_kafka_t *handle);
+void weir_kafka_close_fetcher(struct kafka_fetcher *fetcher);
+void weir_kafka_wake_fetcher(struct kafka_fetcher *fetcher, rd_kafka_queue_t *queue); /* when it may be asleep */
 bool weir_kafka_has_no_headers(const rd_kafka_message_t *message); /* true: surely none. For messages without err */
 /* How many there are; views that live as long as the message. *ret_is_too_large becomes true where there are more. */
 uint32_t weir_kafka_headers(const rd_kafka_message_t *message, struct weir_header ret_headers[WEIR_HEADERS_MAX],

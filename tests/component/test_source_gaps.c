@@ -2,6 +2,7 @@
  * goes on with what there is. Against a real Kafka. */
 #include "kafka_server.h"
 
+#include "ingest/kafka_scan.h"
 #include "ingest/source.h"
 
 /* A worker of one partition as plain as can be. What is told of gaps is put down as text, in its place among messages.
@@ -346,4 +347,43 @@ Test(source_gaps, new_partitions_are_noticed)
     kafka_fill(topic, 2, 0, 5);
     UNTIL(worker.seen == 5, step(&worker, 100));
     stop(&worker);
+}
+
+/* Reading again: what goes while it is read. */
+struct scanned {
+    const char *topic;
+    int64_t count, last;
+};
+
+static bool remove_most(void *context, const struct weir_message *message)
+{
+    struct scanned *scanned = context;
+
+    if (scanned->count++ == 0)
+        kafka_delete_before(scanned->topic, 0, 900);
+    scanned->last = message->offset;
+    return true;
+}
+
+Test(source_gaps, messages_that_go_while_they_are_scanned)
+{
+    static const struct weir_property small[] = {{"fetch.message.max.bytes", "1000"}, {"queued.min.messages", "1"}};
+
+    for (int has_all = 0; has_all < 2; has_all++) {
+        char topic[64];
+        kafka_topic("scan", 1, topic);
+        for (int i = 0; i < 10; i++)
+            kafka_fill(topic, 0, 100 * i, 100); /* ten answers of the broker's */
+        struct scanned scanned = {.topic = topic};
+        struct weir_kafka_stretch stretch = {.to = INT64_MAX};
+        struct weir_error error = {{0}};
+        enum weir_status status = weir_kafka_scan(
+            &(struct weir_kafka_settings){
+                .brokers = kafka_brokers(), .topic = topic, .group = topic, .properties = small, .property_count = 2},
+            &stretch, 1, &(struct weir_kafka_scan){.context = &scanned, .visit = remove_most, .has_all = has_all},
+            &error);
+        cr_assert_eq(status, has_all ? WEIR_RETRY : WEIR_OK, "%s", error.text);
+        cr_assert(!has_all == (scanned.last == 999), "last %lld", (long long)scanned.last);
+        cr_assert(!has_all || strstr(error.text, "removed while they were read"), "%s", error.text);
+    }
 }

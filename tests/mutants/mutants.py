@@ -290,6 +290,8 @@ MUTANTS = [
      [("rater/recount.c", "    if (status == WEIR_OK && !*PQgetvalue(book->result, 0, 0))\n        status = weir_fail(reterr, WEIR_FATAL,\n"
        "                           \"another", "    if (status == WEIR_OK && PQntuples(book->result) > 1)\n        status = weir_fail(reterr, WEIR_FATAL,\n"
        "                           \"another")]),
+    ("recount_reads_on_behind_a_hole", "what Kafka removes while it is read is not left out in silence", "source_gaps",
+     [("ingest/kafka_scan.c", "has_all ? \"error\" : \"earliest\"", "has_all ? \"earliest\" : \"earliest\"")]),
     ("rehearsal_cuts_a_customer", "in a dry run all of a customer's windows move its totals at once", "recounts",
      [("cli/recount_write.c", "    return target->rater || !is_of_customer(window, next);", "    return target->rater || is_of_customer(window, next) || window;")]),
 ]
