@@ -21,11 +21,25 @@ static void cut_at_grant(const struct weir_commitment *commitment, int64_t time,
         cut_at(commitment->rollover_expires_at, time, start, end);
 }
 
+/* What is drawn is earned in a calendar month of the contract's time zone (docs/revenue.md). */
+static void cut_at_months(const struct weir_contract *contract, int64_t time, int64_t *start, int64_t *end)
+{
+    bool is_month = contract->billing_period == WEIR_PERIOD_MONTH && contract->billing_anchor.day == 0;
+    int64_t month_start, month_end;
+
+    if (is_month || contract->billing_period == WEIR_PERIOD_DAY)
+        return;
+    weir_period_of(WEIR_PERIOD_MONTH, (struct weir_billing_anchor){0}, contract->zone, time, &month_start, &month_end);
+    cut_at(month_start, time, start, end);
+    cut_at(month_end, time, start, end);
+}
+
 void weir_segment_at(const struct weir_contract *contract, const struct weir_account *account, int64_t period_start,
                      int64_t period_end, int64_t time, int64_t *ret_start, int64_t *ret_end)
 {
     *ret_start = period_start;
     *ret_end = period_end;
+    cut_at_months(contract, time, ret_start, ret_end);
     for (uint32_t i = 0; i < contract->commitment_count; i++)
         if (contract->commitments[i].type == WEIR_COMMITMENT_PREPAID)
             cut_at_grant(&contract->commitments[i], time, ret_start, ret_end);

@@ -82,10 +82,11 @@ def grants_of(contract, orders=()):
     return result
 
 
-def segment_of(grants, period_start, time):
-    """Start, in ns, of the segment of the period that holds a time (both in ns)."""
+def segment_of(contract, grants, period_start, time):
+    """Start, in ns, of the segment of the period that holds a time (both in ns): grants cut it, and calendar months."""
     cuts = [cut for grant in grants for cut in grant.cuts if cut <= time]
-    return max([period_start, *cuts])
+    month = instants.period("month", contract.timezone, time // instants.NS)[0] * instants.NS
+    return max([period_start, month, *cuts])
 
 
 def _net(charges):

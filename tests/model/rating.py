@@ -89,7 +89,7 @@ def _segment(meter, grants_of, orders, place, segments, start, window):
     if grants is None:
         grants = grants_of[key] = drawdown.grants_of(place.contract, drawdown.orders_of(orders, place.customer, place.contract))
     if grants and _adds_up(meter):
-        segment = segments.setdefault(drawdown.segment_of(grants, place.start * instants.NS, start * instants.NS), [0, 0])
+        segment = segments.setdefault(drawdown.segment_of(place.contract, grants, place.start * instants.NS, start * instants.NS), [0, 0])
         segment[0] += _window_value(meter.aggregation, window)
         segment[1] += window[1]
 
@@ -286,7 +286,7 @@ def _invoice_discounts(catalog, bill, place):
             of_usage += amount - rest
             line = bill.components.setdefault((customer, contract.key, start, end, item, version.version if version else None, "invoice_discount", 0), [0, 0])
             line[1] += rest - amount
-            bill.charge(place, item, drawdown.segment_of(bill.grants_of(place[0], contract), start * instants.NS, end * instants.NS - 1), rest - amount)
+            bill.charge(place, item, drawdown.segment_of(contract, bill.grants_of(place[0], contract), start * instants.NS, end * instants.NS - 1), rest - amount)
     return of_usage
 
 
@@ -298,7 +298,7 @@ def _true_ups(catalog, bill, splits, place, spent):
             continue
         missing, amount = _missing(catalog, splits, place, commitment)
         bill.row(place, commitment["key"], "true_up", missing, amount, version)
-        segment = drawdown.segment_of(bill.grants_of(place[0], contract), start * instants.NS, end * instants.NS - 1)
+        segment = drawdown.segment_of(contract, bill.grants_of(place[0], contract), start * instants.NS, end * instants.NS - 1)
         bill.charge(place, commitment["meter"], segment, amount)
         spent += amount
     for commitment in contract.commitments:

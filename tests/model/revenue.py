@@ -33,12 +33,12 @@ def anniversary(start, years):
         return datetime.date(start.year + years, 2, 28)
 
 
-def days_of(kind, per, span, window_start, zone, contract_start):
-    """The days over which a line item is earned."""
+def days_of(kind, per, span, window_start, zone, contract_start, is_discount=False):
+    """The days over which a line item is earned. is_discount: of the whole invoice."""
     first, last = span[0].astimezone(zone).date(), (span[1] - INSTANT).astimezone(zone).date()
     if kind == "true_up":
         return [last]
-    if kind != "fee":
+    if kind != "fee" and not is_discount:
         return [window_start.astimezone(zone).date()]
     if per == "contract":
         return [window_start.astimezone(zone).date()]
@@ -113,14 +113,17 @@ class Books(invoices.Books):
 
     # 3. what is earned
     def is_purchase(self, item):
-        return item.line[0] == "fee" and (item.contract, item.line[1]) in self.grants
+        return item.line[0] == "fee" and item.line[6] == "fee" and (item.contract, item.line[1]) in self.grants
+
+    def per(self, item):
+        return self.fees.get(item.line[1]) if item.line[0] == "fee" else None
 
     def accounts(self, contract):
         """(key, currency) of what was bought -> its purchases, and what was drawn from it."""
         found = collections.defaultdict(lambda: ([], []))
         for item in self.items:
             key = self.rollovers.get((contract, item.line[1]), (item.line[1],))[0]
-            if item.contract == contract and (contract, key) in self.grants and item.line[0] in ("fee", "drawdown"):
+            if item.contract == contract and (contract, key) in self.grants and (self.is_purchase(item) or item.line[0] == "drawdown"):
                 found[key, item.currency][item.line[0] == "drawdown"].append(item)
         return found
 
@@ -165,9 +168,8 @@ class Books(invoices.Books):
         """Month of the service, month of recognition -> amount."""
         if self.is_purchase(item):
             return {}
-        per = self.fees.get(item.line[1]) if item.line[0] == "fee" else None
-        days = days_of(item.line[0], per, (item.start, item.end), self.windows[item.number], self.zones[item.contract],
-                       self.starts.get(item.contract))
+        days = days_of(item.line[0], self.per(item), (item.start, item.end), self.windows[item.number], self.zones[item.contract],
+                       self.starts.get(item.contract), item.line[6] == "invoice_discount")
         earned, parts = 0, collections.Counter()
         late = self.open_month(item.contract, item.number)
         for count, day in enumerate(days, 1):

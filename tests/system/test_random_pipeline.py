@@ -15,6 +15,7 @@ import time
 
 import beside
 import confluent_kafka
+import earned
 import low_balances
 import orders
 import psycopg2
@@ -254,6 +255,7 @@ def test_the_ledger_agrees_with_the_model(servers, number, tmp_path):
     check_invoices(env, where)
     check_balances(env, case.document, outcome, where, ordered)
     if is_ordered:
+        assert earned.check(env, case.document, outcome, ordered, where) > 20
         orders.check_balances(env, outcome, where)
     if is_rerated:
         other, expected = check_the_past_priced_again(env, case, outcome, seed, tmp_path, where, ordered)

@@ -112,7 +112,7 @@ class Revenue(Ledger):
         start, end = self.period(contract, number)
         if line[0] == "fee" and rerating is None and line[8]:
             line = (line[0], self.random.choice(list(FEES)), *line[2:])
-        if line[0] in ("usage", "drawdown") or (line[0] == "fee" and (rerating or self.random.random() < 0.5)):  # of fees: seats that change
+        if line[6] != "invoice_discount" and line[0] in ("usage", "drawdown") or (line[0] == "fee" and (rerating or self.random.random() < 0.5)):  # of fees: seats that change
             taken_back = [item for item in self.customer(name).items if rerating and (item.contract, item.start, item.line, item.amount) == (
                 contract, start, line, -amount)]
             at = self.books[name].windows[taken_back[0].number] if taken_back else start + self.random.random() * (end - start)
@@ -154,6 +154,12 @@ class Revenue(Ledger):
             change = -self.random.choice((left, left // 3, self.random.randrange(max(left, 1)), -drawn // 2))
         self.add(name, contract, self.random.randrange(6), line, 0, change)
 
+    def discount(self, name):
+        """What discounts on the whole invoice take off an item: usage, or a fee."""
+        item = self.random.choice((("usage", "tokens", "tokens"), *(("fee", key, None) for key in FEES)))
+        self.add(name, self.random.choice(list(CONTRACTS)), self.random.randrange(6), (*item, "b", 1, None, "invoice_discount", None, None), 0,
+                 -self.random.choice((self.random.randrange(10 ** 13), 10 ** 12)))
+
     def settle(self, name):
         super().settle(name)
         self.watermark += self.random.randrange(30) * DAY
@@ -178,7 +184,7 @@ class Revenue(Ledger):
 def test_revenue_is_that_of_the_model(servers, number):
     seed = FIRST * 1000 + number
     ledger = Revenue(servers.room(f"revenue-{seed}", 1), seed)
-    happenings = [ledger.usage] * 8 + [ledger.prepay] * 6 + [ledger.settle] * 4 + [ledger.close] * 5 + [ledger.decide] * 2 + [
+    happenings = [ledger.usage] * 8 + [ledger.discount] * 3 + [ledger.prepay] * 6 + [ledger.settle] * 4 + [ledger.close] * 5 + [ledger.decide] * 2 + [
         ledger.rerate, ledger.hold, ledger.open_or_release, ledger.end]
     for name in ("acme", "bolt"):
         for _ in range(15):
