@@ -94,6 +94,10 @@ void weir_period_of(enum weir_billing_period period, struct weir_billing_anchor 
                     int64_t time, int64_t *ret_start, int64_t *ret_end);
 /* The date of the day that holds time, in days since 1970-01-01; days are the periods above. */
 int64_t weir_zone_day(const struct weir_zone *zone, int64_t time);
+/* The first instant of a day, and the day of a month, counted from January of year 0, that has the number of an anchor
+ * or is the month's last. */
+int64_t weir_zone_day_start(const struct weir_zone *zone, int64_t day);
+int64_t weir_day_of_month(int64_t month, int anchor_day);
 
 /* 3. durations: "200ms" "10s" "5m" "24h" "7d" -> nanoseconds, and back */
 bool weir_duration_parse(struct weir_slice text, int64_t *ret_duration);

@@ -31,8 +31,7 @@ static int64_t first_instant(const struct weir_zone *zone, int64_t local)
     return later > after ? later : after;
 }
 
-/* The local day on which the month begins that is `month` months after January of year 0, by its anchor day. */
-static int64_t day_of_month(int64_t month, int anchor_day)
+int64_t weir_day_of_month(int64_t month, int anchor_day)
 {
     int64_t first = weir_days_of_date(month / 12, (int)(month % 12) + 1, 1);
 
@@ -51,9 +50,9 @@ static int64_t first_day_by_months(int months, struct weir_billing_anchor anchor
     weir_date_of_days(day, &year, &month, &of_month);
     int64_t at = year * 12 + month - 1;
     at -= (at - anchor.month + 12) % months;
-    if (day < day_of_month(at, anchor.day))
+    if (day < weir_day_of_month(at, anchor.day))
         at -= months;
-    return day_of_month(at + (int64_t)months * periods, anchor.day);
+    return weir_day_of_month(at + (int64_t)months * periods, anchor.day);
 }
 
 /* The first local day (days since 1970) of the period that holds the local day, moved on by `periods`. */
@@ -138,4 +137,9 @@ int64_t weir_zone_day(const struct weir_zone *zone, int64_t time)
 
     /* An evening that is shown again is the next day's, as above. */
     return instant >= first_instant(zone, (day + 1) * 86400) ? day + 1 : day;
+}
+
+int64_t weir_zone_day_start(const struct weir_zone *zone, int64_t day)
+{
+    return time_of_seconds(first_instant(zone, day * 86400));
 }

@@ -201,6 +201,8 @@ static void aim_at_state(struct weir_rater *rater, const struct weir_series *ser
         weir_rater_aim_at_minimums(rater, target->contract, target->period);
     if (target->contract->has_invoice_discounts)
         weir_rater_aim_at_invoice_discounts(rater, target->contract, target->period);
+    if (target->contract->has_term_minimum)
+        weir_rater_aim_at_term(rater, target->contract, target->period);
     if (target->contract->has_prepaid)
         weir_state_account(rater->state, series->customer);
 }

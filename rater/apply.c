@@ -80,6 +80,29 @@ static void say_phases(struct weir_apply_report *report, const struct weir_contr
     }
 }
 
+/* Which term another end of a contract that renews is the end of, or cuts. */
+static void say_end(struct weir_apply_report *report, const struct weir_contract *before,
+                    const struct weir_contract *after)
+{
+    char end[WEIR_TIME_TEXT_MAX], next[WEIR_TIME_TEXT_MAX];
+    struct weir_term term;
+
+    if (after->renews_months == 0
+        || (before && before->whole_ends_at == after->whole_ends_at && before->renews_months == after->renews_months))
+        return;
+    if (after->whole_ends_at == WEIR_TIME_NEVER) {
+        weir_apply_say(report, "  ~ renews every %u months", after->renews_months);
+        return;
+    }
+    weir_contract_term_at(after, after->whole_ends_at - 1, &term);
+    weir_time_format(term.ends_at, end);
+    weir_time_format(term.renews_at, next);
+    if (term.ends_at == term.renews_at)
+        weir_apply_say(report, "  ~ ends with its term %u, %s: not renewed then", term.number, end);
+    else
+        weir_apply_say(report, "  ~ ends %s, within its term %u, which would end %s", end, term.number, next);
+}
+
 enum { FIELDS_MAX = 256 };
 
 /* What differs; terms only where there are no phases, which are told by themselves. */
@@ -91,11 +114,14 @@ static void list_fields(const struct weir_contract *before, const struct weir_co
     weir_contract_changes(before, after, text, size);
     if (!has_phases(before, after))
         (void)weir_contract_next_change(before, after, &at, &change);
-    const char *more[] = {change.fields, before->whole_ends_at != after->whole_ends_at ? "ends_at" : "",
+    bool says_renews = before->renews_months != after->renews_months && !strstr(change.fields, "renews");
+    const char *more[] = {change.fields,
+                          before->whole_ends_at != after->whole_ends_at ? "ends_at" : "",
+                          says_renews ? "renews" : "",
                           weir_contract_quantity_change(before, after, &at) ? "quantities" : "",
                           weir_contract_low_balance_change(before, after) ? "low_balance" : "",
                           weir_contract_packages_change(before, after) ? "packages" : ""};
-    for (int i = 0; i < 5; i++)
+    for (size_t i = 0; i < sizeof more / sizeof *more; i++)
         if (*more[i])
             snprintf(text + strlen(text), size - strlen(text), "%s%s", *text ? ", " : "", more[i]);
 }
@@ -112,6 +138,8 @@ static void say_contract(struct weir_apply_report *report, const struct weir_cha
                        *fields ? ": " : "", fields);
     else
         weir_apply_say(report, "%s default_contract%s%s", sign, *fields ? ": " : "", fields);
+    if (!change->is_removed && contract->key.length)
+        say_end(report, change->is_added ? NULL : change->before.contract, contract);
     if (!change->is_removed)
         say_phases(report, change->is_added ? NULL : change->before.contract, contract);
 }

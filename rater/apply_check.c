@@ -393,6 +393,32 @@ static enum weir_status check_last_period(struct check *check, const struct weir
     return WEIR_OK;
 }
 
+/* What is missing to a minimum of the term is charged with its last period: another one must not be closed by then. */
+static enum weir_status check_term_minimum(struct check *check, const struct weir_contract *before,
+                                           const struct weir_contract *after)
+{
+    const struct weir_contract *shorter = after->whole_ends_at < before->whole_ends_at ? after : before;
+    struct last_period last;
+    struct weir_term term;
+
+    if (!before->has_term_minimum && !after->has_term_minimum)
+        return WEIR_OK;
+    enum weir_status status = find_last_period(check, after, shorter->whole_ends_at, &last);
+    if (status != WEIR_OK || !last.is_closed || last.end != shorter->whole_ends_at
+        || last.start < shorter->whole_starts_at)
+        return status;
+    weir_contract_term_at(shorter, last.start, &term);
+    if (term.ends_at == term.renews_at)
+        return WEIR_OK;
+    char end[WEIR_TIME_TEXT_MAX];
+    weir_time_format(last.end, end);
+    weir_apply_say(check->history,
+                   "contract '%.*s': with another ends_at its term ends otherwise, and the period until %s is closed, "
+                   "in which its minimum spend %s: let the contract end with a later period, or rerate",
+                   TEXT(after->key), end, shorter == after ? "would be settled" : "was settled");
+    return WEIR_OK;
+}
+
 static enum weir_status check_ends(struct check *check, const struct weir_contract *before,
                                    const struct weir_contract *after)
 {
@@ -405,6 +431,8 @@ static enum weir_status check_ends(struct check *check, const struct weir_contra
     }
     if (status == WEIR_OK && after->whole_ends_at != before->whole_ends_at)
         status = check_last_period(check, before, after);
+    if (status == WEIR_OK && after->whole_ends_at != before->whole_ends_at)
+        status = check_term_minimum(check, before, after);
     return status;
 }
 

@@ -204,7 +204,16 @@ static bool same_grant(const struct weir_commitment *a, const struct weir_commit
            && a->priority == b->priority && a->starts_at == b->starts_at && a->expires_at == b->expires_at
            && same_number(a->overage_multiplier, b->overage_multiplier)
            && same_number(a->rollover_fraction, b->rollover_fraction)
-           && a->rollover_expires_at == b->rollover_expires_at;
+           && a->rollover_expires_at == b->rollover_expires_at && a->is_per_term == b->is_per_term
+           && a->months == b->months && a->rollover_months == b->rollover_months;
+}
+
+static bool has_per_term(const struct weir_contract *contract)
+{
+    for (uint32_t i = 0; i < contract->commitment_count; i++)
+        if (contract->commitments[i].is_per_term)
+            return true;
+    return false;
 }
 
 static bool same_commitment(const struct weir_commitment *a, const struct weir_commitment *b)
@@ -329,6 +338,9 @@ static void terms_changes(const struct weir_contract *before, const struct weir_
     add_word(!same_commitments(before, after), "commitments", text, size);
     add_word(!same_discounts_at(before, after, time), "discounts", text, size);
     add_word(!same_order_at(before, after, time), "drawdown_order", text, size);
+    /* From then on terms are others, and so is what they have each. */
+    add_word(before->renews_months != after->renews_months && (has_per_term(before) || has_per_term(after)), "renews",
+             text, size);
 }
 
 /* The terms on both sides at a time of both terms, and until when both hold. */
@@ -493,7 +505,8 @@ static bool same_entry(enum weir_change_kind kind, const struct weir_catalog *be
         struct weir_terms_change change;
         int64_t at = 0;
         weir_contract_changes(old, new, text, sizeof text);
-        return !*text && old->whole_ends_at == new->whole_ends_at &&same_phases(old, new)
+        return !*text && old->whole_ends_at == new->whole_ends_at
+               && old->renews_months == new->renews_months &&same_phases(old, new)
                && !weir_contract_next_change(old, new, &at, &change) && !weir_contract_quantity_change(old, new, &at)
                && !weir_contract_low_balance_change(old, new) && !weir_contract_packages_change(old, new);
     }

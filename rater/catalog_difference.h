@@ -38,7 +38,7 @@ void weir_contract_changes(const struct weir_contract *before, const struct weir
 /* A span of time in which a contract has other terms than before. */
 struct weir_terms_change {
     int64_t from, until;
-    char fields[64];         /* "price_book, overrides" */
+    char fields[96];         /* "price_book, overrides" */
     struct weir_slice phase; /* the one that holds or held from `from` on; empty: what the contract begins with */
 };
 

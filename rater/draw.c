@@ -15,6 +15,8 @@ static void cut_at(int64_t boundary, int64_t time, int64_t *start, int64_t *end)
 
 static void cut_at_grant(const struct weir_commitment *commitment, int64_t time, int64_t *start, int64_t *end)
 {
+    if (commitment->is_per_term)
+        return; /* it begins and expires where billing periods do */
     cut_at(commitment->starts_at, time, start, end);
     cut_at(commitment->expires_at, time, start, end);
     if (!weir_decimal_is_zero(commitment->rollover_fraction))
@@ -147,7 +149,7 @@ static bool charge_segments(struct account *account, const struct part *parts, s
                                        .order = weir_contract_draw_order(contract, running->period_start),
                                        .period_start = running->period_start,
                                        .segment_start = running->period_start};
-    weir_grant_book_add(account->book, contract);
+    weir_grant_book_add(account->book, contract, running->period_start);
     /* A flat fee at zero is of the period's start, wherever its first window lies. */
     if (!effective || !weir_price_total(effective, quantity, events, &before))
         return false;
@@ -176,7 +178,7 @@ static void charge_at_end(struct account *account, const struct weir_contract *c
 
     weir_segment_at(contract, account->known, running->period_start, running->period_end, running->period_end - 1,
                     &start, &end);
-    weir_grant_book_add(account->book, contract);
+    weir_grant_book_add(account->book, contract, running->period_start);
     add_charge(account, &(struct weir_usage_charge){.contract = running->contract,
                                                     .terms_at = contract->starts_at,
                                                     .meter = meter->key,
@@ -214,7 +216,7 @@ static void note_terms(struct account *account, const struct weir_period_running
         weir_terms_of(account->rater->catalog, period->customer, period->contract, period->start);
 
     if (contract)
-        weir_grant_book_add(account->book, contract);
+        weir_grant_book_add(account->book, contract, period->start);
 }
 
 /* By the first terms that list it. */
@@ -226,9 +228,10 @@ static void note_known(struct account *account, const struct weir_grant_running 
 
     for (const struct weir_contract *end = at ? terms + at->phase_count : NULL; terms < end; terms++)
         for (uint32_t i = 0; i < terms->commitment_count; i++)
-            if (terms->commitments[i].type == WEIR_COMMITMENT_PREPAID
-                && weir_slice_equal(terms->commitments[i].key, grant->key)) {
-                weir_grant_book_add(account->book, terms);
+            if ((!terms->commitments[i].is_per_term || grant->starts_at < terms->ends_at)
+                && weir_commitment_grants(&terms->commitments[i], grant->key)) {
+                weir_grant_book_add(account->book, terms,
+                                    grant->starts_at > terms->starts_at ? grant->starts_at : terms->starts_at);
                 return;
             }
 }

@@ -23,12 +23,14 @@ struct weir_grant_book {
     size_t count, room;
     struct noted_grant **noted; /* those of the state that the customer has */
     size_t noted_count, noted_room;
+    const struct weir_contract **added; /* whose grants are there, but for those per term */
+    size_t added_count, added_room;
 };
 
 /* With what was ordered for the customer, under whatever terms. */
 void weir_grant_book_begin(struct weir_grant_book *book, struct weir_slice customer);
-/* What usage under these terms can be drawn from. */
-void weir_grant_book_add(struct weir_grant_book *book, const struct weir_contract *terms);
+/* What usage under these terms in the billing period that holds the time can be drawn from. */
+void weir_grant_book_add(struct weir_grant_book *book, const struct weir_contract *terms, int64_t time);
 /* When all is drawn: what is left of those that have ended goes out of them, on into others or back to the customer.
  * false: overflow. */
 bool weir_grant_book_end(struct weir_grant_book *book);

@@ -93,16 +93,26 @@ static void note_rest(struct weir_grant_book *book, struct noted_grant *noted, c
                                                    .left = &noted->rest->running->left};
 }
 
+static struct noted_grant *find_noted(const struct weir_grant_book *book, struct weir_slice contract,
+                                      struct weir_slice key)
+{
+    for (size_t i = 0; i < book->noted_count; i++)
+        if (weir_slice_equal(book->noted[i]->running->key, key)
+            && weir_slice_equal(book->noted[i]->running->contract, contract))
+            return book->noted[i];
+    return NULL;
+}
+
 /* One for all terms of the contract that list it. Brings what is granted to the amount. */
 static struct noted_grant *note_grant(struct weir_grant_book *book, struct weir_slice contract,
                                       const struct weir_contract *terms, const struct weir_commitment *commitment,
                                       struct weir_slice currency)
 {
-    for (size_t i = 0; i < book->noted_count; i++)
-        if (weir_slice_equal(book->noted[i]->running->key, commitment->key)
-            && weir_slice_equal(book->noted[i]->running->contract, contract))
-            return book->noted[i];
-    struct noted_grant *noted = add_noted(book, contract, terms, commitment);
+    struct noted_grant *noted = find_noted(book, contract, commitment->key);
+
+    if (noted)
+        return noted;
+    noted = add_noted(book, contract, terms, commitment);
     struct weir_grant_running *grant = noted->running;
     grant->currency = currency;
     grant->change.e12 = commitment->amount.e12 - grant->amount.e12; /* neither is below 0 */
@@ -110,6 +120,23 @@ static struct noted_grant *note_grant(struct weir_grant_book *book, struct weir_
     grant->entry.is_dirty |= grant->change.e12 != 0;
     note_rest(book, noted, terms);
     return noted;
+}
+
+/* What a commitment per term is in one of them. */
+static struct noted_grant *note_term(struct weir_grant_book *book, const struct weir_contract *terms,
+                                     const struct weir_commitment *commitment, const struct weir_term *term)
+{
+    struct weir_state *state = book->rater->state;
+    char text[WEIR_TERM_KEY_MAX];
+    struct weir_slice key = weir_term_key(commitment->key, term->number, text);
+    struct noted_grant *noted = find_noted(book, terms->key, key);
+
+    if (noted)
+        return noted;
+    struct weir_commitment *of_term = weir_state_take(state, sizeof *of_term);
+    *of_term = weir_commitment_of_term(terms, commitment, term);
+    of_term->key = weir_state_copy(state, key);
+    return note_grant(book, terms->key, terms, of_term, terms->book->currency);
 }
 
 static struct noted_grant *note_order(struct weir_grant_book *book, const struct weir_grant_order *order)
@@ -124,7 +151,7 @@ void weir_grant_book_begin(struct weir_grant_book *book, struct weir_slice custo
 {
     book->customer = customer;
     book->account = weir_state_known_account(book->rater->state, customer);
-    book->count = book->noted_count = 0;
+    book->count = book->noted_count = book->added_count = 0;
     for (size_t i = 0; book->account && i < book->account->order_count; i++)
         if (book->account->orders[i].is_grant)
             note_order(book, &book->account->orders[i]);
@@ -161,13 +188,52 @@ static void add_grant(struct weir_grant_book *book, const struct weir_contract *
         add_grant(book, terms, noted->rest);
 }
 
-void weir_grant_book_add(struct weir_grant_book *book, const struct weir_contract *terms)
+/* false: these terms' part of the grant is there. */
+static bool is_new_of(const struct weir_grant_book *book, const struct weir_contract *terms,
+                      const struct noted_grant *noted)
 {
     for (size_t i = 0; i < book->count; i++)
-        if (book->grants[i].terms_at == terms->starts_at && weir_slice_equal(book->grants[i].contract, terms->key))
+        if (book->grants[i].terms_at == terms->starts_at && weir_slice_equal(book->grants[i].contract, terms->key)
+            && weir_slice_equal(book->grants[i].key, noted->running->key))
+            return false;
+    return true;
+}
+
+/* Of the term that holds the time, and of those before it whatever can still be drawn then. */
+static void add_per_term(struct weir_grant_book *book, const struct weir_contract *terms,
+                         const struct weir_commitment *commitment, int64_t time)
+{
+    struct weir_term term;
+    int64_t until = WEIR_TIME_NEVER, from;
+
+    for (weir_contract_term_at(terms, time, &term); until > time; weir_contract_term(terms, term.number - 1, &term)) {
+        struct weir_commitment of_term = weir_commitment_of_term(terms, commitment, &term);
+        until = weir_decimal_is_zero(of_term.rollover_fraction) ? of_term.expires_at : of_term.rollover_expires_at;
+        if (until > time && weir_term_lists(terms, &term, commitment->key, &from)) {
+            struct noted_grant *noted = note_term(book, terms, commitment, &term);
+            if (is_new_of(book, terms, noted))
+                add_grant(book, terms, noted);
+        }
+        if (term.number == 1)
             return;
+    }
+}
+
+void weir_grant_book_add(struct weir_grant_book *book, const struct weir_contract *terms, int64_t time)
+{
     for (uint32_t i = 0; i < terms->commitment_count; i++)
-        if (terms->commitments[i].type == WEIR_COMMITMENT_PREPAID)
+        if (terms->commitments[i].is_per_term && terms->commitments[i].type == WEIR_COMMITMENT_PREPAID)
+            add_per_term(book, terms, &terms->commitments[i], time);
+    for (size_t i = 0; i < book->added_count; i++)
+        if (book->added[i] == terms)
+            return;
+    if (book->added_count == book->added_room) {
+        book->added_room = book->added_room ? book->added_room * 2 : 8;
+        book->added = weir_resize(book->added, book->added_room, sizeof(const struct weir_contract *));
+    }
+    book->added[book->added_count++] = terms;
+    for (uint32_t i = 0; i < terms->commitment_count; i++)
+        if (terms->commitments[i].type == WEIR_COMMITMENT_PREPAID && !terms->commitments[i].is_per_term)
             add_grant(book, terms, note_grant(book, terms->key, terms, &terms->commitments[i], terms->book->currency));
     for (size_t i = 0; book->account && i < book->account->order_count; i++) {
         const struct weir_grant_order *order = &book->account->orders[i];
@@ -265,5 +331,6 @@ bool weir_grant_book_end(struct weir_grant_book *book)
 void weir_grant_book_free(struct weir_grant_book *book)
 {
     free(book->grants);
+    free((void *)book->added);
     free((void *)book->noted);
 }

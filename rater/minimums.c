@@ -169,29 +169,49 @@ bool weir_rater_minimums(struct weir_rater *rater, const struct weir_contract *c
     return true;
 }
 
-static bool is_listed_before(const struct weir_contract *terms, struct weir_slice key)
+/* By terms that hold in the time from `from` on. */
+static bool is_listed_before(const struct weir_contract *terms, struct weir_slice key, int64_t from)
 {
-    for (uint32_t back = 1; back <= terms->phase; back++)
+    for (uint32_t back = 1; back <= terms->phase && (terms - back)->ends_at > from; back++)
         for (uint32_t i = 0; i < (terms - back)->commitment_count; i++)
             if (weir_slice_equal((terms - back)->commitments[i].key, key))
                 return true;
     return false;
 }
 
+/* When it is bought, by the terms that list it first: once, or in the term. */
+static bool is_bought_in(const struct weir_contract *terms, const struct weir_commitment *commitment,
+                         const struct weir_term *term, const struct weir_period_running *period)
+{
+    int64_t at = commitment->is_per_term ? term->starts_at : commitment->starts_at;
+
+    if (at < terms->starts_at)
+        at = terms->starts_at;
+    if (commitment->is_per_term && at >= terms->ends_at)
+        return false;
+    return at >= period->start && at < period->end
+           && !is_listed_before(terms, commitment->key, commitment->is_per_term ? term->starts_at : INT64_MIN);
+}
+
 /* It may start under later terms than those that list it first. */
 void weir_rater_charge_purchases(struct weir_rater *rater, const struct weir_contract *contract,
                                  const struct weir_period_running *period)
 {
+    char key[WEIR_TERM_KEY_MAX];
+    struct weir_term term;
+
+    weir_contract_term_at(contract, period->start, &term);
     for (const struct weir_contract *terms = contract - contract->phase; terms <= contract; terms++) {
         for (uint32_t i = 0; terms->has_prepaid && i < terms->commitment_count; i++) {
             const struct weir_commitment *commitment = &terms->commitments[i];
-            int64_t at = commitment->starts_at > terms->starts_at ? commitment->starts_at : terms->starts_at;
             if (commitment->type != WEIR_COMMITMENT_PREPAID || weir_decimal_is_zero(commitment->price)
-                || at < period->start || at >= period->end || is_listed_before(terms, commitment->key))
+                || !is_bought_in(terms, commitment, &term, period))
                 continue;
             struct weir_line_item item =
                 weir_rater_period_item(contract, period, weir_price_book_at(contract->book, period->start));
-            item.item = commitment->key;
+            item.item = commitment->is_per_term
+                            ? weir_state_copy(rater->state, weir_term_key(commitment->key, term.number, key))
+                            : commitment->key;
             item.kind = WEIR_KIND_FEE;
             item.component = WEIR_COMPONENT_FEE;
             item.unit_price = item.amount = commitment->price;

@@ -169,6 +169,10 @@ bool weir_rater_adjust_fees(struct weir_rater *rater, const struct weir_contract
 /* Brings the true-ups of a closed period to what its usage leaves short. false: overflow. */
 bool weir_rater_true_up(struct weir_rater *rater, const struct weir_contract *contract,
                         struct weir_period_running *period);
+/* Brings what is charged for a minimum spend to a shortfall, in the period that bears it. false: overflow. */
+bool weir_rater_charge_true_up(struct weir_rater *rater, const struct weir_contract *contract,
+                               struct weir_period_running *period, struct weir_slice commitment,
+                               struct weir_decimal shortfall);
 /* false: what one of the period's true-ups would be does not fit. */
 bool weir_rater_can_true_up(struct weir_rater *rater, const struct weir_contract *contract,
                             const struct weir_period_running *period);
@@ -212,7 +216,19 @@ bool weir_rater_invoice_discounts(struct weir_rater *rater, const struct weir_co
 bool weir_rater_can_discount(struct weir_rater *rater, const struct weir_contract *contract,
                              const struct weir_period_running *period);
 
-/* 7. draw.c: prepaid amounts, drawn down */
+/* 7. terms.c: minimum spends per term, of contracts that has_term_minimum */
+
+/* Makes the entries that the others will touch: all periods of the term that the period is of. */
+void weir_rater_aim_at_term(struct weir_rater *rater, const struct weir_contract *contract,
+                            const struct weir_period_running *period);
+bool weir_rater_can_true_up_term(struct weir_rater *rater, const struct weir_contract *contract,
+                                 const struct weir_period_running *period);
+/* Brings what the term's last period is charged to what is missing, once that is closed; `period`, of the term, is
+ * closed or about to be. false: overflow. */
+bool weir_rater_true_up_term(struct weir_rater *rater, const struct weir_contract *contract,
+                             const struct weir_period_running *period);
+
+/* 8. draw.c: prepaid amounts, drawn down */
 
 /* orders.c: charges what the state's accounts have bought at run time, where that was not charged as it was ordered. */
 void weir_rater_charge_orders(struct weir_rater *rater);

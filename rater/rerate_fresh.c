@@ -240,7 +240,7 @@ void weir_rerate_fresh_complete(struct rerate_fresh *fresh)
             weir_state_period(fresh->state, customer->customer, old->contract, old->start, end);
         if (!period->entry.is_loaded && fresh->customer->meter.length)
             load_other_meters(fresh, period);
-        period->entry.is_loaded = true;
+        period->entry.is_loaded = period->entry.is_dirty = true; /* what was only looked at is not kept */
         period->is_closed = period->is_closed || (old->is_closed && !old->is_advance_charged); /* before the span */
         if (period->true_up.e12 != old->true_up.e12)
             period->true_up_revision += old->true_up_revision;

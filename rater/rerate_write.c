@@ -366,7 +366,7 @@ static enum weir_status store_state(struct rerate_writer *writer, struct rerate_
         else
             all.prices[i]->entry.exists = false;
     for (size_t i = 0; i < all.period_count; i++)
-        all.periods[i]->entry = (struct weir_entry){.is_loaded = true, .is_dirty = true};
+        all.periods[i]->entry = (struct weir_entry){.is_loaded = true, .is_dirty = all.periods[i]->entry.is_dirty};
     if (status == WEIR_OK)
         status = weir_postgres_write_state(writer->ledger, fresh->state, reterr);
     return status == WEIR_OK ? weir_postgres_write_accounts(writer->ledger, fresh->state, reterr) : status;

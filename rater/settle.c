@@ -35,10 +35,11 @@ struct weir_line_item weir_rater_period_item(const struct weir_contract *contrac
     };
 }
 
+/* Of each period; that of a term is in terms.c. */
 static const struct weir_commitment *minimum_spend(const struct weir_contract *contract)
 {
     for (uint32_t i = 0; i < contract->commitment_count; i++)
-        if (contract->commitments[i].type == WEIR_COMMITMENT_MINIMUM_SPEND)
+        if (contract->commitments[i].type == WEIR_COMMITMENT_MINIMUM_SPEND && !contract->commitments[i].is_per_term)
             return &contract->commitments[i];
     return NULL;
 }
@@ -66,30 +67,25 @@ bool weir_rater_can_true_up(struct weir_rater *rater, const struct weir_contract
 
     if (contract->has_invoice_discounts && period->is_closed && !weir_rater_can_discount(rater, contract, period))
         return false;
+    if (contract->has_term_minimum && period->is_closed && !weir_rater_can_true_up_term(rater, contract, period))
+        return false;
     return contract->commitment_count == 0
            || find_shortfall(rater, contract, period, minimum_spend(contract), &shortfall);
 }
 
-bool weir_rater_true_up(struct weir_rater *rater, const struct weir_contract *contract,
-                        struct weir_period_running *period)
+bool weir_rater_charge_true_up(struct weir_rater *rater, const struct weir_contract *contract,
+                               struct weir_period_running *period, struct weir_slice commitment,
+                               struct weir_decimal shortfall)
 {
-    const struct weir_commitment *commitment = minimum_spend(contract);
-    struct weir_decimal shortfall, change;
+    struct weir_decimal change;
 
-    /* All of them or none: nothing that was charged has to be taken back. */
-    if (!weir_rater_can_true_up(rater, contract, period) || !weir_rater_invoice_discounts(rater, contract, period)
-        || !weir_rater_minimums(rater, contract, period))
-        return false;
-    if (!commitment)
-        return true;
-    if (!find_shortfall(rater, contract, period, commitment, &shortfall)
-        || !weir_decimal_subtract(shortfall, period->true_up, &change))
+    if (!weir_decimal_subtract(shortfall, period->true_up, &change))
         return false;
     if (weir_decimal_is_zero(change))
         return true;
     struct weir_line_item item =
         weir_rater_period_item(contract, period, weir_price_book_at(contract->book, period->start));
-    item.item = commitment->key;
+    item.item = commitment;
     item.quantity = weir_decimal_of(0); /* docs/rating.md 6.3: an amount, not a number of anything */
     item.kind = WEIR_KIND_TRUE_UP;
     item.component = WEIR_COMPONENT_TRUE_UP;
@@ -100,6 +96,24 @@ bool weir_rater_true_up(struct weir_rater *rater, const struct weir_contract *co
     period->true_up = shortfall;
     period->entry.is_dirty = true;
     return true;
+}
+
+bool weir_rater_true_up(struct weir_rater *rater, const struct weir_contract *contract,
+                        struct weir_period_running *period)
+{
+    const struct weir_commitment *commitment = minimum_spend(contract);
+    struct weir_decimal shortfall;
+
+    /* All of them or none: nothing that was charged has to be taken back. */
+    if (!weir_rater_can_true_up(rater, contract, period)
+        || (contract->has_term_minimum && !weir_rater_can_true_up_term(rater, contract, period))
+        || !weir_rater_invoice_discounts(rater, contract, period) || !weir_rater_minimums(rater, contract, period))
+        return false;
+    if (commitment
+        && (!find_shortfall(rater, contract, period, commitment, &shortfall)
+            || !weir_rater_charge_true_up(rater, contract, period, commitment->key, shortfall)))
+        return false;
+    return !contract->has_term_minimum || weir_rater_true_up_term(rater, contract, period);
 }
 
 /* The running total of a price that charges its first flat fee even without usage. */
@@ -123,6 +137,8 @@ static void aim_at_zero(struct weir_rater *rater, const struct weir_contract *co
         weir_rater_aim_at_minimums(rater, contract, period);
     if (contract->has_invoice_discounts)
         weir_rater_aim_at_invoice_discounts(rater, contract, period);
+    if (contract->has_term_minimum)
+        weir_rater_aim_at_term(rater, contract, period);
     if (contract->key.length == 0 || !version)
         return;
     const struct weir_price *price;

@@ -32,6 +32,7 @@ enum {
     WEIR_PHASES_MAX = 120,           /* of one contract: ten years of months */
     WEIR_THRESHOLDS_MAX = 16,        /* of one balance */
     WEIR_REASON_MAX = 256,           /* bytes: why a phase's terms are others */
+    WEIR_TERM_MONTHS_MAX = 120,      /* of a term, or from its start until something expires */
     WEIR_CONTRACTS_MAX = 1000000,    /* and their phases */
 };
 
@@ -288,6 +289,12 @@ struct weir_commitment {
     struct weir_decimal rollover_fraction;  /* of what is left at expires_at; 0 when not given */
     int64_t rollover_expires_at;            /* WEIR_TIME_NEVER when not given */
     struct weir_thresholds low_balance;     /* of what is left of it; has no part in any charge */
+
+    /* minimum_spend: over each term of the contract, otherwise over each billing period. prepaid: granted anew with
+     * each term, otherwise once; then the times above are those of one term only (weir_commitment_of_term). */
+    bool is_per_term;
+    uint32_t months;          /* prepaid per term: from the term's start until it expires; 0: with the term */
+    uint32_t rollover_months; /* from then until what went on does; 0: as long as a term */
 };
 
 #define WEIR_DISCOUNT_TYPES(X) X(PERCENTAGE, percentage) X(AMOUNT, amount)
@@ -357,6 +364,15 @@ struct weir_contract {
     struct weir_quantity *quantities; /* by fee, then effective_from; all different */
     bool has_prepaid, has_minimum_quantity;
     struct weir_thresholds low_balance; /* of what is left of all its grants together: amounts */
+    bool has_term_minimum;              /* a minimum_spend per term, in any phase */
+    uint32_t renews_months;             /* it renews by itself, for terms of so many; 0: it has one term */
+};
+
+/* A term of a contract that renews: terms follow one another without a gap, each begins where a billing period does. */
+struct weir_term {
+    uint32_t number;            /* from 1 */
+    int64_t starts_at, ends_at; /* cut to the contract's end */
+    int64_t renews_at;          /* when the next one begins, or would; WEIR_TIME_NEVER: it does not renew */
 };
 
 /* 4. the whole */
@@ -423,6 +439,26 @@ const struct weir_contract *weir_catalog_contracts_of(const struct weir_catalog 
                                                       uint32_t *ret_count);
 /* The terms of the same contract that hold at a time of its term. */
 const struct weir_contract *weir_contract_phase_at(const struct weir_contract *contract, int64_t time);
+/* The instant of the contract's calendar that is so many months after its start: where the first billing period begins
+ * on that day or after it (docs/catalog.md, "Renewal and end"). 0: the start itself. Not cut to the contract's end;
+ * WEIR_TIME_NEVER beyond all times. */
+int64_t weir_contract_months_on(const struct weir_contract *contract, uint32_t months);
+/* The term that holds a time of the contract's; one that does not renew has one term. */
+void weir_contract_term_at(const struct weir_contract *contract, int64_t time, struct weir_term *ret_term);
+/* By its number, whether the contract gets that far or not. */
+void weir_contract_term(const struct weir_contract *contract, uint32_t number, struct weir_term *ret_term);
+/* From when on a term's conditions (of any phase) list a commitment with this key: the term's start, or that of a phase
+ * in it. false: none of them does. */
+bool weir_term_lists(const struct weir_contract *contract, const struct weir_term *term, struct weir_slice key,
+                     int64_t *ret_from);
+/* What a prepaid amount per term is in one of them: with its times; the key is the caller's to set. */
+struct weir_commitment weir_commitment_of_term(const struct weir_contract *contract,
+                                               const struct weir_commitment *commitment, const struct weir_term *term);
+/* The key of that grant: the commitment's own in the first term, then with "+2", "+3", ... Lives in text or in key. */
+enum { WEIR_TERM_KEY_MAX = WEIR_KEY_MAX + 12 };
+struct weir_slice weir_term_key(struct weir_slice key, uint32_t number, char text[WEIR_TERM_KEY_MAX]);
+/* Whether a grant with this key is what the prepaid commitment grants, in whatever term. */
+bool weir_commitment_grants(const struct weir_commitment *commitment, struct weir_slice grant);
 /* Contracts with a key, each counted once whatever phases it has. */
 uint32_t weir_catalog_contract_count(const struct weir_catalog *catalog);
 /* The version in force at a time (docs/rating.md 3.3). */

@@ -232,7 +232,8 @@ static bool is_same_grant(const struct weir_commitment *a, const struct weir_com
            && a->priority == b->priority && a->starts_at == b->starts_at && a->expires_at == b->expires_at
            && weir_decimal_compare(a->overage_multiplier, b->overage_multiplier) == 0
            && weir_decimal_compare(a->rollover_fraction, b->rollover_fraction) == 0
-           && a->rollover_expires_at == b->rollover_expires_at
+           && a->rollover_expires_at == b->rollover_expires_at && a->is_per_term == b->is_per_term
+           && a->months == b->months && a->rollover_months == b->rollover_months
            && weir_thresholds_equal(&a->low_balance, &b->low_balance);
 }
 
@@ -260,6 +261,24 @@ static void check_same_grants(struct weir_catalog_load *load, const struct weir_
     }
 }
 
+/* What is per term needs terms that end; an amount that is granted anew, others after them. */
+static void check_per_term(struct weir_catalog_load *load, const struct weir_contract_draft *draft, const char *list,
+                           uint32_t number)
+{
+    const struct weir_contract *contract = &draft->contract;
+    const struct weir_commitment *commitment = &contract->commitments[number];
+    bool is_prepaid = commitment->type == WEIR_COMMITMENT_PREPAID;
+    if (!commitment->is_per_term || !draft->has_term || contract->renews_months
+        || (!is_prepaid && contract->whole_ends_at != WEIR_TIME_NEVER))
+        return;
+    weir_mistake_add_at(load, draft->origin, list, weir_arena_print(load->scratch, "commitments[%u].per", number),
+                        WEIR_MISTAKE_CONTRADICTION,
+                        is_prepaid ? "is granted anew with each term, and the contract does not renew; give the "
+                                     "contract \"renews\", or leave \"per\" out"
+                                   : "is settled when the term ends, and the contract has no end; give it \"renews\" "
+                                     "or \"ends_at\", or the minimum per \"period\"");
+}
+
 static void check_commitments(struct weir_catalog_load *load, const struct weir_contract_draft *draft, const char *list)
 {
     const struct weir_contract *contract = &draft->contract;
@@ -267,6 +286,8 @@ static void check_commitments(struct weir_catalog_load *load, const struct weir_
         const struct weir_commitment *commitment = &contract->commitments[i];
         if (draft->says & WEIR_SAYS_COMMITMENTS)
             check_same_grants(load, draft, list, i);
+        if (draft->says & WEIR_SAYS_COMMITMENTS)
+            check_per_term(load, draft, list, i);
         if (commitment->type == WEIR_COMMITMENT_MINIMUM_QUANTITY
             && !load->facts[contract->book - load->catalog->books].broken)
             check_minimum_quantity(load, draft, list, i);

@@ -179,7 +179,7 @@ static void read_rollover(struct weir_catalog_load *load, const struct weir_node
         && weir_decimal_compare(commitment->rollover_fraction, weir_decimal_of(1)) > 0)
         weir_mistake_add(load, &fraction, WEIR_MISTAKE_BAD_VALUE, "found %s; must be at most \"1\", which is all",
                          weir_found(load, fraction.json));
-    if (fraction.json && !own.json)
+    if (fraction.json && !own.json && !commitment->is_per_term)
         weir_mistake_add(load, &fraction, WEIR_MISTAKE_CONTRADICTION,
                          "what is left goes on when the amount expires; give it \"expires_at\" too");
     if (!expires_at.json
@@ -239,7 +239,7 @@ static void read_commitment(struct weir_catalog_load *load, const struct weir_no
         {"key", WEIR_IN_ALL, WEIR_IN_ALL},
         {"type", WEIR_IN_ALL, WEIR_IN_ALL},
         {"amount", SPEND | GRANT, SPEND | PREPAID},
-        {"per", SPEND | QUANTITY, SPEND | QUANTITY},
+        {"per", SPEND | QUANTITY | PREPAID, SPEND | QUANTITY},
         {"meter", QUANTITY, QUANTITY},
         {"quantity", QUANTITY | PACKAGE, QUANTITY},
         {"package", PACKAGE, 0},
@@ -253,8 +253,9 @@ static void read_commitment(struct weir_catalog_load *load, const struct weir_no
         {"rollover_fraction", GRANT, 0},
         {"rollover_expires_at", GRANT, 0},
         {"low_balance", GRANT, 0},
+        {"months", PREPAID, 0},
+        {"rollover_months", PREPAID, 0},
     };
-    static const char *const pers[] = {"period"};
     unsigned variant = WEIR_IN_ALL, choice;
     const char *variant_text = "";
     *commitment = (struct weir_commitment){
@@ -279,8 +280,8 @@ static void read_commitment(struct weir_catalog_load *load, const struct weir_no
     (void)weir_read_key(load, node, "key", &commitment->key);
     if (variant & (SPEND | GRANT))
         (void)weir_read_decimal(load, node, "amount", WEIR_POSITIVE, &commitment->amount);
-    if (variant & (SPEND | QUANTITY))
-        (void)weir_read_choice(load, node, "per", pers, 1, &choice);
+    if (variant == SPEND || variant == QUANTITY || variant == PREPAID)
+        weir_read_per(load, node, contract, commitment);
     if (variant & QUANTITY) {
         const struct weir_meter_draft *meter = weir_read_meter(load, node, "meter");
         if (meter)
@@ -301,7 +302,7 @@ void weir_read_commitments(struct weir_catalog_load *load, const struct weir_nod
         return;
     size_t count = json_array_size(list.json);
     bool has_minimum_spend = false;
-    contract->has_prepaid = contract->has_minimum_quantity = false;
+    contract->has_prepaid = contract->has_minimum_quantity = contract->has_term_minimum = false;
     contract->commitments = weir_arena_take_array(load->arena, count, sizeof *contract->commitments);
     contract->commitment_count = (uint32_t)count;
     for (size_t i = 0; i < count; i++) {
@@ -311,6 +312,7 @@ void weir_read_commitments(struct weir_catalog_load *load, const struct weir_nod
         contract->has_prepaid |= commitment->type == WEIR_COMMITMENT_PREPAID;
         contract->has_minimum_quantity |= commitment->type == WEIR_COMMITMENT_MINIMUM_QUANTITY;
         if (commitment->type == WEIR_COMMITMENT_MINIMUM_SPEND) {
+            contract->has_term_minimum |= commitment->is_per_term;
             if (has_minimum_spend)
                 weir_mistake_add(load, &node, WEIR_MISTAKE_DUPLICATE,
                                  "is a second minimum_spend; a contract has at most one");
@@ -429,6 +431,7 @@ static void read_terms(struct weir_catalog_load *load, const struct weir_node *o
         draft->contract.billing_period = choice;
     has_period = read_anchor(load, object, has_period, &draft->contract) && has_period;
     draft->has_period = read_zone(load, object, &draft->contract) && has_period;
+    weir_read_renewal(load, object, &draft->contract);
     weir_read_prices(load, object, &draft->contract.prices, &draft->contract.price_count);
     weir_read_overrides(load, object, &draft->contract);
     weir_read_commitments(load, object, &draft->contract);
@@ -450,6 +453,7 @@ static void read_contract(struct weir_catalog_load *load, const struct weir_node
         {"price_book", WEIR_IN_ALL, WEIR_IN_ALL},
         {"starts_at", WEIR_IN_ALL, WEIR_IN_ALL},
         {"ends_at", WEIR_IN_ALL, 0},
+        {"renews", WEIR_IN_ALL, 0},
         {"billing_period", WEIR_IN_ALL, WEIR_IN_ALL},
         {"billing_anchor", WEIR_IN_ALL, 0},
         {"timezone", WEIR_IN_ALL, WEIR_IN_ALL},
@@ -473,6 +477,11 @@ static void read_contract(struct weir_catalog_load *load, const struct weir_node
     read_terms(load, node, draft);
     weir_read_phases(load, node, drafts);
     weir_read_quantities(load, node, drafts, 1 + weir_phase_count(node));
+    bool has_term_minimum = false;
+    for (size_t i = 0; i <= weir_phase_count(node); i++)
+        has_term_minimum |= drafts[i].contract.has_term_minimum;
+    for (size_t i = 0; i <= weir_phase_count(node); i++)
+        drafts[i].contract.has_term_minimum = has_term_minimum;
 }
 
 static void read_default_contract(struct weir_catalog_load *load, uint32_t file)

@@ -12,6 +12,8 @@
  *   catalog_credits.c    what contracts and price books say of prepaid amounts in general
  *   catalog_quantities.c a contract's quantities of fees per unit
  *   catalog_thresholds.c thresholds of balances
+ *   catalog_renewals.c   contracts' renews, and what is per term
+ *   catalog_terms.c      the terms of contracts that renew (not of reading)
  *   catalog_calendars.c  the calendars that contracts share
  *   catalog_check.c      what needs several entries: overlaps, clashes of keys
  *   catalog_boundaries.c period boundaries that would cut windows
@@ -313,6 +315,11 @@ void weir_read_commitments(struct weir_catalog_load *load, const struct weir_nod
 /* The member `low_balance`. has_whole: percentages are of something that was granted. */
 void weir_read_low_balance(struct weir_catalog_load *load, const struct weir_node *object, bool has_whole,
                            struct weir_thresholds *ret_thresholds);
+/* The member `per` of a commitment of known type, and what says more of one per term. */
+void weir_read_per(struct weir_catalog_load *load, const struct weir_node *object, const struct weir_contract *contract,
+                   struct weir_commitment *commitment);
+/* The member `renews` of a contract whose billing period is read. */
+void weir_read_renewal(struct weir_catalog_load *load, const struct weir_node *object, struct weir_contract *contract);
 /* How many phases are read of a contract. */
 size_t weir_phase_count(const struct weir_node *contract);
 /* The member `phases` of the contract that drafts[0] was read from, into the drafts after it (weir_phase_count). */

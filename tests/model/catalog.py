@@ -63,6 +63,8 @@ class Contract:
     drawdown_order: object  # None: the price book's
     packages: list  # its own
     quantities: list  # (seconds, fee, scaled), by time
+    renews: int = 0  # months of a term; 0: it has one
+    phases: object = None  # all of the contract's, this one among them
 
     def discounts_of(self, version, meter, start):
         """Those on the meter's prices in the period that begins at `start`, when the book's `version` is in force, in their order."""
@@ -72,6 +74,36 @@ class Contract:
     def invoice_discounts(self, version, start):
         listed = self.discounts if self.discounts is not None else version.discounts if version else []
         return [d for d in listed if d.get("applies_to") == "invoice" and _holds(d, start)]
+
+    def months_on(self, months):
+        """Where the first billing period begins that many months after the contract's start, or later."""
+        if not months:
+            return self.whole_starts
+        step = {"month": 1, "quarter": 3, "year": 12}.get(self.billing)
+        if not step:  # by the date, and the next period where none begins then
+            at = instants.date_later(self.timezone, self.whole_starts, months)
+            return at if self.whole_period(at)[0] == at else self.whole_period(at)[1]
+        first, after = self.whole_period(self.whole_starts)  # so many whole periods, from the start on or the first after it
+        at = first if instants.day_number(self.timezone, first) == instants.day_number(self.timezone, self.whole_starts) else after
+        for _ in range(months // step):
+            at = self.whole_period(at)[1]
+        return at
+
+    def terms(self):
+        """(number, start, end) of one after another, to the contract's end; the end may be None."""
+        start, number = self.whole_starts, 1
+        while self.whole_ends is None or start < self.whole_ends:
+            end = self.months_on(number * self.renews) if self.renews else None
+            yield number, start, end if self.whole_ends is None else min(end or self.whole_ends, self.whole_ends)
+            if end is None:
+                return
+            start, number = end, number + 1
+
+    def listed_in(self, start, end, key):
+        """From when on a phase in that time lists a commitment; None: none does."""
+        return next((max(start, phase.starts) for phase in self.phases
+                     if (end is None or phase.starts < end) and (phase.ends is None or phase.ends > start)
+                     and any(entry["key"] == key for entry in phase.commitments)), None)
 
     def whole_period(self, seconds):
         return instants.period(self.billing, self.timezone, seconds, self.anchor)
@@ -128,7 +160,7 @@ def _contract(entry, default=False):
         prices=[Price(p["meter"], p.get("when", {}), p) for p in entry.get("prices", [])],
         multipliers={o["meter"]: exact.parse(o["multiplier"]) for o in entry.get("overrides", [])},
         commitments=entry.get("commitments", []), discounts=entry.get("discounts"), drawdown_order=entry.get("drawdown_order"),
-        packages=entry.get("packages", []),
+        renews=entry.get("renews", {}).get("months", 0), packages=entry.get("packages", []),
         quantities=sorted((_seconds(q["effective_from"]), q["fee"], exact.parse(q["quantity"])) for q in entry.get("quantities", [])))
 
 
@@ -141,6 +173,8 @@ def _phases(contract, entry):
         entry = terms
         found[-1] = dataclasses.replace(before, ends=_seconds(phase["starts_at"]))
         found.append(dataclasses.replace(_contract(terms), starts=_seconds(phase["starts_at"])))
+    for phase in found:
+        phase.phases = found
     return found
 
 

@@ -29,6 +29,7 @@ class Grant:
     source: object = None  # the key of the grant that it is the rollover of
     cuts: tuple = ()  # where it cuts segments
     entry: object = None
+    bought: object = None  # of a grant per term: when, ns
 
     def until(self):
         return min(self.expires, max(self.ends, self.starts))
@@ -47,13 +48,41 @@ def orders_of(orders, customer, contract):
     return [order for order in orders if order["customer"] == customer and order["contract"] == contract.key]
 
 
-def grants_of(contract, orders=()):
+def _per_term(contract, entry, ended, until):
+    """What a commitment per term grants in each of them that begins by `until`, and what goes on from that."""
+    paid = entry.get("funding", "paid") == "paid"
+    ends = FOREVER if contract.whole_ends is None else contract.whole_ends * instants.NS
+    for number, start, end in contract.terms():
+        if start > max(until, contract.starts):
+            return
+        bought = contract.listed_in(start, end, entry["key"])
+        if bought is None:
+            continue
+        expiry = (number - 1) * contract.renews + entry.get("months", contract.renews)
+        expires = contract.months_on(expiry) * instants.NS
+        grant = Grant(
+            contract.key, contract.starts, entry["key"] if number == 1 else f"{entry['key']}+{number}", exact.parse(entry["amount"]), paid,
+            exact.parse(entry.get("price", entry["amount"])) if paid else 0, entry.get("priority", 0), start * instants.NS,
+            min(expires, ends), set(entry["meters"]) if "meters" in entry else None, exact.parse(entry.get("overage_multiplier", "1")),
+            fraction=exact.parse(entry.get("rollover_fraction", "0")), entry=entry, bought=bought * instants.NS)
+        yield grant
+        if grant.fraction and grant.key not in ended and expires < ends:
+            rest = contract.months_on(expiry + entry.get("rollover_months", contract.renews)) * instants.NS
+            yield dataclasses.replace(grant, key=grant.key + "+rollover", amount=0, price=0, starts=grant.expires, fraction=0,
+                                      expires=min(rest, ends), source=grant.key, bought=None)
+
+
+def grants_of(contract, orders=(), until=0):
     """The contract's prepaid commitments, what was ordered for one customer of it, and what goes on from either. An order is what weir
-    grant says, or ({"end": kind, "at": time}) the end of one."""
+    grant says, or ({"end": kind, "at": time}) the end of one. Of what is granted with each term, that of those that begin by `until`
+    (seconds), or while these terms hold."""
     result = []
     ends = {order["key"]: (instants.parse_rfc3339(order["at"]), order["end"]) for order in orders if "end" in order}
     for entry in [*contract.commitments, *(order for order in orders if "end" not in order)]:
         if entry.get("type", "prepaid") != "prepaid":
+            continue
+        if entry.get("per") == "term":
+            result += _per_term(contract, entry, ends, until)
             continue
         paid = entry.get("funding", "paid") == "paid"
         starts, expires = entry.get("starts_at"), entry.get("expires_at")

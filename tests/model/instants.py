@@ -88,6 +88,13 @@ def anniversaries(zone_name, seconds, until):
         yield at
 
 
+def date_later(zone_name, seconds, months):
+    """When the day begins that is so many months after the day of `seconds`."""
+    zone = zoneinfo.ZoneInfo(zone_name)
+    first = (_EPOCH + datetime.timedelta(seconds=seconds)).astimezone(zone).date()
+    return _to_seconds(_in_month(first.year * 12 + first.month - 1 + months, first.day), zone)
+
+
 WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 
 

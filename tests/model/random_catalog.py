@@ -351,6 +351,40 @@ def minimum_quantities(rng, priced, contract, meters, versions, prefix):
             for number, meter in enumerate(rng.sample(possible, min(len(possible), rng.randrange(1, 3)))))
 
 
+def renewal(rng, contract, prefix):
+    """Sometimes: a contract that renews, by terms that are mostly short enough to begin while there are events."""
+    if rng.random() < 0.4:
+        step = {"quarter": 3, "year": 12}.get(contract["billing_period"], 1)
+        contract["renews"] = {"months": step * rng.choice((1, 1, 1, 2, 3, 12) if step == 1 else (1, 1, 2))}
+        begins = _parse(contract["starts_at"])
+        if contract["key"].endswith("-0") and rng.random() < 0.6 and instants.format_utc(begins)[8:] != "01T00:00:00Z":
+            contract["starts_at"] = instants.format_utc(max(0, begins - 86400 * rng.randrange(500)))  # many terms have gone by
+        for number in range(rng.choice((0, 0, 1, 1, 2))):
+            entry = {"key": f"{prefix}again-{number}", "type": "prepaid", "amount": quantity(rng, rng.choice((20, 500, 20000)))}
+            _per_term(rng, entry, contract)
+            contract.setdefault("commitments", []).append(entry)
+        if rng.random() < 0.4 and "commitments" not in contract:
+            contract["commitments"] = [{"key": f"{prefix}floor", "type": "minimum_spend", "amount": quantity(rng, 2000), "per": "term"}]
+    for terms in [contract, *contract.get("phases", [])]:
+        for commitment in terms.get("commitments", []):
+            if commitment["type"] == "minimum_spend" and ("renews" in contract or contract.get("ends_at")) and rng.random() < 0.5:
+                commitment["per"] = "term"
+
+
+def _per_term(rng, entry, contract):
+    """An amount that is granted anew with each term."""
+    step = {"quarter": 3, "year": 12}.get(contract["billing_period"], 1)
+    for member in ("starts_at", "expires_at", "rollover_fraction", "rollover_expires_at"):
+        entry.pop(member, None)
+    entry["per"] = "term"
+    if rng.random() < 0.4:
+        entry["months"] = step * rng.choice((1, 2, 4))
+    if rng.random() < 0.6:
+        entry["rollover_fraction"] = rng.choice(("0.5", "1", "0.333333333333", "0.1"))
+        if rng.random() < 0.6:
+            entry["rollover_months"] = step * rng.choice((1, 2))
+
+
 def prepaid_amounts(rng, contract, terms, meters, start, end, prefix):
     """Sometimes: prepaid amounts whose access windows begin and end anywhere."""
     if rng.random() >= 0.4:
@@ -382,6 +416,8 @@ def prepaid_amounts(rng, contract, terms, meters, start, end, prefix):
             entry["priority"] = rng.randrange(-2, 3)
         if rng.random() < 0.5:
             entry["overage_multiplier"] = rng.choice(("1.5", "0.9", "0", "1", "2", "1.333333333333"))
+        if "renews" in contract and rng.random() < 0.6:
+            _per_term(rng, entry, contract)
         terms.setdefault("commitments", []).append(entry)
         low_balances(entry, contract)
 
@@ -430,7 +466,7 @@ def _bought_as_packages(rng, prefix, document):
                 terms["packages"] = _packages(rng, prefix)[:rng.randrange(1, 3)]
             for entry in terms.get("commitments", []):
                 starts = max(_parse(terms["starts_at"]), _parse(entry["starts_at"]) if "starts_at" in entry else 0)
-                if entry["type"] == "prepaid" and entry["key"] not in seen and entry.get("funding", "paid") == "paid" \
+                if entry["type"] == "prepaid" and entry.get("per") != "term" and entry["key"] not in seen and entry.get("funding", "paid") == "paid" \
                         and starts >= _parse(first[book]) and rng.random() < 0.4:
                     _buy(rng, prefix, entry)
                 seen.add(entry["key"])
@@ -496,8 +532,10 @@ def random_shape(rng, prefix="", pipeline=False, within=None, credits=True):
         periods, _alignment = _calendars(rng, windows_of_book[book])
         document["default_contract"] = {"price_book": book, **periods}
     if credits and not within:
-        # From a sequence of its own: what else a seed makes stays as it is.
+        # From sequences of their own: what else a seed makes stays as it is.
         more = random.Random(f"commitments {prefix} {start} {end}")
+        for contract in document["contracts"]:
+            renewal(random.Random(f"renewal {contract['key']} {start} {end}"), contract, prefix)
         for contract in document["contracts"] + [c for c in (document.get("default_contract"),) if c]:
             books = {terms.get("price_book") for terms in [contract, *contract.get("phases", [])]}
             versions = [version for version in document["price_books"] if version["key"] in books]

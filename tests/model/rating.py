@@ -114,9 +114,10 @@ def _rate(catalog, contract, price, start, quantity, events):
 class _Bill:
     """Gathers rows and components while the rules run."""
 
-    def __init__(self, catalog, orders=()):
+    def __init__(self, catalog, orders=(), until=0):
         self.catalog = catalog
         self.orders = orders
+        self.until = until  # seconds: nothing of later counts
         self.left = {}  # customer -> {(contract, grant): amount}
         self.rows = {}
         self.components = {}
@@ -141,7 +142,7 @@ class _Bill:
 
 
     def grants_of(self, customer, contract):
-        return drawdown.grants_of(contract, drawdown.orders_of(self.orders, customer, contract))
+        return drawdown.grants_of(contract, drawdown.orders_of(self.orders, customer, contract), self.until)
 
     def charge(self, place, meter, segment, amount):
         customer, contract, start, _end = place
@@ -181,7 +182,7 @@ class _Bill:
 
 def finish(catalog, splits, unpriced, billed_customers, earliest, latest, keep_open, orders=()):
     """Price the accumulated totals and add what periods bring by themselves."""
-    bill = _Bill(catalog, orders)
+    bill = _Bill(catalog, orders, 0 if latest is None else latest // instants.NS)
     for place, texts, segments in splits.values():
         quantity, events = _quantity(catalog.meter_of_key[place.price.meter], texts)
         at = (place.customer, place.contract, place.start, place.end)
@@ -214,6 +215,7 @@ def _periods(catalog, bill, splits, billed_customers, earliest, latest, keep_ope
     usage = collections.Counter()
     for total, row in list(bill.rows.items()):
         usage[total[:4]] += row[1]
+    spent = {}  # customer and key of a contract -> [(start, end, its terms, what was spent)], of what has ended
     for contract in catalog.contracts:
         for start, end in _spanned(contract, earliest, latest):
             ended = not keep_open or end * instants.NS <= latest
@@ -230,7 +232,10 @@ def _periods(catalog, bill, splits, billed_customers, earliest, latest, keep_ope
                     bill.charges(place, price, {})
                     usage[(contract.customer, contract.key, start, end)] += _rate(catalog, contract, price, start, 0, 0).amount()
             off = _invoice_discounts(catalog, bill, place)
-            _true_ups(catalog, bill, splits, place, usage[(contract.customer, contract.key, start, end)] - off)
+            of_period = _true_ups(catalog, bill, splits, place, usage[(contract.customer, contract.key, start, end)] - off)
+            spent.setdefault((contract.customer, contract.key), []).append((start, end, contract, of_period))
+    for periods in spent.values():
+        _term_true_ups(catalog, bill, periods)
     for customer, start, end in billed_customers:
         ended = not keep_open or end * instants.NS <= latest
         place = (customer, catalog.default, start, end)
@@ -302,8 +307,30 @@ def _true_ups(catalog, bill, splits, place, spent):
         bill.charge(place, commitment["meter"], segment, amount)
         spent += amount
     for commitment in contract.commitments:
-        if commitment["type"] == "minimum_spend":
+        if commitment["type"] == "minimum_spend" and commitment["per"] == "period":
             bill.row(place, commitment["key"], "true_up", 0, max(0, exact.parse(commitment["amount"]) - spent), version)
+    return spent
+
+
+def _term_minimum(contract):
+    return next((c for c in contract.commitments if c["type"] == "minimum_spend" and c["per"] == "term"), None)
+
+
+def _term_true_ups(catalog, bill, periods):
+    """Where all periods of a term are there: what is missing to the minimum that its last one lists, for those that list it."""
+    for _number, begins, ends in periods[0][2].terms():
+        if begins > periods[-1][0]:
+            return
+        of_term = [period for period in periods if begins <= period[0] and (ends is None or period[0] < ends)]
+        if not of_term or of_term[0][0] != begins or of_term[-1][1] != ends:
+            continue
+        start, end, contract, _spent = of_term[-1]
+        commitment = _term_minimum(contract)
+        if commitment:
+            spent = sum(spent for _start, _end, terms, spent in of_term if (_term_minimum(terms) or {}).get("key") == commitment["key"])
+            version = catalog.version_at(contract.book, start) or catalog.books[contract.book][0]
+            bill.row((contract.customer, contract, start, end), commitment["key"], "true_up", 0,
+                     max(0, exact.parse(commitment["amount"]) - spent), version)
 
 
 def _purchases(catalog, bill, place):
@@ -313,10 +340,14 @@ def _purchases(catalog, bill, place):
     for terms in catalog.of_customer[customer]:
         if terms.key != contract.key or terms.starts > start:
             continue
-        for grant in drawdown.grants_of(terms):
-            if grant.price and grant.key not in listed and start * instants.NS <= max(grant.starts, terms.starts * instants.NS) < end * instants.NS:
+        for grant in drawdown.grants_of(terms, until=end):
+            if grant.bought is not None:
+                if grant.price and grant.key not in listed and start * instants.NS <= grant.bought < end * instants.NS:
+                    bill.row(place, grant.key, "fee", exact.SCALE, grant.price, catalog.books[contract.book][0])
+                    listed.add(grant.key)
+            elif grant.price and grant.key not in listed and start * instants.NS <= max(grant.starts, terms.starts * instants.NS) < end * instants.NS:
                 bill.row(place, grant.key, "fee", exact.SCALE, grant.price, catalog.books[contract.book][0])
-        listed |= {commitment["key"] for commitment in terms.commitments}
+        listed |= {commitment["key"] for commitment in terms.commitments if commitment.get("per") != "term"}
 
 
 def _orders(catalog, bill):

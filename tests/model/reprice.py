@@ -82,7 +82,8 @@ def _change_prepaid(rng, commitment):
     for member in ("meters", "starts_at", "expires_at"):  # another access window: other segments
         if rng.random() < 0.1 and "package" not in commitment:
             commitment.pop(member, None)
-    if "expires_at" not in commitment or rng.random() < 0.2:
+    if ("expires_at" not in commitment and commitment.get("per") != "term") or rng.random() < 0.2:
         commitment.pop("rollover_fraction", None)
         commitment.pop("rollover_expires_at", None)
+        commitment.pop("rollover_months", None)
     return commitment

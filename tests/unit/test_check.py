@@ -27,14 +27,14 @@ def broken(tmp_path):
 def test_a_good_catalog_is_one_line():
     done = run("--catalog", FULL)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == "catalog: 8 meters, 2 price books (3 versions), 3 contracts: no mistakes\n"
+    assert done.stdout == "catalog: 8 meters, 2 price books (3 versions), 4 contracts: no mistakes\n"
 
 
 def test_a_good_catalog_in_json():
     done = run("--catalog", FULL, "--format", "json")
     assert done.returncode == 0
     assert json.loads(done.stdout) == {
-        "meters": 8, "price_books": 2, "price_book_versions": 3, "contracts": 3, "mistakes": []}  # fmt: skip
+        "meters": 8, "price_books": 2, "price_book_versions": 3, "contracts": 4, "mistakes": []}  # fmt: skip
 
 
 def test_every_mistake_is_a_line_with_file_and_path(broken):

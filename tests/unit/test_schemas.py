@@ -106,12 +106,12 @@ STRINGS = [
     "x" * 60 + "." + "y" * 63,
     "count", "sum", "min", "max", "latest", "avg", "unique", "1m", "5m", "15m", "1h", "1d", "1mo", "2h",
     "per_unit", "graduated", "volume", "package", "percentage", "flat", "USD", "usd", "EUR", "XYZ", "half_even", "half_up",
-    "period", "contract", "in_advance", "in_arrears", "none", "second", "minimum_spend", "prepaid", "minimum_quantity", "free", "promotional", "paid",
+    "period", "contract", "term", "in_advance", "in_arrears", "none", "second", "minimum_spend", "prepaid", "minimum_quantity", "free", "promotional", "paid",
     "day", "week", "month", "quarter", "year", "UTC", "Europe/Berlin", "Asia/Kolkata", "Nowhere/City", "/UTC", "UTC/",
     "monday", "sunday", "Monday", "04-06", "02-31", "00-06", "13-01", "04-00", "04-32", "4-6", "0406", "04-06 ",
     "20%", "5.25%", "100%", "05%", "1.%", "0.00001%", "%", "-1%", "1e1%", "a//b", "../etc", "Etc/GMT+5", "tokens", "requests", "platform", "standard",
 ]  # fmt: skip
-INTEGERS = [1, 2, 3, 31, 32, 2**31 - 1, 2**31, 10**9, 10**9 + 1, -(10**9), -(10**9) - 1]
+INTEGERS = [1, 2, 3, 31, 32, 120, 121, 2**31 - 1, 2**31, 10**9, 10**9 + 1, -(10**9), -(10**9) - 1]
 
 # Every key that some object knows, and some that none does.
 ADDED = {
@@ -125,7 +125,7 @@ ADDED = {
     "billing_period": "month", "billing_anchor": 15, "timezone": "UTC", "overrides": [], "commitments": [], "discounts": [], "quantities": [], "fee": "seat", "multiplier": "1", "type": "prepaid",
     "quantity": "1", "priority": 1, "expires_at": "2026-01-01T00:00:00Z", "overage_multiplier": "1", "rollover_fraction": "1", "rollover_expires_at": "2026-01-01T00:00:00Z", "meters": ["tokens"], "funding": "free", "price": "1",
     "low_balance": ["5"],
-    "phases": [], "reason": "x", "drawdown_order": ["funding"], "packages": [], "package": "starter",
+    "phases": [], "reason": "x", "renews": {"months": 12}, "months": 3, "rollover_months": 3, "drawdown_order": ["funding"], "packages": [], "package": "starter",
     "$schema": "x", "$comment": "x", "description": "x", "unknown": 1, "": 1, "Key": "x", "key ": "x",
 }  # fmt: skip
 
