@@ -16,12 +16,13 @@
 #include "aggregator/seen.h"
 #include "aggregator/window_table.h"
 #include "benchmarks/measure.h"
+#include "benchmarks/topic.h"
 #include "benchmarks/way.h"
 #include "benchmarks/workload.h"
 #include "common/calendar.h"
 #include "common/hash.h"
 
-enum { GROUP = 16, STEPS = 400, HOURS = 24, CUSTOMER_BYTES = 32 };
+enum { GROUP = 16, STEPS = 400, HOURS = 24, CUSTOMER_BYTES = 32, PARTITIONS = 4 };
 
 /* What one process found. */
 struct found {
@@ -278,10 +279,13 @@ struct load {
     uint32_t lanes;
 };
 
+/* By customer, as producers key events: a lane of four has a quarter of the customers, not a quarter of the events of
+ * each, which would be four times the windows. */
 static struct load make_load(uint64_t count, uint32_t event_bytes, bool is_binary)
 {
     struct weir_workload *workload = weir_workload_new(&(struct weir_workload_settings){
         .seed = 7, .events = count, .customers = 10000, .span_seconds = 3600, .event_bytes = event_bytes});
+    const struct weir_topic keyed = {.partitions = PARTITIONS};
     size_t room = event_bytes > 400 ? event_bytes : 400, length;
     struct load load = {.catalog = weir_way_catalog(),
                         .text = weir_new_array(count + 1, room),
@@ -295,15 +299,27 @@ static struct load make_load(uint64_t count, uint32_t event_bytes, bool is_binar
         length = weir_workload_next(workload, text);
         weir_check(length > 0 && length <= room);
         memcpy(at, text, length);
-        load.messages[i] = (struct weir_message){.value = weir_slice_of(at, length)};
+        load.messages[i] = (struct weir_message){.value = weir_slice_of(at, length),
+                                                 .partition = weir_topic_partition_of(&keyed, text, length)};
         if (!is_binary)
             continue;
         load.binary[i] = weir_workload_to_binary(at, length);
-        load.messages[i] = (struct weir_message){
-            .value = load.binary[i].value, .header_count = WEIR_WORKLOAD_HEADERS, .headers = load.binary[i].headers};
+        load.messages[i].value = load.binary[i].value;
+        load.messages[i].header_count = WEIR_WORKLOAD_HEADERS;
+        load.messages[i].headers = load.binary[i].headers;
     }
     weir_workload_free(workload);
     return load;
+}
+
+/* Not in binary mode. */
+static void deal(struct load *load, enum weir_topic_keys keys)
+{
+    const struct weir_topic topic = {.partitions = PARTITIONS, .keys = keys};
+
+    for (uint64_t i = 0; i < load->count; i++)
+        load->messages[i].partition =
+            weir_topic_partition_of(&topic, load->messages[i].value.data, load->messages[i].value.length);
 }
 
 static void free_load(struct load *load)
@@ -349,10 +365,11 @@ static struct weir_took run_threads(struct load *loads, uint32_t threads, uint32
 
 static void measure_ways(void)
 {
-    enum { ONE, FOUR_LANES, TWO_THREADS, LARGE, BINARY, WAYS };
+    enum { ONE, FOUR_LANES, TWO_THREADS, UNKEYED, LARGE, BINARY, WAYS };
     struct weir_figure figures[WAYS] = {[ONE] = {.what = "bytes to windows: one lane, one thread"},
                                         [FOUR_LANES] = {.what = "four lanes, one thread"},
                                         [TWO_THREADS] = {.what = "four lanes, two threads (as two workers)"},
+                                        [UNKEYED] = {.what = "four lanes, one thread, events without keys"},
                                         [LARGE] = {.what = "one lane, events of 2 KB"},
                                         [BINARY] = {.what = "one lane, binary mode"}};
     uint64_t count = weir_measure_is_smoke() ? 10000 : 400000;
@@ -366,6 +383,9 @@ static void measure_ways(void)
         weir_figure_add_rate(&figures[ONE], (double)count, run_threads(plain, 1, 1));
         weir_figure_add_rate(&figures[FOUR_LANES], (double)count, run_threads(plain, 1, 4));
         weir_figure_add_rate(&figures[TWO_THREADS], 2 * (double)count, run_threads(plain, 2, 2));
+        deal(&plain[0], WEIR_TOPIC_UNKEYED);
+        weir_figure_add_rate(&figures[UNKEYED], (double)count, run_threads(plain, 1, 4));
+        deal(&plain[0], WEIR_TOPIC_BY_CUSTOMER);
         weir_figure_add_rate(&figures[LARGE], (double)count / 4, run_threads(&large, 1, 1));
         weir_figure_add_rate(&figures[BINARY], (double)count, run_threads(&binary, 1, 1));
     }

@@ -60,7 +60,7 @@ void weir_way_take(struct weir_way *way, struct weir_message *messages, size_t c
     weir_check(count <= WEIR_WAY_GROUP);
     for (size_t i = 0; i < count; i++) {
         messages[i].sequence = way->sequence++;
-        items[i] = (struct weir_intake_item){.lane = way->lanes[(uint64_t)messages[i].sequence % way->lane_count],
+        items[i] = (struct weir_intake_item){.lane = way->lanes[(uint32_t)messages[i].partition % way->lane_count],
                                              .message = &messages[i]};
     }
     if (count > 0 && weir_intake_take(way->intake, items, count, 0, &taken, &error) != WEIR_OK)

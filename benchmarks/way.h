@@ -22,7 +22,8 @@ struct weir_catalog *weir_way_catalog(void);
 void weir_way_open(struct weir_way *way, const struct weir_catalog *catalog, uint32_t lanes,
                    const struct weir_lane_settings *settings);
 void weir_way_close(struct weir_way *way);
-/* Up to WEIR_WAY_GROUP messages, to the lanes in turn; their sequence is set. What is refused ends the program. */
+/* Up to WEIR_WAY_GROUP messages, each to the lane of its partition; their sequence is set. What is refused ends the
+ * program. */
 void weir_way_take(struct weir_way *way, struct weir_message *messages, size_t count);
 
 #endif
