@@ -308,9 +308,9 @@ int main(int argc, char **argv)
     }
     for (int i = 0; i < weir_measure_repetitions(); i++) {
         struct outcome outcome = run(url, &load);
-        size_t last_hundredth = outcome.count * 99 / 100;
+        size_t middle = outcome.count / 2, last_hundredth = outcome.count * 99 / 100;
         weir_figure_add(&rate, outcome.per_second / 1e6, 0);
-        weir_figure_add(&in_log, (double)after[outcome.count / 2] / 1e3, 0);
+        weir_figure_add(&in_log, (double)after[middle] / 1e3, 0);
         weir_figure_add(&p99, (double)after[last_hundredth] / 1e3, 0);
         weir_figure_add(&most, (double)after[outcome.count - 1] / 1e3, 0);
         weir_figure_add(&sent, (double)waits[last_hundredth] / 1e3, 0);
