@@ -230,6 +230,8 @@ static void tell_rehearsed(const struct weir_recount *recount)
         if (is_fitting && weir_decimal_subtract(after, before, &sum) && !weir_decimal_is_zero(sum))
             tell_charge(recount, currency, sum);
     }
+    if (charges.counts.unpriced)
+        weir_log(WEIR_LOG_WARN, "%" PRIu64 " shares of windows have no price by this catalog", charges.counts.unpriced);
     if (left_out)
         weir_log(WEIR_LOG_WARN, "of %" PRIu64 " windows it cannot be told what they would be charged%s%.*s", left_out,
                  why.length ? ": " : "", (int)why.length, why.data);

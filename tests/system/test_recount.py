@@ -388,12 +388,12 @@ MONEY = {
     "contracts": [
         {"key": f"{customer}-2026", "customer": customer, "price_book": "list", "starts_at": "2026-01-01T00:00:00Z", "ends_at": None,
          "billing_period": "month", "timezone": "UTC", **terms} for customer, terms in {
-            "prepaid": {"commitments": [{"key": "credit", "type": "prepaid", "amount": "400", "price": "350", "overage_multiplier": "1.5"},
+            "prepaid": {"commitments": [{"key": "credit", "type": "prepaid", "amount": str(400 * TIMES), "price": "350", "overage_multiplier": "1.5"},
                                         {"key": "welcome", "type": "prepaid", "amount": "30", "funding": "promotional", "meters": ["tokens"],
                                          "expires_at": "2026-01-10T00:00:00Z", "rollover_fraction": "0.5",
                                          "rollover_expires_at": "2026-01-20T00:00:00Z"}]},
-            "spend": {"commitments": [{"key": "floor", "type": "minimum_spend", "amount": "450.00", "per": "period"}]},
-            "quantity": {"commitments": [{"key": "at-least", "type": "minimum_quantity", "meter": "tokens", "quantity": "900", "per": "period"}]},
+            "spend": {"commitments": [{"key": "floor", "type": "minimum_spend", "amount": f"{450 * TIMES}.00", "per": "period"}]},
+            "quantity": {"commitments": [{"key": "at-least", "type": "minimum_quantity", "meter": "tokens", "quantity": str(900 * TIMES), "per": "period"}]},
             "partner": {"discounts": [{"key": "partner", "type": "percentage", "rate": "0.10", "applies_to": "invoice"}]}}.items()],
     "default_contract": {"price_book": "list", "billing_period": "month", "timezone": "UTC"}}
 
