@@ -515,6 +515,52 @@ static enum weir_status check_quantities(struct check *check, const struct weir_
     return status;
 }
 
+static bool lists_prepaid(const struct weir_contract *contract, struct weir_slice key)
+{
+    const struct weir_contract *first = contract - contract->phase;
+
+    for (const struct weir_contract *terms = first; terms < first + contract->phase_count; terms++)
+        for (uint32_t i = 0; i < terms->commitment_count; i++)
+            if (terms->commitments[i].type == WEIR_COMMITMENT_PREPAID
+                && weir_slice_equal(terms->commitments[i].key, key))
+                return true;
+    return false;
+}
+
+/* A balance is in one currency for good: what is left of a prepaid amount cannot become another currency's, which no
+ * rerating changes. One that the contract does not have any more ends at 0. */
+static enum weir_status check_currency(struct check *check, const struct weir_contract *before,
+                                       const struct weir_contract *after)
+{
+    struct weir_parameters parameters = {0};
+    struct weir_slice was = before->book->currency, is = after->book->currency;
+    PGresult *grants = NULL;
+
+    if (weir_slice_equal(was, is))
+        return WEIR_OK;
+    weir_parameters_add(&parameters, after->key.length ? after->key.data : "", after->key.length);
+    weir_parameters_add(&parameters, is.data, is.length);
+    enum weir_status status =
+        weir_postgres_ask(check->connection,
+                          "SELECT DISTINCT grant_key, false FROM weir.grants WHERE contract = $1::text"
+                          " AND currency <> $2::text UNION SELECT DISTINCT grant_key, true FROM weir.grant_orders"
+                          " WHERE contract = $1::text AND currency <> $2::text ORDER BY 1, 2 DESC",
+                          &parameters, "looking at prepaid amounts", &grants, check->reterr);
+    for (int i = 0; status == WEIR_OK && i < PQntuples(grants); i++) {
+        struct weir_slice key = weir_postgres_field(grants, i, 0);
+        if (!*PQgetvalue(grants, i, 1) && !lists_prepaid(after, key))
+            continue;
+        weir_apply_say(check->report,
+                       "%s '%.*s' is in %.*s now, and its prepaid amount '%.*s' has a balance in %.*s: end it, and add "
+                       "a contract with another key (and the amount with another, where the catalog lists it)",
+                       after->key.length ? "contract" : "default_contract", TEXT(after->key), TEXT(is), TEXT(key),
+                       TEXT(was));
+        break;
+    }
+    PQclear(grants);
+    return status;
+}
+
 static enum weir_status check_contract(struct check *check, const struct weir_change *change)
 {
     const struct weir_contract *contract = change->after.contract;
@@ -528,6 +574,8 @@ static enum weir_status check_contract(struct check *check, const struct weir_ch
         if (*fields)
             say_rated_contract(check, contract, fields);
         status = check_terms(check, change->before.contract, contract);
+        if (status == WEIR_OK)
+            status = check_currency(check, change->before.contract, contract);
         if (status == WEIR_OK)
             status = check_quantities(check, change->before.contract, contract);
     }

@@ -358,6 +358,49 @@ Test(apply, contracts)
         {"default_contract", NULL, "default_contract has rated periods and is missing"});
 }
 
+/* A prepaid amount of the contract in its currency, and one of another: by a catalog that a rerating could follow. */
+Test(apply, a_contract_in_another_currency)
+{
+    static const struct {
+        const char *commitments, *rows, *says;
+    } attempts[] = {
+        {"'credit'",
+         "INSERT INTO weir.grants (customer, contract, grant_key, currency, funding, price, priority, starts_at,"
+         " expires_at) VALUES ('acme', 'acme-1', 'credit', 'USD', 'paid', 5, 0, '2026-02-01', 'infinity')",
+         "contract 'acme-1' is in EUR now, and its prepaid amount 'credit' has a balance in USD"},
+        {"'other'", "SELECT", NULL},
+        {"'other'",
+         "INSERT INTO weir.grant_orders (customer, contract, grant_key, currency, amount, funding, price,"
+         " priority, starts_at, expires_at, meters, overage_multiplier, rollover_fraction, reason, ordered_by)"
+         " VALUES ('acme', 'acme-1', 'sorry', 'USD', 5, 'free', 0, 0, '2026-02-01', 'infinity', '{}', 1, 0,"
+         " 'test', 'test')",
+         "its prepaid amount 'sorry' has a balance in USD"},
+    };
+
+    make_history(true);
+    for (size_t i = 0; i < sizeof attempts / sizeof *attempts; i++) {
+        struct weir_apply_report report = {0};
+        struct weir_error error;
+        char commitments[128];
+        sql_on(database.admin, attempts[i].rows);
+        json_t *json = catalog_json();
+        snprintf(commitments, sizeof commitments, "[{'key':%s,'type':'prepaid','amount':'5'}]",
+                 attempts[i].commitments);
+        change(json, "contracts/0/price_book", "'spare'");
+        change(json, "contracts/0/overrides", NULL);
+        change(json, "contracts/0/commitments", commitments);
+        char *text = json_dumps(json, 0);
+        cr_assert_eq(weir_apply_for_rerating(database.url, text, strlen(text), true, &report, &error), WEIR_OK, "%s",
+                     error.text);
+        cr_assert_eq(report.outcome, attempts[i].says ? WEIR_APPLY_REFUSED : WEIR_APPLY_STORED, "%zu: %s", i,
+                     report.count ? report.lines[0] : "");
+        cr_assert(!attempts[i].says || strstr(report.lines[0], attempts[i].says), "%zu: %s", i, report.lines[0]);
+        weir_apply_report_free(&report);
+        free(text);
+        json_decref(json);
+    }
+}
+
 /* A discount is for periods that begin in its time: acme's February is rated, March is not. */
 Test(apply, discounts)
 {
