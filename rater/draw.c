@@ -360,7 +360,7 @@ static bool enter_all(struct weir_rater *rater)
     if (all.draw_count > 1)
         qsort(draws, all.draw_count, sizeof(struct weir_draw_running *), compare_draws);
     for (size_t i = 0; i < all.draw_count && fits; i++)
-        fits = enter_draw(rater, draws[i]);
+        fits = weir_rater_is_outdated(rater, draws[i]->customer) || enter_draw(rater, draws[i]);
     free(draws);
     return fits;
 }
@@ -402,7 +402,7 @@ static bool draw_others(struct weir_rater *rater, struct account *account)
     bool fits = true;
 
     for (size_t i = 0; i < all.account_count && fits; i++)
-        if (!all.accounts[i]->is_drawn && all.accounts[i]->order_count > 0)
+        if (!all.accounts[i]->is_drawn && !all.accounts[i]->is_outdated && all.accounts[i]->order_count > 0)
             fits = allocate(account, all.accounts[i]->customer, NULL, 0);
     return fits;
 }
@@ -424,6 +424,8 @@ static bool draw_all(struct weir_rater *rater, struct account *account)
         end = first + 1;
         while (end < count && weir_slice_equal(parts[end].customer, parts[first].customer))
             end++;
+        if (weir_rater_is_outdated(rater, parts[first].customer))
+            continue;
         weir_state_account(rater->state, parts[first].customer)->is_drawn = true;
         fits = allocate(account, parts[first].customer, parts + first, end - first);
     }

@@ -495,6 +495,11 @@ static enum weir_status carry_out(struct ordering *ordering, struct weir_order_r
     const struct weir_order_request *request = ordering->request;
     enum weir_status status = load(ordering);
 
+    if (status == WEIR_OK) {
+        weir_rater_find_outdated(rater);
+        if (weir_rater_is_outdated(rater, request->customer))
+            status = weir_rater_say_outdated(request->customer, ordering->reterr);
+    }
     if (status == WEIR_OK)
         status = request->kind == WEIR_ORDER_GRANT ? prepare_grant(ordering) : prepare_end(ordering);
     if (status == WEIR_OK && ordering->is_there) {

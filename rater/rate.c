@@ -284,6 +284,9 @@ static enum weir_status rate_window(struct weir_rater *rater, struct target *tar
         return WEIR_OK;
     }
     enum weir_status status = check_same_terms(target, reterr);
+    if (status == WEIR_OK && target->unpriced == WEIR_UNPRICED_PRICED
+        && weir_rater_is_outdated(rater, target->period->customer))
+        status = weir_rater_say_outdated(target->period->customer, reterr);
     if (status == WEIR_OK && target->unpriced == WEIR_UNPRICED_PRICED && !price_whole(rater, target, lane, total))
         status = weir_rater_overflow(target->window, reterr);
     if (status != WEIR_OK)
@@ -378,6 +381,7 @@ static enum weir_status rate_loaded(struct weir_rater *rater, size_t count, stru
         /* Usage without a price changes nothing that true-ups look at, and what they have charged is not loaded for it.
          */
         if (target->unpriced == WEIR_UNPRICED_PRICED && target->period->is_closed
+            && !weir_rater_is_outdated(rater, target->period->customer)
             && !weir_rater_true_up(rater, target->contract, target->period))
             return weir_rater_overflow(target->window, reterr);
     }
@@ -409,8 +413,10 @@ enum weir_status weir_rater_rate(struct weir_rater *rater, const struct weir_lan
     status = weir_rater_aim(rater, windows, count, reterr);
     if (status == WEIR_OK)
         status = rater->ledger->ops->load(rater->ledger, rater->state, reterr);
-    if (status == WEIR_OK)
+    if (status == WEIR_OK) {
+        weir_rater_find_outdated(rater);
         weir_rater_aim_at_segments(rater, count);
+    }
     if (status == WEIR_OK)
         status = load_rests(rater, count, reterr);
     if (status == WEIR_OK)

@@ -239,8 +239,14 @@ void weir_segment_at(const struct weir_contract *contract, const struct weir_acc
 /* Whether the period's usage is kept by segment. */
 bool weir_has_segments(const struct weir_contract *contract, const struct weir_account *account, int64_t period_start,
                        int64_t period_end);
+/* outdated.c: marks the accounts that were just loaded and were drawn by another catalog; nothing of them may be rated,
+ * settled or ordered until they are rerated. */
+void weir_rater_find_outdated(struct weir_rater *rater);
+bool weir_rater_is_outdated(const struct weir_rater *rater, struct weir_slice customer);
+/* WEIR_FATAL, with what is to be done. */
+enum weir_status weir_rater_say_outdated(struct weir_slice customer, struct weir_error *reterr);
 /* Brings the drawdown of every customer whose segments the state holds, all of them, to what they come to: line items,
- * and the state's draws and grants. */
+ * and the state's draws and grants. Those that are outdated stay as they are. */
 enum weir_status weir_rater_draw(struct weir_rater *rater, struct weir_error *reterr);
 
 enum weir_status weir_rater_overflow(const struct weir_rated_window *window, struct weir_error *reterr);

@@ -212,6 +212,14 @@ static void take_back(struct weir_rater *rater, const struct weir_contract *cont
     }
 }
 
+/* It is tried again a minute later. */
+static void keep_out(struct weir_rater *rater, struct weir_period_running *period, const struct weir_error *why)
+{
+    rater->counts.refused_periods++;
+    period->refused_change = WEIR_HELD_HOLD;
+    period->refused = weir_state_copy(rater->state, weir_slice_text(why->text));
+}
+
 /* What belongs to one customer's period holds back nothing else. */
 static enum weir_status refuse_period(struct weir_rater *rater, const struct weir_contract *contract,
                                       struct weir_period_running *period, const struct weir_period_running *before,
@@ -229,10 +237,8 @@ static enum weir_status refuse_period(struct weir_rater *rater, const struct wei
     if (!rater->ledger->ops->keeps_state)
         return status;
     take_back(rater, contract, period, before, item_count);
-    rater->counts.refused_periods++;
     period->entry.is_dirty = period->entry.is_dirty || !period->entry.exists;
-    period->refused_change = WEIR_HELD_HOLD;
-    period->refused = weir_state_copy(rater->state, weir_slice_text(reterr->text));
+    keep_out(rater, period, reterr);
     return WEIR_OK;
 }
 
@@ -243,6 +249,11 @@ static enum weir_status settle_period(struct weir_rater *rater, const struct wei
     bool was_charged = period->is_advance_charged;
     size_t item_count = rater->item_count;
 
+    if (weir_rater_is_outdated(rater, period->customer)) {
+        (void)weir_rater_say_outdated(period->customer, reterr);
+        keep_out(rater, period, reterr);
+        return WEIR_OK;
+    }
     if (!was_charged) {
         period->is_closed = false; /* perhaps as one from before the span, which has grown since */
         if (!weir_rater_charge_fees(rater, contract, period, WEIR_FEE_IN_ADVANCE))
@@ -310,6 +321,8 @@ static enum weir_status settle_list(struct weir_rater *rater, struct due_list *l
             weir_state_account(rater->state, due->period->customer);
     }
     status = rater->ledger->ops->load(rater->ledger, rater->state, reterr);
+    if (status == WEIR_OK)
+        weir_rater_find_outdated(rater);
     for (size_t i = 0; i < list->count && status == WEIR_OK; i++) {
         const struct due *due = &list->due[i];
         if (due->as == DUE_AS_BEFORE_SPAN)
@@ -464,8 +477,10 @@ static enum weir_status expire_lot(struct weir_rater *rater, const struct weir_s
     for (size_t i = 0; i < count; i++)
         weir_state_account(rater->state, customers[i]);
     enum weir_status status = rater->ledger->ops->load(rater->ledger, rater->state, reterr);
-    if (status == WEIR_OK)
+    if (status == WEIR_OK) {
+        weir_rater_find_outdated(rater);
         status = weir_rater_draw(rater, reterr);
+    }
     if (status == WEIR_OK)
         status = weir_rater_write(rater, reterr);
     if (status != WEIR_OK)

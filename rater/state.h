@@ -242,6 +242,7 @@ struct weir_account {
     size_t order_count, order_room;
     struct weir_grant_order *orders; /* the state's memory */
     bool is_drawn;                   /* in this pass */
+    bool is_outdated;                /* drawn by another catalog: it waits for a rerating (outdated.c) */
 };
 
 struct weir_state;
