@@ -34,7 +34,8 @@ struct worker {
     struct rerate_fresh fresh;
     struct rerate_writer writer;   /* of a run that writes */
     PGconn *again;                 /* reads a customer for the second time */
-    bool is_rewriting;             /* that is under way */
+    bool is_judging, is_rewriting; /* a run that writes, this customer: for the first time, for the second */
+    const struct rerate_chunk *chunk;
     uint64_t windows_before;       /* this customer, in the chunk */
     struct rerate_window *windows; /* of the batch */
     struct weir_lane_window *shares;
@@ -53,6 +54,7 @@ static enum weir_status report_customer(struct worker *worker, struct rerate_cus
     if (!weir_rerate_rows_add(&worker->rows, worker->run->request, customer, &worker->fresh, &is_changed))
         return weir_fail(&worker->error, WEIR_REJECT, "customer '%.*s': the sum of its charges does not fit",
                          (int)customer->customer.length, customer->customer.data);
+    customer->is_changed = is_changed;
     worker->counts.changed += is_changed;
     worker->counts.customers++;
     return WEIR_OK;
@@ -67,22 +69,6 @@ static void drop_windows(struct worker *worker)
     worker->window_count = 0;
 }
 
-/* Whether any window is rated under other terms now; the state's windows are the batch's, in its order. */
-static void judge_terms(struct worker *worker)
-{
-    struct weir_state_view all = weir_state_all(worker->fresh.state);
-    struct rerate_judge *judge = &worker->writer.judge;
-    size_t share = 0;
-
-    for (size_t i = 0; i < all.window_count && !judge->has_new_terms; i++)
-        for (; share < worker->window_count && worker->windows[share].share.window.start == all.windows[i]->start
-               && weir_slice_equal(worker->windows[share].share.window.series_key, all.windows[i]->series_key);
-             share++)
-            judge->has_new_terms =
-                judge->has_new_terms || weir_rerate_has_new_terms(&worker->windows[share], all.windows[i]);
-    weir_check(share == worker->window_count || judge->has_new_terms);
-}
-
 static enum weir_status rate_batch(struct worker *worker)
 {
     enum weir_status status = WEIR_OK;
@@ -91,11 +77,12 @@ static enum weir_status rate_batch(struct worker *worker)
         worker->shares[i] = worker->windows[i].share;
     if (worker->window_count)
         status = weir_rerate_fresh_windows(&worker->fresh, worker->shares, worker->window_count, &worker->error);
-    if (status == WEIR_OK && worker->is_rewriting && worker->window_count)
-        status = weir_rerate_writer_batch(&worker->writer, worker->windows, worker->window_count, &worker->fresh,
+    if (status == WEIR_OK && worker->is_judging && worker->window_count)
+        status = weir_rerate_writer_terms(&worker->writer, worker->windows, worker->window_count, &worker->fresh,
                                           &worker->error);
-    else if (status == WEIR_OK && worker->run->number && worker->window_count)
-        judge_terms(worker);
+    if (status == WEIR_OK && worker->is_rewriting && worker->window_count)
+        status = weir_rerate_writer_batch(&worker->writer, worker->windows[worker->window_count - 1].share.window.start,
+                                          &worker->error);
     worker->counts.windows += worker->is_rewriting ? 0 : worker->window_count;
     drop_windows(worker);
     return status;
@@ -117,6 +104,12 @@ static bool is_full(const struct worker *worker, const struct rerate_window *nex
            && worker->windows[worker->window_count - 1].share.window.start != next->share.window.start;
 }
 
+/* What windows are rated under so far. */
+static bool needs_terms(const struct worker *worker)
+{
+    return worker->run->number != 0 && !worker->is_rewriting;
+}
+
 /* Rates the customer's windows of the stream; *window is the next one, and after it the first of another customer. */
 static enum weir_status rate_customer(struct worker *worker, const struct rerate_customer *customer,
                                       struct rerate_window *window)
@@ -136,7 +129,7 @@ static enum weir_status rate_customer(struct worker *worker, const struct rerate
             PQfreemem(window->bytes);
         *window = (struct rerate_window){0};
         if (status == WEIR_OK)
-            status = weir_rerate_windows_next(worker->reader, worker->run->number != 0, window, &worker->error);
+            status = weir_rerate_windows_next(worker->reader, needs_terms(worker), window, &worker->error);
     }
     if (status == WEIR_OK)
         status = rate_batch(worker);
@@ -149,7 +142,7 @@ static enum weir_status rate_customer(struct worker *worker, const struct rerate
 static enum weir_status rate_chunk(struct worker *worker, struct rerate_chunk *chunk, customer_step *begin,
                                    customer_step *done)
 {
-    bool has_terms = worker->run->number != 0;
+    bool has_terms = needs_terms(worker);
     struct rerate_window window = {0};
     enum weir_status status = weir_rerate_windows_begin(worker->reader, chunk, has_terms, &worker->error);
 
@@ -203,12 +196,22 @@ static enum weir_status look_at_chunk(struct worker *worker, struct rerate_chunk
 
 /* 3. writing */
 
+static void take_judged(void *context, const struct weir_line_item *item)
+{
+    struct rerate_writer *writer = context;
+
+    weir_rerate_judge_item(&writer->judge, item);
+    weir_rerate_lines_item(&writer->lines, item);
+}
+
 static enum weir_status begin_judging(struct worker *worker, struct rerate_customer *customer)
 {
     (void)customer;
     weir_rerate_judge_begin(&worker->writer.judge);
-    worker->fresh.take_item = weir_rerate_judge_item;
-    worker->fresh.context = &worker->writer.judge;
+    weir_rerate_lines_keep(&worker->writer.lines);
+    worker->fresh.take_item = take_judged;
+    worker->fresh.context = &worker->writer;
+    worker->is_judging = true;
     return WEIR_OK;
 }
 
@@ -223,7 +226,7 @@ static enum weir_status rewrite_customer(struct worker *worker, struct rerate_cu
 {
     struct rerate_chunk single = {.count = 1, .customers = {*customer}};
     PGconn *reader = worker->reader;
-    enum weir_status status = weir_rerate_writer_customer(&worker->writer, customer, &worker->error);
+    enum weir_status status = weir_rerate_lines_begin(&worker->writer.lines, customer, &worker->error);
 
     worker->is_rewriting = true;
     worker->fresh.take_item = weir_rerate_lines_item;
@@ -237,19 +240,38 @@ static enum weir_status rewrite_customer(struct worker *worker, struct rerate_cu
     return status;
 }
 
+/* Where the customer's sum differs, the ledger's lines are wanted anyway. Otherwise their sums will mostly do. */
+static enum weir_status judge_ledger(struct worker *worker, struct rerate_customer *customer)
+{
+    struct rerate_writer *writer = &worker->writer;
+    bool is_certain = customer->is_changed || writer->judge.has_new_terms;
+    enum weir_status status =
+        is_certain ? weir_rerate_lines_read(&writer->lines, customer, &worker->error)
+                   : weir_rerate_judge_sums(&writer->judge, worker->again, worker->chunk, customer, &worker->error);
+
+    if (status == WEIR_OK)
+        status = weir_rerate_judge_end(&writer->judge, &worker->fresh, &customer->is_changed, &worker->error);
+    if (status == WEIR_OK && weir_rerate_accounts_complete(&worker->fresh))
+        customer->is_changed = true;
+    if (status == WEIR_OK && customer->is_changed && !is_certain && writer->lines.is_whole)
+        status = weir_rerate_lines_read(&writer->lines, customer, &worker->error);
+    return status;
+}
+
 static enum weir_status judge_customer(struct worker *worker, struct rerate_customer *customer)
 {
     enum weir_status status = report_customer(worker, customer);
 
     worker->fresh.take_item = NULL;
+    worker->is_judging = false;
     customer->windows = worker->counts.windows - worker->windows_before;
     worker->windows_before = worker->counts.windows;
+    worker->writer.customer = customer;
     if (status == WEIR_OK)
-        status = weir_rerate_judge_end(&worker->writer.judge, &worker->fresh, &customer->is_changed, &worker->error);
-    if (status == WEIR_OK && weir_rerate_accounts_complete(&worker->fresh))
-        customer->is_changed = true;
+        status = judge_ledger(worker, customer);
     if (status == WEIR_OK && customer->is_changed)
-        status = rewrite_customer(worker, customer);
+        status = worker->writer.lines.is_whole ? weir_rerate_writer_end(&worker->writer, &worker->fresh, &worker->error)
+                                               : rewrite_customer(worker, customer);
     worker->counts.reversals += customer->reversals;
     worker->counts.line_items += customer->line_items;
     return status;
@@ -266,9 +288,9 @@ static enum weir_status write_chunk(struct worker *worker, const struct weir_sli
     if (status != WEIR_OK)
         return status;
     worker->windows_before = 0;
-    status = weir_rerate_judge_read(&worker->writer.judge, worker->reader, &chunk, &worker->error);
-    if (status == WEIR_OK)
-        status = look_at_chunk(worker, &chunk, begin_judging, judge_customer);
+    worker->chunk = &chunk;
+    weir_rerate_judge_forget(&worker->writer.judge);
+    status = look_at_chunk(worker, &chunk, begin_judging, judge_customer);
     if (status == WEIR_OK)
         status = weir_rerate_writer_commit(&worker->writer, &chunk, worker->rows.rows, &worker->error);
     weir_rerate_chunk_free(&chunk);
@@ -351,8 +373,8 @@ static enum weir_status open_worker(struct worker *worker)
     if (status == WEIR_OK && run->number)
         worker->again = open_reader(worker, &status);
     if (status == WEIR_OK && run->number)
-        status = weir_rerate_writer_open(&worker->writer, run->request->url, run->number, run->catalog_version,
-                                         &worker->error);
+        status =
+            weir_rerate_writer_open(&worker->writer, run->request, run->number, run->catalog_version, &worker->error);
     return status;
 }
 
@@ -367,7 +389,7 @@ static void close_worker(struct worker *worker)
     PQfinish(worker->reader);
     PQfinish(worker->again);
     worker->reader = worker->again = NULL;
-    worker->is_rewriting = false;
+    worker->is_judging = worker->is_rewriting = false;
 }
 
 /* A transaction that was broken off (a deadlock, a lost connection) left nothing: from new connections, once more. */

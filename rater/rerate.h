@@ -15,7 +15,12 @@
 #include "common/model/catalog.h"
 #include "common/status.h"
 
-enum { WEIR_RERATE_WORKERS_MAX = 64 };
+enum {
+    WEIR_RERATE_WORKERS_MAX = 64,
+    /* Line items of one customer, old and new, that a thread of a run that writes keeps: some 7 MB. A customer with
+     * more is read twice, as a stream. */
+    WEIR_RERATE_KEPT_LINES = 32768,
+};
 
 /* What is looked at: all billing periods that hold anything of it, whole; of a customer with prepaid amounts that has
  * any, all periods and meters (docs/rerating.md). Empty texts: all. */
@@ -47,6 +52,7 @@ struct weir_rerate_request {
     const struct weir_catalog *catalog; /* outlives the call */
     struct weir_rerate_filter filter;
     int workers;              /* 1 to WEIR_RERATE_WORKERS_MAX */
+    size_t kept_lines;        /* 0: WEIR_RERATE_KEPT_LINES */
     bool has_items;           /* rows by customer and item, not by customer alone */
     bool shows_chosen;        /* the report has what was chosen alone, also of a customer that is priced whole */
     const _Atomic bool *stop; /* NULL: never */

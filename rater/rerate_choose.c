@@ -99,14 +99,21 @@ void weir_rerate_narrow(const struct weir_rerate_request *request, const struct 
 
 /* 3. what hangs together with it */
 
+struct rerate_span weir_rerate_span(const struct rerate_customer *customer)
+{
+    struct rerate_span span = {"-infinity", "infinity"};
+
+    if (customer->from != INT64_MIN)
+        weir_time_format(customer->from, span.from);
+    if (customer->to != WEIR_TIME_NEVER)
+        weir_time_format(customer->to, span.to);
+    return span;
+}
+
 void weir_rerate_add_span(struct weir_parameters *parameters, const struct rerate_customer *customer,
                           struct rerate_span *span)
 {
-    *span = (struct rerate_span){"-infinity", "infinity"};
-    if (customer->from != INT64_MIN)
-        weir_time_format(customer->from, span->from);
-    if (customer->to != WEIR_TIME_NEVER)
-        weir_time_format(customer->to, span->to);
+    *span = weir_rerate_span(customer);
     weir_parameters_add(parameters, customer->customer.data, customer->customer.length);
     weir_parameters_add(parameters, span->from, strlen(span->from));
     weir_parameters_add(parameters, span->to, strlen(span->to));

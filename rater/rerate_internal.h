@@ -68,7 +68,7 @@ struct rerate_customer {
     struct weir_slice shown_meter;
 
     /* Of a run that writes. */
-    bool is_changed;
+    bool is_changed;             /* by the report alone, until all is judged */
     size_t first_row, row_count; /* of the report */
     uint64_t windows, reversals, line_items;
 };
@@ -91,6 +91,7 @@ void weir_rerate_chunk_free(struct rerate_chunk *chunk);
 struct rerate_span {
     char from[WEIR_TIME_TEXT_MAX], to[WEIR_TIME_TEXT_MAX];
 };
+struct rerate_span weir_rerate_span(const struct rerate_customer *customer);
 void weir_rerate_add_span(struct weir_parameters *parameters, const struct rerate_customer *customer,
                           struct rerate_span *span);
 
@@ -102,7 +103,7 @@ struct rerate_window {
 
     /* With terms: what it was rated under. Empty: null. */
     bool has_contract;
-    struct weir_slice unpriced, contract, price_book, price_key, series;
+    struct weir_slice unpriced, contract, price_book, price_key;
     int64_t period_start;
     uint32_t price_book_version;
 };

@@ -20,14 +20,19 @@ void weir_rerate_judge_free(struct rerate_judge *judge)
     *judge = (struct rerate_judge){0};
 }
 
-enum weir_status weir_rerate_judge_read(struct rerate_judge *judge, PGconn *connection,
-                                        const struct rerate_chunk *chunk, struct weir_error *reterr)
+void weir_rerate_judge_forget(struct rerate_judge *judge)
 {
-    struct weir_parameters parameters = {0};
-
     PQclear(judge->old);
     judge->old = NULL;
     judge->old_at = 0;
+}
+
+/* Sums of the ledger, of all customers of the chunk. */
+static enum weir_status read_sums(struct rerate_judge *judge, PGconn *connection, const struct rerate_chunk *chunk,
+                                  struct weir_error *reterr)
+{
+    struct weir_parameters parameters = {0};
+
     for (size_t i = 0; i<chunk->count; i += chunk->count> 1 ? chunk->count - 1 : 1)
         weir_parameters_add(&parameters, chunk->customers[i].customer.data, chunk->customers[i].customer.length);
     if (parameters.count == 1)
@@ -49,6 +54,7 @@ void weir_rerate_judge_begin(struct rerate_judge *judge)
     judge->last = NULL;
     judge->is_fitting = true;
     judge->has_new_terms = false;
+    judge->lacks_before = true;
 }
 
 static uint64_t hash_of(const struct rerate_group *key)
@@ -190,7 +196,13 @@ static bool component_of(struct weir_slice name, enum weir_component *ret_compon
     return false;
 }
 
-static bool add_old(struct rerate_judge *judge, const struct rerate_fresh *fresh, int row)
+void weir_rerate_judge_before(struct rerate_judge *judge, const struct rerate_group *key, enum weir_component component,
+                              uint32_t tier, struct weir_decimal quantity, struct weir_decimal amount)
+{
+    add(judge, sum_of(judge, group_of(judge, *key), component, tier), 0, quantity, amount);
+}
+
+static bool add_old(struct rerate_judge *judge, const struct rerate_customer *customer, int row)
 {
     const PGresult *old = judge->old;
     enum weir_component component;
@@ -208,25 +220,37 @@ static bool add_old(struct rerate_judge *judge, const struct rerate_fresh *fresh
         || !weir_get_decimal(PQgetvalue(old, row, 9), (size_t)PQgetlength(old, row, 9), &quantity)
         || !weir_get_decimal(PQgetvalue(old, row, 10), (size_t)PQgetlength(old, row, 10), &amount))
         return false;
-    if (weir_rerate_is_in(fresh->customer, key.period_start)
-        && (!key.has_meter || !fresh->customer->meter.length || weir_slice_equal(key.item, fresh->customer->meter)))
-        add(judge, sum_of(judge, group_of(judge, key), component, (uint32_t)weir_get_int4(PQgetvalue(old, row, 8))), 0,
-            quantity, amount);
+    if (weir_rerate_is_in(customer, key.period_start)
+        && (!key.has_meter || !customer->meter.length || weir_slice_equal(key.item, customer->meter)))
+        weir_rerate_judge_before(judge, &key, component, (uint32_t)weir_get_int4(PQgetvalue(old, row, 8)), quantity,
+                                 amount);
     return true;
 }
 
-static bool add_all_old(struct rerate_judge *judge, const struct rerate_fresh *fresh)
+static bool add_all_old(struct rerate_judge *judge, const struct rerate_customer *customer)
 {
-    struct weir_slice customer = fresh->customer->customer;
-
     for (; judge->old_at < PQntuples(judge->old); judge->old_at++) {
-        int order = weir_slice_compare(weir_postgres_field(judge->old, judge->old_at, 0), customer);
+        int order = weir_slice_compare(weir_postgres_field(judge->old, judge->old_at, 0), customer->customer);
         if (order > 0)
             break;
-        if (order == 0 && !add_old(judge, fresh, judge->old_at))
+        if (order == 0 && !add_old(judge, customer, judge->old_at))
             return false;
     }
     return true;
+}
+
+enum weir_status weir_rerate_judge_sums(struct rerate_judge *judge, PGconn *connection,
+                                        const struct rerate_chunk *chunk, const struct rerate_customer *customer,
+                                        struct weir_error *reterr)
+{
+    enum weir_status status = judge->old ? WEIR_OK : read_sums(judge, connection, chunk, reterr);
+
+    if (status == WEIR_OK && !add_all_old(judge, customer))
+        status =
+            weir_fail(reterr, WEIR_FATAL, "PostgreSQL, weir.line_items, customer '%.*s': a row that weir never wrote",
+                      (int)customer->customer.length, customer->customer.data);
+    judge->lacks_before = false;
+    return status;
 }
 
 static bool is_different(const struct rerate_group *group)
@@ -264,10 +288,7 @@ enum weir_status weir_rerate_judge_end(struct rerate_judge *judge, const struct 
 {
     struct weir_slice customer = fresh->customer->customer;
 
-    if (!add_all_old(judge, fresh))
-        return weir_fail(reterr, WEIR_FATAL,
-                         "PostgreSQL, weir.line_items, customer '%.*s': a row that weir never wrote",
-                         (int)customer.length, customer.data);
+    weir_check(!judge->lacks_before);
     if (!judge->is_fitting)
         return weir_fail(reterr, WEIR_REJECT, "customer '%.*s': the sum of its line items does not fit",
                          (int)customer.length, customer.data);
@@ -285,7 +306,7 @@ bool weir_rerate_is_draw(enum weir_component component)
     return component == WEIR_COMPONENT_DRAWDOWN || component == WEIR_COMPONENT_OVERAGE;
 }
 
-bool weir_rerate_is_changed(const struct rerate_judge *judge, struct weir_slice contract, int64_t period_start,
+bool weir_rerate_is_changed(struct rerate_judge *judge, struct weir_slice contract, int64_t period_start,
                             struct weir_slice price_book, uint32_t price_book_version, struct weir_slice item,
                             bool has_meter)
 {
@@ -298,7 +319,12 @@ bool weir_rerate_is_changed(const struct rerate_judge *judge, struct weir_slice 
         .has_meter = has_meter,
     };
 
-    key.hash = hash_of(&key);
-    const struct rerate_group *group = *slot_of(judge, &key);
-    return group && group->is_changed;
+    if (!judge->last || !is_same(judge->last, &key)) { /* lines come with others of their group */
+        key.hash = hash_of(&key);
+        struct rerate_group *group = *slot_of(judge, &key);
+        if (!group)
+            return false;
+        judge->last = group;
+    }
+    return judge->last->is_changed;
 }

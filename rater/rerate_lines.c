@@ -116,7 +116,7 @@ static bool read_dimensions(struct rerate_lines *lines, struct weir_slice jsonb,
 }
 
 /* 2. lines */
-static void add_line(struct rerate_lines *lines, const struct rerate_line *line)
+static struct rerate_line *add_line(struct rerate_lines *lines, const struct rerate_line *line)
 {
     bool is_later =
         !line->has_meter || (line->window_start == line->period_start && line->window_end == line->period_end);
@@ -126,16 +126,35 @@ static void add_line(struct rerate_lines *lines, const struct rerate_line *line)
         list->room = list->room ? 2 * list->room : 1024;
         list->lines = weir_resize(list->lines, list->room, sizeof *list->lines);
     }
-    list->lines[list->count++] = *line;
+    list->lines[list->count] = *line;
+    return &list->lines[list->count++];
 }
 
+static bool is_of_a_change(const struct rerate_lines *lines, const struct rerate_line *line)
+{
+    return weir_rerate_is_draw(line->component)
+           || weir_rerate_is_changed(lines->judge, line->contract, line->period_start, line->price_book,
+                                     line->price_book_version, line->item, line->has_meter);
+}
+
+/* One more of those that are kept while the customer is judged; too many are none. */
+static bool has_room(struct rerate_lines *lines)
+{
+    size_t max = lines->kept_max ? lines->kept_max : WEIR_RERATE_KEPT_LINES;
+
+    if (lines->is_whole && lines->now.count + lines->later.count >= max) {
+        lines->is_whole = false;
+        lines->now.count = lines->later.count = 0;
+    }
+    return lines->is_whole;
+}
+
+/* Texts that are the catalog's or the state's outlive the customer; those of dimensions only the batch. */
 void weir_rerate_lines_item(void *context, const struct weir_line_item *item)
 {
     struct rerate_lines *lines = context;
 
-    if (!weir_rerate_is_draw(item->component)
-        && !weir_rerate_is_changed(lines->judge, item->contract, item->period_start, item->price_book,
-                                   item->price_book_version, item->item, item->meter.length > 0))
+    if (!lines->is_judged && !has_room(lines))
         return;
     const struct rerate_line line = {
         .is_new = true,
@@ -145,12 +164,11 @@ void weir_rerate_lines_item(void *context, const struct weir_line_item *item)
         .tier = item->kind == WEIR_KIND_USAGE ? item->tier : 0,
         .price_book_version = item->price_book_version,
         .revision = 1,
-        .contract = keep(lines, item->contract),
-        .item = keep(lines, item->item),
-        .dimensions = keep_dimensions(lines, item->dimensions, item->dimension_count),
-        .price_book = keep(lines, item->price_book),
-        .model = keep(lines, weir_slice_text(item->model)),
-        .currency = keep(lines, item->currency),
+        .contract = item->contract,
+        .item = item->item,
+        .price_book = item->price_book,
+        .model = weir_slice_text(item->model),
+        .currency = item->currency,
         .period_start = item->period_start,
         .period_end = item->period_end,
         .window_start = item->window_start,
@@ -159,7 +177,10 @@ void weir_rerate_lines_item(void *context, const struct weir_line_item *item)
         .unit_price = item->unit_price,
         .amount = item->amount,
     };
-    add_line(lines, &line);
+
+    if (lines->is_judged && !is_of_a_change(lines, &line))
+        return;
+    add_line(lines, &line)->dimensions = keep_dimensions(lines, item->dimensions, item->dimension_count);
 }
 
 static bool read_decimal(struct weir_slice field, struct weir_decimal *ret_value)
@@ -198,27 +219,31 @@ static bool read_line(struct rerate_lines *lines, const struct weir_slice *field
            && read_decimal(fields[15], &line->amount);
 }
 
-/* The ledger's next line of a group that changes. */
+/* The ledger's next line; has_next false: there is none. */
 static enum weir_status next_line(struct rerate_lines *lines, struct weir_error *reterr)
 {
     struct weir_slice fields[LINE_COLUMNS];
     char *bytes = NULL;
 
     lines->has_next = false;
-    while (!lines->has_next) {
-        enum weir_status status = weir_rerate_copy_next(lines->connection, fields, LINE_COLUMNS, doing, &bytes, reterr);
-        if (status != WEIR_OK || !bytes)
-            return status;
-        bool is_good = read_line(lines, fields, &lines->next);
-        PQfreemem(bytes);
-        if (!is_good)
-            return weir_fail(reterr, WEIR_FATAL, "PostgreSQL, weir.line_items: a row that weir never wrote");
-        lines->has_next = weir_rerate_is_draw(lines->next.component)
-                          || weir_rerate_is_changed(lines->judge, lines->next.contract, lines->next.period_start,
-                                                    lines->next.price_book, lines->next.price_book_version,
-                                                    lines->next.item, lines->next.has_meter);
-    }
-    return WEIR_OK;
+    enum weir_status status = weir_rerate_copy_next(lines->connection, fields, LINE_COLUMNS, doing, &bytes, reterr);
+    if (status != WEIR_OK || !bytes)
+        return status;
+    lines->has_next = read_line(lines, fields, &lines->next);
+    PQfreemem(bytes);
+    return lines->has_next ? WEIR_OK
+                           : weir_fail(reterr, WEIR_FATAL, "PostgreSQL, weir.line_items: a row that weir never wrote");
+}
+
+/* The next one of a group that changes. */
+static enum weir_status next_changed(struct rerate_lines *lines, struct weir_error *reterr)
+{
+    enum weir_status status;
+
+    do
+        status = next_line(lines, reterr);
+    while (status == WEIR_OK && lines->has_next && !is_of_a_change(lines, &lines->next));
+    return status;
 }
 
 static bool lines_sql(struct rerate_lines *lines, const struct rerate_customer *customer, struct weir_buffer *sql)
@@ -242,22 +267,76 @@ static bool lines_sql(struct rerate_lines *lines, const struct rerate_customer *
     return true;
 }
 
-enum weir_status weir_rerate_lines_begin(struct rerate_lines *lines, const struct rerate_customer *customer,
-                                         struct weir_error *reterr)
+static void clear(struct rerate_lines *lines)
 {
-    struct weir_buffer sql = {0};
-    enum weir_status status;
-
     weir_arena_clear(lines->arena);
     if (lines->text_room)
         memset(lines->texts, 0, lines->text_room * sizeof *lines->texts);
     lines->text_count = lines->now.count = lines->later.count = 0;
+}
+
+static enum weir_status ask(struct rerate_lines *lines, const struct rerate_customer *customer,
+                            struct weir_error *reterr)
+{
+    struct weir_buffer sql = {0};
+    enum weir_status status;
+
     if (lines_sql(lines, customer, &sql))
         status = weir_rerate_copy_begin(lines->connection, sql.data, doing, reterr);
     else
         status = weir_postgres_failed(lines->connection, NULL, doing, reterr);
     weir_buffer_free(&sql);
-    return status == WEIR_OK ? next_line(lines, reterr) : status;
+    return status;
+}
+
+void weir_rerate_lines_keep(struct rerate_lines *lines)
+{
+    clear(lines);
+    lines->is_judged = false;
+    lines->is_whole = true;
+}
+
+static void judge_before(struct rerate_judge *judge, const struct rerate_line *line)
+{
+    const struct rerate_group key = {
+        .contract = line->contract,
+        .item = line->item,
+        .price_book = line->price_book,
+        .period_start = line->period_start,
+        .price_book_version = line->price_book_version,
+        .has_meter = line->has_meter,
+    };
+
+    if (!weir_rerate_is_draw(line->component))
+        weir_rerate_judge_before(judge, &key, line->component, line->tier, line->quantity, line->amount);
+}
+
+enum weir_status weir_rerate_lines_read(struct rerate_lines *lines, const struct rerate_customer *customer,
+                                        struct weir_error *reterr)
+{
+    bool judges = lines->judge->lacks_before;
+    enum weir_status status = ask(lines, customer, reterr);
+
+    if (status == WEIR_OK)
+        status = next_line(lines, reterr);
+    while (status == WEIR_OK && lines->has_next) {
+        if (judges)
+            judge_before(lines->judge, &lines->next);
+        if (has_room(lines))
+            (void)add_line(lines, &lines->next);
+        status = next_line(lines, reterr);
+    }
+    lines->judge->lacks_before = false;
+    return status;
+}
+
+enum weir_status weir_rerate_lines_begin(struct rerate_lines *lines, const struct rerate_customer *customer,
+                                         struct weir_error *reterr)
+{
+    clear(lines);
+    lines->is_judged = true;
+    enum weir_status status = ask(lines, customer, reterr);
+    return status == WEIR_OK ? next_changed(lines, reterr) : status;
 }
 
 /* 3. the difference */
@@ -389,10 +468,30 @@ enum weir_status weir_rerate_lines_merge(struct rerate_lines *lines, int64_t unt
     enum weir_status status = WEIR_OK;
 
     while (status == WEIR_OK && lines->has_next && (is_end || lines->next.window_start <= until)) {
-        add_line(lines, &lines->next);
-        status = next_line(lines, reterr);
+        (void)add_line(lines, &lines->next);
+        status = next_changed(lines, reterr);
     }
     if (status == WEIR_OK)
         status = settle_list(&lines->now, emit, context, reterr);
     return status == WEIR_OK && is_end ? settle_list(&lines->later, emit, context, reterr) : status;
+}
+
+static void drop_unchanged(const struct rerate_lines *lines, struct rerate_line_list *list)
+{
+    size_t kept = 0;
+
+    for (size_t i = 0; i < list->count; i++)
+        if (is_of_a_change(lines, &list->lines[i]))
+            list->lines[kept++] = list->lines[i];
+    list->count = kept;
+}
+
+enum weir_status weir_rerate_lines_settle(struct rerate_lines *lines, emit_line *emit, void *context,
+                                          struct weir_error *reterr)
+{
+    weir_check(lines->is_whole && !lines->has_next);
+    drop_unchanged(lines, &lines->now);
+    drop_unchanged(lines, &lines->later);
+    enum weir_status status = settle_list(&lines->now, emit, context, reterr);
+    return status == WEIR_OK ? settle_list(&lines->later, emit, context, reterr) : status;
 }

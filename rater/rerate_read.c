@@ -19,11 +19,17 @@ static const char periods_sql[] =
     " is_closed FROM weir.billing_periods WHERE customer >= $1::text AND customer <= $2::text"
     " ORDER BY customer, contract, period_start";
 
+/* What has no meter has an index of its own. Discounts on invoices have a meter, and a row among the commitments: no
+ * other customer's usage is gone through. */
 static const char others_sql[] =
     "SELECT l.customer, l.contract, l.period_start, l.item, l.currency, b.currency_places::int, sum(l.amount)"
-    " FROM weir.line_items AS l JOIN weir.price_books AS b USING (price_book)"
-    " WHERE (l.meter IS NULL OR l.component = 'invoice_discount') AND l.customer >= $1::text AND l.customer <= "
-    "$2::text GROUP BY 1, 2, 3, 4, 5, 6 ORDER BY 1, 2, 3, 4";
+    " FROM (SELECT customer, contract, period_start, item, currency, price_book, amount FROM weir.line_items"
+    "  WHERE meter IS NULL AND customer >= $1::text AND customer <= $2::text UNION ALL"
+    "  SELECT i.customer, i.contract, i.period_start, i.item, i.currency, i.price_book, i.amount"
+    "  FROM (SELECT DISTINCT customer FROM weir.commitment_totals WHERE customer >= $1::text AND customer <= $2::text)"
+    "  AS c JOIN weir.line_items AS i ON i.customer = c.customer WHERE i.component = 'invoice_discount'"
+    "  AND i.meter IS NOT NULL) AS l JOIN weir.price_books AS b USING (price_book)"
+    " GROUP BY 1, 2, 3, 4, 5, 6 ORDER BY 1, 2, 3, 4";
 
 /* Who has prepaid amounts or minimum quantities in the ledger. */
 static const char accounts_sql[] =
@@ -309,7 +315,7 @@ enum weir_status weir_rerate_copy_next(PGconn *connection, struct weir_slice *fi
 
 /* 3. windows */
 
-enum { COLUMNS = 9, TERM_COLUMNS = 7 };
+enum { COLUMNS = 9, TERM_COLUMNS = 6 };
 static const char doing_windows[] = "reading windows";
 
 static bool windows_sql(PGconn *connection, const struct rerate_chunk *chunk, bool has_terms, struct weir_buffer *sql)
@@ -326,7 +332,7 @@ static bool windows_sql(PGconn *connection, const struct rerate_chunk *chunk, bo
                                          " latest_time, latest_offset, retracted"));
     if (has_terms)
         weir_buffer_add(sql, weir_slice_text(", unpriced, contract, period_start, price_book, price_book_version,"
-                                             " price_key, series"));
+                                             " price_key"));
     weir_buffer_add(sql, weir_slice_text(" FROM weir.rated_windows"));
     if (!weir_rerate_add_literal(connection, sql, " WHERE customer >= ", chunk->customers[0].customer)
         || !weir_rerate_add_literal(connection, sql, " AND customer <= ", chunk->customers[chunk->count - 1].customer)
@@ -387,7 +393,6 @@ static void take_terms(const struct weir_slice *fields, struct rerate_window *wi
     window->price_book = fields[3];
     window->price_book_version = fields[4].data ? (uint32_t)weir_get_int4(fields[4].data) : 0;
     window->price_key = fields[5];
-    window->series = fields[6];
 }
 
 enum weir_status weir_rerate_windows_next(PGconn *connection, bool has_terms, struct rerate_window *ret_window,

@@ -6,23 +6,31 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { TERM_KEYS = 4, TERM_COLUMNS = 11, TERMS_AT_ONCE = 20000, COPY_AT_ONCE = 1 << 20, ITEM_COLUMNS = 21 };
+enum {
+    TERM_KEYS = 4,
+    TERM_COLUMNS = 11,
+    CLEARED_COLUMNS = 4,
+    TERMS_AT_ONCE = 20000,
+    COPY_AT_ONCE = 1 << 20,
+    ITEM_COLUMNS = 21
+};
 
 /* 1. opening */
-enum weir_status weir_rerate_writer_open(struct rerate_writer *writer, const char *url, int64_t run,
-                                         int catalog_version, struct weir_error *reterr)
+enum weir_status weir_rerate_writer_open(struct rerate_writer *writer, const struct weir_rerate_request *request,
+                                         int64_t run, int catalog_version, struct weir_error *reterr)
 {
     struct weir_ledger *ledger = NULL;
-    enum weir_status status = weir_ledger_postgres_open(url, &ledger, reterr);
+    enum weir_status status = weir_ledger_postgres_open(request->url, &ledger, reterr);
 
     *writer = (struct rerate_writer){.ledger = (struct weir_postgres_ledger *)ledger,
-                                     .url = url,
+                                     .url = request->url,
                                      .run = run,
                                      .catalog_version = catalog_version,
-                                     .lines = {.judge = &writer->judge}};
+                                     .totals = weir_state_new(),
+                                     .lines = {.judge = &writer->judge, .kept_max = request->kept_lines}};
     if (status == WEIR_OK) {
         writer->lines.arena = weir_arena_new();
-        writer->lines.connection = weir_postgres_open(url, "weir rerate", &status, reterr);
+        writer->lines.connection = weir_postgres_open(request->url, "weir rerate", &status, reterr);
     }
     if (status == WEIR_OK)
         status = weir_postgres_run(writer->lines.connection, "SET jit = off; SET enable_seqscan = off",
@@ -38,6 +46,9 @@ void weir_rerate_writer_close(struct rerate_writer *writer)
     weir_partitions_free(&writer->partitions);
     weir_rerate_judge_free(&writer->judge);
     weir_rerate_lines_free(&writer->lines);
+    weir_state_free(writer->totals);
+    for (int i = 0; i < CLEARED_COLUMNS; i++)
+        weir_buffer_free(&writer->cleared[i]);
     weir_buffer_free(&writer->copy);
     for (int i = 0; i < TERM_COLUMNS; i++)
         weir_buffer_free(&writer->terms[i]);
@@ -59,10 +70,14 @@ enum weir_status weir_rerate_writer_begin(struct rerate_writer *writer, const st
     struct weir_parameters parameters = {0};
     struct weir_buffer list = {0};
     PGresult *result = NULL;
-    char begin_sql[128]; /* entries of balances take the run from there */
+    char begin_sql[256]; /* entries of balances take the run from there */
 
-    (void)snprintf(begin_sql, sizeof begin_sql,
-                   "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL weir.rerating = %" PRId64, writer->run);
+    /* Rows are found by their keys, whatever the planner thinks of tables that it has no statistics of. */
+    (void)snprintf(
+        begin_sql, sizeof begin_sql,
+        "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL weir.rerating = %" PRId64
+        "; SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off",
+        writer->run);
     enum weir_status status = weir_postgres_run(connection_of(writer), begin_sql, "beginning a transaction", reterr);
 
     weir_array_begin(&list, WEIR_PG_TEXT);
@@ -91,7 +106,8 @@ void weir_rerate_writer_abandon(struct rerate_writer *writer)
     struct weir_error ignored;
 
     writer->copy.length = 0;
-    writer->term_count = 0;
+    writer->term_count = writer->cleared_count = 0;
+    weir_state_clear(writer->totals);
     if (writer->ledger && PQstatus(connection_of(writer)) == CONNECTION_OK)
         (void)weir_postgres_run(connection_of(writer), "ROLLBACK", "giving a transaction up", &ignored);
 }
@@ -257,12 +273,13 @@ static void put_terms(struct rerate_writer *writer, const struct rerate_window *
                       const struct weir_rated_window *window)
 {
     struct weir_buffer *to = writer->terms;
+    struct weir_row_id series = weir_row_id(writer->ledger, window->series_key);
 
     for (int i = 0; i < TERM_COLUMNS && writer->term_count == 0; i++)
         weir_array_begin(&to[i], term_types[i]);
     weir_put_text(&to[0], share->customer);
     weir_put_time(&to[1], window->start);
-    weir_put_uuid(&to[2], (const unsigned char *)share->series.data);
+    weir_put_uuid(&to[2], series.bytes);
     weir_put_text(&to[3], share->share.lane);
     put_text_or_null(&to[TERM_KEYS], weir_slice_text(weir_unpriced_name[window->unpriced]));
     if (window->period_end) {
@@ -283,15 +300,8 @@ static void put_terms(struct rerate_writer *writer, const struct rerate_window *
 }
 
 /* 5. one customer */
-enum weir_status weir_rerate_writer_customer(struct rerate_writer *writer, struct rerate_customer *customer,
-                                             struct weir_error *reterr)
-{
-    writer->customer = customer;
-    return weir_rerate_lines_begin(&writer->lines, customer, reterr);
-}
-
 /* The state's windows are the batch's, in its order; one may be of several shares. */
-enum weir_status weir_rerate_writer_batch(struct rerate_writer *writer, const struct rerate_window *shares,
+enum weir_status weir_rerate_writer_terms(struct rerate_writer *writer, const struct rerate_window *shares,
                                           size_t count, const struct rerate_fresh *fresh, struct weir_error *reterr)
 {
     struct weir_state_view all = weir_state_all(fresh->state);
@@ -303,48 +313,65 @@ enum weir_status weir_rerate_writer_batch(struct rerate_writer *writer, const st
         for (; share < count && shares[share].share.window.start == window->start
                && weir_slice_equal(shares[share].share.window.series_key, window->series_key);
              share++)
-            if (weir_rerate_has_new_terms(&shares[share], window))
+            if (weir_rerate_has_new_terms(&shares[share], window)) {
                 put_terms(writer, &shares[share], window);
+                writer->judge.has_new_terms = true;
+            }
         if (writer->term_count >= TERMS_AT_ONCE)
             status = flush_terms(writer, reterr);
     }
     weir_check(share == count || status != WEIR_OK);
-    int64_t until = count ? shares[count - 1].share.window.start : INT64_MIN;
-    return status == WEIR_OK ? weir_rerate_lines_merge(&writer->lines, until, false, emit, writer, reterr) : status;
+    return status;
 }
 
-/* The rows of the rater's state that are replaced: $1 customer, [$2, $3) periods, $4 meter or ''. */
-static const char *const clearing[] = {
-    "DELETE FROM weir.split_totals AS s USING weir.price_totals AS p WHERE p.customer = $1::text"
-    " AND p.period_start >= $2::text::timestamptz AND p.period_start < $3::text::timestamptz"
-    " AND $4::text IN ('', p.meter) AND s.customer = p.customer AND s.contract = p.contract"
-    " AND s.period_start = p.period_start AND s.price_book = p.price_book"
-    " AND s.price_book_version = p.price_book_version AND s.price_id = p.price_id",
-    "DELETE FROM weir.price_totals WHERE customer = $1::text AND period_start >= $2::text::timestamptz"
-    " AND period_start < $3::text::timestamptz AND $4::text IN ('', meter)",
-    "DELETE FROM weir.billing_periods WHERE customer = $1::text AND period_start >= $2::text::timestamptz"
-    " AND period_start < $3::text::timestamptz AND $4::text = $4::text",
-    "DELETE FROM weir.commitment_totals WHERE customer = $1::text AND period_start >= $2::text::timestamptz"
-    " AND period_start < $3::text::timestamptz AND $4::text = $4::text",
-    "DELETE FROM weir.segment_totals WHERE customer = $1::text AND period_start >= $2::text::timestamptz"
-    " AND period_start < $3::text::timestamptz AND $4::text = $4::text",
-    "DELETE FROM weir.draw_totals WHERE customer = $1::text AND period_start >= $2::text::timestamptz"
-    " AND period_start < $3::text::timestamptz AND $4::text = $4::text",
-};
-enum { CLEARED = sizeof clearing / sizeof *clearing, CLEARED_OF_ALL = 3 }; /* the others only of commitments */
-
-static enum weir_status clear_state(struct rerate_writer *writer, const struct rerate_fresh *fresh,
-                                    struct weir_error *reterr)
+enum weir_status weir_rerate_writer_batch(struct rerate_writer *writer, int64_t until, struct weir_error *reterr)
 {
-    const struct rerate_customer *customer = fresh->customer;
-    struct rerate_span span;
+    return weir_rerate_lines_merge(&writer->lines, until, false, emit, writer, reterr);
+}
+
+/* The rows of the rater's state that are replaced: $1 customers, [$2, $3) periods of each, $4 its meter or ''. */
+#define CLEARED " FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) AS k(customer, start, until, meter)"
+#define OF_CLEARED(table)                                                                                              \
+    " WHERE " table ".customer = k.customer AND " table ".period_start >= k.start::timestamptz"                        \
+    " AND " table ".period_start < k.until::timestamptz"
+static const char *const clearing[] = {
+    "DELETE FROM weir.split_totals AS s USING weir.price_totals AS p, (SELECT *" CLEARED
+    ") AS k" OF_CLEARED("p") " AND k.meter IN ('', p.meter) AND s.customer = p.customer AND s.contract = p.contract"
+                             " AND s.period_start = p.period_start AND s.price_book = p.price_book"
+                             " AND s.price_book_version = p.price_book_version AND s.price_id = p.price_id",
+    "DELETE FROM weir.price_totals AS t USING (SELECT *" CLEARED
+    ") AS k" OF_CLEARED("t") " AND k.meter IN ('', t.meter)",
+    "DELETE FROM weir.billing_periods AS t USING (SELECT *" CLEARED ") AS k" OF_CLEARED("t"),
+    "DELETE FROM weir.commitment_totals AS t USING (SELECT *" CLEARED ") AS k" OF_CLEARED("t"),
+    "DELETE FROM weir.segment_totals AS t USING (SELECT *" CLEARED ") AS k" OF_CLEARED("t"),
+    "DELETE FROM weir.draw_totals AS t USING (SELECT *" CLEARED ") AS k" OF_CLEARED("t"),
+};
+enum { CLEARINGS = sizeof clearing / sizeof *clearing, CLEARINGS_OF_ALL = 3 }; /* the others only of commitments */
+
+static void note_cleared(struct rerate_writer *writer, const struct rerate_customer *customer)
+{
+    struct rerate_span span = weir_rerate_span(customer);
+
+    for (int i = 0; i < CLEARED_COLUMNS && writer->cleared_count == 0; i++)
+        weir_array_begin(&writer->cleared[i], WEIR_PG_TEXT);
+    weir_put_text(&writer->cleared[0], customer->customer);
+    weir_put_text(&writer->cleared[1], weir_slice_text(span.from));
+    weir_put_text(&writer->cleared[2], weir_slice_text(span.to));
+    weir_put_text(&writer->cleared[3], customer->meter);
+    writer->cleared_count++;
+}
+
+static enum weir_status clear_totals(struct rerate_writer *writer, int clearings, struct weir_error *reterr)
+{
     struct weir_parameters parameters = {0};
     enum weir_status status = WEIR_OK;
 
-    weir_rerate_add_span(&parameters, customer, &span);
-    weir_parameters_add(&parameters, fresh->customer->meter.length ? fresh->customer->meter.data : "",
-                        fresh->customer->meter.length);
-    for (int i = 0; i < (customer->has_commitments ? CLEARED : CLEARED_OF_ALL) && status == WEIR_OK; i++) {
+    for (int i = 0; i < CLEARED_COLUMNS; i++) {
+        weir_array_end(&writer->cleared[i], writer->cleared_count);
+        weir_parameters_add(&parameters, writer->cleared[i].data, writer->cleared[i].length);
+    }
+    writer->cleared_count = 0;
+    for (int i = 0; i < clearings && status == WEIR_OK; i++) {
         PGresult *result = NULL;
         status = weir_postgres_ask(connection_of(writer), clearing[i], &parameters, "clearing totals", &result, reterr);
         PQclear(result);
@@ -352,12 +379,10 @@ static enum weir_status clear_state(struct rerate_writer *writer, const struct r
     return status;
 }
 
-static enum weir_status store_state(struct rerate_writer *writer, struct rerate_fresh *fresh, struct weir_error *reterr)
+/* What is stored is new: its rows were cleared. */
+static void mark_new(struct rerate_fresh *fresh)
 {
-    weir_rerate_fresh_complete(fresh);
-    weir_rerate_accounts_complete(fresh);
     struct weir_state_view all = weir_state_all(fresh->state);
-    enum weir_status status = clear_state(writer, fresh, reterr);
 
     for (size_t i = 0; i < all.price_count; i++)
         if (fresh->customer->meter.length
@@ -367,6 +392,77 @@ static enum weir_status store_state(struct rerate_writer *writer, struct rerate_
             all.prices[i]->entry.exists = false;
     for (size_t i = 0; i < all.period_count; i++)
         all.periods[i]->entry = (struct weir_entry){.is_loaded = true, .is_dirty = all.periods[i]->entry.is_dirty};
+}
+
+/* The same entries in the state of the whole chunk, which is written at its end: tables are gone through once for all
+ * of its customers. */
+static void keep_totals(struct weir_state *totals, struct weir_state_view all)
+{
+    static const struct weir_entry new_entry = {.is_loaded = true, .is_dirty = true};
+
+    for (size_t i = 0; i < all.price_count; i++) {
+        const struct weir_price_running *from = all.prices[i];
+        if (!from->entry.is_dirty)
+            continue;
+        struct weir_price_running *price =
+            weir_state_price(totals, from->customer, from->contract, from->period_start, from->period_end,
+                             from->price_book, from->price_book_version, from->price_key);
+        price->quantity = from->quantity;
+        price->events = from->events;
+        price->amount = from->amount;
+        price->entry = new_entry;
+    }
+    for (size_t i = 0; i < all.split_count; i++) {
+        const struct weir_price_running *from = all.splits[i]->price;
+        if (!all.splits[i]->entry.is_dirty)
+            continue;
+        struct weir_split_running *split = weir_state_split(
+            totals,
+            weir_state_price(totals, from->customer, from->contract, from->period_start, from->period_end,
+                             from->price_book, from->price_book_version, from->price_key),
+            all.splits[i]->series_key);
+        split->total = all.splits[i]->total;
+        split->entry = new_entry;
+    }
+    for (size_t i = 0; i < all.period_count; i++) {
+        const struct weir_period_running *from = all.periods[i];
+        if (!from->entry.is_dirty)
+            continue;
+        struct weir_period_running *period =
+            weir_state_period(totals, from->customer, from->contract, from->start, from->end);
+        period->usage_amount = from->usage_amount;
+        period->true_up = from->true_up;
+        period->true_up_revision = from->true_up_revision;
+        period->is_advance_charged = from->is_advance_charged;
+        period->is_closed = from->is_closed;
+        period->entry = new_entry;
+    }
+}
+
+static enum weir_status write_totals(struct rerate_writer *writer, struct weir_error *reterr)
+{
+    enum weir_status status = writer->cleared_count ? clear_totals(writer, CLEARINGS_OF_ALL, reterr) : WEIR_OK;
+
+    if (status == WEIR_OK)
+        status = weir_postgres_write_state(writer->ledger, writer->totals, reterr);
+    weir_state_clear(writer->totals);
+    return status;
+}
+
+static enum weir_status store_state(struct rerate_writer *writer, struct rerate_fresh *fresh, struct weir_error *reterr)
+{
+    weir_rerate_fresh_complete(fresh);
+    weir_rerate_accounts_complete(fresh);
+    mark_new(fresh);
+    if (!fresh->customer->has_commitments) {
+        note_cleared(writer, fresh->customer);
+        keep_totals(writer->totals, weir_state_all(fresh->state));
+        return WEIR_OK;
+    }
+    enum weir_status status = write_totals(writer, reterr); /* of the customers before */
+    note_cleared(writer, fresh->customer);
+    if (status == WEIR_OK)
+        status = clear_totals(writer, CLEARINGS, reterr);
     if (status == WEIR_OK)
         status = weir_postgres_write_state(writer->ledger, fresh->state, reterr);
     return status == WEIR_OK ? weir_postgres_write_accounts(writer->ledger, fresh->state, reterr) : status;
@@ -375,7 +471,9 @@ static enum weir_status store_state(struct rerate_writer *writer, struct rerate_
 enum weir_status weir_rerate_writer_end(struct rerate_writer *writer, struct rerate_fresh *fresh,
                                         struct weir_error *reterr)
 {
-    enum weir_status status = weir_rerate_lines_merge(&writer->lines, 0, true, emit, writer, reterr);
+    enum weir_status status = writer->lines.is_judged
+                                  ? weir_rerate_lines_merge(&writer->lines, 0, true, emit, writer, reterr)
+                                  : weir_rerate_lines_settle(&writer->lines, emit, writer, reterr);
 
     return status == WEIR_OK ? store_state(writer, fresh, reterr) : status;
 }
@@ -461,6 +559,8 @@ enum weir_status weir_rerate_writer_commit(struct rerate_writer *writer, const s
 
     if (status == WEIR_OK)
         status = flush_terms(writer, reterr);
+    if (status == WEIR_OK)
+        status = write_totals(writer, reterr);
     if (status == WEIR_OK)
         status = note_customers(writer, chunk, reterr);
     if (status == WEIR_OK)

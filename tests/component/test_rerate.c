@@ -252,12 +252,14 @@ static int audit_differences(void)
     return count;
 }
 
+static size_t kept_lines; /* of runs that write; 0: as many as always */
+
 static enum weir_status try_to_write(const struct weir_catalog *catalog, struct weir_rerate_filter filter,
                                      const char *reason, struct weir_rerate_report *report, int64_t *run,
                                      bool *was_begun, struct weir_error *error)
 {
     const struct weir_rerate_request request = {
-        .url = database.url, .catalog = catalog, .filter = filter, .workers = 2};
+        .url = database.url, .catalog = catalog, .filter = filter, .workers = 2, .kept_lines = kept_lines};
     const struct weir_rerate_order order = {
         reason, "tester@here", (int)ask_number(&database, "SELECT max(catalog_version) FROM weir.catalog_versions")};
 
@@ -370,6 +372,23 @@ Test(rerate, writes_other_billing_periods)
 {
     struct terms terms = plain_terms;
     terms.billing_period = "week";
+    check_writing(terms);
+}
+
+/* Customers with more line items than are kept are gone through twice: all of them, or those that have many by now. */
+Test(rerate, writes_more_than_is_kept)
+{
+    struct terms terms = plain_terms;
+    terms.unit_price = "0.004";
+    kept_lines = 1;
+    check_writing(terms);
+}
+
+Test(rerate, writes_about_as_much_as_is_kept)
+{
+    struct terms terms = plain_terms;
+    terms.effective_from = "2026-01-15T00:00:00Z";
+    kept_lines = 160;
     check_writing(terms);
 }
 
@@ -658,13 +677,13 @@ static void *rate_beside(void *context)
     return NULL;
 }
 
-/* Late events are rated by the new catalog while the past is rerated: each is charged once, on the new basis. */
-Test(rerate, beside_a_rater)
+/* Late events are rated by the new catalog while the past is rerated: each is charged once, on the new basis. A
+ * customer whose prepaid amounts are others now waits for its rerating, and nobody else does. */
+static void check_beside(struct terms from, struct terms terms)
 {
-    struct terms terms = plain_terms;
     terms.unit_price = "0.004";
     terms.peak_price = "0.5";
-    struct weir_catalog *catalog = make_catalog(&plain_terms), *other = make_catalog(&terms);
+    struct weir_catalog *catalog = make_catalog(&from), *other = make_catalog(&terms);
     struct work *work = rated_work(catalog, 3);
     struct racing racing = {other, work};
     pthread_t thread;
@@ -675,14 +694,72 @@ Test(rerate, beside_a_rater)
         write_all(other, everything);
     pthread_join(thread, NULL);
     write_all(other, everything);
+    rate_work(database.url, other, work, true); /* what was kept out meanwhile */
+    cr_assert_eq(ask_number(&database, "SELECT count(*) FROM weir.held_windows"), 0);
+    struct weir_rerate_counts counts = write_all(other, everything);
+    cr_assert_eq(counts.reversals + counts.line_items, 0);
     char *found = sums_in_sql(&database), *expected = sums_of_catalog(other, work);
     cr_assert_str_eq(found, expected);
     cr_assert_eq(audit_differences(), 0);
+    cr_assert_eq(count_untrue_balances(), 0);
     free(found);
     free(expected);
     weir_catalog_free(catalog);
     weir_catalog_free(other);
     free(work);
+}
+
+Test(rerate, beside_a_rater)
+{
+    check_beside(plain_terms, plain_terms);
+}
+
+Test(rerate, beside_a_rater_with_prepaid_amounts)
+{
+    struct terms from = plain_terms, terms = plain_terms;
+    from.commitments = some_credits;
+    terms.commitments = other_credits;
+    check_beside(from, terms);
+}
+
+/* Raters that have the new catalog before the rerating: they say why the customer waits, and rate all others. */
+static void check_before_rerating(const char *from_commitments, const char *commitments)
+{
+    struct terms from = plain_terms, terms = plain_terms;
+    from.commitments = from_commitments;
+    terms.commitments = commitments;
+    struct weir_catalog *catalog = make_catalog(&from), *other = make_catalog(&terms);
+    struct work *work = rated_work(catalog, 3);
+
+    note_catalog();
+    grow_work(work, 3);
+    rate_work(database.url, other, work, true);
+    cr_assert_gt(ask_number(&database, "SELECT count(*) FROM weir.held_windows WHERE customer = 'customer 0'"
+                                       " AND refused LIKE '%Run weir rerate%'"),
+                 0);
+    cr_assert_eq(ask_number(&database, "SELECT count(*) FROM weir.held_windows WHERE customer <> 'customer 0'"), 0);
+    write_all(other, everything);
+    rate_work(database.url, other, work, true);
+    cr_assert_eq(ask_number(&database, "SELECT count(*) FROM weir.held_windows"), 0);
+    char *found = sums_in_sql(&database), *expected = sums_of_catalog(other, work);
+    cr_assert_str_eq(found, expected);
+    cr_assert_eq(audit_differences(), 0);
+    cr_assert_eq(count_untrue_balances(), 0);
+    free(found);
+    free(expected);
+    weir_catalog_free(catalog);
+    weir_catalog_free(other);
+    free(work);
+}
+
+Test(rerate, raters_keep_a_customer_out_that_has_new_prepaid_amounts)
+{
+    check_before_rerating("", some_credits);
+}
+
+Test(rerate, raters_keep_a_customer_out_that_has_other_access_windows)
+{
+    check_before_rerating(some_credits, other_credits);
 }
 
 /* The run is in the audit log, and what was altered of it is found. */

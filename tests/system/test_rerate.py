@@ -4,24 +4,30 @@ import csv
 import io
 import json
 import os
+import random
 import re
 import subprocess
 import time
 
 import psycopg2
 import pytest
-from harness import BINARY, ROOT, weir
+from harness import BINARY, ROOT, assert_same, model_rows, weir
+from ledger import ledger_rows
+from model import catalog as catalogs
+from model import run
 
 PAGE = (ROOT / "docs" / "rerating.md").read_text(encoding="utf-8")
 BLOCKS = {match[2]: match[3] for match in re.finditer(r"^~~~(json|csv) (\w+)\n(.*?)^~~~$", PAGE, re.M | re.S)}
 TIERS = re.compile(r'\{"up_to": "1000".*?\}, \{.*?\}')
 
 
-def rated(servers, folder, name, events):
-    """Events rated by the example's first catalog; the second one beside it."""
+def rated(servers, folder, name, events, commitments=()):
+    """Events rated by the example's first catalog; the second one beside it. Commitments are the default contract's."""
     env = {**servers.room(name), "WEIR_LATENESS": "9000h", "WEIR_KAFKA_GROUP": name}
-    (folder / "before.json").write_text(BLOCKS["before"], encoding="utf-8")
-    after, count = TIERS.subn(BLOCKS["after"].strip(), BLOCKS["before"])
+    before = json.loads(BLOCKS["before"])
+    before["default_contract"]["commitments"] = list(commitments)
+    (folder / "before.json").write_text(json.dumps(before) if commitments else BLOCKS["before"], encoding="utf-8")
+    after, count = TIERS.subn(BLOCKS["after"].strip(), (folder / "before.json").read_text(encoding="utf-8"))
     assert count == 1
     (folder / "after.json").write_text(after, encoding="utf-8")
     (folder / "events.ndjson").write_text(events, encoding="utf-8")
@@ -51,11 +57,13 @@ def written(servers, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def many(servers, tmp_path_factory):
-    """400 customers with acme's usage, and the second catalog applied."""
+    """400 customers with acme's usage, a prepaid amount and a minimum quantity, and the second catalog applied."""
+    commitments = ({"key": "package", "type": "prepaid", "amount": "3", "funding": "free", "overage_multiplier": "1.5"},
+                   {"key": "least", "type": "minimum_quantity", "meter": "tokens", "quantity": "2700", "per": "period"})
     names = [f"c{number:03d}" for number in range(400)]
     two = [json.loads(line) for line in BLOCKS["events"].splitlines()[:2]]
     events = "".join(json.dumps(dict(event, id=f"{name}-{event['id']}", subject=name)) + "\n" for name in names for event in two)
-    env, folder = rated(servers, tmp_path_factory.mktemp("rerate"), "rerate-many", events)
+    env, folder = rated(servers, tmp_path_factory.mktemp("rerate"), "rerate-many", events, commitments)
     weir("apply", "--catalog", folder / "after.json", "--rerate", env=env)
     return env, folder, names
 
@@ -186,9 +194,16 @@ def test_usage_that_comes_afterwards_is_charged_on_the_new_basis(written):
 
 
 def test_killed_in_the_middle(many):
-    """A run that is killed again and again ends with the rows of one that was not."""
+    """A run that is killed again and again, beside a rater that has late usage of the same customers, ends with what the model makes
+    of all events by the second catalog, and with no row twice."""
     env, folder, names = many
-    kills = 0
+    kills, rng = 0, random.Random("killed")
+    two = [json.loads(line) for line in BLOCKS["events"].splitlines()[:2]]
+    late = "".join(json.dumps(dict(event, id=f"late-{name}-{event['id']}", subject=name)) + "\n" for name in names[::4] for event in two)
+    (folder / "late.ndjson").write_text(late, encoding="utf-8")
+    weir("produce", folder / "late.ndjson", env=env)
+    weir("ingest", "--until-end", env=env)
+    rater = subprocess.Popen([BINARY, "rater", "--until-done"], env={**os.environ, **env, "WEIR_RATER_BATCH": "4"}, stderr=subprocess.PIPE)
     while query(env, "select count(*) from weir.rerating_ends where rerating = 1") == [(0,)]:
         assert kills < 60, "no run gets to its end"
         before = query(env, "select count(*) from weir.rerating_customers")
@@ -197,15 +212,23 @@ def test_killed_in_the_middle(many):
         deadline = time.monotonic() + 60
         while process.poll() is None and query(env, "select count(*) from weir.rerating_customers") == before:
             assert time.monotonic() < deadline, "nothing is written"
-        if process.poll() is None:
+        try:
+            process.wait(rng.uniform(0, 0.1))  # wherever it is by then
+        except subprocess.TimeoutExpired:
             process.kill()
             kills += 1
-        process.wait()
+            process.wait()
     assert kills >= 2, "it was killed too late"
+    _out, err = rater.communicate(timeout=120)
+    assert rater.returncode == 0, err.decode(errors="replace")[-3000:]
     assert query(env, "select count(*) from weir.rerating_customers where rerating = 1") == [(len(names) + 1,)], "acme's contract has a fee"
     assert query(env, "select count(*) from (select from weir.line_items where rerating = 1 group by customer, window_start,"
                       " item, kind, component, tier having count(*) > 1) as twice") == [(0,)]
     back = json.loads(weir("rerate", "--dry-run", "--format", "json", env=env).stdout)
     assert back["counts"]["changed"] == 0
-    assert query(env, "select distinct sum(amount)::text from weir.line_items where item = 'tokens' group by customer") == [
-        ("6.000000000000",)]
+    lines = (folder / "events.ndjson").read_bytes().splitlines(keepends=True) + late.encode().splitlines(keepends=True)
+    outcome = run.run(catalogs.Catalog(json.loads((folder / "after.json").read_text(encoding="utf-8"))), lines, False, None)
+    expected = {key: (quantity, amount, currency) for key, (quantity, amount, _invoice, currency) in model_rows(outcome).items()}
+    assert_same("sums of the ledger", ledger_rows(env), expected, "killed in the middle")
+    assert query(env, "select count(*) from weir.grant_balances b where balance < 0 or balance <> (select sum(amount) from weir.grant_entries e"
+                      " where (e.customer, e.contract, e.grant_key) = (b.customer, b.contract, b.grant_key))") == [(0,)]
