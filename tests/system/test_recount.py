@@ -511,6 +511,14 @@ def test_the_worked_example_broken_off(example):
     assert dry.stdout.decode() == BLOCKS["report"] and b"it would charge -8 USD" in dry.stderr
     dry = example.weir("recount", "--meter", "tokens", "--dry-run", "--charges", "--catalog", example.folder / "after.json", "--format", "csv")
     assert dry.stdout.decode() == BLOCKS["charges"]
+    other = copy.deepcopy(after)
+    other["meters"].append({"key": "calls", "event_type": "completion", "aggregation": "count", "window": "1h"})
+    other["price_books"][0]["prices"][0]["unit_price"] = "0.02"
+    other["price_books"][0]["version"] = 2
+    (example.folder / "other.json").write_text(json.dumps(other), encoding="utf-8")
+    for meter, said in (("tokens", b"of 2 windows it cannot be told what they would be charged: "), ("calls", b"3 shares of windows have no price")):
+        dry = example.weir("recount", "--meter", meter, "--dry-run", "--charges", "--catalog", example.folder / "other.json", "--format", "csv")
+        assert said in dry.stderr and dry.stdout.count(b"\n") <= 2, dry.stderr
     refused = example.weir("apply", "--catalog", example.folder / "after.json", check=False)
     assert refused.returncode == 2 and b"or count it again (weir apply --rerate, then weir recount)" in refused.stderr
     example.apply(after, "--rerate")
