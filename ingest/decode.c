@@ -259,27 +259,36 @@ bool weir_media_type_is(struct weir_slice content_type, const char *type)
            && media_type(content_type).length == strlen(type);
 }
 
-static const struct weir_header *find_header(const struct weir_message *message, const char *name)
+static uint32_t find_header(const struct weir_message *message, const char *name)
 {
     size_t length = strlen(name);
 
     for (uint32_t i = 0; i < message->header_count; i++)
         if (message->headers[i].name.length == length && strncasecmp(message->headers[i].name.data, name, length) == 0)
-            return &message->headers[i];
-    return NULL;
+            return i;
+    return WEIR_HEADER_NONE;
+}
+
+static bool has_specversion(const struct weir_message *message)
+{
+    for (uint32_t i = 0; i < message->header_count; i++)
+        if (weir_slice_equal(message->headers[i].name, weir_slice_text("ce_specversion")))
+            return true;
+    return false;
 }
 
 static enum weir_status decode_headers(struct weir_decoder *decoder, const struct weir_message *message,
                                        struct weir_slice *ret_data, struct weir_rejection *reterr)
 {
-    const struct weir_header *header = find_header(message, "content-type");
-    struct weir_slice content_type = header ? header->value : weir_slice_of(NULL, 0);
     char shown[WEIR_SHOWN_MAX];
 
     if (message->header_count > WEIR_HEADERS_MAX)
         return weir_decode_reject(reterr, WEIR_REASON_TOO_LARGE, "",
                                   "the message has %u headers; at most %d are allowed", message->header_count,
                                   WEIR_HEADERS_MAX);
+    bool is_known = weir_headers_are_known(decoder, message);
+    uint32_t index = is_known ? decoder->known.content_type : find_header(message, "content-type");
+    struct weir_slice content_type = index != WEIR_HEADER_NONE ? message->headers[index].value : weir_slice_of(NULL, 0);
     if (!weir_slice_equal(content_type, weir_slice_text("application/json"))
         && weir_media_type_begins(content_type, "application/cloudevents")) {
         if (weir_media_type_is(content_type, "application/cloudevents")
@@ -291,9 +300,8 @@ static enum weir_status decode_headers(struct weir_decoder *decoder, const struc
                                   "content-type %s; one event as application/cloudevents+json is what can be read",
                                   shown);
     }
-    for (uint32_t i = 0; i < message->header_count; i++)
-        if (weir_slice_equal(message->headers[i].name, weir_slice_text("ce_specversion")))
-            return weir_decode_binary(decoder, message, content_type, ret_data, reterr);
+    if (is_known || has_specversion(message))
+        return weir_decode_binary(decoder, message, is_known, index, ret_data, reterr);
     return decode_structured(decoder, message, ret_data, reterr);
 }
 

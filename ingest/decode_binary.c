@@ -52,13 +52,8 @@ static inline bool is_plain(struct weir_slice text)
     return (bad & highs) == 0;
 }
 
-static enum weir_status check_header(const struct weir_message *message, uint32_t index, struct weir_rejection *reterr)
+static inline enum weir_status check_value(const struct weir_header *header, struct weir_rejection *reterr)
 {
-    const struct weir_header *header = &message->headers[index];
-
-    for (uint32_t i = 0; i < index; i++)
-        if (__builtin_expect(weir_slice_equal(message->headers[i].name, header->name), 0))
-            return reject_header(header, WEIR_REASON_DUPLICATE_KEY, "stands twice", reterr);
     if (__builtin_expect(is_plain(header->value), 1))
         return WEIR_OK;
     if (!weir_utf8_is_valid(header->value.data, header->value.length))
@@ -68,13 +63,82 @@ static enum weir_status check_header(const struct weir_message *message, uint32_
     return WEIR_OK;
 }
 
-static void set_attribute(struct weir_decoder *decoder, struct weir_slice name, struct weir_slice value)
+static enum weir_status check_header(const struct weir_message *message, uint32_t index, struct weir_rejection *reterr)
 {
-    uint32_t slot = weir_json_paths_slot(decoder->paths, name);
+    const struct weir_header *header = &message->headers[index];
 
-    if (value.data && slot > 0 && slot != decoder->attribute_slots[WEIR_ATTRIBUTE_DATA]
-        && slot != decoder->attribute_slots[WEIR_ATTRIBUTE_DATA_BASE64])
+    for (uint32_t i = 0; i < index; i++)
+        if (__builtin_expect(weir_slice_equal(message->headers[i].name, header->name), 0))
+            return reject_header(header, WEIR_REASON_DUPLICATE_KEY, "stands twice", reterr);
+    return check_value(header, reterr);
+}
+
+/* 0: nobody asked for it, or it comes as the value. */
+static uint32_t slot_of(const struct weir_decoder *decoder, const struct weir_header *header)
+{
+    uint32_t slot = weir_json_paths_slot(
+        decoder->paths, weir_slice_of(header->name.data + sizeof prefix, header->name.length - sizeof prefix));
+
+    return slot == decoder->attribute_slots[WEIR_ATTRIBUTE_DATA]
+                   || slot == decoder->attribute_slots[WEIR_ATTRIBUTE_DATA_BASE64]
+               ? 0
+               : slot;
+}
+
+static inline void set_attribute(struct weir_decoder *decoder, uint32_t slot, struct weir_slice value)
+{
+    if (value.data && slot > 0)
         decoder->values[slot].value = (struct weir_value){value, WEIR_VALUE_STRING};
+}
+
+/* Names are short, and mostly the same: two pieces, which may overlap. */
+static inline bool is_same_name(const char *known, const char *name, uint32_t length)
+{
+    uint64_t left, right;
+
+    if (length < sizeof left || length > 2 * sizeof left)
+        return memcmp(known, name, length) == 0;
+    memcpy(&left, known, sizeof left);
+    memcpy(&right, name, sizeof right);
+    if (left != right)
+        return false;
+    memcpy(&left, known + length - sizeof left, sizeof left);
+    memcpy(&right, name + length - sizeof right, sizeof right);
+    return left == right;
+}
+
+bool weir_headers_are_known(const struct weir_decoder *decoder, const struct weir_message *message)
+{
+    const struct weir_known_headers *known = &decoder->known;
+
+    if (known->count == 0 || known->count != message->header_count)
+        return false;
+    for (uint32_t i = 0; i < known->count; i++)
+        if (known->at[i].length != message->headers[i].name.length
+            || !is_same_name(known->at[i].name, message->headers[i].name.data, known->at[i].length))
+            return false;
+    return true;
+}
+
+/* Headers that were accepted. */
+static void know(struct weir_decoder *decoder, const struct weir_message *message, uint32_t content_type)
+{
+    struct weir_known_headers *known = &decoder->known;
+
+    known->count = 0;
+    if (message->header_count > WEIR_KNOWN_HEADERS_MAX)
+        return;
+    for (uint32_t i = 0; i < message->header_count; i++) {
+        const struct weir_header *header = &message->headers[i];
+        if (header->name.length == 0 || header->name.length > WEIR_KNOWN_NAME_MAX)
+            return;
+        memcpy(known->at[i].name, header->name.data, header->name.length);
+        known->at[i].length = header->name.length;
+        known->at[i].is_attribute = is_attribute(header);
+        known->at[i].slot = known->at[i].is_attribute ? slot_of(decoder, header) : 0;
+    }
+    known->content_type = content_type;
+    known->count = message->header_count;
 }
 
 static bool is_json(struct weir_slice content_type)
@@ -83,17 +147,40 @@ static bool is_json(struct weir_slice content_type)
            || weir_media_type_ends(content_type, "/json") || weir_media_type_ends(content_type, "+json");
 }
 
-enum weir_status weir_decode_binary(struct weir_decoder *decoder, const struct weir_message *message,
-                                    struct weir_slice content_type, struct weir_slice *ret_data,
-                                    struct weir_rejection *reterr)
+static enum weir_status check_headers(const struct weir_decoder *decoder, const struct weir_message *message,
+                                      bool is_known, struct weir_rejection *reterr)
 {
     enum weir_status status = WEIR_OK;
 
-    for (uint32_t i = 0; i < message->header_count && status == WEIR_OK; i++)
-        if (is_attribute(&message->headers[i]))
+    for (uint32_t i = 0; i < message->header_count && status == WEIR_OK; i++) {
+        if (is_known && decoder->known.at[i].is_attribute)
+            status = check_value(&message->headers[i], reterr);
+        else if (!is_known && is_attribute(&message->headers[i]))
             status = check_header(message, i, reterr);
+    }
+    return status;
+}
+
+static void set_attributes(struct weir_decoder *decoder, const struct weir_message *message, bool is_known)
+{
+    for (uint32_t i = 0; i < message->header_count; i++) {
+        const struct weir_header *header = &message->headers[i];
+        if (is_known)
+            set_attribute(decoder, decoder->known.at[i].slot, header->value);
+        else if (is_attribute(header))
+            set_attribute(decoder, slot_of(decoder, header), header->value);
+    }
+}
+
+enum weir_status weir_decode_binary(struct weir_decoder *decoder, const struct weir_message *message, bool is_known,
+                                    uint32_t content_type, struct weir_slice *ret_data, struct weir_rejection *reterr)
+{
+    struct weir_slice type =
+        content_type != WEIR_HEADER_NONE ? message->headers[content_type].value : weir_slice_of(NULL, 0);
+    enum weir_status status = check_headers(decoder, message, is_known, reterr);
+
     *ret_data = weir_slice_of(NULL, 0);
-    if (status == WEIR_OK && message->value.length && is_json(content_type)) {
+    if (status == WEIR_OK && message->value.length && is_json(type)) {
         uint32_t slot = decoder->attribute_slots[WEIR_ATTRIBUTE_DATA];
         status = weir_json_walk(decoder->walker, message->value, decoder->data, WEIR_EVENT_DEPTH_MAX - 1,
                                 decoder->values, reterr);
@@ -103,11 +190,8 @@ enum weir_status weir_decode_binary(struct weir_decoder *decoder, const struct w
     }
     if (status != WEIR_OK)
         return status;
-    for (uint32_t i = 0; i < message->header_count; i++)
-        if (is_attribute(&message->headers[i]))
-            set_attribute(decoder,
-                          weir_slice_of(message->headers[i].name.data + sizeof prefix,
-                                        message->headers[i].name.length - sizeof prefix),
-                          message->headers[i].value);
+    set_attributes(decoder, message, is_known);
+    if (!is_known)
+        know(decoder, message, content_type);
     return WEIR_OK;
 }

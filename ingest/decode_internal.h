@@ -25,12 +25,27 @@ enum weir_attribute {
 };
 extern const char *const weir_attribute_name[WEIR_ATTRIBUTE_COUNT];
 
+/* Headers by their names: messages of one producer mostly have the same ones in the same order, of which all but the
+ * values is known by then. */
+enum { WEIR_KNOWN_HEADERS_MAX = 16, WEIR_KNOWN_NAME_MAX = 32, WEIR_HEADER_NONE = WEIR_HEADERS_MAX };
+struct weir_known_headers {
+    uint32_t count;        /* 0: none are known */
+    uint32_t content_type; /* which one it is; WEIR_HEADER_NONE */
+    struct {
+        char name[WEIR_KNOWN_NAME_MAX];
+        uint32_t length;
+        uint32_t slot; /* of the attribute; 0: nobody asked for it */
+        bool is_attribute;
+    } at[WEIR_KNOWN_HEADERS_MAX];
+};
+
 struct weir_decoder {
     const struct weir_catalog *catalog;
     struct weir_json_paths *paths;
     struct weir_json_walker *walker;
     const struct weir_json_node *data; /* where a walk of the data alone begins */
     uint32_t attribute_slots[WEIR_ATTRIBUTE_COUNT];
+    struct weir_known_headers known;                                          /* of the last message in binary mode */
     struct weir_date_memo date;                                               /* of the event before */
     uint32_t path_slots[WEIR_PATHS_MAX];                                      /* by catalog path */
     struct weir_json_value values[1 + WEIR_ATTRIBUTE_COUNT + WEIR_PATHS_MAX]; /* by slot */
@@ -40,10 +55,12 @@ struct weir_decoder {
 enum weir_status weir_decode_reject(struct weir_rejection *reterr, enum weir_reason reason, const char *field,
                                     const char *format, ...) __attribute__((format(printf, 4, 5)));
 
-/* Fills decoder->values from headers and value, and *ret_data. */
-enum weir_status weir_decode_binary(struct weir_decoder *decoder, const struct weir_message *message,
-                                    struct weir_slice content_type, struct weir_slice *ret_data,
-                                    struct weir_rejection *reterr);
+/* The message's headers have the names that are known, in that order: they are of binary mode, and none stands twice.
+ */
+bool weir_headers_are_known(const struct weir_decoder *decoder, const struct weir_message *message);
+/* Fills decoder->values from headers and value, and *ret_data. content_type: which header; WEIR_HEADER_NONE. */
+enum weir_status weir_decode_binary(struct weir_decoder *decoder, const struct weir_message *message, bool is_known,
+                                    uint32_t content_type, struct weir_slice *ret_data, struct weir_rejection *reterr);
 
 /* A media type without its parameters equals `type` (small letters), or begins or ends with a part of it. ASCII case
  * and white space around it do not count. */

@@ -480,6 +480,73 @@ Test(decode, binary_refusals)
     bench_free(bench);
 }
 
+/* A message is decoded the same whatever came before it: names that are known, in the same order or another, with other
+ * values, with one name changed, left out or standing twice. */
+Test(decode, headers_before_change_nothing)
+{
+    static const struct pair usual[] = {
+        {"content-type", "application/json"}, BINARY, {"ce_region", "eu"}, {"trace", "1"}};
+    static const struct pair odd[] = {{"ce_id", "other"},
+                                      {"ce_id", "caf\xc3\xa9"},
+                                      {"ce_id", NULL},
+                                      {"ce_iD", "i"},
+                                      {"ce_region", "\xff"},
+                                      {"ce_regioN", "eu"},
+                                      {"ce_data", "1"},
+                                      {"ce_a name that is longer than what is kept", "1"},
+                                      {"ce_specversion", "0.3"},
+                                      {"ce_specversioN", "1.0"},
+                                      {"Content-Type", "text/plain"},
+                                      {"content-type", "application/cloudevents+json"},
+                                      {"content-type", NULL},
+                                      {"", "x"}};
+    enum { USUAL = sizeof usual / sizeof *usual, ODD = sizeof odd / sizeof *odd, MANY = 20 };
+    struct bench *bench = bench_new(), *fresh = bench_new();
+    struct pair many[MANY + 1] = {BINARY};
+    char names[MANY][16];
+    uint64_t random = 45;
+    int accepted = 0;
+
+    for (int i = 6; i < MANY; i++) { /* too many to be known: it makes the other one forget */
+        snprintf(names[i], sizeof names[i], "h%d", i);
+        many[i] = (struct pair){names[i], "1"};
+    }
+    for (int round = 0; round < 20000; round++) {
+        struct pair pairs[USUAL + 1] = {0};
+        size_t count = USUAL - (round % 7 == 0);
+        memcpy(pairs, usual, count * sizeof *pairs);
+        random = random * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+        uint32_t draw = (uint32_t)(random >> 33);
+        if (draw % 3 == 0)
+            pairs[draw / 3 % count] = odd[draw / 32 % ODD];
+        if (draw / 512 % 4 == 0) {
+            struct pair first = pairs[0];
+            pairs[0] = pairs[draw / 4096 % count];
+            pairs[draw / 4096 % count] = first;
+        }
+        cr_assert_eq(decode_message(fresh, many, "1"), WEIR_OK);
+        enum weir_status status = decode_message(fresh, pairs, "{\"n\":1}");
+        cr_assert_eq(decode_message(bench, pairs, "{\"n\":1}"), status);
+        accepted += status == WEIR_OK;
+        if (status != WEIR_OK) {
+            cr_assert_eq(bench->why.reason, fresh->why.reason);
+            cr_assert_str_eq(bench->why.detail, fresh->why.detail);
+            continue;
+        }
+        cr_assert(weir_slice_equal(bench->event.id, fresh->event.id));
+        cr_assert(weir_slice_equal(bench->event.subject, fresh->event.subject));
+        cr_assert(weir_slice_equal(bench->event.data, fresh->event.data));
+        for (int i = 0; i < SLOTS; i++) {
+            const struct weir_value *one = &bench->event.values[bench->slots[i]];
+            const struct weir_value *other = &fresh->event.values[fresh->slots[i]];
+            cr_assert(one->kind == other->kind && weir_slice_equal(one->text, other->text));
+        }
+    }
+    cr_assert(accepted > 10000 && accepted < 19000, "%d", accepted);
+    bench_free(bench);
+    bench_free(fresh);
+}
+
 Test(decode, structured_by_content_type_and_tombstone)
 {
     struct bench *bench = bench_new();
