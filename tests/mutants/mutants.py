@@ -22,6 +22,8 @@ TESTS = {
     "source_gaps": ("component_test_source_gaps", [], False),
     "quarantine": ("component_test_quarantine_kafka", ["--filter", "quarantine_kafka/refused*"], False),
     "invoices": ("weir", ["tests/system/test_invoices.py", "-k", "nothing_of_an_invoice_can_be_changed"], False),
+    "low_balances": ("weir", ["tests/system/test_random_pipeline.py", "-k", "low_balances"], False),
+    "grants": ("weir", ["tests/system/test_random_pipeline.py", "-k", "grants_at"], False),
     "recount": ("weir", ["tests/system/test_recount.py", "-k", "worked_example or refused"], False),
     "recounts": ("weir", ["tests/system/test_recount.py", "-x", "-k", "model or money"], False),
 }
@@ -294,4 +296,15 @@ MUTANTS = [
      [("ingest/kafka_scan.c", "has_all ? \"error\" : \"earliest\"", "has_all ? \"earliest\" : \"earliest\"")]),
     ("rehearsal_cuts_a_customer", "in a dry run all of a customer's windows move its totals at once", "recounts",
      [("cli/recount_write.c", "    return target->rater || !is_of_customer(window, next);", "    return target->rater || is_of_customer(window, next) || window;")]),
+
+    # balances
+    ("granted_and_drawn_at_once_is_no_fall", "what a transaction grants counts as there before it", "low_balances",
+     [("schemas/postgres/0038_low_balances_of_terms.sql",
+       "                       + coalesce(sum(e.amount) FILTER (WHERE e.kind = 'grant' AND e.amount > 0), 0) AS before,", " AS before,")]),
+    ("a_fall_is_told_once_only", "a balance that has risen again can fall again", "low_balances",
+     [("schemas/postgres/0038_low_balances_of_terms.sql", "        WHERE f.before > f.amount AND f.after <= f.amount\n",
+       "        WHERE f.before > f.amount AND f.after <= f.amount AND NOT EXISTS (SELECT FROM weir.threshold_crossings AS c WHERE"
+       " c.customer = f.customer AND c.contract = f.contract AND c.grant_key = f.grant_key AND c.threshold = f.threshold)\n")]),
+    ("closing_leaves_expiries", "weir close writes the expiries of its time", "grants",
+     [("rater/close.c", "        status = expire(closing, reterr);\n", "        (void)expire;\n")]),
 ]
