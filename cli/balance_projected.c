@@ -262,9 +262,10 @@ static size_t take_lot(struct projection *projection, size_t *customer, size_t *
             break;
         struct weir_slice next = !b || (a && weir_slice_compare(*a, *b) <= 0) ? *a : *b;
         *customer += a && weir_slice_equal(*a, next);
-        for (; *window < projection->window_count && weir_slice_equal(projection->windows[*window].customer, next);
+        const struct open_window *windows = projection->windows;
+        for (; windows && *window < projection->window_count && weir_slice_equal(windows[*window].customer, next);
              (*window)++)
-            projection->lot[count++] = projection->windows[*window].window;
+            projection->lot[count++] = windows[*window].window;
         whole++;
     }
     *ret_customers = *customer - first;
