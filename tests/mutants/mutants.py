@@ -299,10 +299,10 @@ MUTANTS = [
 
     # balances
     ("granted_and_drawn_at_once_is_no_fall", "what a transaction grants counts as there before it", "low_balances",
-     [("schemas/postgres/0038_low_balances_of_terms.sql",
+     [("schemas/postgres/0039_low_balances_of_terms.sql",
        "                       + coalesce(sum(e.amount) FILTER (WHERE e.kind = 'grant' AND e.amount > 0), 0) AS before,", " AS before,")]),
     ("a_fall_is_told_once_only", "a balance that has risen again can fall again", "low_balances",
-     [("schemas/postgres/0038_low_balances_of_terms.sql", "        WHERE f.before > f.amount AND f.after <= f.amount\n",
+     [("schemas/postgres/0039_low_balances_of_terms.sql", "        WHERE f.before > f.amount AND f.after <= f.amount\n",
        "        WHERE f.before > f.amount AND f.after <= f.amount AND NOT EXISTS (SELECT FROM weir.threshold_crossings AS c WHERE"
        " c.customer = f.customer AND c.contract = f.contract AND c.grant_key = f.grant_key AND c.threshold = f.threshold)\n")]),
     ("closing_leaves_expiries", "weir close writes the expiries of its time", "grants",
