@@ -59,7 +59,8 @@ struct rerate_customer {
     int64_t from, to;        /* what is rerated: whole periods */
     struct weir_slice meter; /* the only one that is; empty: all */
     /* Prepaid amounts, by the catalog or in the ledger: what is drawn in one period decides what is left for the
-     * others, so that all of it is rerated. Or minimum quantities: all meters are. */
+     * others, so that all of it is rerated; likewise a minimum spend of whole terms. Or minimum quantities: all meters
+     * are. */
     bool has_prepaid, has_commitments;
     struct weir_state *accounts; /* the chunk's: with them, what the ledger has of both, and what was ordered */
 

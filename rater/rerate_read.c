@@ -152,9 +152,11 @@ static enum weir_status share_out(struct rerate_chunk *chunk, struct weir_error 
 
 static void find_commitments(const struct weir_contract *contract, struct rerate_customer *customer)
 {
-    customer->has_prepaid = customer->has_prepaid || contract->has_prepaid;
-    customer->has_commitments = customer->has_commitments || contract->has_prepaid || contract->has_minimum_quantity
-                                || contract->has_invoice_discounts;
+    bool needs_all = contract->has_prepaid || contract->has_term_minimum;
+
+    customer->has_prepaid = customer->has_prepaid || needs_all;
+    customer->has_commitments =
+        customer->has_commitments || needs_all || contract->has_minimum_quantity || contract->has_invoice_discounts;
 }
 
 /* Also those of the catalog, whenever they hold. */

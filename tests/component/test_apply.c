@@ -584,6 +584,60 @@ static void try_end(json_t *json, const char *ends_at, const char *says)
 }
 
 /* An end that comes later may not take back what was charged: fees need no usage. */
+static void expect_renewal(json_t *json, const char *place, const char *value, const char *const lines[], size_t count)
+{
+    change(json, place, value);
+    struct weir_apply_report report = apply(json, false);
+    cr_assert_eq(report.outcome, WEIR_APPLY_STORED, "%s: %s", value, report.count ? report.lines[0] : "");
+    cr_assert_eq(report.count, count, "%s: %zu lines", value, report.count);
+    for (size_t i = 0; i < count; i++)
+        cr_expect_str_eq(report.lines[i], lines[i], "%s: %s", value, report.lines[i]);
+    weir_apply_report_free(&report);
+}
+
+/* Until the contract ends, and an end may be taken back; what changes is what is per term, from when on it is. */
+Test(apply, renewals)
+{
+    make_history(true);
+    json_t *json = catalog_json();
+    expect_renewal(json, "contracts/0/renews", "{'months':12}",
+                   (const char *const[]){"~ contract acme-1 of acme: renews", "  ~ renews every 12 months"}, 2);
+    expect_renewal(
+        json, "contracts/0/phases",
+        "[" PHASE("p", "2026-03-01", "'commitments':[{'key':'year','type':'prepaid','amount':'9','per':'term'}]") "]",
+        (const char *const[]){"~ contract acme-1 of acme", "  + phase p from 2026-03-01T00:00:00Z",
+                              "  ~ from 2026-03-01T00:00:00Z: commitments"},
+        3);
+    expect_renewal(json, "contracts/0/renews/months", "6",
+                   (const char *const[]){"~ contract acme-1 of acme: renews", "  ~ renews every 6 months",
+                                         "  ~ from 2026-03-01T00:00:00Z: renews"},
+                   3);
+    expect_renewal(json, "contracts/0/ends_at", "'2026-07-01T00:00:00Z'",
+                   (const char *const[]){"~ contract acme-1 of acme: ends_at",
+                                         "  ~ ends with its term 1, 2026-07-01T00:00:00Z: not renewed then"},
+                   2);
+    expect_renewal(json, "contracts/0/ends_at", "'2026-08-01T00:00:00Z'",
+                   (const char *const[]){"~ contract acme-1 of acme: ends_at",
+                                         "  ~ ends 2026-08-01T00:00:00Z, within its "
+                                         "term 2, which would end 2027-01-01T00:00:00Z"},
+                   2);
+    expect_renewal(json, "contracts/0/ends_at", "null",
+                   (const char *const[]){"~ contract acme-1 of acme: ends_at", "  ~ renews every 6 months"}, 2);
+    char *terms = ask_text(&database,
+                           "SELECT string_agg(concat_ws(' ', term, to_char(starts_at AT TIME ZONE 'UTC', 'YYYY-MM-DD'),"
+                           " to_char(ends_at AT TIME ZONE 'UTC', 'YYYY-MM-DD')), ', ' ORDER BY term)"
+                           " FROM weir.contract_renewals WHERE contract = 'acme-1' AND term < 3");
+    cr_expect_str_eq(terms, "1 2026-01-01 2026-07-01, 2 2026-07-01 2027-01-01", "%s", terms);
+    free(terms);
+    change(json, "contracts/0/phases", NULL); /* what was rated has no such amount */
+    change(json, "contracts/0/commitments", "[{'key':'year','type':'prepaid','amount':'9','per':'term'}]");
+    struct weir_apply_report report = apply(json, false);
+    cr_assert_eq(report.outcome, WEIR_APPLY_REFUSED);
+    cr_expect(strstr(report.lines[0], "its commitments"), "%s", report.lines[0]);
+    weir_apply_report_free(&report);
+    json_decref(json);
+}
+
 Test(apply, an_end_that_comes_later)
 {
     database_make(&database);

@@ -138,6 +138,22 @@ def check_uncounted(env, outcome, where):
                           " having coalesce(sum(u.duplicate), 0) <> l.events_duplicate or coalesce(sum(u.quarantined), 0) <> l.events_quarantined"), where
 
 
+def check_terms(env, document, where):
+    """The terms of contracts that renew are in SQL what the model makes of them, as far as calendars are written."""
+    terms = collections.defaultdict(dict)
+    for row in query(env, "select contract, term, extract(epoch from starts_at)::bigint as starts, extract(epoch from ends_at)::bigint as ends from weir.contract_renewals"):
+        terms[row["contract"]][row["term"]] = (row["starts"], row["ends"])
+    renewing = [contract for contract in catalogs.Catalog(document).contracts if contract.renews and contract is contract.phases[0]]
+    assert {contract.key for contract in renewing} == set(terms), where
+    for contract in renewing:
+        for number, start, end in contract.terms():
+            found = terms[contract.key].pop(number, None)
+            if found is None:
+                break
+            assert found[0] == start and found[1] in (end, None if terms[contract.key].keys() <= {number} else end), (contract.key, number, found, start, end, where)
+        assert not terms[contract.key], where
+
+
 def granted(document):
     """{(contract, grant): amount} of a catalog; one per term has the key that it has in the first."""
     catalog = catalogs.Catalog(document)
@@ -251,6 +267,7 @@ def test_the_ledger_agrees_with_the_model(servers, number, tmp_path):
     at_once(env, "ingest", "--until-end")
     at_once(env, "rater", "--until-done")
     assert query(env, "select count(*) as n from weir.line_items") == before, f"a second run changed the ledger ({where})"
+    check_terms(env, case.document, where)
     check_uncounted(env, outcome, where)
     check_invoices(env, where)
     check_balances(env, case.document, outcome, where, ordered)
