@@ -34,11 +34,11 @@ def _terms(catalog):
     return zones, starts, fees
 
 
-def _grants(catalog, orders, customer, contract, went_on, left):
-    """What was bought under a contract, and what of it went on."""
+def _grants(catalog, orders, customer, contract, went_on, left, until):
+    """What was bought under a contract, in terms that began by `until` (seconds), and what of it went on."""
     grants, rollovers = {}, {}
     terms = catalog.of_customer[customer] if contract else [catalog.default]
-    listed = [grant for one in terms if one.key == contract for grant in drawdown.grants_of(one, drawdown.orders_of(orders, customer, one))]
+    listed = [grant for one in terms if one.key == contract for grant in drawdown.grants_of(one, drawdown.orders_of(orders, customer, one), until)]
     for grant in listed:
         key = contract, grant.key
         if grant.source is None and grant.price:
@@ -85,8 +85,9 @@ def check(env, document, outcome, orders, where):
     expected = {}
     for customer, of_customer in items.items():
         grants, rollovers = {}, {}
+        until = int(max(item.start for item in of_customer).timestamp())
         for contract in {item.contract for item in of_customer}:
-            bought, rests = _grants(catalog, orders, customer, contract, went_on, outcome.rating.left.get(customer, {}))
+            bought, rests = _grants(catalog, orders, customer, contract, went_on, outcome.rating.left.get(customer, {}), until)
             grants.update(bought)
             rollovers.update(rests)
         books = Books(None, None, None, zones, starts, fees, grants, rollovers)
