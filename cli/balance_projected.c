@@ -67,11 +67,6 @@ static void add_customer(void *context, struct weir_slice customer)
     projection->customers[projection->customer_count++] = keep(projection, customer);
 }
 
-static int compare_customers(const void *left, const void *right)
-{
-    return weir_slice_compare(*(const struct weir_slice *)left, *(const struct weir_slice *)right);
-}
-
 /* It has grants, or its contract gives it some with its first usage. */
 static bool concerns(const struct projection *projection, struct weir_slice customer, int64_t time)
 {
@@ -81,7 +76,7 @@ static bool concerns(const struct projection *projection, struct weir_slice cust
     return (contract && contract->has_prepaid)
            || (projection->customer_count
                && bsearch(&customer, projection->customers, projection->customer_count, sizeof customer,
-                          compare_customers));
+                          weir_slice_compare_items));
 }
 
 /* 2. what is open: before the ledger is read, so that what is rated meanwhile is found there */

@@ -231,11 +231,6 @@ static void tell_period(void *context, struct weir_slice why)
                         "ledger, a period cannot be closed: %.*s", (int)why.length, why.data);
 }
 
-static int compare_slices(const void *a, const void *b)
-{
-    return weir_slice_compare(*(const struct weir_slice *)a, *(const struct weir_slice *)b);
-}
-
 /* What was repaired must add up as well; customers that did not before are told already. */
 static void tell_new_total(void *context, const struct weir_audit_difference *difference)
 {
@@ -260,7 +255,7 @@ static enum weir_status look_around(struct weir_reconcile *reconcile, struct wei
     if (status == WEIR_OK)
         status = weir_lane_book_refused_periods(reconcile->book, INT32_MAX, tell_period, reconcile, &periods, reterr);
     if (reconcile->damaged_count)
-        qsort(reconcile->damaged, reconcile->damaged_count, sizeof *reconcile->damaged, compare_slices);
+        qsort(reconcile->damaged, reconcile->damaged_count, sizeof *reconcile->damaged, weir_slice_compare_items);
     if (status == WEIR_OK)
         status = list_lanes(reconcile, add_lane, reterr);
     /* Kafka's ends after the lanes' offsets: an end only grows. */

@@ -29,17 +29,13 @@ void weir_reconcile_add_damaged(struct weir_reconcile *reconcile, struct weir_sl
     reconcile->damaged[reconcile->damaged_count++] = weir_arena_copy(reconcile->names, customer.data, customer.length);
 }
 
-static int compare_slices(const void *a, const void *b)
-{
-    return weir_slice_compare(*(const struct weir_slice *)a, *(const struct weir_slice *)b);
-}
-
 bool weir_reconcile_is_damaged(const struct weir_reconcile *reconcile, struct weir_slice customer)
 {
     if (reconcile->damaged_count > WEIR_RECONCILE_DAMAGED_MAX)
         return true; /* there are more than were noted */
     return reconcile->damaged_count
-           && bsearch(&customer, reconcile->damaged, reconcile->damaged_count, sizeof customer, compare_slices);
+           && bsearch(&customer, reconcile->damaged, reconcile->damaged_count, sizeof customer,
+                      weir_slice_compare_items);
 }
 
 /* 2. what kind of difference */

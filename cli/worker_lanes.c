@@ -69,7 +69,6 @@ void weir_worker_land_all(struct weir_worker *worker)
         land(worker, flight);
 }
 
-/* Seals what the lane has and sends it off. false: no free cut now. */
 /* When the lane's interval began that now is in. Each lane has its own, spread by the golden ratio whichever are ours:
  * one thread writes all cuts, and if all lanes were due at once, the last one would wait for the others. */
 static int64_t interval_start(const struct weir_worker *worker, const struct worker_lane *owned, int64_t now)
@@ -80,6 +79,7 @@ static int64_t interval_start(const struct weir_worker *worker, const struct wor
     return interval > 0 ? now - (now + interval * part / 65536) % interval : now;
 }
 
+/* Seals what the lane has and sends it off. false: no free cut now. */
 bool weir_worker_send_cut(struct weir_worker *worker, struct worker_lane *owned)
 {
     if (worker->free_count == 0)

@@ -34,4 +34,10 @@ static inline int weir_slice_compare(struct weir_slice a, struct weir_slice b)
     return order ? order : (a.length > b.length) - (a.length < b.length);
 }
 
+/* The same for qsort and bsearch, over slices. */
+static inline int weir_slice_compare_items(const void *left, const void *right)
+{
+    return weir_slice_compare(*(const struct weir_slice *)left, *(const struct weir_slice *)right);
+}
+
 #endif

@@ -28,8 +28,7 @@ struct weir_kafka_scan {
     void (*progress)(void *context, uint64_t done, uint64_t all);
     const _Atomic bool *stop; /* may be NULL; set: the scan ends with WEIR_FATAL ("stopped by a signal") */
     int patience_ms;          /* for an answer, and between two messages; 0: 15 s and 60 s */
-    bool
-        has_all; /* a message that Kafka removes before it is read ends the scan (WEIR_RETRY); else it goes on behind */
+    bool has_all; /* what Kafka removes before it is read ends the scan (WEIR_RETRY); else it goes on behind */
 };
 
 /* Visits every message that a worker would be given (of committed transactions), partition by partition in order of

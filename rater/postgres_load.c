@@ -6,10 +6,6 @@
 #include "rater/postgres_rows.h"
 
 /* 1. customers */
-static int compare_slices(const void *left, const void *right)
-{
-    return weir_slice_compare(*(const struct weir_slice *)left, *(const struct weir_slice *)right);
-}
 
 /* Those of entries that are not loaded, sorted, each once, into ledger->customers. */
 static size_t list_customers(struct weir_postgres_ledger *ledger, struct weir_state *state)
@@ -38,7 +34,7 @@ static size_t list_customers(struct weir_postgres_ledger *ledger, struct weir_st
         if (!all.accounts[i]->entry.is_loaded)
             customers[count++] = all.accounts[i]->customer;
     if (count)
-        qsort(customers, count, sizeof *customers, compare_slices);
+        qsort(customers, count, sizeof *customers, weir_slice_compare_items);
     for (size_t i = 0; i < count; i++)
         if (kept == 0 || !weir_slice_equal(customers[kept - 1], customers[i]))
             customers[kept++] = customers[i];
