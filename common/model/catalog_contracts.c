@@ -177,8 +177,8 @@ static void read_rollover(struct weir_catalog_load *load, const struct weir_node
     if (fraction.json
         && weir_read_decimal(load, object, "rollover_fraction", WEIR_POSITIVE, &commitment->rollover_fraction)
         && weir_decimal_compare(commitment->rollover_fraction, weir_decimal_of(1)) > 0)
-        weir_mistake_add(load, &fraction, WEIR_MISTAKE_BAD_VALUE, "found %s; must be at most \"1\", which is all",
-                         weir_found(load, fraction.json));
+        weir_mistake_add(load, &fraction, WEIR_MISTAKE_NOT_REPRESENTABLE,
+                         "found %s; must be at most \"1\", which is all", weir_found(load, fraction.json));
     if (fraction.json && !own.json && !commitment->is_per_term)
         weir_mistake_add(load, &fraction, WEIR_MISTAKE_CONTRADICTION,
                          "what is left goes on when the amount expires; give it \"expires_at\" too");
