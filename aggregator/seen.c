@@ -158,9 +158,15 @@ static struct segment *segment_of(const struct weir_seen *seen, uint64_t id)
     return (struct segment *)&seen->segments[id >> 56];
 }
 
+/* By the 32 bits of the id that come next. */
+static uint32_t home_of_middle(const struct segment *segment, uint32_t middle)
+{
+    return (uint32_t)((uint64_t)middle * segment->block_count >> 32);
+}
+
 static uint32_t home_of(const struct segment *segment, uint64_t id)
 {
-    return (uint32_t)(((id >> 24 & UINT32_MAX) * segment->block_count) >> 32);
+    return home_of_middle(segment, (uint32_t)(id >> 24));
 }
 
 /* Which of the tags are this one, a bit each. */
@@ -178,6 +184,14 @@ static uint64_t tags_like(const uint8_t tags[BLOCK], uint8_t tag)
         like |= (uint64_t)(tags[i] == tag) << i;
 #endif
     return like;
+}
+
+/* How many ids stand in it. */
+static uint32_t taken_of(const struct block *block)
+{
+    uint64_t free_places = block->tags[BLOCK - 1] ? 0 : tags_like(block->tags, 0);
+
+    return free_places ? (uint32_t)__builtin_ctzll(free_places) : BLOCK;
 }
 
 static bool is_record(const struct record *record, uint64_t id)
@@ -283,11 +297,6 @@ bool weir_seen_is_crowded(const struct weir_seen *seen)
 
 /* 4. setting and forgetting */
 
-static uint64_t id_of(uint32_t segment, uint8_t tag, const struct record *record)
-{
-    return (uint64_t)segment << 56 | (uint64_t)record->id_high << 40 | (uint64_t)record->id_low << 8 | tag;
-}
-
 /* The segment's blocks aside, and in their place as many free ones as `count` ids need. */
 static struct segment start_rebuilding(struct weir_seen *seen, uint32_t number, uint32_t count)
 {
@@ -318,12 +327,27 @@ static struct segment start_rebuilding(struct weir_seen *seen, uint32_t number, 
     return old;
 }
 
+/* Copied in one piece: a record on the stack, put together of its fields, would be waited for. */
+static inline struct record *move_record(const struct weir_seen *seen, const struct segment *segment, uint8_t tag,
+                                         const struct record *from)
+{
+    uint32_t at = home_of_middle(segment, (uint32_t)from->id_high << 16 | from->id_low >> 16);
+
+    while (seen->fill[at] == BLOCK)
+        at = at + 1 == segment->block_count ? 0 : at + 1;
+    struct block *block = &segment->blocks[at];
+    uint32_t place = seen->fill[at]++;
+    block->tags[place] = tag;
+    block->records[place] = *from;
+    return &block->records[place];
+}
+
 /* Moves the ids of the segment whose bucket is kept (NULL: all), their buckets to their new places, to memory for
  * `count`: as many, or one to come as well. */
 static void rebuild(struct weir_seen *seen, uint32_t number, uint32_t count, const bool is_kept[BUCKETS_MAX],
                     const uint8_t place_of[BUCKETS_MAX])
 {
-    struct segment *segment = &seen->segments[number];
+    const struct segment *segment = &seen->segments[number];
     const struct segment old = start_rebuilding(seen, number, count);
 
     if (count == 0 || old.block_count == 0)
@@ -331,17 +355,14 @@ static void rebuild(struct weir_seen *seen, uint32_t number, uint32_t count, con
     weir_check(segment->blocks && seen->fill && old.blocks);
     for (uint32_t i = 0; i < old.block_count; i++) {
         const struct block *block = &old.blocks[i];
-        for (uint32_t j = 0; j < BLOCK && block->tags[j]; j++) {
-            struct record record = block->records[j];
-            if (is_kept && !is_kept[record.bucket])
-                continue;
-            if (is_kept)
-                record.bucket = place_of[record.bucket] & (BUCKETS_MAX - 1);
-            uint32_t at = home_of(segment, id_of(number, block->tags[j], &record));
-            while (seen->fill[at] == BLOCK)
-                at = at + 1 == segment->block_count ? 0 : at + 1;
-            segment->blocks[at].tags[seen->fill[at]] = block->tags[j];
-            segment->blocks[at].records[seen->fill[at]++] = record;
+        uint32_t taken = taken_of(block);
+        for (uint32_t j = 0; j < taken; j++) {
+            const struct record *record = &block->records[j];
+            if (!is_kept)
+                (void)move_record(seen, segment, block->tags[j], record);
+            else if (is_kept[record->bucket])
+                move_record(seen, segment, block->tags[j], record)->bucket =
+                    place_of[record->bucket] & (BUCKETS_MAX - 1);
         }
     }
 }
