@@ -13,10 +13,11 @@ TESTS = {
     "lowered": ("simulation", ["--case", "lowered"], True),
     "lane": ("unit_aggregator_test_lane", [], True),
     "seen": ("unit_aggregator_test_seen", [], True),
-    "store": ("component_test_window_store", ["--filter", "window_store*/@(an_old_owner_writes_nothing|"
-              "an_unexpected_offset_writes_nothing|the_same_cut_again_is_harmless|rivals_for_a_lane_lose_and_double_nothing|"
-              "a_change_between_read_and_finish_stays_on_the_list|an_epoch_that_was_lost_is_not_given_out_again|"
-              "a_redis_that_went_back_in_time_is_noticed)"], False),
+    "store": ("component_test_window_store", ["--filter", "window_store/@(an_old_owner_writes_nothing|"
+              "an_unexpected_offset_writes_nothing|the_same_cut_again_is_harmless|a_change_between_read_and_finish_stays_on_the_list)"],
+              False),
+    "redis": ("component_test_window_store_redis", ["--filter", "window_store_redis/@(rivals_for_a_lane_lose_and_double_nothing|"
+              "an_epoch_that_was_lost_is_not_given_out_again|a_redis_that_went_back_in_time_is_noticed)"], False),
     "ledger": ("component_test_ledger", [], False),
     "lanes": ("component_test_lanes", [], False),
     "source_gaps": ("component_test_source_gaps", [], False),
@@ -60,7 +61,7 @@ MUTANTS = [
      [(MEMORY, "            add_ids(lane, &cut->ids[i]);", "            (void)add_ids;")]),
     ("unique_not_in_the_cut", "the distinct texts of a window are stored with its total", "simulation",
      [(LANE, "    copy->unique = add_bytes(sealed, window->unique);", "    copy->unique = add_bytes(sealed, (struct weir_slice){0});")]),
-    ("epochs_repeat", "no two takes make one epoch, also when the store falls back in between", "store",
+    ("epochs_repeat", "no two takes make one epoch, also when the store falls back in between", "redis",
      [("aggregator/epoch.c", "    return 1 + (uint64_t)(part >> 1);", "    return 1 + (uint64_t)(part >> 1) * 0;")]),
     ("name_is_a_view", "a sealed cut outlives its lane", "lane",
      [(LANE, ".lane = add_bytes(sealed, weir_lane_name(lane))", ".lane = weir_lane_name(lane)"),
@@ -198,10 +199,10 @@ MUTANTS = [
     ("redis_no_offset_check", "Redis: a cut that expects another offset is refused", "store",
      [(REDIS, "if (epoch != cut->state.epoch || offset != cut->expected_offset || number != lane->cut_number)",
        "if (epoch != cut->state.epoch || number != lane->cut_number)")]),
-    ("redis_no_cut_number_check", "Redis: an older cut at the same offset is noticed", "store",
+    ("redis_no_cut_number_check", "Redis: an older cut at the same offset is noticed", "redis",
      [(REDIS, "if (epoch != cut->state.epoch || offset != cut->expected_offset || number != lane->cut_number)",
        "if (epoch != cut->state.epoch || offset != cut->expected_offset)")]),
-    ("redis_no_watch", "Redis: a lane that is taken between look and write is not written", "store",
+    ("redis_no_watch", "Redis: a lane that is taken between look and write is not written", "redis",
      [("aggregator/store_redis_encode.c", 'begin(&store->probe, "WATCH", 1);', 'begin(&store->probe, "EXISTS", 1);')]),
     ("redis_finish_without_token", "Redis: a window that changed while it was rated stays on the list", "store",
      [("schemas/redis/finish_work.lua", "        if stored[n] == tokens[n] then", "        if stored[n] then")]),
