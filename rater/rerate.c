@@ -495,6 +495,8 @@ static enum weir_status list_customers(struct run *run, struct weir_error *reter
     enum weir_status status;
     PGconn *connection = weir_postgres_open(run->request->url, "weir rerate", &status, reterr);
 
+    if (status == WEIR_OK)
+        status = weir_rerate_check_names(connection, run->request, reterr);
     if (status == WEIR_OK) {
         struct weir_slice customer = run->request->filter.customer;
         weir_parameters_add(&parameters, customer.length ? customer.data : "", customer.length);

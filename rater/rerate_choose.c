@@ -2,7 +2,79 @@
  * together with. */
 #include "rater/rerate_internal.h"
 
-/* 1. whole periods */
+/* 1. names that were mistyped: a run that finds nothing to do would look as if nothing had to be done */
+
+static bool catalog_has_contract(const struct weir_catalog *catalog, struct weir_slice key)
+{
+    bool has = false;
+
+    for (uint32_t i = 0; i < catalog->contract_count; i++)
+        has = has || weir_slice_equal(catalog->contracts[i].key, key);
+    return has;
+}
+
+static bool catalog_has_version(const struct weir_catalog *catalog, struct weir_slice key, uint32_t version)
+{
+    const struct weir_price_book *book = weir_catalog_book(catalog, key);
+    bool has = book && !version;
+
+    for (uint32_t i = 0; book && i < book->version_count; i++)
+        has = has || book->versions[i].version == version;
+    return has;
+}
+
+static enum weir_status fail_unknown(struct weir_error *reterr, const char *what, struct weir_slice name)
+{
+    return weir_fail(reterr, WEIR_REJECT, "there is no %s '%.*s', neither in the catalog nor in the ledger", what,
+                     (int)name.length, name.data);
+}
+
+enum weir_status weir_rerate_check_names(PGconn *connection, const struct weir_rerate_request *request,
+                                         struct weir_error *reterr)
+{
+    static const char sql[] = "SELECT EXISTS (SELECT FROM weir.meters WHERE meter = $1::text)"
+                              "    OR EXISTS (SELECT FROM weir.price_totals WHERE meter = $1::text),"
+                              " EXISTS (SELECT FROM weir.billing_periods WHERE contract = $2::text),"
+                              " EXISTS (SELECT FROM weir.price_totals WHERE price_book = $3::text AND $4::integer IN "
+                              "(0, price_book_version))";
+    const struct weir_rerate_filter *filter = &request->filter;
+    const struct weir_slice names[] = {filter->meter, filter->contract, filter->price_book};
+    bool is_known[] = {!filter->meter.length || weir_catalog_meter(request->catalog, filter->meter),
+                       !filter->contract.length || catalog_has_contract(request->catalog, filter->contract),
+                       !filter->price_book.length
+                           || catalog_has_version(request->catalog, filter->price_book, filter->price_book_version)};
+    struct weir_parameters parameters = {0};
+    struct weir_buffer version = {0};
+    PGresult *result = NULL;
+
+    if (is_known[0] && is_known[1] && is_known[2])
+        return WEIR_OK;
+    for (size_t i = 0; i < 3; i++)
+        weir_parameters_add(&parameters, names[i].length ? names[i].data : "", names[i].length);
+    weir_put_int4(&version, (int32_t)filter->price_book_version);
+    weir_parameters_add(&parameters, version.data + 4, 4);
+    enum weir_status status =
+        weir_postgres_ask(connection, sql, &parameters, "looking for what is named", &result, reterr);
+    for (int i = 0; status == WEIR_OK && i < 3; i++)
+        is_known[i] = is_known[i] || *PQgetvalue(result, 0, i);
+    weir_buffer_free(&version);
+    PQclear(result);
+    if (status != WEIR_OK)
+        return status;
+    if (!is_known[0])
+        return fail_unknown(reterr, "meter", filter->meter);
+    if (!is_known[1])
+        return fail_unknown(reterr, "contract", filter->contract);
+    if (!is_known[2] && !filter->price_book_version)
+        return fail_unknown(reterr, "price book", filter->price_book);
+    return is_known[2] ? WEIR_OK
+                       : weir_fail(reterr, WEIR_REJECT,
+                                   "there is no version %u of price book '%.*s', neither in the catalog nor in the "
+                                   "ledger",
+                                   filter->price_book_version, (int)filter->price_book.length, filter->price_book.data);
+}
+
+/* 2. whole periods */
 
 /* Widens the span by one period that it cuts through. */
 static bool widen(int64_t start, int64_t end, int64_t *from, int64_t *to)
@@ -47,7 +119,7 @@ static void whole_periods(const struct weir_catalog *catalog, const struct rerat
     }
 }
 
-/* 2. what the request chooses */
+/* 3. what the request chooses */
 void weir_rerate_choose(const struct weir_rerate_request *request, struct rerate_customer *customer)
 {
     customer->from = request->filter.from;
@@ -97,7 +169,7 @@ void weir_rerate_narrow(const struct weir_rerate_request *request, const struct 
     customer->to = customer->shown_to = to;
 }
 
-/* 3. what hangs together with it */
+/* 4. what hangs together with it */
 
 struct rerate_span weir_rerate_span(const struct rerate_customer *customer)
 {

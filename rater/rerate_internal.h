@@ -159,6 +159,10 @@ void weir_rerate_fresh_complete(struct rerate_fresh *fresh);
 
 /* 3. rerate_choose.c: what of a customer is looked at */
 
+/* WEIR_REJECT: the request names a meter, contract, price book or version that neither its catalog nor the ledger has. */
+enum weir_status weir_rerate_check_names(PGconn *connection, const struct weir_rerate_request *request,
+                                         struct weir_error *reterr);
+
 /* Whole billing periods, of before and of the catalog, that hold anything of what the request's times and meter choose.
  */
 void weir_rerate_choose(const struct weir_rerate_request *request, struct rerate_customer *customer);

@@ -107,7 +107,7 @@ def test_filters(example):
     assert len(rows(weir(*back, "--from", "2026-01-20", "--to", "2026-01-21", env=env).stdout)) == 5
     assert {row["customer"] for row in rows(weir(*back, "--contract", "acme-2026", env=env).stdout)} == {"acme"}
     assert len(rows(weir(*back, "--price-book", "list@1", env=env).stdout)) == 5
-    assert rows(weir(*back, "--price-book", "list@2", env=env).stdout) == []
+    assert rows(weir(*back, "--price-book", "list@1", "--contract", "acme-2026", "--from", "2026-02-01", env=env).stdout) == []
 
 
 @pytest.mark.parametrize("arguments, said", [
@@ -115,6 +115,8 @@ def test_filters(example):
     (("--from", "2026-02-01", "--to", "2026-02-01"), b"--to must be after --from"),
     (("--price-book", "list@x"), b"KEY or KEY@VERSION"), (("--workers", "0"), b"a whole number from 1 to 64"),
     (("--reason", "r"), b"--dry-run writes nothing"), (("--format", "pdf"), b"table, csv, json or html"), (("--customer", "nobody"), b"customer 'nobody' was never rated"),
+    (("--meter", "token"), b"there is no meter 'token'"), (("--contract", "acme-2025"), b"there is no contract 'acme-2025'"),
+    (("--price-book", "lists"), b"there is no price book 'lists'"), (("--price-book", "list@2"), b"there is no version 2 of price book 'list'"),
 ])
 def test_refused(example, arguments, said):
     env, _folder = example
