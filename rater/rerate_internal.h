@@ -159,7 +159,7 @@ void weir_rerate_fresh_complete(struct rerate_fresh *fresh);
 
 /* 3. rerate_choose.c: what of a customer is looked at */
 
-/* WEIR_REJECT: the request names a meter, contract, price book or version that neither its catalog nor the ledger has. */
+/* WEIR_REJECT: the request names a meter, contract, price book or version that neither catalog nor ledger has. */
 enum weir_status weir_rerate_check_names(PGconn *connection, const struct weir_rerate_request *request,
                                          struct weir_error *reterr);
 

@@ -89,6 +89,8 @@ Test(audit, it_is_append_only)
     cr_assert_str_eq(sqlstate_of(&database, "UPDATE weir.audit_log SET actor = 'nobody'"), "23001");
     cr_assert_str_eq(sqlstate_of(&database, "DELETE FROM weir.audit_log WHERE entry = 1"), "23001");
     cr_assert_str_eq(sqlstate_of(&database, "TRUNCATE weir.audit_log"), "23001");
+    cr_assert_str_eq(sqlstate_of(&database, "UPDATE weir.catalog_versions SET sha256 = sha256"), "23001");
+    cr_assert_str_eq(sqlstate_of(&database, "DELETE FROM weir.catalog_versions"), "23001");
 }
 
 /* As somebody with every right would do it: past the triggers. */
@@ -210,6 +212,23 @@ Test(audit, what_it_tells_of)
     finds("DELETE FROM weir.gap_releases", nothing_kept, "gap 1 is gone, and the log tells of it");
     finds("INSERT INTO weir.gap_releases (gap, released_by, reason, lowers) VALUES (1, 'x', 'unseen', true)",
           nothing_kept, "gap 1 is not what the log tells");
+}
+
+/* A scope that was taken back and given again is told of three times, and there once. */
+Test(audit, whose_usage_finance_sees)
+{
+    do_everything();
+    sql_on(database.admin, "INSERT INTO weir.finance_scopes VALUES (session_user, 'acme'), (session_user, NULL);"
+                           "DELETE FROM weir.finance_scopes WHERE customer = 'acme';"
+                           "INSERT INTO weir.finance_scopes VALUES (session_user, 'acme'), (session_user, 'bolt');"
+                           "DELETE FROM weir.finance_scopes WHERE customer = 'bolt'");
+    struct weir_audit_report report = verify(nothing_kept);
+    cr_assert_eq(report.findings, 0, "%s", report.texts[0]);
+    weir_audit_report_free(&report);
+    finds("INSERT INTO weir.finance_scopes VALUES (session_user, 'bolt')", nothing_kept,
+          ", customer bolt is not in the log");
+    finds("DELETE FROM weir.finance_scopes WHERE customer IS NULL", nothing_kept,
+          ", every customer is gone, and the log tells of it");
 }
 
 static void *record(void *url)

@@ -560,7 +560,7 @@ def test_explain_says_what_it_does_not_know(rated):
     for wrong in (["x"], ["-1"], [], ["1", "2"]):
         assert b"one LINE_ITEM_ID is needed" in rated.run("explain", *wrong, status=2).stderr
     row = items_of(rated, "meter = 'calls'")[0]
-    rated.sql("delete from weir.catalog_versions")
+    rated.sql("set session_replication_role = replica; delete from weir.catalog_versions; reset session_replication_role")
     text = rated.run("explain", row["line_item_id"]).stdout.decode()
     assert "of no catalog that was stored" in text
     env = {"WEIR_REDIS_URL": "redis://127.0.0.1:1"}
