@@ -80,9 +80,9 @@ static inline void index_add(struct index *index, uint64_t hash, uint32_t positi
 
 /* The position is there. Linear probing without tombstones: closes the gap by moving later members of the cluster back
  * (Knuth 6.4, R). */
-static inline void index_remove(struct index *index, uint64_t hash, uint32_t position)
+static inline void index_remove(struct index *index, uint32_t tag, uint32_t position)
 {
-    uint32_t hole = index_home(index, hash);
+    uint32_t hole = tag >> index->shift;
 
     while (index->slots[hole].position != position) {
         weir_check(index->slots[hole].position != NONE);

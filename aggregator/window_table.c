@@ -1,6 +1,8 @@
 #include "aggregator/window_table_internal.h"
 #include "common/calendar.h"
 
+enum { LINKS_A_WINDOW = 2 };
+
 /* 1. the table */
 
 struct weir_window_table *weir_window_table_new(const struct weir_catalog *catalog, uint64_t limit, bool closes_at_once,
@@ -15,6 +17,8 @@ struct weir_window_table *weir_window_table_new(const struct weir_catalog *catal
         table->meters[i] = weir_window_hash_meter(&catalog->meters[i]);
     table->limit = limit;
     table->closes_at_once = closes_at_once;
+    table->is_linked = closes_at_once;
+    table->keys = weir_series_keys_new();
     if (check)
         table->check = *check;
     index_start(&table->series_index);
@@ -30,16 +34,15 @@ struct weir_window_table *weir_window_table_free(struct weir_window_table *table
 {
     if (!table)
         return NULL;
-    for (uint32_t i = 1; i < table->series_used; i++)
-        free(table->series[i].key);
+    weir_series_keys_free(table->keys);
     for (uint32_t i = 1; i < table->windows_used; i++) {
         weir_unique_set_free(window_unique(&table->windows[i]));
         weir_kept_free(window_kept(&table->windows[i]));
     }
     free(table->series_index.slots);
     free(table->window_index.slots);
-    free(table->series);
-    free(table->window_memory);
+    (void)weir_resize_table(table->series, table->series_room, 0, sizeof *table->series);
+    (void)weir_resize_table(table->windows, table->windows_room, 0, sizeof *table->windows);
     free(table->latest);
     free(table->groups);
     free(table->changed);
@@ -99,27 +102,6 @@ static void index_waiting(struct weir_window_table *table)
     table->waiting_count = 0;
 }
 
-uint32_t weir_window_look(struct weir_window_table *table, uint32_t series, int64_t start)
-{
-    const struct index *index = &table->window_index;
-    uint32_t latest = table->series[series].latest;
-
-    if (latest != NONE && start >= table->windows[latest].start)
-        return start == table->windows[latest].start ? latest : NONE;
-    if (table->series[series].window_count == (latest != NONE))
-        return NONE;
-    index_waiting(table);
-    uint64_t hash = hash_window(series, start);
-    for (uint32_t at = index_home(index, hash); index->slots[at].position != NONE; at = index_next(index, at)) {
-        if (index->slots[at].tag != index_tag(hash))
-            continue;
-        const struct window *window = &table->windows[index->slots[at].position];
-        if (window->series == series && window->start == start)
-            return index->slots[at].position;
-    }
-    return NONE;
-}
-
 /* Whoever puts it there at once waits for its slot to come from memory. */
 static void index_window(struct weir_window_table *table, uint32_t position)
 {
@@ -132,6 +114,80 @@ static void index_window(struct weir_window_table *table, uint32_t position)
     table->waiting[table->waiting_count++] = (struct waiting){hash, position};
 }
 
+/* Bounded input comes mostly in the order of time, so that few events look for a window before the latest; an index of
+ * all the others is worth it only once following links has cost as much. */
+static void index_links(struct weir_window_table *table)
+{
+    table->is_linked = false;
+    for (uint32_t i = 1; i < table->windows_used; i++) {
+        struct group *group = find_group(table, window_end(&table->windows[i]));
+        if (table->series[table->windows[i].series].latest != i)
+            index_window(table, i);
+        table->windows[i].next_in_group = group->first;
+        group->first = i;
+    }
+}
+
+/* The series' first window, from the latest back, that does not start after start. *ret_later: the one behind it. */
+static uint32_t follow_links(struct weir_window_table *table, uint32_t series, int64_t start, uint32_t *ret_later)
+{
+    uint32_t at = table->series[series].latest;
+
+    *ret_later = NONE;
+    while (at != NONE && table->windows[at].start > start) {
+        *ret_later = at;
+        at = table->windows[at].earlier;
+        table->walked++;
+    }
+    return at;
+}
+
+static void link_window(struct weir_window_table *table, uint32_t position)
+{
+    struct window *window = &table->windows[position];
+    uint32_t later;
+
+    window->earlier = follow_links(table, window->series, window->start, &later);
+    if (later == NONE)
+        table->series[window->series].latest = position;
+    else
+        table->windows[later].earlier = position;
+}
+
+static uint32_t look_by_links(struct weir_window_table *table, uint32_t series, int64_t start)
+{
+    uint32_t later, found = follow_links(table, series, start, &later);
+
+    if (found != NONE && table->windows[found].start != start)
+        found = NONE;
+    if (table->walked > LINKS_A_WINDOW * (table->window_count + FIRST_SLOTS / LINKS_A_WINDOW))
+        index_links(table);
+    return found;
+}
+
+uint32_t weir_window_look(struct weir_window_table *table, uint32_t series, int64_t start)
+{
+    const struct index *index = &table->window_index;
+    uint32_t latest = table->series[series].latest;
+
+    if (latest != NONE && start >= table->windows[latest].start)
+        return start == table->windows[latest].start ? latest : NONE;
+    if (table->series[series].window_count == (latest != NONE))
+        return NONE;
+    if (table->is_linked)
+        return look_by_links(table, series, start);
+    index_waiting(table);
+    uint64_t hash = hash_window(series, start);
+    for (uint32_t at = index_home(index, hash); index->slots[at].position != NONE; at = index_next(index, at)) {
+        if (index->slots[at].tag != index_tag(hash))
+            continue;
+        const struct window *window = &table->windows[index->slots[at].position];
+        if (window->series == series && window->start == start)
+            return index->slots[at].position;
+    }
+    return NONE;
+}
+
 /* A series whose windows have the length that its meter has now begins with its first one to have a latest; a window of
  * another length ends that. So none of them starts after the latest, and none is in the index and the latest too. */
 static void place_window(struct weir_window_table *table, uint32_t position, bool is_regular)
@@ -140,7 +196,9 @@ static void place_window(struct weir_window_table *table, uint32_t position, boo
     struct series *series = &table->series[window->series];
     uint32_t latest = series->latest;
 
-    if (series->window_count == 0 && is_regular) {
+    if (table->is_linked) {
+        link_window(table, position);
+    } else if (series->window_count == 0 && is_regular) {
         series->latest = position;
     } else if (latest != NONE && is_regular && window->start > table->windows[latest].start) {
         index_window(table, latest);
@@ -155,18 +213,12 @@ static void place_window(struct weir_window_table *table, uint32_t position, boo
     series->window_count++;
 }
 
-/* [1] and so all windows stand on a line each: realloc's blocks do not. */
 static void make_window_room(struct weir_window_table *table)
 {
-    enum { LINE = sizeof(struct window) };
-    size_t was = table->window_memory ? (size_t)((char *)table->windows - table->window_memory) : 0;
+    uint32_t room = table->windows_room ? table->windows_room * 2 : FIRST_SLOTS;
 
-    table->windows_room = table->windows_room ? table->windows_room * 2 : FIRST_SLOTS;
-    table->window_memory = weir_resize(table->window_memory, (size_t)table->windows_room + 1, LINE);
-    size_t is = (LINE - (uintptr_t)table->window_memory % LINE) % LINE;
-    if (is != was && table->windows)
-        memmove(table->window_memory + is, table->window_memory + was, (size_t)table->windows_used * LINE);
-    table->windows = (struct window *)(void *)(table->window_memory + is);
+    table->windows = weir_resize_table(table->windows, table->windows_room, room, sizeof *table->windows);
+    table->windows_room = room;
     if (table->latest)
         table->latest = weir_resize(table->latest, table->windows_room, sizeof *table->latest);
 }
@@ -219,13 +271,15 @@ uint32_t weir_window_add(struct weir_window_table *table, uint32_t series, int64
             make_window_room(table);
         position = table->windows_used++;
     }
-    struct group *group = find_group(table, end);
     table->windows[position] = (struct window){.start = start,
                                                .series = series,
                                                .length_seconds = (uint32_t)((end - start) / WEIR_SECOND),
-                                               .next_in_group = group->first,
                                                .flags = end <= table->closed_through ? IS_CLOSED : 0};
-    group->first = position;
+    if (!table->is_linked) {
+        struct group *group = find_group(table, end);
+        table->windows[position].next_in_group = group->first;
+        group->first = position;
+    }
     place_window(table, position, is_regular);
     table->window_count++;
     if (table->check.is_unpriced && finds_no_price(table, series, start))
@@ -238,12 +292,12 @@ static void remove_window(struct weir_window_table *table, uint32_t position)
     struct window *window = &table->windows[position];
     struct series *series = &table->series[window->series];
 
-    weir_check(!(window->flags & IS_CHANGED));
+    weir_check(!(window->flags & IS_CHANGED) && !table->is_linked);
     if (series->latest == position) {
         series->latest = NONE;
     } else {
         index_waiting(table);
-        index_remove(&table->window_index, hash_window(window->series, window->start), position);
+        index_remove(&table->window_index, index_tag(hash_window(window->series, window->start)), position);
     }
     if (--series->window_count == 0)
         weir_window_remove_series(table, window->series);
@@ -290,6 +344,7 @@ enum weir_status weir_window_table_restore(struct weir_window_table *table, cons
     const struct weir_meter *meter;
     uint32_t series = weir_window_restore_series(table, window->series_key, &meter);
 
+    weir_check(!table->closes_at_once);
     if (series == NONE)
         return WEIR_REJECT;
     weir_check(weir_window_look(table, series, window->start) == NONE);
@@ -397,7 +452,7 @@ size_t weir_window_table_bytes(const struct weir_window_table *table)
 {
     return ((size_t)table->series_index.mask + 1 + table->window_index.mask + 1) * sizeof(struct slot)
            + table->series_room * sizeof *table->series + table->windows_room * sizeof *table->windows
-           + (table->latest ? table->windows_room * sizeof *table->latest : 0)
+           + (table->latest ? table->windows_room * sizeof *table->latest : 0) + weir_series_keys_bytes(table->keys)
            + table->changed_room * sizeof *table->changed + table->group_room * sizeof *table->groups
            + table->unique_bytes;
 }

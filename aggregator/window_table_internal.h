@@ -7,14 +7,15 @@
 #include <assert.h>
 #include <stdlib.h>
 
+#include "aggregator/series_keys.h"
 #include "aggregator/unique_set.h"
 #include "aggregator/window_index.h"
 #include "aggregator/window_table.h"
 
 /* An interned (meter, customer, dimensions). */
 struct series {
-    uint64_t hash;
-    char *key;                /* series key bytes, malloc'ed while the series lives */
+    char *key;                /* series key bytes, of the table's keys */
+    uint32_t tag;             /* of its hash, as the index has it */
     uint32_t key_length : 24; /* 0: free, `latest` links the free ones */
     uint32_t priced : 8;      /* the number of the span in which its windows have a price; 0: of none */
     uint32_t meter;           /* index in the catalog; UINT32_MAX: a stored series whose meter is gone from it */
@@ -36,7 +37,10 @@ struct window {
     struct weir_decimal value;
     uint32_t series;
     uint32_t length_seconds; /* 31 days fit easily */
-    uint32_t next_in_group;
+    union {
+        uint32_t next_in_group;
+        uint32_t earlier; /* of the series, where the table is linked */
+    };
     uint32_t flags;
 };
 
@@ -71,17 +75,19 @@ struct weir_window_table {
     uint64_t limit;
     uint64_t window_count;
     bool closes_at_once; /* one group for all windows */
+    bool is_linked;      /* from the series' latest on, by time: in place of window_index, and of groups */
+    uint64_t walked;     /* links that were followed */
     int64_t
         closed_through; /* windows that end at or before it are closed, those of late events as soon as they are made */
 
     struct index series_index, window_index;
     struct waiting waiting[WAITING_MAX]; /* for window_index: put there together, when their slots are in the cache */
     uint32_t waiting_count;
+    struct weir_series_keys *keys;
     struct series *series; /* [0] unused */
     uint32_t series_used, series_room, free_series;
-    struct window *windows; /* [0] unused; at the first line of window_memory */
-    char *window_memory;
-    struct latest *latest; /* by window; NULL until there is one to keep */
+    struct window *windows; /* [0] unused */
+    struct latest *latest;  /* by window; NULL until there is one to keep */
     uint32_t windows_used, windows_room, free_window;
 
     struct group *groups; /* by end, ascending */
@@ -97,6 +103,7 @@ struct weir_window_table {
     uint64_t drained;
 };
 
+static_assert(sizeof(struct series) == 32, "two on a line of the cache");
 static_assert(sizeof(struct window) == 64, "a line of the cache; what ARCHITECTURE.md says of memory");
 
 /* Its events, where it keeps them. */

@@ -70,13 +70,14 @@ static uint32_t add_series(struct weir_window_table *table, uint64_t hash, uint3
         table->free_series = table->series[position].latest;
     } else {
         if (table->series_used >= table->series_room) {
-            table->series_room = table->series_room ? table->series_room * 2 : FIRST_SLOTS;
-            table->series = weir_resize(table->series, table->series_room, sizeof *table->series);
+            uint32_t room = table->series_room ? table->series_room * 2 : FIRST_SLOTS;
+            table->series = weir_resize_table(table->series, table->series_room, room, sizeof *table->series);
+            table->series_room = room;
         }
         position = table->series_used++;
     }
-    table->series[position] = (struct series){.hash = hash,
-                                              .key = weir_copy_text(key.data, key.length),
+    table->series[position] = (struct series){.key = weir_series_keys_add(table->keys, key),
+                                              .tag = index_tag(hash),
                                               .key_length = key.length & (KEY_LENGTH_LIMIT - 1),
                                               .meter = meter};
     index_add(&table->series_index, hash, position);
@@ -143,7 +144,7 @@ uint32_t weir_window_find_series(struct weir_window_table *table, const struct w
 
     for (uint32_t at = index_home(index, hash); index->slots[at].position != NONE; at = index_next(index, at)) {
         uint32_t position = index->slots[at].position;
-        if (index->slots[at].tag == index_tag(hash) && table->series[position].hash == hash
+        if (index->slots[at].tag == index_tag(hash)
             && is_series(table, &table->series[position], reading->meter, customer, reading->dimensions))
             return position;
     }
@@ -159,8 +160,8 @@ void weir_window_remove_series(struct weir_window_table *table, uint32_t positio
 {
     struct series *series = &table->series[position];
 
-    index_remove(&table->series_index, series->hash, position);
-    free(series->key);
+    index_remove(&table->series_index, series->tag, position);
+    weir_series_keys_remove(table->keys, series->key, series->key_length);
     *series = (struct series){.latest = table->free_series};
     table->free_series = position;
 }
@@ -187,7 +188,7 @@ uint32_t weir_window_restore_series(struct weir_window_table *table, struct weir
     const struct index *slots = &table->series_index;
     for (uint32_t at = index_home(slots, hash); slots->slots[at].position != NONE; at = index_next(slots, at)) {
         uint32_t position = slots->slots[at].position;
-        if (table->series[position].hash == hash && weir_slice_equal(series_key(table, position), key))
+        if (slots->slots[at].tag == index_tag(hash) && weir_slice_equal(series_key(table, position), key))
             return position;
     }
     return add_series(table, hash, index, key);

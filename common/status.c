@@ -1,6 +1,7 @@
 #include "common/status.h"
 
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -44,7 +45,7 @@ void *weir_new(size_t size)
     return memory;
 }
 
-enum { HUGE_PAGE = 2 << 20 };
+enum { HUGE_PAGE = 2 << 20, LINE = 64 };
 
 void *weir_new_array(size_t count, size_t size)
 {
@@ -77,6 +78,56 @@ void *weir_resize(void *memory, size_t count, size_t size)
     void *resized = realloc(memory, bytes ? bytes : 1);
     if (!resized)
         out_of_memory(bytes);
+    return resized;
+}
+
+/* Addresses that begin on a huge page. */
+static void *reserve(size_t bytes)
+{
+    char *memory = mmap(NULL, bytes + HUGE_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    if (memory == MAP_FAILED)
+        out_of_memory(bytes);
+    size_t before = (HUGE_PAGE - (uintptr_t)memory % HUGE_PAGE) % HUGE_PAGE;
+    if (before)
+        weir_check(munmap(memory, before) == 0);
+    weir_check(munmap(memory + before + bytes, HUGE_PAGE - before) == 0);
+    return memory + before;
+}
+
+static bool is_mapped(size_t bytes)
+{
+    return bytes >= 4 * (size_t)HUGE_PAGE;
+}
+
+void *weir_resize_table(void *memory, size_t from, size_t to, size_t size)
+{
+    size_t old = (from * size + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE, bytes;
+    void *resized;
+
+    if (__builtin_mul_overflow(to, size, &bytes) || bytes > SIZE_MAX / 2)
+        out_of_memory(SIZE_MAX);
+    if (is_mapped(bytes)) {
+        bytes = (bytes + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
+        resized = reserve(bytes);
+        if (is_mapped(from * size)) { /* whole huge pages move as they are */
+            if (mremap(memory, old, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, resized) == MAP_FAILED)
+                out_of_memory(bytes);
+            return resized;
+        }
+        (void)madvise(resized, bytes, MADV_HUGEPAGE);
+    } else {
+        weir_check(!is_mapped(from * size) || to == 0);
+        resized = to ? aligned_alloc(LINE, (bytes + LINE - 1) / LINE * LINE) : NULL;
+        if (to && !resized)
+            out_of_memory(bytes);
+    }
+    if (from && to)
+        memcpy(resized, memory, (from < to ? from : to) * size);
+    if (is_mapped(from * size))
+        weir_check(munmap(memory, old) == 0);
+    else
+        free(memory);
     return resized;
 }
 

@@ -37,6 +37,10 @@ _Noreturn void weir_check_failed(const char *expression, const char *file, int l
 void *weir_new(size_t size);                     /* zeroed */
 void *weir_new_array(size_t count, size_t size); /* zeroed, overflow-checked */
 void *weir_resize(void *memory, size_t count, size_t size);
+/* An array that begins on a line of the cache, and where it is large on a huge page: probed at random, that is one miss
+ * instead of two. From so many elements to so many, 0 being none; new ones are not cleared. It never shrinks but to 0.
+ */
+void *weir_resize_table(void *memory, size_t from, size_t to, size_t size);
 char *weir_copy_text(const char *text, size_t length); /* NUL-terminated copy */
 
 #endif

@@ -1,0 +1,25 @@
+/* Tables that grow: what is in them stays, from a few bytes to many huge pages. */
+#include <criterion/criterion.h>
+#include <stdint.h>
+
+#include "common/status.h"
+
+Test(tables, keep_what_is_in_them_and_stand_on_lines)
+{
+    enum { FIRST = 100, LAST = 3 << 20, HUGE_PAGE = 2 << 20 };
+    uint64_t *table = NULL;
+    size_t room = 0;
+
+    while (room < LAST) {
+        size_t more = room ? room * 2 + room / 3 : FIRST;
+        table = weir_resize_table(table, room, more, sizeof *table);
+        cr_assert_eq((uintptr_t)table % (more * sizeof *table >= 4 * (size_t)HUGE_PAGE ? HUGE_PAGE : 64), 0);
+        for (size_t i = 0; i < room; i++)
+            cr_assert_eq(table[i], i * 7);
+        for (size_t i = room; i < more; i++)
+            table[i] = i * 7;
+        room = more;
+    }
+    cr_assert_null(weir_resize_table(table, room, 0, sizeof *table));
+    cr_assert_null(weir_resize_table(NULL, 0, 0, 1));
+}
