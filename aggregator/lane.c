@@ -81,6 +81,11 @@ struct weir_lane *weir_lane_free(struct weir_lane *lane)
     return NULL;
 }
 
+void weir_lane_expect(struct weir_lane *lane, uint64_t events)
+{
+    weir_seen_expect(lane->seen, events);
+}
+
 static void load_window(void *context, const struct weir_window *window, bool is_closed, struct weir_slice unique)
 {
     struct weir_lane *lane = context;

@@ -62,6 +62,8 @@ struct weir_lane;
 struct weir_lane *weir_lane_new(const struct weir_catalog *catalog, struct weir_slice name,
                                 const struct weir_lane_settings *settings);
 struct weir_lane *weir_lane_free(struct weir_lane *lane); /* NULL in, NULL out */
+/* About so many events will come: room for their ids is made at once. Before the first, once at most. */
+void weir_lane_expect(struct weir_lane *lane, uint64_t events);
 
 /* Taking: give the store this loader, then start with the state it answered. WEIR_REJECT: the stored lane does not fit
  * into windows_max or ids_max; *reterr names the setting. */

@@ -13,6 +13,7 @@ enum {
     SEGMENTS = 256,         /* by the id's upper 8 bits, which are not stored again */
     BLOCK = 64,             /* ids of a block */
     BLOCK_FILL = 61,        /* ids of a block on average, at most */
+    SHARE_MIN = 256,        /* expected ids of a segment that are worth a share */
     FIRST_ROOM = 4,         /* records of a segment's first block, which grows by doubling */
     MAPPED_BYTES = 1 << 13, /* segments from here on are pages of their own: they grow in place, and leave no holes */
     PAGE = 4096,
@@ -51,10 +52,12 @@ struct weir_seen {
     uint64_t count;
     uint64_t limit;
     size_t bytes;
-    struct block *aside; /* a segment's blocks while it is rebuilt */
+    struct block *aside; /* what the segment that was rebuilt last has left, for the next one */
     size_t aside_bytes;
     uint8_t *fill; /* how many ids its new blocks have by then */
     uint32_t fill_room;
+    struct block *shares; /* NULL, or the segments' first blocks made at once, as many for each */
+    uint32_t share_blocks;
     uint32_t lowest;               /* no id stands in a bucket below this one */
     uint32_t buckets[BUCKETS_MAX]; /* all different, the one asked for last mostly at the end */
     uint32_t bucket_count;
@@ -132,13 +135,51 @@ static struct block *resize_blocks(struct block *blocks, size_t from, size_t to)
     return memory;
 }
 
+static bool is_share(const struct weir_seen *seen, uint32_t number, const struct block *blocks)
+{
+    return seen->shares && blocks == seen->shares + (size_t)number * seen->share_blocks;
+}
+
+/* What it had is free. A share is left for good, and its pages given back; else the next one is rebuilt there. */
+static void leave_blocks(struct weir_seen *seen, uint32_t number, struct block *blocks, size_t bytes)
+{
+    if (!is_share(seen, number, blocks)) {
+        seen->aside = blocks;
+        seen->aside_bytes = bytes;
+        return;
+    }
+    size_t before = (PAGE - (uintptr_t)blocks % PAGE) % PAGE;
+    if (bytes > before + PAGE)
+        (void)madvise((char *)blocks + before, (bytes - before) / PAGE * PAGE, MADV_DONTNEED);
+    seen->bytes -= bytes;
+}
+
+void weir_seen_expect(struct weir_seen *seen, uint64_t count)
+{
+    uint64_t share = (count < seen->limit ? count : seen->limit) / SEGMENTS;
+
+    weir_check(seen->count == 0 && !seen->shares);
+    if (share < SHARE_MIN || share > UINT32_MAX / 2)
+        return;
+    seen->share_blocks = (uint32_t)((share + share / 8) / BLOCK_FILL + 1);
+    size_t blocks = (size_t)SEGMENTS * seen->share_blocks;
+    seen->shares = weir_resize_table(NULL, 0, blocks, sizeof(struct block));
+    seen->bytes += blocks * sizeof(struct block);
+    for (size_t i = 0; i < blocks; i++)
+        memset(seen->shares[i].tags, 0, BLOCK);
+    for (uint32_t i = 0; i < SEGMENTS; i++)
+        seen->segments[i] = (struct segment){seen->shares + (size_t)i * seen->share_blocks, seen->share_blocks, 0};
+}
+
 struct weir_seen *weir_seen_free(struct weir_seen *seen)
 {
     if (!seen)
         return NULL;
     for (uint32_t i = 0; i < SEGMENTS; i++)
-        (void)resize_blocks(seen->segments[i].blocks, bytes_of(seen->segments[i].block_count, seen->segments[i].count),
-                            0);
+        if (!is_share(seen, i, seen->segments[i].blocks))
+            (void)resize_blocks(seen->segments[i].blocks,
+                                bytes_of(seen->segments[i].block_count, seen->segments[i].count), 0);
+    (void)weir_resize_table(seen->shares, (size_t)SEGMENTS * seen->share_blocks, 0, sizeof(struct block));
     (void)resize_blocks(seen->aside, seen->aside_bytes, 0);
     free(seen->fill);
     free(seen);
@@ -297,33 +338,27 @@ bool weir_seen_is_crowded(const struct weir_seen *seen)
 
 /* 4. setting and forgetting */
 
-/* The segment's blocks aside, and in their place as many free ones as `count` ids need. */
+/* As many free blocks for the segment as `count` ids need, where the last one was. What it had until then. */
 static struct segment start_rebuilding(struct weir_seen *seen, uint32_t number, uint32_t count)
 {
     struct segment *segment = &seen->segments[number];
     struct segment old = *segment;
     uint32_t blocks = blocks_for(number, count);
-    size_t from = bytes_of(old.block_count, old.count), to = bytes_of(blocks, count);
+    size_t bytes = bytes_of(blocks, count);
 
-    if (from > seen->aside_bytes) {
-        seen->aside = resize_blocks(seen->aside, seen->aside_bytes, from);
-        seen->bytes += from - seen->aside_bytes;
-        seen->aside_bytes = from;
-    }
     if (blocks > seen->fill_room) {
         seen->bytes += blocks - seen->fill_room;
         seen->fill = weir_resize(seen->fill, blocks, 1);
         seen->fill_room = blocks;
     }
-    if (from && seen->aside)
-        memcpy(seen->aside, old.blocks, from);
-    seen->bytes += to - from;
-    *segment = (struct segment){resize_blocks(old.blocks, from, to), blocks, count};
+    *segment = (struct segment){resize_blocks(seen->aside, seen->aside_bytes, bytes), blocks, count};
+    seen->bytes += bytes - seen->aside_bytes;
+    seen->aside = NULL;
+    seen->aside_bytes = 0;
     for (uint32_t i = 0; i < blocks; i++)
         memset(segment->blocks[i].tags, 0, BLOCK);
     if (seen->fill)
         memset(seen->fill, 0, blocks);
-    old.blocks = seen->aside;
     return old;
 }
 
@@ -350,10 +385,8 @@ static void rebuild(struct weir_seen *seen, uint32_t number, uint32_t count, con
     const struct segment *segment = &seen->segments[number];
     const struct segment old = start_rebuilding(seen, number, count);
 
-    if (count == 0 || old.block_count == 0)
-        return;
-    weir_check(segment->blocks && seen->fill && old.blocks);
-    for (uint32_t i = 0; i < old.block_count; i++) {
+    weir_check(count == 0 || (segment->blocks && seen->fill));
+    for (uint32_t i = 0; i < old.block_count && count > 0; i++) {
         const struct block *block = &old.blocks[i];
         uint32_t taken = taken_of(block);
         for (uint32_t j = 0; j < taken; j++) {
@@ -365,6 +398,7 @@ static void rebuild(struct weir_seen *seen, uint32_t number, uint32_t count, con
                     place_of[record->bucket] & (BUCKETS_MAX - 1);
         }
     }
+    leave_blocks(seen, number, old.blocks, bytes_of(old.block_count, old.count));
 }
 
 /* Room for one more, which is counted. */

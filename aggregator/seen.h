@@ -39,6 +39,9 @@ enum weir_seen_answer {
 /* limit: ids at most, >= 1. */
 struct weir_seen *weir_seen_new(uint64_t limit);
 struct weir_seen *weir_seen_free(struct weir_seen *seen); /* NULL in, NULL out */
+/* About so many ids will come: room for them is made now, instead of growing to it, and stands on huge pages where it
+ * is large. There are none yet; asked once at most. */
+void weir_seen_expect(struct weir_seen *seen, uint64_t count);
 
 /* *ret_mark is set when the answer is KNOWN; of content and effect it has the bits that are kept. */
 enum weir_seen_answer weir_seen_look(const struct weir_seen *seen, uint64_t id, uint32_t content,

@@ -18,8 +18,10 @@
 #include "common/log.h"
 #include "rater/rate.h"
 
-/* A batch with its entries and line items stays in the cache of a core. */
-enum { WINDOWS_PER_BATCH = 512 };
+enum {
+    WINDOWS_PER_BATCH = 512, /* a batch with its entries and line items stays in the cache of a core */
+    EXPECTED_MAX = 1 << 24,  /* events that memory is taken for before they come: 240 MB */
+};
 
 static const char help[] =
     "usage: weir rate --catalog DIR [OPTIONS] FILE...\n\n"
@@ -213,6 +215,19 @@ static void tear_down(const struct request *request, struct run *run)
 }
 
 /* 3. the way */
+
+/* By the length of the first ones, where the files tell how long they are. */
+static void expect_events(struct run *run, const struct weir_message *messages, size_t count)
+{
+    uint64_t bytes = 0, read, total;
+
+    weir_source_file_progress(run->source, &read, &total);
+    for (size_t i = 0; i < count; i++)
+        bytes += messages[i].value.length + 1;
+    uint64_t events = bytes ? (uint64_t)((unsigned __int128)total * count / bytes) : 0;
+    weir_lane_expect(run->lane, events < EXPECTED_MAX ? events : EXPECTED_MAX);
+}
+
 static enum weir_status meter(struct run *run, struct weir_error *reterr)
 {
     static struct weir_message messages[WEIR_POLL_MESSAGES_MAX];
@@ -223,6 +238,8 @@ static enum weir_status meter(struct run *run, struct weir_error *reterr)
     while (status == WEIR_OK) {
         size_t count = 0, taken;
         status = run->source->ops->poll(run->source, -1, messages, WEIR_POLL_MESSAGES_MAX, &count, reterr);
+        if (count > 0 && weir_lane_state(run->lane)->counts.read == 0)
+            expect_events(run, messages, count);
         for (size_t i = 0; i < count; i++)
             items[i] = (struct weir_intake_item){.lane = run->lane, .message = &messages[i]};
         if (status == WEIR_OK)

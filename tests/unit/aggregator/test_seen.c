@@ -107,3 +107,43 @@ Test(seen, a_record_keeps_every_mark)
         cr_assert(loaded.content == mark.content && loaded.effect == mark.effect && loaded.state == mark.state);
     }
 }
+
+/* Room that was made beforehand, for fewer than come: segments leave it one by one, and nothing is lost. */
+Test(seen, grows_out_of_what_was_expected)
+{
+    enum { EXPECTED = 100000, IDS = 2 * EXPECTED };
+    static uint64_t ids[IDS];
+    static struct weir_id_mark marks[IDS];
+    struct weir_seen *seen = weir_seen_new(IDS);
+    struct weir_id_mark mark;
+
+    weir_seen_expect(seen, EXPECTED);
+    size_t expected = weir_seen_bytes(seen);
+    for (uint32_t i = 0; i < IDS; i++) {
+        ids[i] = next_random() | 2;
+        marks[i] = any_mark();
+        weir_seen_prefetch(seen, ids[i], 0);
+        weir_seen_prefetch(seen, ids[i], 1);
+        cr_assert_eq(weir_seen_look(seen, ids[i], marks[i].content, &mark), WEIR_SEEN_NEW);
+        cr_assert_eq(weir_seen_add(seen, ids[i], marks[i], 1), WEIR_OK);
+        if (i == EXPECTED)
+            cr_assert_lt(weir_seen_bytes(seen), expected + expected / 50);
+    }
+    for (uint32_t i = 0; i < IDS; i++)
+        assert_mark(seen, ids[i], marks[i]);
+    cr_assert_lt(weir_seen_bytes(seen), (size_t)IDS * 17, "the room of before is given back");
+    weir_seen_forget(seen, 2);
+    cr_assert_eq(weir_seen_count(seen), 0);
+    weir_seen_free(seen);
+}
+
+Test(seen, expects_few)
+{
+    struct weir_seen *seen = weir_seen_new(10);
+    struct weir_id_mark mark = any_mark();
+
+    weir_seen_expect(seen, UINT64_MAX);
+    cr_assert_eq(weir_seen_set(seen, 7, mark, 1), WEIR_OK);
+    assert_mark(seen, 7, mark);
+    weir_seen_free(seen);
+}
