@@ -18,6 +18,8 @@ enum {
     MAPPED_BYTES = 1 << 13, /* segments from here on are pages of their own: they grow in place, and leave no holes */
     PAGE = 4096,
     BUCKETS_MAX = 64,
+    STATE_SHIFT = WEIR_SEEN_CONTENT_BITS, /* in a record's rest */
+    BUCKET_SHIFT = STATE_SHIFT + 2,
     CROWDED = BUCKETS_MAX / 2,
 };
 
@@ -26,9 +28,8 @@ struct record {
     uint32_t id_low;
     uint16_t id_high;
     uint16_t effect;
-    uint32_t content : WEIR_SEEN_CONTENT_BITS;
-    uint32_t state : 2;
-    uint32_t bucket : 6; /* position in seen->buckets */
+    uint32_t rest; /* content, above it 2 bits of the state and 6 of the position in seen->buckets: in one, since a bit
+                      field is written by reading what stands there, which for a new id is yet to come from memory */
 };
 
 /* Ids are put behind one another, so that a search ends at the first free tag. 13 cache lines. */
@@ -37,6 +38,7 @@ struct block {
     struct record records[BLOCK];
 };
 
+static_assert(BUCKETS_MAX == 1 << (32 - BUCKET_SHIFT), "a bucket's position has the uppermost bits");
 static_assert(sizeof(struct record) == 12 && sizeof(struct block) == 13 * 64, "what the header says of memory per id");
 
 /* The blocks of a segment stand in the order of the ids' next 32 bits: growing is one pass from front to end. An id
@@ -235,6 +237,26 @@ static uint32_t taken_of(const struct block *block)
     return free_places ? (uint32_t)__builtin_ctzll(free_places) : BLOCK;
 }
 
+static uint32_t rest_of(uint32_t content, enum weir_id_state state, uint32_t bucket)
+{
+    return (content & WEIR_SEEN_CONTENT_MASK) | (uint32_t)state << STATE_SHIFT | bucket << BUCKET_SHIFT;
+}
+
+static enum weir_id_state state_of(const struct record *record)
+{
+    return (enum weir_id_state)(record->rest >> STATE_SHIFT & 3);
+}
+
+static uint32_t bucket_of(const struct record *record)
+{
+    return record->rest >> BUCKET_SHIFT;
+}
+
+static void set_bucket(struct record *record, uint32_t bucket)
+{
+    record->rest = (record->rest & ((UINT32_C(1) << BUCKET_SHIFT) - 1)) | bucket << BUCKET_SHIFT;
+}
+
 static bool is_record(const struct record *record, uint64_t id)
 {
     return record->id_low == (uint32_t)(id >> 8) && record->id_high == (uint16_t)(id >> 40);
@@ -278,9 +300,9 @@ enum weir_seen_answer weir_seen_look(const struct weir_seen *seen, uint64_t id, 
 
     if (!record)
         return WEIR_SEEN_NEW;
-    if (record->content != (content & WEIR_SEEN_CONTENT_MASK))
+    if ((record->rest & WEIR_SEEN_CONTENT_MASK) != (content & WEIR_SEEN_CONTENT_MASK))
         return WEIR_SEEN_CONFLICT;
-    *ret_mark = (struct weir_id_mark){record->content, record->effect, (enum weir_id_state)record->state};
+    *ret_mark = (struct weir_id_mark){record->rest & WEIR_SEEN_CONTENT_MASK, record->effect, state_of(record)};
     return WEIR_SEEN_KNOWN;
 }
 
@@ -297,7 +319,7 @@ static void move_to_places(struct weir_seen *seen, const uint8_t place[BUCKETS_M
         for (uint32_t j = 0; j < seen->segments[i].block_count; j++) {
             struct block *block = &seen->segments[i].blocks[j];
             for (uint32_t k = 0; k < BLOCK && block->tags[k]; k++)
-                block->records[k].bucket = place[block->records[k].bucket] & (BUCKETS_MAX - 1);
+                set_bucket(&block->records[k], place[bucket_of(&block->records[k])]);
         }
 }
 
@@ -393,9 +415,8 @@ static void rebuild(struct weir_seen *seen, uint32_t number, uint32_t count, con
             const struct record *record = &block->records[j];
             if (!is_kept)
                 (void)move_record(seen, segment, block->tags[j], record);
-            else if (is_kept[record->bucket])
-                move_record(seen, segment, block->tags[j], record)->bucket =
-                    place_of[record->bucket] & (BUCKETS_MAX - 1);
+            else if (is_kept[bucket_of(record)])
+                set_bucket(move_record(seen, segment, block->tags[j], record), place_of[bucket_of(record)]);
         }
     }
     leave_blocks(seen, number, old.blocks, bytes_of(old.block_count, old.count));
@@ -421,9 +442,8 @@ static void write_record(struct weir_seen *seen, struct record *record, uint64_t
     uint32_t last = seen->bucket_count - 1;
     uint32_t position = last < BUCKETS_MAX && seen->buckets[last] == bucket ? last : find_bucket(seen, bucket);
 
-    *record = (struct record){
-        (uint32_t)(id >> 8), (uint16_t)(id >> 40),        (uint16_t)mark.effect, mark.content & WEIR_SEEN_CONTENT_MASK,
-        mark.state,          position & (BUCKETS_MAX - 1)};
+    *record = (struct record){(uint32_t)(id >> 8), (uint16_t)(id >> 40), (uint16_t)mark.effect,
+                              rest_of(mark.content, mark.state, position)};
     if (bucket < seen->lowest)
         seen->lowest = bucket;
 }
@@ -462,8 +482,9 @@ static uint32_t count_kept(const struct segment *segment, const bool is_kept[BUC
     for (uint32_t i = 0; i < segment->block_count; i++) {
         const struct block *block = &segment->blocks[i];
         for (uint32_t j = 0; j < BLOCK && block->tags[j]; j++) {
-            count += is_kept[block->records[j].bucket];
-            is_used[block->records[j].bucket] = true;
+            uint32_t bucket = bucket_of(&block->records[j]);
+            count += is_kept[bucket];
+            is_used[bucket] = true;
         }
     }
     return count;
