@@ -216,7 +216,7 @@ struct weir_took weir_database_copy_rows(const char *url, const char *query, con
 {
     PGconn *connection = connect_to(url);
     FILE *file = tmpfile();
-    char sql[256], *bytes = weir_new(PIECE);
+    char sql[1024], *bytes = weir_new(PIECE);
     size_t got;
 
     if (!file)
