@@ -246,6 +246,8 @@ static enum weir_status next_changed(struct rerate_lines *lines, struct weir_err
     return status;
 }
 
+/* Lines of one charge come in the order of writing either way. As the primary key has them they need no sorting; only a
+ * stream must be in the order of windows. */
 static bool lines_sql(struct rerate_lines *lines, const struct rerate_customer *customer, struct weir_buffer *sql)
 {
     weir_buffer_add(
@@ -261,8 +263,11 @@ static bool lines_sql(struct rerate_lines *lines, const struct rerate_customer *
         weir_rerate_add_time(sql, " AND period_start >= ", customer->from);
     if (customer->to != WEIR_TIME_NEVER)
         weir_rerate_add_time(sql, " AND period_start < ", customer->to);
-    weir_buffer_add(sql, weir_slice_text(" AND kind IN ('usage', 'fee', 'true_up', 'drawdown', 'overage', 'reversal')"
-                                         " ORDER BY window_start, line_item_id) TO STDOUT (FORMAT binary)"));
+    weir_buffer_add(sql,
+                    weir_slice_text(" AND kind IN ('usage', 'fee', 'true_up', 'drawdown', 'overage', 'reversal')"));
+    weir_buffer_add(sql, weir_slice_text(lines->is_judged ? " ORDER BY window_start, line_item_id"
+                                                          : " ORDER BY period_start, line_item_id"));
+    weir_buffer_add(sql, weir_slice_text(") TO STDOUT (FORMAT binary)"));
     weir_buffer_add(sql, weir_slice_of("", 1));
     return true;
 }

@@ -11,7 +11,8 @@ enum {
     TERM_COLUMNS = 11,
     CLEARED_COLUMNS = 4,
     TERMS_AT_ONCE = 20000,
-    COPY_AT_ONCE = 1 << 20,
+    SENT_AT_ONCE = 1 << 18,  /* bytes of line items that are handed to libpq */
+    COPY_AT_ONCE = 16 << 20, /* bytes of one COPY: no statement lasts long */
     ITEM_COLUMNS = 21
 };
 
@@ -106,6 +107,7 @@ void weir_rerate_writer_abandon(struct rerate_writer *writer)
     struct weir_error ignored;
 
     writer->copy.length = 0;
+    writer->is_copying = false;
     writer->term_count = writer->cleared_count = 0;
     weir_state_clear(writer->totals);
     if (writer->ledger && PQstatus(connection_of(writer)) == CONNECTION_OK)
@@ -113,35 +115,60 @@ void weir_rerate_writer_abandon(struct rerate_writer *writer)
 }
 
 /* 3. line items */
+static const char doing_items[] = "writing line items";
 static const char copy_sql[] =
     "COPY weir.line_items (customer, contract, item, meter, dimensions, period_start, period_end, window_start,"
     " window_end, kind, component, price_book, price_book_version, model, tier, quantity, unit_price, amount, currency,"
     " revision, rerating) FROM STDIN (FORMAT binary)";
 
-static enum weir_status flush_items(struct rerate_writer *writer, struct weir_error *reterr)
+/* Hands what is there to the COPY, and begins it where none is under way: it goes on from customer to customer, while
+ * others are read, since each one costs the server the setting up of its buffers. */
+static enum weir_status send_items(struct rerate_writer *writer, struct weir_error *reterr)
 {
-    static const char doing[] = "writing line items";
     PGconn *connection = connection_of(writer);
-    enum weir_status status = WEIR_OK;
 
-    if (writer->copy.length == 0)
+    if (!writer->is_copying) {
+        PGresult *result = PQexec(connection, copy_sql);
+        if (PQresultStatus(result) != PGRES_COPY_IN)
+            return weir_postgres_failed(connection, result, doing_items, reterr);
+        PQclear(result);
+        writer->is_copying = true;
+        writer->copied = 0;
+    }
+    writer->copied += writer->copy.length;
+    int sent = PQputCopyData(connection, writer->copy.data, (int)writer->copy.length);
+    writer->copy.length = 0;
+    return sent == 1 ? WEIR_OK : weir_postgres_failed(connection, NULL, doing_items, reterr);
+}
+
+/* The connection is free for a statement then. Rows of which none was sent yet wait for more. */
+static enum weir_status end_copy(struct rerate_writer *writer, struct weir_error *reterr)
+{
+    PGconn *connection = connection_of(writer);
+
+    if (!writer->is_copying)
         return WEIR_OK;
     weir_put_copy_end(&writer->copy);
-    PGresult *result = PQexec(connection, copy_sql);
-    if (PQresultStatus(result) != PGRES_COPY_IN)
-        return weir_postgres_failed(connection, result, doing, reterr);
-    PQclear(result);
-    if (PQputCopyData(connection, writer->copy.data, (int)writer->copy.length) != 1
-        || PQputCopyEnd(connection, NULL) != 1)
-        return weir_postgres_failed(connection, NULL, doing, reterr);
-    while ((result = PQgetResult(connection))) {
+    enum weir_status status = send_items(writer, reterr);
+    writer->is_copying = false;
+    if (status == WEIR_OK && PQputCopyEnd(connection, NULL) != 1)
+        status = weir_postgres_failed(connection, NULL, doing_items, reterr);
+    if (status != WEIR_OK)
+        return status;
+    for (PGresult *result; (result = PQgetResult(connection));) {
         if (PQresultStatus(result) == PGRES_COMMAND_OK || status != WEIR_OK)
             PQclear(result);
         else
-            status = weir_postgres_failed(connection, result, doing, reterr);
+            status = weir_postgres_failed(connection, result, doing_items, reterr);
     }
-    writer->copy.length = 0;
     return status;
+}
+
+static enum weir_status flush_items(struct rerate_writer *writer, struct weir_error *reterr)
+{
+    enum weir_status status = writer->copy.length ? send_items(writer, reterr) : WEIR_OK;
+
+    return status == WEIR_OK ? end_copy(writer, reterr) : status;
 }
 
 static void put_text_or_null(struct weir_buffer *to, struct weir_slice text)
@@ -175,7 +202,7 @@ static void put_line(struct rerate_writer *writer, const struct rerate_line *lin
 {
     struct weir_buffer *to = &writer->copy;
 
-    if (to->length == 0)
+    if (to->length == 0 && !writer->is_copying)
         weir_put_copy_header(to);
     weir_put_row(to, ITEM_COLUMNS);
     weir_put_text(to, writer->customer->customer);
@@ -210,15 +237,16 @@ static void put_line(struct rerate_writer *writer, const struct rerate_line *lin
     weir_put_int8(to, writer->run);
 }
 
-/* The partition of the line's period is there before the line is sent. By a connection of its own: the others are in
- * the middle of a transaction and of a stream. */
+/* The partition of the line's period is there before the COPY begins that the line is sent by: one that is under way
+ * does not see it. By a connection of its own: the others are in the middle of a transaction and of a stream. */
 static enum weir_status need_partition(struct rerate_writer *writer, int64_t period_start, struct weir_error *reterr)
 {
     enum weir_status status = WEIR_OK;
 
     if (weir_partitions_have(&writer->partitions, period_start))
         return WEIR_OK;
-    if (!writer->maker)
+    status = end_copy(writer, reterr);
+    if (status == WEIR_OK && !writer->maker)
         writer->maker = weir_postgres_open(writer->url, "weir rerate", &status, reterr);
     return status == WEIR_OK ? weir_partitions_make(&writer->partitions, writer->maker, period_start, reterr) : status;
 }
@@ -235,7 +263,10 @@ static enum weir_status emit(void *context, const struct rerate_line *line, bool
         writer->customer->reversals++;
     else
         writer->customer->line_items++;
-    return writer->copy.length >= COPY_AT_ONCE ? flush_items(writer, reterr) : WEIR_OK;
+    if (writer->copy.length < SENT_AT_ONCE)
+        return WEIR_OK;
+    status = send_items(writer, reterr);
+    return status == WEIR_OK && writer->copied >= COPY_AT_ONCE ? end_copy(writer, reterr) : status;
 }
 
 /* 4. terms of windows */
@@ -250,12 +281,15 @@ static enum weir_status flush_terms(struct rerate_writer *writer, struct weir_er
 
     if (writer->term_count == 0)
         return WEIR_OK;
+    enum weir_status status = end_copy(writer, reterr);
+    if (status != WEIR_OK)
+        return status;
     for (int i = 0; i < TERM_COLUMNS; i++) {
         weir_array_end(&writer->terms[i], writer->term_count);
         weir_parameters_add(&parameters, writer->terms[i].data, writer->terms[i].length);
     }
     writer->term_count = 0;
-    enum weir_status status = weir_postgres_ask(
+    status = weir_postgres_ask(
         connection_of(writer),
         "UPDATE weir.rated_windows AS w SET unpriced = k.unpriced, contract = k.contract, period_start = "
         "k.period_start,"
@@ -441,8 +475,10 @@ static void keep_totals(struct weir_state *totals, struct weir_state_view all)
 
 static enum weir_status write_totals(struct rerate_writer *writer, struct weir_error *reterr)
 {
-    enum weir_status status = writer->cleared_count ? clear_totals(writer, CLEARINGS_OF_ALL, reterr) : WEIR_OK;
+    enum weir_status status = end_copy(writer, reterr);
 
+    if (status == WEIR_OK && writer->cleared_count)
+        status = clear_totals(writer, CLEARINGS_OF_ALL, reterr);
     if (status == WEIR_OK)
         status = weir_postgres_write_state(writer->ledger, writer->totals, reterr);
     weir_state_clear(writer->totals);

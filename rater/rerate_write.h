@@ -146,6 +146,8 @@ struct rerate_writer {
     struct rerate_lines lines;
     struct rerate_customer *customer; /* being written */
     struct weir_buffer copy;          /* line items to be copied */
+    bool is_copying;                  /* their COPY is under way on the ledger's connection */
+    size_t copied;                    /* bytes, by it */
     struct weir_buffer terms[11];     /* new terms of windows */
     size_t term_count;
     struct weir_buffer cleared[4]; /* customers, periods and meters of which `totals` has all that is to be there */
