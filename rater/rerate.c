@@ -246,7 +246,7 @@ static enum weir_status judge_ledger(struct worker *worker, struct rerate_custom
     struct rerate_writer *writer = &worker->writer;
     bool is_certain = customer->is_changed || writer->judge.has_new_terms;
     enum weir_status status =
-        is_certain ? weir_rerate_lines_read(&writer->lines, customer, &worker->error)
+        is_certain ? weir_rerate_lines_read(&writer->lines, worker->chunk, customer, &worker->error)
                    : weir_rerate_judge_sums(&writer->judge, worker->again, worker->chunk, customer, &worker->error);
 
     if (status == WEIR_OK)
@@ -254,7 +254,7 @@ static enum weir_status judge_ledger(struct worker *worker, struct rerate_custom
     if (status == WEIR_OK && weir_rerate_accounts_complete(&worker->fresh))
         customer->is_changed = true;
     if (status == WEIR_OK && customer->is_changed && !is_certain && writer->lines.is_whole)
-        status = weir_rerate_lines_read(&writer->lines, customer, &worker->error);
+        status = weir_rerate_lines_read(&writer->lines, worker->chunk, customer, &worker->error);
     return status;
 }
 
@@ -291,6 +291,8 @@ static enum weir_status write_chunk(struct worker *worker, const struct weir_sli
     worker->chunk = &chunk;
     weir_rerate_judge_forget(&worker->writer.judge);
     status = look_at_chunk(worker, &chunk, begin_judging, judge_customer);
+    if (status == WEIR_OK)
+        status = weir_rerate_lines_drain(&worker->writer.lines, &worker->error);
     if (status == WEIR_OK)
         status = weir_rerate_writer_commit(&worker->writer, &chunk, worker->rows.rows, &worker->error);
     weir_rerate_chunk_free(&chunk);

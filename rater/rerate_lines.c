@@ -6,11 +6,15 @@
 #include "common/hash.h"
 #include "rater/rerate_write.h"
 
-enum { LINE_COLUMNS = 19, FIRST_TEXTS = 256 };
+enum {
+    FIRST_TEXTS = 256,
+    AHEAD_MAX = 1000, /* old lines of a customer that make it small: others are read along with the next one */
+};
 static const char doing[] = "reading line items";
 
 void weir_rerate_lines_free(struct rerate_lines *lines)
 {
+    PQfreemem(lines->row);
     PQfinish(lines->connection);
     weir_arena_free(lines->arena);
     free(lines->texts);
@@ -127,6 +131,7 @@ static struct rerate_line *add_line(struct rerate_lines *lines, const struct rer
         list->lines = weir_resize(list->lines, list->room, sizeof *list->lines);
     }
     list->lines[list->count] = *line;
+    list->lines[list->count].number = list->count;
     return &list->lines[list->count++];
 }
 
@@ -193,8 +198,10 @@ static uint32_t number_of(struct weir_slice field)
     return field.data ? (uint32_t)weir_get_int4(field.data) : 0;
 }
 
-static bool read_line(struct rerate_lines *lines, const struct weir_slice *fields, struct rerate_line *line)
+static bool read_line(struct rerate_lines *lines, struct rerate_line *line)
 {
+    const struct weir_slice *fields = lines->fields;
+
     *line = (struct rerate_line){
         .contract = keep(lines, fields[0]),
         .period_start = weir_get_time(fields[1].data),
@@ -219,20 +226,26 @@ static bool read_line(struct rerate_lines *lines, const struct weir_slice *field
            && read_decimal(fields[15], &line->amount);
 }
 
+/* The stream's next row, which stands there until the one after it. */
+static enum weir_status next_row(struct rerate_lines *lines, struct weir_error *reterr)
+{
+    PQfreemem(lines->row);
+    lines->row = NULL;
+    return weir_rerate_copy_next(lines->connection, lines->fields, RERATE_LINE_COLUMNS, doing, &lines->row, reterr);
+}
+
+static enum weir_status take_row(struct rerate_lines *lines, struct rerate_line *line, struct weir_error *reterr)
+{
+    if (!read_line(lines, line))
+        return weir_fail(reterr, WEIR_FATAL, "PostgreSQL, weir.line_items: a row that weir never wrote");
+    return next_row(lines, reterr);
+}
+
 /* The ledger's next line; has_next false: there is none. */
 static enum weir_status next_line(struct rerate_lines *lines, struct weir_error *reterr)
 {
-    struct weir_slice fields[LINE_COLUMNS];
-    char *bytes = NULL;
-
-    lines->has_next = false;
-    enum weir_status status = weir_rerate_copy_next(lines->connection, fields, LINE_COLUMNS, doing, &bytes, reterr);
-    if (status != WEIR_OK || !bytes)
-        return status;
-    lines->has_next = read_line(lines, fields, &lines->next);
-    PQfreemem(bytes);
-    return lines->has_next ? WEIR_OK
-                           : weir_fail(reterr, WEIR_FATAL, "PostgreSQL, weir.line_items: a row that weir never wrote");
+    lines->has_next = lines->row != NULL;
+    return lines->row ? take_row(lines, &lines->next, reterr) : WEIR_OK;
 }
 
 /* The next one of a group that changes. */
@@ -246,15 +259,19 @@ static enum weir_status next_changed(struct rerate_lines *lines, struct weir_err
     return status;
 }
 
-/* Lines of one charge come in the order of writing either way. As the primary key has them they need no sorting; only a
- * stream must be in the order of windows. */
-static bool lines_sql(struct rerate_lines *lines, const struct rerate_customer *customer, struct weir_buffer *sql)
+/* Lines of one charge come in the order of writing either way. As the primary key has them they need no sorting; only
+ * the stream of one that was judged must be in the order of windows. */
+static bool lines_sql(struct rerate_lines *lines, const struct rerate_customer *customer,
+                      const struct rerate_customer *last, struct weir_buffer *sql)
 {
     weir_buffer_add(
         sql, weir_slice_text("COPY (SELECT contract, period_start, period_end, window_start, window_end, item,"
                              " meter IS NOT NULL, dimensions, component, tier, price_book, price_book_version, model,"
-                             " quantity, unit_price, amount, currency, revision, line_item_id FROM weir.line_items"));
-    if (!weir_rerate_add_literal(lines->connection, sql, " WHERE customer = ", customer->customer)
+                             " quantity, unit_price, amount, currency, revision, customer FROM weir.line_items"));
+    bool is_one = last == customer;
+    if (!weir_rerate_add_literal(lines->connection, sql,
+                                 is_one ? " WHERE customer = " : " WHERE customer >= ", customer->customer)
+        || (!is_one && !weir_rerate_add_literal(lines->connection, sql, " AND customer <= ", last->customer))
         || (customer->meter.length
             && !weir_rerate_add_literal(lines->connection, sql, " AND coalesce(meter, '') IN ('', ", customer->meter)))
         return false;
@@ -266,7 +283,7 @@ static bool lines_sql(struct rerate_lines *lines, const struct rerate_customer *
     weir_buffer_add(sql,
                     weir_slice_text(" AND kind IN ('usage', 'fee', 'true_up', 'drawdown', 'overage', 'reversal')"));
     weir_buffer_add(sql, weir_slice_text(lines->is_judged ? " ORDER BY window_start, line_item_id"
-                                                          : " ORDER BY period_start, line_item_id"));
+                                                          : " ORDER BY customer, period_start, line_item_id"));
     weir_buffer_add(sql, weir_slice_text(") TO STDOUT (FORMAT binary)"));
     weir_buffer_add(sql, weir_slice_of("", 1));
     return true;
@@ -280,18 +297,34 @@ static void clear(struct rerate_lines *lines)
     lines->text_count = lines->now.count = lines->later.count = 0;
 }
 
+static struct weir_slice customer_of(const struct rerate_lines *lines)
+{
+    return lines->fields[RERATE_LINE_COLUMNS - 1];
+}
+
+enum weir_status weir_rerate_lines_drain(struct rerate_lines *lines, struct weir_error *reterr)
+{
+    enum weir_status status = WEIR_OK;
+
+    while (status == WEIR_OK && lines->row)
+        status = next_row(lines, reterr);
+    lines->is_small = false;
+    return status;
+}
+
+/* Of customers from this one to the last. */
 static enum weir_status ask(struct rerate_lines *lines, const struct rerate_customer *customer,
-                            struct weir_error *reterr)
+                            const struct rerate_customer *last, struct weir_error *reterr)
 {
     struct weir_buffer sql = {0};
     enum weir_status status;
 
-    if (lines_sql(lines, customer, &sql))
+    if (lines_sql(lines, customer, last, &sql))
         status = weir_rerate_copy_begin(lines->connection, sql.data, doing, reterr);
     else
         status = weir_postgres_failed(lines->connection, NULL, doing, reterr);
     weir_buffer_free(&sql);
-    return status;
+    return status == WEIR_OK ? next_row(lines, reterr) : status;
 }
 
 void weir_rerate_lines_keep(struct rerate_lines *lines)
@@ -316,31 +349,55 @@ static void judge_before(struct rerate_judge *judge, const struct rerate_line *l
         weir_rerate_judge_before(judge, &key, line->component, line->tier, line->quantity, line->amount);
 }
 
-enum weir_status weir_rerate_lines_read(struct rerate_lines *lines, const struct rerate_customer *customer,
-                                        struct weir_error *reterr)
+/* A statement costs what some hundred lines do. So where the customer before had its lines read too, and few, this
+ * one's come along with those of all that follow in the chunk and are looked at in the same span. */
+static const struct rerate_customer *last_to_read(const struct rerate_lines *lines, const struct rerate_chunk *chunk,
+                                                  const struct rerate_customer *customer)
+{
+    const struct rerate_customer *last = customer, *end = chunk->customers + chunk->count;
+
+    if (!lines->is_small || customer != lines->expected || !lines->is_whole)
+        return customer;
+    while (last + 1 < end && last[1].from == customer->from && last[1].to == customer->to
+           && weir_slice_equal(last[1].meter, customer->meter))
+        last++;
+    return last;
+}
+
+enum weir_status weir_rerate_lines_read(struct rerate_lines *lines, const struct rerate_chunk *chunk,
+                                        const struct rerate_customer *customer, struct weir_error *reterr)
 {
     bool judges = lines->judge->lacks_before;
-    enum weir_status status = ask(lines, customer, reterr);
+    enum weir_status status = WEIR_OK;
+    struct rerate_line line;
+    size_t count = 0;
 
-    if (status == WEIR_OK)
-        status = next_line(lines, reterr);
-    while (status == WEIR_OK && lines->has_next) {
-        if (judges)
-            judge_before(lines->judge, &lines->next);
-        if (has_room(lines))
-            (void)add_line(lines, &lines->next);
-        status = next_line(lines, reterr);
+    while (status == WEIR_OK && lines->row && weir_slice_compare(customer_of(lines), customer->customer) < 0)
+        status = next_row(lines, reterr);
+    if (status == WEIR_OK && !lines->row)
+        status = ask(lines, customer, last_to_read(lines, chunk, customer), reterr);
+    for (; status == WEIR_OK && lines->row && weir_slice_equal(customer_of(lines), customer->customer); count++) {
+        status = take_row(lines, &line, reterr);
+        if (status == WEIR_OK && judges)
+            judge_before(lines->judge, &line);
+        if (status == WEIR_OK && has_room(lines))
+            (void)add_line(lines, &line);
     }
     lines->judge->lacks_before = false;
+    lines->is_small = count <= AHEAD_MAX;
+    lines->expected = customer + 1;
     return status;
 }
 
 enum weir_status weir_rerate_lines_begin(struct rerate_lines *lines, const struct rerate_customer *customer,
                                          struct weir_error *reterr)
 {
+    enum weir_status status = weir_rerate_lines_drain(lines, reterr); /* of customers that follow */
+
     clear(lines);
     lines->is_judged = true;
-    enum weir_status status = ask(lines, customer, reterr);
+    if (status == WEIR_OK)
+        status = ask(lines, customer, customer, reterr);
     return status == WEIR_OK ? next_changed(lines, reterr) : status;
 }
 
@@ -381,7 +438,9 @@ static int by_charge_and_age(const void *left, const void *right)
 {
     const struct rerate_line *a = left, *b = right;
     int order = by_charge(a, b);
-    return order ? order : (int)a->is_new - (int)b->is_new;
+    if (!order)
+        order = (int)a->is_new - (int)b->is_new;
+    return order ? order : (a->number > b->number) - (a->number < b->number);
 }
 
 typedef enum weir_status emit_line(void *context, const struct rerate_line *line, bool is_reversal,

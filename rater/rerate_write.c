@@ -34,7 +34,8 @@ enum weir_status weir_rerate_writer_open(struct rerate_writer *writer, const str
         writer->lines.connection = weir_postgres_open(request->url, "weir rerate", &status, reterr);
     }
     if (status == WEIR_OK)
-        status = weir_postgres_run(writer->lines.connection, "SET jit = off; SET enable_seqscan = off",
+        status = weir_postgres_run(writer->lines.connection,
+                                   "SET jit = off; SET enable_seqscan = off; SET enable_sort = off",
                                    "setting the session up", reterr);
     return status;
 }

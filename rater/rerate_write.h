@@ -77,6 +77,7 @@ bool weir_rerate_has_new_terms(const struct rerate_window *share, const struct w
 /* A charge of a window, fee or true-up. Texts are the list's, or the rater's while it has the customer. */
 struct rerate_line {
     bool is_new, has_meter, has_unit_price;
+    size_t number; /* in its list: old ones come in the order of writing */
     enum weir_component component;
     uint32_t tier, price_book_version, revision;
     struct weir_slice contract, item, dimensions, price_book, model, currency;
@@ -95,8 +96,14 @@ struct rerate_text {
     struct weir_slice canonical; /* of dimensions as PostgreSQL writes them: as weir does */
 };
 
+enum { RERATE_LINE_COLUMNS = 19 };
+
 struct rerate_lines {
     PGconn *connection; /* of the COPY that reads; NULL: not open yet */
+    char *row; /* of the COPY under way, not taken yet: PQfreemem's, perhaps another customer's; NULL: none is */
+    struct weir_slice fields[RERATE_LINE_COLUMNS]; /* its fields */
+    bool is_small;                                 /* the customer whose lines were read last had few */
+    const struct rerate_customer *expected;        /* the one after it in the chunk */
     struct rerate_judge *judge;
     bool is_judged;  /* what is taken is of groups that change alone */
     bool is_whole;   /* all that was taken so far is there */
@@ -114,8 +121,11 @@ void weir_rerate_lines_free(struct rerate_lines *lines);
 /* The one way: before the customer is judged; while it is, items are taken; then the ledger's lines are read, for the
  * judge too if it lacks them; and, if is_whole is still true, what differs goes out. */
 void weir_rerate_lines_keep(struct rerate_lines *lines);
-enum weir_status weir_rerate_lines_read(struct rerate_lines *lines, const struct rerate_customer *customer,
-                                        struct weir_error *reterr);
+/* Customers of the chunk in their order; lines of those that follow may be read along. */
+enum weir_status weir_rerate_lines_read(struct rerate_lines *lines, const struct rerate_chunk *chunk,
+                                        const struct rerate_customer *customer, struct weir_error *reterr);
+/* Passes by what was read along and not asked for: after each chunk. */
+enum weir_status weir_rerate_lines_drain(struct rerate_lines *lines, struct weir_error *reterr);
 enum weir_status weir_rerate_lines_settle(struct rerate_lines *lines,
                                           enum weir_status (*emit)(void *context, const struct rerate_line *line,
                                                                    bool is_reversal, struct weir_error *reterr),

@@ -511,14 +511,12 @@ Test(rerate, writes_all_of_a_customer_with_prepaid_amounts)
 }
 
 /* More rows than are sent at once, of periods that begin in a month that nothing was charged in before. */
-Test(rerate, writes_many_rows_into_a_new_month)
+static void check_new_month(struct terms from, struct terms terms, const char *partition)
 {
-    enum { HOURS = 740, MODELS = 6, COUNT = HOURS * MODELS };
-    struct terms terms = plain_terms;
-    terms.billing_period = "week"; /* the first one begins in December */
-    struct weir_catalog *catalog = make_catalog(&plain_terms), *other = make_catalog(&terms);
+    enum { HOURS = 800, MODELS = 6, COUNT = HOURS * MODELS };
+    struct weir_catalog *catalog = make_catalog(&from), *other = make_catalog(&terms);
     struct weir_lane_window *windows = weir_new_array(COUNT, sizeof *windows);
-    char keys[MODELS][WEIR_SERIES_KEY_MAX], model[16];
+    char keys[MODELS][WEIR_SERIES_KEY_MAX], model[16], sql[128];
     struct weir_ledger *ledger;
     struct weir_rater *rater;
     struct weir_error error;
@@ -544,14 +542,33 @@ Test(rerate, writes_many_rows_into_a_new_month)
     weir_rater_free(rater);
     weir_ledger_free(ledger);
     note_catalog();
-    cr_assert_eq(ask_number(&database, "SELECT count(*) FROM pg_class WHERE relname = 'line_items_2025_12'"), 0);
+    (void)snprintf(sql, sizeof sql, "SELECT count(*) FROM pg_class WHERE relname = '%s'", partition);
+    cr_assert_eq(ask_number(&database, sql), 0);
     struct weir_rerate_counts counts = write_all(other, everything);
-    cr_assert_geq(counts.reversals, COUNT);
-    cr_assert_gt(ask_number(&database, "SELECT count(*) FROM weir.line_items_2025_12"), 0);
+    cr_assert_geq(counts.reversals, 740 * MODELS);
+    (void)snprintf(sql, sizeof sql, "SELECT count(*) FROM weir.%s", partition);
+    cr_assert_gt(ask_number(&database, sql), 0);
     cr_assert_eq(audit_differences(), 0);
     weir_catalog_free(catalog);
     weir_catalog_free(other);
     free(windows);
+}
+
+Test(rerate, writes_many_rows_into_a_new_month)
+{
+    struct terms terms = plain_terms;
+    terms.billing_period = "week"; /* the first one begins in December */
+    check_new_month(plain_terms, terms, "line_items_2025_12");
+}
+
+/* A COPY that is under way does not see it. */
+Test(rerate, a_new_month_comes_after_many_rows)
+{
+    struct terms from = plain_terms, terms;
+    from.billing_period = "quarter";
+    terms = plain_terms;
+    terms.unit_price = "0.004";
+    check_new_month(from, terms, "line_items_2026_02");
 }
 
 /* There and back again: the sums are what they were, and the windows that never changed have no rows. */
@@ -579,6 +596,32 @@ Test(rerate, writes_and_takes_back)
     cr_assert_eq(ask_number(&database, "SELECT count(*) FROM weir.rerating_runs WHERE state = 'done'"), 3);
     free(before);
     free(after);
+    weir_catalog_free(catalog);
+    weir_catalog_free(other);
+    free(work);
+}
+
+/* Lines of customers that follow are read along, also of those that turn out to be right. */
+Test(rerate, writes_around_customers_that_are_right_already)
+{
+    struct terms terms = plain_terms;
+    terms.unit_price = "0.004";
+    struct weir_catalog *catalog = make_catalog(&plain_terms), *other = make_catalog(&terms);
+    struct work *work = rated_work(catalog, 3);
+    struct weir_rerate_filter filter = everything;
+
+    note_catalog();
+    filter.customer = S("customer 2");
+    cr_assert_eq(write_all(other, filter).changed, 1);
+    filter.customer = S("customer 3");
+    cr_assert_eq(write_all(other, filter).changed, 1);
+    cr_assert_eq(write_all(other, everything).changed, WORK_CUSTOMERS - 2);
+    char *found = sums_in_sql(&database), *expected = sums_of_catalog(other, work);
+    cr_assert_str_eq(found, expected);
+    cr_assert_eq(audit_differences(), 0);
+    cr_assert_eq(write_all(other, everything).changed, 0);
+    free(found);
+    free(expected);
     weir_catalog_free(catalog);
     weir_catalog_free(other);
     free(work);

@@ -26,6 +26,8 @@ TESTS = {
     "low_balances": ("weir", ["tests/system/test_random_pipeline.py", "-k", "low_balances"], False),
     "grants": ("weir", ["tests/system/test_random_pipeline.py", "-k", "grants_at"], False),
     "recount": ("weir", ["tests/system/test_recount.py", "-k", "worked_example or refused"], False),
+    "rerate": ("component_test_rerate", ["--filter", "rerate/@(a_new_month_comes_after_many_rows|"
+               "writes_around_customers_that_are_right_already|writes_about_as_much_as_is_kept)"], False),
     "recounts": ("weir", ["tests/system/test_recount.py", "-x", "-k", "model or money"], False),
 }
 
@@ -297,6 +299,17 @@ MUTANTS = [
      [("ingest/kafka_scan.c", "has_all ? \"error\" : \"earliest\"", "has_all ? \"earliest\" : \"earliest\"")]),
     ("rehearsal_cuts_a_customer", "in a dry run all of a customer's windows move its totals at once", "recounts",
      [("cli/recount_write.c", "    return target->rater || !is_of_customer(window, next);", "    return target->rater || is_of_customer(window, next) || window;")]),
+
+    # reratings
+    ("rerating_into_no_partition", "the COPY that a new month's rows go by begins after its partition is there", "rerate",
+     [("rater/rerate_write.c", "    status = end_copy(writer, reterr);\n    if (status == WEIR_OK && !writer->maker)",
+       "    if (status == WEIR_OK && !writer->maker)")]),
+    ("rerating_by_others_lines", "lines that were read along are those of the customer that they are of", "rerate",
+     [("rater/rerate_lines.c", "lines->row && weir_slice_equal(customer_of(lines), customer->customer); count++",
+       "lines->row && customer; count++")]),
+    ("rerating_stops_at_others_lines", "lines of a customer that was right are passed by", "rerate",
+     [("rater/rerate_lines.c", "weir_slice_compare(customer_of(lines), customer->customer) < 0)",
+       "weir_slice_compare(customer_of(lines), customer->customer) > 0)")]),
 
     # balances
     ("granted_and_drawn_at_once_is_no_fall", "what a transaction grants counts as there before it", "low_balances",
