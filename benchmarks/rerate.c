@@ -7,6 +7,7 @@
  * that there is a reversal and a new row for each line item above the first tier, and none for the windows below. Every
  * report is compared with the query's answer.
  */
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,7 +21,16 @@
 #include "rater/rate.h"
 #include "rater/rerate.h"
 
-enum { HOURS = 100, SPLITS = 5, OF_A_CUSTOMER = HOURS * SPLITS, BATCH_CUSTOMERS = 800, WINDOWS_MAX = 20000000 };
+enum {
+    HOURS = 100,
+    SPLITS = 5,
+    OF_A_CUSTOMER = HOURS * SPLITS,
+    BATCH_CUSTOMERS = 800,
+    BATCH_HOURS = 5,
+    RATERS = 2,
+    BESIDE_CUSTOMERS_MAX = 2000, /* whose rows are written in SQL and by COPY: two million rows say how fast it is */
+    WINDOWS_MAX = 20000000
+};
 #define START (INT64_C(1767225600) * WEIR_SECOND) /* 2026-01-01 */
 
 /* Prices of the second and third tier (units above 5,000 and 50,000 of a period). */
@@ -91,35 +101,55 @@ static size_t fill_customer(uint64_t number, int hour, char (*keys)[64], struct 
     return SPLITS;
 }
 
-/* As raters find them: an hour of many customers after the other. */
-static void rate_all(void)
+/* As raters find them: some hours of many customers after the others. */
+static void rate_part(struct weir_rater *rater, uint64_t first, uint64_t end)
 {
+    enum { ROOM = BATCH_CUSTOMERS * BATCH_HOURS * SPLITS };
+    struct weir_error error;
+    char(*keys)[64] = weir_new_array(ROOM, sizeof *keys);
+    struct weir_lane_window *windows = weir_new_array(ROOM, sizeof *windows);
+
+    for (int hours = 0; hours < HOURS; hours += BATCH_HOURS)
+        for (uint64_t from = first; from < end; from += BATCH_CUSTOMERS) {
+            size_t count = 0;
+            for (int hour = hours; hour < hours + BATCH_HOURS; hour++)
+                for (uint64_t i = from; i < from + BATCH_CUSTOMERS && i < end; i++)
+                    count += fill_customer(i, hour, keys + count, windows + count);
+            must(weir_rater_rate(rater, windows, count, &error), "rate", &error);
+        }
+    free(keys);
+    free(windows);
+}
+
+static void *rate_share(void *context)
+{
+    uint64_t number = *(const uint64_t *)context, customers = window_count / OF_A_CUSTOMER;
     struct weir_catalog *catalog;
     struct weir_ledger *ledger;
-    struct weir_rater *rater;
     struct weir_error error;
-    char(*keys)[64] = weir_new_array((size_t)BATCH_CUSTOMERS * SPLITS, sizeof *keys);
-    struct weir_lane_window *windows = weir_new_array((size_t)BATCH_CUSTOMERS * SPLITS, sizeof *windows);
-    uint64_t customers = window_count / OF_A_CUSTOMER, done = 0;
 
     must(weir_apply_load_catalog(url, &catalog, &error), "catalog", &error);
     must(weir_ledger_postgres_open(url, &ledger, &error), "ledger", &error);
-    rater = weir_rater_new(catalog, ledger);
-    for (int hour = 0; hour < HOURS; hour++)
-        for (uint64_t from = 0; from < customers; from += BATCH_CUSTOMERS) {
-            size_t count = 0;
-            for (uint64_t i = from; i < from + BATCH_CUSTOMERS && i < customers; i++)
-                count += fill_customer(i, hour, keys + count, windows + count);
-            must(weir_rater_rate(rater, windows, count, &error), "rate", &error);
-            done += count;
-            weir_measure_progress("rating %llu of %llu windows", (unsigned long long)done,
-                                  (unsigned long long)window_count);
-        }
+    struct weir_rater *rater = weir_rater_new(catalog, ledger);
+    rate_part(rater, customers * number / RATERS, customers * (number + 1) / RATERS);
     weir_rater_free(rater);
     weir_ledger_free(ledger);
     weir_catalog_free(catalog);
-    free(keys);
-    free(windows);
+    return NULL;
+}
+
+static void rate_all(void)
+{
+    pthread_t threads[RATERS];
+    uint64_t numbers[RATERS];
+
+    weir_measure_progress("rating %llu windows", (unsigned long long)window_count);
+    for (int i = 0; i < RATERS; i++) {
+        numbers[i] = (uint64_t)i;
+        weir_check(pthread_create(&threads[i], NULL, rate_share, &numbers[i]) == 0);
+    }
+    for (int i = 0; i < RATERS; i++)
+        pthread_join(threads[i], NULL);
 }
 
 /* 3. by weir */
@@ -251,7 +281,7 @@ static void run(const char *sql)
 }
 
 /* A copy of the ledger as it was: partition, indexes, constraints, identity, and the rows of before. Whoever writes
- * into it finds what the rerating found. */
+ * into it finds what the rerating found. Each one writes the rows of customers of its own. */
 static void make_beside(void)
 {
     run("DROP TABLE IF EXISTS public.beside");
@@ -264,30 +294,55 @@ static void make_beside(void)
     run("CHECKPOINT");
 }
 
-/* Number of the rows that a run wrote, and a sum over all that they say. */
-static void fingerprint(const char *table, int64_t number, char answer[WEIR_DATABASE_ANSWER_MAX])
+/* Customers of whom one way writes the rows. */
+struct slice {
+    int64_t run;
+    char customers[96]; /* a condition */
+};
+
+static struct slice slice_of(int64_t run, uint64_t number)
 {
-    char sql[512];
+    uint64_t customers = window_count / OF_A_CUSTOMER / 3;
+    struct slice slice = {.run = run};
+
+    if (customers > BESIDE_CUSTOMERS_MAX)
+        customers = BESIDE_CUSTOMERS_MAX;
+    if (customers == 0)
+        customers = 1;
+    (void)snprintf(slice.customers, sizeof slice.customers,
+                   "customer >= 'customer-%07llu' AND customer < 'customer-%07llu'",
+                   (unsigned long long)(number * customers), (unsigned long long)((number + 1) * customers));
+    return slice;
+}
+
+/* Number of the slice's rows of the run, and a sum over all that they say. */
+static double fingerprint(const char *table, const struct slice *slice, char answer[WEIR_DATABASE_ANSWER_MAX])
+{
+    char sql[768];
 
     (void)snprintf(sql, sizeof sql,
                    "SELECT concat_ws(' ', count(*), sum(hash_record_extended(ROW(" ITEM_COLUMNS
-                   "), 0))) FROM %s WHERE rerating = %lld",
-                   table, (long long)number);
+                   "), 0))) FROM %s WHERE rerating = %lld AND %s",
+                   table, (long long)slice->run, slice->customers);
     weir_database_ask(url, sql, answer);
+    return strtod(answer, NULL);
 }
 
-static void check_beside(const char *what, int64_t number, const char *wanted)
+/* The number of rows: those of weir, all of them and nothing else. */
+static double check_beside(const char *what, const struct slice *slice)
 {
-    char answer[WEIR_DATABASE_ANSWER_MAX];
+    char answer[WEIR_DATABASE_ANSWER_MAX], wanted[WEIR_DATABASE_ANSWER_MAX];
+    double rows = fingerprint("weir.line_items", slice, wanted);
 
-    fingerprint("public.beside", number, answer);
+    (void)fingerprint("public.beside", slice, answer);
     if (strcmp(answer, wanted) != 0)
         weir_measure_die("%s: %s, but weir wrote %s", what, answer, wanted);
+    return rows;
 }
 
 /* The whole job by hand, in one statement: windows are priced, compared with the lines that stand, and what differs is
  * taken back and written anew. */
-static void write_by_hand(int which, int64_t number)
+static void write_by_hand(int which, const struct slice *slice)
 {
     char sql[4096];
 
@@ -297,7 +352,7 @@ static void write_by_hand(int which, int64_t number)
         " (2, 5000, 50000, %s), (3, 50000, NULL, %s)),"
         " running AS (SELECT customer, contract, meter, dimensions, period_start, period_end, window_start, window_end,"
         " price_book, price_book_version, value, sum(value) OVER (PARTITION BY customer, period_start"
-        " ORDER BY window_start, series, lane) AS q FROM weir.rated_windows WHERE meter = 'tokens'),"
+        " ORDER BY window_start, series, lane) AS q FROM weir.rated_windows WHERE meter = 'tokens' AND %s),"
         " now AS (SELECT r.*, t.tier, t.unit_price, least(q, ceiling) - greatest(q - value, floor) AS quantity"
         " FROM running AS r JOIN tiers AS t ON q > floor AND (ceiling IS NULL OR q - value < ceiling)),"
         " changed AS (SELECT customer, period_start, window_start, dimensions, tier, coalesce(o.contract, n.contract)"
@@ -306,7 +361,7 @@ static void write_by_hand(int which, int64_t number)
         " coalesce(o.price_book_version, n.price_book_version) AS price_book_version,"
         " coalesce(o.revision, 1) AS revision, -o.quantity AS old_quantity, o.unit_price AS old_price,"
         " -o.amount AS old_amount, n.quantity, n.unit_price, n.quantity * n.unit_price AS amount"
-        " FROM (SELECT * FROM public.beside WHERE meter = 'tokens') AS o"
+        " FROM (SELECT * FROM public.beside WHERE meter = 'tokens' AND %s) AS o"
         " FULL JOIN now AS n USING (customer, period_start, window_start, dimensions, tier)"
         " WHERE o.quantity IS DISTINCT FROM n.quantity OR o.amount IS DISTINCT FROM n.quantity * n.unit_price)"
         " INSERT INTO public.beside (" ITEM_COLUMNS ", rerating)"
@@ -315,51 +370,57 @@ static void write_by_hand(int which, int64_t number)
         " row.amount, 'USD', revision, %lld FROM changed CROSS JOIN LATERAL (VALUES"
         " ('reversal', old_quantity, old_price, old_amount), ('usage', changed.quantity, changed.unit_price,"
         " changed.amount)) AS row (kind, quantity, unit_price, amount) WHERE row.quantity IS NOT NULL",
-        prices[which][0], prices[which][1], (long long)number);
+        prices[which][0], prices[which][1], slice->customers, slice->customers, (long long)slice->run);
     run(sql);
 }
 
-static void write_and_copy(int which)
+static int64_t write_all(void)
 {
     struct weir_rerate_counts counts;
     struct weir_decimal after;
-    char rows[512], sql[1024], answer[WEIR_DATABASE_ANSWER_MAX], wanted[WEIR_DATABASE_ANSWER_MAX];
+    char answer[WEIR_DATABASE_ANSWER_MAX];
 
     run("CHECKPOINT");
     (void)weir_measure_peak();
     uint64_t resident = weir_measure_resident();
     struct weir_took began = weir_measure_now();
     int64_t number = rerate("other prices", &after, &counts);
-    struct weir_took took = weir_measure_since(began);
+    weir_figure_add_rate(&writing, (double)(counts.reversals + counts.line_items), weir_measure_since(began));
     uint64_t peak = weir_measure_peak();
-    double written = (double)(counts.reversals + counts.line_items);
     weir_figure_add(&writing_memory, peak > resident ? (double)(peak - resident) / (1 << 20) : 0, 0);
-    weir_figure_add_rate(&writing, written, took);
     weir_database_ask(url, "SELECT sum(amount) FROM weir.line_items", answer);
     compare("the ledger's sum", answer, after);
-    fingerprint("weir.line_items", number, wanted);
-    (void)snprintf(rows, sizeof rows, "SELECT " ITEM_COLUMNS ", rerating FROM weir.line_items WHERE rerating = %lld",
-                   (long long)number);
+    return number;
+}
+
+/* What weir wrote once more, by others. */
+static void write_beside(int which, int64_t number)
+{
+    struct slice slices[] = {slice_of(number, 0), slice_of(number, 1), slice_of(number, 2)};
+    char rows[768], sql[1536];
 
     make_beside();
-    (void)snprintf(sql, sizeof sql, "INSERT INTO public.beside (" ITEM_COLUMNS ", rerating) %s", rows);
-    began = weir_measure_now();
+    (void)snprintf(sql, sizeof sql,
+                   "INSERT INTO public.beside (" ITEM_COLUMNS ", rerating) SELECT " ITEM_COLUMNS
+                   ", rerating FROM weir.line_items WHERE rerating = %lld AND %s",
+                   (long long)number, slices[0].customers);
+    struct weir_took began = weir_measure_now();
     run(sql);
-    took = weir_measure_since(began);
-    weir_figure_add_rate(&insert, written, took);
-    check_beside("INSERT ... SELECT", number, wanted);
+    struct weir_took took = weir_measure_since(began);
+    weir_figure_add_rate(&insert, check_beside("INSERT ... SELECT", &slices[0]), took);
 
-    make_beside();
+    run("CHECKPOINT");
     began = weir_measure_now();
-    write_by_hand(which, number);
+    write_by_hand(which, &slices[1]);
     took = weir_measure_since(began);
-    weir_figure_add_rate(&by_hand, written, took);
-    check_beside("the job in SQL", number, wanted);
+    weir_figure_add_rate(&by_hand, check_beside("the job in SQL", &slices[1]), took);
 
-    make_beside();
+    run("CHECKPOINT");
+    (void)snprintf(rows, sizeof rows,
+                   "SELECT " ITEM_COLUMNS ", rerating FROM weir.line_items WHERE rerating = %lld AND %s",
+                   (long long)number, slices[2].customers);
     took = weir_database_copy_rows(url, rows, "public.beside (" ITEM_COLUMNS ", rerating)");
-    weir_figure_add_rate(&copy, written, took);
-    check_beside("COPY", number, wanted);
+    weir_figure_add_rate(&copy, check_beside("COPY", &slices[2]), took);
     run("DROP TABLE public.beside");
 }
 
@@ -400,7 +461,7 @@ int main(int argc, char **argv)
         weir_measure_progress("round %d of %d", round, weir_measure_repetitions());
         apply(1);
         look_and_ask(1);
-        write_and_copy(1);
+        write_beside(1, write_all());
     }
     printf("%llu windows of %llu customers, %llu workers; CPU time is the client's\n", (unsigned long long)window_count,
            (unsigned long long)(window_count / OF_A_CUSTOMER), (unsigned long long)worker_count);
