@@ -219,8 +219,11 @@ static bool read_line(struct rerate_lines *lines, struct rerate_line *line)
         .revision = number_of(fields[17]),
     };
     for (int i = 0; i < WEIR_COMPONENT_COUNT; i++)
-        if (weir_slice_equal(fields[8], weir_slice_text(weir_component_name[i])))
+        if (*weir_component_name[i] == *fields[8].data
+            && weir_slice_equal(fields[8], weir_slice_text(weir_component_name[i]))) {
             line->component = (enum weir_component)i;
+            break;
+        }
     return read_dimensions(lines, fields[7], &line->dimensions) && read_decimal(fields[13], &line->quantity)
            && (!line->has_unit_price || read_decimal(fields[14], &line->unit_price))
            && read_decimal(fields[15], &line->amount);
