@@ -309,9 +309,10 @@ static struct slice slice_of(int64_t run, uint64_t number)
         customers = BESIDE_CUSTOMERS_MAX;
     if (customers == 0)
         customers = 1;
+    uint64_t first = number * customers, end = first + customers;
     (void)snprintf(slice.customers, sizeof slice.customers,
-                   "customer >= 'customer-%07llu' AND customer < 'customer-%07llu'",
-                   (unsigned long long)(number * customers), (unsigned long long)((number + 1) * customers));
+                   "customer >= 'customer-%07llu' AND customer < 'customer-%07llu'", (unsigned long long)first,
+                   (unsigned long long)end);
     return slice;
 }
 
