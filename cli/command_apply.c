@@ -27,6 +27,8 @@ static int tell(const struct weir_apply_report *report, bool dry_run)
 
     for (size_t i = 0; i < report->count; i++)
         fprintf(output, "%s%s\n", report->outcome == WEIR_APPLY_REFUSED ? "weir apply: " : "", report->lines[i]);
+    for (size_t i = 0; i < report->value_count; i++)
+        fprintf(output, "%s%s\n", i ? "  " : "values:\n  ", report->values[i]);
     if (report->outcome == WEIR_APPLY_REFUSED)
         fputs("weir apply: refused, nothing was stored\n", stderr);
     else if (report->outcome == WEIR_APPLY_UNCHANGED)

@@ -15,7 +15,8 @@ static const struct weir_usage usage = {
     .arguments = "[OPTIONS]",
     .purpose =
         "Shows what is left of each grant, those of the catalog and those of weir grant, and in all (a row without a\n"
-        "grant): what came in, what was drawn, what was lost when it ended. With --at as it was recorded by then; "
+        "grant): what came in, what was drawn, what went on into another, what was lost when it ended. With --at as it "
+        "was recorded by then; "
         "with\n"
         "--entries everything that ever changed a balance; with --events when one fell to a threshold (low_balance): "
         "who\n"
@@ -27,10 +28,13 @@ static const struct weir_usage usage = {
 };
 
 static const struct weir_column balance_columns[] = {
-    {"customer", WEIR_CELL_TEXT, false}, {"contract", WEIR_CELL_TEXT, false},   {"grant", WEIR_CELL_TEXT, false},
-    {"funding", WEIR_CELL_TEXT, false},  {"starts_at", WEIR_CELL_TEXT, false},  {"expires_at", WEIR_CELL_TEXT, true},
-    {"state", WEIR_CELL_TEXT, false},    {"granted", WEIR_CELL_DECIMAL, false}, {"drawn", WEIR_CELL_DECIMAL, false},
-    {"lost", WEIR_CELL_DECIMAL, false},  {"balance", WEIR_CELL_DECIMAL, false}, {"currency", WEIR_CELL_TEXT, false},
+    {"customer", WEIR_CELL_TEXT, false},  {"contract", WEIR_CELL_TEXT, false},
+    {"grant", WEIR_CELL_TEXT, false},     {"funding", WEIR_CELL_TEXT, false},
+    {"starts_at", WEIR_CELL_TEXT, false}, {"expires_at", WEIR_CELL_TEXT, true},
+    {"state", WEIR_CELL_TEXT, false},     {"granted", WEIR_CELL_DECIMAL, false},
+    {"drawn", WEIR_CELL_DECIMAL, false},  {"rolled_over", WEIR_CELL_DECIMAL, false},
+    {"lost", WEIR_CELL_DECIMAL, false},   {"balance", WEIR_CELL_DECIMAL, false},
+    {"currency", WEIR_CELL_TEXT, false},
 };
 
 static const struct weir_column entry_columns[] = {
@@ -80,6 +84,7 @@ static void show(void *context, const struct weir_balance *balance)
         balance->state,
         balance->granted,
         balance->drawn,
+        balance->rolled_over,
         balance->lost,
         balance->balance,
         balance->currency,

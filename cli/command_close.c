@@ -95,6 +95,9 @@ static enum weir_status close_and_tell(const struct weir_settings *settings, con
     enum weir_status status = weir_close(&request, &counts, reterr);
     weir_progress_end(&output.progress);
     bool is_written = weir_listing_end(&output.listing, output.told > 0);
+    if (counts.invoices > 0 && !*settings->invoice_details)
+        weir_log_plain(WEIR_LOG_WARN,
+                       "these invoices name no seller: --invoice-details FILE says who sells and who buys");
     weir_log_plain(WEIR_LOG_INFO,
                    "%scustomers=%" PRIu64 " invoices=%" PRIu64 " issued=%" PRIu64 " left_open=%" PRIu64
                    " expired=%" PRIu64 " expiries_waiting=%" PRIu64,

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "cli/html.h"
+#include "common/decimal.h"
 
 /* 1. texts of the document */
 
@@ -111,7 +112,8 @@ static void put_title(FILE *output, const json_t *document)
     else if (is(document, "state", "void") && !is_credit_note)
         fputs("<p class=\"mark\">VOID</p>\n", output);
     fputs("</div>\n", output);
-    put_party(output, "from", json_object_get(document, "seller"), "");
+    if (*text(json_object_get(document, "seller"), "name"))
+        put_party(output, "from", json_object_get(document, "seller"), "");
     fputs("</div>\n", output);
 }
 
@@ -140,22 +142,56 @@ static void put_facts(FILE *output, const json_t *document)
 
 /* 3. lines */
 
-/* "units" says nothing beside a quantity and a price. */
+static struct weir_decimal decimal(const json_t *line, const char *name)
+{
+    struct weir_decimal value = weir_decimal_of(0);
+
+    return weir_decimal_parse(weir_slice_text(text(line, name)), &value) == WEIR_DECIMAL_OK ? value
+                                                                                            : weir_decimal_of(0);
+}
+
+/* A fee that is not its quantity at its unit price: of a part of its period. */
+static bool is_prorated(const json_t *line)
+{
+    struct weir_decimal product;
+
+    return is(line, "kind", "fee") && is(line, "component", "fee") && *text(line, "unit_price")
+           && (!weir_decimal_multiply(decimal(line, "quantity"), decimal(line, "unit_price"), &product)
+               || weir_decimal_compare(product, decimal(line, "amount")) != 0);
+}
+
+/* What a line is beside its item; "" when that is all. *ret_component: as its component says. */
+static const char *said_of(const json_t *line, const char **ret_component)
+{
+    const char *component = text(line, "component");
+
+    *ret_component = "";
+    if (is(line, "kind", "true_up"))
+        return strcmp(component, "shortfall") == 0 ? ": up to the minimum quantity" : ": up to the minimum spend";
+    if (is(line, "kind", "drawdown"))
+        return ": paid from this balance";
+    if (is(line, "kind", "overage"))
+        return ": overage, beyond what was prepaid";
+    if (is_prorated(line))
+        return ": part of a period";
+    if (strcmp(component, "units") != 0
+        && strcmp(component, "fee") != 0) /* these say nothing beside a quantity and a price */
+        *ret_component = component;
+    return "";
+}
+
 static void put_description(FILE *output, const json_t *line)
 {
-    const char *component = text(line, "component"), *name;
+    const char *component, *name;
     json_int_t tier = json_integer_value(json_object_get(line, "tier"));
     json_t *value;
     bool is_first = true;
 
     put(output, is(line, "kind", "rounding") ? "Rounding" : text(line, "item"));
-    if (is(line, "kind", "true_up"))
-        fputs(": up to the minimum spend", output);
-    else if (*component && strcmp(component, "units") != 0 && strcmp(component, text(line, "kind")) != 0) {
-        fputs(": ", output);
-        for (; *component; component++)
-            fputc(*component == '_' ? ' ' : *component, output);
-    }
+    fputs(said_of(line, &component), output);
+    fputs(*component ? ": " : "", output);
+    for (; *component; component++)
+        fputc(*component == '_' ? ' ' : *component, output);
     if (tier > 0 && (is(line, "model", "graduated") || is(line, "model", "volume")))
         fprintf(output, ", tier %" JSON_INTEGER_FORMAT, tier);
     json_object_foreach(json_object_get(line, "dimensions"), name, value)
@@ -183,7 +219,7 @@ static void put_line(FILE *output, const json_t *line)
         fputs("</span>", output);
     }
     fputs("</td><td class=\"n\">", output);
-    if (!is(line, "kind", "rounding") && !is(line, "kind", "true_up"))
+    if (!weir_decimal_is_zero(decimal(line, "quantity")))
         put_number(output, text(line, "quantity"));
     fputs("</td><td class=\"n\">", output);
     if (*text(line, "unit_price"))
@@ -247,8 +283,8 @@ static void put_usage(FILE *output, const json_t *usage)
         const json_t *row = json_array_get(usage, i);
         fputs(i ? "; " : "Counted: ", output);
         put(output, text(row, "meter"));
-        fprintf(output, " from %.10s, %" JSON_INTEGER_FORMAT " events", text(row, "service_start"),
-                number(row, "events"));
+        fprintf(output, " from %.10s, %" JSON_INTEGER_FORMAT " %s", text(row, "service_start"), number(row, "events"),
+                number(row, "events") == 1 ? "event" : "events");
         if (number(row, "retracted"))
             fprintf(output, " (%" JSON_INTEGER_FORMAT " taken back)", number(row, "retracted"));
         if (number(row, "unpriced"))

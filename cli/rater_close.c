@@ -83,6 +83,9 @@ enum weir_status weir_rater_closer_new(const struct weir_settings *settings, str
         free(closer);
         return status;
     }
+    if (settings->close_grace && !*path)
+        weir_log_plain(WEIR_LOG_WARN,
+                       "invoices will name no seller: --invoice-details FILE says who sells and who buys");
     *ret_closer = closer;
     return WEIR_OK;
 }

@@ -7,6 +7,7 @@
 
 #include "common/digest.h"
 #include "common/model/catalog_document.h"
+#include "common/model/catalog_values.h"
 #include "rater/apply_check.h"
 #include "rater/calendars.h"
 #include "rater/postgres_value.h"
@@ -32,6 +33,9 @@ void weir_apply_report_free(struct weir_apply_report *report)
     for (size_t i = 0; i < report->count; i++)
         free(report->lines[i]);
     free(report->lines);
+    for (size_t i = 0; i < report->value_count; i++)
+        free(report->values[i]);
+    free(report->values);
     *report = (struct weir_apply_report){0};
 }
 
@@ -162,11 +166,19 @@ static void say_changes(struct weir_apply_report *report, const struct weir_chan
     }
 }
 
+static void say_value(void *context, const char *line)
+{
+    struct weir_apply_report *report = context;
+
+    report->values = weir_resize(report->values, report->value_count + 1, sizeof *report->values);
+    report->values[report->value_count++] = weir_copy_text(line, strlen(line));
+}
+
 /* 2. reading */
 
-/* *ret_catalog NULL: none was applied yet. */
-static enum weir_status read_applied(PGconn *connection, struct weir_catalog **ret_catalog, int *ret_version,
-                                     struct weir_error *reterr)
+/* *ret_catalog NULL: none was applied yet. ret_text: NULL, or the text that it was read from, the caller's to free. */
+static enum weir_status read_applied(PGconn *connection, struct weir_catalog **ret_catalog, char **ret_text,
+                                     int *ret_version, struct weir_error *reterr)
 {
     struct weir_mistake_list mistakes = {0};
     PGresult *result = NULL;
@@ -183,6 +195,8 @@ static enum weir_status read_applied(PGconn *connection, struct weir_catalog **r
         *ret_version = weir_get_int4(PQgetvalue(result, 0, 1));
         status = weir_catalog_parse_applied("the applied catalog", PQgetvalue(result, 0, 0),
                                             (size_t)PQgetlength(result, 0, 0), ret_catalog, &mistakes);
+        if (status == WEIR_OK && ret_text)
+            *ret_text = weir_copy_text(PQgetvalue(result, 0, 0), (size_t)PQgetlength(result, 0, 0));
     }
     if (status != WEIR_OK)
         (void)weir_fail(reterr, status,
@@ -204,7 +218,7 @@ enum weir_status weir_apply_load_version(const char *url, struct weir_catalog **
 
     if (!connection)
         return status;
-    status = read_applied(connection, &catalog, &version, reterr);
+    status = read_applied(connection, &catalog, NULL, &version, reterr);
     PQfinish(connection);
     if (status == WEIR_OK && !catalog)
         return weir_fail(reterr, WEIR_REJECT,
@@ -294,9 +308,10 @@ static enum weir_status apply_locked(PGconn *connection, const char *json, size_
                                      struct weir_error *reterr)
 {
     struct weir_catalog *before = NULL;
+    char *text = NULL;
     struct weir_apply_report history = {0};
     struct weir_change_list changes = {0};
-    enum weir_status status = read_applied(connection, &before, &report->catalog_version, reterr);
+    enum weir_status status = read_applied(connection, &before, &text, &report->catalog_version, reterr);
 
     if (status != WEIR_OK)
         return status;
@@ -308,6 +323,8 @@ static enum weir_status apply_locked(PGconn *connection, const char *json, size_
         report->outcome = WEIR_APPLY_REFUSED;
     if (status == WEIR_OK && report->outcome == WEIR_APPLY_STORED) {
         say_changes(report, &changes);
+        if (text)
+            weir_catalog_values_compare(text, strlen(text), json, length, say_value, report);
         for (size_t i = 0; i < history.count; i++)
             weir_apply_say(report, "! %s", history.lines[i]);
         if (!dry_run)
@@ -318,6 +335,7 @@ static enum weir_status apply_locked(PGconn *connection, const char *json, size_
     weir_apply_report_free(&history);
     weir_change_list_free(&changes);
     weir_catalog_free(before);
+    free(text);
     return status;
 }
 

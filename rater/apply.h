@@ -23,6 +23,8 @@ struct weir_apply_report {
     int catalog_version; /* the one now in force; 0: none */
     size_t count;
     char **lines; /* "+ meter tokens", "~ contract acme: ends_at", or a sentence */
+    size_t value_count;
+    char **values; /* of what is stored: which values of entries that were there are others (catalog_values.h) */
 };
 
 /* json: a whole valid catalog (weir_catalog_document). One transaction; with dry_run nothing is stored. WEIR_OK:

@@ -9,7 +9,8 @@
 #include "rater/postgres_value.h"
 
 #define CAME_IN "kind = 'grant' OR kind = 'rollover' AND rolled_from IS NOT NULL"
-#define WENT_OUT "kind IN ('expiry', 'void', 'refund') OR kind = 'rollover' AND rolled_from IS NULL"
+#define WENT_ON "kind = 'rollover' AND rolled_from IS NULL"
+#define WAS_LOST "kind IN ('expiry', 'void', 'refund')"
 
 /* A customer of its own is a condition of its own: PostgreSQL must see it to read that customer's rows alone. */
 #define CHOSEN(view, condition)                                                                                        \
@@ -24,7 +25,8 @@ static const char balances[] =
     " WHEN expires_at <= min(at) THEN 'expired' WHEN starts_at > min(at) THEN 'future' ELSE 'active' END,"
     " coalesce(sum(amount) FILTER (WHERE " CAME_IN "), 0)::text,"
     " (-coalesce(sum(amount) FILTER (WHERE kind IN ('drawdown', 'giveback')), 0))::text,"
-    " (-coalesce(sum(amount) FILTER (WHERE " WENT_OUT "), 0))::text, sum(amount)::text, currency FROM known"
+    " (-coalesce(sum(amount) FILTER (WHERE " WENT_ON "), 0))::text,"
+    " (-coalesce(sum(amount) FILTER (WHERE " WAS_LOST "), 0))::text, sum(amount)::text, currency FROM known"
     " GROUP BY GROUPING SETS ((customer, contract, currency, grant_key, funding, starts_at, expires_at, ended,"
     " ends_at), (customer, contract, currency)) ORDER BY customer, contract, currency, grant_key NULLS LAST";
 
@@ -98,9 +100,10 @@ enum weir_status weir_balances_list(const char *url, const struct weir_balance_f
             .state = weir_postgres_field(rows, i, 6),
             .granted = weir_postgres_field(rows, i, 7),
             .drawn = weir_postgres_field(rows, i, 8),
-            .lost = weir_postgres_field(rows, i, 9),
-            .balance = weir_postgres_field(rows, i, 10),
-            .currency = weir_postgres_field(rows, i, 11),
+            .rolled_over = weir_postgres_field(rows, i, 9),
+            .lost = weir_postgres_field(rows, i, 10),
+            .balance = weir_postgres_field(rows, i, 11),
+            .currency = weir_postgres_field(rows, i, 12),
         };
         visit(context, &balance);
     }

@@ -10,7 +10,7 @@ struct weir_balance {
     struct weir_slice customer, contract, grant, funding;
     int64_t starts_at, expires_at; /* WEIR_TIME_NEVER: none */
     struct weir_slice state;       /* active, future, expired, void, refund; empty: of several */
-    struct weir_slice granted, drawn, lost, balance, currency;
+    struct weir_slice granted, drawn, rolled_over, lost, balance, currency;
 };
 
 struct weir_balance_entry {

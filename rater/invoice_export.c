@@ -157,7 +157,7 @@ enum weir_status weir_invoice_read_rows(const char *url, const struct weir_invoi
                                                  " (s.of * r.amount)::text AS amount, (s.of * r.invoice_amount)::text "
                                                  "AS invoice_amount, i.currency,"
                                                  " coalesce(o.invoice_number, o.invoice::text) AS corrected_invoice, "
-                                                 "r.corrected_line::text, r.tax_category"
+                                                 "r.corrected_line::text, r.tax_category, 'not included' AS taxes"
                                                  " FROM " CHOSEN " AS c JOIN weir.invoices AS i USING (invoice) JOIN "
                                                  "weir.invoice_rows AS r USING (invoice)"
                                                  " CROSS JOIN LATERAL (SELECT CASE c.document WHEN 'invoice' THEN 1 "

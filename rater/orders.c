@@ -250,7 +250,9 @@ static enum weir_status prepare_end(struct ordering *ordering)
     ordering->terms =
         weir_terms_of(ordering->rater->catalog, request->customer, grant->contract, ordering->order.ends_at);
     if (!ordering->terms)
-        return refuse(ordering, "its contract is not in the catalog that was applied last");
+        return refuse(
+            ordering,
+            "its contract is not in force then, the catalog applied last says; --at takes an instant of its term");
     ordering->from = ordering->order.ends_at;
     ordering->to = ordering->order.ends_at + 1000; /* a microsecond: PostgreSQL's least */
     return check_end(ordering, grant);

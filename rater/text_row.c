@@ -205,6 +205,16 @@ static size_t width_of(struct weir_slice text)
     return width;
 }
 
+/* A copy in which control characters are a '?': names come with events, and a terminal obeys such bytes. */
+static struct weir_slice shown(struct weir_arena *arena, struct weir_slice text)
+{
+    char *copy = weir_arena_take(arena, text.length + 1);
+
+    for (uint32_t i = 0; i < text.length; i++)
+        copy[i] = (unsigned char)text.data[i] < 0x20 || text.data[i] == 0x7F ? '?' : text.data[i];
+    return (struct weir_slice){copy, text.length};
+}
+
 void weir_text_table_add(struct weir_text_table *table, const struct weir_slice *cells)
 {
     if (table->row_count == table->row_room) {
@@ -221,7 +231,7 @@ void weir_text_table_add(struct weir_text_table *table, const struct weir_slice 
             while (text.data[text.length - 1] == '0' && text.length > (size_t)(point - text.data) + 3)
                 text.length--; /* two places stay, so that money looks like money */
         }
-        row[i] = weir_arena_copy(table->arena, text.data, text.length);
+        row[i] = shown(table->arena, text);
         if (width_of(row[i]) > table->widths[i])
             table->widths[i] = width_of(row[i]);
     }

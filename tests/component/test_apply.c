@@ -535,6 +535,8 @@ Test(apply, a_contract_that_grows)
     report = apply(json, false);
     cr_assert_eq(report.outcome, WEIR_APPLY_STORED);
     cr_assert_str_eq(report.lines[0], "~ contract zoo-1 of zoo: ends_at", "%s", report.lines[0]);
+    cr_assert_eq(report.value_count, 1);
+    cr_assert_str_eq(report.values[0], "contract zoo-1: ends_at: \"2026-02-01T00:00:00Z\" -> \"2026-02-11T00:00:00Z\"");
     cr_assert_eq(ask_number(&database, "SELECT max(catalog_version) FROM weir.catalog_versions"), 3);
     weir_apply_report_free(&report);
     json_decref(json);

@@ -6,6 +6,7 @@ WEIR_INVOICE_CASES (3) cases from WEIR_RANDOM_SEED (1)."""
 import copy
 import csv
 import datetime
+import decimal
 import html.parser
 import io
 import json
@@ -570,7 +571,7 @@ def test_an_invoice_says_what_it_rests_on(example):
         assert {name: sum(lane[name] for lane in stated["lanes"]) for name in ("duplicate", "quarantined")} == {"duplicate": duplicate, "quarantined": 1}
         assert statement["released_gaps"] == []
     words = " ".join(Page(weir("invoice", "export", "INV-2", "--format", "html", env=example).stdout.decode()).words)
-    assert "Counted: tokens from 2026-01-01, 3 events; tokens from 2026-02-01, 1 events." in words
+    assert "Counted: tokens from 2026-01-01, 3 events; tokens from 2026-02-01, 1 event." in words
     assert "Not counted, since the invoice before this one: 1 duplicates." in words
     assert "Not counted: 1 duplicates, 1 refused." in " ".join(
         Page(weir("invoice", "export", "INV-1", "--format", "html", env=example).stdout.decode()).words)
@@ -578,6 +579,7 @@ def test_an_invoice_says_what_it_rests_on(example):
 
 def test_focus_rows_add_up_to_what_was_billed(example):
     rows = exported(example, "--format", "focus")
+    check_focus(rows)
     billed = {}
     for row in rows:
         billed[row["InvoiceId"]] = billed.get(row["InvoiceId"], 0) + exact.parse(row["BilledCost"])
@@ -592,6 +594,76 @@ def test_focus_rows_add_up_to_what_was_billed(example):
                      "ChargeDescription", "ContractedCost", "EffectiveCost", "ListCost", "InvoiceIssuerName", "ProviderName", "PublisherName",
                      "ServiceCategory", "ServiceName"):
             assert row[name] != "", name
+
+
+def check_focus(rows):
+    """What FOCUS 1.2 asks of each kind of charge (specification/columns of github.com/FinOps-Open-Cost-and-Usage-Spec/FOCUS_Spec)."""
+    items = {}
+    for row in rows:
+        category, is_correction = row["ChargeCategory"], row["ChargeClass"] == "Correction"
+        if category in ("Usage", "Purchase") and not is_correction:
+            for name in ("ListUnitPrice", "ContractedUnitPrice", "PricingQuantity", "PricingUnit", "PricingCategory", "SkuId", "SkuPriceId"):
+                assert row[name] != "", (name, row)
+        for price, cost in (("ListUnitPrice", "ListCost"), ("ContractedUnitPrice", "ContractedCost")):
+            if row[price]:
+                assert decimal.Decimal(row[price]) >= 0, (price, row)
+                assert abs(decimal.Decimal(row[price]) * decimal.Decimal(row["PricingQuantity"]) - decimal.Decimal(row[cost])) <= decimal.Decimal("1e-12"), row
+        assert (row["ConsumedQuantity"] != "") == (category == "Usage") == (row["ConsumedUnit"] != ""), row
+        assert (row["PricingUnit"] != "") == (row["PricingQuantity"] != ""), row
+        assert row["ChargeFrequency"] in ("One-Time", "Recurring", "Usage-Based") and (row["ChargeFrequency"], category) != ("Usage-Based", "Purchase"), row
+        assert row["PricingCategory"] == ("" if category == "Adjustment" else "Standard"), row  # never Dynamic: tiers are agreed
+        assert items.setdefault(row["SkuPriceId"], row["SkuId"]) == row["SkuId"], "a SKU price has one SKU"
+
+
+# kind, item, meter, component, tier, quantity, unit price, amount, which is as the page says it, and EffectiveCost where that is another.
+KINDS = [
+    ("fee", "licence", None, "fee", None, "1", "500", "500", "licence"),
+    ("fee", "platform", None, "fee", None, "1", "31", "17", "platform: part of a period"),
+    ("fee", "platform", None, "invoice_discount", None, "0", None, "-0.5", "platform: invoice discount"),
+    ("fee", "prepaid", None, "fee", None, "1", "100", "100", "prepaid", "0"),
+    ("usage", "tokens", "tokens", "free_units", 0, "5", None, "0", "tokens: free units"),
+    ("usage", "tokens", "tokens", "units", 1, "100", "1", "100", "tokens, tier 1"),
+    ("usage", "tokens", "tokens", "flat_fee", 2, "0", None, "3", "tokens: flat fee, tier 2"),
+    ("usage", "tokens", "tokens", "units", 2, "95", "0.5", "47.5", "tokens, tier 2"),
+    ("usage", "tokens", "tokens", "discount", 0, "0", None, "-15.05", "tokens: discount"),
+    ("usage", "tokens", "tokens", "maximum", 0, "0", None, "-2.001", "tokens: maximum"),
+    ("usage", "tokens", "tokens", "invoice_discount", 0, "0", None, "-1", "tokens: invoice discount"),
+    ("overage", "tokens", None, "overage", None, "0", None, "4", "tokens: overage, beyond what was prepaid"),
+    ("true_up", "floor", None, "true_up", None, "0", None, "2.5", "floor: up to the minimum spend"),
+    ("true_up", "least", None, "shortfall", None, "10", None, "5", "least: up to the minimum quantity"),
+    ("drawdown", "gift", None, "drawdown", None, "0", None, "-7", "gift: paid from this balance"),
+    ("drawdown", "prepaid", None, "drawdown", None, "0", None, "-60", "prepaid: paid from this balance", "-10"),
+]
+
+
+def test_each_kind_of_line_says_what_it_is(servers):
+    """On the page, in the order of operations; and in FOCUS, where what was bought prepaid costs when it is drawn: 120 for 100."""
+    ledger = Ledger(servers.room("invoices-kinds", 1), 5)
+    kinds = KINDS[:]
+    ledger.random.shuffle(kinds)
+    for kind, item, meter, component, tier, quantity, price, amount, *_ in kinds:
+        model = "graduated" if meter and tier else None
+        ledger.add("acme", "", 0, (kind, item, meter, "b", 1, model, component, tier, price), exact.parse(quantity), exact.parse(amount))
+    ledger.sql("update weir.billing_periods set is_closed = true")
+    ledger.sql("insert into weir.fee_terms values ('b', 1, 'licence', 'contract')")
+    ledger.sql("insert into weir.prepaid_terms values ('acme', '', 'prepaid', 'prepaid', 120, 100, '2027-01-01')")
+    done = weir("close", "--through", "2026-01-31", env=ledger.env)
+    assert b"these invoices name no seller: --invoice-details FILE" in done.stderr
+    page = weir("invoice", "export", "INV-1", "--format", "html", env=ledger.env).stdout.decode()
+    assert ">from<" not in page
+    said = [row for row in Page(page).rows if len(row) == 5][1:]
+    assert said == [[str(line), words, "" if quantity == "0" else quantity, price or "", f"{decimal.Decimal(amount):.2f}"]
+                    for line, (_, _, _, _, _, quantity, price, amount, words, *_) in enumerate(KINDS, 1)]
+    weir("invoice", "void", "INV-1", "--reason", "wrong", env=ledger.env)
+    rows = exported(ledger.env, "--format", "focus")
+    check_focus(rows)
+    assert len(rows) == 2 * len(KINDS)
+    for sign, part in ((1, rows[:len(KINDS)]), (-1, rows[len(KINDS):])):
+        if sign * decimal.Decimal(part[0]["BilledCost"]) < 0:
+            sign = -sign
+        assert [decimal.Decimal(row["EffectiveCost"]) for row in part] == [sign * decimal.Decimal(kind[9:] and kind[9] or kind[7]) for kind in KINDS]
+        assert [row["ChargeFrequency"] for row in part][:4] == ["One-Time", "Recurring", "Recurring", "One-Time"]
+    assert {row["taxes"] for row in exported(ledger.env, "--format", "csv")} == {"not included"}
 
 
 def test_a_credit_note_takes_the_whole_invoice_back(servers, tmp_path):

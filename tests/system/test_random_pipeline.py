@@ -390,7 +390,8 @@ def test_grants_at_run_time_are_as_documented(servers, tmp_path):
     assert entries("g")[4:] == [("expiry", "2.5"), ("rollover", "2.5"), ("drawdown", "-5")]
     assert entries("g+rollover")[2:] == [("giveback", "2.5"), ("rollover", "-2.5")]
     then = json.loads(weir("balance", "--at", before, "--format", "json", env=env).stdout.splitlines()[0])
-    assert (then["grant"], then["drawn"], then["lost"], then["balance"]) == ("g", "40.000000000000", "30.000000000000", "0.000000000000")
+    assert (then["grant"], then["granted"], then["drawn"], then["rolled_over"], then["lost"], then["balance"]) == (
+        "g", "70.000000000000", "40.000000000000", "15.000000000000", "15.000000000000", "0.000000000000")
 
     words = ("--customer", "beta", "--key", "package")
     assert order("grant", *words, "--amount", "80", "--price", "20", "--funding", "paid", "--starts-at", "2026-02-01")["charged"] == "20.000000000000"

@@ -214,6 +214,16 @@ Test(ledger_text, tables_line_up)
     free(text);
 }
 
+/* Names come with events: what moves a cursor or ends a line is not obeyed. */
+Test(ledger_text, tables_show_no_control_characters)
+{
+    struct weir_line_item items[] = {item_of("a\nb\033[2Jc\177", "tokens", "1", "0.5")};
+    char *text = written(WEIR_LEDGER_TABLE, true, items, 1);
+
+    cr_assert(strstr(text, "a?b?[2Jc?"), "%s", text);
+    free(text);
+}
+
 /* 4. outputs that cannot be written */
 Test(ledger_text, a_full_disk_is_told)
 {
