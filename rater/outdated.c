@@ -37,6 +37,18 @@ static bool knows_segment(const struct weir_catalog *catalog, const struct weir_
     return start == segment->start;
 }
 
+/* Whether the catalog still has amounts that what the draw is for could be drawn from. */
+static bool knows_draw(const struct weir_rater *rater, const struct weir_draw_running *draw)
+{
+    const struct weir_contract *terms =
+        weir_terms_of(rater->catalog, draw->customer, draw->contract, draw->period_start);
+
+    return weir_decimal_is_zero(draw->amount)
+           || (terms
+               && weir_has_segments(terms, weir_state_known_account(rater->state, draw->customer), draw->period_start,
+                                    draw->period_end));
+}
+
 static void note(struct weir_state *state, struct weir_slice customer)
 {
     struct weir_account *account = weir_state_known_account(state, customer);
@@ -108,12 +120,9 @@ void weir_rater_find_outdated(struct weir_rater *rater)
         qsort(sums, count, sizeof *sums, by_price);
     compare_sums(rater, sums, add_up(sums, count));
     free(sums);
-    for (size_t i = 0; i < all.draw_count; i++) {
-        const struct weir_draw_running *draw = all.draws[i];
-        if (!weir_decimal_is_zero(draw->amount)
-            && !weir_terms_of(rater->catalog, draw->customer, draw->contract, draw->period_start))
-            note(rater->state, draw->customer);
-    }
+    for (size_t i = 0; i < all.draw_count; i++)
+        if (!knows_draw(rater, all.draws[i]))
+            note(rater->state, all.draws[i]->customer);
 }
 
 bool weir_rater_is_outdated(const struct weir_rater *rater, struct weir_slice customer)

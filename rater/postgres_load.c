@@ -41,7 +41,7 @@ static size_t list_customers(struct weir_postgres_ledger *ledger, struct weir_st
     return kept;
 }
 
-/* Those that have orders of grants get an account. */
+/* Those that have grants, or orders of grants, get an account. */
 static void note_accounts(const PGresult *result, struct weir_state *state)
 {
     for (int i = 0; i < PQntuples(result); i++)
@@ -88,7 +88,7 @@ enum weir_status weir_postgres_lock_customers(struct weir_postgres_ledger *ledge
     if (status != WEIR_OK)
         return status;
     PQclear(result);
-    /* The locks are what is wanted, and of the rows those alone that have orders. */
+    /* The locks are what is wanted, and of the rows those alone that have grants or orders. */
     status = weir_postgres_ask(ledger->connection,
                                "WITH locked AS MATERIALIZED (SELECT customer, has_orders FROM weir.customers"
                                " WHERE customer = ANY ($1::text[]) ORDER BY customer FOR NO KEY UPDATE)"

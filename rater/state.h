@@ -234,8 +234,8 @@ struct weir_grant_order {
     int64_t ends_at; /* usage of windows before this is drawn from it */
 };
 
-/* A customer with prepaid amounts, minimum quantities or discounts on the invoice: all of its segments, commitments,
- * draws and grants are loaded with it. Key: customer. */
+/* A customer with prepaid amounts (by the catalog or granted so far), minimum quantities or discounts on the invoice:
+ * all of its segments, commitments, draws and grants are loaded with it. Key: customer. */
 struct weir_account {
     struct weir_entry entry;
     struct weir_slice customer;

@@ -44,7 +44,7 @@ BEGIN
 END
 $$;
 
--- 2. Raters (weir rater). Rows of weir.customers are locked, never changed; PostgreSQL asks for the right to update for that.
+-- 2. Raters (weir rater). Rows of weir.customers are locked, and marked with a first grant.
 REVOKE SELECT ON weir.audit_log, weir.finance_scopes FROM weir_rater;
 GRANT INSERT ON weir.line_items, weir.price_books, weir.lane_gaps, weir.calendar_periods, weir.grants, weir.grant_windows, weir.grant_entries
     TO weir_rater;
