@@ -15,6 +15,7 @@ struct run {
     PGresult *list;
     struct weir_slice *customers; /* views into the list, sorted */
     size_t customer_count;
+    struct rerate_term_minimums minimums;
     size_t chunk;   /* customers taken at once */
     int64_t number; /* 0: nothing is written */
     int catalog_version;
@@ -41,7 +42,6 @@ struct worker {
     struct weir_lane_window *shares;
     size_t window_count, window_room;
     struct rerate_rows rows;
-    uint64_t unpriced;
     struct weir_rerate_counts counts; /* of the chunk */
     struct weir_error error;
 };
@@ -69,8 +69,15 @@ static void drop_windows(struct worker *worker)
     worker->window_count = 0;
 }
 
+/* What the rater has met so far, in whatever pass. */
+static uint64_t unpriced_so_far(const struct worker *worker)
+{
+    return weir_rater_counts(worker->fresh.rater).unpriced_windows;
+}
+
 static enum weir_status rate_batch(struct worker *worker)
 {
+    uint64_t unpriced_before = unpriced_so_far(worker);
     enum weir_status status = WEIR_OK;
 
     for (size_t i = 0; i < worker->window_count; i++)
@@ -83,7 +90,10 @@ static enum weir_status rate_batch(struct worker *worker)
     if (status == WEIR_OK && worker->is_rewriting && worker->window_count)
         status = weir_rerate_writer_batch(&worker->writer, worker->windows[worker->window_count - 1].share.window.start,
                                           &worker->error);
-    worker->counts.windows += worker->is_rewriting ? 0 : worker->window_count;
+    if (!worker->is_rewriting) {
+        worker->counts.windows += worker->window_count;
+        worker->counts.unpriced += unpriced_so_far(worker) - unpriced_before;
+    }
     drop_windows(worker);
     return status;
 }
@@ -168,7 +178,7 @@ static enum weir_status rate_chunk(struct worker *worker, struct rerate_chunk *c
 static enum weir_status narrow(struct worker *worker, struct rerate_customer *customer)
 {
     weir_rerate_narrow(worker->run->request, &worker->fresh, customer);
-    worker->counts.windows = 0; /* they are read again */
+    worker->counts.windows = worker->counts.unpriced = 0; /* they are read again */
     return WEIR_OK;
 }
 
@@ -277,14 +287,22 @@ static enum weir_status judge_customer(struct worker *worker, struct rerate_cust
     return status;
 }
 
+static enum weir_status read_chunk(struct worker *worker, const struct weir_slice *customers, size_t count,
+                                   struct rerate_chunk *ret_chunk)
+{
+    const struct run *run = worker->run;
+
+    return weir_rerate_read(worker->reader, run->request->catalog, &run->minimums, customers, count, ret_chunk,
+                            &worker->error);
+}
+
 static enum weir_status write_chunk(struct worker *worker, const struct weir_slice *customers, size_t count)
 {
     struct rerate_chunk chunk;
     enum weir_status status = weir_rerate_writer_begin(&worker->writer, customers, count, &worker->error);
 
     if (status == WEIR_OK)
-        status =
-            weir_rerate_read(worker->reader, worker->run->request->catalog, customers, count, &chunk, &worker->error);
+        status = read_chunk(worker, customers, count, &chunk);
     if (status != WEIR_OK)
         return status;
     worker->windows_before = 0;
@@ -308,8 +326,7 @@ static enum weir_status look(struct worker *worker, const struct weir_slice *cus
                                                 "beginning to read", &worker->error);
 
     if (status == WEIR_OK)
-        status =
-            weir_rerate_read(worker->reader, worker->run->request->catalog, customers, count, &chunk, &worker->error);
+        status = read_chunk(worker, customers, count, &chunk);
     if (status != WEIR_OK)
         return status;
     status = look_at_chunk(worker, &chunk, NULL, report_customer);
@@ -342,6 +359,7 @@ static void give_counts(struct worker *worker, enum weir_status status)
     run->counts.customers += worker->counts.customers;
     run->counts.changed += worker->counts.changed;
     run->counts.windows += worker->counts.windows;
+    run->counts.unpriced += worker->counts.unpriced;
     run->counts.reversals += worker->counts.reversals;
     run->counts.line_items += worker->counts.line_items;
     if (run->status == WEIR_OK && status != WEIR_OK) {
@@ -383,8 +401,6 @@ static enum weir_status open_worker(struct worker *worker)
 static void close_worker(struct worker *worker)
 {
     drop_windows(worker);
-    if (worker->fresh.rater)
-        worker->unpriced += weir_rater_counts(worker->fresh.rater).unpriced_windows;
     weir_rerate_fresh_close(&worker->fresh);
     if (worker->run->number)
         weir_rerate_writer_close(&worker->writer);
@@ -429,7 +445,6 @@ static void *work(void *context)
     }
     close_worker(worker);
     pthread_mutex_lock(&run->mutex);
-    run->counts.unpriced += worker->unpriced;
     run->running--;
     pthread_cond_signal(&run->ended);
     pthread_mutex_unlock(&run->mutex);
@@ -510,6 +525,8 @@ static enum weir_status list_customers(struct run *run, struct weir_error *reter
                                    " WHERE d.rerating = $2::bigint AND d.customer = c.customer) ORDER BY c.customer",
                                    &parameters, "listing customers", &run->list, reterr);
     }
+    if (status == WEIR_OK)
+        status = weir_rerate_term_minimums_read(connection, &run->minimums, reterr);
     weir_buffer_free(&number);
     PQfinish(connection);
     if (status != WEIR_OK)
@@ -549,6 +566,7 @@ enum weir_status weir_rerate_all(const struct weir_rerate_request *request, int6
     }
     free(run.customers);
     PQclear(run.list);
+    weir_rerate_term_minimums_free(&run.minimums);
     if (status == WEIR_OK) {
         report.counts = run.counts;
         *ret_report = report;

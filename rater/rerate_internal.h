@@ -59,8 +59,8 @@ struct rerate_customer {
     int64_t from, to;        /* what is rerated: whole periods */
     struct weir_slice meter; /* the only one that is; empty: all */
     /* Prepaid amounts, by the catalog or in the ledger: what is drawn in one period decides what is left for the
-     * others, so that all of it is rerated; likewise a minimum spend of whole terms. Or minimum quantities: all meters
-     * are. */
+     * others, so that all of it is rerated; likewise a minimum spend of whole terms, of the catalog or one that has
+     * charged something. Or minimum quantities: all meters are. */
     bool has_prepaid, has_commitments;
     struct weir_state *accounts; /* the chunk's: with them, what the ledger has of both, and what was ordered */
 
@@ -82,10 +82,21 @@ struct rerate_chunk {
     PGresult *results[4]; /* that they point into */
 };
 
+/* Contracts to which any catalog so far gave a minimum spend per term, sorted. */
+struct rerate_term_minimums {
+    PGresult *owned;
+    struct weir_slice *contracts;
+    size_t count;
+};
+/* Once for a run. The caller's to free, also after an error. */
+enum weir_status weir_rerate_term_minimums_read(PGconn *connection, struct rerate_term_minimums *ret_minimums,
+                                                struct weir_error *reterr);
+void weir_rerate_term_minimums_free(struct rerate_term_minimums *minimums);
+
 /* Reads totals, periods and others of the customers (sorted). */
 enum weir_status weir_rerate_read(PGconn *connection, const struct weir_catalog *catalog,
-                                  const struct weir_slice *customers, size_t count, struct rerate_chunk *ret_chunk,
-                                  struct weir_error *reterr);
+                                  const struct rerate_term_minimums *minimums, const struct weir_slice *customers,
+                                  size_t count, struct rerate_chunk *ret_chunk, struct weir_error *reterr);
 void weir_rerate_chunk_free(struct rerate_chunk *chunk);
 
 /* The customer, and from and to as texts, as parameters 1 to 3; `span` must stay as long as they do. */

@@ -171,6 +171,17 @@ static void find_all_commitments(const struct weir_catalog *catalog, struct rera
         find_commitments(catalog->default_contract, customer);
 }
 
+/* What a minimum of a term has charged stands in the term's last period, also when the catalog has dropped it: whatever
+ * was chosen of the term, it goes with it. */
+static void find_old_true_ups(const struct rerate_term_minimums *minimums, struct rerate_customer *customer)
+{
+    for (size_t i = 0; minimums->count && i < customer->period_count; i++)
+        if (!weir_decimal_is_zero(customer->periods[i].true_up)
+            && bsearch(&customer->periods[i].contract, minimums->contracts, minimums->count,
+                       sizeof *minimums->contracts, weir_slice_compare_items))
+            customer->has_prepaid = customer->has_commitments = true;
+}
+
 /* By the connection that reads all else, so that it is of the same snapshot, or under the same locks. */
 static enum weir_status read_accounts(PGconn *connection, struct rerate_chunk *chunk, struct weir_error *reterr)
 {
@@ -187,9 +198,38 @@ static enum weir_status read_accounts(PGconn *connection, struct rerate_chunk *c
     return status;
 }
 
+/* Few catalogs have one: the others' texts are looked through and not taken apart. */
+enum weir_status weir_rerate_term_minimums_read(PGconn *connection, struct rerate_term_minimums *ret_minimums,
+                                                struct weir_error *reterr)
+{
+    *ret_minimums = (struct rerate_term_minimums){0};
+    enum weir_status status = weir_postgres_ask(
+        connection,
+        "SELECT DISTINCT (c.contract ->> 'key') COLLATE \"C\" FROM weir.catalog_versions AS v,"
+        " jsonb_array_elements(v.catalog::jsonb -> 'contracts') AS c(contract) WHERE v.catalog::text LIKE '%\"term\"%'"
+        " AND jsonb_path_exists(c.contract, '$.**.commitments[*] ? (@.type == \"minimum_spend\" && @.per == \"term\")')"
+        " ORDER BY 1",
+        NULL, "looking for minimums of terms", &ret_minimums->owned, reterr);
+
+    if (status != WEIR_OK)
+        return status;
+    ret_minimums->count = (size_t)PQntuples(ret_minimums->owned);
+    ret_minimums->contracts = weir_new_array(ret_minimums->count + 1, sizeof *ret_minimums->contracts);
+    for (size_t i = 0; i < ret_minimums->count; i++)
+        ret_minimums->contracts[i] = weir_postgres_field(ret_minimums->owned, (int)i, 0);
+    return WEIR_OK;
+}
+
+void weir_rerate_term_minimums_free(struct rerate_term_minimums *minimums)
+{
+    free(minimums->contracts);
+    PQclear(minimums->owned);
+    *minimums = (struct rerate_term_minimums){0};
+}
+
 enum weir_status weir_rerate_read(PGconn *connection, const struct weir_catalog *catalog,
-                                  const struct weir_slice *customers, size_t count, struct rerate_chunk *ret_chunk,
-                                  struct weir_error *reterr)
+                                  const struct rerate_term_minimums *minimums, const struct weir_slice *customers,
+                                  size_t count, struct rerate_chunk *ret_chunk, struct weir_error *reterr)
 {
     static const char *const sql[] = {prices_sql, periods_sql, others_sql, accounts_sql};
     struct weir_parameters parameters = {0};
@@ -205,8 +245,10 @@ enum weir_status weir_rerate_read(PGconn *connection, const struct weir_catalog 
         status = weir_postgres_ask(connection, sql[k], &parameters, "reading totals", &ret_chunk->results[k], reterr);
     if (status == WEIR_OK)
         status = share_out(ret_chunk, reterr);
-    for (size_t i = 0; i < count && status == WEIR_OK; i++)
+    for (size_t i = 0; i < count && status == WEIR_OK; i++) {
         find_all_commitments(catalog, &ret_chunk->customers[i]);
+        find_old_true_ups(minimums, &ret_chunk->customers[i]);
+    }
     if (status == WEIR_OK)
         status = read_accounts(connection, ret_chunk, reterr);
     if (status != WEIR_OK)

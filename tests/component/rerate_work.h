@@ -23,9 +23,11 @@ struct terms {
     const char *tokens_when;    /* "" or a `when` that leaves some models without a price */
     const char *effective_from; /* of version 2, which costs one more a unit; "": there is none */
     const char *commitments;    /* of customer 0's contract beside the floor: each with a comma before it */
+    const char *floor_per;
+    const char *renews; /* customer 0's contract, with a comma behind it; "": it does not */
 };
 
-static const struct terms plain_terms = {"0.003", "0.125", "9.99", "500", "month", "", "", ""};
+static const struct terms plain_terms = {"0.003", "0.125", "9.99", "500", "month", "", "", "", "period", ""};
 
 static inline struct weir_catalog *make_catalog(const struct terms *terms)
 {
@@ -50,11 +52,12 @@ static inline struct weir_catalog *make_catalog(const struct terms *terms)
         "\"window\":\"1h\",\"group_by\":[\"model\"]},{\"key\":\"peak\",\"event_type\":\"t\",\"aggregation\":\"max\","
         "\"value\":\"data.n\",\"window\":\"1h\"}],\"price_books\":[%s%s%s],\"contracts\":[{\"key\":\"c0\","
         "\"customer\":\"customer 0\",\"price_book\":\"standard\",\"starts_at\":\"2025-01-01T00:00:00Z\","
-        "\"billing_period\":\"%s\",\"timezone\":\"UTC\",\"commitments\":[{\"key\":\"floor\",\"type\":"
-        "\"minimum_spend\",\"amount\":\"%s\",\"per\":\"period\"}%s]}],\"default_contract\":{\"price_book\":"
+        "\"billing_period\":\"%s\",\"timezone\":\"UTC\",%s\"commitments\":[{\"key\":\"floor\",\"type\":"
+        "\"minimum_spend\",\"amount\":\"%s\",\"per\":\"%s\"}%s]}],\"default_contract\":{\"price_book\":"
         "\"standard\","
         "\"billing_period\":\"month\",\"timezone\":\"UTC\"}}",
-        books[0], *books[1] ? "," : "", books[1], terms->billing_period, terms->floor, terms->commitments);
+        books[0], *books[1] ? "," : "", books[1], terms->billing_period, terms->renews, terms->floor, terms->floor_per,
+        terms->commitments);
     cr_assert_gt(length, 0);
     cr_assert_eq(weir_catalog_parse("test", text, (size_t)length, &catalog, &mistakes), WEIR_OK, "%s: %s",
                  mistakes.count ? mistakes.mistakes[0].path : "", mistakes.count ? mistakes.mistakes[0].text : "");

@@ -280,10 +280,19 @@ static struct weir_rerate_counts write_all(const struct weir_catalog *catalog, s
     return counts;
 }
 
+static void note_catalog_text(const char *text)
+{
+    char sql[400];
+
+    snprintf(sql, sizeof sql,
+             "INSERT INTO weir.catalog_versions (catalog, sha256) VALUES ('%s', encode(sha256('%s'), 'hex'))", text,
+             text);
+    sql_on(database.admin, sql);
+}
+
 static void note_catalog(void)
 {
-    sql_on(database.admin, "INSERT INTO weir.catalog_versions (catalog, sha256)"
-                           " VALUES ('{}', encode(sha256('{}'), 'hex'))");
+    note_catalog_text("{}");
 }
 
 static long count_items(void)
@@ -390,6 +399,33 @@ Test(rerate, writes_about_as_much_as_is_kept)
     terms.effective_from = "2026-01-15T00:00:00Z";
     kept_lines = 160;
     check_writing(terms);
+}
+
+/* Also where customers are gone through twice: because of the filter, or because they have more than is kept. */
+Test(rerate, counts_usage_without_a_price_once)
+{
+    struct terms terms = plain_terms;
+    terms.tokens_when = "\"when\":{\"model\":\"model 1\"},";
+    struct weir_catalog *catalog = make_catalog(&plain_terms), *other = make_catalog(&terms);
+    struct work *work = rated_work(catalog, 1);
+    struct weir_rerate_filter by_book = everything;
+    by_book.price_book = S("standard");
+
+    struct weir_rerate_report all = look(other, everything), of_book = look(other, by_book);
+    note_catalog();
+    kept_lines = 1;
+    struct weir_rerate_counts written = write_all(other, everything);
+    uint64_t unpriced = (uint64_t)ask_number(
+        &database, "SELECT count(*) FROM weir.rated_windows WHERE unpriced IS NOT NULL AND events > 0");
+    cr_assert_gt(unpriced, 0);
+    cr_expect_eq(all.counts.unpriced, unpriced);
+    cr_expect_eq(of_book.counts.unpriced, unpriced);
+    cr_expect_eq(written.unpriced, unpriced);
+    weir_rerate_report_free(&all);
+    weir_rerate_report_free(&of_book);
+    weir_catalog_free(catalog);
+    weir_catalog_free(other);
+    free(work);
 }
 
 #define PREPAID(key, amount, more)                                                                                     \
@@ -508,6 +544,123 @@ Test(rerate, writes_all_of_a_customer_with_prepaid_amounts)
     weir_catalog_free(catalog);
     weir_catalog_free(other);
     free(work);
+}
+
+/* Draws by segment, of all that was ever written of each. */
+static char *draws_in_sql(void)
+{
+    return ask_text(
+        &database,
+        "SELECT coalesce(string_agg(concat_ws(' ', item, dimensions ->> 'meter', window_start, window_end,"
+        " amount), ', ' ORDER BY item, dimensions ->> 'meter', window_start), '') FROM (SELECT item, dimensions,"
+        " window_start, window_end, sum(amount) AS amount FROM weir.line_items WHERE component ="
+        " 'drawdown' GROUP BY 1, 2, 3, 4 HAVING sum(amount) <> 0) AS s");
+}
+
+/* As versions of weir did that drew by whole periods (docs/operations.md, "After an upgrade"). */
+static void merge_segments(void)
+{
+    sql_on(
+        database.admin,
+        "SET session_replication_role = replica;"
+        "UPDATE weir.line_items SET window_start = period_start, window_end = period_end WHERE component = 'drawdown';"
+        "UPDATE weir.grant_entries SET segment_start = period_start WHERE segment_start IS NOT NULL;"
+        "WITH gone AS (DELETE FROM weir.segment_totals RETURNING *) INSERT INTO weir.segment_totals"
+        " SELECT customer, contract, period_start, price_book, price_book_version, price_id, period_start, period_end,"
+        " price_key, sum(quantity), sum(events)::bigint FROM gone GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9;"
+        "WITH gone AS (DELETE FROM weir.draw_totals RETURNING *) INSERT INTO weir.draw_totals (customer, contract,"
+        " period_start, segment_start, meter, grant_key, period_end, amount, revision) SELECT customer, contract,"
+        " period_start, period_start, meter, grant_key, period_end, sum(amount), max(revision) FROM gone"
+        " GROUP BY 1, 2, 3, 4, 5, 6, 7;"
+        "RESET session_replication_role");
+}
+
+/* Nothing but the draws is written again, and no sum is another. */
+Test(rerate, writes_segments_that_were_cut_otherwise)
+{
+    struct terms terms = plain_terms;
+    terms.billing_period = "week"; /* the first one begins in December */
+    terms.commitments = PREPAID("a", "4000", "");
+    struct weir_catalog *catalog = make_catalog(&terms);
+    struct work *work = rated_work(catalog, 3);
+    char *sums = sums_in_sql(&database), *draws = draws_in_sql();
+
+    note_catalog();
+    merge_segments();
+    char *merged = draws_in_sql();
+    cr_assert_str_neq(draws, merged);
+    struct weir_rerate_report report = look(catalog, everything);
+    cr_assert_eq(report.counts.changed, 0, "no sum is another");
+    weir_rerate_report_free(&report);
+    struct weir_rerate_counts counts = write_all(catalog, everything);
+    cr_assert_gt(counts.reversals, 0);
+    cr_assert_eq(
+        ask_number(&database, "SELECT count(*) FROM weir.line_items WHERE rerating = 1 AND component <> 'drawdown'"),
+        0);
+    char *sums_after = sums_in_sql(&database), *draws_after = draws_in_sql();
+    cr_expect_str_eq(sums_after, sums);
+    cr_expect_str_eq(draws_after, draws, "%s instead of %s", draws_after, draws);
+    cr_expect_eq(count_untrue_balances(), 0);
+    cr_expect_eq(audit_differences(), 0);
+    counts = write_all(catalog, everything);
+    cr_expect_eq(counts.reversals + counts.line_items, 0);
+    free(sums);
+    free(draws);
+    free(merged);
+    free(sums_after);
+    free(draws_after);
+    weir_catalog_free(catalog);
+    free(work);
+}
+
+/* What was missing to a term stands in its last period. Of a minimum that the catalog has dropped, or has for each
+ * period by now, it goes with whatever was chosen of the term. */
+static void check_old_true_up(struct terms terms)
+{
+    struct terms from = plain_terms;
+    from.renews = "\"renews\":{\"months\":2},";
+    from.floor_per = "term";
+    from.floor = "90000";
+    struct weir_catalog *catalog = make_catalog(&from), *other = make_catalog(&terms);
+    struct work *work = rated_work(catalog, 3);
+    struct weir_rerate_filter january = everything, before = everything;
+    january.to = WORK_START + 31 * WEIR_DAY;
+    before.to = WORK_START - 31 * WEIR_DAY;
+
+    cr_assert_eq(ask_number(&database, "SELECT count(*) FROM weir.line_items WHERE component = 'true_up'"
+                                       " AND period_start = '2026-02-01'"),
+                 1);
+    note_catalog_text("{\"contracts\":[{\"key\":\"a\"},{\"key\":\"c0\",\"phases\":[{\"commitments\":[{\"per\":\"term\","
+                      "\"type\":\"minimum_spend\"}]}]}]}");
+    note_catalog();
+    struct weir_rerate_counts counts = write_all(other, before);
+    cr_assert_eq(counts.reversals + counts.line_items, 0);
+    counts = write_all(other, january);
+    cr_assert_eq(counts.changed, 1);
+    char *found = sums_in_sql(&database), *expected = sums_of_catalog(other, work);
+    cr_assert_str_eq(found, expected);
+    cr_assert_eq(audit_differences(), 0);
+    counts = write_all(other, everything);
+    cr_assert_eq(counts.reversals + counts.line_items, 0, "a second run changes something");
+    free(found);
+    free(expected);
+    weir_catalog_free(catalog);
+    weir_catalog_free(other);
+    free(work);
+}
+
+Test(rerate, writes_a_minimum_of_a_term_that_is_gone)
+{
+    struct terms terms = plain_terms;
+    terms.floor = "0.01"; /* less than is used */
+    check_old_true_up(terms);
+}
+
+Test(rerate, writes_a_minimum_of_each_period_in_place_of_a_term)
+{
+    struct terms terms = plain_terms;
+    terms.floor = "50000";
+    check_old_true_up(terms);
 }
 
 /* More rows than are sent at once, of periods that begin in a month that nothing was charged in before. */
@@ -798,6 +951,11 @@ static void check_before_rerating(const char *from_commitments, const char *comm
 Test(rerate, raters_keep_a_customer_out_that_has_new_prepaid_amounts)
 {
     check_before_rerating("", some_credits);
+}
+
+Test(rerate, raters_keep_a_customer_out_that_has_no_prepaid_amounts_any_more)
+{
+    check_before_rerating(some_credits, "");
 }
 
 Test(rerate, raters_keep_a_customer_out_that_has_other_access_windows)

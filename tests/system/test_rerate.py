@@ -234,3 +234,45 @@ def test_killed_in_the_middle(many):
     assert_same("sums of the ledger", ledger_rows(env), expected, "killed in the middle")
     assert query(env, "select count(*) from weir.grant_balances b where balance < 0 or balance <> (select sum(amount) from weir.grant_entries e"
                       " where (e.customer, e.contract, e.grant_key) = (b.customer, b.contract, b.grant_key))") == [(0,)]
+
+
+def test_commitments_that_are_dropped(servers, tmp_path):
+    """A minimum of a term goes whatever was chosen of the term, and usage that was drawn from what is gone waits for the rerating; all other usage does not."""
+    env = {**servers.room("rerate-dropped"), "WEIR_LATENESS": "9000h", "WEIR_KAFKA_GROUP": "rerate-dropped"}
+    document, lines = json.loads(BLOCKS["before"]), []
+
+    def apply(*options):
+        (tmp_path / "catalog.json").write_text(json.dumps(document), encoding="utf-8")
+        return weir("apply", "--catalog", tmp_path / "catalog.json", *options, env=env).stdout
+
+    def use(*usage, status=0):
+        come = [json.dumps({"specversion": "1.0", "id": str(len(lines) + number), "source": "s", "type": "completion", "subject": customer,
+                            "time": f"2026-{day}T10:00:00Z", "data": {"tokens": tokens}}).encode() + b"\n"
+                for number, (customer, day, tokens) in enumerate(usage)]
+        lines.extend(come)
+        (tmp_path / "events.ndjson").write_bytes(b"".join(come))
+        weir("produce", tmp_path / "events.ndjson", env=env)
+        weir("ingest", "--until-end", env=env)
+        assert weir("rater", "--until-done", env=env, check=False).returncode == status
+
+    document["contracts"][0]["renews"] = {"months": 2}
+    document["contracts"][0]["commitments"][0].update(per="term", amount="50.00")
+    document["default_contract"]["commitments"] = [{"key": "package", "type": "prepaid", "amount": "3", "funding": "free"}]
+    weir("migrate", env=env)
+    apply()
+    use(("acme", "01-05", 1500), ("acme", "02-05", 2000), ("ann", "01-05", 1600), ("bob", "01-05", 900), ("ann", "03-02", 1))
+    assert query(env, "select period_start::date::text, amount::text from weir.line_items where component = 'true_up'") == [("2026-02-01", "47.000000000000")]
+    assert query(env, "select sum(amount)::text from weir.line_items where component = 'drawdown' and customer = 'ann'") == [("-1.200000000000",)]
+
+    del document["default_contract"]["commitments"], document["contracts"][0]["commitments"]
+    apply("--rerate")
+    use(("acme", "02-06", 700), ("ann", "01-06", 400), ("bob", "01-06", 500), ("cid", "01-06", 1700), ("ann", "04-02", 5000), status=1)
+    held = query(env, "select customer, count(*), bool_and(refused like '%Run weir rerate%') from weir.held_windows group by 1 order by 1")
+    assert held == [("ann", 2, True), ("bob", 1, True)]
+    assert ("cid", "tokens", "1.400000000000") in sums(env)
+    weir("rerate", "--reason", "nothing is promised any more", "--to", "2026-02-01", env=env)
+    weir("rater", "--until-done", env=env)
+    outcome = run.run(catalogs.Catalog(document), lines, False, None)
+    expected = {key: (quantity, amount, currency) for key, (quantity, amount, _invoice, currency) in model_rows(outcome).items()}
+    assert_same("sums of the ledger", ledger_rows(env), expected, "commitments that are dropped")
+    assert b"changed=0" in weir("rerate", "--reason", "once more", env=env).stderr
