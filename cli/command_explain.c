@@ -91,13 +91,15 @@ static enum weir_status run(struct weir_explain *explain, int64_t id, struct wei
     /* A rerating charges a window as if from the start of its period: what was there before says nothing about it. A
      * recount charges as late usage is charged. */
     const json_t *rerating = json_object_get(explain->root, "rerating");
-    if (!json_is_object(rerating) || *weir_explain_text(rerating, "recount"))
+    if (!json_is_object(rerating) || *weir_explain_text(rerating, "recount")) {
+        status = weir_explain_term(explain, reterr);
         weir_explain_price(explain);
+    }
     json_object_del(explain->root, "running");
     bool is_usage = weir_explain_is_usage(json_object_get(explain->root, "item"));
     if (is_usage)
         weir_explain_offsets(explain);
-    if (is_usage && !explain->settings.no_events)
+    if (status == WEIR_OK && is_usage && !explain->settings.no_events)
         status = weir_explain_events(explain, reterr);
     if (status == WEIR_OK)
         weir_explain_print(explain);

@@ -35,8 +35,12 @@ int64_t weir_explain_time(const json_t *object, const char *name);
 struct weir_decimal weir_explain_decimal(const json_t *object, const char *name);
 json_t *weir_explain_json_decimal(struct weir_decimal value);
 json_t *weir_explain_json_slice(struct weir_slice text);
+json_t *weir_explain_json_time(int64_t time); /* WEIR_TIME_NEVER: null */
 
-/* Adds "contract", "price" and "arithmetic" for usage; for fees and true-ups "contract" and "arithmetic". */
+/* Adds "term" where the contract renews or has a minimum spend of its term. */
+enum weir_status weir_explain_term(struct weir_explain *explain, struct weir_error *reterr);
+/* After that. Adds "contract", "price" and "arithmetic" for usage; for fees and true-ups "contract" and "arithmetic".
+ */
 void weir_explain_price(struct weir_explain *explain);
 /* Adds "next_offset", "events" and their sums to each of "lanes". */
 enum weir_status weir_explain_events(struct weir_explain *explain, struct weir_error *reterr);

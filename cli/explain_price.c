@@ -46,7 +46,7 @@ json_t *weir_explain_json_slice(struct weir_slice text)
     return json_stringn(text.length ? text.data : "", text.length);
 }
 
-static json_t *json_time(int64_t time)
+json_t *weir_explain_json_time(int64_t time)
 {
     char text[WEIR_TIME_TEXT_MAX];
 
@@ -121,7 +121,7 @@ static json_t *json_phase(const struct weir_contract *contract)
         return json_null();
     json_t *object = json_object();
     json_object_set_new(object, "phase", weir_explain_json_slice(contract->phase_key));
-    json_object_set_new(object, "starts_at", json_time(contract->starts_at));
+    json_object_set_new(object, "starts_at", weir_explain_json_time(contract->starts_at));
     json_object_set_new(object, "reason",
                         contract->reason.length ? weir_explain_json_slice(contract->reason) : json_null());
     return object;
@@ -136,8 +136,9 @@ static json_t *json_contract(const struct terms *terms)
     json_object_set_new(object, "contract", weir_explain_json_slice(contract->key));
     json_object_set_new(object, "customer", weir_explain_json_slice(contract->customer));
     json_object_set_new(object, "price_book", weir_explain_json_slice(contract->book->key));
-    json_object_set_new(object, "starts_at", contract->key.length ? json_time(contract->whole_starts_at) : json_null());
-    json_object_set_new(object, "ends_at", json_time(contract->whole_ends_at));
+    json_object_set_new(object, "starts_at",
+                        contract->key.length ? weir_explain_json_time(contract->whole_starts_at) : json_null());
+    json_object_set_new(object, "ends_at", weir_explain_json_time(contract->whole_ends_at));
     json_object_set_new(object, "phase", json_phase(contract));
     json_object_set_new(object, "billing_period", json_string(weir_billing_period_name[contract->billing_period]));
     weir_anchor_format(contract->billing_period, contract->billing_anchor, anchor);
@@ -205,7 +206,7 @@ static json_t *json_price(const struct terms *terms)
 
     json_object_set_new(object, "price", weir_explain_json_slice(terms->price->key));
     json_object_set_new(object, "model", json_string(weir_price_model_name[price->model]));
-    json_object_set_new(object, "effective_from", json_time(terms->version->effective_from));
+    json_object_set_new(object, "effective_from", weir_explain_json_time(terms->version->effective_from));
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
         if (parts[i].is_there)
             json_object_set_new(object, parts[i].name, weir_explain_json_decimal(parts[i].value));
@@ -425,36 +426,44 @@ static void explain_fee(const struct terms *terms, const struct weir_fee *fee, c
     json_object_set_new(object, "is_line_items_amount", json_boolean(wanted.is_found));
 }
 
+/* Of the period, or of the term that ends with it. */
+static void explain_true_up(const struct weir_commitment *commitment, const json_t *root, struct weir_decimal amount,
+                            json_t *object)
+{
+    const json_t *sums = commitment->is_per_term ? json_object_get(json_object_get(root, "term"), "minimum_spend")
+                                                 : json_object_get(root, "period");
+    struct weir_decimal usage = weir_explain_decimal(sums, "usage_before"), short_of = {0}, change = {0};
+    json_t *before = json_object_get(sums, "true_up_before");
+
+    if (commitment->is_per_term)
+        json_object_set_new(object, "rule",
+                            json_string("what the usage of the whole term is short of its minimum "
+                                        "spend"));
+    json_object_set_new(object, "minimum_spend", weir_explain_json_decimal(commitment->amount));
+    json_object_set_new(object, "usage_before", weir_explain_json_decimal(usage));
+    json_object_set_new(object, "true_up_before", before ? json_copy(before) : json_null());
+    (void)weir_decimal_subtract(commitment->amount, usage, &short_of);
+    short_of.e12 = short_of.e12 < 0 ? 0 : short_of.e12;
+    (void)weir_decimal_subtract(short_of, weir_explain_decimal(sums, "true_up_before"), &change);
+    json_object_set_new(object, "is_line_items_amount", json_boolean(change.e12 == amount.e12));
+}
+
 static json_t *json_fee_or_true_up(const struct terms *terms, const json_t *root, const json_t *item)
 {
-    const json_t *period = json_object_get(root, "period");
     struct weir_slice key = weir_slice_text(weir_explain_text(item, "item"));
-    struct weir_decimal usage = weir_explain_decimal(period, "usage_before"), short_of = {0}, change = {0};
-    struct weir_decimal amount = weir_explain_decimal(item, "amount");
     json_t *object = json_object();
-    bool is_true_up = strcmp(weir_explain_text(item, "kind"), "true_up") == 0, is_right = false;
+    bool is_true_up = strcmp(weir_explain_text(item, "kind"), "true_up") == 0;
 
     json_object_set_new(object, "rule",
                         json_string(rule_of(is_true_up ? WEIR_COMPONENT_TRUE_UP : WEIR_COMPONENT_FEE, 0)));
+    if (is_true_up)
+        json_object_set_new(object, "is_line_items_amount", json_false());
     for (uint32_t i = 0; !is_true_up && i < terms->version->fee_count; i++)
         if (weir_slice_equal(terms->version->fees[i].key, key))
             explain_fee(terms, &terms->version->fees[i], item, object);
     for (uint32_t i = 0; is_true_up && i < terms->contract->commitment_count; i++)
-        if (weir_slice_equal(terms->contract->commitments[i].key, key)) {
-            const struct weir_commitment *commitment = &terms->contract->commitments[i];
-            json_object_set_new(object, "minimum_spend", weir_explain_json_decimal(commitment->amount));
-            json_object_set_new(object, "usage_before", weir_explain_json_decimal(usage));
-            json_object_set_new(object, "true_up_before",
-                                json_object_get(period, "true_up_before")
-                                    ? json_copy(json_object_get(period, "true_up_before"))
-                                    : json_null());
-            (void)weir_decimal_subtract(commitment->amount, usage, &short_of);
-            short_of.e12 = short_of.e12 < 0 ? 0 : short_of.e12;
-            (void)weir_decimal_subtract(short_of, weir_explain_decimal(period, "true_up_before"), &change);
-            is_right = change.e12 == amount.e12;
-        }
-    if (is_true_up)
-        json_object_set_new(object, "is_line_items_amount", json_boolean(is_right));
+        if (weir_slice_equal(terms->contract->commitments[i].key, key))
+            explain_true_up(&terms->contract->commitments[i], root, weir_explain_decimal(item, "amount"), object);
     return object;
 }
 
@@ -487,7 +496,7 @@ static json_t *json_period_arithmetic(const struct terms *terms, const json_t *r
         || (component == WEIR_COMPONENT_TRUE_UP && terms->contract->has_minimum_quantity))
         return json_rule_alone(component);
     for (uint32_t i = 0; component == WEIR_COMPONENT_FEE && i < terms->contract->commitment_count; i++)
-        if (weir_slice_equal(terms->contract->commitments[i].key, weir_slice_text(weir_explain_text(item, "item"))))
+        if (weir_commitment_grants(&terms->contract->commitments[i], weir_slice_text(weir_explain_text(item, "item"))))
             return json_purchase(&terms->contract->commitments[i], weir_explain_decimal(item, "amount"));
     return json_fee_or_true_up(terms, root, item);
 }

@@ -55,6 +55,33 @@ static void print_member(const json_t *object, const char *name)
         printf(", %s %s", name, weir_explain_text(object, name));
 }
 
+static void print_term(const json_t *term)
+{
+    const json_t *minimum = json_object_get(term, "minimum_spend");
+    size_t index;
+    json_t *grant;
+
+    printf("  term %lld from %s to %s", whole(term, "term"), weir_explain_text(term, "starts_at"),
+           weir_explain_text(term, "ends_at"));
+    if (is_true(term, "renews"))
+        printf(", renews then for %lld months\n", whole(term, "months"));
+    else
+        printf(", the contract's last\n");
+    if (json_is_object(minimum))
+        printf("    minimum spend '%s' of the term: %s; true-up by now %s\n", weir_explain_text(minimum, "commitment"),
+               weir_explain_text(minimum, "amount"), weir_explain_text(minimum, "true_up"));
+    json_array_foreach(json_object_get(term, "prepaid"), index, grant)
+    {
+        printf("    prepaid '%s' of the term: %s for %s, from %s until %s", weir_explain_text(grant, "grant"),
+               weir_explain_text(grant, "amount"), weir_explain_text(grant, "price"),
+               weir_explain_text(grant, "starts_at"), weir_explain_text(grant, "expires_at"));
+        if (*weir_explain_text(grant, "rollover_fraction"))
+            printf(", then %s of what is left until %s", weir_explain_text(grant, "rollover_fraction"),
+                   weir_explain_text(grant, "rollover_expires_at"));
+        putchar('\n');
+    }
+}
+
 static void print_price(const json_t *root)
 {
     const json_t *item = json_object_get(root, "item"), *catalog = json_object_get(root, "catalog");
@@ -83,6 +110,8 @@ static void print_price(const json_t *root)
     if (json_is_object(phase))
         printf("  phase '%s' from %s%s%s\n", weir_explain_text(phase, "phase"), weir_explain_text(phase, "starts_at"),
                *weir_explain_text(phase, "reason") ? ": " : "", weir_explain_text(phase, "reason"));
+    if (contract && json_is_object(json_object_get(root, "term")))
+        print_term(json_object_get(root, "term"));
     if (!price)
         return;
     printf("  price '%s', %s", weir_explain_text(price, "price"), weir_explain_text(price, "model"));

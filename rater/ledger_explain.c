@@ -1,6 +1,7 @@
 #include "rater/ledger_explain.h"
 
 #include <inttypes.h>
+#include <string.h>
 
 #include "rater/postgres.h"
 #include "rater/postgres_value.h"
@@ -154,6 +155,50 @@ enum weir_status weir_ledger_explain(const char *url, int64_t line_item_id, char
         *ret_json = weir_copy_text(PQgetvalue(result, 0, 0), (size_t)PQgetlength(result, 0, 0));
     PQclear(result);
     weir_buffer_free(&id);
+    PQfinish(connection);
+    return status;
+}
+
+/* Without usage it is the few rows that have no meter. */
+static const char term_sql[] =
+    "SELECT coalesce(jsonb_agg(jsonb_build_object('period_start', to_char(s.period_start AT TIME ZONE 'UTC',"
+    " 'YYYY-MM-DD\"T\"HH24:MI:SS.USZ'), 'usage_before', trim_scale(coalesce(s.usage_before, 0))::text,"
+    " 'true_up_before', trim_scale(coalesce(s.true_up_before, 0))::text,"
+    " 'true_up', trim_scale(coalesce(s.true_up, 0))::text)), '[]')::text FROM (SELECT l.period_start,"
+    " sum(l.amount) FILTER (WHERE (l.meter IS NOT NULL OR l.component = 'shortfall') AND l.line_item_id < $2::bigint)"
+    "  AS usage_before,"
+    " sum(l.amount) FILTER (WHERE l.component = 'true_up' AND l.item = $5::text AND l.line_item_id < $2::bigint)"
+    "  AS true_up_before,"
+    " sum(l.amount) FILTER (WHERE l.component = 'true_up' AND l.item = $5::text) AS true_up"
+    " FROM weir.line_items AS l, (SELECT customer, contract FROM weir.line_items WHERE line_item_id = $1::bigint) AS i"
+    " WHERE l.customer = i.customer AND l.contract = i.contract AND l.period_start >= $3::timestamptz"
+    " AND l.period_start < $4::timestamptz AND (l.meter IS NULL OR $6::text = 'usage') GROUP BY 1) AS s";
+
+enum weir_status weir_ledger_explain_term(const char *url, const struct weir_explained_term *term, char **ret_json,
+                                          struct weir_error *reterr)
+{
+    struct weir_parameters parameters = {0};
+    struct weir_buffer fields[4] = {{0}};
+    PGresult *result = NULL;
+    enum weir_status status;
+    PGconn *connection = weir_postgres_open(url, "weir explain", &status, reterr);
+    const char *what = term->has_usage ? "usage" : "";
+
+    weir_put_int8(&fields[0], term->line_item_id);
+    weir_put_int8(&fields[1], term->before);
+    weir_put_time(&fields[2], term->from);
+    weir_put_time(&fields[3], term->to);
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
+        weir_parameters_add(&parameters, fields[i].data + 4, 8);
+    weir_parameters_add(&parameters, term->commitment.data, term->commitment.length);
+    weir_parameters_add(&parameters, what, strlen(what));
+    if (status == WEIR_OK)
+        status = weir_postgres_ask(connection, term_sql, &parameters, "reading a term", &result, reterr);
+    if (status == WEIR_OK)
+        *ret_json = weir_copy_text(PQgetvalue(result, 0, 0), (size_t)PQgetlength(result, 0, 0));
+    PQclear(result);
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
+        weir_buffer_free(&fields[i]);
     PQfinish(connection);
     return status;
 }

@@ -12,11 +12,26 @@
 #ifndef WEIR_RATER_LEDGER_EXPLAIN_H
 #define WEIR_RATER_LEDGER_EXPLAIN_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
+#include "common/slice.h"
 #include "common/status.h"
 
 /* url: any libpq connection string. *ret_json is to be freed. WEIR_REJECT: there is no such line item. */
 enum weir_status weir_ledger_explain(const char *url, int64_t line_item_id, char **ret_json, struct weir_error *reterr);
+
+/* What is asked of the term in which a line item is. */
+struct weir_explained_term {
+    int64_t line_item_id;
+    int64_t before;   /* the first row of its charge */
+    int64_t from, to; /* the term */
+    struct weir_slice commitment;
+    bool has_usage; /* also what was used; else only the commitment's true-ups */
+};
+/* JSON: for each billing period of the term that has any, period_start, usage_before and true_up_before (of rows before
+ * the charge; what was charged for missing quantities is usage) and true_up (of all rows). *ret_json is to be freed. */
+enum weir_status weir_ledger_explain_term(const char *url, const struct weir_explained_term *term, char **ret_json,
+                                          struct weir_error *reterr);
 
 #endif

@@ -3,6 +3,8 @@
 Fenced blocks in README.md and docs/*.md, in this order:
   json price, csv price                    a price, and `quantity[,events],amount` by it
   json catalog, json events, csv summary   a catalog, events, and some columns of the summary
+and after the last of these, by the real pipeline:
+  text explain ITEM                        lines of what weir explain says of the first fee or true-up of that name
 """
 import csv
 import io
@@ -12,6 +14,7 @@ from decimal import Decimal
 
 import pytest
 from harness import ROOT, weir
+from ledger import query
 from model import catalog, run
 
 FENCE = re.compile(r"^```(json|csv)( \w+)?\n(.*?)^```$", re.M | re.S)
@@ -93,6 +96,25 @@ def test_example(tmp_path, kind, first, second, third):
         if Decimal(row["quantity"]) or Decimal(row["amount"]):
             expected.append({"customer": f"c{number:02d}", "quantity": row["quantity"], "amount": row["amount"]})
     assert_rows(tmp_path, json.dumps(document), lines, expected)
+
+
+def test_terms_are_explained(servers, tmp_path):
+    page = (ROOT / "docs" / "catalog.md").read_text(encoding="utf-8")
+    explained = list(re.finditer(r"^```text explain (\S+)\n(.*?)^```$", page, re.M | re.S))
+    blocks = [match for match in FENCE.finditer(page[:explained[0].start()]) if match[2] in (" catalog", " events")]
+    env = {**servers.room("docs-explained"), "WEIR_LATENESS": "9000h", "WEIR_KAFKA_GROUP": "docs-explained"}
+    for name, match in zip(("catalog.json", "events.ndjson"), blocks[-2:]):
+        (tmp_path / name).write_text(match[3], encoding="utf-8")
+    weir("migrate", env=env)
+    weir("apply", "--catalog", tmp_path / "catalog.json", env=env)
+    weir("produce", tmp_path / "events.ndjson", env=env)
+    weir("ingest", "--until-end", env=env)
+    weir("rater", "--until-done", env=env)
+    for item, said in [(match[1], match[2]) for match in explained]:
+        number = query(env, f"select min(line_item_id) as number from weir.line_items where item = '{item}' and kind in ('fee', 'true_up')")[0]["number"]
+        found = iter(weir("explain", "--no-events", number, env=env).stdout.decode().splitlines())
+        for line in said.splitlines():
+            assert line in found, f"not said, or not in this order: {line}"
 
 
 def test_every_price_model_has_an_example():
