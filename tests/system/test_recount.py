@@ -606,3 +606,37 @@ def test_refused(example):
     for arguments, said in REFUSED:
         done = example.weir("recount", *arguments, check=False)
         assert done.returncode == 2 and said in done.stderr.decode(), (arguments, done.stderr)
+    what_is_applied_meanwhile_and_what_cannot_be_rated(example)
+
+
+def what_is_applied_meanwhile_and_what_cannot_be_rated(example):
+    """Each of them leaves the ledger as it is, and what is to be done is said. By files: in this process Kafka may have lost the events."""
+    archive = example.folder / "refused.ndjson"
+    archive.write_text(BLOCKS["events"], encoding="utf-8")
+    command = ("recount", "--meter", "tokens", "--reason", "refused", "--from", "2026-01-01", "--to", "2026-02-01", archive)
+    document = json.loads(BLOCKS["before"].replace("data.tokens", "data.billed"))
+    before = amounts(example.env)
+    connection = psycopg2.connect(example.env["WEIR_POSTGRES_URL"])
+    connection.cursor().execute("lock table weir.lane_gaps in access exclusive mode")
+    running = subprocess.Popen([BINARY, *map(str, command)], env={**os.environ, **example.env}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    try:
+        example.await_lock("gaps")
+        applied = query(example.env, "select max(catalog_version) as number from weir.catalog_versions")[0]["number"]
+        example.apply(document, "--rerate")
+    finally:
+        connection.close()
+        _out, said = running.communicate(timeout=PATIENCE)
+    assert running.returncode == 1 and f"catalog {applied + 1} was applied while the meter was counted by catalog {applied}: run this again" in said.decode(), said
+    assert amounts(example.env) == before and not query(example.env, "select from weir.reratings where reason = 'refused'")
+
+    document["price_books"].append({**document["price_books"][0], "version": 2, "effective_from": "2026-01-02T00:00:00Z"})
+    example.apply(document, "--rerate")
+    done = example.weir(*command, check=False)
+    assert done.returncode == 1 and re.search(rb"[1-9] windows are held or cannot be rated \(weir.held_usage says why\)", done.stderr), done.stderr
+    held = query(example.env, "select refused from weir.held_usage where refused is not null")
+    assert held and all("rerate" in row["refused"] for row in held), held
+    assert amounts(example.env) == before
+    example.weir("rerate", "--reason", "the new version")
+    assert amounts(example.env) == before, "it costs the same"
+    example.weir(*command)
+    assert amounts(example.env) == {"acme": "13", "ann": "0.5"} and not query(example.env, "select from weir.held_usage")
