@@ -102,13 +102,17 @@ uint64_t weir_window_table_hash(const struct weir_window_table *table, const str
                        table->catalog->meters[reading->meter].group_count);
 }
 
-/* What the series' slot most likely leads to; if it does not, the wait is only longer. */
+/* The series, unless another one has the same tag: then the wait is only longer. NULL: it is not there yet. */
 static inline const struct series *guess(const struct weir_window_table *table, const struct weir_reading *reading)
 {
     const struct index *index = &table->series_index;
-    uint32_t position = index->slots[index_home(index, reading->series)].position;
+    uint32_t tag = index_tag(reading->series);
 
-    return position != NONE ? &table->series[position] : NULL;
+    for (uint32_t at = index_home(index, reading->series); index->slots[at].position != NONE;
+         at = index_next(index, at))
+        if (index->slots[at].tag == tag)
+            return &table->series[index->slots[at].position];
+    return NULL;
 }
 
 void weir_window_table_prefetch(const struct weir_window_table *table, const struct weir_reading *readings,
