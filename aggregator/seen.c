@@ -377,6 +377,7 @@ static struct segment start_rebuilding(struct weir_seen *seen, uint32_t number, 
     seen->bytes += bytes - seen->aside_bytes;
     seen->aside = NULL;
     seen->aside_bytes = 0;
+    weir_check(blocks == 0 || segment->blocks);
     for (uint32_t i = 0; i < blocks; i++)
         memset(segment->blocks[i].tags, 0, BLOCK);
     if (seen->fill)
