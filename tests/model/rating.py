@@ -87,7 +87,9 @@ def _segment(meter, grants_of, orders, place, segments, start, window):
     key = (id(place.contract), place.customer) if orders else id(place.contract)
     grants = grants_of.get(key)
     if grants is None:
-        grants = grants_of[key] = drawdown.grants_of(place.contract, drawdown.orders_of(orders, place.customer, place.contract))
+        listed = drawdown.orders_of(orders, place.customer, place.contract)
+        until = max((instants.parse_rfc3339(order["at"]) // instants.NS for order in listed if "end" in order), default=0)
+        grants = grants_of[key] = drawdown.grants_of(place.contract, listed, until)  # with each term's whose end cuts a segment
     if grants and _adds_up(meter):
         segment = segments.setdefault(drawdown.segment_of(place.contract, grants, place.start * instants.NS, start * instants.NS), [0, 0])
         segment[0] += _window_value(meter.aggregation, window)
