@@ -13,6 +13,12 @@ TESTS = {
     "lowered": ("simulation", ["--case", "lowered"], True),
     "lane": ("unit_aggregator_test_lane", [], True),
     "seen": ("unit_aggregator_test_seen", [], True),
+    "tallies": ("unit_aggregator_test_tallies", [], True),
+    "terms": ("unit_common_test_catalog_terms", [], True),
+    "mistakes": ("unit_common_test_catalog_mistakes", [], True),
+    # cases with true-ups of terms, some with phases and missing quantities
+    "renewals": ("weir", ["tests/system/test_random_rate.py::test_rate_agrees_with_the_model[%d]" % seed
+                          for seed in (10, 28, 38, 54, 75, 82, 88, 116, 136, 137, 172, 184)], False),
     "store": ("component_test_window_store", ["--filter", "window_store/@(an_old_owner_writes_nothing|"
               "an_unexpected_offset_writes_nothing|the_same_cut_again_is_harmless|a_change_between_read_and_finish_stays_on_the_list)"],
               False),
@@ -25,6 +31,7 @@ TESTS = {
     "invoices": ("weir", ["tests/system/test_invoices.py", "-k", "nothing_of_an_invoice_can_be_changed"], False),
     "low_balances": ("weir", ["tests/system/test_random_pipeline.py", "-k", "low_balances"], False),
     "grants": ("weir", ["tests/system/test_random_pipeline.py", "-k", "grants_at"], False),
+    "projected": ("weir", ["tests/system/test_random_pipeline.py", "-k", "projection_is"], False),
     "recount": ("weir", ["tests/system/test_recount.py", "-k", "worked_example or refused"], False),
     "rerate": ("component_test_rerate", ["--filter", "rerate/@(a_new_month_comes_after_many_rows|"
                "writes_around_customers_that_are_right_already|writes_about_as_much_as_is_kept)"], False),
@@ -35,6 +42,8 @@ MEMORY, LANE, WORKER, WRITER = "aggregator/store_memory.c", "aggregator/lane.c",
 LANES, ROUND = "cli/worker_lanes.c", "cli/rater_round.c"
 REDIS, RATE, SETTLE = "aggregator/store_redis.c", "rater/rate.c", "rater/settle.c"
 QUARANTINE = "ingest/quarantine_kafka.c"
+TALLIES = "aggregator/tallies.c"
+TERMS, RENEWALS, TRUE_UPS = "common/model/catalog_terms.c", "common/model/catalog_renewals.c", "rater/terms.c"
 INVOICES = "schemas/postgres/0016_invoices.sql"
 
 MUTANTS = [
@@ -321,4 +330,57 @@ MUTANTS = [
        " c.customer = f.customer AND c.contract = f.contract AND c.grant_key = f.grant_key AND c.threshold = f.threshold)\n")]),
     ("closing_leaves_expiries", "weir close writes the expiries of its time", "grants",
      [("rater/close.c", "        status = expire(closing, reterr);\n", "        (void)expire;\n")]),
+
+    ("projection_of_closed_windows", "a projection has open windows in it", "projected",
+     [("cli/balance_projected.c", "    if ((is_closed && !has_work) ||", "    if (!is_closed || !has_work ||")]),
+
+    # tallies: which customers had events that do not count
+    ("tallies_of_a_crash_are_not_told", "raters know what was tallied before a crash", "tallies",
+     [(TALLIES, "    if (!is_told)\n        wait(tallies, entry);\n", "    if (!is_told && !entry->hash)\n        wait(tallies, entry);\n")]),
+    ("tallies_are_told_when_they_change", "what was stored untold is told later, changed or not", "tallies",
+     [(TALLIES, "        if (!is_telling && !entry->is_changed)\n", "        if (!entry->is_changed)\n")]),
+    ("tallies_without_a_bound", "customers that do not fit are tallied with nobody", "tallies",
+     [(TALLIES, "tallies->count >= tallies->customers_max)", "tallies->count >= tallies->customers_max && !customer.length)")]),
+    ("a_tally_is_told_once", "a customer is told again when its tally has changed since", "tallies",
+     [(TALLIES, "        entry->is_waiting = !is_telling;\n", "        entry->is_waiting = true;\n")]),
+    ("tallies_are_not_resumed", "tallies of a lane that was taken again go on", "simulation",
+     [(LANE, "        weir_tallies_restore(lane->tallies, customer, &tally, is_closed);\n", "        (void)weir_tallies_restore;\n")]),
+    ("a_refused_event_is_nobodys", "an event that is refused where windows are is tallied with its customer", "simulation",
+     [(LANE, "        lane->state.counts.quarantined++;\n        tally(lane, event->subject,",
+       "        lane->state.counts.quarantined++;\n        tally(lane, (struct weir_slice){0},")]),
+
+    # terms of contracts that renew (docs/catalog.md)
+    ("terms_by_todays_clocks", "a term begins where the calendar that was written says", "terms",
+     [(TERMS, "    return start == time ? start : end;\n", "    return start > 0 ? time + WEIR_DAY / 2 : end;\n")]),
+    ("a_cut_month_is_no_part", "what is before the first whole billing period belongs to the first term", "terms",
+     [(TERMS, "        ahead = step;\n", "        ahead = 0;\n")]),
+    ("a_term_ends_late", "an instant at which a term ends is of the next one", "terms",
+     [(TERMS, "number * months) <= time)\n", "number * months) < time)\n")]),
+    ("terms_outlive_contracts", "the last term ends with the contract", "terms",
+     [(TERMS, "ret_term->renews_at < contract->whole_ends_at ? ret_term->renews_at : contract->whole_ends_at;", "ret_term->renews_at;")]),
+    ("a_rollover_lasts_a_term", "what goes on expires after its own months", "terms",
+     [(TERMS, "(commitment->rollover_months ? commitment->rollover_months : contract->renews_months)", "contract->renews_months")]),
+    ("listed_before_its_phase", "an amount is granted in a term from its phase on", "terms",
+     [(TERMS, "            *ret_from = first[phase].starts_at > term->starts_at ? first[phase].starts_at : term->starts_at;",
+       "            *ret_from = term->starts_at;")]),
+    ("rollovers_are_of_a_term", "a rollover is not taken for a later term's amount", "terms",
+     [(TERMS, "        if (grant.data[i] < '0' || grant.data[i] > '9')\n", "        if (grant.data[i] < '0')\n")]),
+    ("terms_of_parts_of_periods", "a term is a whole number of billing periods", "mistakes",
+     [(RENEWALS, "    if (*ret_months % step)\n", "    if (*ret_months % step && !contract->key.length)\n")]),
+    ("times_in_every_term", "an amount per term says months, not times", "mistakes",
+     [(RENEWALS, "    for (size_t i = 0; commitment->is_per_term && i < sizeof times / sizeof *times; i++) {\n",
+       "    for (size_t i = 0; commitment->is_per_term && i < sizeof times / sizeof *times - 2; i++) {\n")]),
+    ("months_without_terms", "an amount that is granted once has times, not months", "mistakes",
+     [(RENEWALS, "    for (size_t i = 0; !commitment->is_per_term && i < sizeof months / sizeof *months; i++) {\n",
+       "    for (size_t i = 1; !commitment->is_per_term && i < sizeof months / sizeof *months; i++) {\n")]),
+    ("true_up_of_an_unknown_term", "a term that began before weir counted has no true-up", "renewals",
+     [(TRUE_UPS, "    if (!first->is_advance_charged || !((*ret_last)->is_closed", "    if (!((*ret_last)->is_closed")]),
+    ("true_up_below_nothing", "more than the minimum of a term is not given back", "renewals",
+     [(TRUE_UPS, "    if (ret_missing->e12 < 0)\n", "    if (ret_missing->e12 < -INT64_MAX)\n")]),
+    ("shortfalls_are_no_usage_of_a_term", "what is charged for missing quantities counts towards a term's minimum", "renewals",
+     [(TRUE_UPS, "                ? !add_shortfalls(rater, terms, next, &spent)\n", "                ? !add_shortfalls(rater, terms, next, &(struct weir_decimal){0})\n")]),
+    ("minimum_of_a_terms_first_phase", "the last period's terms say what a term's minimum is", "renewals",
+     [(TRUE_UPS, "weir_contract_phase_at(contract, ret_term->span.ends_at - 1)", "weir_contract_phase_at(contract, ret_term->span.starts_at)")]),
+    ("a_term_is_its_last_period", "all of a term's periods count towards its minimum", "renewals",
+     [(TRUE_UPS, "        if (!weir_decimal_add(spent, next->usage_amount, &spent))\n", "        spent = next->usage_amount;\n        if (spent.e12 == INT64_MAX)\n")]),
 ]

@@ -18,6 +18,7 @@ import confluent_kafka
 import earned
 import low_balances
 import orders
+import projections
 import psycopg2
 import pytest
 import stopping
@@ -61,8 +62,8 @@ def committed(env):
         consumer.close()
 
 
-def rate_what_closes(env):
-    """Workers that go on with the watermark of the events (no wall clock), until all is counted; then raters."""
+def count_what_is_there(env):
+    """Workers that go on with the watermark of the events (no wall clock), until all is counted: what is behind it closes, the rest stays open."""
     settings = {**os.environ, **env, "WEIR_IDLE": "24h", "WEIR_METRICS_LISTEN": "127.0.0.1:0"}
     running = [subprocess.Popen([BINARY, "ingest"], env=settings, stderr=subprocess.PIPE) for _ in range(2)]
     try:
@@ -81,7 +82,6 @@ def rate_what_closes(env):
             if process.poll() is None:
                 process.kill()
                 process.wait()
-    at_once(env, "rater", "--until-done")
 
 
 def revenue(rows):
@@ -242,7 +242,8 @@ def test_the_ledger_agrees_with_the_model(servers, number, tmp_path):
         (tmp_path / "first.ndjson").write_bytes(b"".join(lines[:len(lines) // 2]))
         (tmp_path / "second.ndjson").write_bytes(b"".join(lines[len(lines) // 2:]))
         weir("produce", tmp_path / "first.ndjson", env=env)
-        rate_what_closes(env)
+        count_what_is_there(env)
+        at_once(env, "rater", "--until-done")
         assert query(env, "select count(*) as n from weir.rated_windows")[0]["n"] > 0, f"nothing was rated between ({where})"
         if is_ordered:
             ordered = orders.grant(env, rng, case.document, 6)
@@ -250,7 +251,10 @@ def test_the_ledger_agrees_with_the_model(servers, number, tmp_path):
     else:
         weir("produce", tmp_path / "events.ndjson", env=env)
     at_once(env, "ingest", "--until-end")
+    entries, (projected, windows) = projections.entries(env), projections.read(env)
     at_once(env, "rater", "--until-done")
+    assert windows
+    projections.check(case.document, entries, projected, projections.entries(env), where)
     if is_ordered:
         ordered += [] if ordered else orders.grant(env, rng, case.document, 6)
         ordered += orders.end(env, rng, 4)
@@ -435,6 +439,59 @@ def test_orders_beside_raters_that_are_killed(servers, tmp_path):
     assert b"differences=0" in weir("reconcile", env=env).stdout
     print({**figures, "low balances": low_balances.check(env)})
     assert figures["kills"] > 0 and figures["orders"] > 0
+
+
+def test_a_projection_is_what_will_be_left(servers, tmp_path):
+    """Of one customer some windows are rated, some closed, some open, and late events are among them: at each step from the one to the other
+    the projection is what the independent model leaves in the end (docs/credits.md 5)."""
+    rng = random.Random(f"projection {FIRST}")
+    document = {**CALLS, "meters": [*CALLS["meters"], {"key": "bytes", "event_type": "call", "aggregation": "sum", "value": "data.bytes", "window": "1d",
+                                                       "group_by": ["region"]}],
+                "contracts": [{"key": "a", "customer": "acme", "price_book": "list", "starts_at": "2026-01-01T00:00:00Z", "billing_period": "month", "timezone": "UTC",
+                               "prices": [{"meter": "bytes", "model": "graduated", "tiers": [{"up_to": "90", "unit_price": "1.5"}, {"up_to": None, "unit_price": "0.25"}]}],
+                               "commitments": [
+                                   {"key": "gift", "type": "prepaid", "amount": "400", "funding": "free", "expires_at": "2026-01-06T07:30:00Z",
+                                    "rollover_fraction": "0.3", "rollover_expires_at": "2026-01-28T00:00:00Z"},
+                                   {"key": "package", "type": "prepaid", "amount": "900", "meters": ["calls"], "overage_multiplier": "1.5"},
+                                   {"key": "rest", "type": "prepaid", "amount": "4000"}]}]}
+    (tmp_path / "catalog.json").write_text(json.dumps(document))
+    env = {**servers.room("projected"), "WEIR_CATALOG": str(tmp_path / "catalog.json"), "WEIR_LATENESS": "9000h", "WEIR_KAFKA_GROUP": "projected"}
+    weir("migrate", env=env)
+    weir("apply", env=env)
+    lines, rated = [], []
+
+    def count(first_day, last_day, events):
+        chunk = [json.dumps({"specversion": "1.0", "id": f"{first_day}-{number}", "source": "s", "type": "call", "subject": "acme",
+                             "time": orders._time(beside.START + rng.randrange(first_day * orders.DAY, last_day * orders.DAY)),
+                             "data": {"calls": rng.choice((-2, 3, 1.25)), "bytes": rng.choice((1, 7)), "region": rng.choice("ab")}}).encode()
+                 for number in range(events)]
+        (tmp_path / "events.ndjson").write_bytes(b"".join(line + b"\n" for line in chunk))
+        weir("produce", tmp_path / "events.ndjson", env=env)
+        lines.extend(chunk)
+        count_what_is_there(env)
+
+    def look():
+        rated.append(query(env, "select count(*) as n from weir.rated_windows where customer = 'acme'")[0]["n"])
+        return projections.read(env)
+
+    count(0, 14, 120)
+    weir("rater", "--until-done", env=env)
+    order = {"customer": "acme", "key": "more", "amount": "5", "funding": "free", "starts_at": "2026-01-09T12:00:00Z", "priority": -1}
+    weir("grant", "--reason", "between", *orders._flags(order), env=env)
+    count(2, 25, 200)
+    outcome = run_model(generate.Case(FIRST, document, lines), orders=[{**order, "contract": "a"}])
+    expected = {("acme", *place): left for place, left in outcome.rating.left["acme"].items()}
+    expected["acme", "a", "gift"] = 0  # what has not gone on when it expired is lost
+    all_of_them, waiting = look()
+    assert_same("closed and open windows", {place: left for place, (_balance, left) in all_of_them.items()}, expected, "projected")
+    weir("rater", "--until-done", env=env)
+    some, still_open = look()
+    assert_same("open windows", {place: left for place, (_balance, left) in some.items()}, expected, "projected")
+    weir("ingest", "--until-end", env=env)
+    weir("rater", "--until-done", env=env)
+    assert look() == ({place: (left, left) for place, left in expected.items()}, 0), "none"
+    assert waiting > still_open > 0 and 0 < rated[0] < rated[1] < rated[2]
+    assert all_of_them != some != {place: (left, left) for place, left in expected.items()}, "each step draws"
 
 
 def test_low_balances_are_as_documented(servers, tmp_path):
