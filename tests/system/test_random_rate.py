@@ -16,10 +16,11 @@ from model import generate
 
 FIRST = int(os.environ.get("WEIR_RANDOM_SEED", "1"))
 CASES = int(os.environ.get("WEIR_RANDOM_CASES", "200"))
+RARE = (1009,)  # what is charged for missing quantities counts towards a term's minimum
 LINE_ITEM = jsonschema.Draft202012Validator(json.loads((ROOT / "schemas" / "line_item.schema.json").read_text()))
 
 
-@pytest.mark.parametrize("seed", range(FIRST, FIRST + CASES))
+@pytest.mark.parametrize("seed", sorted({*range(FIRST, FIRST + CASES), *RARE}))
 def test_rate_agrees_with_the_model(seed, tmp_path):
     case = generate.generate_case(seed)
     case.write(tmp_path)
