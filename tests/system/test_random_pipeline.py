@@ -494,6 +494,53 @@ def test_a_projection_is_what_will_be_left(servers, tmp_path):
     assert all_of_them != some != {place: (left, left) for place, left in expected.items()}, "each step draws"
 
 
+def test_balances_follow_windows_that_close(servers, tmp_path):
+    """A worker and a rater as daemons: once the watermark has passed a window's end, what it draws is in its customer's balance, without anything
+    else. WEIR_BALANCE_WINDOWS (3) windows of WEIR_BALANCE_CUSTOMERS (20) customers; how long each took is printed (docs/credits.md 5)."""
+    windows, customers = int(os.environ.get("WEIR_BALANCE_WINDOWS", "3")), int(os.environ.get("WEIR_BALANCE_CUSTOMERS", "20"))
+    document = {**CALLS, "contracts": [], "default_contract": {**CALLS["default_contract"], "commitments": [
+        {"key": "welcome", "type": "prepaid", "amount": "1000000", "funding": "free"}]}}
+    (tmp_path / "catalog.json").write_text(json.dumps(document))
+    env = {**servers.room("following", 1), "WEIR_CATALOG": str(tmp_path / "catalog.json"), "WEIR_LATENESS": "9000h", "WEIR_KAFKA_GROUP": "following",
+           "WEIR_METRICS_LISTEN": "off", "WEIR_IDLE": "24h"}
+    weir("migrate", env=env)
+    weir("apply", env=env)
+    producer = confluent_kafka.Producer({"bootstrap.servers": env["WEIR_KAFKA_BROKERS"], "linger.ms": 0})
+
+    def send(number, customer, seconds):
+        event = {"specversion": "1.0", "id": str(number), "source": customer, "type": "call", "subject": customer, "time": orders._time(beside.START + seconds),
+                 "data": {"calls": 1}}
+        producer.produce(env["WEIR_KAFKA_TOPIC"], json.dumps(event), customer)
+
+    took, running = [], [subprocess.Popen([BINARY, command], env={**os.environ, **env}, stderr=subprocess.DEVNULL) for command in ("ingest", "rater")]
+    ledger = psycopg2.connect(env["WEIR_POSTGRES_URL"])
+    ledger.autocommit = True
+    try:
+        for number in range(windows):
+            for customer in range(customers):
+                send(number, f"c{customer}", 3600 * number)
+            send(number, "clock", 3600 * (number + 1) + 11)  # disorder: 10 s
+            assert producer.flush(60) == 0
+            began = time.monotonic()
+            cursor = ledger.cursor()
+            while True:
+                cursor.execute("select count(*), min(balance) from weir.grant_balances where customer <> 'clock' and balance = %s", (1000000 - number - 1,))
+                if cursor.fetchone()[0] == customers:
+                    break
+                assert all(process.poll() is None for process in running), "a daemon ended"
+                assert time.monotonic() < began + 120, f"window {number} is not in the balances"
+                time.sleep(0.005)
+            took.append(time.monotonic() - began)
+    finally:
+        ledger.close()
+        for process in running:
+            stopping.terminate(process)
+        for process in running:
+            process.wait(timeout=120)
+    took = sorted(took[1:])  # the first one waits for the worker to get its lane
+    print(f"balances after windows closed: {len(took)} windows of {customers} customers, median {took[len(took) // 2]:.3f} s, at most {took[-1]:.3f} s")
+
+
 def test_low_balances_are_as_documented(servers, tmp_path):
     """docs/credits.md 5.1, its worked example."""
     contract = {"key": "a", "customer": "acme", "price_book": "list", "starts_at": "2026-01-01T00:00:00Z", "billing_period": "month", "timezone": "UTC",
