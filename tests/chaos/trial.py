@@ -24,6 +24,7 @@ sys.path.insert(0, str(ROOT / "tests" / "system"))
 sys.path.insert(0, str(ROOT / "tests" / "support"))
 
 import ending  # noqa: E402
+import invariants  # noqa: E402
 import ledger  # noqa: E402
 from model import metering  # noqa: E402
 from harness import BINARY, assert_same, model_components, model_rows, run_model  # noqa: E402
@@ -363,6 +364,7 @@ class Trial:
         unpriced, expected = ({key: value for key, value in side.items() if value[1]}  # not the windows of retracted events only
                               for side in (unpriced, outcome.rating.unpriced))
         assert_same("unpriced usage", unpriced, expected, where)
+        invariants.check(environment["WEIR_POSTGRES_URL"])
         self.reconcile()
 
     def reconcile(self):

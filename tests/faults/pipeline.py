@@ -12,6 +12,7 @@ import time
 import urllib.request
 
 import confluent_kafka
+import invariants
 import psycopg2
 from harness import BINARY, assert_same, run_model, weir
 from model import exact, instants
@@ -241,11 +242,12 @@ class Pipeline:
         return {(key[0], key[2], key[4]): tuple(map(exact.fixed, value)) for key, value in rows.items() if key[5] == "usage" and any(value)}
 
     def check(self, seconds=DEADLINE):
-        """The ledger becomes what the model says."""
+        """The ledger becomes what the model says, and holds together."""
         expected, deadline = self.expected(), time.monotonic() + seconds
         while True:
             found = self.usage()
             if found == expected:
+                invariants.check(self.env["WEIR_POSTGRES_URL"])
                 return
             dead = [process for process in self.processes if process.process.poll() not in (None, 0, -9)]
             if time.monotonic() > deadline or dead:

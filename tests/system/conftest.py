@@ -29,6 +29,8 @@ def redis_nodes(url):
 class Servers:
     """The session's servers. A server that does not start fails the tests that ask for it."""
 
+    all = []
+
     def __init__(self, folder, *options):
         self.folder = folder
         done = self.local("up", "--fast", "--partitions", "4", *options)
@@ -39,6 +41,8 @@ class Servers:
         pairs = dict(line.split("=", 1) for line in text.split("\0") if line)
         self.env = {name: value for name, value in pairs.items() if name.startswith("WEIR_")}
         self.template = None
+        self.ledgers, self.written = {}, {}
+        Servers.all.append(self)
 
     def local(self, *arguments):
         return subprocess.run([LOCAL, *arguments, "--dir", self.folder], capture_output=True, text=True, timeout=300)
@@ -64,10 +68,34 @@ class Servers:
         """Settings for a topic, a database and an empty Redis of one's own."""
         done = self.local("topic", name, "--partitions", str(partitions))
         assert done.returncode == 0, done.stdout + done.stderr
-        url = self.database(name.replace("-", "_"), self.migrated() if is_migrated else "template0")
+        database = name.replace("-", "_")
+        url = self.ledgers[database] = self.database(database, self.migrated() if is_migrated else "template0")
         for node in redis_nodes(self.env["WEIR_REDIS_URL"]):
             node.flushall()
         return {**self.env, "WEIR_KAFKA_TOPIC": name, "WEIR_POSTGRES_URL": url}
+
+
+    def check_ledgers(self):
+        """Of those that were written since they were last looked at."""
+        import invariants
+        connection = psycopg2.connect(self.env["WEIR_POSTGRES_URL"])
+        with connection.cursor() as cursor:
+            cursor.execute("select datname, tup_inserted + tup_updated + tup_deleted from pg_stat_database where datname = any(%s)", (list(self.ledgers),))
+            written = dict(cursor.fetchall())
+        connection.close()
+        changed = [name for name, rows in written.items() if self.written.get(name) != rows]
+        self.written = written
+        for name in changed:
+            invariants.check(self.ledgers[name])
+
+
+@pytest.fixture(autouse=True)
+def every_ledger_holds():
+    """After every test: what SQL says of each ledger (invariants.py)."""
+    yield
+    for servers in Servers.all:
+        if servers.ledgers:
+            servers.check_ledgers()
 
 
 @pytest.fixture(scope="session")

@@ -23,6 +23,7 @@ import psycopg2
 import psycopg2.errors
 import pytest
 from harness import BINARY, ROOT, weir
+from invariants import INVOICES
 from model import exact, invoices
 
 PAGE = (ROOT / "docs" / "invoices.md").read_text(encoding="utf-8")
@@ -34,34 +35,6 @@ DAY = datetime.timedelta(days=1)
 BOOKS = {"b": ("USD", 2, "half_even"), "u": ("USD", 2, "half_up"), "e": ("EUR", 2, "half_even")}
 CONTRACTS = {"k-east": "America/New_York", "k-old": "UTC", "": "Asia/Kolkata"}
 
-# Each answers rows only where something is wrong.
-INVARIANTS = {
-    "a line item on two invoices that are not void":
-        "select line_item_id from weir.invoice_line_items where not is_void group by 1 having count(*) > 1",
-    "an invoice that is not its line items":
-        "select h.invoice from weir.invoice_heads h left join weir.invoice_line_items i using (invoice)"
-        " group by h.invoice, h.amount having coalesce(sum(i.amount), 0) <> h.amount",
-    "an invoice that is not its lines":
-        "select h.invoice from weir.invoice_heads h left join weir.invoice_rows r using (invoice)"
-        " group by h.invoice, h.amount, h.total having coalesce(sum(r.amount), 0) <> h.amount or coalesce(sum(r.invoice_amount), 0) <> h.total",
-    "a line whose line items are not as many as it says":
-        "select h.invoice from weir.invoice_heads h join weir.invoice_rows r using (invoice) group by h.invoice having sum(r.line_items) >"
-        " (select count(*) from weir.invoice_line_items i where i.invoice = h.invoice)",
-    "a number that was left out":
-        "select series from weir.invoice_numbers group by series having max(number) <> count(*) or min(number) <> 1",
-    "a final invoice that is void without a credit note":
-        "select * from weir.invoices where state = 'void' and (number is null) <> (credit_note_number is null)",
-    "an adjustment that names another period's or item's line":
-        "select r.* from weir.invoice_rows r join weir.invoice_heads h using (invoice)"
-        " left join weir.invoice_heads c on c.invoice = r.corrected_invoice"
-        " left join weir.invoice_rows o on o.invoice = r.corrected_invoice and o.line = r.corrected_line"
-        " where (c.customer, c.contract, c.period_start, c.currency) <> (h.customer, h.contract, r.service_start, h.currency)"
-        " or (o.item, o.kind) <> (r.item, r.kind) or (o.line is null and r.corrected_line is not null)",
-    "line items of a period that nothing knows":
-        "select i.line_item_id from weir.line_items i where not exists (select from weir.billing_periods p where p.customer = i.customer"
-        " and p.contract = i.contract and p.period_start = i.period_start) and not exists (select from weir.past_periods p"
-        " where p.customer = i.customer and p.contract = i.contract and p.period_start = i.period_start)",
-}
 
 
 def day_end(contract, day):
@@ -79,6 +52,7 @@ class Ledger:
         self.books, self.series = {}, invoices.new_series()
         self.held, self.gaps = {}, {}
         weir("migrate", env=env)
+        self.sql("create table public.made_by_hand ()")
         for name, (currency, places, rounding) in BOOKS.items():
             self.sql("insert into weir.price_books values (%s, %s, %s, %s)", name, currency, places, rounding)
         for contract, zone in CONTRACTS.items():
@@ -222,7 +196,7 @@ class Ledger:
 
     # what must hold
     def check(self, where):
-        for what, text in INVARIANTS.items():
+        for what, text in INVOICES.items():
             assert not self.sql(text), f"{what} ({where})"
         found = {}
         for key in self.sql("select invoice, customer, contract, kind, period_start, period_end, currency, state, number, credit_note_number, amount, total"
@@ -291,7 +265,7 @@ def test_a_closing_that_is_killed_goes_on_where_it_was(servers):
             process.wait()
             kills += 1
             for what in ("a line item on two invoices that are not void", "a number that was left out", "an invoice that is not its lines"):
-                assert not ledger.sql(INVARIANTS[what]), what
+                assert not ledger.sql(INVOICES[what]), what
             deadline_of_lock = time.monotonic() + 30  # the server ends the session, and with it the lock
             while ledger.sql("select 1 from pg_stat_activity where application_name = 'weir close' and datname = current_database()"):
                 assert time.monotonic() < deadline_of_lock
@@ -330,7 +304,7 @@ def test_nothing_of_an_invoice_can_be_changed(servers):
         ledger.sql("insert into weir.invoice_heads (customer, contract, kind, period_start, period_end, currency, currency_places, amount, total,"
                    " ledger_position, made_by) values ('c000', 'x', 'period', '2026-01-01', '2026-02-01', 'USD', 2, 1, 1, 1, 'x')")
     assert b"findings=0" in weir("audit", "verify", env=ledger.env).stdout
-    ledger.sql("alter table weir.invoice_rows disable trigger user")
+    ledger.sql("alter table weir.invoice_rows disable trigger user; create table public.bent ()")
     ledger.sql("update weir.invoice_rows set item = 'other' where invoice = %s and line = 1", invoice)
     altered = weir("audit", "verify", env=ledger.env, check=False)
     assert altered.returncode == 1 and f"invoice {invoice} is not what was issued".encode() in altered.stdout
@@ -458,7 +432,7 @@ def test_the_worked_example(example):
         sums = ["", "", "", "", "", "", "", short(document["amount"]), document["total"], ""]
         assert [*rows, sums] == list(csv.reader(io.StringIO(BLOCKS[block])))[1:]
     connection = psycopg2.connect(example["WEIR_POSTGRES_URL"])
-    for what, text in INVARIANTS.items():
+    for what, text in INVOICES.items():
         with connection.cursor() as cursor:
             cursor.execute(text)
             assert not cursor.fetchall(), what

@@ -14,7 +14,9 @@ import zoneinfo
 import psycopg2
 import psycopg2.errors
 import pytest
+import invariants
 from harness import ROOT, weir
+from invariants import REVENUE
 from model import exact, revenue
 from test_invoices import BOOKS, CONTRACTS, DAY, UTC, Ledger, day_end, short
 
@@ -38,35 +40,6 @@ CREDITS = {
 def of_time(text):
     return text and datetime.datetime.fromisoformat(text.replace("Z", "+00:00"))
 
-
-# Each answers rows only where something is wrong.
-INVARIANTS = {
-    "a line item whose schedule is not its amount":
-        "select i.line_item_id from weir.line_item_services i left join (select line_item_id, sum(recognised) as recognised from weir.revenue_schedule"
-        " group by 1) r using (line_item_id) where i.basis <> 'drawdown' and i.amount is distinct from r.recognised",
-    "a prepaid amount that is not its purchases, or whose months are not what is earned of it, or of which something is left when it has ended":
-        "select * from (select customer, contract, grant_key, currency, sum(by_drawdown) as by_drawdown, sum(by_breakage) as by_breakage,"
-        " (array_agg(array[purchased, earned, lapsed, drawn] order by month desc))[1:1] as last from weir.prepaid_months group by 1, 2, 3, 4) p"
-        " full join (select customer, contract, item as grant_key, currency, sum(amount) filter (where basis = 'drawdown') as purchased"
-        " from weir.line_item_services where basis = 'drawdown' group by 1, 2, 3, 4) s using (customer, contract, grant_key, currency)"
-        " left join weir.prepaid_terms t using (customer, contract, grant_key)"
-        " where coalesce(last[1][1], 0) <> coalesce(s.purchased, 0) or last[1][2] <> by_drawdown or last[1][3] <> by_breakage"
-        " or (isfinite(coalesce(t.rolls_until, t.ends_at)) and by_drawdown + by_breakage <> last[1][1])",
-    "a month that is not the sum of its schedule":
-        "select * from (select customer, contract, currency, month, sum(recognised) as scheduled from weir.revenue_schedule group by 1, 2, 3, 4) s"
-        " full join weir.revenue_months m using (customer, contract, currency, month) where coalesce(scheduled, 0) <> coalesce(recognised, 0)",
-    "a month that does not reconcile":
-        "select * from (select *, sum(recognised) over w + deferred as earned, sum(invoiced) over w + unbilled as charged from weir.revenue_months"
-        " window w as (partition by customer, contract, currency order by month)) m where earned <> charged",
-    "months that are not the final invoices":
-        "select * from (select customer, contract, currency, sum(invoiced) as invoiced, sum(rounding) as rounding from weir.revenue_months group by 1, 2, 3) m"
-        " full join (select customer, contract, currency, sum(amount) as amount, sum(total) as total from weir.invoices where state = 'final'"
-        " group by 1, 2, 3) i using (customer, contract, currency) where coalesce(invoiced, 0) <> coalesce(amount, 0)"
-        " or coalesce(invoiced + rounding, 0) <> coalesce(total, 0)",
-    "months that leave a month out":
-        "select customer from weir.closed_months group by customer, contract having count(*) <> (extract(year from age(max(month), min(month))) * 12"
-        " + extract(month from age(max(month), min(month))) + 1)",
-}
 
 
 class Revenue(Ledger):
@@ -166,7 +139,7 @@ class Revenue(Ledger):
         self.look_at_lane()
 
     def check_revenue(self, where, is_last=True):
-        for what, text in INVARIANTS.items():
+        for what, text in REVENUE.items():
             if is_last or self.random.random() < 0.2:
                 assert not self.sql(text), f"{what} ({where})"
         for name, books in self.books.items():
@@ -232,7 +205,7 @@ def test_the_worked_example(servers, tmp_path):
     cursor.execute("select item, kind, basis, first_day::text, last_day::text, recognised::text, is_catch_up::text from weir.revenue_schedule"
                    " where customer = 'acme' and month = '2026-02-01' and recognised <> 0 order by item, first_day")
     assert [[*row[:5], short(row[5]), row[6]] for row in cursor.fetchall()] == list(csv.reader(io.StringIO(BLOCKS["schedule"])))[1:]
-    for what, text in INVARIANTS.items():
+    for what, text in REVENUE.items():
         cursor.execute(text)
         assert not cursor.fetchall(), what
     cursor.execute("select to_char(month, 'YYYY-MM'), purchased::text, drawn::text, by_drawdown::text, by_breakage::text, deferred::text"
@@ -240,6 +213,43 @@ def test_the_worked_example(servers, tmp_path):
     assert [[row[0], *map(short, row[1:])] for row in cursor.fetchall()] == list(csv.reader(io.StringIO(BLOCKS["prepaid"])))[1:]
     cursor.execute(re.search(r"^    (SELECT month.*?;)$", PAGE, re.M | re.S)[1])
     assert cursor.fetchall()[0][1:] == (39, 348, 0)
+    connection.close()
+    every_invariant_is_looked_at(env)
+
+
+BENT = {  # by an invariant, what breaks it
+    "line items that do not add up to the quantity and the price of their period": "update weir.price_totals set amount = amount + 1 where customer = 'acme'",
+    "a period that is not its usage and its true-up": "update weir.billing_periods set true_up = 7 where customer = 'acme'",
+    "draws that are not in the line items, or of which the balance has other ones": "update weir.line_items set amount = amount - 1 where kind = 'drawdown'",
+    "a balance that is not the sum of its entries, or below zero": "delete from weir.grant_entries where number = 1",
+    "an entry that does not go on where the one before it ended": "update weir.grant_entries set amount = amount - 1, balance_after = balance_after - 1 where number = 2",
+    "a line item on two invoices that are not void": "update weir.invoice_ranges set after_item = 0, through_item = 1000 where customer = 'acme'",
+    "an invoice that is not its line items": "update weir.line_items set amount = amount + 1 where item = 'support'",
+    "an invoice that is not its lines": "delete from weir.invoice_rows where line = 1",
+    "a month that does not reconcile": "update weir.closed_revenue set recognised = recognised + 1 where month = '2026-01-01'",
+    "months that are not the final invoices": "delete from weir.invoice_numbers",
+}
+
+
+def every_invariant_is_looked_at(env):
+    """What every test ends with finds what it is there for; and a ledger that was changed, also when it was changed back."""
+    invariants.check(env["WEIR_POSTGRES_URL"])
+    connection = psycopg2.connect(env["WEIR_POSTGRES_URL"])
+    cursor = connection.cursor()
+    for what, change in BENT.items():
+        cursor.execute("set local session_replication_role = replica")
+        if "invoice_ranges" in change:
+            cursor.execute("alter table weir.invoice_ranges drop constraint invoice_ranges_overlap")
+        cursor.execute(change)
+        assert cursor.rowcount > 0, what
+        assert what in (found := invariants.broken(cursor)), (what, found)
+        connection.rollback()
+    connection.close()
+    with pytest.raises(AssertionError, match="rows of an append-only table"):
+        invariants.check(env["WEIR_POSTGRES_URL"])
+    connection = psycopg2.connect(env["WEIR_POSTGRES_URL"])
+    connection.cursor().execute("create table public.bent ()")
+    connection.commit()
     connection.close()
 
 
@@ -262,4 +272,4 @@ def test_what_is_written_down_cannot_be_changed(servers):
     before = ledger.sql("select * from weir.revenue_months where month < '2026-03-01' order by month")
     ledger.sql("delete from weir.contracts")  # as a catalog without it
     assert ledger.sql("select * from weir.revenue_months where month < '2026-03-01' order by month") == before
-    assert not ledger.sql(INVARIANTS["a month that is not the sum of its schedule"])
+    assert not ledger.sql(REVENUE["a month that is not the sum of its schedule"])
