@@ -214,7 +214,7 @@ enum weir_status weir_apply_load_version(const char *url, struct weir_catalog **
     enum weir_status status;
     PGconn *connection = weir_postgres_open(url, "weir apply", &status, reterr);
     struct weir_catalog *catalog = NULL;
-    int version;
+    int version = 0;
 
     if (!connection)
         return status;
