@@ -230,7 +230,9 @@ class Catalog:
             for entry in contract.commitments:
                 if "package" in entry:
                     starts = max(contract.starts * instants.NS, instants.parse_rfc3339(entry["starts_at"]) if "starts_at" in entry else 0)
-                    entry = bought.setdefault((contract.key, entry["key"]), self.bought(contract, entry, starts))
+                    if (contract.key, entry["key"]) not in bought:  # later terms may have no version in force then
+                        bought[contract.key, entry["key"]] = self.bought(contract, entry, starts)
+                    entry = bought[contract.key, entry["key"]]
                 listed.append(entry)
             contract.commitments = listed
 
