@@ -595,7 +595,10 @@ def test_low_balances_are_as_documented(servers, tmp_path):
     assert rate(6, "01-10", 10) == [("", "30", 1, 35, 25, "drawdown")]
     weir("void", "--customer", "acme", "--key", "more", "--at", "2026-01-11", "--reason", "docs", env=env)
     assert not events()
-    assert low_balances.check(env) == 8 and b"findings=0" in weir("audit", "verify", env=env).stdout
+    weir("grant", "--customer", "acme", "--key", "at-once", "--amount", "10", "--funding", "free", "--starts-at", "2026-01-09", "--priority", "-1",
+         "--low-balance", "50%", "--reason", "docs", env=env)  # for usage of before
+    assert events() == [("at-once", "50%", 1, 10, 0, "drawdown")]
+    assert low_balances.check(env) == 9 and b"findings=0" in weir("audit", "verify", env=env).stdout
     for change in ("update weir.threshold_crossings set event = event", "delete from weir.threshold_crossings",
                    "insert into weir.threshold_crossings select event + 9, customer, contract, grant_key, threshold, threshold_amount, crossing + 1,"
                    " crossing, balance_before, balance_after, currency, cause, cause_grant, cause_entry from weir.threshold_crossings"):
