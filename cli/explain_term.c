@@ -68,14 +68,6 @@ static json_t *json_prepaid(const struct weir_contract *contract, const struct w
 
 /* 2. the minimum spend */
 
-static const struct weir_commitment *term_minimum(const struct weir_contract *contract)
-{
-    for (uint32_t i = 0; i < contract->commitment_count; i++)
-        if (contract->commitments[i].type == WEIR_COMMITMENT_MINIMUM_SPEND && contract->commitments[i].is_per_term)
-            return &contract->commitments[i];
-    return NULL;
-}
-
 static bool add(json_t *row, const char *name, struct weir_decimal *sum)
 {
     return weir_decimal_add(*sum, weir_explain_decimal(row, name), sum);
@@ -93,7 +85,7 @@ static void add_sums(const struct weir_contract *contract, const struct weir_com
     json_array_foreach(rows, index, row)
     {
         const struct weir_commitment *listed =
-            term_minimum(weir_contract_phase_at(contract, weir_explain_time(row, "period_start")));
+            weir_contract_term_minimum(weir_contract_phase_at(contract, weir_explain_time(row, "period_start")));
         fits = fits && add(row, "true_up_before", &before) && add(row, "true_up", &now);
         if (listed && weir_slice_equal(listed->key, minimum->key))
             fits = fits && add(row, "usage_before", &usage);
@@ -111,7 +103,7 @@ static enum weir_status add_minimum(struct weir_explain *explain, const struct w
 {
     const json_t *item = json_object_get(explain->root, "item");
     const struct weir_contract *last = weir_contract_phase_at(contract, term->ends_at - 1);
-    const struct weir_commitment *minimum = term_minimum(last);
+    const struct weir_commitment *minimum = weir_contract_term_minimum(last);
     const char *component = weir_explain_text(item, "component");
     char *text = NULL;
 

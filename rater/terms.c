@@ -9,20 +9,12 @@ struct term {
     const struct weir_commitment *commitment;
 };
 
-static const struct weir_commitment *term_minimum(const struct weir_contract *terms)
-{
-    for (uint32_t i = 0; i < terms->commitment_count; i++)
-        if (terms->commitments[i].type == WEIR_COMMITMENT_MINIMUM_SPEND && terms->commitments[i].is_per_term)
-            return &terms->commitments[i];
-    return NULL;
-}
-
 /* false: the term that holds the time has none. */
 static bool find_term(const struct weir_contract *contract, int64_t time, struct term *ret_term)
 {
     weir_contract_term_at(contract, time, &ret_term->span);
     ret_term->last_terms = weir_contract_phase_at(contract, ret_term->span.ends_at - 1);
-    ret_term->commitment = term_minimum(ret_term->last_terms);
+    ret_term->commitment = weir_contract_term_minimum(ret_term->last_terms);
     return ret_term->commitment;
 }
 
@@ -81,7 +73,7 @@ static bool find_missing(struct weir_rater *rater, const struct term *term, cons
     *ret_last = NULL;
     *ret_missing = (struct weir_decimal){0};
     for (int64_t at = term->span.starts_at; (next = next_period(rater, term, period->customer, &at, &terms));) {
-        const struct weir_commitment *commitment = term_minimum(terms);
+        const struct weir_commitment *commitment = weir_contract_term_minimum(terms);
         first = first ? first : next;
         *ret_last = next;
         if (!commitment || !weir_slice_equal(commitment->key, term->commitment->key))

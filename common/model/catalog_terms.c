@@ -126,3 +126,11 @@ bool weir_commitment_grants(const struct weir_commitment *commitment, struct wei
             return false;
     return true;
 }
+
+const struct weir_commitment *weir_contract_term_minimum(const struct weir_contract *terms)
+{
+    for (uint32_t i = 0; i < terms->commitment_count; i++)
+        if (terms->commitments[i].type == WEIR_COMMITMENT_MINIMUM_SPEND && terms->commitments[i].is_per_term)
+            return &terms->commitments[i];
+    return NULL;
+}
