@@ -47,6 +47,11 @@ void *weir_new(size_t size)
 
 enum { HUGE_PAGE = 2 << 20, LINE = 64 };
 
+static bool has_huge_pages(size_t bytes)
+{
+    return bytes >= 4 * (size_t)HUGE_PAGE;
+}
+
 void *weir_new_array(size_t count, size_t size)
 {
     size_t bytes;
@@ -54,7 +59,7 @@ void *weir_new_array(size_t count, size_t size)
 
     if (__builtin_mul_overflow(count, size, &bytes))
         out_of_memory(SIZE_MAX);
-    if (bytes < 4 * (size_t)HUGE_PAGE) {
+    if (!has_huge_pages(bytes)) {
         memory = calloc(count ? count : 1, size);
     } else {
         /* Large tables are probed at random: with huge pages a probe costs one miss instead of two. */
@@ -95,11 +100,6 @@ static void *reserve(size_t bytes)
     return memory + before;
 }
 
-static bool is_mapped(size_t bytes)
-{
-    return bytes >= 4 * (size_t)HUGE_PAGE;
-}
-
 void *weir_resize_table(void *memory, size_t from, size_t to, size_t size)
 {
     size_t old = (from * size + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE, bytes;
@@ -107,24 +107,24 @@ void *weir_resize_table(void *memory, size_t from, size_t to, size_t size)
 
     if (__builtin_mul_overflow(to, size, &bytes) || bytes > SIZE_MAX / 2)
         out_of_memory(SIZE_MAX);
-    if (is_mapped(bytes)) {
+    if (has_huge_pages(bytes)) {
         bytes = (bytes + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
         resized = reserve(bytes);
-        if (is_mapped(from * size)) { /* whole huge pages move as they are */
+        if (has_huge_pages(from * size)) { /* whole huge pages move as they are */
             if (mremap(memory, old, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, resized) == MAP_FAILED)
                 out_of_memory(bytes);
             return resized;
         }
         (void)madvise(resized, bytes, MADV_HUGEPAGE);
     } else {
-        weir_check(!is_mapped(from * size) || to == 0);
+        weir_check(!has_huge_pages(from * size) || to == 0);
         resized = to ? aligned_alloc(LINE, (bytes + LINE - 1) / LINE * LINE) : NULL;
         if (to && !resized)
             out_of_memory(bytes);
     }
     if (from && to)
         memcpy(resized, memory, (from < to ? from : to) * size);
-    if (is_mapped(from * size))
+    if (has_huge_pages(from * size))
         weir_check(munmap(memory, old) == 0);
     else
         free(memory);
