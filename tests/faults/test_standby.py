@@ -47,8 +47,7 @@ def test_a_synchronous_standby_is_promoted_in_the_middle_of_rating(pipeline, pai
     pipeline.send(1000, repeat=5)
     until("rating is under way", lambda: primary.ask("select count(*) from weir.line_items") > rows)
     primary.kill()
-    rater.wait_log("nothing is rated, trying again: .*(closed the connection|terminating connection|SSL SYSCALL|broke)")
-    rater.wait_log("trying again: .*Connection refused; .*session is read-only")
+    rater.wait_log("trying again: .*Connection refused; .*session is read-only")  # whatever it was at that it noticed by
     pipeline.send(100)
     standby.ask("select pg_promote()")
     pipeline.env["WEIR_POSTGRES_URL"] = standby.url
