@@ -8,7 +8,7 @@ import threading
 import time
 import urllib.request
 
-from ports import free_port
+from ports import free_port, give_back
 from servers import PATIENCE
 
 RESTART_SECONDS = 0.3
@@ -122,6 +122,7 @@ class Crew:
             with worker.lock:
                 worker.is_wanted = False
                 self._end(worker, signal.SIGKILL)
+                give_back(worker.port)
         for thread in self._threads:
             thread.join(10)
 
@@ -130,6 +131,7 @@ class Crew:
 
     def _launch(self, worker):
         self._keep_page(worker)
+        give_back(worker.port)
         worker.port = free_port()
         with open(worker.log, "ab") as log:
             log.write(f"---- {worker.name} starts at {time.time():.3f}\n".encode())

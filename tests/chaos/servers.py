@@ -21,7 +21,7 @@ import redis
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
 
-from ports import free_port  # noqa: E402
+from ports import free_port, give_back  # noqa: E402
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 LOCAL = ROOT / "deploy" / "local"
@@ -266,6 +266,7 @@ class Redis:
             process, port, data, link = self.replica
             self.replica = None
             self.end()
+            give_back(self.port)
             link.set(refuse=True)
             redis.Redis(port=port).replicaof("NO", "ONE")
             link.close()
@@ -278,7 +279,9 @@ class Redis:
     def remove(self):
         with self.lock:
             self.end()
+            give_back(self.port)
             if self.replica:
+                give_back(self.replica[1])
                 self.replica[3].close()
                 self.replica[0].kill()
                 self.replica[0].wait(PATIENCE)

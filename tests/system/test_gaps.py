@@ -16,6 +16,7 @@ import psycopg2
 import pytest
 import redis
 from harness import BINARY, assert_same, model_rows, run_model, weir
+from ports import free_port
 from test_random_pipeline import ledger_rows, query
 
 WAIT = 90  # seconds, for a machine that others use as well
@@ -345,9 +346,7 @@ class PrivateRedis:
     """A redis-server that keeps nothing when it stops."""
 
     def __init__(self, folder):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self.folder = folder
         self.url = f"redis://127.0.0.1:{self.port}"
         self.start()
