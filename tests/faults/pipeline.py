@@ -31,6 +31,7 @@ CATALOG = {
     "default_contract": {"price_book": "b", "billing_period": "month", "timezone": "UTC"}}
 
 UTC = "to_char({0} at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')"
+ONE_OWNER = {"session.timeout.ms": "60000"}  # throughout, however busy the machine is
 DEADLINE = 120  # for a state that must come: generous, other people may be using this machine
 
 
@@ -82,7 +83,11 @@ class Process:
         return {name: int(value) for name, value in re.findall(r"^([a-z_]+(?:\{[^}]*\})?) (-?\d+)$", text, re.MULTILINE)}
 
     def metric(self, name):
-        return self.metrics()[name]
+        """Of what the log has told of already, for which the page may yet be a moment behind."""
+        def found():
+            page = self.metrics()
+            return [page[name]] if name in page else None
+        return until(f"{self.name} has {name} on its page", found)[0]
 
     def wait_metrics(self, what, **wanted):
         """Until each has its value: what a daemon does is seen before it is counted."""
@@ -115,11 +120,15 @@ class Process:
             self.process.kill()
             self.process.wait()
 
-    def stop(self, seconds=DEADLINE + 80):
-        """SIGTERM, to a clean end. All is written within a second, but librdkafka was once seen to leave its group only after
-        twice socket.timeout.ms (120 s)."""
+    def ended(self):
+        """Its exit status when it has ended. All is written within a second, but librdkafka was once seen to leave its group
+        only after twice socket.timeout.ms (120 s)."""
+        return self.process.wait(DEADLINE + 80)
+
+    def stop(self):
+        """SIGTERM, to a clean end."""
         terminate(self.process)
-        assert self.process.wait(seconds) == 0, f"{self.name} ended with {self.process.returncode}:\n{self.log()[-3000:]}"
+        assert self.ended() == 0, f"{self.name} ended with {self.process.returncode}:\n{self.log()[-3000:]}"
 
 
 class Pipeline:
@@ -143,7 +152,8 @@ class Pipeline:
         self.config()
 
     def config(self, properties=None, **settings):
-        """The file of --config that daemons are started with: short sessions, and what the test adds."""
+        """The file of --config that daemons are started with: short sessions, and what the test adds. A test that counts what
+        one worker did asks for long ones: a worker that has had no core for 3 s loses its lanes, and reads some of them again."""
         properties = {"session.timeout.ms": "3000", "heartbeat.interval.ms": "300", **(properties or {})}
         (self.folder / "weir.json").write_text(json.dumps({"kafka": {"properties": properties}, **settings}))
 

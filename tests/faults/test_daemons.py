@@ -1,25 +1,19 @@
 """What watches over the daemons: systemd's watchdog, and the page of figures."""
 import pathlib
 import re
-import socket
 
 import pytest
+from test_life import notify  # noqa: F401: a fixture
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize("command", ["ingest", "rater"])
-def test_the_watchdog_is_told_that_the_loop_goes_round(pipeline, tmp_path, command):
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
-        listener.bind(str(tmp_path / "notify"))
-        listener.settimeout(60)
-        env = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "2000000"}
-        daemon = pipeline.ingest(env=env) if command == "ingest" else pipeline.start("rater", env=env)
-        heard = []
-        while len(heard) < 4:
-            heard += [message for message in [listener.recv(4096)] if not message.startswith(b"STATUS=")]
-        assert heard[0].startswith(b"READY=1") and heard[1:] == [b"WATCHDOG=1"] * 3
-        daemon.stop()
+def test_the_watchdog_is_told_that_the_loop_goes_round(pipeline, notify, command):  # noqa: F811
+    daemon = pipeline.ingest(env=notify.env) if command == "ingest" else pipeline.start("rater", env=notify.env)
+    heard = [message for message in notify.wait("WATCHDOG=1", 3) if not message.startswith("STATUS=")]
+    assert heard[0].startswith("READY=1") and heard[1:] == ["WATCHDOG=1"] * 3
+    daemon.stop()
 
 
 def test_every_figure_is_in_the_documentation(pipeline):

@@ -1,10 +1,11 @@
 """Windows close on idle lanes; a silent or poisoned partition holds nothing back; back-pressure is seen."""
 import datetime
+import signal
 import threading
 import time
 
 from harness import weir
-from pipeline import time_text, until
+from pipeline import ONE_OWNER, time_text, until
 
 
 def test_windows_close_on_idle_lanes_one_of_them_silent(pipeline):
@@ -20,14 +21,15 @@ def test_windows_close_on_idle_lanes_one_of_them_silent(pipeline):
 
 def test_an_idle_lane_writes_hardly_any_cuts(pipeline):
     """Its watermark follows the clock all the time; raters need not hear of that five times a second."""
+    pipeline.config(ONE_OWNER)
     pipeline.send(10, partition=0)
     worker, _rater = pipeline.ingest(), pipeline.rater()
     pipeline.check()
     lanes = [name for name in worker.metrics() if name.startswith("weir_lane_watermark_seconds")]
     until("both lanes follow the clock", lambda: all(worker.metric(name) > time.time() - 30 for name in lanes))
     before, began = worker.metric('weir_cuts_total{result="written"}'), time.monotonic()
-    until("some cuts", lambda: worker.metric('weir_cuts_total{result="written"}') >= before + 4)
-    assert time.monotonic() - began > 4, "two lanes, a cut each in five seconds"
+    until("some cuts", lambda: worker.metric('weir_cuts_total{result="written"}') >= before + 6)
+    assert time.monotonic() - began > 5, "two lanes, a cut each in five seconds; the first two may have been under way"
 
 
 def test_a_poisoned_partition_holds_back_neither_the_others_nor_itself(pipeline):
@@ -108,9 +110,9 @@ def test_a_period_settles_under_a_steady_stream_of_late_events(pipeline):
         stop.set()
         streaming.join()
     pipeline.check()
-    total = pipeline.query("select sum(amount)::numeric(20,2)::text from weir.line_items where contract = 'k' and kind in ('true_up', 'usage')"
-                           f" and period_start = '{time_text(midnight.timestamp())}'")
-    assert total == [("100000.00",)], "what came late is taken off the true-up"
+    total = ("select sum(amount)::numeric(20,2)::text from weir.line_items where contract = 'k' and kind in ('true_up', 'usage')"
+             f" and period_start = '{time_text(midnight.timestamp())}'")
+    until("what came late is taken off the true-up", lambda: pipeline.query(total) == [("100000.00",)])
 
 
 def test_a_window_that_cannot_be_rated_holds_back_nobody(pipeline):
@@ -141,6 +143,7 @@ def test_a_window_that_cannot_be_rated_holds_back_nobody(pipeline):
 
 def test_back_pressure_is_seen_and_told_once(pipeline, own_redis):
     """The store hangs while two workers' worth of changes come in: lanes pause, memory stays bounded, all goes on."""
+    pipeline.config(ONE_OWNER)
     pipeline.env.update(WEIR_REDIS_URL=own_redis.url, WEIR_RING_CUTS="1", WEIR_LANE_CHANGES_MAX="1000")
     worker, _rater = pipeline.ingest(), pipeline.rater()
     pipeline.send(10)
@@ -169,8 +172,10 @@ def test_a_worker_stops_in_time_though_redis_is_away(pipeline, own_redis):
     pipeline.send(100)
     worker.wait_log("cannot be written")
     began = time.monotonic()
-    worker.stop(90)
+    worker.send(signal.SIGTERM)
+    worker.wait_log(r"lane \S+ (?:given up|handed over)", count=pipeline.partitions)
     assert time.monotonic() - began < 3 + 60, "all lanes share one time to be handed over"
+    worker.stop()
     own_redis.start()
     pipeline.ingest()
     pipeline.rater()

@@ -7,7 +7,7 @@ import mock_kafka
 import pytest
 from harness import weir
 from mock_kafka import MockKafka
-from pipeline import DEADLINE, until
+from pipeline import DEADLINE, ONE_OWNER, until
 
 
 @pytest.mark.parametrize("how", ["restart", "kill"])
@@ -32,6 +32,7 @@ def test_broker_restart_while_running(pipeline, servers, how):
 
 def test_huge_messages(pipeline):
     """Over the event's limit, and as large as a broker takes: quarantined, cut to what its topic takes, in nobody's way."""
+    pipeline.config(ONE_OWNER)
     worker, _rater = pipeline.ingest(), pipeline.rater()
     pipeline.send(100)
     edge = 1 << 20
@@ -48,6 +49,7 @@ def test_huge_messages(pipeline):
 
 def test_transactions_committed_aborted_and_open(pipeline):
     """An open one holds back what comes after it in its partition, and nothing else; aborted events never count."""
+    pipeline.config(ONE_OWNER)
     worker, _rater = pipeline.ingest(), pipeline.rater()
     producer = confluent_kafka.Producer({"bootstrap.servers": pipeline.env["WEIR_KAFKA_BROKERS"], "transactional.id": pipeline.name})
     producer.init_transactions(DEADLINE)
@@ -104,6 +106,7 @@ def read_all(pipeline, partition):
 def test_a_topic_that_is_really_compacted(pipeline):
     """What Kafka's cleaner took before it was read is lost, also the message that a stored offset comes after. What there is
     counts once, and offsets that jump are neither a gap nor another owner's."""
+    pipeline.config(ONE_OWNER)
     admin = confluent_kafka.admin.AdminClient({"bootstrap.servers": pipeline.env["WEIR_KAFKA_BROKERS"]})
     producer = confluent_kafka.Producer({"bootstrap.servers": pipeline.env["WEIR_KAFKA_BROKERS"], "batch.num.messages": 10})
     topic = pipeline.env["WEIR_KAFKA_TOPIC"]
@@ -123,7 +126,7 @@ def test_a_topic_that_is_really_compacted(pipeline):
     pipeline.lines += put(range(200), "k{0}")
     worker, _rater = pipeline.ingest(), pipeline.rater()
     pipeline.check()
-    worker.kill()
+    worker.stop()
     configure("broker", "1", log_cleaner_backoff_ms="50")
     configure("topic", topic, cleanup_policy="compact", segment_bytes="8192", min_cleanable_dirty_ratio="0.001")
     put(range(200, 600), "k{0}")
@@ -260,13 +263,13 @@ def test_a_quarantine_topic_that_is_unknown_for_a_while(pipeline, mocked):
     worker.wait_ready(False)
     for _ in range(3):
         feeder.feed()
-    assert worker.metrics()["weir_quarantine_backlog"] > 0
+    until("some of them wait", lambda: worker.metric("weir_quarantine_backlog") > 0)
     mocked.topic_error(pipeline.name + ".quarantine", 0)
     feeder.finish()
     worker.wait_log("quarantine takes records again, after")
     worker.wait_ready(True)
+    worker.wait_metrics("all of them are kept", weir_quarantine_backlog=0)
     assert worker.log().count("does not take records") == 1
-    assert worker.metrics()["weir_quarantine_backlog"] == 0
 
 
 def test_a_batch_run_does_not_wait_for_the_quarantine_topic_for_ever(pipeline, mocked):

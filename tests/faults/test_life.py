@@ -7,12 +7,14 @@ import re
 import signal
 import socket
 import subprocess
+import threading
+import time
 import urllib.error
 import urllib.request
 
 import pytest
 from harness import BINARY
-from pipeline import until
+from pipeline import DEADLINE, ONE_OWNER, until
 
 
 def page(process, path):
@@ -41,37 +43,61 @@ def pipeline_time(seconds):
 
 
 class Notify:
-    """What systemd would hear."""
+    """What systemd would hear, as it comes: a daemon that tells it something waits while nobody takes it."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, watchdog_usec=2000000):
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.socket.bind(str(folder / "notify"))
-        self.socket.settimeout(60)
-        self.env = {"NOTIFY_SOCKET": str(folder / "notify"), "WATCHDOG_USEC": "2000000"}
+        self.env = {"NOTIFY_SOCKET": str(folder / "notify"), "WATCHDOG_USEC": str(watchdog_usec)}
+        self.heard, self.news, self.is_closed = [], threading.Condition(), False
+        self.listener = threading.Thread(target=self._listen)
+        self.listener.start()
+
+    def _listen(self):
+        while not self.is_closed:
+            text = self.socket.recv(4096).decode()
+            with self.news:
+                self.heard.append((time.monotonic(), text))
+                self.news.notify_all()
+
+    def close(self):
+        self.is_closed = True
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as last:
+            last.sendto(b"", self.env["NOTIFY_SOCKET"])
+        self.listener.join()
+        self.socket.close()
 
     def wait(self, text, count=1):
-        """Hear until `text` has come so often."""
-        heard = []
-        while sum(message.startswith(text) for message in heard) < count:
-            heard.append(self.socket.recv(4096).decode())
-        return heard
+        """Until `text` has come so often; what came up to there, which is forgotten."""
+        def at():
+            return [number for number, (_when, message) in enumerate(self.heard, 1) if message.startswith(text)]
+        with self.news:
+            assert self.news.wait_for(lambda: len(at()) >= count, DEADLINE), f"systemd never hears {text}: {self.heard[-5:]}"
+            end = at()[count - 1]
+            messages = [message for _when, message in self.heard[:end]]
+            del self.heard[:end]
+            return messages
 
     def forget(self):
-        self.socket.setblocking(False)
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                self.socket.recv(4096)
-        self.socket.settimeout(60)
+        with self.news:
+            self.heard.clear()
+
+    def silences(self, text):
+        """Seconds between one `text` and the next, of all that is not forgotten."""
+        with self.news:
+            times = [when for when, message in self.heard if message.startswith(text)]
+        return [later - earlier for earlier, later in zip(times, times[1:])]
 
 
 @pytest.fixture
 def notify(tmp_path):
     made = Notify(tmp_path)
     yield made
-    made.socket.close()
+    made.close()
 
 
 def test_sigterm_writes_what_was_read_and_hands_over(pipeline):
+    pipeline.config(ONE_OWNER)
     pipeline.env.update(WEIR_FLUSH_INTERVAL="60s", WEIR_IDLE="1h")
     worker = pipeline.ingest()
     pipeline.send(400, repeat=4)
@@ -90,6 +116,7 @@ def test_sigterm_writes_what_was_read_and_hands_over(pipeline):
 
 def test_windows_close_by_watermark_and_when_idle(pipeline):
     """The watermark closes what lies before it; the newest window waits for the clock, while the lane is idle."""
+    pipeline.config(ONE_OWNER)
     pipeline.env.update(WEIR_IDLE="1h", WEIR_DISORDER="0s")
     worker, _rater = pipeline.ingest(), pipeline.rater()
     pipeline.send(lines=[at(pipeline, number, 0) for number in range(30)] + [at(pipeline, 30, 1)], partition=0)
@@ -151,7 +178,7 @@ def test_systemd_hears_what_it_waits_for_and_that_it_lives_meanwhile(pipeline, o
     notify.forget()
     worker.send(signal.SIGTERM)
     assert notify.wait("STOPPING=1").count("WATCHDOG=1") >= 3, "nobody told the watchdog while the last cuts waited"
-    assert worker.process.wait(60) == 0
+    assert worker.ended() == 0
     own_redis.start()
 
 
@@ -183,7 +210,7 @@ def test_a_batch_run_that_is_stopped_early_has_failed(pipeline, own_redis, comma
     process = pipeline.start(*command)
     process.wait_log("trying again")
     process.send(signal.SIGTERM)
-    assert process.process.wait(60) == 1
+    assert process.ended() == 1
     assert "stopped by a signal before" in last_line(process) and "start it again to go on" in last_line(process)
 
 
@@ -193,7 +220,7 @@ def test_a_batch_run_does_not_wait_for_ever(pipeline, command, away):
     pipeline.send(10)
     pipeline.env[away] = {"WEIR_REDIS_URL": "redis://127.0.0.1:1", "WEIR_POSTGRES_URL": "postgresql://127.0.0.1:1/weir"}[away]
     process = pipeline.start(*command, "--patience", "2s")
-    assert process.process.wait(60) == 1
+    assert process.ended() == 1
     assert "atience is at its end" in last_line(process), process.log()
 
 
@@ -208,7 +235,7 @@ def test_a_batch_run_shows_progress_on_a_terminal(pipeline):
         with contextlib.suppress(OSError):  # the terminal is gone with the process
             while chunk := os.read(master, 4096):
                 shown += chunk
-        assert process.wait(60) == 1
+        assert process.wait(DEADLINE + 80) == 1
     os.close(master)
     assert b"\r\x1b[Kweir ingest: 0 events; the window store does not answer" in shown, shown
 
@@ -227,5 +254,5 @@ def test_a_rater_refuses_more_lanes_than_it_knows_of(pipeline, own_redis):
             batch.sadd("weir:lanes", f"{name}:{number}")
         batch.execute()
     process = pipeline.start("rater", "--until-done")
-    assert process.process.wait(120) == 1
+    assert process.ended() == 1
     assert "has more than 65536 lanes" in last_line(process), process.log()

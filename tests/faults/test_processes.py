@@ -8,7 +8,7 @@ import urllib.request
 import pytest
 from harness import BINARY, weir
 from jumping_clock import JumpingClock
-from pipeline import DEADLINE, time_text, until
+from pipeline import DEADLINE, ONE_OWNER, time_text, until
 from ports import free_port
 
 def test_kill_9_of_worker_and_rater_again_and_again(pipeline):
@@ -148,7 +148,7 @@ def test_a_full_disk_for_standard_output(pipeline, tmp_path):
 def test_the_clock_jumps_forward_and_back(pipeline, tmp_path):
     """By a year and by an hour: no event is turned away, no lane closes a time that has not passed, an owner's watermark
     never goes back, and flushing goes on by the time that passes."""
-    pipeline.config({"session.timeout.ms": "60000"})  # one owner throughout, however busy the machine is
+    pipeline.config(ONE_OWNER)
     clock = JumpingClock(tmp_path)
     worker = pipeline.ingest(env={**clock.env, "WEIR_LATENESS": "3h"})
     pipeline.rater()

@@ -2,7 +2,7 @@
 import time
 
 import pytest
-from pipeline import until
+from pipeline import ONE_OWNER, until
 from redis_process import RedisProcess
 
 
@@ -11,6 +11,7 @@ def with_redis(pipeline, own):
 
 
 def test_restart_with_append_only_file(pipeline, tmp_path):
+    pipeline.config(ONE_OWNER)
     own = RedisProcess(tmp_path / "aof", appendonly=True)
     try:
         with_redis(pipeline, own)
