@@ -9,16 +9,16 @@ wire_int16() { printf '%04x' $(($1 & 0xffff)); }
 wire_int32() { printf '%08x' $(($1 & 0xffffffff)); }
 wire_string() { wire_int16 "${#1}"; printf '%s' "$1" | od -An -v -tx1 | tr -d ' \n'; }
 
-# wire_ask PORT KEY VERSION BODY_HEX [SECONDS]: prints the answer's body as hex; fails without one in 20 s.
+# wire_ask PORT KEY VERSION BODY_HEX [SECONDS]: prints the answer's body as hex; fails without one in 60 s.
 wire_ask() (
     exec 2>/dev/null
     exec 3<>"/dev/tcp/127.0.0.1/$1" || exit 1
     request="$(wire_int16 "$2")$(wire_int16 "$3")00000007ffff$4"
     request="$(wire_int32 $((${#request} / 2)))$request"
     printf "$(printf '%s' "$request" | sed 's/../\\x&/g')" >&3
-    size=$(timeout "${5:-20}" head -c 4 <&3 | od -An -v -tx1 | tr -d ' \n')
+    size=$(timeout "${5:-60}" head -c 4 <&3 | od -An -v -tx1 | tr -d ' \n')
     [[ ${#size} -eq 8 ]] || exit 1
-    answer=$(timeout "${5:-20}" head -c $((16#$size)) <&3 | od -An -v -tx1 | tr -d ' \n')
+    answer=$(timeout "${5:-60}" head -c $((16#$size)) <&3 | od -An -v -tx1 | tr -d ' \n')
     [[ ${#answer} -eq $((2 * 16#$size)) && ${answer:0:8} == 00000007 ]] || exit 1
     printf '%s\n' "${answer:8}"
 )
@@ -32,8 +32,8 @@ wire_answers() {
 # wire_create_topic PORT NAME PARTITIONS: 0 created, 3 it stands already, 1 refused (reason on stderr).
 wire_create_topic() {
     local body error reason length
-    # CreateTopics v2: one topic, replication 1, no assignments, no configs, 15 s, for real.
-    body="00000001$(wire_string "$2")$(wire_int32 "$3")0001000000000000000000003a9800"
+    # CreateTopics v2: one topic, replication 1, no assignments, no configs, 60 s, for real.
+    body="00000001$(wire_string "$2")$(wire_int32 "$3")000100000000000000000000ea6000"
     body=$(wire_ask "$1" 19 2 "$body") || { echo "the broker on port $1 does not answer" >&2; return 1; }
     # throttle int32, count int32, name string, error int16, reason nullable string
     body=${body:$((16 + 4 + 2 * ${#2}))}
