@@ -47,16 +47,16 @@ static void redis_server_exec(const struct redis_server *server)
     execlp("redis-server", "redis-server", "--bind", "127.0.0.1", "--port", port, "--unixsocket", socket_path, "--dir",
            server->folder, "--save", "", "--appendonly", "no", "--logfile", "log", "--loglevel", "warning",
            server->bus_port ? "--cluster-enabled" : NULL, "yes", "--cluster-port", bus_port, "--cluster-announce-ip",
-           "127.0.0.1", "--cluster-node-timeout", "2000", (char *)NULL);
+           "127.0.0.1", "--cluster-node-timeout", "5000", (char *)NULL);
     perror("redis-server");
     _exit(127);
 }
 
-/* Answers PING within ten seconds, or the port was taken meanwhile and the process has ended. */
+/* Answers within a minute, or the port was taken meanwhile and the process has ended. */
 static int redis_server_answers(const struct redis_server *server)
 {
     struct timespec pause = {0, 5000000};
-    for (int i = 0; i < 2000; i++) {
+    for (int i = 0; i < 12000; i++) {
         redisContext *context = redisConnect("127.0.0.1", server->port);
         redisReply *reply = context && !context->err ? redisCommand(context, "INFO server") : NULL;
         char ours[32];
@@ -126,6 +126,20 @@ static void redis_server_stop(struct redis_server *server)
 
 enum { REDIS_CLUSTER_NODES = 3 };
 
+/* Each hears of the others. One that is met and does not answer within the node timeout is forgotten. */
+static inline void redis_cluster_meet(const struct redis_server nodes[REDIS_CLUSTER_NODES])
+{
+    for (int i = 0; i < REDIS_CLUSTER_NODES; i++) {
+        redisContext *context = redisConnect("127.0.0.1", nodes[i].port);
+        for (int n = 0; n < i; n++) {
+            redisReply *reply = redisCommand(context, "CLUSTER MEET 127.0.0.1 %d %d", nodes[n].port, nodes[n].bus_port);
+            if (reply)
+                freeReplyObject(reply);
+        }
+        redisFree(context);
+    }
+}
+
 /* All three, with the slots in equal shares, each finding the cluster whole. */
 static inline void redis_cluster_await(const struct redis_server nodes[REDIS_CLUSTER_NODES])
 {
@@ -143,8 +157,10 @@ static inline void redis_cluster_await(const struct redis_server nodes[REDIS_CLU
             if (context)
                 redisFree(context);
         }
-        if (tries > 3000)
+        if (tries > 6000)
             abort();
+        if (tries % 400 == 399)
+            redis_cluster_meet(nodes);
         nanosleep(&pause, NULL); /* between polls */
     }
 }
@@ -166,10 +182,9 @@ static inline void redis_cluster_start(struct redis_server nodes[REDIS_CLUSTER_N
         freeReplyObject(redisCommand(context, "CLUSTER ADDSLOTSRANGE %d %d", i * 16384 / REDIS_CLUSTER_NODES,
                                      (i + 1) * 16384 / REDIS_CLUSTER_NODES - 1));
         freeReplyObject(redisCommand(context, "CLUSTER SET-CONFIG-EPOCH %d", i + 1));
-        for (int n = 0; n < i; n++)
-            freeReplyObject(redisCommand(context, "CLUSTER MEET 127.0.0.1 %d %d", nodes[n].port, nodes[n].bus_port));
         redisFree(context);
     }
+    redis_cluster_meet(nodes);
     redis_cluster_await(nodes);
 }
 

@@ -7,6 +7,7 @@
 #include <sys/wait.h>
 
 #include "common/calendar.h"
+#include "common/daemon.h"
 #include "postgres_database.h"
 #include "rater/claims.h"
 #include "rater/postgres.h"
@@ -157,25 +158,39 @@ Test(postgres_connect, a_stopped_rater_loses_its_claims)
     weir_claims_free(claims);
 }
 
-/* What is called more often than that is kept. */
+static long holder(void)
+{
+    return ask_number(&database, "SELECT max(pid) FROM pg_locks WHERE locktype = 'advisory' AND database = (SELECT oid "
+                                 "FROM pg_database WHERE datname = current_database())");
+}
+
+/* What is called more often than that is kept. Two calls that a busy machine kept further apart show nothing: it is
+ * done again. */
 Test(postgres_connect, a_claim_that_is_asked_for_again_is_kept)
 {
+    const int64_t idle = 2 * WEIR_SECOND;
     const struct weir_slice lane = weir_slice_text("lane");
     struct weir_error error;
     bool is_ours = false;
+    long first, last;
+    int64_t longest;
 
     database_make(&database);
-    struct weir_claims *claims = weir_claims_new(database.url, 2 * WEIR_SECOND);
-    cr_assert_eq(weir_claims_try(claims, lane, &is_ours, &error), WEIR_OK, "%s", error.text);
-    long first = ask_number(&database, "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND database = (SELECT "
-                                       "oid FROM pg_database WHERE datname = current_database())");
-    for (int i = 0; i < 30; i++) { /* 3 s: longer than it may be idle */
-        usleep(100000);
+    struct weir_claims *claims = weir_claims_new(database.url, idle);
+    do {
         cr_assert_eq(weir_claims_try(claims, lane, &is_ours, &error), WEIR_OK, "%s", error.text);
-        cr_assert(is_ours);
-    }
-    cr_expect_eq(ask_number(&database, "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND database = (SELECT "
-                                       "oid FROM pg_database WHERE datname = current_database())"),
-                 first);
+        int64_t began = weir_monotonic(), asked = began, now = began;
+        longest = 0;
+        first = last = holder();
+        for (; now - began < idle * 3 / 2; asked = now) {
+            usleep(100000);
+            cr_assert_eq(weir_claims_try(claims, lane, &is_ours, &error), WEIR_OK, "%s", error.text);
+            cr_assert(is_ours);
+            last = holder();
+            now = weir_monotonic();
+            longest = now - asked > longest ? now - asked : longest;
+        }
+    } while (longest >= idle);
+    cr_expect_eq(last, first);
     weir_claims_free(claims);
 }

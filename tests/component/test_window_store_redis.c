@@ -559,9 +559,7 @@ Test(window_store_redis, a_server_that_is_not_there_is_a_retry)
     struct weir_window_store *store;
     struct weir_lane_state state;
     struct weir_error error;
-    char url[64];
-    snprintf(url, sizeof(url), "redis://127.0.0.1:%d", redis_server_free_port());
-    cr_assert_eq(weir_store_redis_open(url, &store, &error), WEIR_OK);
+    cr_assert_eq(weir_store_redis_open("redis://127.0.0.1:1", &store, &error), WEIR_OK);
     cr_assert_eq(store->ops->take_lane(store, weir_slice_text("t:0"), secret, NULL, &state, &error), WEIR_RETRY);
     cr_assert(strstr(error.text, "not reached"), "%s", error.text);
     weir_window_store_free(store);
