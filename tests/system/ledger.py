@@ -4,6 +4,7 @@ import psycopg2
 from harness import COMPONENT, component_sums
 from model import exact
 
+PATIENCE = 120  # seconds, for a broker that others use as well
 UTC = "to_char({0} at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') as {0}"
 
 
@@ -58,14 +59,14 @@ def quarantined(env):
     consumer = confluent_kafka.Consumer({"bootstrap.servers": env["WEIR_KAFKA_BROKERS"], "group.id": "test", "enable.partition.eof": True,
                                          "enable.auto.commit": False, "auto.offset.reset": "earliest"})
     try:
-        partitions = consumer.list_topics(timeout=20).topics.get(topic)
+        partitions = consumer.list_topics(timeout=PATIENCE).topics.get(topic)
         if partitions is None:
             return {}
         open_ends = set(partitions.partitions)
         consumer.assign([confluent_kafka.TopicPartition(topic, n, 0) for n in open_ends])
         records = {}
         while open_ends:
-            message = consumer.poll(20)
+            message = consumer.poll(PATIENCE)
             assert message is not None, "the quarantine topic does not end"
             if message.error():
                 assert message.error().code() == confluent_kafka.KafkaError._PARTITION_EOF, message.error()

@@ -266,7 +266,7 @@ def test_a_closing_that_is_killed_goes_on_where_it_was(servers):
             kills += 1
             for what in ("a line item on two invoices that are not void", "a number that was left out", "an invoice that is not its lines"):
                 assert not ledger.sql(INVOICES[what]), what
-            deadline_of_lock = time.monotonic() + 30  # the server ends the session, and with it the lock
+            deadline_of_lock = time.monotonic() + 120  # the server ends the session, and with it the lock
             while ledger.sql("select 1 from pg_stat_activity where application_name = 'weir close' and datname = current_database()"):
                 assert time.monotonic() < deadline_of_lock
                 time.sleep(0.02)
@@ -475,7 +475,7 @@ def test_a_rater_closes_periods_when_their_grace_is_over(servers, tmp_path):
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.1)
     process.terminate()
-    assert process.wait(timeout=60) == 0, process.stderr.read()
+    assert process.wait(timeout=120) == 0, process.stderr.read()
     assert found("select invoice_number, total::text from weir.invoices order by 1") == [("INV-000001", "15.00"), ("INV-000002", "19.41")]
     connection.close()
 

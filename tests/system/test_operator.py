@@ -332,7 +332,7 @@ def test_raters_show_the_last_result(rated):
             found = re.search(r"metrics on port (\d+)", line)
             port = found and found[1]
         deadline, page = time.monotonic() + 120, ""
-        while "weir_reconcile_last_windows 0\n" in page or not page:
+        while 'weir_reconcile_last_differences{kind="total"} 1\n' not in page:  # one figure after the other is noted, these last
             assert time.monotonic() < deadline, page
             page = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60).read().decode()
     finally:
@@ -340,7 +340,7 @@ def test_raters_show_the_last_result(rated):
         rater.communicate(timeout=120)
     figures = dict(line.rsplit(" ", 1) for line in page.splitlines() if line.startswith("weir_reconcile"))
     assert figures.pop('weir_reconcile_last_differences{kind="total"}') == "1"
-    assert abs(int(figures.pop("weir_reconcile_last_time_seconds")) - time.time()) < 120
+    assert abs(int(figures.pop("weir_reconcile_last_time_seconds")) - time.time()) < 600
     assert figures.pop("weir_reconcile_last_lanes") == "4" and int(figures.pop("weir_reconcile_last_windows")) > 300
     assert set(figures.values()) == {"0"}, figures
 
@@ -602,7 +602,7 @@ def messages(world, topic):
         consumer.assign([confluent_kafka.TopicPartition(topic, number, 0) for number in partitions])
         found = []
         while partitions:
-            message = consumer.poll(20)
+            message = consumer.poll(120)
             assert message is not None
             if message.error():
                 partitions.discard(message.partition())
@@ -917,7 +917,7 @@ def test_an_owner_who_cannot_know_what_was_admitted_is_made_to(world):
         assert {name for name in range(4) if after[name] != epochs[name]} == {place}
     finally:
         stopping.terminate(worker)
-        assert worker.wait(timeout=60) == 0
+        assert worker.wait(timeout=200) == 0
 
 
 def test_admit_selects(late):
