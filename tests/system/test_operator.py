@@ -394,7 +394,7 @@ def test_beside_running_workers_nothing_differs(world):
         for process in running:
             process.wait(timeout=120)
     assert +found == {}
-    world.run("rater", "--until-done")
+    world.rate()  # the worker may have ended before it was idle: at the end of this one its lanes follow the clock, and January is over
     world.assert_is_the_models()
 
 
