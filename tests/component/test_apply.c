@@ -15,7 +15,7 @@ static void drop_database(void)
     database_drop(&database);
 } /* also after a failed assertion */
 
-TestSuite(apply, .fini = drop_database, .timeout = 250);
+TestSuite(apply, .fini = drop_database, .timeout = 600);
 
 /* The catalog that history was made with; each test changes it in one place. 2026-02 was rated: acme by its contract,
  * zoo by the default one, and a free rider's usage of `calls` stays unpriced. */

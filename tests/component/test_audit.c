@@ -15,7 +15,7 @@ static void drop_database(void)
     database_drop(&database);
 } /* also after a failed assertion */
 
-TestSuite(audit, .fini = drop_database, .timeout = 250);
+TestSuite(audit, .fini = drop_database, .timeout = 600);
 
 static const char catalog_json[] =
     "{\"meters\":[{\"key\":\"calls\",\"event_type\":\"t\",\"aggregation\":\"count\",\"window\":\"1h\"}],"

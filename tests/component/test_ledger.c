@@ -22,8 +22,8 @@ static void drop_database(void)
     database_drop(&database);
 } /* also after a failed assertion */
 
-TestSuite(ledger, .fini = drop_database, .timeout = 120);
-TestSuite(ledger_postgres, .fini = drop_database, .timeout = 120);
+TestSuite(ledger, .fini = drop_database, .timeout = 600);
+TestSuite(ledger_postgres, .fini = drop_database, .timeout = 600);
 
 /* 1. chance */
 static uint64_t seed;

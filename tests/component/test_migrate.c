@@ -11,7 +11,7 @@ static void drop_database(void)
     database_drop(&database);
 } /* also after a failed assertion */
 
-TestSuite(migrate, .fini = drop_database, .timeout = 250);
+TestSuite(migrate, .fini = drop_database, .timeout = 600);
 
 static size_t count_state(const struct weir_migration_list *list, enum weir_migration_state state)
 {

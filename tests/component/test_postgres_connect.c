@@ -19,7 +19,7 @@ static void drop_database(void)
     database_drop(&database);
 }
 
-TestSuite(postgres_connect, .fini = drop_database, .timeout = 120);
+TestSuite(postgres_connect, .fini = drop_database, .timeout = 600);
 
 /* Takes one client and refuses it with `message`. */
 struct refusing {

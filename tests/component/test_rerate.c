@@ -13,7 +13,7 @@ static void drop_database(void)
     database_drop(&database);
 } /* also after a failed assertion */
 
-TestSuite(rerate, .fini = drop_database, .timeout = 120);
+TestSuite(rerate, .fini = drop_database, .timeout = 600);
 
 static struct work *rated_work(const struct weir_catalog *catalog, int rounds)
 {

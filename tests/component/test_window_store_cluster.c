@@ -73,7 +73,7 @@ static void stop_all(void)
     redis_server_stop(&replica);
 }
 
-TestSuite(window_store_cluster, .init = start_all, .fini = stop_all, .timeout = 250);
+TestSuite(window_store_cluster, .init = start_all, .fini = stop_all, .timeout = 600);
 
 static int home_of(int lane)
 {

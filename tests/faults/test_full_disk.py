@@ -33,7 +33,7 @@ def test_postgres_has_no_room_for_rows(pipeline, disk):
         rater.wait_log(r"nothing is rated, trying again: .*No space left on device \(53100\); the server's disk is full: make room there")
         rater.wait_metrics("the disk is full", weir_rater_up=0)
         rater.wait_ready(False)
-        assert worker.ready()
+        worker.wait_ready(True)
         pipeline.send(100)
         disk.free()
         pipeline.check()
