@@ -37,7 +37,7 @@ json_t *weir_explain_json_decimal(struct weir_decimal value);
 json_t *weir_explain_json_slice(struct weir_slice text);
 json_t *weir_explain_json_time(int64_t time); /* WEIR_TIME_NEVER: null */
 
-/* Adds "term" where the contract renews or has a minimum spend of its term. */
+/* Adds "term" where the contract renews or has a minimum of its term. */
 enum weir_status weir_explain_term(struct weir_explain *explain, struct weir_error *reterr);
 /* After that. Adds "contract", "price" and "arithmetic" for usage; for fees and true-ups "contract" and "arithmetic".
  */

@@ -468,13 +468,22 @@ static json_t *json_fee_or_true_up(const struct terms *terms, const json_t *root
 }
 
 /* What the line item alone does not tell: it depends on all of the period's prices, or of the customer's grants. */
-static json_t *json_rule_alone(enum weir_component component)
+static json_t *json_rule_alone(const char *rule)
 {
     json_t *object = json_object();
 
-    json_object_set_new(object, "rule", json_string(rule_of(component, 0)));
+    json_object_set_new(object, "rule", json_string(rule));
     json_object_set_new(object, "is_line_items_amount", json_null());
     return object;
+}
+
+static const char *shortfall_rule(const struct weir_contract *contract, struct weir_slice key)
+{
+    for (uint32_t i = 0; i < contract->commitment_count; i++)
+        if (contract->commitments[i].is_per_term && weir_slice_equal(contract->commitments[i].key, key))
+            return "what the usage of the whole term is short of its minimum quantity, charged as if it had been used "
+                   "in the term's last period";
+    return rule_of(WEIR_COMPONENT_SHORTFALL, 0);
 }
 
 static json_t *json_purchase(const struct weir_commitment *commitment, struct weir_decimal amount)
@@ -492,9 +501,11 @@ static json_t *json_period_arithmetic(const struct terms *terms, const json_t *r
     enum weir_component component = WEIR_COMPONENT_FEE;
 
     (void)component_of(weir_explain_text(item, "component"), &component);
+    if (component == WEIR_COMPONENT_SHORTFALL)
+        return json_rule_alone(shortfall_rule(terms->contract, weir_slice_text(weir_explain_text(item, "item"))));
     if ((component != WEIR_COMPONENT_FEE && component != WEIR_COMPONENT_TRUE_UP)
         || (component == WEIR_COMPONENT_TRUE_UP && terms->contract->has_minimum_quantity))
-        return json_rule_alone(component);
+        return json_rule_alone(rule_of(component, 0));
     for (uint32_t i = 0; component == WEIR_COMPONENT_FEE && i < terms->contract->commitment_count; i++)
         if (weir_commitment_grants(&terms->contract->commitments[i], weir_slice_text(weir_explain_text(item, "item"))))
             return json_purchase(&terms->contract->commitments[i], weir_explain_decimal(item, "amount"));

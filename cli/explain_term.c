@@ -98,36 +98,88 @@ static void add_sums(const struct weir_contract *contract, const struct weir_com
     json_object_set_new(object, "true_up_before", weir_explain_json_decimal(before));
 }
 
-static enum weir_status add_minimum(struct weir_explain *explain, const struct weir_contract *contract,
-                                    const struct weir_term *term, json_t *told, struct weir_error *reterr)
+/* What the ledger has of one commitment in the term, by billing period. */
+static enum weir_status ask(struct weir_explain *explain, const struct weir_commitment *commitment, bool has_usage,
+                            const struct weir_term *term, json_t **ret_rows, struct weir_error *reterr)
 {
     const json_t *item = json_object_get(explain->root, "item");
-    const struct weir_contract *last = weir_contract_phase_at(contract, term->ends_at - 1);
-    const struct weir_commitment *minimum = weir_contract_term_minimum(last);
-    const char *component = weir_explain_text(item, "component");
     char *text = NULL;
-
-    if (!minimum)
-        return WEIR_OK;
     struct weir_explained_term of = {
         .line_item_id = json_integer_value(json_object_get(item, "line_item_id")),
         .before = json_integer_value(json_array_get(json_object_get(explain->root, "charge"), 0)),
         .from = term->starts_at,
         .to = term->ends_at,
-        .commitment = minimum->key,
-        .has_usage = strcmp(component, weir_component_name[WEIR_COMPONENT_TRUE_UP]) == 0,
+        .commitment = commitment->key,
+        .has_usage = has_usage,
     };
     enum weir_status status = weir_ledger_explain_term(explain->settings.postgres_url, &of, &text, reterr);
+
     if (status != WEIR_OK)
         return status;
-    json_t *rows = json_loads(text, 0, NULL), *object = json_object();
+    *ret_rows = json_loads(text, 0, NULL);
     free(text);
+    return WEIR_OK;
+}
+
+static enum weir_status add_minimum(struct weir_explain *explain, const struct weir_contract *contract,
+                                    const struct weir_term *term, json_t *told, struct weir_error *reterr)
+{
+    const char *component = weir_explain_text(json_object_get(explain->root, "item"), "component");
+    const struct weir_commitment *minimum = weir_contract_term_minimum(weir_contract_phase_at(contract, term->ends_at - 1));
+    bool has_usage = strcmp(component, weir_component_name[WEIR_COMPONENT_TRUE_UP]) == 0;
+    json_t *rows;
+
+    if (!minimum)
+        return WEIR_OK;
+    enum weir_status status = ask(explain, minimum, has_usage, term, &rows, reterr);
+    if (status != WEIR_OK)
+        return status;
+    json_t *object = json_object();
     json_object_set_new(object, "commitment", weir_explain_json_slice(minimum->key));
     json_object_set_new(object, "amount", weir_explain_json_decimal(minimum->amount));
-    add_sums(contract, minimum, rows, of.has_usage, object);
+    add_sums(contract, minimum, rows, has_usage, object);
     json_object_set_new(told, "minimum_spend", object);
     json_decref(rows);
     return WEIR_OK;
+}
+
+/* 3. the minimum quantities */
+
+static json_t *json_quantity(const struct weir_commitment *commitment, const json_t *rows)
+{
+    struct weir_decimal missing = {0}, charged = {0};
+    json_t *object = json_object(), *row;
+    bool fits = true;
+    size_t index;
+
+    json_array_foreach(rows, index, row) fits = fits && add(row, "missing", &missing) && add(row, "charged", &charged);
+    json_object_set_new(object, "commitment", weir_explain_json_slice(commitment->key));
+    json_object_set_new(object, "meter", weir_explain_json_slice(commitment->meter->key));
+    json_object_set_new(object, "quantity", weir_explain_json_decimal(commitment->quantity));
+    json_object_set_new(object, "missing", fits ? weir_explain_json_decimal(missing) : json_null());
+    json_object_set_new(object, "charged", fits ? weir_explain_json_decimal(charged) : json_null());
+    return object;
+}
+
+static enum weir_status add_quantities(struct weir_explain *explain, const struct weir_contract *contract,
+                                       const struct weir_term *term, json_t *told, struct weir_error *reterr)
+{
+    const struct weir_contract *last = weir_contract_phase_at(contract, term->ends_at - 1);
+    json_t *list = json_array(), *rows;
+    enum weir_status status = WEIR_OK;
+
+    json_object_set_new(told, "minimum_quantities", list);
+    for (uint32_t i = 0; i < last->commitment_count && status == WEIR_OK; i++) {
+        const struct weir_commitment *commitment = &last->commitments[i];
+        if (commitment->type != WEIR_COMMITMENT_MINIMUM_QUANTITY || !commitment->is_per_term)
+            continue;
+        status = ask(explain, commitment, false, term, &rows, reterr);
+        if (status != WEIR_OK)
+            break;
+        json_array_append_new(list, json_quantity(commitment, rows));
+        json_decref(rows);
+    }
+    return status;
 }
 
 enum weir_status weir_explain_term(struct weir_explain *explain, struct weir_error *reterr)
@@ -153,5 +205,6 @@ enum weir_status weir_explain_term(struct weir_explain *explain, struct weir_err
     json_object_set_new(told, "minimum_spend", json_null());
     json_object_set_new(told, "prepaid", json_prepaid(contract, &term));
     json_object_set_new(explain->root, "term", told);
-    return add_minimum(explain, contract, &term, told, reterr);
+    enum weir_status status = add_minimum(explain, contract, &term, told, reterr);
+    return status == WEIR_OK ? add_quantities(explain, contract, &term, told, reterr) : status;
 }

@@ -59,7 +59,7 @@ static void print_term(const json_t *term)
 {
     const json_t *minimum = json_object_get(term, "minimum_spend");
     size_t index;
-    json_t *grant;
+    json_t *grant, *quantity;
 
     printf("  term %lld from %s to %s", whole(term, "term"), weir_explain_text(term, "starts_at"),
            weir_explain_text(term, "ends_at"));
@@ -70,6 +70,11 @@ static void print_term(const json_t *term)
     if (json_is_object(minimum))
         printf("    minimum spend '%s' of the term: %s; true-up by now %s\n", weir_explain_text(minimum, "commitment"),
                weir_explain_text(minimum, "amount"), weir_explain_text(minimum, "true_up"));
+    json_array_foreach(json_object_get(term, "minimum_quantities"), index, quantity)
+        printf("    minimum quantity '%s' of the term: %s of '%s'; missing by now %s, charged %s\n",
+               weir_explain_text(quantity, "commitment"), weir_explain_text(quantity, "quantity"),
+               weir_explain_text(quantity, "meter"), weir_explain_text(quantity, "missing"),
+               weir_explain_text(quantity, "charged"));
     json_array_foreach(json_object_get(term, "prepaid"), index, grant)
     {
         printf("    prepaid '%s' of the term: %s for %s, from %s until %s", weir_explain_text(grant, "grant"),

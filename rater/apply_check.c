@@ -393,7 +393,7 @@ static enum weir_status check_last_period(struct check *check, const struct weir
     return WEIR_OK;
 }
 
-/* What is missing to a minimum of the term is charged with its last period: another one must not be closed by then. */
+/* What is missing to a minimum of the term, of spend or a quantity, is charged with its last period: another one must not be closed by then. */
 static enum weir_status check_term_minimum(struct check *check, const struct weir_contract *before,
                                            const struct weir_contract *after)
 {
@@ -414,7 +414,7 @@ static enum weir_status check_term_minimum(struct check *check, const struct wei
     weir_time_format(last.end, end);
     weir_apply_say(check->history,
                    "contract '%.*s': with another ends_at its term ends otherwise, and the period until %s is closed, "
-                   "in which its minimum spend %s: let the contract end with a later period, or rerate",
+                   "in which its minimum %s: let the contract end with a later period, or rerate",
                    TEXT(after->key), end, shorter == after ? "would be settled" : "was settled");
     return WEIR_OK;
 }

@@ -27,10 +27,11 @@ struct weir_explained_term {
     int64_t before;   /* the first row of its charge */
     int64_t from, to; /* the term */
     struct weir_slice commitment;
-    bool has_usage; /* also what was used; else only the commitment's true-ups */
+    bool has_usage; /* also what was used; else only what the commitment has charged */
 };
 /* JSON: for each billing period of the term that has any, period_start, usage_before and true_up_before (of rows before
- * the charge; what was charged for missing quantities is usage) and true_up (of all rows). *ret_json is to be freed. */
+ * the charge; what was charged for missing quantities is usage) and true_up, and of a minimum quantity missing and
+ * charged, its quantity and amount (of all rows). *ret_json is to be freed. */
 enum weir_status weir_ledger_explain_term(const char *url, const struct weir_explained_term *term, char **ret_json,
                                           struct weir_error *reterr);
 

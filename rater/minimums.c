@@ -1,5 +1,6 @@
 /* Minimum quantities: what is missing to one is charged as if it had been used (docs/rating.md 6.4), a running total by
- * commitment and period. And purchases of prepaid amounts, which are charged like fees. */
+ * commitment and period; of a term, in its last period. And purchases of prepaid amounts, which are charged like fees.
+ */
 #include "rater/rate_internal.h"
 
 /* 1. what is missing */
@@ -29,7 +30,7 @@ bool weir_rater_each_price(const struct weir_contract *contract, const struct we
 struct visit {
     struct weir_rater *rater;
     const struct weir_period_running *period;
-    struct weir_decimal quantity; /* of all prices */
+    struct weir_decimal *quantity; /* of all prices */
 };
 
 static struct weir_price_running *running_of(struct weir_rater *rater, const struct weir_period_running *period,
@@ -52,8 +53,25 @@ static bool add_quantity(void *context, const struct weir_price_book_version *ve
 {
     struct visit *visit = context;
 
-    return weir_decimal_add(visit->quantity, running_of(visit->rater, visit->period, version, price)->quantity,
-                            &visit->quantity);
+    return weir_decimal_add(*visit->quantity, running_of(visit->rater, visit->period, version, price)->quantity,
+                            visit->quantity);
+}
+
+void weir_rater_aim_at_quantity(struct weir_rater *rater, const struct weir_contract *contract,
+                                const struct weir_period_running *period, const struct weir_meter *meter)
+{
+    struct visit visit = {.rater = rater, .period = period};
+
+    weir_rater_each_price(contract, period, meter, make_entry, &visit);
+}
+
+bool weir_rater_add_quantity(struct weir_rater *rater, const struct weir_contract *contract,
+                             const struct weir_period_running *period, const struct weir_meter *meter,
+                             struct weir_decimal *quantity)
+{
+    struct visit visit = {.rater = rater, .period = period, .quantity = quantity};
+
+    return weir_rater_each_price(contract, period, meter, add_quantity, &visit);
 }
 
 /* What is missing, and what it costs: on top of what the price that usage without dimensions finds at the period's end
@@ -68,18 +86,19 @@ static bool find_missing(struct weir_rater *rater, const struct weir_contract *c
                          struct shortfall *ret_shortfall)
 {
     struct weir_slice texts[WEIR_DIMENSIONS_MAX] = {{0}};
-    struct visit visit = {.rater = rater, .period = period};
-    struct weir_decimal quantity, before = {0}, after;
+    struct weir_decimal quantity, before = {0}, after, used = {0};
+    bool is_due = true;
 
     *ret_shortfall = (struct shortfall){.version = weir_price_book_at(contract->book, period->end - 1)};
     const struct weir_price *price =
         ret_shortfall->version ? weir_price_for(ret_shortfall->version, commitment->meter, texts) : NULL;
     if (!price)
         return true;
-    if (!weir_rater_each_price(contract, period, commitment->meter, add_quantity, &visit)
-        || !weir_decimal_subtract(commitment->quantity, visit.quantity, &ret_shortfall->quantity))
+    if (!(commitment->is_per_term ? weir_rater_term_quantity(rater, contract, period, commitment, &is_due, &used)
+                                  : weir_rater_add_quantity(rater, contract, period, commitment->meter, &used))
+        || !weir_decimal_subtract(commitment->quantity, used, &ret_shortfall->quantity))
         return false;
-    if (ret_shortfall->quantity.e12 <= 0) {
+    if (!is_due || ret_shortfall->quantity.e12 <= 0) {
         ret_shortfall->quantity.e12 = 0;
         return true;
     }
@@ -102,26 +121,25 @@ static struct weir_commitment_running *commitment_of(struct weir_rater *rater, c
 void weir_rater_aim_at_minimums(struct weir_rater *rater, const struct weir_contract *contract,
                                 const struct weir_period_running *period)
 {
-    struct visit visit = {.rater = rater, .period = period};
-
     weir_state_account(rater->state, period->customer);
     for (uint32_t i = 0; i < contract->commitment_count; i++) {
         const struct weir_commitment *commitment = &contract->commitments[i];
         if (commitment->type != WEIR_COMMITMENT_MINIMUM_QUANTITY)
             continue;
-        weir_rater_each_price(contract, period, commitment->meter, make_entry, &visit);
+        weir_rater_aim_at_quantity(rater, contract, period, commitment->meter);
         commitment_of(rater, period, commitment);
     }
 }
 
 bool weir_rater_shortfalls(struct weir_rater *rater, const struct weir_contract *contract,
-                           const struct weir_period_running *period, struct weir_decimal *ret_amount)
+                           const struct weir_period_running *period, bool is_over, struct weir_decimal *ret_amount)
 {
     struct shortfall shortfall;
 
     *ret_amount = (struct weir_decimal){0};
     for (uint32_t i = 0; contract->has_minimum_quantity && i < contract->commitment_count; i++)
         if (contract->commitments[i].type == WEIR_COMMITMENT_MINIMUM_QUANTITY
+            && (is_over || !contract->commitments[i].is_per_term)
             && (!find_missing(rater, contract, period, &contract->commitments[i], &shortfall)
                 || !weir_decimal_add(*ret_amount, shortfall.amount, ret_amount)))
             return false;

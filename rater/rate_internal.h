@@ -166,9 +166,15 @@ void weir_rater_aim_at_fees(struct weir_rater *rater, const struct weir_contract
 bool weir_rater_adjust_fees(struct weir_rater *rater, const struct weir_contract *contract,
                             const struct weir_period_running *period);
 
-/* Brings the true-ups of a closed period to what its usage leaves short. false: overflow. */
+/* Brings the true-ups of a closed period, and of the term that it is of, to what usage leaves short. false: overflow.
+ */
 bool weir_rater_true_up(struct weir_rater *rater, const struct weir_contract *contract,
                         struct weir_period_running *period);
+/* Those that the period alone bears: for missing quantities, and a minimum spend of its own; whether they fit. */
+bool weir_rater_true_up_period(struct weir_rater *rater, const struct weir_contract *contract,
+                               struct weir_period_running *period);
+bool weir_rater_can_true_up_period(struct weir_rater *rater, const struct weir_contract *contract,
+                                   const struct weir_period_running *period, bool is_over);
 /* Brings what is charged for a minimum spend to a shortfall, in the period that bears it. false: overflow. */
 bool weir_rater_charge_true_up(struct weir_rater *rater, const struct weir_contract *contract,
                                struct weir_period_running *period, struct weir_slice commitment,
@@ -194,9 +200,16 @@ bool weir_rater_charge_commitment(struct weir_rater *rater, struct weir_commitme
 /* Makes the entries that weir_rater_minimums and weir_rater_draw will touch. */
 void weir_rater_aim_at_minimums(struct weir_rater *rater, const struct weir_contract *contract,
                                 const struct weir_period_running *period);
-/* What the period's shortfalls of quantities should cost in all. false: overflow. */
+/* The meter's prices in the period: makes their entries; adds up what was used by them. false: overflow. */
+void weir_rater_aim_at_quantity(struct weir_rater *rater, const struct weir_contract *contract,
+                                const struct weir_period_running *period, const struct weir_meter *meter);
+bool weir_rater_add_quantity(struct weir_rater *rater, const struct weir_contract *contract,
+                             const struct weir_period_running *period, const struct weir_meter *meter,
+                             struct weir_decimal *quantity);
+/* What the period's shortfalls of quantities should cost in all; is_over: those of a term that ends with it as well.
+ * false: overflow. */
 bool weir_rater_shortfalls(struct weir_rater *rater, const struct weir_contract *contract,
-                           const struct weir_period_running *period, struct weir_decimal *ret_amount);
+                           const struct weir_period_running *period, bool is_over, struct weir_decimal *ret_amount);
 /* Brings what is charged for them to that. false: overflow. */
 bool weir_rater_minimums(struct weir_rater *rater, const struct weir_contract *contract,
                          const struct weir_period_running *period);
@@ -216,17 +229,23 @@ bool weir_rater_invoice_discounts(struct weir_rater *rater, const struct weir_co
 bool weir_rater_can_discount(struct weir_rater *rater, const struct weir_contract *contract,
                              const struct weir_period_running *period);
 
-/* 7. terms.c: minimum spends per term, of contracts that has_term_minimum */
+/* 7. terms.c: minimums per term, of contracts that has_term_minimum */
 
-/* Makes the entries that the others will touch: all periods of the term that the period is of. */
+/* Makes the entries that the others will touch: all periods of the term that the period is of, and what was used in
+ * those that a minimum quantity is held against. */
 void weir_rater_aim_at_term(struct weir_rater *rater, const struct weir_contract *contract,
                             const struct weir_period_running *period);
 bool weir_rater_can_true_up_term(struct weir_rater *rater, const struct weir_contract *contract,
                                  const struct weir_period_running *period);
 /* Brings what the term's last period is charged to what is missing, once that is closed; `period`, of the term, is
- * closed or about to be. false: overflow. */
+ * closed or about to be, and its own true-ups are brought forward. false: overflow. */
 bool weir_rater_true_up_term(struct weir_rater *rater, const struct weir_contract *contract,
                              const struct weir_period_running *period);
+/* What was used for a minimum quantity in the term that ends with the period. *ret_is_due: one does, and its first
+ * period is known. false: overflow. */
+bool weir_rater_term_quantity(struct weir_rater *rater, const struct weir_contract *contract,
+                              const struct weir_period_running *period, const struct weir_commitment *commitment,
+                              bool *ret_is_due, struct weir_decimal *ret_quantity);
 
 /* 8. draw.c: prepaid amounts, drawn down */
 

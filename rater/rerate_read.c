@@ -172,11 +172,12 @@ static void find_all_commitments(const struct weir_catalog *catalog, struct rera
 }
 
 /* What a minimum of a term has charged stands in the term's last period, also when the catalog has dropped it: whatever
- * was chosen of the term, it goes with it. */
+ * was chosen of the term, it goes with it. What is charged for quantities stands by commitment, and is not asked which
+ * one has charged it. */
 static void find_old_true_ups(const struct rerate_term_minimums *minimums, struct rerate_customer *customer)
 {
     for (size_t i = 0; minimums->count && i < customer->period_count; i++)
-        if (!weir_decimal_is_zero(customer->periods[i].true_up)
+        if ((customer->has_commitments || !weir_decimal_is_zero(customer->periods[i].true_up))
             && bsearch(&customer->periods[i].contract, minimums->contracts, minimums->count,
                        sizeof *minimums->contracts, weir_slice_compare_items))
             customer->has_prepaid = customer->has_commitments = true;
@@ -207,7 +208,7 @@ enum weir_status weir_rerate_term_minimums_read(PGconn *connection, struct rerat
         connection,
         "SELECT DISTINCT (c.contract ->> 'key') COLLATE \"C\" FROM weir.catalog_versions AS v,"
         " jsonb_array_elements(v.catalog::jsonb -> 'contracts') AS c(contract) WHERE v.catalog::text LIKE '%\"term\"%'"
-        " AND jsonb_path_exists(c.contract, '$.**.commitments[*] ? (@.type == \"minimum_spend\" && @.per == \"term\")')"
+        " AND jsonb_path_exists(c.contract, '$.**.commitments[*] ? (@.type != \"prepaid\" && @.per == \"term\")')"
         " ORDER BY 1",
         NULL, "looking for minimums of terms", &ret_minimums->owned, reterr);
 

@@ -46,12 +46,12 @@ static const struct weir_commitment *minimum_spend(const struct weir_contract *c
 
 /* What is missing to the minimum spend; what is charged for missing quantities counts as usage. */
 static bool find_shortfall(struct weir_rater *rater, const struct weir_contract *contract,
-                           const struct weir_period_running *period, const struct weir_commitment *commitment,
-                           struct weir_decimal *ret_shortfall)
+                           const struct weir_period_running *period, bool is_over,
+                           const struct weir_commitment *commitment, struct weir_decimal *ret_shortfall)
 {
     struct weir_decimal spent;
 
-    if (!weir_rater_shortfalls(rater, contract, period, &spent)
+    if (!weir_rater_shortfalls(rater, contract, period, is_over, &spent)
         || !weir_decimal_add(spent, period->usage_amount, &spent)
         || !weir_decimal_subtract(commitment ? commitment->amount : spent, spent, ret_shortfall))
         return false;
@@ -60,17 +60,23 @@ static bool find_shortfall(struct weir_rater *rater, const struct weir_contract 
     return true;
 }
 
-bool weir_rater_can_true_up(struct weir_rater *rater, const struct weir_contract *contract,
-                            const struct weir_period_running *period)
+bool weir_rater_can_true_up_period(struct weir_rater *rater, const struct weir_contract *contract,
+                                   const struct weir_period_running *period, bool is_over)
 {
     struct weir_decimal shortfall;
 
+    return contract->commitment_count == 0
+           || find_shortfall(rater, contract, period, is_over, minimum_spend(contract), &shortfall);
+}
+
+bool weir_rater_can_true_up(struct weir_rater *rater, const struct weir_contract *contract,
+                            const struct weir_period_running *period)
+{
     if (contract->has_invoice_discounts && period->is_closed && !weir_rater_can_discount(rater, contract, period))
         return false;
     if (contract->has_term_minimum && period->is_closed && !weir_rater_can_true_up_term(rater, contract, period))
         return false;
-    return contract->commitment_count == 0
-           || find_shortfall(rater, contract, period, minimum_spend(contract), &shortfall);
+    return weir_rater_can_true_up_period(rater, contract, period, period->is_closed);
 }
 
 bool weir_rater_charge_true_up(struct weir_rater *rater, const struct weir_contract *contract,
@@ -98,20 +104,26 @@ bool weir_rater_charge_true_up(struct weir_rater *rater, const struct weir_contr
     return true;
 }
 
-bool weir_rater_true_up(struct weir_rater *rater, const struct weir_contract *contract,
-                        struct weir_period_running *period)
+bool weir_rater_true_up_period(struct weir_rater *rater, const struct weir_contract *contract,
+                               struct weir_period_running *period)
 {
     const struct weir_commitment *commitment = minimum_spend(contract);
     struct weir_decimal shortfall;
 
+    return weir_rater_minimums(rater, contract, period)
+           && (!commitment
+               || (find_shortfall(rater, contract, period, true, commitment, &shortfall)
+                   && weir_rater_charge_true_up(rater, contract, period, commitment->key, shortfall)));
+}
+
+bool weir_rater_true_up(struct weir_rater *rater, const struct weir_contract *contract,
+                        struct weir_period_running *period)
+{
     /* All of them or none: nothing that was charged has to be taken back. */
-    if (!weir_rater_can_true_up(rater, contract, period)
+    if (!weir_rater_can_true_up_period(rater, contract, period, true)
         || (contract->has_term_minimum && !weir_rater_can_true_up_term(rater, contract, period))
-        || !weir_rater_invoice_discounts(rater, contract, period) || !weir_rater_minimums(rater, contract, period))
-        return false;
-    if (commitment
-        && (!find_shortfall(rater, contract, period, commitment, &shortfall)
-            || !weir_rater_charge_true_up(rater, contract, period, commitment->key, shortfall)))
+        || !weir_rater_invoice_discounts(rater, contract, period)
+        || !weir_rater_true_up_period(rater, contract, period))
         return false;
     return !contract->has_term_minimum || weir_rater_true_up_term(rater, contract, period);
 }

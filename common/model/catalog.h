@@ -290,8 +290,8 @@ struct weir_commitment {
     int64_t rollover_expires_at;            /* WEIR_TIME_NEVER when not given */
     struct weir_thresholds low_balance;     /* of what is left of it; has no part in any charge */
 
-    /* minimum_spend: over each term of the contract, otherwise over each billing period. prepaid: granted anew with
-     * each term, otherwise once; then the times above are those of one term only (weir_commitment_of_term). */
+    /* Minimums: over each term of the contract, otherwise over each billing period. prepaid: granted anew with each
+     * term, otherwise once; then the times above are those of one term only (weir_commitment_of_term). */
     bool is_per_term;
     uint32_t months;          /* prepaid per term: from the term's start until it expires; 0: with the term */
     uint32_t rollover_months; /* from then until what went on does; 0: as long as a term */
@@ -364,7 +364,7 @@ struct weir_contract {
     struct weir_quantity *quantities; /* by fee, then effective_from; all different */
     bool has_prepaid, has_minimum_quantity;
     struct weir_thresholds low_balance; /* of what is left of all its grants together: amounts */
-    bool has_term_minimum;              /* a minimum_spend per term, in any phase */
+    bool has_term_minimum;              /* a minimum of spend or of a quantity per term, in any phase */
     uint32_t renews_months;             /* it renews by itself, for terms of so many; 0: it has one term */
 };
 

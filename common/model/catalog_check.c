@@ -222,6 +222,26 @@ static void check_minimum_quantity(struct weir_catalog_load *load, const struct 
     }
 }
 
+/* What both would call missing is charged once: what one of them has charged for is no usage to the other. */
+static void check_one_minimum(struct weir_catalog_load *load, const struct weir_contract_draft *draft, const char *list,
+                              uint32_t number)
+{
+    const struct weir_contract *contract = &draft->contract;
+    const struct weir_commitment *commitment = &contract->commitments[number];
+    for (uint32_t i = 0; i < number; i++) {
+        const struct weir_commitment *other = &contract->commitments[i];
+        if (other->type != WEIR_COMMITMENT_MINIMUM_QUANTITY || !other->meter || other->meter != commitment->meter
+            || (!other->is_per_term && !commitment->is_per_term))
+            continue;
+        weir_mistake_add_at(load, draft->origin, list, weir_arena_print(load->scratch, "commitments[%u].meter", number),
+                            WEIR_MISTAKE_DUPLICATE,
+                            "\"%s\" has a minimum quantity in commitments[%u], and beside one per \"term\" a meter has "
+                            "no other: what is missing to both would be charged twice",
+                            commitment->meter->key.data, i);
+        return;
+    }
+}
+
 static bool is_same_grant(const struct weir_commitment *a, const struct weir_commitment *b)
 {
     for (uint32_t i = 0; i < a->meter_count && a->meter_count == b->meter_count; i++)
@@ -291,6 +311,8 @@ static void check_commitments(struct weir_catalog_load *load, const struct weir_
         if (commitment->type == WEIR_COMMITMENT_MINIMUM_QUANTITY
             && !load->facts[contract->book - load->catalog->books].broken)
             check_minimum_quantity(load, draft, list, i);
+        if (commitment->type == WEIR_COMMITMENT_MINIMUM_QUANTITY && (draft->says & WEIR_SAYS_COMMITMENTS))
+            check_one_minimum(load, draft, list, i);
         if (draft == load->default_contract && (commitment->package.length || !weir_decimal_is_zero(commitment->price)))
             weir_mistake_add_at(load, draft->origin, list, weir_arena_print(load->scratch, "commitments[%u]", i),
                                 WEIR_MISTAKE_CONTRADICTION,

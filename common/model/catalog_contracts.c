@@ -311,8 +311,8 @@ void weir_read_commitments(struct weir_catalog_load *load, const struct weir_nod
         read_commitment(load, &node, contract, commitment);
         contract->has_prepaid |= commitment->type == WEIR_COMMITMENT_PREPAID;
         contract->has_minimum_quantity |= commitment->type == WEIR_COMMITMENT_MINIMUM_QUANTITY;
+        contract->has_term_minimum |= commitment->is_per_term && commitment->type != WEIR_COMMITMENT_PREPAID;
         if (commitment->type == WEIR_COMMITMENT_MINIMUM_SPEND) {
-            contract->has_term_minimum |= commitment->is_per_term;
             if (has_minimum_spend)
                 weir_mistake_add(load, &node, WEIR_MISTAKE_DUPLICATE,
                                  "is a second minimum_spend; a contract has at most one");

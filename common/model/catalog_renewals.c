@@ -48,17 +48,11 @@ static void read_term_months(struct weir_catalog_load *load, const struct weir_n
 void weir_read_per(struct weir_catalog_load *load, const struct weir_node *object, const struct weir_contract *contract,
                    struct weir_commitment *commitment)
 {
-    static const char *const quantity[] = {"period"}, *const spend[] = {"period", "term"},
-                             *const prepaid[] = {"contract", "term"};
+    static const char *const minimum[] = {"period", "term"}, *const prepaid[] = {"contract", "term"};
     bool is_prepaid = commitment->type == WEIR_COMMITMENT_PREPAID;
-    bool is_quantity = commitment->type == WEIR_COMMITMENT_MINIMUM_QUANTITY;
     unsigned choice = 0;
     if (!is_prepaid || weir_node_member(object, "per").json)
-        (void)weir_read_choice(load, object, "per",
-                               is_prepaid    ? prepaid
-                               : is_quantity ? quantity
-                                             : spend,
-                               is_quantity ? 1 : 2, &choice);
+        (void)weir_read_choice(load, object, "per", is_prepaid ? prepaid : minimum, 2, &choice);
     commitment->is_per_term = choice == 1;
     if (is_prepaid)
         read_term_months(load, object, contract, commitment);

@@ -704,7 +704,7 @@ Test(apply, an_end_of_a_term_with_a_minimum)
     settle_february(json);
     try_end(json, "'2026-03-01T00:00:00Z'",
             "with another ends_at its term ends otherwise, and the period until 2026-03-01T00:00:00Z is closed, in "
-            "which its minimum spend would be settled");
+            "which its minimum would be settled");
     try_end(json, "'2026-04-01T00:00:00Z'", NULL);
     try_end(json, "'2026-05-01T00:00:00Z'", NULL);
     settle_until(json, "2026-05-05T00:00:00Z");
@@ -724,9 +724,9 @@ Test(apply, a_true_up_that_would_move)
     change(json, "contracts/0/ends_at", "'2026-04-01T00:00:00Z'");
     settle_until(json, "2026-04-05T00:00:00Z");
     try_end(json, "null",
-            "the period until 2026-04-01T00:00:00Z is closed, in which its minimum spend was settled: let the contract "
+            "the period until 2026-04-01T00:00:00Z is closed, in which its minimum was settled: let the contract "
             "end with a later period, or rerate");
-    try_end(json, "'2026-05-01T00:00:00Z'", "in which its minimum spend was settled");
+    try_end(json, "'2026-05-01T00:00:00Z'", "in which its minimum was settled");
     json_decref(json);
 }
 

@@ -371,6 +371,17 @@ def renewal(rng, contract, prefix):
                 commitment["per"] = "term"
 
 
+def quantities_of_terms(rng, contract):
+    """Minimum quantities that are held against whole terms; phases with commitments of their own may list them as well."""
+    listed = [entry for entry in contract.get("commitments", []) if entry["type"] == "minimum_quantity"]
+    for entry in listed if "renews" in contract or contract.get("ends_at") else ():
+        if rng.random() < 0.6:
+            entry.update(per="term", quantity=quantity(rng, 2000))
+        for phase in contract.get("phases", []):
+            if "commitments" in phase and rng.random() < 0.5:
+                phase["commitments"].append(dict(entry, quantity=quantity(rng, 2000)))
+
+
 def _per_term(rng, entry, contract):
     """An amount that is granted anew with each term."""
     step = {"quarter": 3, "year": 12}.get(contract["billing_period"], 1)
@@ -540,6 +551,7 @@ def random_shape(rng, prefix="", pipeline=False, within=None, credits=True):
             books = {terms.get("price_book") for terms in [contract, *contract.get("phases", [])]}
             versions = [version for version in document["price_books"] if version["key"] in books]
             minimum_quantities(more, {} if contract.get("phases") else contract, contract, meters, versions, prefix)
+            quantities_of_terms(random.Random(f"quantities of terms {contract.get('key')} {start} {end}"), contract)
             prepaid_amounts(more, contract, contract, meters, start, end, prefix)
             for number, phase in enumerate(contract.get("phases", [])):
                 listed = [entry for entry in contract.get("commitments", []) if entry["type"] == "prepaid"]

@@ -116,10 +116,11 @@ def _rate(catalog, contract, price, start, quantity, events):
 class _Bill:
     """Gathers rows and components while the rules run."""
 
-    def __init__(self, catalog, orders=(), until=0):
+    def __init__(self, catalog, orders=(), until=0, earliest=0):
         self.catalog = catalog
         self.orders = orders
         self.until = until  # seconds: nothing of later counts
+        self.earliest = earliest  # nanoseconds: nothing of before is known
         self.left = {}  # customer -> {(contract, grant): amount}
         self.rows = {}
         self.components = {}
@@ -184,7 +185,7 @@ class _Bill:
 
 def finish(catalog, splits, unpriced, billed_customers, earliest, latest, keep_open, orders=()):
     """Price the accumulated totals and add what periods bring by themselves."""
-    bill = _Bill(catalog, orders, 0 if latest is None else latest // instants.NS)
+    bill = _Bill(catalog, orders, 0 if latest is None else latest // instants.NS, earliest)
     for place, texts, segments in splits.values():
         quantity, events = _quantity(catalog.meter_of_key[place.price.meter], texts)
         at = (place.customer, place.contract, place.start, place.end)
@@ -247,9 +248,28 @@ def _periods(catalog, bill, splits, billed_customers, earliest, latest, keep_ope
             _true_ups(catalog, bill, splits, place, usage[(customer, "", start, end)] - off)
 
 
-def _missing(catalog, splits, place, commitment):
+def _span_of(place, commitment):
+    """From when until when usage counts for a minimum quantity of that period, or of the term that ends with it."""
+    _customer, contract, start, end = place
+    if commitment["per"] == "period":
+        return start, end
+    begins, ends = next((begins, ends) for _number, begins, ends in contract.terms() if begins <= start and (ends is None or start < ends))
+    return (begins, ends) if ends == end else None
+
+
+def _is_known(bill, contract, begins):
+    """Whether the period that begins then overlaps the span of the events."""
+    terms = next(terms for terms in contract.phases if terms.starts <= begins and (terms.ends is None or begins < terms.ends))
+    return terms.period(begins)[1] * instants.NS > bill.earliest
+
+
+def _missing(bill, splits, place, commitment):
     """What a minimum quantity is short of, and what that costs at the price of usage without dimensions."""
+    catalog = bill.catalog
     customer, contract, start, end = place
+    span = _span_of(place, commitment)
+    if not span or (commitment["per"] == "term" and not _is_known(bill, contract, span[0])):
+        return 0, 0
     meter = catalog.meter_of_key[commitment["meter"]]
     version = catalog.version_at(contract.book, end - 1)
     price = catalog.price_of(contract, version, meter, ("",) * len(meter.group_by)) if version else None
@@ -258,7 +278,10 @@ def _missing(catalog, splits, place, commitment):
     found = Place(contract, customer, start, end, version, price)
     used, of_price, events, charged = 0, 0, 0, 0
     for key, (other, texts, _segments) in splits.items():
-        if key[:4] != (customer, contract.key, start, end) or other.price.meter != meter.key:
+        if key[:2] != (customer, contract.key) or not span[0] <= key[2] < span[1] or other.price.meter != meter.key:
+            continue
+        if not any((entry["key"], entry["type"], entry["meter"], entry["per"]) == (commitment["key"], "minimum_quantity", meter.key, commitment["per"])
+                   for entry in other.contract.commitments if "meter" in entry):
             continue
         quantity, count = _quantity(meter, texts)
         used += quantity
@@ -303,7 +326,7 @@ def _true_ups(catalog, bill, splits, place, spent):
     for commitment in contract.commitments:
         if commitment["type"] != "minimum_quantity":
             continue
-        missing, amount = _missing(catalog, splits, place, commitment)
+        missing, amount = _missing(bill, splits, place, commitment)
         bill.row(place, commitment["key"], "true_up", missing, amount, version)
         segment = drawdown.segment_of(contract, bill.grants_of(place[0], contract), start * instants.NS, end * instants.NS - 1)
         bill.charge(place, commitment["meter"], segment, amount)

@@ -98,11 +98,13 @@ def test_example(tmp_path, kind, first, second, third):
     assert_rows(tmp_path, json.dumps(document), lines, expected)
 
 
-def test_terms_are_explained(servers, tmp_path):
-    page = (ROOT / "docs" / "catalog.md").read_text(encoding="utf-8")
+@pytest.mark.parametrize("name", ["catalog", "credits"])
+def test_terms_are_explained(servers, tmp_path, name):
+    page = (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
     explained = list(re.finditer(r"^```text explain (\S+)\n(.*?)^```$", page, re.M | re.S))
     blocks = [match for match in FENCE.finditer(page[:explained[0].start()]) if match[2] in (" catalog", " events")]
-    env = {**servers.room("docs-explained"), "WEIR_LATENESS": "9000h", "WEIR_KAFKA_GROUP": "docs-explained"}
+    room = f"docs-explained-{name}"
+    env = {**servers.room(room), "WEIR_LATENESS": "9000h", "WEIR_KAFKA_GROUP": room}
     for name, match in zip(("catalog.json", "events.ndjson"), blocks[-2:]):
         (tmp_path / name).write_text(match[3], encoding="utf-8")
     weir("migrate", env=env)
