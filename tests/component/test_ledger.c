@@ -1058,6 +1058,71 @@ Test(ledger_postgres, unpriced_usage_of_a_closed_period_charges_nothing)
     weir_catalog_free(catalog);
 }
 
+/* What the first term is missing, and that its usage, what is missing and the true-up come to the minimum spend. */
+static void check_term(struct weir_rater *rater, int64_t missing, int64_t charged)
+{
+    const struct weir_horizon horizon = {START * WEIR_SECOND, START * WEIR_SECOND + 40 * WEIR_DAY, WEIR_TIME_NEVER};
+    static const char *const sums[] = {
+        "SELECT coalesce(sum(quantity), 0)::bigint FROM weir.line_items WHERE item = 'least'",
+        "SELECT coalesce(sum(amount), 0)::bigint FROM weir.line_items WHERE item = 'least'",
+        "SELECT sum(amount)::bigint FROM weir.line_items WHERE kind IN ('usage', 'true_up')",
+        "SELECT count(*)::bigint FROM weir.line_items WHERE kind = 'true_up' AND period_start <> '2026-02-01 00:00Z'",
+        "SELECT -coalesce(sum(amount), 0)::bigint FROM weir.line_items WHERE item = 'credit'",
+    };
+    const int64_t expected[] = {missing, charged, 1000, 0, 300};
+    struct weir_error error;
+
+    for (size_t i = 0; i < sizeof sums / sizeof *sums; i++)
+        cr_assert_eq(ask_number(&database, sums[i]), expected[i], "%s", sums[i]);
+    cr_assert_eq(weir_rater_settle(rater, &horizon, &error), WEIR_OK, "%s", error.text);
+    for (size_t i = 0; i < sizeof sums / sizeof *sums; i++)
+        cr_assert_eq(ask_number(&database, sums[i]), expected[i], "settled once more: %s", sums[i]);
+}
+
+/* What a term is missing is charged in its last period, by its tiers, and follows late usage of each of its periods. */
+Test(ledger_postgres, late_usage_of_a_term_with_a_minimum_quantity)
+{
+    enum { FEBRUARY = 31 * 24 };
+    static const char json[] =
+        "{\"meters\":[{\"key\":\"peak\",\"event_type\":\"t\",\"aggregation\":\"sum\",\"value\":\"data.n\",\"window\":"
+        "\"1h\"}],\"price_books\":[{\"key\":\"b\",\"version\":1,\"currency\":\"USD\",\"effective_from\":"
+        "\"2020-01-01T00:00:00Z\",\"prices\":[{\"meter\":\"peak\",\"model\":\"graduated\",\"tiers\":[{\"up_to\":"
+        "\"100\","
+        "\"unit_price\":\"1\"},{\"up_to\":null,\"unit_price\":\"0.5\"}]}]}],\"contracts\":[{\"key\":\"c\",\"customer\":"
+        "\"customer 1\",\"price_book\":\"b\",\"starts_at\":\"2026-01-01T00:00:00Z\",\"billing_period\":\"month\","
+        "\"timezone\":\"UTC\",\"renews\":{\"months\":2},\"commitments\":[{\"key\":\"least\",\"type\":"
+        "\"minimum_quantity\",\"meter\":\"peak\",\"quantity\":\"500\",\"per\":\"term\"},{\"key\":\"floor\",\"type\":"
+        "\"minimum_spend\",\"amount\":\"1000\",\"per\":\"term\"},{\"key\":\"credit\",\"type\":\"prepaid\",\"amount\":"
+        "\"300\",\"funding\":\"free\"}]}]}";
+    const struct weir_horizon both = {START * WEIR_SECOND, START * WEIR_SECOND + 40 * WEIR_DAY, WEIR_TIME_NEVER};
+    struct weir_catalog *catalog = NULL;
+    struct weir_mistake_list mistakes = {0};
+    struct weir_ledger *ledger;
+    struct weir_rater *rater;
+    struct weir_error error;
+
+    database_make(&database);
+    cr_assert_eq(weir_catalog_parse("test", json, strlen(json), &catalog, &mistakes), WEIR_OK);
+    cr_assert_eq(weir_ledger_postgres_open(database.url, &ledger, &error), WEIR_OK, "%s", error.text);
+    rater = weir_rater_new(catalog, ledger);
+    rate_peak(rater, 0, 100, 1, 0, 120);
+    rate_peak(rater, 0, FEBRUARY + 100, 1, 0, 60);
+    cr_assert_eq(ask_number(&database, "SELECT count(*) FROM weir.line_items WHERE kind = 'true_up'"), 0);
+    cr_assert_eq(weir_rater_settle(rater, &both, &error), WEIR_OK, "%s", error.text);
+    check_term(rater, 320, 180); /* 40 + 280 / 2 */
+    rate_peak(rater, 0, 200, 1, 0, 200);
+    check_term(rater, 120, 80); /* 40 + 80 / 2 */
+    rate_peak(rater, 0, FEBRUARY + 200, 1, 0, 50);
+    check_term(rater, 70, 35);
+    rate_peak(rater, 0, 300, 1, 0, 100); /* 530 by now */
+    check_term(rater, 0, 0);
+    rate_peak(rater, 0, 200, 0, 1, 0); /* the 200 are taken out again */
+    check_term(rater, 170, 85);
+    weir_rater_free(rater);
+    weir_ledger_free(ledger);
+    weir_catalog_free(catalog);
+}
+
 /* What the rest of a split amounts to costs one row, however many windows it has. */
 Test(ledger_postgres, the_rest_of_a_split_is_not_loaded)
 {

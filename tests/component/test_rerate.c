@@ -430,9 +430,10 @@ Test(rerate, counts_usage_without_a_price_once)
 
 #define PREPAID(key, amount, more)                                                                                     \
     ",{\"key\":\"" key "\",\"type\":\"prepaid\",\"amount\":\"" amount "\",\"price\":\"1\"" more "}"
-#define LEAST(quantity)                                                                                                \
+#define LEAST_PER(per, quantity)                                                                                       \
     ",{\"key\":\"least\",\"type\":\"minimum_quantity\",\"meter\":\"tokens\",\"quantity\":\"" quantity                  \
-    "\",\"per\":\"period\"}"
+    "\",\"per\":\"" per "\"}"
+#define LEAST(quantity) LEAST_PER("period", quantity)
 
 static const char some_credits[] = PREPAID("a", "40", ",\"expires_at\":\"2026-01-12T00:00:00Z\"")
     PREPAID("b", "1.5", ",\"meters\":[\"tokens\"],\"overage_multiplier\":\"1.5\"") LEAST("900");
@@ -615,23 +616,24 @@ Test(rerate, writes_segments_that_were_cut_otherwise)
 
 /* What was missing to a term stands in its last period. Of a minimum that the catalog has dropped, or has for each
  * period by now, it goes with whatever was chosen of the term. */
-static void check_old_true_up(struct terms terms)
+static void check_old_true_up(struct terms from, struct terms terms, const char *type)
 {
-    struct terms from = plain_terms;
+    char text[256];
     from.renews = "\"renews\":{\"months\":2},";
-    from.floor_per = "term";
-    from.floor = "90000";
     struct weir_catalog *catalog = make_catalog(&from), *other = make_catalog(&terms);
     struct work *work = rated_work(catalog, 3);
     struct weir_rerate_filter january = everything, before = everything;
     january.to = WORK_START + 31 * WEIR_DAY;
     before.to = WORK_START - 31 * WEIR_DAY;
 
-    cr_assert_eq(ask_number(&database, "SELECT count(*) FROM weir.line_items WHERE component = 'true_up'"
+    cr_assert_eq(ask_number(&database, "SELECT count(*) FROM weir.line_items WHERE kind = 'true_up'"
                                        " AND period_start = '2026-02-01'"),
                  1);
-    note_catalog_text("{\"contracts\":[{\"key\":\"a\"},{\"key\":\"c0\",\"phases\":[{\"commitments\":[{\"per\":\"term\","
-                      "\"type\":\"minimum_spend\"}]}]}]}");
+    (void)snprintf(text, sizeof text,
+                   "{\"contracts\":[{\"key\":\"a\"},{\"key\":\"c0\",\"phases\":[{\"commitments\":[{\"per\":\"term\","
+                   "\"type\":\"%s\"}]}]}]}",
+                   type);
+    note_catalog_text(text);
     note_catalog();
     struct weir_rerate_counts counts = write_all(other, before);
     cr_assert_eq(counts.reversals + counts.line_items, 0);
@@ -651,16 +653,54 @@ static void check_old_true_up(struct terms terms)
 
 Test(rerate, writes_a_minimum_of_a_term_that_is_gone)
 {
-    struct terms terms = plain_terms;
+    struct terms from = plain_terms, terms = plain_terms;
+    from.floor_per = "term";
+    from.floor = "90000";
     terms.floor = "0.01"; /* less than is used */
-    check_old_true_up(terms);
+    check_old_true_up(from, terms, "minimum_spend");
 }
 
 Test(rerate, writes_a_minimum_of_each_period_in_place_of_a_term)
 {
-    struct terms terms = plain_terms;
+    struct terms from = plain_terms, terms = plain_terms;
+    from.floor_per = "term";
+    from.floor = "90000";
     terms.floor = "50000";
-    check_old_true_up(terms);
+    check_old_true_up(from, terms, "minimum_spend");
+}
+
+Test(rerate, writes_a_minimum_quantity_of_a_term_that_is_gone)
+{
+    struct terms from = plain_terms, terms;
+    from.floor = "0.01";
+    terms = from;
+    from.commitments = LEAST_PER("term", "90000");
+    check_old_true_up(from, terms, "minimum_quantity");
+}
+
+Test(rerate, writes_a_minimum_quantity_of_each_period_in_place_of_a_term)
+{
+    struct terms from = plain_terms, terms;
+    from.floor = "0.01";
+    terms = from;
+    from.commitments = LEAST_PER("term", "90000");
+    terms.commitments = LEAST("50000");
+    check_old_true_up(from, terms, "minimum_quantity");
+}
+
+/* With the whole of the customer, whatever is chosen. */
+Test(rerate, writes_what_is_missing_to_a_term)
+{
+    struct terms from = plain_terms, terms;
+    from.renews = "\"renews\":{\"months\":2},";
+    from.floor_per = "term";
+    from.commitments = PREPAID("a", "40", "") LEAST_PER("term", "90000");
+    terms = from;
+    terms.unit_price = "0.03";
+    check_writing_from(from, terms);
+    cr_assert_eq(ask_number(&database, "SELECT count(*) FROM weir.line_items WHERE component = 'shortfall'"
+                                       " AND kind = 'reversal' AND period_start = '2026-02-01'"),
+                 1);
 }
 
 /* More rows than are sent at once, of periods that begin in a month that nothing was charged in before. */

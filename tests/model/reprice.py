@@ -36,6 +36,9 @@ def reprice(document, seed):
     more = random.Random(f"reprice commitments {seed}")
     for contract in other.get("contracts", []) + [c for c in (other.get("default_contract"),) if c]:
         _change_commitments(more, contract)
+    more = random.Random(f"reprice quantities of terms {seed}")
+    for contract in other.get("contracts", []):
+        _drop_quantities_of_terms(more, contract)
     more = random.Random(f"reprice drawdown orders {seed}")
     for holder in other.get("price_books", []) + [terms for contract in other.get("contracts", [])
                                                   for terms in [contract, *contract.get("phases", [])]]:
@@ -64,6 +67,18 @@ def _change_commitments(rng, contract):
             if commitment:
                 kept.append(commitment)
         terms["commitments"] = kept
+
+
+def _drop_quantities_of_terms(rng, contract):
+    """Minimum quantities of terms that are gone, or of each period by now; in some of the terms that list them."""
+    for terms in (contract, *contract.get("phases", [])):
+        for commitment in list(terms.get("commitments", ())):
+            if commitment["type"] == "minimum_quantity" and commitment["per"] == "term":
+                chance = rng.random()
+                if chance < 0.2:
+                    terms["commitments"].remove(commitment)
+                elif chance < 0.3:
+                    commitment["per"] = "period"
 
 
 def _change_prepaid(rng, commitment):
