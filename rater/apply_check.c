@@ -393,7 +393,8 @@ static enum weir_status check_last_period(struct check *check, const struct weir
     return WEIR_OK;
 }
 
-/* What is missing to a minimum of the term, of spend or a quantity, is charged with its last period: another one must not be closed by then. */
+/* What is missing to a minimum of the term, of spend or a quantity, is charged with its last period: another one must
+ * not be closed by then. */
 static enum weir_status check_term_minimum(struct check *check, const struct weir_contract *before,
                                            const struct weir_contract *after)
 {

@@ -717,7 +717,8 @@ Test(apply, a_true_up_that_would_move)
     database_make(&database);
     json_t *json = catalog_json();
     change(json, "contracts/0/renews", "{'months':4}");
-    change(json, "contracts/0/commitments", PER_TERM);
+    change(json, "contracts/0/commitments",
+           "[{'key':'least','type':'minimum_quantity','meter':'tokens','quantity':'5','per':'term'}]");
     change(json, "contracts/0/ends_at", "'2026-04-01T00:00:00Z'");
     settle_february(json);
     try_end(json, "null", NULL);
