@@ -35,6 +35,7 @@ TESTS = {
     "recount": ("weir", ["tests/system/test_recount.py", "-k", "worked_example or refused"], False),
     "rerate": ("component_test_rerate", ["--filter", "rerate/@(a_new_month_comes_after_many_rows|"
                "writes_around_customers_that_are_right_already|writes_about_as_much_as_is_kept)"], False),
+    "rerate_terms": ("component_test_rerate", ["--filter", "rerate/writes_a_minimum_quantity_of_*"], False),
     "recounts": ("weir", ["tests/system/test_recount.py", "-x", "-k", "model or money"], False),
 }
 
@@ -374,11 +375,17 @@ MUTANTS = [
      [(RENEWALS, "    for (size_t i = 0; !commitment->is_per_term && i < sizeof months / sizeof *months; i++) {\n",
        "    for (size_t i = 1; !commitment->is_per_term && i < sizeof months / sizeof *months; i++) {\n")]),
     ("true_up_of_an_unknown_term", "a term that began before weir counted has no true-up", "renewals",
-     [(TRUE_UPS, "    if (!first->is_advance_charged || !((*ret_last)->is_closed", "    if (!((*ret_last)->is_closed")]),
+     [(TRUE_UPS, "(last->is_closed || last == period) && is_known(rater, term, period->customer);", "last->is_closed || last == period;")]),
+    ("quantity_of_the_last_period", "all of a term's periods count towards its minimum quantity", "ledger",
+     [(TRUE_UPS, "        if (lists(terms, commitment) && !", "        if (next->end == term.span.ends_at && !")]),
+    ("shortfall_stays", "late usage changes what was charged for a term's missing quantity", "ledger",
+     [(TRUE_UPS, "    return term->has_quantity && last != period && last->is_closed;", "    return term->has_quantity && last != period && !last->is_closed && last->is_closed;")]),
+    ("shortfall_of_a_dropped_term", "what a term's minimum quantity has charged goes when the catalog has dropped it", "rerate_terms",
+     [("rater/rerate_read.c", "(customer->has_commitments || !weir_decimal_is_zero(customer->periods[i].true_up))", "!weir_decimal_is_zero(customer->periods[i].true_up)")]),
     ("true_up_below_nothing", "more than the minimum of a term is not given back", "renewals",
      [(TRUE_UPS, "    if (ret_missing->e12 < 0)\n", "    if (ret_missing->e12 < -INT64_MAX)\n")]),
     ("shortfalls_are_no_usage_of_a_term", "what is charged for missing quantities counts towards a term's minimum", "renewals",
-     [(TRUE_UPS, "                ? !add_shortfalls(rater, terms, next, &spent)\n", "                ? !add_shortfalls(rater, terms, next, &(struct weir_decimal){0})\n")]),
+     [(TRUE_UPS, ": !add_shortfalls(rater, terms, next, &spent))\n", ": !add_shortfalls(rater, terms, next, &(struct weir_decimal){0}))\n")]),
     ("minimum_of_a_terms_first_phase", "the last period's terms say what a term's minimum is", "renewals",
      [(TRUE_UPS, "weir_contract_phase_at(contract, ret_term->span.ends_at - 1)", "weir_contract_phase_at(contract, ret_term->span.starts_at)")]),
     ("a_term_is_its_last_period", "all of a term's periods count towards its minimum", "renewals",
