@@ -152,7 +152,10 @@ static json_t *json_quantity(const struct weir_commitment *commitment, const jso
     bool fits = true;
     size_t index;
 
-    json_array_foreach(rows, index, row) fits = fits && add(row, "missing", &missing) && add(row, "charged", &charged);
+    json_array_foreach(rows, index, row)
+    {
+        fits = fits && add(row, "missing", &missing) && add(row, "charged", &charged);
+    }
     json_object_set_new(object, "commitment", weir_explain_json_slice(commitment->key));
     json_object_set_new(object, "meter", weir_explain_json_slice(commitment->meter->key));
     json_object_set_new(object, "quantity", weir_explain_json_decimal(commitment->quantity));
