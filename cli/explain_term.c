@@ -125,7 +125,8 @@ static enum weir_status add_minimum(struct weir_explain *explain, const struct w
                                     const struct weir_term *term, json_t *told, struct weir_error *reterr)
 {
     const char *component = weir_explain_text(json_object_get(explain->root, "item"), "component");
-    const struct weir_commitment *minimum = weir_contract_term_minimum(weir_contract_phase_at(contract, term->ends_at - 1));
+    const struct weir_commitment *minimum =
+        weir_contract_term_minimum(weir_contract_phase_at(contract, term->ends_at - 1));
     bool has_usage = strcmp(component, weir_component_name[WEIR_COMPONENT_TRUE_UP]) == 0;
     json_t *rows;
 
@@ -174,7 +175,7 @@ static enum weir_status add_quantities(struct weir_explain *explain, const struc
     json_object_set_new(told, "minimum_quantities", list);
     for (uint32_t i = 0; i < last->commitment_count && status == WEIR_OK; i++) {
         const struct weir_commitment *commitment = &last->commitments[i];
-        if (commitment->type != WEIR_COMMITMENT_MINIMUM_QUANTITY || !commitment->is_per_term)
+        if (!weir_commitment_is_term_quantity(commitment))
             continue;
         status = ask(explain, commitment, false, term, &rows, reterr);
         if (status != WEIR_OK)

@@ -11,11 +11,6 @@ struct term {
     bool has_quantity;
 };
 
-static bool is_term_quantity(const struct weir_commitment *commitment)
-{
-    return commitment->type == WEIR_COMMITMENT_MINIMUM_QUANTITY && commitment->is_per_term;
-}
-
 /* false: the term that holds the time has none. */
 static bool find_term(const struct weir_contract *contract, int64_t time, struct term *ret_term)
 {
@@ -24,7 +19,7 @@ static bool find_term(const struct weir_contract *contract, int64_t time, struct
     ret_term->commitment = weir_contract_term_minimum(ret_term->last_terms);
     ret_term->has_quantity = false;
     for (uint32_t i = 0; i < ret_term->last_terms->commitment_count; i++)
-        ret_term->has_quantity |= is_term_quantity(&ret_term->last_terms->commitments[i]);
+        ret_term->has_quantity |= weir_commitment_is_term_quantity(&ret_term->last_terms->commitments[i]);
     return ret_term->commitment || ret_term->has_quantity;
 }
 
@@ -74,7 +69,7 @@ void weir_rater_aim_at_term(struct weir_rater *rater, const struct weir_contract
         if (terms->has_minimum_quantity)
             weir_state_account(rater->state, period->customer);
         for (uint32_t i = 0; term.has_quantity && i < terms->commitment_count; i++)
-            if (is_term_quantity(&terms->commitments[i]))
+            if (weir_commitment_is_term_quantity(&terms->commitments[i]))
                 weir_rater_aim_at_quantity(rater, terms, next, terms->commitments[i].meter);
     }
     if (term.last_terms->has_minimum_quantity)
@@ -84,7 +79,7 @@ void weir_rater_aim_at_term(struct weir_rater *rater, const struct weir_contract
 static bool lists(const struct weir_contract *terms, const struct weir_commitment *quantity)
 {
     for (uint32_t i = 0; i < terms->commitment_count; i++)
-        if (is_term_quantity(&terms->commitments[i]) && terms->commitments[i].meter == quantity->meter
+        if (weir_commitment_is_term_quantity(&terms->commitments[i]) && terms->commitments[i].meter == quantity->meter
             && weir_slice_equal(terms->commitments[i].key, quantity->key))
             return true;
     return false;

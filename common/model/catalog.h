@@ -449,6 +449,8 @@ void weir_contract_term_at(const struct weir_contract *contract, int64_t time, s
 void weir_contract_term(const struct weir_contract *contract, uint32_t number, struct weir_term *ret_term);
 /* The minimum spend per term that these terms (one phase) list; NULL: none. */
 const struct weir_commitment *weir_contract_term_minimum(const struct weir_contract *terms);
+/* A minimum quantity per term; terms can list several, of different meters. */
+bool weir_commitment_is_term_quantity(const struct weir_commitment *commitment);
 /* From when on a term's conditions (of any phase) list a commitment with this key: the term's start, or that of a phase
  * in it. false: none of them does. */
 bool weir_term_lists(const struct weir_contract *contract, const struct weir_term *term, struct weir_slice key,

@@ -127,6 +127,11 @@ bool weir_commitment_grants(const struct weir_commitment *commitment, struct wei
     return true;
 }
 
+bool weir_commitment_is_term_quantity(const struct weir_commitment *commitment)
+{
+    return commitment->type == WEIR_COMMITMENT_MINIMUM_QUANTITY && commitment->is_per_term;
+}
+
 const struct weir_commitment *weir_contract_term_minimum(const struct weir_contract *terms)
 {
     for (uint32_t i = 0; i < terms->commitment_count; i++)

@@ -335,7 +335,8 @@ Test(catalog, phases_of_an_applied_catalog)
     change(json, "price_books/1/prices", NULL);
     change(json, "contracts/0/prices", NULL);
     change(json, "contracts/0/phases/1/prices", NULL);
-    change(json, "contracts/1/commitments/2", NULL); /* for one of them */
+    change(json, "contracts/1/commitments/2", NULL); /* for some of them */
+    change(json, "contracts/3/commitments/2", NULL);
     free(text);
     text = json_dumps(json, 0);
     cr_assert_eq(weir_catalog_parse("test.json", text, strlen(text), &catalog, &mistakes), WEIR_REJECT);

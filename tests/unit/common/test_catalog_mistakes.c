@@ -30,8 +30,8 @@ struct row {
 static const struct row top_rows[] = {
     ONE("meterz", "[]", "$.meterz", "unknown_key", "price_books, contracts"),
     ONE("$schema", "5", "$[\"$schema\"]", "wrong_type", "string"),
-    SOME("meters", "{}", "$.meters", "wrong_type", "list", 22),
-    SOME("meters", "null", "$.meters", "wrong_type", "null", 22),
+    SOME("meters", "{}", "$.meters", "wrong_type", "list", 23),
+    SOME("meters", "null", "$.meters", "wrong_type", "null", 23),
     SOME("price_books", "\"x\"", "$.price_books", "wrong_type", "list", 7),
     ONE("contracts", "{}", "$.contracts", "wrong_type", "object"),
     ONE("contracts/#", "7", "$.contracts[4]", "wrong_type", "the number 7"),
