@@ -377,9 +377,11 @@ def quantities_of_terms(rng, contract):
     for entry in listed if "renews" in contract or contract.get("ends_at") else ():
         if rng.random() < 0.6:
             entry.update(per="term", quantity=quantity(rng, 2000))
-        for phase in contract.get("phases", []):
-            if "commitments" in phase and rng.random() < 0.5:
-                phase["commitments"].append(dict(entry, quantity=quantity(rng, 2000)))
+        later = [phase for phase in contract.get("phases", []) if "commitments" in phase and rng.random() < 0.5]
+        for phase in later:
+            phase["commitments"].append(dict(entry, quantity=quantity(rng, 2000)))
+        if later and rng.random() < 0.4:
+            contract["commitments"].remove(entry)  # usage of before counts for nothing
 
 
 def _per_term(rng, entry, contract):
