@@ -225,6 +225,8 @@ static enum weir_status read_lot(struct rating *rating, struct known_lane *known
 
     if (status == WEIR_OK)
         status = note_lane(rating, known, &walk->is_same, reterr);
+    if (lot->count > 0 && known->state.next_offset < 0) /* of cuts that the store has lost since, all there were */
+        walk->is_same = false;
     walk->lots++;
     walk->is_short = status == WEIR_OK && lot->count < rating->room;
     if (status != WEIR_OK || !walk->is_same)

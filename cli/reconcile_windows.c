@@ -176,7 +176,7 @@ static bool may_rate(struct weir_reconcile *reconcile, size_t i)
 }
 
 /* As raters do it (note_lane in rater_round.c): a gap is noted before anything is rated that may miss what it lost,
- * and what was read of a store that has been emptied since is left. */
+ * and what was read of a store that has been emptied since, or has lost every cut, is left. */
 static enum weir_status note_lane(struct weir_reconcile *reconcile, bool *ret_is_same, struct weir_error *reterr)
 {
     const struct weir_reconcile_lane *lane = reconcile->lane;
@@ -187,7 +187,7 @@ static enum weir_status note_lane(struct weir_reconcile *reconcile, bool *ret_is
     if (status != WEIR_OK)
         return status;
     *ret_is_same = memcmp(now.secret, lane->state.secret, sizeof now.secret) == 0 && now.epoch >= lane->state.epoch
-                   && now.gaps.count >= lane->state.gaps.count;
+                   && now.gaps.count >= lane->state.gaps.count && now.next_offset >= 0;
     return *ret_is_same ? weir_lane_book_note(reconcile->book, lane->name, &now, &back, reterr) : WEIR_OK;
 }
 
