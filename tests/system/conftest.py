@@ -53,7 +53,8 @@ class Servers:
         connection.autocommit = True
         connection.cursor().execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY FILE_COPY')
         connection.close()
-        return urllib.parse.urlsplit(self.env["WEIR_POSTGRES_URL"])._replace(path="/" + name).geturl()
+        # weir's own 10 s for a connection were once too few on a machine that everybody used.
+        return urllib.parse.urlsplit(self.env["WEIR_POSTGRES_URL"])._replace(path="/" + name, query="connect_timeout=60").geturl()
 
     def migrated(self):
         """A database that was migrated once for the session: to migrate is most of what a test's database costs."""
