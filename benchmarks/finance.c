@@ -323,6 +323,7 @@ int main(int argc, char **argv)
     char answer[WEIR_DATABASE_ANSWER_MAX];
 
     read_arguments(argc, argv);
+    setenv("PGOPTIONS", "-c work_mem=16MB -c effective_io_concurrency=100", 0); /* as docs/finance.md advises readers */
     (void)snprintf(database, sizeof database, "weir_benchmark_%d", (int)getpid());
     if (found_database) {
         const char *server = weir_measure_server("POSTGRES_URL"), *path = strrchr(server, '/');

@@ -172,6 +172,8 @@ def test_one_customers_month_is_found_by_its_partition_and_key(ledger):
             plan = "\n".join(line for line, in ledger.sql(
                 f"explain select * from weir.{view} where customer = 'acme' and period_start = '2026-01-01'", connection))
             assert re.search(r"Index Scan using line_items_2026_01_pkey .*\n +Index Cond: \(\(customer = 'acme'::text.*\) AND \(period_start = ", plan), plan
+            keys = re.findall(r" (line_items_2026_01\w*pkey) ", plan)
+            assert len(keys) == 1, f"{view} goes through the month's usage more than once: {plan}"
         plan = "\n".join(line for line, in ledger.sql("explain select * from weir.revenue_months where customer = 'acme'", connection))
         scans = re.findall(r"Scan using (line_items_2026_01_\w+) .*\n +Index Cond: \(\(customer = [^)]*\) AND \(period_start = [a-z]", plan)
         assert len(scans) == plan.count(" on line_items_2026_01") == 5, plan
