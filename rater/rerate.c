@@ -7,7 +7,10 @@
 #include "common/calendar.h"
 #include "rater/rerate_write.h"
 
-enum { ATTEMPTS = 20 }; /* to read or write one chunk */
+enum {
+    ATTEMPTS = 20,  /* to read or write one chunk */
+    CHUNK_LEAST = 8 /* customers that are worth the statements of a chunk */
+};
 
 /* What all threads share. Customers and request never change; the rest is the mutex's. */
 struct run {
@@ -16,7 +19,7 @@ struct run {
     struct weir_slice *customers; /* views into the list, sorted */
     size_t customer_count;
     struct rerate_term_minimums minimums;
-    size_t chunk;   /* customers taken at once */
+    size_t chunk;   /* customers taken at once, at most */
     int64_t number; /* 0: nothing is written */
     int catalog_version;
 
@@ -34,7 +37,7 @@ struct worker {
     PGconn *reader;
     struct rerate_fresh fresh;
     struct rerate_writer writer;   /* of a run that writes */
-    PGconn *again;                 /* reads a customer for the second time */
+    PGconn *again;                 /* reads a customer for the second time, and sums; NULL: nobody needed it yet */
     bool is_judging, is_rewriting; /* a run that writes, this customer: for the first time, for the second */
     const struct rerate_chunk *chunk;
     uint64_t windows_before;       /* this customer, in the chunk */
@@ -231,13 +234,37 @@ static enum weir_status end_rewriting(struct worker *worker, struct rerate_custo
     return weir_rerate_writer_end(&worker->writer, &worker->fresh, &worker->error);
 }
 
-/* The second time through, by a connection of its own: the first one's stream is with the customers that follow. */
+/* A planner without statistics may otherwise sort a table for every chunk. */
+static const char planner[] = "SET jit = off; SET enable_seqscan = off; SET enable_sort = off";
+
+static PGconn *open_reader(struct worker *worker, enum weir_status *status)
+{
+    PGconn *connection = weir_postgres_open(worker->run->request->url, "weir rerate", status, &worker->error);
+
+    if (*status == WEIR_OK)
+        *status = weir_postgres_run(connection, planner, "setting the session up", &worker->error);
+    return connection;
+}
+
+/* The reader's stream is with the customers that follow. */
+static enum weir_status need_again(struct worker *worker)
+{
+    enum weir_status status = WEIR_OK;
+
+    if (!worker->again)
+        worker->again = open_reader(worker, &status);
+    return status;
+}
+
+/* The second time through, by a connection of its own. */
 static enum weir_status rewrite_customer(struct worker *worker, struct rerate_customer *customer)
 {
     struct rerate_chunk single = {.count = 1, .customers = {*customer}};
     PGconn *reader = worker->reader;
-    enum weir_status status = weir_rerate_lines_begin(&worker->writer.lines, customer, &worker->error);
+    enum weir_status status = need_again(worker);
 
+    if (status == WEIR_OK)
+        status = weir_rerate_lines_begin(&worker->writer.lines, customer, &worker->error);
     worker->is_rewriting = true;
     worker->fresh.take_item = weir_rerate_lines_item;
     worker->fresh.context = &worker->writer.lines;
@@ -255,10 +282,12 @@ static enum weir_status judge_ledger(struct worker *worker, struct rerate_custom
 {
     struct rerate_writer *writer = &worker->writer;
     bool is_certain = customer->is_changed || writer->judge.has_new_terms;
-    enum weir_status status =
-        is_certain ? weir_rerate_lines_read(&writer->lines, worker->chunk, customer, &worker->error)
-                   : weir_rerate_judge_sums(&writer->judge, worker->again, worker->chunk, customer, &worker->error);
+    enum weir_status status = is_certain ? WEIR_OK : need_again(worker);
 
+    if (status == WEIR_OK && is_certain)
+        status = weir_rerate_lines_read(&writer->lines, worker->chunk, customer, &worker->error);
+    else if (status == WEIR_OK)
+        status = weir_rerate_judge_sums(&writer->judge, worker->again, worker->chunk, customer, &worker->error);
     if (status == WEIR_OK)
         status = weir_rerate_judge_end(&writer->judge, &worker->fresh, &customer->is_changed, &worker->error);
     if (status == WEIR_OK && weir_rerate_accounts_complete(&worker->fresh))
@@ -334,6 +363,16 @@ static enum weir_status look(struct worker *worker, const struct weir_slice *cus
     return status == WEIR_OK ? weir_postgres_run(worker->reader, "COMMIT", "ending to read", &worker->error) : status;
 }
 
+/* Towards the end fewer and fewer, so that all threads end together. */
+static size_t next_count(const struct run *run)
+{
+    size_t left = run->customer_count - run->next, share = left / (size_t)run->request->workers;
+
+    share = share < CHUNK_LEAST ? CHUNK_LEAST : share;
+    share = share < run->chunk ? share : run->chunk;
+    return share < left ? share : left;
+}
+
 static size_t take_customers(struct run *run, const struct weir_slice **ret_customers)
 {
     const _Atomic bool *stop = run->request->stop;
@@ -343,7 +382,7 @@ static size_t take_customers(struct run *run, const struct weir_slice **ret_cust
     if (run->status == WEIR_OK && stop && atomic_load_explicit(stop, memory_order_relaxed))
         run->status = weir_fail(&run->error, WEIR_AGAIN, "stopped by a signal before all customers were looked at");
     if (run->status == WEIR_OK) {
-        count = run->customer_count - run->next < run->chunk ? run->customer_count - run->next : run->chunk;
+        count = next_count(run);
         *ret_customers = run->customers + run->next;
         run->next += count;
     }
@@ -370,18 +409,6 @@ static void give_counts(struct worker *worker, enum weir_status status)
     worker->counts = (struct weir_rerate_counts){0};
 }
 
-/* A planner without statistics may otherwise sort a table for every chunk. */
-static const char planner[] = "SET jit = off; SET enable_seqscan = off; SET enable_sort = off";
-
-static PGconn *open_reader(struct worker *worker, enum weir_status *status)
-{
-    PGconn *connection = weir_postgres_open(worker->run->request->url, "weir rerate", status, &worker->error);
-
-    if (*status == WEIR_OK)
-        *status = weir_postgres_run(connection, planner, "setting the session up", &worker->error);
-    return connection;
-}
-
 static enum weir_status open_worker(struct worker *worker)
 {
     const struct run *run = worker->run;
@@ -390,8 +417,6 @@ static enum weir_status open_worker(struct worker *worker)
     worker->reader = open_reader(worker, &status);
     if (status == WEIR_OK)
         weir_rerate_fresh_open(&worker->fresh, run->request->catalog);
-    if (status == WEIR_OK && run->number)
-        worker->again = open_reader(worker, &status);
     if (status == WEIR_OK && run->number)
         status =
             weir_rerate_writer_open(&worker->writer, run->request, run->number, run->catalog_version, &worker->error);

@@ -19,16 +19,12 @@ static const char periods_sql[] =
     " is_closed FROM weir.billing_periods WHERE customer >= $1::text AND customer <= $2::text"
     " ORDER BY customer, contract, period_start";
 
-/* What has no meter has an index of its own. Discounts on invoices have a meter, and a row among the commitments: no
- * other customer's usage is gone through. */
+/* What has no meter, and discounts on invoices, have an index of their own: no usage is gone through. */
 static const char others_sql[] =
     "SELECT l.customer, l.contract, l.period_start, l.item, l.currency, b.currency_places::int, sum(l.amount)"
-    " FROM (SELECT customer, contract, period_start, item, currency, price_book, amount FROM weir.line_items"
-    "  WHERE meter IS NULL AND customer >= $1::text AND customer <= $2::text UNION ALL"
-    "  SELECT i.customer, i.contract, i.period_start, i.item, i.currency, i.price_book, i.amount"
-    "  FROM (SELECT DISTINCT customer FROM weir.commitment_totals WHERE customer >= $1::text AND customer <= $2::text)"
-    "  AS c JOIN weir.line_items AS i ON i.customer = c.customer WHERE i.component = 'invoice_discount'"
-    "  AND i.meter IS NOT NULL) AS l JOIN weir.price_books AS b USING (price_book)"
+    " FROM weir.line_items AS l JOIN weir.price_books AS b USING (price_book)"
+    " WHERE (l.meter IS NULL OR l.component = 'invoice_discount')"
+    " AND l.customer >= $1::text AND l.customer <= $2::text"
     " GROUP BY 1, 2, 3, 4, 5, 6 ORDER BY 1, 2, 3, 4";
 
 /* Who has prepaid amounts or minimum quantities in the ledger. */
