@@ -142,7 +142,8 @@ static void price(uint64_t count)
     for (uint64_t i = 0; i < count; i++) {
         struct weir_charge_list *before = &lists[i & 1], *after = &lists[~i & 1];
         if (!weir_decimal_add(quantity, weir_decimal_of((int64_t)(i % 997)), &quantity)
-            || !weir_price_charges(by, quantity, i + 1, after) || !weir_charges_difference(before, after, add_up, &sum))
+            || !weir_price_charges_after(by, quantity, i + 1, before, after)
+            || !weir_charges_difference(before, after, add_up, &sum))
             weir_measure_die("a charge does not fit");
     }
     if (!weir_price_total(by, quantity, count, &total) || weir_decimal_compare(total, sum) != 0)

@@ -228,8 +228,9 @@ static struct weir_took price(const struct workload *workload)
         if (is_first)
             quantity = (struct weir_decimal){0};
         add_up(&quantity, quantity_of(&workload->windows[i].window, series));
-        if (!weir_price_charges(workload->prices[series], quantity, 0, &lists[at])
-            || !weir_charges_difference(is_first ? NULL : &lists[!at], &lists[at], add_charge, &sum))
+        const struct weir_charge_list *before = is_first ? NULL : &lists[!at];
+        if (!weir_price_charges_after(workload->prices[series], quantity, 0, before, &lists[at])
+            || !weir_charges_difference(before, &lists[at], add_charge, &sum))
             weir_measure_die("a charge does not fit");
     }
     struct weir_took took = weir_measure_since(start);

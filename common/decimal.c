@@ -321,14 +321,26 @@ static bool divide_rounded(struct wide dividend, weir_uint128 divisor, enum weir
     return from_magnitude(quotient, is_negative, ret_value);
 }
 
+/* Of magnitudes below 2^64: always within the range, and the remainder is one of 64 bits. */
+static struct weir_decimal multiply_narrow(uint64_t x, uint64_t y, bool is_negative)
+{
+    static const uint64_t one = (uint64_t)WEIR_DECIMAL_ONE;
+    weir_uint128 product = (weir_uint128)x * y, quotient = product / one;
+    uint64_t remainder = (uint64_t)product - (uint64_t)quotient * one;
+
+    quotient += remainder > one / 2 || (remainder == one / 2 && (quotient & 1));
+    return (struct weir_decimal){is_negative ? -(weir_int128)quotient : (weir_int128)quotient};
+}
+
 bool weir_decimal_multiply(struct weir_decimal a, struct weir_decimal b, struct weir_decimal *ret_product)
 {
     bool is_negative = (a.e12 < 0) != (b.e12 < 0);
     weir_uint128 x = magnitude_of(a.e12), y = magnitude_of(b.e12);
 
-    if ((x | y) >> 64 == 0)
-        return divide_rounded((struct wide){0, x * y}, (weir_uint128)WEIR_DECIMAL_ONE, WEIR_HALF_EVEN, is_negative,
-                              ret_product);
+    if ((x | y) >> 64 == 0) {
+        *ret_product = multiply_narrow((uint64_t)x, (uint64_t)y, is_negative);
+        return true;
+    }
     return divide_rounded(multiply_wide(x, y), (weir_uint128)WEIR_DECIMAL_ONE, WEIR_HALF_EVEN, is_negative,
                           ret_product);
 }

@@ -1,5 +1,6 @@
 /* What a window is priced by: its contract, billing period, price book version and price, and the entries of the state
  * that hold what was rated so far. */
+#include <stddef.h>
 #include <stdlib.h>
 
 #include "common/hash.h"
@@ -207,6 +208,14 @@ static void aim_at_state(struct weir_rater *rater, const struct weir_series *ser
         weir_state_account(rater->state, series->customer);
 }
 
+/* Whether it is the version in force then. */
+static bool is_in_force(const struct weir_price_book_version *version, int64_t time)
+{
+    const struct weir_price_book_version *last = &version->book->versions[version->book->version_count - 1];
+
+    return version->effective_from <= time && (version == last || version[1].effective_from > time);
+}
+
 /* Whether the catalog says for a window that starts at start what it said for the target's: contract, period and
  * version are spans of time, and everything else is the series'. */
 static bool is_same_span(const struct weir_catalog *catalog, const struct target *target, int64_t start)
@@ -219,45 +228,49 @@ static bool is_same_span(const struct weir_catalog *catalog, const struct target
     if (contract == catalog->default_contract && catalog->contract_count > 0
         && weir_catalog_contract_at(catalog, target->period->customer, start) != contract)
         return false;
-    return weir_price_book_at(contract->book, start) == target->version;
+    return is_in_force(target->version, start);
 }
 
-static bool is_same_series(struct weir_slice a, struct weir_slice b)
+/* Often the very same bytes. */
+static bool is_same_text(struct weir_slice a, struct weir_slice b)
 {
     return a.length == b.length && (a.data == b.data || memcmp(a.data, b.data, a.length) == 0);
 }
 
 /* 4. windows that find what another one found */
 
-/* As another window of the series, whose contract, period and version are this one's as well. */
-static void aim_as(struct weir_rater *rater, const struct target *known, size_t at, const struct weir_lane_window *from,
-                   struct target *target)
+enum { SERIES_TERMS = offsetof(struct target, unpriced) };
+
+/* As another window of the series, whose contract, period and version are this one's as well. series_key: any text of
+ * it. */
+static void aim_as(struct weir_rater *rater, const struct target *known, struct weir_slice series_key, size_t at,
+                   const struct weir_lane_window *from, struct target *target)
 {
     const struct weir_window *window = &from->window;
 
-    *target = *known;
+    /* What was just written field by field would be waited for if it were read in wider pieces. */
+    memcpy((char *)target + SERIES_TERMS, (const char *)known + SERIES_TERMS, sizeof *target - SERIES_TERMS);
     target->is_refused = false;
     target->segment = NULL;
     target->from = from;
-    target->window =
-        weir_state_window_of(rater->state, rater->memo.hashes[at], window->series_key, window->start, window->end);
+    target->window = weir_state_window_of(rater->state, rater->memo.hashes[at], series_key, window->start, window->end);
 }
 
 static void aim_at_lane(struct weir_rater *rater, const struct target *last, struct target *target)
 {
-    target->lane = last && weir_slice_equal(last->from->lane, target->from->lane)
-                       ? last->lane
-                       : weir_state_lane(rater->state, target->from->lane);
+    struct weir_slice lane = target->from->lane;
+
+    target->lane = last && is_same_text(last->from->lane, lane) ? last->lane : weir_state_lane(rater->state, lane);
 }
 
 /* Windows mostly come with others of their series: what the last one found is found again without asking. */
 static bool aim_as_last(struct weir_rater *rater, size_t at, const struct weir_lane_window *from,
                         const struct target *last, struct target *target)
 {
-    if (!last || !is_same_series(last->from->window.series_key, from->window.series_key)
+    if (!last || !is_same_text(last->from->window.series_key, from->window.series_key)
         || !is_same_span(rater->catalog, last, from->window.start))
         return false;
-    aim_as(rater, last, at, from, target);
+    aim_as(rater, last, last->window->series_key, at, from, target);
     return true;
 }
 
@@ -284,13 +297,13 @@ static bool aim_as_known(struct weir_rater *rater, size_t at, const struct weir_
     if (!uses_memo(rater))
         return false;
     const struct known_series *known = known_slot(rater, rater->memo.hashes[at]);
-    if (!is_known(rater, known, at) || !is_same_series(weir_slice_of(known->key, known->key_length), key)
+    if (!is_known(rater, known, at) || !weir_slice_equal(weir_slice_of(known->key, known->key_length), key)
         || !is_same_span(rater->catalog, &known->target, from->window.start)) {
         rater->memo.missed++;
         return false;
     }
     rater->memo.found++;
-    aim_as(rater, &known->target, at, from, target);
+    aim_as(rater, &known->target, key, at, from, target);
     return true;
 }
 
@@ -330,7 +343,7 @@ static void hash_series(struct weir_rater *rater, const struct weir_lane_window 
         memo->known = weir_new_array(WEIR_KNOWN_SERIES, sizeof *memo->known);
     for (size_t i = 0; i < count; i++) {
         struct weir_slice key = windows[i].window.series_key;
-        bool is_last = i > 0 && is_same_series(windows[i - 1].window.series_key, key);
+        bool is_last = i > 0 && is_same_text(windows[i - 1].window.series_key, key);
         memo->hashes[i] = is_last ? memo->hashes[i - 1] : weir_hash64(key.data, key.length, 0);
         if (is_last || !memo->known)
             continue;

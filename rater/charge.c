@@ -113,7 +113,7 @@ bool weir_rater_charge(struct weir_rater *rater, struct target *target, struct w
     read_series(charging, target);
     bool is_known = charges_before(charging, target, &before);
     charging->running = NULL; /* until this one is done */
-    if (!is_known || !weir_price_charges(target->effective, quantity, events, after))
+    if (!is_known || !weir_price_charges_after(target->effective, quantity, events, before, after))
         return false;
     running->quantity = quantity;
     running->events = events;

@@ -127,8 +127,7 @@ void weir_rater_find_outdated(struct weir_rater *rater)
 
 bool weir_rater_is_outdated(const struct weir_rater *rater, struct weir_slice customer)
 {
-    const struct weir_account *account =
-        weir_state_all(rater->state).account_count ? weir_state_known_account(rater->state, customer) : NULL;
+    const struct weir_account *account = weir_state_known_account(rater->state, customer);
 
     return account && account->is_outdated;
 }

@@ -31,33 +31,72 @@ struct pricing {
     struct weir_decimal billable;  /* B: what is priced, never negative */
     struct weir_decimal remainder; /* Q - free units used: what the quantities of the components must add up to */
     uint64_t events;
+    const struct weir_charge_list *before;
     struct weir_charge_list *list;
 };
 
-static void add_charge(struct weir_charge_list *list, struct weir_charge charge)
+/* Written in place: a charge that is put together on the stack and copied is waited for. */
+static struct weir_charge *next_charge(struct weir_charge_list *list, enum weir_component component, uint32_t tier)
 {
     weir_check(list->count < WEIR_CHARGES_MAX);
-    list->charges[list->count++] = charge;
+    struct weir_charge *charge = &list->charges[list->count++];
+    charge->component = component;
+    charge->tier = tier;
+    return charge;
+}
+
+static struct weir_charge *next_units(struct weir_charge_list *list, enum weir_component component, uint32_t tier,
+                                      struct weir_decimal quantity, struct weir_decimal unit_price)
+{
+    struct weir_charge *charge = next_charge(list, component, tier);
+
+    charge->quantity = quantity;
+    charge->has_unit_price = true;
+    charge->unit_price = unit_price;
+    return charge;
 }
 
 /* units x price as one charge; the quantity shown may differ from the units priced only below zero. */
 static bool add_units(struct weir_charge_list *list, enum weir_component component, uint32_t tier,
                       struct weir_decimal quantity, struct weir_decimal units, struct weir_decimal unit_price)
 {
-    struct weir_charge charge = {
-        .component = component, .tier = tier, .quantity = quantity, .has_unit_price = true, .unit_price = unit_price};
+    struct weir_charge *charge = next_units(list, component, tier, quantity, unit_price);
 
-    if (!weir_decimal_multiply(units, unit_price, &charge.amount))
-        return false;
-    add_charge(list, charge);
+    return weir_decimal_multiply(units, unit_price, &charge->amount);
+}
+
+/* A tier that is full, as most are: if it was full before, its amount is known. */
+static bool add_full_tier(struct pricing *p, uint32_t tier, struct weir_decimal units, struct weir_decimal unit_price)
+{
+    uint32_t at = p->list->count;
+    struct weir_charge *charge = next_units(p->list, WEIR_COMPONENT_UNITS, tier, units, unit_price);
+    const struct weir_charge *known = p->before && at < p->before->count ? &p->before->charges[at] : NULL;
+
+    /* Units above zero are shown as they are priced. */
+    if (!known || known->component != WEIR_COMPONENT_UNITS || known->tier != tier
+        || weir_decimal_compare(known->quantity, units) != 0
+        || weir_decimal_compare(known->unit_price, unit_price) != 0)
+        return weir_decimal_multiply(units, unit_price, &charge->amount);
+    charge->amount = known->amount;
     return true;
+}
+
+static void add_without_price(struct weir_charge_list *list, enum weir_component component, uint32_t tier,
+                              struct weir_decimal quantity, struct weir_decimal amount)
+{
+    struct weir_charge *charge = next_charge(list, component, tier);
+
+    charge->quantity = quantity;
+    charge->amount = amount;
+    charge->has_unit_price = false;
+    charge->unit_price = (struct weir_decimal){0};
 }
 
 static void add_amount(struct weir_charge_list *list, enum weir_component component, uint32_t tier,
                        struct weir_decimal amount)
 {
     if (!weir_decimal_is_zero(amount))
-        add_charge(list, (struct weir_charge){.component = component, .tier = tier, .amount = amount});
+        add_without_price(list, component, tier, (struct weir_decimal){0}, amount);
 }
 
 static bool charge_per_unit(struct pricing *p)
@@ -71,19 +110,19 @@ static bool charge_graduated(struct pricing *p)
 
     for (uint32_t i = 0; i < p->price->tier_count; i++) {
         const struct weir_tier *tier = &p->price->tiers[i];
-        bool holds = weir_decimal_compare(p->billable, lower) > 0;
         bool is_last = !tier->has_up_to || weir_decimal_compare(p->billable, tier->up_to) <= 0;
         struct weir_decimal units;
         if (!weir_decimal_subtract(is_last ? p->billable : tier->up_to, lower, &units))
             return false;
-        if (i == 0 || holds) {
+        if (is_last) {
             /* A total below zero stands in tier 1, priced as zero. */
             struct weir_decimal shown = weir_decimal_is_zero(p->billable) ? p->remainder : units;
             if (!add_units(p->list, WEIR_COMPONENT_UNITS, i + 1, shown, units, tier->unit_price))
                 return false;
-        }
-        if (is_last)
             break;
+        }
+        if (!add_full_tier(p, i + 1, units, tier->unit_price))
+            return false;
         lower = tier->up_to;
     }
     lower = (struct weir_decimal){0};
@@ -115,18 +154,10 @@ static bool charge_volume(struct pricing *p)
 
 static bool charge_package(struct pricing *p)
 {
-    struct weir_charge charge = {.component = WEIR_COMPONENT_PACKAGE,
-                                 .tier = 1,
-                                 .quantity = p->remainder,
-                                 .has_unit_price = true,
-                                 .unit_price = p->price->package_price};
     struct weir_decimal blocks;
 
-    if (!weir_decimal_blocks(p->billable, p->price->package_size, &blocks)
-        || !weir_decimal_multiply(blocks, p->price->package_price, &charge.amount))
-        return false;
-    add_charge(p->list, charge);
-    return true;
+    return weir_decimal_blocks(p->billable, p->price->package_size, &blocks)
+           && add_units(p->list, WEIR_COMPONENT_PACKAGE, 1, p->remainder, blocks, p->price->package_price);
 }
 
 static bool charge_percentage(struct pricing *p)
@@ -142,11 +173,10 @@ static bool charge_percentage(struct pricing *p)
 
 static bool charge_flat(struct pricing *p)
 {
-    struct weir_charge charge = {.component = WEIR_COMPONENT_FLAT, .tier = 1, .quantity = p->remainder};
+    bool is_used = p->billable.e12 > 0;
 
-    if (p->billable.e12 > 0)
-        charge.amount = p->price->amount;
-    add_charge(p->list, charge);
+    add_without_price(p->list, WEIR_COMPONENT_FLAT, 1, p->remainder,
+                      is_used ? p->price->amount : (struct weir_decimal){0});
     return true;
 }
 
@@ -209,6 +239,8 @@ static bool charge_limits(const struct weir_price *price, struct weir_decimal qu
 {
     struct weir_decimal base, change;
 
+    if (!price->discounts && !price->has_minimum && !price->has_maximum)
+        return true;
     if (!sum_amounts(list, &base))
         return false;
     if (quantity.e12 <= 0 && base.e12 <= 0)
@@ -227,15 +259,15 @@ static bool charge_limits(const struct weir_price *price, struct weir_decimal qu
     return true;
 }
 
-bool weir_price_charges(const struct weir_price *price, struct weir_decimal quantity, uint64_t events,
-                        struct weir_charge_list *ret_list)
+bool weir_price_charges_after(const struct weir_price *price, struct weir_decimal quantity, uint64_t events,
+                              const struct weir_charge_list *before, struct weir_charge_list *ret_list)
 {
     static bool (*const charge_model[WEIR_PRICE_MODEL_COUNT])(struct pricing *) = {
         [WEIR_MODEL_PER_UNIT] = charge_per_unit,     [WEIR_MODEL_GRADUATED] = charge_graduated,
         [WEIR_MODEL_VOLUME] = charge_volume,         [WEIR_MODEL_PACKAGE] = charge_package,
         [WEIR_MODEL_PERCENTAGE] = charge_percentage, [WEIR_MODEL_FLAT] = charge_flat,
     };
-    struct pricing p = {.price = price, .remainder = quantity, .events = events, .list = ret_list};
+    struct pricing p = {.price = price, .remainder = quantity, .events = events, .before = before, .list = ret_list};
 
     ret_list->count = 0;
     if (price->free_units.e12 > 0) {
@@ -243,10 +275,16 @@ bool weir_price_charges(const struct weir_price *price, struct weir_decimal quan
         if (!weir_decimal_subtract(quantity, used, &p.remainder))
             return false;
         if (!weir_decimal_is_zero(used))
-            add_charge(ret_list, (struct weir_charge){.component = WEIR_COMPONENT_FREE_UNITS, .quantity = used});
+            add_without_price(ret_list, WEIR_COMPONENT_FREE_UNITS, 0, used, (struct weir_decimal){0});
     }
-    p.billable = p.remainder.e12 > 0 ? p.remainder : (struct weir_decimal){0};
+    p.billable.e12 = p.remainder.e12 > 0 ? p.remainder.e12 : 0;
     return charge_model[price->model](&p) && charge_limits(price, quantity, ret_list);
+}
+
+bool weir_price_charges(const struct weir_price *price, struct weir_decimal quantity, uint64_t events,
+                        struct weir_charge_list *ret_list)
+{
+    return weir_price_charges_after(price, quantity, events, NULL, ret_list);
 }
 
 bool weir_price_total(const struct weir_price *price, struct weir_decimal quantity, uint64_t events,
@@ -278,17 +316,23 @@ bool weir_charges_difference(const struct weir_charge_list *before, const struct
         const struct weir_charge *old = b < before->count ? &before->charges[b] : NULL;
         const struct weir_charge *new = a < after->count ? &after->charges[a] : NULL;
         int order = !old ? 1 : !new ? -1 : compare_place(old, new);
-        struct weir_charge difference = order < 0 ? *old : *new;
         const struct weir_charge *from = order <= 0 ? old : &zero;
         const struct weir_charge *to = order >= 0 ? new : &zero;
+        struct weir_charge difference;
 
         b += order <= 0;
         a += order >= 0;
+        if (weir_decimal_compare(to->quantity, from->quantity) == 0
+            && weir_decimal_compare(to->amount, from->amount) == 0)
+            continue;
+        const struct weir_charge *as = order < 0 ? old : new;
+        difference.component = as->component;
+        difference.tier = as->tier;
+        difference.has_unit_price = as->has_unit_price;
+        difference.unit_price = as->unit_price;
         if (!weir_decimal_subtract(to->quantity, from->quantity, &difference.quantity)
             || !weir_decimal_subtract(to->amount, from->amount, &difference.amount))
             return false;
-        if (weir_decimal_is_zero(difference.quantity) && weir_decimal_is_zero(difference.amount))
-            continue;
         if (!emit(context, &difference))
             return false;
     }

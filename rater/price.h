@@ -49,6 +49,11 @@ bool weir_discount_amount(const struct weir_discount *discount, struct weir_deci
 bool weir_price_charges(const struct weir_price *price, struct weir_decimal quantity, uint64_t events,
                         struct weir_charge_list *ret_list);
 
+/* The same; before: charges of another total of the price, whose products are taken over where they are the same. NULL:
+ * none. */
+bool weir_price_charges_after(const struct weir_price *price, struct weir_decimal quantity, uint64_t events,
+                              const struct weir_charge_list *before, struct weir_charge_list *ret_list);
+
 /* Sum of the amounts. */
 bool weir_price_total(const struct weir_price *price, struct weir_decimal quantity, uint64_t events,
                       struct weir_decimal *ret_amount);

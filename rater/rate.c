@@ -125,22 +125,28 @@ static bool price_change(struct weir_rater *rater, struct target *target, const 
 {
     static const struct weir_window_total nothing;
     enum weir_aggregation aggregation = target->meter->aggregation;
-    struct weir_window_total before = {0}, after;
+    struct weir_window_total before = {0}, merged;
+    const struct weir_window_total *after = total;
     struct weir_decimal change, quantity;
     uint32_t revision = lane->revision + 1;
+    bool is_alone = target->window->lane_count == 1 && total->events > 0;
 
     /* What was unpriced so far has charged nothing: then the whole window is the change. */
     bool was_priced = target->window->price_book.length > 0;
     const struct weir_window_total *old = was_priced ? &lane->total : &nothing;
     if (was_priced && !weir_merge_lanes(aggregation, target->window, lane, old, &before))
         return false;
-    if (!weir_merge_lanes(aggregation, target->window, lane, total, &after)
-        || !weir_rater_quantity_change(rater, target, &before, &after, &change)
+    if (!is_alone) {
+        after = &merged;
+        if (!weir_merge_lanes(aggregation, target->window, lane, total, &merged))
+            return false;
+    }
+    if (!weir_rater_quantity_change(rater, target, &before, after, &change)
         || !weir_decimal_add(target->running->quantity, change, &quantity))
         return false;
-    uint64_t events = target->running->events - before.events + after.events;
+    uint64_t events = target->running->events - before.events + after->events;
     return weir_rater_charge(rater, target, quantity, events, revision)
-           && (!target->segment || add_to_segment(target->segment, change, before.events, after.events));
+           && (!target->segment || add_to_segment(target->segment, change, before.events, after->events));
 }
 
 /* The operator's word: for a window that is let go, or that was counted again. */
@@ -207,26 +213,67 @@ static bool let_go(struct weir_rater *rater, const struct target *target, struct
     return true;
 }
 
+/* What price_change can change. */
+struct totals {
+    struct weir_entry running, period, split, segment;
+    struct weir_decimal quantity, amount, usage_amount, segment_quantity;
+    uint64_t events, segment_events;
+    struct weir_window_total folded;
+};
+
+static struct totals totals_of(const struct target *target)
+{
+    struct totals totals;
+
+    totals.running = target->running->entry;
+    totals.quantity = target->running->quantity;
+    totals.events = target->running->events;
+    totals.amount = target->running->amount;
+    totals.period = target->period->entry;
+    totals.usage_amount = target->period->usage_amount;
+    if (target->split) {
+        totals.split = target->split->entry;
+        totals.folded = target->split->total;
+    }
+    if (target->segment) {
+        totals.segment = target->segment->entry;
+        totals.segment_quantity = target->segment->quantity;
+        totals.segment_events = target->segment->events;
+    }
+    return totals;
+}
+
+static void restore_totals(struct target *target, const struct totals *totals)
+{
+    target->running->entry = totals->running;
+    target->running->quantity = totals->quantity;
+    target->running->events = totals->events;
+    target->running->amount = totals->amount;
+    target->period->entry = totals->period;
+    target->period->usage_amount = totals->usage_amount;
+    if (target->split) {
+        target->split->entry = totals->split;
+        target->split->total = totals->folded;
+    }
+    if (target->segment) {
+        target->segment->entry = totals->segment;
+        target->segment->quantity = totals->segment_quantity;
+        target->segment->events = totals->segment_events;
+    }
+}
+
 /* All or nothing of price_change, and what a true-up will need of the period. false: it does not fit. */
 static bool price_whole(struct weir_rater *rater, struct target *target, const struct weir_rated_lane *lane,
                         const struct weir_window_total *total)
 {
     if (!target->effective)
         return false;
-    struct weir_price_running running = *target->running;
-    struct weir_period_running period = *target->period;
-    struct weir_split_running split = target->split ? *target->split : (struct weir_split_running){0};
-    struct weir_segment_running segment = target->segment ? *target->segment : (struct weir_segment_running){0};
+    struct totals totals = totals_of(target);
     size_t item_count = rater->item_count;
 
     if (price_change(rater, target, lane, total) && weir_rater_can_true_up(rater, target->contract, target->period))
         return true;
-    *target->running = running;
-    *target->period = period;
-    if (target->split)
-        *target->split = split;
-    if (target->segment)
-        *target->segment = segment;
+    restore_totals(target, &totals);
     rater->item_count = item_count;
     rater->charging.running = NULL; /* what it knows may be of the total that did not fit */
     return false;
@@ -254,7 +301,7 @@ static enum weir_status refuse(struct weir_rater *rater, struct target *target, 
 static enum weir_status rate_window(struct weir_rater *rater, struct target *target, struct weir_error *reterr)
 {
     const struct weir_window_total *total = &target->from->window.total;
-    struct weir_rated_lane *lane = weir_rated_window_lane(rater->state, target->window, target->from->lane);
+    struct weir_rated_lane *lane = weir_rated_window_share(rater->state, target->window, target->lane);
 
     weir_check(target->window != NULL);
     rater->counts.windows++;

@@ -26,9 +26,14 @@ enum { WEIR_KNOWN_PERIODS = 64 }; /* a power of two */
 
 /* Everything that rating one window touches. */
 struct target {
+    /* The window's own. */
     const struct weir_lane_window *from;
-    struct weir_rated_window *window;  /* NULL: a charge without a window (flat fee at zero) */
-    const struct weir_held_lane *lane; /* its open gaps; NULL: as window */
+    struct weir_rated_window *window;     /* NULL: a charge without a window (flat fee at zero) */
+    const struct weir_held_lane *lane;    /* its open gaps; NULL: as window */
+    struct weir_segment_running *segment; /* only where there are prepaid amounts; once the account is loaded */
+    bool is_refused;
+
+    /* From here on that of all windows of a series under the same terms: copied as one piece (aim_as). */
     enum weir_unpriced unpriced;
     const struct weir_meter *meter;
     const struct weir_contract *contract; /* NULL: no_meter, no_contract */
@@ -38,9 +43,7 @@ struct target {
     const struct weir_price *price;     /* identity */
     const struct weir_price *effective; /* after the override; NULL: it does not fit */
     struct weir_price_running *running;
-    struct weir_split_running *split;     /* only where a period folds */
-    struct weir_segment_running *segment; /* only where there are prepaid amounts; once the account is loaded */
-    bool is_refused;
+    struct weir_split_running *split; /* only where a period folds */
 };
 
 /* What the last charge found, good for the next one of the same price or series. Its pointers are into the state:
@@ -68,7 +71,7 @@ struct known_series {
     uint32_t generation; /* of the memo; another one: forgotten */
     uint32_t key_length;
     char key[WEIR_KNOWN_KEY_MAX];
-    struct target target; /* from, window and lane are its window's, and mean nothing */
+    struct target target; /* what is its window's own means nothing */
 };
 
 /* Where the state is not forgotten after each batch: windows of several series that alternate, or in any order. Off

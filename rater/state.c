@@ -160,10 +160,22 @@ static uint64_t hash_slice(struct weir_slice slice, uint64_t seed)
     return weir_hash64(slice.data, slice.length, seed);
 }
 
+/* Often the very same bytes: of the window before, or of the lane. */
+static bool is_same_text(struct weir_slice a, struct weir_slice b)
+{
+    return a.data == b.data ? a.length == b.length : weir_slice_equal(a, b);
+}
+
 /* 1. windows */
+struct window_key {
+    struct weir_slice series_key;
+    int64_t start;
+};
+
 static bool same_window(const void *entry, const void *probe)
 {
-    const struct weir_rated_window *a = entry, *b = probe;
+    const struct weir_rated_window *a = entry;
+    const struct window_key *b = probe;
     return a->start == b->start && weir_slice_equal(a->series_key, b->series_key);
 }
 
@@ -183,7 +195,7 @@ static uint64_t hash_window(uint64_t series, int64_t start)
 struct weir_rated_window *weir_state_window_of(struct weir_state *state, uint64_t hash, struct weir_slice series_key,
                                                int64_t start, int64_t end)
 {
-    struct weir_rated_window probe = {.series_key = series_key, .start = start, .end = end};
+    struct window_key probe = {.series_key = series_key, .start = start};
     hash = hash_window(hash, start);
     struct weir_rated_window *window = table_find(&state->windows, hash, same_window, &probe);
 
@@ -194,8 +206,9 @@ struct weir_rated_window *weir_state_window_of(struct weir_state *state, uint64_
     struct weir_rated_window *last =
         state->windows.count ? state->windows.entries[state->windows.count - 1] : NULL; /* often of the same series */
     window = weir_arena_take(state->for_windows, sizeof *window);
-    *window = probe;
-    if (last && weir_slice_equal(last->series_key, series_key))
+    window->start = start;
+    window->end = end;
+    if (last && is_same_text(last->series_key, series_key))
         window->series_key = last->series_key;
     else
         window->series_key = weir_arena_copy(state->for_windows, series_key.data, series_key.length);
@@ -203,12 +216,18 @@ struct weir_rated_window *weir_state_window_of(struct weir_state *state, uint64_
     return window;
 }
 
-struct weir_rated_lane *weir_rated_window_lane(struct weir_state *state, struct weir_rated_window *window,
-                                               struct weir_slice lane)
+static struct weir_rated_lane *find_share(const struct weir_rated_window *window, struct weir_slice lane)
 {
     for (uint32_t i = 0; i < window->lane_count; i++)
-        if (weir_slice_equal(window->lanes[i].lane, lane))
+        if (is_same_text(window->lanes[i].lane, lane))
             return &window->lanes[i];
+    return NULL;
+}
+
+/* The lane's name is the state's already. */
+static struct weir_rated_lane *add_share(struct weir_state *state, struct weir_rated_window *window,
+                                         struct weir_slice lane)
+{
     if (window->lane_count == window->lane_room) {
         /* Nearly always one lane; the old array stays in the arena, doubling keeps that waste below the array itself.
          */
@@ -220,8 +239,24 @@ struct weir_rated_lane *weir_rated_window_lane(struct weir_state *state, struct 
         window->lane_room = room;
     }
     struct weir_rated_lane *added = &window->lanes[window->lane_count++];
-    *added = (struct weir_rated_lane){.lane = weir_arena_copy(state->for_windows, lane.data, lane.length)};
+    added->lane = lane;
     return added;
+}
+
+struct weir_rated_lane *weir_rated_window_lane(struct weir_state *state, struct weir_rated_window *window,
+                                               struct weir_slice lane)
+{
+    struct weir_rated_lane *found = find_share(window, lane);
+
+    return found ? found : add_share(state, window, weir_arena_copy(state->for_windows, lane.data, lane.length));
+}
+
+struct weir_rated_lane *weir_rated_window_share(struct weir_state *state, struct weir_rated_window *window,
+                                                const struct weir_held_lane *lane)
+{
+    struct weir_rated_lane *found = find_share(window, lane->lane);
+
+    return found ? found : add_share(state, window, lane->lane);
 }
 
 /* 2. prices */

@@ -289,6 +289,9 @@ struct weir_draw_running *weir_state_draw(struct weir_state *state, const struct
  */
 struct weir_rated_lane *weir_rated_window_lane(struct weir_state *state, struct weir_rated_window *window,
                                                struct weir_slice lane);
+/* The same, by the state's entry of the lane, whose name it shares. */
+struct weir_rated_lane *weir_rated_window_share(struct weir_state *state, struct weir_rated_window *window,
+                                                const struct weir_held_lane *lane);
 struct weir_held_lane *weir_state_lane(struct weir_state *state, struct weir_slice lane);
 /* Zeroed memory and a copy that live as long as the state's entries. */
 void *weir_state_take(struct weir_state *state, size_t size);

@@ -167,7 +167,7 @@ MUTANTS = [
     ("half_a_period", "what was done of a period that cannot be closed is undone", "lanes",
      [(SETTLE, "    rater->item_count = item_count;\n    rater->charging.running = NULL;", "    (void)item_count;\n    rater->charging.running = NULL;")]),
     ("half_a_charge", "what was done of a window that cannot be rated is undone", "lanes",
-     [(RATE, "    *target->running = running;\n    *target->period = period;\n", "    (void)running, (void)period;\n")]),
+     [(RATE, "    restore_totals(target, &totals);\n", "    if (!target)\n        restore_totals(target, &totals);\n")]),
     ("older_held_replaces", "an older total does not replace the one that is held", "lanes",
      [(RATE, "(same_total(&lane->held, total) || weir_window_total_is_older(total, &lane->held))", "same_total(&lane->held, total)")]),
     ("word_before_the_row", "the word to lower is for a row that comes after it, too", "lanes",
