@@ -127,7 +127,11 @@ static void put_facts(FILE *output, const json_t *document)
                    text(document, "period_last_day"), text(document, "timezone"));
     fputs("<dl>\n", output);
     put_fact(output, "Date", text(document, "issued_day"));
-    put_fact(output, is(document, "kind", "correction") ? "Corrects the period" : "Billing period", period);
+    put_fact(output,
+             is(document, "kind", "correction") ? "Corrects the period"
+             : is(document, "kind", "advance")  ? "In advance"
+                                                : "Billing period",
+             period);
     put_fact(output, "Customer", text(document, "customer"));
     put_fact(output, "Contract", text(document, "contract"));
     put_fact(output, "Reference", text(buyer, "reference"));
@@ -203,9 +207,11 @@ static void put_description(FILE *output, const json_t *line)
     fputs(is_first ? "" : "</span>", output);
 }
 
-static void put_line(FILE *output, const json_t *line)
+static void put_line(FILE *output, const json_t *document, const json_t *line)
 {
     json_int_t corrected = json_integer_value(json_object_get(line, "corrected_line"));
+    bool is_next =
+        is(document, "kind", "period") && strcmp(text(line, "service_start"), text(document, "period_start")) > 0;
 
     fprintf(output, "<tr><td class=\"n\">%" JSON_INTEGER_FORMAT "</td><td>",
             json_integer_value(json_object_get(line, "line")));
@@ -217,6 +223,9 @@ static void put_line(FILE *output, const json_t *line)
         if (corrected)
             fprintf(output, ", line %" JSON_INTEGER_FORMAT, corrected);
         fputs("</span>", output);
+    } else if (is_next) {
+        fprintf(output, "<br><span class=\"small\">in advance, %s to %s</span>", text(line, "service_first_day"),
+                text(line, "service_last_day"));
     }
     fputs("</td><td class=\"n\">", output);
     if (!weir_decimal_is_zero(decimal(line, "quantity")))
@@ -248,8 +257,9 @@ static void put_section(FILE *output, const json_t *document, enum section secti
         if (section_of(line) != section)
             continue;
         if (count++ == 0 && section == ADJUSTMENTS)
-            fputs("<tr><td></td><td colspan=\"4\"><strong>Adjustments of earlier periods</strong></td></tr>\n", output);
-        put_line(output, line);
+            fputs("<tr><td></td><td colspan=\"4\"><strong>Adjustments of what was invoiced before</strong></td></tr>\n",
+                  output);
+        put_line(output, document, line);
     }
 }
 

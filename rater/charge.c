@@ -50,6 +50,7 @@ static void fill_item(const struct emission *emission, const struct weir_charge 
     item->period_end = target->period_end;
     item->window_start = target->window ? target->window->start : target->period_start;
     item->window_end = target->window ? target->window->end : target->period_end;
+    item->advance_at = 0;
     item->kind = WEIR_KIND_USAGE;
     item->component = charge->component;
     item->price_book = book->key;

@@ -66,13 +66,21 @@ static enum weir_status lock(struct closing *closing, struct weir_error *reterr)
     return status;
 }
 
+/* Due: a period that was settled and has no invoice; or, in one that goes on, something in advance that is on none. */
 static const char list_sql[] =
     "SELECT c.customer FROM weir.customers AS c WHERE $1::text IN ('', c.customer)"
     " AND ($2::text = '' OR EXISTS (SELECT FROM weir.billing_periods AS p WHERE p.customer = c.customer AND p.is_closed"
     " AND p.period_end <= coalesce(nullif($4::text, '')::timestamptz, nullif($3::text, '')::date + interval '2 days')"
     " AND NOT EXISTS (SELECT FROM weir.invoice_heads AS h WHERE h.customer = p.customer AND h.contract = p.contract"
     " AND h.period_start = p.period_start AND h.kind = 'period'"
-    " AND NOT EXISTS (SELECT FROM weir.invoice_voids AS v WHERE v.invoice = h.invoice))))"
+    " AND NOT EXISTS (SELECT FROM weir.invoice_voids AS v WHERE v.invoice = h.invoice)))"
+    " OR EXISTS (SELECT FROM weir.billing_periods AS p JOIN weir.line_items AS i ON i.customer = p.customer"
+    " AND i.period_start = p.period_start AND i.contract = p.contract WHERE p.customer = c.customer"
+    " AND p.period_end > coalesce(nullif($4::text, '')::timestamptz, nullif($3::text, '')::date)"
+    " AND i.advance_at <= coalesce(nullif($4::text, '')::timestamptz, nullif($3::text, '')::date + interval '2 days')"
+    " AND NOT EXISTS (SELECT FROM weir.invoice_ranges AS r WHERE r.customer = i.customer AND r.contract = i.contract"
+    " AND r.period_start = i.period_start AND r.currency = i.currency AND r.after_item = i.line_item_id - 1"
+    " AND NOT EXISTS (SELECT FROM weir.invoice_voids AS v WHERE v.invoice = r.invoice))))"
     " ORDER BY c.customer";
 
 static enum weir_status list_customers(struct closing *closing, PGresult **ret_list, struct weir_error *reterr)

@@ -151,7 +151,8 @@ struct emission {
     const struct weir_fee *fee;
 };
 
-static void add_item(const struct emission *emission, const struct weir_fee_piece *piece, uint32_t revision)
+static void add_item(const struct emission *emission, const struct weir_fee_piece *piece, uint32_t revision,
+                     int64_t advance_at)
 {
     struct weir_line_item item = weir_rater_period_item(emission->contract, emission->period, emission->version);
 
@@ -163,12 +164,15 @@ static void add_item(const struct emission *emission, const struct weir_fee_piec
     item.unit_price = emission->fee->amount;
     item.amount = piece->amount;
     item.revision = revision;
+    item.advance_at = advance_at;
     weir_rater_add_item(emission->rater, &item);
 }
 
 static bool emit_piece(void *context, const struct weir_fee_piece *piece)
 {
-    add_item(context, piece, 1);
+    const struct emission *emission = context;
+
+    add_item(emission, piece, 1, emission->fee->charged == WEIR_FEE_IN_ADVANCE ? emission->period->start : 0);
     return true;
 }
 
@@ -228,7 +232,7 @@ bool weir_rater_adjust_fees(struct weir_rater *rater, const struct weir_contract
             || !weir_decimal_subtract(change.amount, charged->amount, &change.amount))
             return false;
         if (!weir_decimal_is_zero(change.quantity) || !weir_decimal_is_zero(change.amount))
-            add_item(&emission, &change, charged->revision + 1);
+            add_item(&emission, &change, charged->revision + 1, 0);
     }
     return true;
 }

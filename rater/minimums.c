@@ -198,13 +198,19 @@ static bool is_listed_before(const struct weir_contract *terms, struct weir_slic
 }
 
 /* When it is bought, by the terms that list it first: once, or in the term. */
-static bool is_bought_in(const struct weir_contract *terms, const struct weir_commitment *commitment,
-                         const struct weir_term *term, const struct weir_period_running *period)
+static int64_t bought_at(const struct weir_contract *terms, const struct weir_commitment *commitment,
+                         const struct weir_term *term)
 {
     int64_t at = commitment->is_per_term ? term->starts_at : commitment->starts_at;
 
-    if (at < terms->starts_at)
-        at = terms->starts_at;
+    return at < terms->starts_at ? terms->starts_at : at;
+}
+
+static bool is_bought_in(const struct weir_contract *terms, const struct weir_commitment *commitment,
+                         const struct weir_term *term, const struct weir_period_running *period)
+{
+    int64_t at = bought_at(terms, commitment, term);
+
     if (commitment->is_per_term && at >= terms->ends_at)
         return false;
     return at >= period->start && at < period->end
@@ -233,6 +239,7 @@ void weir_rater_charge_purchases(struct weir_rater *rater, const struct weir_con
             item.kind = WEIR_KIND_FEE;
             item.component = WEIR_COMPONENT_FEE;
             item.unit_price = item.amount = commitment->price;
+            item.advance_at = bought_at(terms, commitment, &term);
             weir_rater_add_item(rater, &item);
         }
     }

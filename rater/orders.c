@@ -436,6 +436,7 @@ static void charge_purchase(struct weir_rater *rater, struct weir_slice customer
     item.kind = WEIR_KIND_FEE;
     item.component = WEIR_COMPONENT_FEE;
     item.unit_price = item.amount = grant->price;
+    item.advance_at = grant->starts_at;
     weir_rater_add_item(rater, &item);
 }
 

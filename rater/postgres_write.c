@@ -190,6 +190,7 @@ static const struct stored_column item_columns[] = {
     {"currency", WEIR_PG_TEXT, false},
     {"revision", WEIR_PG_INT4, false},
     {"rerating", WEIR_PG_INT8, false},
+    {"advance_at", WEIR_PG_TIMESTAMPTZ, false},
 };
 enum { ITEM_COLUMNS = sizeof item_columns / sizeof *item_columns };
 static const struct stored_table item_table = {"weir.line_items", NULL, ITEM_COLUMNS, item_columns};
@@ -250,6 +251,10 @@ static void put_item(struct weir_postgres_ledger *ledger, const struct weir_line
     weir_put_int4(to, (int32_t)item->revision);
     if (ledger->run)
         weir_put_int8(to, ledger->run);
+    else
+        weir_put_null(to);
+    if (item->advance_at)
+        weir_put_time(to, item->advance_at);
     else
         weir_put_null(to);
 }

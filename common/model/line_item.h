@@ -51,6 +51,7 @@ struct weir_line_item {
     struct weir_dimension dimensions[WEIR_DIMENSIONS_MAX];
     int64_t period_start, period_end;
     int64_t window_start, window_end; /* fees and true-ups: the period; drawdown and overage: the segment */
+    int64_t advance_at;               /* charged in advance: when it is to be invoiced; 0: when its period ends */
     enum weir_kind kind;
     enum weir_component component;
     struct weir_slice price_book;

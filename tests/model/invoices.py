@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 
 LINE = ("kind", "item", "meter", "price_book", "price_book_version", "model", "component", "tier", "unit_price")
+KINDS = ("advance", "period", "correction")
 ORDER = ("fee", "usage", "overage", "true_up", "adjustment", "drawdown")
 
 
@@ -20,6 +21,8 @@ class Item:
     line: tuple  # the values of LINE
     quantity: int
     amount: int
+    advance_at: object = None  # charged in advance: when
+    is_rerated: bool = False
 
 
 @dataclasses.dataclass
@@ -77,13 +80,32 @@ class Books:
         period = self.periods[contract].get(start)
         return period is not None and (not period.is_settled or period.obstacle)
 
+    def advance_at(self, item):
+        """None also where its period is no more."""
+        return item.advance_at if item.start in self.periods[item.contract] else None
+
+    def instant(self, invoice):
+        """What is to be invoiced by then stands on it."""
+        return invoice.start if invoice.kind == "advance" else invoice.end
+
+    def can_be_final(self, invoice, through):
+        return self.instant(invoice) <= self.day_end(invoice.contract, through) and (
+            invoice.kind == "advance" or not self.blocked(invoice.contract, invoice.start))
+
     # 2. closing
     def drop_old_drafts(self, through):
         free = self.free()
         for draft in [i for i in self.invoices if i.state == "draft"]:
-            if draft.end <= self.day_end(draft.contract, through) and not self.blocked(draft.contract, draft.start) and any(
-                    item.contract == draft.contract and item.currency == draft.currency and item.start <= draft.start for item in free):
+            if self.can_be_final(draft, through) and any(self.would_hold(draft, item) for item in free):
                 draft.state = "void"
+
+    def would_hold(self, draft, item):
+        if (item.contract, item.currency) != (draft.contract, draft.currency):
+            return False
+        at = self.advance_at(item)
+        if at is None:
+            return draft.kind != "advance" and item.start <= draft.start
+        return draft.kind != "correction" and at == self.instant(draft)
 
     def ready(self, contract, through):
         starts, held_back = [], False
@@ -102,20 +124,24 @@ class Books:
         left = collections.defaultdict(list)
         ready = {contract: self.ready(contract, through) for contract in {item.contract for item in self.items}}
         for item in self.free():
-            target = next((start for start in ready[item.contract]
-                           if start >= item.start and not self.has_invoice(item.contract, start, item.currency)), None)
+            at, periods = self.advance_at(item), self.periods[item.contract]
+            waiting = [start for start in ready[item.contract] if not self.has_invoice(item.contract, start, item.currency)]
+            target = next((start for start in waiting if (start >= item.start if at is None else periods[start].end == at)), None)
             if target is not None:
-                made[target, item.contract, "period", item.currency].append(item)
+                made[item.contract, "period", target, periods[target].end, item.currency].append(item)
+            elif at is not None:
+                if at <= self.day_end(item.contract, through) and not any(
+                        period.end == at and not self.has_invoice(item.contract, start, item.currency) for start, period in periods.items()):
+                    made[item.contract, "advance", at, self.end_of(item), item.currency].append(item)
             elif self.is_over(item, through):
                 left[item.contract, item.currency].append(item)
         for (contract, currency), items in left.items():
-            made[max(item.start for item in items), contract, "correction", currency] = items
-        for (start, contract, kind, currency), items in sorted(made.items(), key=lambda pair: pair[0][:2] + (pair[0][2] != "period", pair[0][3])):
-            end = self.periods[contract][start].end if kind == "period" else max(self.end_of(item) for item in items)
-            self.make(Invoice(contract, kind, start, end, currency, sorted(items, key=lambda item: item.number)))
-        for invoice in sorted(self.live(), key=lambda i: (i.start, i.contract, self.invoices.index(i))):
-            if invoice.state == "draft" and not is_draft and invoice.end <= self.day_end(invoice.contract, through) and not self.blocked(
-                    invoice.contract, invoice.start):
+            made[contract, "correction", max(item.start for item in items), max(self.end_of(item) for item in items), currency] = items
+        new = [Invoice(*key, sorted(items, key=lambda item: item.number)) for key, items in made.items()]
+        for invoice in sorted(new, key=lambda i: (self.instant(i), i.contract, KINDS.index(i.kind), i.currency, i.start)):
+            self.make(invoice)
+        for invoice in sorted(self.live(), key=lambda i: (self.instant(i), i.contract, self.invoices.index(i))):
+            if invoice.state == "draft" and not is_draft and self.can_be_final(invoice, through):
                 self.finalize(invoice)
 
     def end_of(self, item):
@@ -129,10 +155,18 @@ class Books:
         return not waiting and not self.blocked(item.contract, item.start) and end + (end - item.start) <= self.day_end(item.contract, through)
 
     # 3. one invoice
+    def is_adjustment(self, invoice, item):
+        """For a period before the invoice's; or a rerating of what was invoiced in advance of that."""
+        if invoice.kind != "period" or item.start < invoice.start:
+            return invoice.kind == "correction" or invoice.kind == "period"
+        return item.start == invoice.start and item.is_rerated and item.line[0] == "fee" and any(
+            (i.contract, i.currency) == (invoice.contract, invoice.currency) and (i.kind, i.start) != ("period", invoice.start)
+            and any(key[:2] == (False, item.start) and key[2:4] == ("fee", item.line[1]) for key, *_ in i.lines) for i in self.live())
+
     def make(self, invoice):
         groups = collections.defaultdict(list)
         for item in invoice.items:
-            groups[(invoice.kind != "period" or item.start != invoice.start, item.start) + item.line].append(item)
+            groups[(self.is_adjustment(invoice, item), item.start) + item.line].append(item)
         exact = {key: (sum(i.quantity for i in items), sum(i.amount for i in items)) for key, items in groups.items()}
         for key, (quantity, amount) in exact.items():
             if quantity or amount:

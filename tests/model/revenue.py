@@ -100,9 +100,13 @@ class Books(invoices.Books):
             month = after(month)
 
     # 2. invoices
+    def month_of_invoice(self, invoice):
+        last = invoice.start if invoice.kind == "advance" else invoice.end - INSTANT
+        return month_of(last.astimezone(self.zones[invoice.contract]).date())
+
     def finalize(self, invoice):
         super().finalize(invoice)
-        own = month_of((invoice.end - INSTANT).astimezone(self.zones[invoice.contract]).date())
+        own = self.month_of_invoice(invoice)
         self.postings.append((invoice, 1, max(own, self.open_month(invoice.contract) or own)))
 
     def void(self, invoice):

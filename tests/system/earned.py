@@ -93,7 +93,7 @@ def check(env, document, outcome, orders, where):
         books = Books(None, None, None, zones, starts, fees, grants, rollovers)
         books.items, books.windows = of_customer, windows
         for invoice in made[customer]:
-            books.postings.append((invoice, 1, revenue.month_of((invoice.end - revenue.INSTANT).astimezone(zones[invoice.contract]).date())))
+            books.postings.append((invoice, 1, books.month_of_invoice(invoice)))
         expected.update({(customer, *key): figures[:5] for key, figures in books.months().items()})
     # Closed months go on for as long as a balance stands; nothing happens in them.
     wrong = {key: (found.get(key), expected.get(key)) for key in {*found, *expected} if found.get(key) != expected.get(key)

@@ -58,8 +58,12 @@ INVOICES = {
         "select r.* from weir.invoice_rows r join weir.invoice_heads h using (invoice)"
         " left join weir.invoice_heads c on c.invoice = r.corrected_invoice"
         " left join weir.invoice_rows o on o.invoice = r.corrected_invoice and o.line = r.corrected_line"
-        " where (c.customer, c.contract, c.period_start, c.currency) <> (h.customer, h.contract, r.service_start, h.currency)"
+        " where (c.customer, c.contract, c.currency) <> (h.customer, h.contract, h.currency)"
+        " or coalesce(o.service_start, c.period_start) <> r.service_start or o.is_adjustment"
         " or (o.item, o.kind) <> (r.item, r.kind) or (o.line is null and r.corrected_line is not null)",
+    "an invoice in advance with something else, or a line of a later period that is not in advance":
+        "select h.invoice from weir.invoice_heads h join weir.invoice_ranges r using (invoice) where (h.kind = 'advance' or r.period_start > h.period_start)"
+        " and r.advance_at is distinct from weir.invoice_instant(h.kind, h.period_start, h.period_end)",
     "line items of a period that nothing knows":
         "select i.line_item_id from weir.line_items i where not exists (select from weir.billing_periods p where p.customer = i.customer"
         " and p.contract = i.contract and p.period_start = i.period_start) and not exists (select from weir.past_periods p"

@@ -7,6 +7,7 @@ import copy
 import csv
 import datetime
 import decimal
+import hashlib
 import html.parser
 import io
 import json
@@ -50,8 +51,8 @@ class Ledger:
         self.connection = psycopg2.connect(env["WEIR_POSTGRES_URL"])
         self.connection.autocommit = True
         self.books, self.series = {}, invoices.new_series()
-        self.held, self.gaps = {}, {}
-        weir("migrate", env=env)
+        self.held, self.gaps, self.invariants = {}, {}, INVOICES
+        self.migrate()
         self.sql("create table public.made_by_hand ()")
         for name, (currency, places, rounding) in BOOKS.items():
             self.sql("insert into weir.price_books values (%s, %s, %s, %s)", name, currency, places, rounding)
@@ -59,6 +60,9 @@ class Ledger:
             self.sql("insert into weir.contracts (contract, customer, price_book, billing_period, timezone, overrides, commitments)"
                      " values (%s, %s, 'b', 'month', %s, '[]', '[]')", contract, "x" if contract else None, zone)
         self.sql("insert into weir.lanes (lane, next_offset, highest_offset, watermark) values ('events:0', 1, 1, '2026-01-01')")
+
+    def migrate(self):
+        weir("migrate", env=self.env)
 
     def sql(self, text, *values):
         with self.connection.cursor() as cursor:
@@ -78,7 +82,7 @@ class Ledger:
         after = datetime.date(2026, 1 + (number + 1) // 2, 1 + (number + 1) % 2 * 14)
         return day_end(contract, day - DAY), day_end(contract, after - DAY)
 
-    def add(self, name, contract, number, line, quantity, amount, currency="USD", rerating=None, as_kind=None, window=None):
+    def add(self, name, contract, number, line, quantity, amount, currency="USD", rerating=None, as_kind=None, window=None, advance_at=None):
         """As a rater does: under the customer's lock, with the period's row."""
         start, end = self.period(contract, number)
         books = self.customer(name)
@@ -91,14 +95,15 @@ class Ledger:
                            (name, contract, start, end))
             cursor.execute(
                 "insert into weir.line_items (customer, contract, item, meter, dimensions, period_start, period_end, window_start, window_end, kind,"
-                " component, price_book, price_book_version, model, tier, quantity, unit_price, amount, currency, revision, rerating)"
-                " values (%s, %s, %s, %s, '{}', %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, 1, %s) returning line_item_id",
+                " component, price_book, price_book_version, model, tier, quantity, unit_price, amount, currency, revision, rerating"
+                + (", advance_at" if advance_at else "") + ") values (%s, %s, %s, %s, '{}', %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, 1, %s"
+                + (", %s" if advance_at else "") + ") returning line_item_id",
                 (name, contract, line[1], line[2], start, end, *(window or (start, end)), kind, line[6], line[3], line[4], line[5], line[7],
-                 exact.fixed(quantity), line[8], exact.fixed(amount), currency, rerating))
+                 exact.fixed(quantity), line[8], exact.fixed(amount), currency, rerating, *([advance_at] if advance_at else [])))
             identity = cursor.fetchone()[0]
             cursor.execute("commit")
         books.periods[contract].setdefault(start, invoices.Period(end))
-        books.items.append(invoices.Item(identity, contract, start, end, currency, line, quantity, amount))
+        books.items.append(invoices.Item(identity, contract, start, end, currency, line, quantity, amount, advance_at, rerating is not None))
         return books.items[-1]
 
     # what may happen
@@ -114,7 +119,14 @@ class Ledger:
         if chance.random() < 0.1:
             line, currency = (*line[:3], "e", *line[4:]), "EUR"
         amount = chance.choice((chance.randrange(-10 ** 13, 10 ** 14), chance.randrange(1, 10 ** 3), 5 * 10 ** 9, 0))
-        self.add(name, chance.choice(list(CONTRACTS)), chance.randrange(6), line, chance.randrange(0, 3) * exact.SCALE, amount, currency)
+        contract, number = chance.choice(list(CONTRACTS)), chance.randrange(6)
+        self.add(name, contract, number, line, chance.randrange(0, 3) * exact.SCALE, amount, currency,
+                 advance_at=self.in_advance(contract, number) if line[0] == "fee" and chance.random() < 0.6 else None)
+
+    def in_advance(self, contract, number):
+        """A fee's time is the start of its period; what is bought may come later in it."""
+        start, end = self.period(contract, number)
+        return start if self.random.random() < 0.7 else start + self.random.random() * (end - start)
 
     def rerate(self, name):
         """Some line items are taken back; what they were charged under may be gone."""
@@ -188,15 +200,21 @@ class Ledger:
         identity, number = row[len([i for i in live[live.index(invoice) + 1:] if (i.contract, i.kind, i.start, i.currency) == (
             invoice.contract, invoice.kind, invoice.start, invoice.currency)])]
         if invoice.state == "draft" and self.random.random() < 0.5:
-            weir("invoice", "finalize", identity, env=self.env)
+            self.finalize(identity)
             self.books[name].finalize(invoice)
         else:
-            weir("invoice", "void", number or identity, "--reason", "a test", env=self.env)
+            self.void(identity, number)
             self.books[name].void(invoice)
+
+    def finalize(self, identity):
+        weir("invoice", "finalize", identity, env=self.env)
+
+    def void(self, identity, number):
+        weir("invoice", "void", number or identity, "--reason", "a test", env=self.env)
 
     # what must hold
     def check(self, where):
-        for what, text in INVOICES.items():
+        for what, text in self.invariants.items():
             assert not self.sql(text), f"{what} ({where})"
         found = {}
         for key in self.sql("select invoice, customer, contract, kind, period_start, period_end, currency, state, number, credit_note_number, amount, total"
@@ -237,6 +255,81 @@ def test_invoices_are_those_of_the_model(servers, number):
     assert b"findings=0" in weir("audit", "verify", env=ledger.env).stdout
     states = {state for state, in ledger.sql("select distinct state from weir.invoices")}
     assert states == {"draft", "final", "void"} or "final" in states, "the case closes hardly anything"
+
+
+class Older(Ledger):
+    """A ledger of before migration 45, which no weir of today writes to: what its raters, weir close and weir invoice did is done in SQL."""
+
+    def migrate(self):
+        self.is_older, self.invariants = True, {what: text for what, text in INVOICES.items() if "advance_at" not in text}
+        self.sql("create schema weir; create table weir.schema_migrations (version integer primary key, name text not null, checksum text not null,"
+                 " applied_at timestamptz not null default now())")
+        for path in sorted((ROOT / "schemas" / "postgres").glob("0*.sql"))[:44]:
+            text = path.read_bytes()
+            self.sql(text.decode())
+            self.sql("insert into weir.schema_migrations values (%s, %s, %s)", int(path.stem[:4]), path.stem[5:], hashlib.sha256(text).hexdigest())
+
+    def add(self, *arguments, advance_at=None, **more):
+        return super().add(*arguments, advance_at=None if self.is_older else advance_at, **more)
+
+    def close(self, name):
+        if not self.is_older:
+            return super().close(name)
+        self.look_for_obstacles()
+        day, is_draft = datetime.date(2026, 1, 1) + self.random.randrange(100) * DAY, self.random.random() < 0.4
+        [[closing]] = self.sql("insert into weir.closings (started_by, through, filters, is_draft) values ('test', %s, '{}', %s) returning closing",
+                               str(day), is_draft)
+        for each, books in sorted(self.books.items()):
+            self.sql("select from weir.close_books(%s, %s, null, %s, 'INV', 'test', %s, '{}', '{}', '{}')", each, day, is_draft, closing)
+            books.close(day, is_draft)
+        return self.sql("insert into weir.closing_ends (closing, customers, invoices, issued, left_open) values (%s, 0, 0, 0, 0)", closing)
+
+    def finalize(self, identity):
+        if not self.is_older:
+            return super().finalize(identity)
+        return self.sql("select weir.finalize_invoice(%s, 'INV', 'test')", identity)
+
+    def void(self, identity, number):
+        if not self.is_older:
+            return super().void(identity, number)
+        return self.sql("select weir.void_invoice(%s, 'test', 'a test')", identity)
+
+
+def test_a_ledger_of_before_goes_on(servers):
+    """What was charged in advance before migration 45 stays on the invoice that has it, or comes to its own period's: never twice, never nowhere."""
+    ledger = Older(servers.room("invoices-older", 1, is_migrated=False), FIRST)
+    invoices_of = "select md5(string_agg(h::text || l.rows, ' ' order by h.invoice)) from (select invoice, customer, contract, kind, period_start, amount," \
+        " state, invoice_number from weir.invoices where invoice <= %s) h join lateral (select string_agg(r::text, ' ' order by line) as rows" \
+        " from weir.invoice_rows r where r.invoice = h.invoice) l on true"
+    happenings = [ledger.usage] * 12 + [ledger.settle] * 4 + [ledger.close] * 4 + [ledger.decide] * 2 + [ledger.rerate, ledger.hold, ledger.open_or_release]
+    fees = "select count(*), count(*) filter (where not exists (select from weir.invoice_line_items l where l.line_item_id = i.line_item_id" \
+        " and l.customer = i.customer and l.period_start = i.period_start and not l.is_void)) from weir.line_items i where kind = 'fee'"
+    for name in ("acme", "bolt"):
+        ledger.usage(name)
+    for step in range(2000):
+        ledger.random.choice(happenings)(ledger.random.choice(("acme", "bolt")))
+        [(charged, waiting)] = ledger.sql(fees)
+        if step >= 100 and 0 < waiting < charged and ledger.sql("select count(distinct state) from weir.invoices") == [(3,)]:
+            break
+    assert 0 < waiting < charged
+    ledger.check("before the migration")
+    [[last]] = ledger.sql("select max(invoice) from weir.invoice_heads")
+    before = ledger.sql(invoices_of, last)
+    assert b"applied" in weir("migrate", env=ledger.env).stdout
+    ledger.is_older, ledger.invariants = False, INVOICES
+    assert ledger.sql(invoices_of, last) == before
+    ledger.check("after the migration")
+    for step in range(500):
+        happening = ledger.random.choice(happenings)
+        happening(ledger.random.choice(("acme", "bolt")))
+        if happening in (ledger.close, ledger.decide):
+            ledger.check(f"seed {FIRST}, step {step} after the migration, after {happening.__name__}")
+            if step >= 60 and ledger.sql("select true from weir.invoice_ranges where advance_at is not null limit 1"):
+                break
+    assert ledger.sql("select true from weir.invoice_ranges where advance_at is not null limit 1"), "nothing was in advance since"
+    ledger.close("acme")
+    ledger.check("at the end")
+    assert b"findings=0" in weir("audit", "verify", env=ledger.env).stdout
 
 
 def many(servers, name, customers):
@@ -280,6 +373,70 @@ def test_a_closing_that_is_killed_goes_on_where_it_was(servers):
     again = weir("close", "--through", "2026-02-14", env=ledger.env)
     assert b"customers=120 invoices=0 issued=0 left_open=0" in again.stderr
     assert b"findings=0" in weir("audit", "verify", env=ledger.env).stdout
+
+
+PLATFORM = ("fee", "platform", None, "b", 1, None, "fee", None, "10.000000000000")
+CALLS = ("usage", "calls", "calls", "b", 1, "flat", "flat", 1, None)
+CREDIT = ("fee", "credit", None, "b", 1, None, "fee", None, None)
+
+
+def test_what_is_charged_in_advance(servers):
+    """At the contract's start and when something is bought by itself, later with the period that ends then; taken back by the next one."""
+    ledger = Ledger(servers.room("invoices-advance", 1), 9)
+    starts = [ledger.period("k-old", number)[0] for number in range(4)]
+
+    def settle(number):
+        ledger.sql("update weir.billing_periods set is_closed = true where period_start = %s", starts[number])
+        ledger.books["acme"].periods["k-old"][starts[number]].is_settled = True
+
+    def close(through, draft=False):
+        """What is new: kind, period's first day, lines."""
+        weir("close", "--through", through, *(["--draft"] if draft else []), env=ledger.env)
+        ledger.books["acme"].close(datetime.date.fromisoformat(through), draft)
+        ledger.check(f"through {through}")
+        [[last]] = ledger.sql("select coalesce(max(invoice), 0) from public.seen")
+        ledger.sql("insert into public.seen select invoice from weir.invoice_heads where invoice > %s", last)
+        return ledger.sql("select h.kind, h.period_start::date::text, string_agg(r.item || ' ' || r.service_start::date || ' ' || r.invoice_amount || coalesce("
+                          "' <- ' || r.corrected_invoice || '/' || r.corrected_line, ''), ', ' order by r.line) from weir.invoice_heads h"
+                          " join weir.invoice_rows r using (invoice) where invoice > %s group by h.invoice order by h.invoice", last)
+
+    ledger.sql("create table public.seen (invoice bigint); set timezone = 'UTC'")
+    add = lambda *arguments, **more: ledger.add("acme", "k-old", *arguments, **more)
+    add(0, CALLS, exact.SCALE, exact.SCALE)
+    add(0, PLATFORM, exact.SCALE, 10 * exact.SCALE, advance_at=starts[0])
+    add(0, CALLS, exact.SCALE, exact.SCALE)
+    add(0, CREDIT, exact.SCALE, 85 * exact.SCALE, advance_at=starts[0] + 3 * DAY)
+    assert close("2025-12-30") == []
+    assert close("2025-12-31", True) == close("2026-01-01", True) + [("advance", "2026-01-01", "platform 2026-01-01 10.00")]
+    assert close("2026-01-02") == [] and ledger.sql("select invoice_number from weir.invoices") == [("INV-000001",)]
+    assert close("2026-01-05") == [("advance", "2026-01-04", "credit 2026-01-01 85.00")]
+    assert close("2026-01-13") == []  # the period goes on
+    settle(0)
+    add(1, CALLS, exact.SCALE, 3 * exact.SCALE)
+    add(1, PLATFORM, exact.SCALE, 11 * exact.SCALE, advance_at=starts[1])
+    add(1, CALLS, exact.SCALE, 4 * exact.SCALE)
+    assert close("2026-01-14") == [("period", "2026-01-01", "calls 2026-01-01 2.00, platform 2026-01-15 11.00")]
+    for quantity, amount in ((-1, -11), (1, 12)):  # a rerating of the fee, before its period ends
+        add(1, PLATFORM, quantity * exact.SCALE, amount * exact.SCALE, rerating=1, as_kind="reversal" if amount < 0 else None)
+    add(2, PLATFORM, exact.SCALE, 13 * exact.SCALE, advance_at=starts[2])
+    assert close("2026-01-20") == []
+    settle(1)
+    assert close("2026-01-31") == [("period", "2026-01-15", "calls 2026-01-15 7.00, platform 2026-02-01 13.00, platform 2026-01-15 1.00 <- 3/2")]
+    weir("invoice", "void", "INV-4", "--reason", "wrong", env=ledger.env)
+    ledger.books["acme"].void(ledger.books["acme"].invoices[3])
+    assert close("2026-01-31") == [("period", "2026-01-15", "calls 2026-01-15 7.00, platform 2026-02-01 13.00, platform 2026-01-15 1.00 <- 3/2")]
+    weir("invoice", "void", "INV-1", "--reason", "wrong", env=ledger.env)
+    ledger.books["acme"].void(ledger.books["acme"].invoices[0])
+    assert close("2026-01-31") == [("advance", "2026-01-01", "platform 2026-01-01 10.00")]
+    add(3, PLATFORM, exact.SCALE, 14 * exact.SCALE, advance_at=starts[3])
+    assert close("2026-02-20") == []  # it waits for the period that ends then
+    settle(2)
+    assert close("2026-02-20") == [("period", "2026-02-01", "platform 2026-02-15 14.00")]
+    assert ledger.sql("select replaces is not null from weir.invoices where state <> 'void' and kind = 'advance' order by invoice") == [(False,), (True,)]
+    assert b"findings=0" in weir("audit", "verify", env=ledger.env).stdout
+    ledger.sql("alter table weir.invoice_ranges disable trigger user; create table public.bent ()")
+    ledger.sql("update weir.invoice_ranges set advance_at = advance_at + interval '1 day' where invoice = 2 and advance_at is not null")
+    assert b"invoice 2 is not what was issued" in weir("audit", "verify", env=ledger.env, check=False).stdout
 
 
 def test_nothing_of_an_invoice_can_be_changed(servers):
@@ -369,14 +526,14 @@ def example(servers, tmp_path_factory):
         (folder / f"{name}.json").write_text(BLOCKS[name], encoding="utf-8")
     weir("migrate", env=env)
     weir("apply", "--catalog", folder / "catalog.json", env=env)
-    for month, day in (("january", "2026-01-31"), ("february", "2026-02-28")):
+    for month, day, count in (("january", "2026-01-31", 2), ("february", "2026-02-28", 1)):
         again = BLOCKS[month].splitlines()[0] + "\n"
         (folder / "events.ndjson").write_text(BLOCKS[month] + again + (UNREADABLE if month == "january" else ""), encoding="utf-8")
         weir("produce", folder / "events.ndjson", env=env)
         weir("ingest", "--until-end", env=env)
         weir("rater", "--until-done", env=env)
         done = weir("close", "--through", day, "--invoice-details", folder / "details.json", env=env)
-        assert b"customers=1 invoices=1 issued=1 left_open=0" in done.stderr
+        assert f"customers=1 invoices={count} issued={count} left_open=0".encode() in done.stderr
     return env
 
 
@@ -424,7 +581,7 @@ def exported_document(env, number):
 
 
 def test_the_worked_example(example):
-    for number, block in (("INV-000001", "first"), ("INV-2", "second")):
+    for number, block in (("INV-000001", "first"), ("INV-2", "second"), ("INV-3", "third")):
         rows = [[row["line"], row["service_start"][:10], row["kind"], row["item"], row["tier"], short(row["quantity"]), short(row["unit_price"]),
                  short(row["amount"]), row["invoice_amount"], "/".join(filter(None, (row["corrected_invoice"], row["corrected_line"])))]
                 for row in exported(example, number, "--format", "csv")]
@@ -464,19 +621,25 @@ def test_a_rater_closes_periods_when_their_grace_is_over(servers, tmp_path):
     assert refused.returncode == 2 and b"nowhere.json" in refused.stderr
     weir("rater", "--until-done", "--close-grace", "9000h", env=env)  # more than a year
     assert found("select count(*) from weir.closings") == [(0,)]
+    since = datetime.datetime.now(UTC) - datetime.datetime(2026, 1, 15, tzinfo=UTC)  # in January only its fee in advance is due
+    weir("rater", "--until-done", "--close-grace", f"{int(since.total_seconds() // 3600)}h", "--invoice-details", tmp_path / "details.json", env=env)
+    assert found("select invoice_number, kind, total::text from weir.invoices") == [("INV-000001", "advance", "10.00")]
     weir("rater", "--until-done", "--close-grace", "1h", "--invoice-details", tmp_path / "details.json", env=env)
-    assert found("select invoice_number, total::text, seller ->> 'name' from weir.invoices") == [("INV-000001", "15.00", "Weir Ltd")]
+    closed = [("INV-000001", "advance", "10.00"), ("INV-000002", "period", "15.00"), ("INV-000003", "period", "8.00")]
+    assert found("select invoice_number, kind, total::text from weir.invoices order by 1") == closed
+    assert found("select distinct seller ->> 'name' from weir.invoices") == [("Weir Ltd",)]
     weir("rater", "--until-done", "--close-grace", "1h", env=env)
-    assert found("select count(*) from weir.closings") == [(1,)]
+    assert found("select count(*) from weir.closings") == [(2,)]
     feed("february")
     process = subprocess.Popen([BINARY, "rater", "--close-grace", "1h"], env={**os.environ, **env}, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 90
-    while not found("select * from weir.closing_ends where closing > 1"):
+    while not found("select * from weir.closing_ends where closing > 2"):
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.1)
     process.terminate()
     assert process.wait(timeout=120) == 0, process.stderr.read()
-    assert found("select invoice_number, total::text from weir.invoices order by 1") == [("INV-000001", "15.00"), ("INV-000002", "19.41")]
+    assert found("select invoice_number, kind, total::text from weir.invoices order by 1") == [
+        *closed, ("INV-000004", "advance", "10.00"), ("INV-000005", "period", "6.40")]
     connection.close()
 
 
@@ -510,25 +673,30 @@ class Page(html.parser.HTMLParser):
 
 
 def test_the_page_is_an_invoice(example):
-    page = weir("invoice", "export", "INV-2", "--format", "html", env=example).stdout.decode()
+    page = weir("invoice", "export", "INV-3", "--format", "html", env=example).stdout.decode()
     assert "size:A4" in page and "http" not in page and "url(" not in page and "@import" not in page
     read = Page(page)
     said = " ".join(read.words)
-    for wanted in ("Invoice INV-000002", "Weir Ltd", "1 River Lane", "Acme Inc.", "5 Main Street", "Tax ID YY987654321", "PO 4711", "acme-2026",
+    for wanted in ("Invoice INV-000003", "Weir Ltd", "1 River Lane", "Acme Inc.", "5 Main Street", "Tax ID YY987654321", "PO 4711", "acme-2026",
                    "2026-02-01 to 2026-02-28 (UTC)", "before taxes", "30 days net"):
         assert wanted in said, wanted
     assert [row for row in read.rows if len(row) == 5][1:] == [
-        ["1", "platform", "1", "10.004", "10.00"], ["2", "tokens, tier 1", "1000", "0", "0.00"], ["3", "tokens, tier 2", "4002", "0.002", "8.00"],
-        ["4", "tokens, tier 2delivered 2026-01-01 to 2026-01-31; corrects INV-000001, line 3", "1700", "0.002", "3.40"],
-        ["5", "floor: up to the minimum spenddelivered 2026-01-01 to 2026-01-31; corrects INV-000001, line 4", "", "", "-2.00"],
+        ["1", "tokens, tier 1", "1000", "0", "0.00"], ["2", "tokens, tier 2", "4002", "0.002", "8.00"],
+        ["3", "platformin advance, 2026-03-01 to 2026-03-31", "1", "10.004", "10.00"],
+        ["4", "tokens, tier 2delivered 2026-01-01 to 2026-01-31; corrects INV-000002, line 2", "1700", "0.002", "3.40"],
+        ["5", "floor: up to the minimum spenddelivered 2026-01-01 to 2026-01-31; corrects INV-000002, line 3", "", "", "-2.00"],
         ["6", "Rounding", "", "", "0.01"]]
     assert read.rows[-1] == ["", "Total before taxes", "19.41 USD"]
+    first = Page(weir("invoice", "export", "INV-1", "--format", "html", env=example).stdout.decode())
+    assert "In advance 2026-01-01 to 2026-01-31 (UTC)" in " ".join(" ".join(first.words).split())
+    assert [row for row in first.rows if len(row) == 5][1:] == [["1", "platform", "1", "10.004", "10.00"]]
 
 
 def test_an_invoice_says_what_it_rests_on(example):
     """Every lane's offset, what became of its events, what was counted of the customer, and what of its events was not."""
     for number, events, tokens, uncounted in (
-            ("INV-1", 2, [("2026-01-01", 2)], (1, 1, None, 1, 1)), ("INV-2", 4, [("2026-01-01", 3), ("2026-02-01", 1)], (2, 1, 1, 1, 0))):
+            ("INV-1", 3, [], (1, 1, None, 1, 1)), ("INV-2", 3, [("2026-01-01", 2)], (1, 1, 1, 0, 0)),
+            ("INV-3", 5, [("2026-01-01", 3), ("2026-02-01", 1)], (2, 1, 2, 1, 0))):
         statement = json.loads(weir("invoice", "export", number, "--format", "json", env=example).stdout)["completeness"]
         lanes = {lane["lane"]: lane for lane in statement["lanes"]}
         sums = {name: sum(lane[name] for lane in lanes.values())
@@ -544,7 +712,7 @@ def test_an_invoice_says_what_it_rests_on(example):
         assert [stated["admitted"], stated["new_admitted"]] == [0, 0]
         assert {name: sum(lane[name] for lane in stated["lanes"]) for name in ("duplicate", "quarantined")} == {"duplicate": duplicate, "quarantined": 1}
         assert statement["released_gaps"] == []
-    words = " ".join(Page(weir("invoice", "export", "INV-2", "--format", "html", env=example).stdout.decode()).words)
+    words = " ".join(Page(weir("invoice", "export", "INV-3", "--format", "html", env=example).stdout.decode()).words)
     assert "Counted: tokens from 2026-01-01, 3 events; tokens from 2026-02-01, 1 event." in words
     assert "Not counted, since the invoice before this one: 1 duplicates." in words
     assert "Not counted: 1 duplicates, 1 refused." in " ".join(
@@ -557,11 +725,15 @@ def test_focus_rows_add_up_to_what_was_billed(example):
     billed = {}
     for row in rows:
         billed[row["InvoiceId"]] = billed.get(row["InvoiceId"], 0) + exact.parse(row["BilledCost"])
-    assert billed == {"INV-000001": exact.parse("15.00"), "INV-000002": exact.parse("19.41")}
-    [late] = [row for row in rows if row["x_InvoiceLine"] == "4" and row["InvoiceId"] == "INV-000002"]
+    assert billed == {"INV-000001": exact.parse("10.00"), "INV-000002": exact.parse("15.00"), "INV-000003": exact.parse("19.41")}
+    assert [(row["InvoiceId"], row["BillingPeriodStart"][:10], row["ChargePeriodStart"][:10], row["ChargePeriodEnd"][:10], row["ChargeClass"])
+            for row in sorted(rows, key=lambda row: row["InvoiceId"]) if row["ServiceName"] == "platform"] == [
+        ("INV-000001", "2026-01-01", "2026-01-01", "2026-02-01", ""), ("INV-000002", "2026-01-01", "2026-02-01", "2026-03-01", ""),
+        ("INV-000003", "2026-02-01", "2026-03-01", "2026-04-01", "")]
+    [late] = [row for row in rows if row["x_InvoiceLine"] == "4" and row["InvoiceId"] == "INV-000003"]
     assert (late["ChargeClass"], late["ChargeCategory"], late["ChargePeriodStart"], late["ChargePeriodEnd"], late["BillingPeriodStart"]) == (
         "Correction", "Usage", "2026-01-01T00:00:00Z", "2026-02-01T00:00:00Z", "2026-02-01T00:00:00Z")
-    assert (late["x_CorrectedInvoiceId"], late["x_CorrectedInvoiceLine"]) == ("INV-000001", "3")
+    assert (late["x_CorrectedInvoiceId"], late["x_CorrectedInvoiceLine"]) == ("INV-000002", "2")
     for row in rows:
         assert row["ChargeCategory"] in ("Usage", "Purchase", "Credit", "Adjustment") and row["ChargeClass"] in ("", "Correction")
         for name in ("BilledCost", "BillingAccountId", "BillingCurrency", "BillingPeriodStart", "BillingPeriodEnd", "ChargePeriodStart", "ChargePeriodEnd",

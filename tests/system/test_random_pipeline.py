@@ -122,7 +122,8 @@ def check_invoices(env, where, is_late=False):
                       " where l.customer = i.customer and l.period_start = i.period_start and l.line_item_id = i.line_item_id) group by 1, 2, 3")
     assert not left, f"on no invoice: {left[:3]} ({where})"
     sums = ("select customer, contract, currency, sum(amount) as amount from {} group by 1, 2, 3 order by 1, 2, 3")
-    invoiced = query(env, sums.format(f"weir.invoices join weir.billing_periods p using (customer, contract, period_start) where {settled}"))
+    invoiced = query(env, sums.format(f"weir.invoice_line_items join weir.billing_periods p using (customer, contract, period_start)"
+                                      f" where not is_void and {settled}"))
     assert invoiced == query(env, sums.format(f"weir.line_items join weir.billing_periods p using (customer, contract, period_start) where {settled}")), where
     before = query(env, "select count(*) as n, sum(total) as total from weir.invoices")
     weir("close", "--through", "2100-01-01", env=env)
@@ -345,10 +346,10 @@ def check_orders_of_before(env, rate, order):
         weir("close", "--through", "2026-04-30", "--customer", "gamma", env=env)
         return [(row["month"], row["amount"]) for row in query(env, invoices)]
 
-    assert closed() == [("2025-11", 20), ("2025-12", -20), ("2026-01", 9)]
+    assert closed() == [("2025-11", 20), ("2025-12", -20 + 2), ("2026-01", 5 + 2 + 2)], "the fee of 2 is charged in advance, on the invoice before"
     rate(call(8, "gamma", "12-05", 3).replace("2026-12", "2025-12"))
     assert query(env, "select sum(amount)::float as n from weir.line_items where customer = 'gamma' and period_start = '2025-12-01'")[0]["n"] == -20 + 2 + 3 + 4
-    assert closed() == [("2025-11", 20), ("2025-12", -20), ("2025-12", 9), ("2026-01", 9)], "a correction: all later ones are final"
+    assert closed() == [("2025-11", 2), ("2025-11", 20), ("2025-12", -20 + 2), ("2025-12", 3 + 4), ("2026-01", 9)], "a correction: all later ones are final"
 
 
 def check_closing_writes_expiries(env, order, entries):

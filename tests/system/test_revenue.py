@@ -81,7 +81,8 @@ class Revenue(Ledger):
                          "": (9, datetime.date(2026, 1, 20))}[contract]
         return day_end(contract, first + (number * length - 1) * DAY), day_end(contract, first + ((number + 1) * length - 1) * DAY)
 
-    def add(self, name, contract, number, line, quantity, amount, currency="USD", rerating=None, as_kind=None, window=None):
+    def add(self, name, contract, number, line, quantity, amount, currency="USD", rerating=None, as_kind=None, window=None,
+            advance_at=None):
         start, end = self.period(contract, number)
         if line[0] == "fee" and rerating is None and line[8]:
             line = (line[0], self.random.choice(list(FEES)), *line[2:])
@@ -90,7 +91,7 @@ class Revenue(Ledger):
                 contract, start, line, -amount)]
             at = self.books[name].windows[taken_back[0].number] if taken_back else start + self.random.random() * (end - start)
             window = (at, at + datetime.timedelta(hours=1))
-        item = super().add(name, contract, number, line, quantity, amount, currency, rerating, as_kind, window)
+        item = super().add(name, contract, number, line, quantity, amount, currency, rerating, as_kind, window, advance_at)
         self.books[name].windows[item.number] = window[0] if window else start
         return item
 
@@ -125,7 +126,9 @@ class Revenue(Ledger):
         else:
             line, left = ("drawdown", key, None, "b", 1, None, "drawdown", None, None), exact.parse(amount) - drawn
             change = -self.random.choice((left, left // 3, self.random.randrange(max(left, 1)), -drawn // 2))
-        self.add(name, contract, self.random.randrange(6), line, 0, change)
+        number = self.random.randrange(6)
+        self.add(name, contract, number, line, 0, change,
+                 advance_at=self.in_advance(contract, number) if line[0] == "fee" and self.random.random() < 0.6 else None)
 
     def discount(self, name):
         """What discounts on the whole invoice take off an item: usage, or a fee."""
@@ -223,7 +226,9 @@ BENT = {  # by an invariant, what breaks it
     "draws that are not in the line items, or of which the balance has other ones": "update weir.line_items set amount = amount - 1 where kind = 'drawdown'",
     "a balance that is not the sum of its entries, or below zero": "delete from weir.grant_entries where number = 1",
     "an entry that does not go on where the one before it ended": "update weir.grant_entries set amount = amount - 1, balance_after = balance_after - 1 where number = 2",
-    "a line item on two invoices that are not void": "update weir.invoice_ranges set after_item = 0, through_item = 1000 where customer = 'acme'",
+    "a line item on two invoices that are not void": "update weir.invoice_ranges set through_item = 1000 where customer = 'acme' and advance_at is null",
+    "an invoice in advance with something else, or a line of a later period that is not in advance":
+        "update weir.invoice_ranges set advance_at = null where advance_at is not null",
     "an invoice that is not its line items": "update weir.line_items set amount = amount + 1 where item = 'support'",
     "an invoice that is not its lines": "delete from weir.invoice_rows where line = 1",
     "a month that does not reconcile": "update weir.closed_revenue set recognised = recognised + 1 where month = '2026-01-01'",
