@@ -29,6 +29,7 @@ TESTS = {
     "source_gaps": ("component_test_source_gaps", [], False),
     "quarantine": ("component_test_quarantine_kafka", ["--filter", "quarantine_kafka/refused*"], False),
     "invoices": ("weir", ["tests/system/test_invoices.py", "-k", "nothing_of_an_invoice_can_be_changed"], False),
+    "in_advance": ("weir", ["tests/system/test_invoices.py", "-k", "charged_in_advance or worked_example"], False),
     "low_balances": ("weir", ["tests/system/test_random_pipeline.py", "-k", "low_balances"], False),
     "grants": ("weir", ["tests/system/test_random_pipeline.py", "-k", "grants_at"], False),
     "projected": ("weir", ["tests/system/test_random_pipeline.py", "-k", "projection_is"], False),
@@ -46,6 +47,7 @@ QUARANTINE = "ingest/quarantine_kafka.c"
 TALLIES = "aggregator/tallies.c"
 TERMS, RENEWALS, TRUE_UPS = "common/model/catalog_terms.c", "common/model/catalog_renewals.c", "rater/terms.c"
 INVOICES = "schemas/postgres/0016_invoices.sql"
+IN_ADVANCE = "schemas/postgres/0045_in_advance.sql"
 
 MUTANTS = [
     # 1. the lane cut
@@ -277,6 +279,14 @@ MUTANTS = [
      [(INVOICES, "IF sums.amount <> NEW.amount OR sums.total <> NEW.total THEN", "IF false THEN")]),
     ("invoices_can_be_deleted", "nothing of an invoice changes", "invoices",
      [(INVOICES, "CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON weir.%I", "CREATE TRIGGER append_only BEFORE UPDATE ON weir.%I")]),
+    ("in_advance_with_its_own_period", "what is charged in advance stands on the invoice of the period before", "in_advance",
+     [(IN_ADVANCE, "ELSE r.period_end = f.advance_at END", "ELSE r.period_start >= f.period_start END")]),
+    ("in_advance_before_the_period_before", "it waits for that invoice as long as it can come", "in_advance",
+     [(IN_ADVANCE, "                AND p.period_end = a.advance_at\n", "                AND p.period_end = a.advance_at AND false\n")]),
+    ("in_advance_too_early", "nothing is invoiced in advance of its time", "in_advance",
+     [(IN_ADVANCE, "WHERE a.target_start IS NULL AND a.advance_at <= e.through\n", "WHERE a.target_start IS NULL AND a.advance_at IS NOT NULL\n")]),
+    ("fees_are_not_in_advance", "a rater says which line items are charged in advance", "in_advance",
+     [("rater/fees.c", "emission->fee->charged == WEIR_FEE_IN_ADVANCE ? emission->period->start : 0", "0")]),
 
     # counted again (docs/meter-changes.md)
     ("recount_of_open_windows", "what still takes events is not counted again", "recounts",
