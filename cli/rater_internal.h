@@ -33,12 +33,14 @@ struct known_lane {
     int64_t rated_offset; /* all that closed of the events below is rated, or kept out; where rated_through is known */
     struct weir_lane_counts rated_counts;
     int64_t noted_offset, noted_through; /* what PostgreSQL was told of them; -1: nothing */
+    int64_t gap;                         /* PostgreSQL's last one of the lane, when it was last noted; -1: not known */
 };
 
 /* What was read of a lane's list at once; one is rated while the other one is read. */
 struct lot {
     struct weir_work *work;
     size_t count;
+    int64_t known_gap;       /* of the lane, before it was read */
     struct weir_arena *keys; /* the windows' series keys */
 };
 
@@ -82,7 +84,8 @@ struct rating {
 
 /* The lanes that the store has now. What is known of those of before stays. */
 enum weir_status weir_rating_list_lanes(struct rating *rating, struct weir_error *reterr);
-/* PostgreSQL is told anew how far each lane is rated: what it was told may be gone with its server. */
+/* PostgreSQL is told anew how far each lane is rated, and asked for its gaps: what it was told may be gone with its
+ * server. */
 void weir_rating_forget_told(struct rating *rating);
 /* The store was not emptied, nor did it go back before an owner or a gap, between two looks at a lane. */
 bool weir_rating_is_same_store(const struct weir_lane_state *before, const struct weir_lane_state *now);

@@ -42,7 +42,8 @@ static void add_lane(void *context, struct weir_slice name, const struct weir_la
     }
     if (!lane) {
         lane = &rating->lanes[rating->lane_count++];
-        *lane = (struct known_lane){.name.length = name.length, .rated_through = NEVER_RATED, .noted_offset = -1};
+        *lane = (struct known_lane){
+            .name.length = name.length, .rated_through = NEVER_RATED, .noted_offset = -1, .gap = -1};
         memcpy(lane->name_bytes, name.data, name.length);
     } else if (!weir_rating_is_same_store(&lane->state, state)) {
         lane->rated_through = NEVER_RATED;
@@ -122,7 +123,7 @@ enum weir_status weir_rating_list_lanes(struct rating *rating, struct weir_error
 void weir_rating_forget_told(struct rating *rating)
 {
     for (size_t i = 0; i < rating->lane_count; i++)
-        rating->lanes[i].noted_offset = -1;
+        rating->lanes[i].noted_offset = rating->lanes[i].gap = -1;
 }
 
 static bool is_listed(const struct rating *rating, struct weir_slice lane)

@@ -116,7 +116,7 @@ static enum weir_status note_lane(struct rating *rating, struct known_lane *lane
     if (now.epoch == 0)
         return WEIR_OK; /* emptied, and not taken again yet */
     lane->state = now;
-    status = weir_lane_book_note(rating->book, lane->name, &now, &back, reterr);
+    status = weir_lane_book_note(rating->book, lane->name, &now, &back, &lane->gap, reterr);
     if (status == WEIR_OK && back >= 0)
         weir_log(WEIR_LOG_WARN,
                  "lane %s went back from offset %lld to %lld: the window store lost its last seconds or everything, or "
@@ -220,9 +220,9 @@ static enum weir_status note_tallies(struct rating *rating, const struct known_l
 static enum weir_status read_lot(struct rating *rating, struct known_lane *known, struct walk *walk, struct lot *lot,
                                  struct weir_error *reterr)
 {
+    lot->known_gap = known->gap;
     enum weir_status status = rating->store->ops->read_more_work(rating->store, known->name, &walk->place, rating->room,
                                                                  lot->work, &lot->count, reterr);
-
     if (status == WEIR_OK)
         status = note_lane(rating, known, &walk->is_same, reterr);
     if (lot->count > 0 && known->state.next_offset < 0) /* of cuts that the store has lost since, all there were */
@@ -243,7 +243,8 @@ static enum weir_status read_lot(struct rating *rating, struct known_lane *known
 static void start_lot(struct rating *rating, const struct known_lane *known, const struct lot *lot)
 {
     for (size_t i = 0; i < lot->count; i++)
-        rating->windows[i] = (struct weir_lane_window){.lane = known->name, .window = lot->work[i].window};
+        rating->windows[i] =
+            (struct weir_lane_window){.lane = known->name, .window = lot->work[i].window, .known_gap = lot->known_gap};
     weir_rater_threads_start(rating->threads, rating->windows, lot->count);
 }
 
@@ -290,6 +291,20 @@ static enum weir_status walk_list(struct rating *rating, struct known_lane *know
     return status == WEIR_OK ? finish_lot(rating, known, walk, away, reterr) : status;
 }
 
+/* Which gaps the lane has is known before its list is read. *ret_known: false, the store has lost the lane since it was
+ * listed, and there is nothing to rate. */
+static enum weir_status know_gaps(struct rating *rating, struct known_lane *known, bool *ret_known,
+                                  struct weir_error *reterr)
+{
+    bool is_same = true;
+    enum weir_status status = known->gap < 0 ? note_lane(rating, known, &is_same, reterr) : WEIR_OK;
+
+    *ret_known = is_same && known->gap >= 0;
+    if (!*ret_known)
+        known->rated_through = NEVER_RATED;
+    return status;
+}
+
 /* Rates all that the lane's list of work holds. *ret_count: windows taken off the list. Held ones are off it as well:
  * PostgreSQL has them. A list of several lots may have been passed by in places; only one that is read in one go is at
  * its end. */
@@ -297,9 +312,12 @@ static enum weir_status rate_lane(struct rating *rating, struct known_lane *know
                                   uint64_t *ret_count, struct weir_error *reterr)
 {
     struct walk walk;
-    enum weir_status status;
+    bool is_known = false;
+    enum weir_status status = know_gaps(rating, known, &is_known, reterr);
 
     *ret_count = 0;
+    if (status != WEIR_OK || !is_known)
+        return status;
     do {
         walk = (struct walk){.is_same = true, .is_ours = true};
         status = walk_list(rating, known, stop, &walk, reterr);

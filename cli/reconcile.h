@@ -45,6 +45,7 @@ struct weir_reconcile_lane {
     char name_bytes[WEIR_LANE_NAME_MAX + 1];
     struct weir_slice name;
     struct weir_lane_state state;
+    int64_t gap; /* PostgreSQL's last one of it, before its windows were read; only for a repair */
     int64_t watermark_after, forgotten_after; /* when all its windows had been looked at */
     uint64_t windows, open, waiting, rated, differing;
     struct weir_reconcile_span *spans; /* by end */

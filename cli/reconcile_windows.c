@@ -132,7 +132,7 @@ static enum weir_status rate_apart(struct weir_reconcile *reconcile, size_t firs
     struct weir_error error;
     enum weir_status status = rate(reconcile, first, count, &error);
 
-    if (status == WEIR_RETRY || (status != WEIR_OK && reconcile->failures >= FAILURES_MAX)) {
+    if (status == WEIR_RETRY || status == WEIR_AGAIN || (status != WEIR_OK && reconcile->failures >= FAILURES_MAX)) {
         *reterr = error;
         return status;
     }
@@ -177,7 +177,8 @@ static bool may_rate(struct weir_reconcile *reconcile, size_t i)
 
 /* As raters do it (note_lane in rater_round.c): a gap is noted before anything is rated that may miss what it lost,
  * and what was read of a store that has been emptied since, or has lost every cut, is left. */
-static enum weir_status note_lane(struct weir_reconcile *reconcile, bool *ret_is_same, struct weir_error *reterr)
+static enum weir_status note_lane(struct weir_reconcile *reconcile, bool *ret_is_same, int64_t *ret_gap,
+                                  struct weir_error *reterr)
 {
     const struct weir_reconcile_lane *lane = reconcile->lane;
     struct weir_lane_state now;
@@ -188,7 +189,7 @@ static enum weir_status note_lane(struct weir_reconcile *reconcile, bool *ret_is
         return status;
     *ret_is_same = memcmp(now.secret, lane->state.secret, sizeof now.secret) == 0 && now.epoch >= lane->state.epoch
                    && now.gaps.count >= lane->state.gaps.count && now.next_offset >= 0;
-    return *ret_is_same ? weir_lane_book_note(reconcile->book, lane->name, &now, &back, reterr) : WEIR_OK;
+    return *ret_is_same ? weir_lane_book_note(reconcile->book, lane->name, &now, &back, ret_gap, reterr) : WEIR_OK;
 }
 
 static bool is_in_gap(const struct weir_reconcile *reconcile, const struct weir_window *window,
@@ -222,20 +223,24 @@ static enum weir_status repair(struct weir_reconcile *reconcile, struct weir_err
 {
     size_t count = 0;
     bool is_same = true;
+    int64_t gap;
 
     for (size_t i = 0; i < reconcile->count; i++) {
         if (!may_rate(reconcile, i))
             continue;
         reconcile->work_items[count] = i;
-        reconcile->work[count++] =
-            (struct weir_lane_window){.lane = reconcile->lane->name, .window = reconcile->windows[i]};
+        reconcile->work[count++] = (struct weir_lane_window){
+            .lane = reconcile->lane->name, .window = reconcile->windows[i], .known_gap = reconcile->lane->gap};
     }
     if (count == 0)
         return WEIR_OK;
-    enum weir_status status = note_lane(reconcile, &is_same, reterr);
+    enum weir_status status = note_lane(reconcile, &is_same, &gap, reterr);
     if (status != WEIR_OK || !is_same)
         return status;
     status = rate_apart(reconcile, 0, count, reterr);
+    bool is_overtaken = status == WEIR_AGAIN;
+    if (is_overtaken)
+        status = WEIR_OK;
     if (status == WEIR_OK)
         status = weir_ledger_audit_find(reconcile->audit, true, reconcile->lane->name, reconcile->windows,
                                         reconcile->count, reconcile->shares, reterr);
@@ -247,6 +252,8 @@ static enum weir_status repair(struct weir_reconcile *reconcile, struct weir_err
             && weir_window_total_changes(&share->total) >= weir_window_total_changes(&reconcile->windows[at].total);
         if (reconcile->items[at].is_repaired)
             reconcile->items[at].why = NULL;
+        else if (is_overtaken)
+            reconcile->items[at].why = "a gap of its lane was found and released since it was read: look again";
     }
     return status == WEIR_OK ? explain_holds(reconcile, count, reterr) : status;
 }
@@ -285,8 +292,9 @@ static void tell_item(struct weir_reconcile *reconcile, size_t i)
 static enum weir_status note_tallies(struct weir_reconcile *reconcile, struct weir_error *reterr)
 {
     bool is_same = true;
+    int64_t gap;
     size_t count = reconcile->tally_count;
-    enum weir_status status = count ? note_lane(reconcile, &is_same, reterr) : WEIR_OK;
+    enum weir_status status = count ? note_lane(reconcile, &is_same, &gap, reterr) : WEIR_OK;
 
     reconcile->tally_count = 0;
     return status == WEIR_OK && is_same
@@ -370,10 +378,13 @@ static void add_window(void *context, const struct weir_window *window, bool is_
 enum weir_status weir_reconcile_windows(struct weir_reconcile *reconcile, struct weir_reconcile_lane *lane,
                                         struct weir_error *reterr)
 {
+    bool is_same;
+
     reconcile->lane = lane;
     reconcile->arena = weir_arena_new();
-    enum weir_status status =
-        reconcile->store->ops->scan_windows(reconcile->store, lane->name, add_window, reconcile, reterr);
+    enum weir_status status = reconcile->rater ? note_lane(reconcile, &is_same, &lane->gap, reterr) : WEIR_OK;
+    if (status == WEIR_OK)
+        status = reconcile->store->ops->scan_windows(reconcile->store, lane->name, add_window, reconcile, reterr);
     if (status == WEIR_OK)
         end_batch(reconcile);
     reconcile->arena = weir_arena_free(reconcile->arena);

@@ -20,7 +20,8 @@ struct noted {
     int64_t next_offset, highest_offset;
     uint32_t gap_count;
     int64_t last_gap_found_at;
-    time_t at; /* monotonic seconds */
+    int64_t gap; /* PostgreSQL's last one of the lane */
+    time_t at;   /* monotonic seconds */
 };
 
 struct weir_lane_book {
@@ -187,16 +188,12 @@ static void put_gaps(struct weir_lane_book *book, const struct weir_gaps *gaps, 
         add_column(book, i, gaps->count, parameters);
 }
 
-enum weir_status weir_lane_book_note(struct weir_lane_book *book, struct weir_slice lane,
-                                     const struct weir_lane_state *state, int64_t *ret_back, struct weir_error *reterr)
+static enum weir_status note(struct weir_lane_book *book, struct weir_slice lane, const struct weir_lane_state *state,
+                             struct weir_error *reterr)
 {
-    struct noted *noted = noted_of(book, lane);
     struct weir_parameters parameters = {0};
     struct weir_buffer *scalars = &book->columns[COLUMNS - 1];
 
-    *ret_back = -1;
-    if (!must_note(noted, state))
-        return WEIR_OK;
     scalars->length = 0;
     weir_put_int8(scalars, state->next_offset);
     weir_put_time(scalars, floor_us(state->watermark));
@@ -204,18 +201,46 @@ enum weir_status weir_lane_book_note(struct weir_lane_book *book, struct weir_sl
     weir_parameters_add(&parameters, scalars->data + 4, 8);
     weir_parameters_add(&parameters, scalars->data + 16, 8);
     put_gaps(book, &state->gaps, &parameters);
-    enum weir_status status = ask(book,
-                                  "SELECT known_offset, known_highest FROM weir.note_lane($1::text, $2::bigint,"
-                                  " $3::timestamptz, $4::text[], $5::bigint[], $6::bigint[], $7::timestamptz[],"
-                                  " $8::timestamptz[], $9::timestamptz[])",
-                                  &parameters, "noting a lane", reterr);
+    return ask(book,
+               "SELECT known_offset, known_highest FROM weir.note_lane($1::text, $2::bigint,"
+               " $3::timestamptz, $4::text[], $5::bigint[], $6::bigint[], $7::timestamptz[],"
+               " $8::timestamptz[], $9::timestamptz[])",
+               &parameters, "noting a lane", reterr);
+}
+
+/* A statement of its own: the one that notes does not see the gaps that it adds. */
+static enum weir_status find_last_gap(struct weir_lane_book *book, struct weir_slice lane, struct weir_error *reterr)
+{
+    struct weir_parameters parameters = {0};
+
+    weir_parameters_add(&parameters, lane.data, lane.length);
+    return ask(book, "SELECT coalesce(max(gap), 0) FROM weir.lane_gaps WHERE lane = $1::text", &parameters,
+               "looking for a lane's last gap", reterr);
+}
+
+enum weir_status weir_lane_book_note(struct weir_lane_book *book, struct weir_slice lane,
+                                     const struct weir_lane_state *state, int64_t *ret_back, int64_t *ret_gap,
+                                     struct weir_error *reterr)
+{
+    struct noted *noted = noted_of(book, lane);
+
+    *ret_back = -1;
+    if (!must_note(noted, state)) {
+        *ret_gap = noted->gap;
+        return WEIR_OK;
+    }
+    enum weir_status status = note(book, lane, state, reterr);
     if (status != WEIR_OK)
         return status;
-    int64_t known = int8_at(book->answer, 0, 0);
+    int64_t known = int8_at(book->answer, 0, 0), highest = int8_at(book->answer, 0, 1);
+    status = find_last_gap(book, lane, reterr);
+    if (status != WEIR_OK)
+        return status;
     if (state->next_offset < known)
         *ret_back = known;
+    *ret_gap = noted->gap = int8_at(book->answer, 0, 0);
     noted->next_offset = state->next_offset;
-    noted->highest_offset = int8_at(book->answer, 0, 1);
+    noted->highest_offset = highest;
     noted->gap_count = state->gaps.count;
     noted->last_gap_found_at = last_gap_found_at(state);
     noted->at = monotonic_seconds() + 1; /* + 1: never 0 */

@@ -22,9 +22,11 @@ void weir_lane_book_forget(struct weir_lane_book *book);
 
 /* Notes the lane as the store has it. May be called as often as one likes: it asks PostgreSQL only for what it must
  * know at once (a lane or a gap that was not noted before), and every few seconds. *ret_back: where the lane stood
- * before, when it has gone back since; -1: it has not. */
+ * before, when it has gone back since; -1: it has not. *ret_gap: the number of its last gap, 0: it has none. What is
+ * read of the store from now on knows of that gap (weir_lane_window.known_gap). */
 enum weir_status weir_lane_book_note(struct weir_lane_book *book, struct weir_slice lane,
-                                     const struct weir_lane_state *state, int64_t *ret_back, struct weir_error *reterr);
+                                     const struct weir_lane_state *state, int64_t *ret_back, int64_t *ret_gap,
+                                     struct weir_error *reterr);
 
 /* How far a lane is rated: all that closed of the events below an offset is in the ledger, or held. */
 struct weir_lane_rating {

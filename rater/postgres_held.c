@@ -1,5 +1,6 @@
-/* Windows that an open gap holds back, in PostgreSQL: which gaps are open is read in the transaction that would rate,
- * so nothing that rates can pass a hold by. Rows of weir.held_windows are written by whoever has the customer's lock.
+/* Windows that an open gap holds back, in PostgreSQL: which gaps are open, and which were released, is read in the
+ * transaction that would rate, so nothing that rates can pass a hold or a word by. Rows of weir.held_windows are
+ * written by whoever has the customer's lock.
  */
 #include <stdlib.h>
 
@@ -7,11 +8,15 @@
 
 /* 1. loading */
 
-/* A lane's rows: its open gaps, and one of nulls when any of its windows is held or refused. */
+/* A lane's rows: its open gaps, its last one that was released, and one of nulls when any of its windows is held or
+ * refused. */
 static const char lanes_sql[] =
     "WITH k AS (SELECT lane, n FROM unnest($1::text[]) WITH ORDINALITY AS k(lane, n))"
-    " SELECT k.n, g.time_from, g.time_to FROM k JOIN weir.open_gaps AS g ON g.lane = k.lane"
-    " UNION ALL SELECT k.n, NULL, NULL FROM k WHERE EXISTS (SELECT FROM weir.held_windows AS h WHERE h.lane = k.lane)";
+    " SELECT k.n, g.time_from, g.time_to, NULL FROM k JOIN weir.open_gaps AS g ON g.lane = k.lane"
+    " UNION ALL SELECT k.n, NULL, NULL, max(g.gap) FROM k JOIN weir.lane_gaps AS g ON g.lane = k.lane"
+    " JOIN weir.gap_releases AS r ON r.gap = g.gap GROUP BY k.n"
+    " UNION ALL SELECT k.n, NULL, NULL, NULL FROM k"
+    " WHERE EXISTS (SELECT FROM weir.held_windows AS h WHERE h.lane = k.lane)";
 
 static void add_span(struct weir_state *state, struct weir_held_lane *lane, int64_t from, int64_t to)
 {
@@ -46,7 +51,9 @@ static enum weir_status load_lanes(struct weir_postgres_ledger *ledger, struct w
         weir_postgres_ask(ledger->connection, lanes_sql, &parameters, "loading open gaps", &rows, reterr);
     for (int i = 0; status == WEIR_OK && i < PQntuples(rows); i++) {
         struct weir_held_lane *lane = all.lanes[first + (size_t)weir_get_int8(PQgetvalue(rows, i, 0)) - 1];
-        if (PQgetisnull(rows, i, 1))
+        if (!PQgetisnull(rows, i, 3))
+            lane->released = ledger->rehearsed ? 0 : weir_get_int8(PQgetvalue(rows, i, 3)); /* which writes nothing */
+        else if (PQgetisnull(rows, i, 1))
             *ret_any = lane->has_held = true;
         else
             add_span(state, lane, weir_get_time(PQgetvalue(rows, i, 1)), weir_get_time(PQgetvalue(rows, i, 2)));

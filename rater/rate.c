@@ -155,6 +155,21 @@ static bool may_lower(const struct target *target, const struct weir_rated_lane 
     return target->from->replaced || (lane->held_number && lane->may_lower);
 }
 
+/* What was read of a lane before it lost events has some that the operator's word was not about: rating it would undo a
+ * word that lowers. A held window's row and what was counted again are checked by themselves (let_go, is_overtaken). */
+static enum weir_status check_words(const struct weir_rater *rater, size_t count, struct weir_error *reterr)
+{
+    for (size_t i = 0; i < count; i++) {
+        const struct target *target = &rater->targets[i];
+        const struct weir_lane_window *from = target->from;
+        if (!from->held_number && !from->replaced && from->known_gap < target->lane->released)
+            return weir_fail(reterr, WEIR_AGAIN,
+                             "gap %lld of lane %.*s was released after its windows were read: they are read again",
+                             (long long)target->lane->released, (int)from->lane.length, from->lane.data);
+    }
+    return WEIR_OK;
+}
+
 static bool is_in_gap(const struct target *target)
 {
     const struct weir_window *window = &target->from->window;
@@ -463,6 +478,7 @@ enum weir_status weir_rater_rate(struct weir_rater *rater, const struct weir_lan
     if (status == WEIR_OK) {
         weir_rater_find_outdated(rater);
         weir_rater_aim_at_segments(rater, count);
+        status = check_words(rater, count, reterr);
     }
     if (status == WEIR_OK)
         status = load_rests(rater, count, reterr);

@@ -37,6 +37,7 @@ struct weir_lane_window {
     /* Counted again (weir recount): the truth even where it is less than what was rated, as long as that is this still.
      * NULL: as it comes from its lane. Alive for the call. */
     const struct weir_window_total *replaced;
+    int64_t known_gap; /* the lane's last gap, as noted before the window was read (weir_lane_book_note); 0: none */
 };
 
 /* Rates a batch in one transaction of the ledger. Windows of one series that stand together are rated faster. Where the
@@ -44,8 +45,9 @@ struct weir_lane_window {
  * A window that cannot be rated (an amount does not fit, its terms have changed) is kept with the ledger and rated by
  * weir_lane_book_released once it can be; the embedded ledgers have no such place, there whoever is told of it
  * (weir_rater_on_refusal) has to keep it and may give it again; without, it is WEIR_REJECT or WEIR_FATAL. WEIR_RETRY:
- * nothing is known to be done; the same batch again is right. WEIR_FATAL/REJECT: *reterr (an overflow names customer,
- * meter and window). */
+ * nothing is known to be done; the same batch again is right. WEIR_AGAIN: nothing is done, since a gap that was found
+ * after a window was read has been released; the windows have to be read again. WEIR_FATAL/REJECT: *reterr (an overflow
+ * names customer, meter and window). */
 enum weir_status weir_rater_rate(struct weir_rater *rater, const struct weir_lane_window *windows, size_t count,
                                  struct weir_error *reterr);
 

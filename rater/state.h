@@ -53,16 +53,17 @@ struct weir_rated_lane {
     struct weir_window_total replaced;
 };
 
-/* The open gaps of a lane, loaded before anything of it is rated. Embedded ledgers know none. Key: lane. */
+/* The gaps of a lane, loaded before anything of it is rated. Embedded ledgers know none. Key: lane. */
 struct weir_held_span {
     int64_t from, to; /* event times [from, to) */
 };
 struct weir_held_lane {
     struct weir_entry entry;
     struct weir_slice lane;
-    bool has_held; /* some window of it is held */
+    bool has_held;    /* some window of it is held */
+    int64_t released; /* the number of its last gap that was released; 0: none was */
     uint32_t span_count;
-    struct weir_held_span *spans;
+    struct weir_held_span *spans; /* of those that are open */
 };
 
 /* Key: (series_key, start). All lanes that hold a share of it. */

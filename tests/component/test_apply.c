@@ -81,13 +81,11 @@ static void rate_one(struct weir_rater *rater, const char *customer, const char 
                                  .dimensions = {{S("model"), S("large")}, {S("region"), S("eu")}}};
     int64_t start;
     cr_assert(weir_time_parse(S(start_text), &start));
-    struct weir_lane_window window = {S("events:0"),
-                                      {weir_slice_of(key, weir_series_write(&series, key)),
-                                       start,
-                                       start + WEIR_HOUR,
-                                       {.events = 3, .value = weir_decimal_of(3)}},
-                                      0,
-                                      false};
+    struct weir_lane_window window = {.lane = S("events:0"),
+                                      .window = {weir_slice_of(key, weir_series_write(&series, key)),
+                                                 start,
+                                                 start + WEIR_HOUR,
+                                                 {.events = 3, .value = weir_decimal_of(3)}}};
     cr_assert_eq(weir_rater_rate(rater, &window, 1, &error), WEIR_OK, "%s", error.text);
 }
 

@@ -34,6 +34,7 @@ struct bench {
     struct weir_rater *rater;
     struct weir_lane_book *book;
     struct weir_lane_state state;
+    int64_t gap; /* the last one that was noted */
 };
 
 static struct bench set_up(void)
@@ -62,7 +63,8 @@ static int64_t note(struct bench *bench, const char *lane)
 {
     struct weir_error error;
     int64_t back;
-    cr_assert_eq(weir_lane_book_note(bench->book, S(lane), &bench->state, &back, &error), WEIR_OK, "%s", error.text);
+    cr_assert_eq(weir_lane_book_note(bench->book, S(lane), &bench->state, &back, &bench->gap, &error), WEIR_OK, "%s",
+                 error.text);
     return back;
 }
 
@@ -74,19 +76,26 @@ static void add_gap(struct bench *bench, enum weir_gap_kind kind, int64_t time_f
 }
 
 /* A window of one hour from `hour` on. */
-static void rate_in(struct bench *bench, const char *lane, const char *meter, int hour, uint64_t events, int64_t value)
+static enum weir_status try_to_rate_in(struct bench *bench, const char *lane, const char *meter, int hour,
+                                       uint64_t events, int64_t value, struct weir_error *reterr)
 {
     char key[WEIR_SERIES_KEY_MAX];
     struct weir_series series = {.meter = S(meter), .customer = S("acme")};
     struct weir_lane_window window = {
-        .window = {.start = noon + hour * WEIR_HOUR, .end = noon + (hour + 1) * WEIR_HOUR}};
-    struct weir_error error;
+        .window = {.start = noon + hour * WEIR_HOUR, .end = noon + (hour + 1) * WEIR_HOUR}, .known_gap = bench->gap};
 
     window.lane = S(lane);
     window.window.series_key = weir_slice_of(key, weir_series_write(&series, key));
     window.window.total.events = events;
     window.window.total.value = weir_decimal_of(value);
-    cr_assert_eq(weir_rater_rate(bench->rater, &window, 1, &error), WEIR_OK, "%s", error.text);
+    return weir_rater_rate(bench->rater, &window, 1, reterr);
+}
+
+static void rate_in(struct bench *bench, const char *lane, const char *meter, int hour, uint64_t events, int64_t value)
+{
+    struct weir_error error;
+
+    cr_assert_eq(try_to_rate_in(bench, lane, meter, hour, events, value, &error), WEIR_OK, "%s", error.text);
 }
 
 static void rate(struct bench *bench, int lane, const char *meter, int hour, uint64_t events, int64_t value)
@@ -163,8 +172,9 @@ Test(lanes, nothing_stored_is_a_loss_of_a_lane_that_was_known)
     cr_assert_eq(ask_number(&database, "SELECT times_back FROM weir.lanes"), 1);
     struct weir_lane_book *other = weir_lane_book_new(database.url); /* another rater: nothing new */
     struct weir_error error;
-    int64_t back;
-    cr_assert_eq(weir_lane_book_note(other, S("events:0"), &bench.state, &back, &error), WEIR_OK);
+    int64_t back, gap;
+    cr_assert_eq(weir_lane_book_note(other, S("events:0"), &bench.state, &back, &gap, &error), WEIR_OK);
+    cr_assert_eq(gap, gaps[0].number);
     cr_assert_eq(ask_number(&database, "SELECT count(*) FROM weir.lane_gaps"), 2);
     weir_lane_book_free(other);
     note(&bench, "others:0");
@@ -449,7 +459,8 @@ static void rate_counts(struct bench *bench, int hour, uint64_t events, uint64_t
                                       .window = {.series_key = weir_slice_of(key, weir_series_write(&series, key)),
                                                  .start = noon + hour * WEIR_HOUR,
                                                  .end = noon + (hour + 1) * WEIR_HOUR,
-                                                 .total = {.events = events, .retracted = retracted}}};
+                                                 .total = {.events = events, .retracted = retracted}},
+                                      .known_gap = bench->gap};
     struct weir_error error;
 
     cr_assert_eq(weir_rater_rate(bench->rater, &window, 1, &error), WEIR_OK, "%s", error.text);
@@ -539,6 +550,57 @@ Test(lanes, an_earlier_word_is_not_for_a_later_gap)
     release(&bench, 0, false, false);
     rate_released(&bench);
     cr_assert_eq(amount(), 60 + 50 + 2);
+    tear_down(&bench);
+}
+
+/* A rater that read windows before the loss hangs until after the word: it reads them again, whatever they are. */
+Test(lanes, what_was_read_before_the_loss_is_not_rated_after_the_word)
+{
+    for (int lowers = 0; lowers < 2; lowers++) {
+        struct bench bench = set_up();
+        struct weir_error error;
+
+        note(&bench, "events:0");
+        struct bench hanging = bench;
+        rate(&bench, 0, "calls", 0, 80, 0);
+        rate(&bench, 1, "calls", 0, 5, 0);
+        add_gap(&bench, WEIR_GAP_RETENTION, noon, noon + WEIR_HOUR);
+        note(&bench, "events:0");
+        rate(&bench, 0, "calls", 0, 60, 0);
+        release(&bench, 0, lowers, false);
+        cr_assert_eq(try_to_rate_in(&hanging, "events:0", "calls", 0, 100, 0, &error), WEIR_AGAIN);
+        cr_assert(strstr(error.text, "of lane events:0 was released after its windows were read"), "%s", error.text);
+        cr_assert_eq(rate_released(&bench), 1);
+        cr_assert_eq(try_to_rate_in(&hanging, "events:0", "calls", 0, 100, 0, &error), WEIR_AGAIN);
+        cr_assert_eq(try_to_rate_in(&hanging, "events:0", "calls", 7, 100, 0, &error), WEIR_AGAIN);
+        cr_assert_eq(amount(), (lowers ? 60 : 80) + 5);
+        rate(&hanging, 1, "calls", 0, 6, 0); /* no gap of this lane */
+        hanging.book = weir_lane_book_new(database.url);
+        note(&hanging, "events:0");
+        rate(&hanging, 0, "calls", 0, 90, 0); /* read again */
+        cr_assert_eq(amount(), 90 + 6);
+        weir_lane_book_free(hanging.book);
+        tear_down(&bench);
+        database_drop(&database);
+    }
+}
+
+/* A gap that is no loss waits for nobody's word, and one that is open holds by itself. */
+Test(lanes, only_a_word_makes_raters_read_again)
+{
+    struct bench bench = set_up();
+
+    add_gap(&bench, WEIR_GAP_NOTHING_STORED, 0, noon);
+    note(&bench, "events:0");
+    bench.gap = 0;
+    rate(&bench, 0, "calls", 0, 100, 0);
+    add_gap(&bench, WEIR_GAP_RETENTION, noon, noon + WEIR_HOUR);
+    note(&bench, "events:0");
+    bench.gap = 0;
+    rate(&bench, 0, "calls", 0, 101, 0);
+    rate(&bench, 0, "calls", 1, 50, 0);
+    cr_assert_eq(amount(), 100 + 50);
+    cr_assert_eq(held(), 1);
     tear_down(&bench);
 }
 

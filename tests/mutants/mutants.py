@@ -174,6 +174,8 @@ MUTANTS = [
      [(RATE, "(same_total(&lane->held, total) || weir_window_total_is_older(total, &lane->held))", "same_total(&lane->held, total)")]),
     ("word_before_the_row", "the word to lower is for a row that comes after it, too", "lanes",
      [("rater/postgres_held.c", "ORDER BY r.released_at DESC, r.gap DESC LIMIT 1", "AND r.released_at > h.held_at + interval '1 h' LIMIT 1")]),
+    ("read_before_the_loss", "what was read of a lane before a loss is not rated after the word on it", "lanes",
+     [(RATE, "from->known_gap < target->lane->released", "from->known_gap < 0")]),
     ("fold_not_again", "a period's maximum is found anew when an event was taken out of a window", "ledger",
      [("rater/totals.c", "before->events > 0 && weir_moves_back(aggregation, before, after)",
        "before->events > 0 && !rater && weir_moves_back(aggregation, before, after)")]),

@@ -201,6 +201,17 @@ static void record_gap(unsigned partition, const struct weir_gap *gap, bool was_
           weir_gap_kind_name[gap->kind], (long long)gap->from, (long long)gap->to, is_loss ? "" : ", no loss");
 }
 
+/* The number of the partition's last gap, or its last one that was released; 0: there is none. */
+static int64_t last_gap(unsigned partition, bool is_released)
+{
+    unsigned number = tables.gap_count;
+
+    while (number > 0
+           && (tables.gaps[number - 1].partition != partition || (is_released && !tables.gaps[number - 1].is_released)))
+        number--;
+    return number;
+}
+
 /* 3. the lane book */
 struct weir_lane_book {
     struct weir_open_gap gaps[GAPS_MAX];
@@ -225,7 +236,8 @@ void weir_lane_book_forget(struct weir_lane_book *book)
 }
 
 enum weir_status weir_lane_book_note(struct weir_lane_book *book, struct weir_slice lane,
-                                     const struct weir_lane_state *state, int64_t *ret_back, struct weir_error *reterr)
+                                     const struct weir_lane_state *state, int64_t *ret_back, int64_t *ret_gap,
+                                     struct weir_error *reterr)
 {
     unsigned partition = partition_of(lane);
     struct known *known = &tables.lanes[partition];
@@ -249,6 +261,7 @@ enum weir_status weir_lane_book_note(struct weir_lane_book *book, struct weir_sl
     known->watermark = state->watermark;
     if (state->next_offset > known->highest_offset)
         known->highest_offset = state->next_offset;
+    *ret_gap = last_gap(partition, false);
     return lose_answer(fault, reterr);
 }
 
@@ -503,6 +516,7 @@ static void load_spans(struct weir_state *state, struct weir_held_lane *lane)
     lane->entry.is_loaded = true;
     for (unsigned i = 0; i < tables.held_count; i++)
         lane->has_held = lane->has_held || (tables.held[i].is_there && tables.held[i].partition == partition);
+    lane->released = last_gap(partition, true);
     lane->spans = weir_state_take(state, GAPS_MAX * sizeof *lane->spans);
     for (unsigned i = 0; i < tables.gap_count; i++)
         if (tables.gaps[i].partition == partition && is_open(&tables.gaps[i]))
