@@ -325,8 +325,8 @@ static const char *mistake(struct weir_recount *recount)
         return "--charges is for --dry-run: what a run charged stands in weir.line_items under its number";
     if (!settings->charges && strcmp(settings->format, "html") == 0)
         return "--format html is for --charges";
-    if (*settings->catalog && !settings->dry_run)
-        return "--catalog (or WEIR_CATALOG) is for --dry-run: what is rated goes by the catalog that was applied";
+    if (settings->is_catalog_by_flag && !settings->dry_run)
+        return "--catalog is for --dry-run: what is rated goes by the catalog that was applied";
     if (!weir_time_option(settings->from, INT64_MIN, &recount->filter.from)
         || !weir_time_option(settings->to, WEIR_TIME_NEVER, &recount->filter.to))
         return "--from and --to are times: write 2026-01-31 or 2026-01-31T12:00:00Z";
@@ -369,7 +369,7 @@ static int open_catalogs(struct weir_recount *recount)
 {
     const char *url = recount->settings.postgres_url;
     struct weir_error error = {{0}};
-    bool is_tried = *recount->settings.catalog != '\0';
+    bool is_tried = recount->settings.dry_run && *recount->settings.catalog != '\0';
     enum weir_status status = weir_apply_load_version(url, &recount->applied, &recount->catalog_version, &error);
 
     if (status == WEIR_REJECT && is_tried)

@@ -494,6 +494,8 @@ static bool take_flag(const struct loading *loading, int argc, char **argv, int 
     }
     char where[NAME_MAX_BYTES + 2];
     snprintf(where, sizeof where, "--%.*s", (int)length, name);
+    if (strcmp(row->name, "catalog") == 0)
+        loading->settings->is_catalog_by_flag = true;
     return !loading->arena || set_row(loading, row, where, value);
 }
 

@@ -54,7 +54,8 @@ struct weir_settings {
     size_t kafka_property_count;
     const char *quarantine_topic; /* "": <topic>.quarantine */
     const char *redis_url, *postgres_url;
-    const char *catalog; /* "": not given */
+    const char *catalog;     /* "": not given */
+    bool is_catalog_by_flag; /* it was said with this command, not once for all */
     int64_t lateness, disorder, max_future, id_retention, idle, flush_interval, rater_interval, patience, close_grace;
     int64_t lane_windows_max, lane_ids_max, lane_changes_max, ring_cuts, hand_over, rater_batch, rater_threads;
     const char *metrics_listen; /* "HOST:PORT", "off" */
