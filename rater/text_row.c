@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "common/arena.h"
+#include "common/model/currency.h"
 
 /* A row of NDJSON: one JSON cell, and texts of which each byte may take six. */
 enum { ROW_MAX = 2 * WEIR_CELL_MAX + WEIR_COLUMNS_MAX * (6 * WEIR_IDENTIFIER_MAX + 64) };
@@ -167,6 +168,7 @@ bool weir_row_csv(FILE *output, const struct weir_column *columns, const struct 
 struct weir_text_table {
     const struct weir_column *columns;
     int column_count;
+    int currency; /* the column that says it; -1: none does */
     struct weir_arena *arena;
     struct weir_slice *cells; /* row by row */
     size_t row_count, row_room;
@@ -180,6 +182,9 @@ struct weir_text_table *weir_text_table_new(const struct weir_column *columns, i
     weir_check(count <= WEIR_COLUMNS_MAX);
     table->columns = columns;
     table->column_count = count;
+    table->currency = count - 1;
+    while (table->currency >= 0 && strcmp(columns[table->currency].name, "currency") != 0)
+        table->currency--;
     table->arena = weir_arena_new();
     return table;
 }
@@ -215,8 +220,18 @@ static struct weir_slice shown(struct weir_arena *arena, struct weir_slice text)
     return (struct weir_slice){copy, text.length};
 }
 
+/* Places that stay, so that money looks like money: those of the row's currency, and two at least. */
+static int places_of(const struct weir_text_table *table, const struct weir_slice *cells)
+{
+    int places = table->currency >= 0 ? weir_currency_places(cells[table->currency]) : 2;
+
+    return places > 2 ? places : 2;
+}
+
 void weir_text_table_add(struct weir_text_table *table, const struct weir_slice *cells)
 {
+    size_t kept = 1 + (size_t)places_of(table, cells);
+
     if (table->row_count == table->row_room) {
         table->row_room = table->row_room ? table->row_room * 2 : 256;
         table->cells = weir_resize(table->cells, table->row_room * (size_t)table->column_count, sizeof *table->cells);
@@ -228,8 +243,8 @@ void weir_text_table_add(struct weir_text_table *table, const struct weir_slice 
             text.length = 0; /* no dimensions */
         if (table->columns[i].kind == WEIR_CELL_DECIMAL && text.length > 0 && memchr(text.data, '.', text.length)) {
             const char *point = memchr(text.data, '.', text.length);
-            while (text.data[text.length - 1] == '0' && text.length > (size_t)(point - text.data) + 3)
-                text.length--; /* two places stay, so that money looks like money */
+            while (text.data[text.length - 1] == '0' && text.length > (size_t)(point - text.data) + kept)
+                text.length--;
         }
         row[i] = shown(table->arena, text);
         if (width_of(row[i]) > table->widths[i])

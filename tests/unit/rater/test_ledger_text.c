@@ -214,6 +214,27 @@ Test(ledger_text, tables_line_up)
     free(text);
 }
 
+/* An amount has at least the places that its currency has, and never less than two. */
+Test(ledger_text, tables_show_money_of_any_currency)
+{
+    static const struct {
+        const char *currency;
+        int places;
+        const char *shown, *not_shown;
+    } rows[] = {{"USD", 2, "7.50", "7.500"}, {"KWD", 3, "7.500", "7.5000"}, {"CLF", 4, "7.5000", "7.50000"}};
+
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct weir_line_item item = item_of("acme", "tokens", "1", "7.5");
+        item.currency = S(rows[i].currency);
+        item.currency_places = rows[i].places;
+        char *text = written(WEIR_LEDGER_TABLE, false, &item, 1), *totals = strstr(text, "\ntotal");
+        cr_assert(totals, "%s", text);
+        *totals = '\0'; /* exact */
+        cr_expect(strstr(text, rows[i].shown) && !strstr(text, rows[i].not_shown), "%s", text);
+        free(text);
+    }
+}
+
 /* Names come with events: what moves a cursor or ends a line is not obeyed. */
 Test(ledger_text, tables_show_no_control_characters)
 {
