@@ -231,6 +231,12 @@ BENT = {  # by an invariant, what breaks it
         "update weir.invoice_ranges set advance_at = null where advance_at is not null",
     "an invoice that is not its line items": "update weir.line_items set amount = amount + 1 where item = 'support'",
     "an invoice that is not its lines": "delete from weir.invoice_rows where line = 1",
+    "a line whose line items are not as many as it says": "update weir.invoice_rows set line_items = line_items + 1 where line = 1",
+    "a number that was left out": "update weir.invoice_numbers set number = number + 1000",
+    "a final invoice that is void without a credit note": "insert into weir.invoice_voids select invoice, now(), 'x', 'x' from weir.invoice_numbers",
+    "an adjustment that names another period's or item's line": "update weir.invoice_rows set is_adjustment = true,"
+                                                                " corrected_invoice = (select min(invoice) from weir.invoice_heads), corrected_line = 1",
+    "line items of a period that nothing knows": "delete from weir.billing_periods where customer = 'acme'",
     "a month that does not reconcile": "update weir.closed_revenue set recognised = recognised + 1 where month = '2026-01-01'",
     "months that are not the final invoices": "delete from weir.invoice_numbers",
 }
@@ -239,6 +245,7 @@ BENT = {  # by an invariant, what breaks it
 def every_invariant_is_looked_at(env):
     """What every test ends with finds what it is there for; and a ledger that was changed, also when it was changed back."""
     invariants.check(env["WEIR_POSTGRES_URL"])
+    assert {*BENT} == {what for _needed, found in invariants.AFTER_EACH for what in found if found[what] is not invariants.CHANGED}
     connection = psycopg2.connect(env["WEIR_POSTGRES_URL"])
     cursor = connection.cursor()
     for what, change in BENT.items():
