@@ -231,6 +231,50 @@ Test(audit, whose_usage_finance_sees)
           ", every customer is gone, and the log tells of it");
 }
 
+/* Rows that have no entry of their own: what they follow from has one. */
+Test(audit, what_follows_from_it)
+{
+    do_everything();
+    sql_on(database.admin,
+           "INSERT INTO weir.reratings (started_by, reason, filters, catalog_version) VALUES ('a@b', 'x', '{}', 1);"
+           "INSERT INTO weir.rerating_customers (rerating, customer, windows, reversals, line_items)"
+           " VALUES (1, 'acme', 3, 2, 2), (1, 'bolt', 1, 0, 0);"
+           "INSERT INTO weir.rerating_ends (rerating, customers, changed, windows, reversals, line_items)"
+           " VALUES (1, 2, 1, 4, 2, 2);"
+           "INSERT INTO weir.reratings (started_by, reason, filters, catalog_version) VALUES ('a@b', 'x', '{}', 1);"
+           "INSERT INTO weir.rerating_ends (rerating, customers, changed, windows, reversals, line_items)"
+           " VALUES (2, 0, 0, 0, 0, 0);"
+           "INSERT INTO weir.customers (customer) VALUES ('acme');"
+           "INSERT INTO weir.closed_months (customer, contract, month, through_item)"
+           " SELECT 'acme', '', m, 9 FROM generate_series('2026-01-01'::date, '2026-03-01', '1 month') AS m;"
+           "INSERT INTO weir.closed_revenue (customer, contract, month, currency, invoiced, rounding, recognised, "
+           "deferred, unbilled)"
+           " VALUES ('acme', '', '2026-01-01', 'USD', 10, 0.01, 7, 3, 0), ('acme', '', '2026-02-01', 'USD', 0, 0, 3, "
+           "0, 0),"
+           " ('acme', '', '2026-03-01', 'USD', 1, 0, 4, 0, 3)");
+    struct weir_audit_report report = verify(nothing_kept);
+    cr_assert_eq(report.findings, 0, "%s", report.texts[0]);
+    weir_audit_report_free(&report);
+    finds("UPDATE weir.closed_revenue SET recognised = 8 WHERE month = '2026-02-01'", nothing_kept,
+          "customer acme, USD, 2026-02 is closed with figures that do not follow from the month before it");
+    finds("UPDATE weir.closed_revenue SET recognised = 3 WHERE month = '2026-02-01';"
+          "DELETE FROM weir.closed_revenue WHERE month = '2026-02-01'",
+          nothing_kept, "customer acme, USD, 2026-03 is closed");
+    finds("UPDATE weir.rerating_customers SET line_items = 3 WHERE customer = 'acme'", nothing_kept,
+          "rerating 1 is not what its customers come to");
+    finds("DELETE FROM weir.rerating_customers WHERE customer = 'bolt'", nothing_kept,
+          "rerating 1 is not what its customers come to");
+    finds("UPDATE weir.contracts SET timezone = 'Europe/Rome'", nothing_kept,
+          "the default contract is not what the catalog in force says");
+    finds("INSERT INTO weir.contracts SELECT (jsonb_populate_record(c, '{\"contract\":\"free\",\"customer\":\"acme\","
+          "\"starts_at\":\"2026-01-01T00:00:00Z\"}')).* FROM weir.contracts AS c",
+          nothing_kept, "contract free is not in the catalog in force");
+    finds("DELETE FROM weir.price_book_versions", nothing_kept,
+          "price book b version 1 is gone, and the catalog in force has it");
+    finds("UPDATE weir.meters SET window_length = '1d'", nothing_kept,
+          "meter calls is not what the catalog in force says");
+}
+
 static void *record(void *url)
 {
     PGconn *connection = connect_to(url);
