@@ -478,8 +478,8 @@ static const char rest_sql[] =
     " AND w.period_start = k.start AND w.price_book = k.book AND w.price_book_version = k.version"
     " AND w.price_key = k.price AND (k.n, w.window_start) NOT IN (SELECT * FROM unnest($8::bigint[],"
     " $9::timestamptz[])) ORDER BY w.value * k.sign DESC,"
-    " CASE WHEN k.sign = 0 THEN w.latest_time END DESC, CASE WHEN k.sign = 0 THEN w.latest_offset END DESC LIMIT 1) AS "
-    "r";
+    " CASE WHEN k.sign = 0 THEN w.latest_time END DESC, CASE WHEN k.sign = 0 THEN w.latest_offset END DESC,"
+    " w.value DESC LIMIT 1) AS r";
 
 enum { REST_KEYS = 11, REST_OWN = 7, REST_BOUNDS = 9 }; /* the key; windows that are known; period_end and sign */
 

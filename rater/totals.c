@@ -1,9 +1,14 @@
 /* Totals of windows and periods: how shares merge, what quantity they stand for, and by how much a price's changes. */
 #include "rater/rate_internal.h"
 
+/* Of two lanes' events of one time and offset the higher value is the later one: whichever lane is looked at first, and
+ * so that a share that moves forward never moves the window back. */
 static bool is_later(const struct weir_window_total *a, const struct weir_window_total *b)
 {
-    return a->latest_time != b->latest_time ? a->latest_time > b->latest_time : a->latest_offset > b->latest_offset;
+    if (a->latest_time != b->latest_time)
+        return a->latest_time > b->latest_time;
+    return a->latest_offset != b->latest_offset ? a->latest_offset > b->latest_offset
+                                                : weir_decimal_compare(a->value, b->value) > 0;
 }
 
 bool weir_total_merge(enum weir_aggregation aggregation, struct weir_window_total *total,
@@ -114,9 +119,8 @@ bool weir_moves_back(enum weir_aggregation aggregation, const struct weir_window
         return weir_decimal_compare(after->value, before->value) > 0;
     case WEIR_AGGREGATION_MAX:
         return weir_decimal_compare(after->value, before->value) < 0;
-    case WEIR_AGGREGATION_LATEST: /* the same event with another value: it was counted again, by another path */
-        return is_later(before, after)
-               || (!is_later(after, before) && weir_decimal_compare(after->value, before->value) != 0);
+    case WEIR_AGGREGATION_LATEST:
+        return is_later(before, after);
     default:
         return false;
     }

@@ -20,10 +20,12 @@ static const char catalog_json[] =
     "{\"meters\":[{\"key\":\"calls\",\"event_type\":\"t\",\"aggregation\":\"count\",\"window\":\"1h\"},"
     "{\"key\":\"top\",\"event_type\":\"t\",\"aggregation\":\"max\",\"value\":\"data.v\",\"window\":\"1h\"},"
     "{\"key\":\"dear\",\"event_type\":\"t\",\"aggregation\":\"sum\",\"value\":\"data.v\",\"window\":\"1h\"},"
+    "{\"key\":\"last\",\"event_type\":\"t\",\"aggregation\":\"latest\",\"value\":\"data.v\",\"window\":\"1h\"},"
     "{\"key\":\"mean\",\"event_type\":\"t\",\"aggregation\":\"avg\",\"value\":\"data.v\",\"window\":\"1h\"}],"
     "\"price_books\":[{\"key\":\"b\",\"version\":1,\"currency\":\"USD\",\"effective_from\":\"2026-01-01T00:00:00Z\","
     "\"prices\":[{\"meter\":\"calls\",\"model\":\"per_unit\",\"unit_price\":\"1\"},"
     "{\"meter\":\"top\",\"model\":\"per_unit\",\"unit_price\":\"1\"},"
+    "{\"meter\":\"last\",\"model\":\"per_unit\",\"unit_price\":\"1\"},"
     "{\"meter\":\"dear\",\"model\":\"per_unit\",\"unit_price\":\"1000000\"},"
     "{\"meter\":\"mean\",\"model\":\"per_unit\",\"unit_price\":\"1\"}]}],"
     "\"default_contract\":{\"price_book\":\"b\",\"billing_period\":\"month\",\"timezone\":\"UTC\"}}";
@@ -601,6 +603,45 @@ Test(lanes, only_a_word_makes_raters_read_again)
     rate(&bench, 0, "calls", 1, 50, 0);
     cr_assert_eq(amount(), 100 + 50);
     cr_assert_eq(held(), 1);
+    tear_down(&bench);
+}
+
+static void rate_latest(struct bench *bench, int lane, int hour, struct weir_window_total total)
+{
+    char key[WEIR_SERIES_KEY_MAX], name[32];
+    struct weir_series series = {.meter = S("last"), .customer = S("acme")};
+    struct weir_lane_window window = {
+        .window = {.start = noon + hour * WEIR_HOUR, .end = noon + (hour + 1) * WEIR_HOUR, .total = total}};
+    struct weir_error error;
+
+    snprintf(name, sizeof name, "events:%d", lane);
+    window.lane = S(name);
+    window.window.series_key = weir_slice_of(key, weir_series_write(&series, key));
+    cr_assert_eq(weir_rater_rate(bench->rater, &window, 1, &error), WEIR_OK, "%s", error.text);
+}
+
+/* Events of one time, at one offset of two lanes: the higher value counts, whichever comes last and is looked at first.
+ */
+Test(lanes, latest_of_one_time_and_offset)
+{
+    struct bench bench = set_up();
+
+    for (int high = 0; high < 2; high++)
+        for (int last = 0; last < 2; last++) {
+            int hour = 1 + 2 * high + last;
+            struct weir_window_total early = {.events = 1, .value = weir_decimal_of(9), .latest_time = noon},
+                                     tie[2] = {{.latest_time = noon + hour * WEIR_HOUR, .latest_offset = 5},
+                                               {.latest_time = noon + hour * WEIR_HOUR, .latest_offset = 5}};
+            tie[high].value = weir_decimal_of(hour * 10 + 8);
+            tie[!high].value = weir_decimal_of(hour * 10 + 3);
+            tie[!last].events = 1;
+            tie[last].events = 2;
+            rate_latest(&bench, last, hour, early);
+            rate_latest(&bench, !last, hour, tie[!last]);
+            cr_assert_eq(amount(), hour * 10 + (last == high ? 3 : 8));
+            rate_latest(&bench, last, hour, tie[last]);
+            cr_assert_eq(amount(), hour * 10 + 8);
+        }
     tear_down(&bench);
 }
 

@@ -193,8 +193,9 @@ static bool decides(enum weir_aggregation aggregation, const struct weir_window_
     if (rest->events == 0)
         return true;
     if (aggregation == WEIR_AGGREGATION_LATEST)
-        return total->latest_time != rest->latest_time ? total->latest_time > rest->latest_time
-                                                       : total->latest_offset > rest->latest_offset;
+        return total->latest_time != rest->latest_time       ? total->latest_time > rest->latest_time
+               : total->latest_offset != rest->latest_offset ? total->latest_offset > rest->latest_offset
+                                                             : total->value.e12 > rest->value.e12;
     return aggregation == WEIR_AGGREGATION_MAX ? total->value.e12 > rest->value.e12
                                                : total->value.e12 < rest->value.e12;
 }

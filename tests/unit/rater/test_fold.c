@@ -83,14 +83,16 @@ static void change(struct weir_window_total *total, int64_t start)
         total->events++;
     }
     total->value = weir_decimal_of(rand() % 100);
-    total->latest_time = start + rand() % 1000;
-    total->latest_offset = rand();
+    total->latest_time = start + rand() % 4; /* also the same in two lanes, at the same offset */
+    total->latest_offset = rand() % 4;
 }
 
 static bool is_ahead(int meter, const struct weir_window_total *a, const struct weir_window_total *b)
 {
-    if (meter == 2)
-        return a->latest_time != b->latest_time ? a->latest_time > b->latest_time : a->latest_offset > b->latest_offset;
+    if (meter == 2 && a->latest_time != b->latest_time)
+        return a->latest_time > b->latest_time;
+    if (meter == 2 && a->latest_offset != b->latest_offset)
+        return a->latest_offset > b->latest_offset;
     return meter == 0 ? a->value.e12 < b->value.e12 : a->value.e12 > b->value.e12;
 }
 
