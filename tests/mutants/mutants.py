@@ -241,9 +241,8 @@ MUTANTS = [
      [(LANES, "    log_gap(owned, weir_lane_add_gap(owned->lane, kind, next_offset, weir_time_now()));\n",
        "    (void)log_gap, (void)next_offset;\n")]),
     ("gap_not_noted_before_rating", "a lane's gaps are noted between reading its work and rating it", "lost",
-     [(ROUND, "    if (status == WEIR_OK)\n        status = note_lane(rating, known, &walk->is_same, reterr);\n    walk->lots++;\n",
-       "    if (status == WEIR_OK && lot->count == 0)\n        status = note_lane(rating, known, &walk->is_same, reterr);\n"
-       "    walk->lots++;\n")]),
+     [(ROUND, "    if (status == WEIR_OK)\n        status = note_lane(rating, known, &walk->is_same, reterr);\n",
+       "    if (status == WEIR_OK && lot->count == 0)\n        status = note_lane(rating, known, &walk->is_same, reterr);\n")]),
     ("settled_in_a_gap", "a period that an open gap concerns is not settled", "lost",
      [("cli/rater_lanes.c", "        status = weir_rating_end_at_gaps(rating, &horizon.ended, reterr);\n"
        "    if (rating->first_gap < horizon.ended)\n", "        status = WEIR_OK;\n    if (rating->first_gap < 0)\n")]),
