@@ -140,10 +140,10 @@ static void run_rater(struct process *process)
     rating.settings.kafka_topic = TOPIC;
     while (status == WEIR_OK && !process->stop && !process->is_dead) {
         bool was_complete = is_complete(), is_done = false, has_worked = false;
-        uint64_t fallbacks = run.fallbacks;
+        uint64_t fallbacks = run.fallbacks, releases = run.releases;
         status = weir_rating_go_round(&rating, &process->stop, &is_done, &has_worked, &error);
-        if (status == WEIR_OK && is_done && was_complete && fallbacks == run.fallbacks)
-            run.is_settled = true;
+        if (status == WEIR_OK && is_done && was_complete && fallbacks == run.fallbacks && releases == run.releases)
+            run.is_settled = true; /* a gap that was open when the round began holds its periods, released or not */
         if (status == WEIR_RETRY || status == WEIR_AGAIN) {
             trace("tries again: %s", error.text);
             weir_lane_book_forget(rating.book);

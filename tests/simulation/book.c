@@ -494,6 +494,7 @@ enum weir_status weir_lane_book_release(struct weir_lane_book *book, const struc
             note_word(row, last_word_lowers(partition, row->start, row->end));
     }
     run.is_settled = false;
+    run.releases++;
     return WEIR_OK;
 }
 

@@ -123,7 +123,7 @@ struct run {
     bool has_jumped; /* the clock of a long case */
     bool was_full;   /* quarantine had no room, once at least */
     bool is_settled; /* a rater found all rated and settled the periods, since the store last went back */
-    uint64_t faults, store_writes, commits, fallbacks, deaths, stalls, revocations, gaps, holds, words;
+    uint64_t faults, store_writes, commits, fallbacks, deaths, stalls, revocations, gaps, holds, words, releases;
 };
 
 /* The run under way; one at a time. */
