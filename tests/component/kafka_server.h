@@ -206,11 +206,18 @@ static inline rd_kafka_t *kafka_producer(const char *transactional_id)
     return producer;
 }
 
+/* A queue is full of what is not delivered, and of reports that nobody has asked for: both are waited for. */
 static inline void kafka_put(rd_kafka_t *producer, const char *topic, int partition, const char *value, size_t length)
 {
-    rd_kafka_resp_err_t error = rd_kafka_producev(producer, RD_KAFKA_V_TOPIC(topic), RD_KAFKA_V_PARTITION(partition),
-                                                  RD_KAFKA_V_VALUE((void *)value, length),
-                                                  RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_END);
+    rd_kafka_resp_err_t error;
+    int64_t deadline = now_ms() + KAFKA_CALL_MS;
+
+    do {
+        error = rd_kafka_producev(producer, RD_KAFKA_V_TOPIC(topic), RD_KAFKA_V_PARTITION(partition),
+                                  RD_KAFKA_V_VALUE((void *)value, length), RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY),
+                                  RD_KAFKA_V_END);
+        rd_kafka_poll(producer, error ? 100 : 0);
+    } while (error == RD_KAFKA_RESP_ERR__QUEUE_FULL && now_ms() < deadline);
     cr_assert_eq(error, RD_KAFKA_RESP_ERR_NO_ERROR, "%s", rd_kafka_err2str(error));
 }
 
