@@ -139,7 +139,6 @@ enum weir_status weir_lane_start(struct weir_lane *lane, const struct weir_lane_
     if (state->first_time == 0 && state->last_time == 0 && state->counts.counted + state->counts.retracted == 0)
         lane->state.first_time = WEIR_TIME_NEVER; /* nothing counted: an empty span */
     weir_hash_key_init(&lane->secret, state->secret);
-    weir_window_table_set_secret(lane->windows, state->secret);
     if (lane->settings.keeps_all)
         lane->state.watermark = WEIR_TIME_NEVER;
     weir_window_table_close(lane->windows, lane->state.watermark);
@@ -314,13 +313,19 @@ void weir_lane_hash(const struct weir_lane *lane, const struct weir_event *event
 
     ret_hashes->id = weir_fingerprint64(&lane->secret, event->source, event->id);
     ret_hashes->content = (uint32_t)weir_event_content(event, weir_hash_key_seed(&lane->secret));
-    for (uint32_t i = 0; i < count; i++)
+    for (uint32_t i = 0; i < count; i++) {
+        readings[i].place = 0;
         readings[i].series = weir_window_table_hash(lane->windows, &readings[i], customer);
+        if (lane->catalog->meters[readings[i].meter].aggregation == WEIR_AGGREGATION_UNIQUE)
+            readings[i].unique = weir_fingerprint128(&lane->secret, readings[i].unique_text);
+        else
+            readings[i].unique_text.data = NULL;
+    }
     ret_hashes->effect = effect_of(lane, event, readings, count);
 }
 
 void weir_lane_prefetch(const struct weir_lane *lane, const struct weir_lane_hashes *hashes,
-                        const struct weir_reading *readings, uint32_t count, int stage)
+                        struct weir_reading *readings, uint32_t count, int stage)
 {
     if (stage <= 1)
         weir_seen_prefetch(lane->seen, hashes->id, stage);

@@ -89,13 +89,15 @@ struct weir_lane_hashes {
     uint32_t content;
     uint32_t effect;
 };
-/* Sets each reading's series too. Reads of the lane only what stays as it is from its start to its end: any thread may
- * call it meanwhile. */
+/* Sets what of each reading is the lane's too. Reads of the lane only what stays as it is from its start to its end:
+ * any thread may call it meanwhile. */
 void weir_lane_hash(const struct weir_lane *lane, const struct weir_event *event, struct weir_reading *readings,
                     uint32_t count, struct weir_lane_hashes *ret_hashes);
-/* Stages 0, 1, 2 in this order, each for all events of a group before the next stage. */
+/* Stages 0 to WEIR_PREFETCH_LAST in this order, each for all events of a group before the next stage. Notes in the
+ * readings where their series seem to stand. */
+enum { WEIR_PREFETCH_LAST = 3 };
 void weir_lane_prefetch(const struct weir_lane *lane, const struct weir_lane_hashes *hashes,
-                        const struct weir_reading *readings, uint32_t count, int stage);
+                        struct weir_reading *readings, uint32_t count, int stage);
 
 /* Takes one event that decoded and passed check_time; of it subject, time and is_retraction are read, the rest is in
  * the hashes. hashes and the readings' series are of this lane and this event. sequence: its offset, not below the

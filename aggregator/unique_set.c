@@ -75,6 +75,13 @@ bool weir_unique_set_has(const struct weir_unique_set *set, struct weir_hash128 
     return false;
 }
 
+void weir_unique_set_prefetch(const struct weir_unique_set *set, struct weir_hash128 text)
+{
+    uint32_t at = is_list(set) ? 0 : (uint32_t)text.low & (set->slot_count - 1);
+
+    __builtin_prefetch(set->slots + at);
+}
+
 static void keep_fresh(struct weir_unique_set *set, struct weir_hash128 text)
 {
     if (set->fresh_count == set->fresh_room) {

@@ -17,6 +17,8 @@ struct weir_unique_set;
 struct weir_unique_set *weir_unique_set_new(void);
 struct weir_unique_set *weir_unique_set_free(struct weir_unique_set *set); /* NULL in, NULL out */
 bool weir_unique_set_has(const struct weir_unique_set *set, struct weir_hash128 text);
+/* Fetches what has will look at first. */
+void weir_unique_set_prefetch(const struct weir_unique_set *set, struct weir_hash128 text);
 void weir_unique_set_add(struct weir_unique_set *set, struct weir_hash128 text);    /* new since the last cut */
 void weir_unique_set_restore(struct weir_unique_set *set, struct weir_slice texts); /* stored already, 16 bytes each */
 struct weir_slice weir_unique_set_new_texts(const struct weir_unique_set *set); /* 16 bytes each, until the next add */

@@ -52,11 +52,6 @@ struct weir_window_table *weir_window_table_free(struct weir_window_table *table
     return NULL;
 }
 
-void weir_window_table_set_secret(struct weir_window_table *table, const unsigned char secret[WEIR_LANE_SECRET_BYTES])
-{
-    weir_hash_key_init(&table->secret, secret);
-}
-
 /* Multipliers spread starts, which are multiples of a window's length, and series, which are numbered in a row. */
 static uint64_t hash_window(uint32_t series, int64_t start)
 {

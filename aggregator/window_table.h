@@ -53,17 +53,15 @@ struct weir_unpriced_check {
 struct weir_window_table *weir_window_table_new(const struct weir_catalog *catalog, uint64_t limit, bool closes_at_once,
                                                 const struct weir_unpriced_check *check);
 struct weir_window_table *weir_window_table_free(struct weir_window_table *table); /* NULL in, NULL out */
-/* Keys the fingerprints of unique texts; before the first event or restored window. */
-void weir_window_table_set_secret(struct weir_window_table *table, const unsigned char secret[WEIR_LANE_SECRET_BYTES]);
 
 /* The series' hash; customer_hash is weir_hash64 of the customer with seed 0. The same in every process for as long as
  * the meter is the same: it goes into the effect of an id. */
 uint64_t weir_window_table_hash(const struct weir_window_table *table, const struct weir_reading *reading,
                                 uint64_t customer_hash);
-/* Fetches what prepare will touch of an event's readings, one dependent step a stage (0, 1, 2), so that a group of
- * events waits for memory together. */
-void weir_window_table_prefetch(const struct weir_window_table *table, const struct weir_reading *readings,
-                                uint32_t count, int stage);
+/* Fetches what prepare will touch of an event's readings, one dependent step a stage (0 to 3), so that a group of
+ * events waits for memory together. Sets their place, by which prepare finds the series if it is right by then. */
+void weir_window_table_prefetch(const struct weir_window_table *table, struct weir_reading *readings, uint32_t count,
+                                int stage);
 
 enum weir_prepared {
     WEIR_PREPARED,

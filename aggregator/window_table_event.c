@@ -91,11 +91,11 @@ static uint32_t find_window(struct weir_window_table *table, const struct weir_m
     return position;
 }
 
-/* The fingerprint of a `unique` meter's text, and whether the window has none like it. */
-static void look_unique(const struct weir_window_table *table, const struct window *window,
-                        const struct weir_reading *reading, struct weir_window_change *change)
+/* Whether the window has no text like a `unique` meter's. */
+static void look_unique(const struct window *window, const struct weir_reading *reading,
+                        struct weir_window_change *change)
 {
-    change->unique = weir_fingerprint128(&table->secret, reading->unique_text);
+    change->unique = reading->unique;
     if (window_kept(window))
         change->is_new_unique = !weir_kept_has_unique(window->kept, change->unique);
     else
@@ -138,7 +138,7 @@ enum weir_prepared weir_window_table_prepare(struct weir_window_table *table, en
         prepared = take_out_reading(meter, reading, window, event->id, &ret_change->after);
     } else {
         if (meter->aggregation == WEIR_AGGREGATION_UNIQUE)
-            look_unique(table, window, reading, ret_change);
+            look_unique(window, reading, ret_change);
         if (!add_reading(meter, reading, event->time, event->offset, ret_change))
             prepared = WEIR_PREPARED_OVERFLOW;
         if (window_kept(window))

@@ -71,7 +71,6 @@ struct weir_window_table {
     struct weir_unpriced_check check;
     int64_t priced_from, priced_to; /* of starts: windows of series with that number have a price */
     uint32_t priced_number;         /* from 1 */
-    struct weir_hash_key secret;
     uint64_t limit;
     uint64_t window_count;
     bool closes_at_once; /* one group for all windows */

@@ -102,8 +102,8 @@ uint64_t weir_window_table_hash(const struct weir_window_table *table, const str
                        table->catalog->meters[reading->meter].group_count);
 }
 
-/* The series, unless another one has the same tag: then the wait is only longer. NULL: it is not there yet. */
-static inline const struct series *guess(const struct weir_window_table *table, const struct weir_reading *reading)
+/* The series, unless another one has the same tag: then the wait is only longer. NONE: it is not there yet. */
+static inline uint32_t guess(const struct weir_window_table *table, const struct weir_reading *reading)
 {
     const struct index *index = &table->series_index;
     uint32_t tag = index_tag(reading->series);
@@ -111,32 +111,57 @@ static inline const struct series *guess(const struct weir_window_table *table, 
     for (uint32_t at = index_home(index, reading->series); index->slots[at].position != NONE;
          at = index_next(index, at))
         if (index->slots[at].tag == tag)
-            return &table->series[index->slots[at].position];
-    return NULL;
+            return index->slots[at].position;
+    return NONE;
 }
 
-void weir_window_table_prefetch(const struct weir_window_table *table, const struct weir_reading *readings,
-                                uint32_t count, int stage)
+/* The texts of the `unique` window that the reading is most likely counted into. */
+static inline void prefetch_texts(const struct weir_window_table *table, const struct weir_reading *reading)
+{
+    uint32_t latest = table->series[reading->place].latest;
+
+    if (latest != NONE && window_unique(&table->windows[latest]))
+        weir_unique_set_prefetch(table->windows[latest].unique, reading->unique);
+}
+
+void weir_window_table_prefetch(const struct weir_window_table *table, struct weir_reading *readings, uint32_t count,
+                                int stage)
 {
     const struct index *index = &table->series_index;
-    const struct series *series;
+    const struct weir_reading *end = readings + count;
 
     if (stage == 0) {
-        for (uint32_t i = 0; i < count; i++)
-            __builtin_prefetch(&index->slots[index_home(index, readings[i].series)]);
+        for (struct weir_reading *reading = readings; reading < end; reading++)
+            __builtin_prefetch(&index->slots[index_home(index, reading->series)]);
     } else if (stage == 1) {
-        for (uint32_t i = 0; i < count; i++)
-            if ((series = guess(table, &readings[i])))
-                __builtin_prefetch(series);
-    } else {
-        for (uint32_t i = 0; i < count; i++) {
-            if (!(series = guess(table, &readings[i])))
+        for (struct weir_reading *reading = readings; reading < end; reading++) {
+            reading->place = guess(table, reading);
+            __builtin_prefetch(&table->series[reading->place]);
+        }
+    } else if (stage == 2) {
+        for (struct weir_reading *reading = readings; reading < end; reading++) {
+            const struct series *series = &table->series[reading->place];
+            if (reading->place == NONE)
                 continue;
             __builtin_prefetch(series->key);
             __builtin_prefetch(series->key + 32); /* most keys are longer than that, half of those cross a line */
             __builtin_prefetch(&table->windows[series->latest], 1);
         }
+    } else {
+        for (struct weir_reading *reading = readings; reading < end; reading++)
+            if (reading->unique_text.data && reading->place != NONE)
+                prefetch_texts(table, reading);
     }
+}
+
+/* Where prefetch has found it; others may have gone and come since. */
+static bool is_at(const struct weir_window_table *table, uint32_t place, const struct weir_reading *reading,
+                  struct weir_slice customer)
+{
+    const struct series *series = &table->series[place];
+
+    return place != NONE && series->key_length > 0 && series->tag == index_tag(reading->series)
+           && is_series(table, series, reading->meter, customer, reading->dimensions);
 }
 
 uint32_t weir_window_find_series(struct weir_window_table *table, const struct weir_reading *reading,
@@ -146,6 +171,8 @@ uint32_t weir_window_find_series(struct weir_window_table *table, const struct w
     const struct index *index = &table->series_index;
     uint64_t hash = reading->series;
 
+    if (is_at(table, reading->place, reading, customer))
+        return reading->place;
     for (uint32_t at = index_home(index, hash); index->slots[at].position != NONE; at = index_next(index, at)) {
         uint32_t position = index->slots[at].position;
         if (index->slots[at].tag == index_tag(hash)
