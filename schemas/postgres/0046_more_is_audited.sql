@@ -91,7 +91,8 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' A
     SELECT 'apply', coalesce(s.subject, d.subject),
            CASE WHEN d.subject IS NULL THEN 'is not in the catalog in force' WHEN s.subject IS NULL THEN 'is gone, and the catalog in force has it'
                 ELSE 'is not what the catalog in force says' END
-        FROM shown AS s FULL JOIN said AS d ON d.subject = s.subject WHERE s.detail IS DISTINCT FROM d.detail
+        FROM shown AS s FULL JOIN said AS d ON d.subject = s.subject
+        WHERE s.detail IS DISTINCT FROM d.detail AND EXISTS (SELECT FROM applied) -- before the first apply there is nothing to hold it against
     UNION ALL
     SELECT 'rerated', 'rerating ' || e.rerating, 'is not what its customers come to (rerating_customers)'
         FROM weir.rerating_ends AS e LEFT JOIN done AS d ON d.rerating = e.rerating
