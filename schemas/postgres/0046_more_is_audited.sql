@@ -56,6 +56,23 @@ BEGIN
 END
 $$;
 
+-- A contract's row shows what is bought as a package with the amount and the price that the package comes to, which the catalog
+-- leaves to the package: those two are not compared, the package is.
+CREATE FUNCTION weir.commitments_to_compare(commitments jsonb) RETURNS jsonb
+LANGUAGE sql IMMUTABLE STRICT SET search_path = pg_catalog, pg_temp AS $$
+    SELECT coalesce(jsonb_agg(CASE WHEN e ? 'package' THEN e - 'amount' - 'price' ELSE e END ORDER BY n), '[]')
+    FROM jsonb_array_elements(commitments) WITH ORDINALITY AS t (e, n)
+$$;
+CREATE FUNCTION weir.contract_to_compare(contract jsonb) RETURNS jsonb
+LANGUAGE sql IMMUTABLE STRICT SET search_path = pg_catalog, pg_temp AS $$
+    SELECT contract || jsonb_build_object(
+        'commitments', weir.commitments_to_compare(contract -> 'commitments'),
+        'phases', (SELECT coalesce(jsonb_agg(CASE WHEN p ? 'commitments'
+                                                  THEN p || jsonb_build_object('commitments', weir.commitments_to_compare(p -> 'commitments'))
+                                                  ELSE p END ORDER BY n), '[]')
+                   FROM jsonb_array_elements(contract -> 'phases') WITH ORDINALITY AS t (p, n)))
+$$;
+
 -- 2. Beside audit_mismatches, in its form -------------------------------------------------------------------------------------
 
 CREATE FUNCTION weir.derived_mismatches() RETURNS TABLE (action text, subject text, mismatch text)
@@ -66,7 +83,7 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' A
         UNION ALL
         SELECT 'price book ' || v.price_book || ' version ' || v.price_book_version, to_jsonb(v) FROM weir.price_book_versions AS v
         UNION ALL
-        SELECT CASE WHEN c.contract = '' THEN 'the default contract' ELSE 'contract ' || c.contract END, to_jsonb(c) FROM weir.contracts AS c
+        SELECT CASE WHEN c.contract = '' THEN 'the default contract' ELSE 'contract ' || c.contract END, weir.contract_to_compare(to_jsonb(c)) FROM weir.contracts AS c
     ),
     said AS (
         SELECT 'meter ' || m.meter AS subject, to_jsonb(m) AS detail FROM applied, weir.shown_meters(applied.catalog) AS m
@@ -74,7 +91,7 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' A
         SELECT 'price book ' || v.price_book || ' version ' || v.price_book_version, to_jsonb(v)
             FROM applied, weir.shown_price_book_versions(applied.catalog) AS v
         UNION ALL
-        SELECT CASE WHEN c.contract = '' THEN 'the default contract' ELSE 'contract ' || c.contract END, to_jsonb(c)
+        SELECT CASE WHEN c.contract = '' THEN 'the default contract' ELSE 'contract ' || c.contract END, weir.contract_to_compare(to_jsonb(c))
             FROM applied, weir.shown_contracts(applied.catalog) AS c
     ),
     done AS (
