@@ -231,12 +231,6 @@ static bool is_same_span(const struct weir_catalog *catalog, const struct target
     return is_in_force(target->version, start);
 }
 
-/* Often the very same bytes. */
-static bool is_same_text(struct weir_slice a, struct weir_slice b)
-{
-    return a.length == b.length && (a.data == b.data || memcmp(a.data, b.data, a.length) == 0);
-}
-
 /* 4. windows that find what another one found */
 
 enum { SERIES_TERMS = offsetof(struct target, unpriced) };
@@ -260,14 +254,14 @@ static void aim_at_lane(struct weir_rater *rater, const struct target *last, str
 {
     struct weir_slice lane = target->from->lane;
 
-    target->lane = last && is_same_text(last->from->lane, lane) ? last->lane : weir_state_lane(rater->state, lane);
+    target->lane = last && weir_slice_same(last->from->lane, lane) ? last->lane : weir_state_lane(rater->state, lane);
 }
 
 /* Windows mostly come with others of their series: what the last one found is found again without asking. */
 static bool aim_as_last(struct weir_rater *rater, size_t at, const struct weir_lane_window *from,
                         const struct target *last, struct target *target)
 {
-    if (!last || !is_same_text(last->from->window.series_key, from->window.series_key)
+    if (!last || !weir_slice_same(last->from->window.series_key, from->window.series_key)
         || !is_same_span(rater->catalog, last, from->window.start))
         return false;
     aim_as(rater, last, last->window->series_key, at, from, target);
@@ -343,7 +337,7 @@ static void hash_series(struct weir_rater *rater, const struct weir_lane_window 
         memo->known = weir_new_array(WEIR_KNOWN_SERIES, sizeof *memo->known);
     for (size_t i = 0; i < count; i++) {
         struct weir_slice key = windows[i].window.series_key;
-        bool is_last = i > 0 && is_same_text(windows[i - 1].window.series_key, key);
+        bool is_last = i > 0 && weir_slice_same(windows[i - 1].window.series_key, key);
         memo->hashes[i] = is_last ? memo->hashes[i - 1] : weir_hash64(key.data, key.length, 0);
         if (is_last || !memo->known)
             continue;

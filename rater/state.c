@@ -160,12 +160,6 @@ static uint64_t hash_slice(struct weir_slice slice, uint64_t seed)
     return weir_hash64(slice.data, slice.length, seed);
 }
 
-/* Often the very same bytes: of the window before, or of the lane. */
-static bool is_same_text(struct weir_slice a, struct weir_slice b)
-{
-    return a.data == b.data ? a.length == b.length : weir_slice_equal(a, b);
-}
-
 /* 1. windows */
 struct window_key {
     struct weir_slice series_key;
@@ -208,7 +202,7 @@ struct weir_rated_window *weir_state_window_of(struct weir_state *state, uint64_
     window = weir_arena_take(state->for_windows, sizeof *window);
     window->start = start;
     window->end = end;
-    if (last && is_same_text(last->series_key, series_key))
+    if (last && weir_slice_same(last->series_key, series_key))
         window->series_key = last->series_key;
     else
         window->series_key = weir_arena_copy(state->for_windows, series_key.data, series_key.length);
@@ -219,7 +213,7 @@ struct weir_rated_window *weir_state_window_of(struct weir_state *state, uint64_
 static struct weir_rated_lane *find_share(const struct weir_rated_window *window, struct weir_slice lane)
 {
     for (uint32_t i = 0; i < window->lane_count; i++)
-        if (is_same_text(window->lanes[i].lane, lane))
+        if (weir_slice_same(window->lanes[i].lane, lane))
             return &window->lanes[i];
     return NULL;
 }
