@@ -90,6 +90,13 @@ struct weir_lane_state {
     struct weir_gaps gaps; /* what this lane never counted and can read no more; only grows while the lane lives */
 };
 
+/* The store was not emptied, nor did it go back before an owner or a gap, between two looks at a lane. */
+static inline bool weir_lane_state_goes_on(const struct weir_lane_state *before, const struct weir_lane_state *now)
+{
+    return memcmp(now->secret, before->secret, sizeof now->secret) == 0 && now->epoch >= before->epoch
+           && now->gaps.count >= before->gaps.count;
+}
+
 /* One window of a cut. */
 struct weir_cut_window {
     struct weir_window window; /* absolute total */

@@ -87,8 +87,6 @@ enum weir_status weir_rating_list_lanes(struct rating *rating, struct weir_error
 /* PostgreSQL is told anew how far each lane is rated, and asked for its gaps: what it was told may be gone with its
  * server. */
 void weir_rating_forget_told(struct rating *rating);
-/* The store was not emptied, nor did it go back before an owner or a gap, between two looks at a lane. */
-bool weir_rating_is_same_store(const struct weir_lane_state *before, const struct weir_lane_state *now);
 /* Through when all lanes are rated. false: some lane was not rated yet. */
 bool weir_rating_horizon(const struct rating *rating, struct weir_horizon *ret_horizon);
 /* The same, no further than lanes and gaps that only PostgreSQL knows allow. */

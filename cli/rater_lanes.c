@@ -20,13 +20,6 @@ static struct known_lane *find_lane(struct rating *rating, struct weir_slice nam
     return NULL;
 }
 
-/* The store was not emptied, nor did it go back before an owner or a gap, between two looks at the lane. */
-bool weir_rating_is_same_store(const struct weir_lane_state *before, const struct weir_lane_state *now)
-{
-    return memcmp(now->secret, before->secret, sizeof now->secret) == 0 && now->epoch >= before->epoch
-           && now->gaps.count >= before->gaps.count;
-}
-
 static void add_lane(void *context, struct weir_slice name, const struct weir_lane_state *state)
 {
     struct rating *rating = context;
@@ -45,7 +38,7 @@ static void add_lane(void *context, struct weir_slice name, const struct weir_la
         *lane = (struct known_lane){
             .name.length = name.length, .rated_through = NEVER_RATED, .noted_offset = -1, .gap = -1};
         memcpy(lane->name_bytes, name.data, name.length);
-    } else if (!weir_rating_is_same_store(&lane->state, state)) {
+    } else if (!weir_lane_state_goes_on(&lane->state, state)) {
         lane->rated_through = NEVER_RATED;
     }
     lane->state = *state;

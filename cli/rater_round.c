@@ -112,7 +112,7 @@ static enum weir_status note_lane(struct rating *rating, struct known_lane *lane
 
     if (status != WEIR_OK)
         return status;
-    *ret_is_same = weir_rating_is_same_store(&lane->state, &now);
+    *ret_is_same = weir_lane_state_goes_on(&lane->state, &now);
     if (now.epoch == 0)
         return WEIR_OK; /* emptied, and not taken again yet */
     lane->state = now;

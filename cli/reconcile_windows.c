@@ -187,8 +187,7 @@ static enum weir_status note_lane(struct weir_reconcile *reconcile, bool *ret_is
 
     if (status != WEIR_OK)
         return status;
-    *ret_is_same = memcmp(now.secret, lane->state.secret, sizeof now.secret) == 0 && now.epoch >= lane->state.epoch
-                   && now.gaps.count >= lane->state.gaps.count && now.next_offset >= 0;
+    *ret_is_same = weir_lane_state_goes_on(&lane->state, &now) && now.next_offset >= 0;
     return *ret_is_same ? weir_lane_book_note(reconcile->book, lane->name, &now, &back, ret_gap, reterr) : WEIR_OK;
 }
 
