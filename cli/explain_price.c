@@ -480,7 +480,8 @@ static json_t *json_rule_alone(const char *rule)
 static const char *shortfall_rule(const struct weir_contract *contract, struct weir_slice key)
 {
     for (uint32_t i = 0; i < contract->commitment_count; i++)
-        if (contract->commitments[i].is_per_term && weir_slice_equal(contract->commitments[i].key, key))
+        if (weir_commitment_is_term_quantity(&contract->commitments[i])
+            && weir_slice_equal(contract->commitments[i].key, key))
             return "what the usage of the whole term is short of its minimum quantity, charged as if it had been used "
                    "in the term's last period";
     return rule_of(WEIR_COMPONENT_SHORTFALL, 0);

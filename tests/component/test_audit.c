@@ -114,6 +114,14 @@ static void finds(const char *sql, struct weir_audit_mark kept, const char *says
 
 static const struct weir_audit_mark nothing_kept;
 
+static void finds_nothing(void)
+{
+    struct weir_audit_report report = verify(nothing_kept);
+
+    cr_assert_eq(report.findings, 0, "%s", report.texts[0]);
+    weir_audit_report_free(&report);
+}
+
 Test(audit, an_altered_entry)
 {
     static const char *const changes[] = {
@@ -135,9 +143,7 @@ Test(audit, an_altered_entry)
         finds(sql, nothing_kept, "was altered: its hash is not the one of its columns");
         bend(
             "DELETE FROM weir.audit_log; INSERT INTO weir.audit_log SELECT * FROM public.kept; DROP TABLE public.kept");
-        struct weir_audit_report report = verify(nothing_kept);
-        cr_assert_eq(report.findings, 0, "%s", report.texts[0]);
-        weir_audit_report_free(&report);
+        finds_nothing();
     }
 }
 
@@ -222,9 +228,7 @@ Test(audit, whose_usage_finance_sees)
                            "DELETE FROM weir.finance_scopes WHERE customer = 'acme';"
                            "INSERT INTO weir.finance_scopes VALUES (session_user, 'acme'), (session_user, 'bolt');"
                            "DELETE FROM weir.finance_scopes WHERE customer = 'bolt'");
-    struct weir_audit_report report = verify(nothing_kept);
-    cr_assert_eq(report.findings, 0, "%s", report.texts[0]);
-    weir_audit_report_free(&report);
+    finds_nothing();
     finds("INSERT INTO weir.finance_scopes VALUES (session_user, 'bolt')", nothing_kept,
           ", customer bolt is not in the log");
     finds("DELETE FROM weir.finance_scopes WHERE customer IS NULL", nothing_kept,
@@ -252,9 +256,7 @@ Test(audit, what_follows_from_it)
            " VALUES ('acme', '', '2026-01-01', 'USD', 10, 0.01, 7, 3, 0), ('acme', '', '2026-02-01', 'USD', 0, 0, 3, "
            "0, 0),"
            " ('acme', '', '2026-03-01', 'USD', 1, 0, 4, 0, 3)");
-    struct weir_audit_report report = verify(nothing_kept);
-    cr_assert_eq(report.findings, 0, "%s", report.texts[0]);
-    weir_audit_report_free(&report);
+    finds_nothing();
     finds("UPDATE weir.closed_revenue SET recognised = 8 WHERE month = '2026-02-01'", nothing_kept,
           "customer acme, USD, 2026-02 is closed with figures that do not follow from the month before it");
     finds("UPDATE weir.closed_revenue SET recognised = 3 WHERE month = '2026-02-01';"
