@@ -21,14 +21,15 @@ static const char balances[] =
     ", known AS (SELECT g.*, c.kind, c.amount, coalesce(nullif($3::text, '')::timestamptz, now()) AS at"
     " FROM chosen AS c JOIN weir.grant_balances AS g USING (customer, contract, grant_key))"
     " SELECT customer, contract, coalesce(grant_key, ''), coalesce(funding, ''), starts_at, expires_at,"
-    " CASE WHEN grant_key IS NULL THEN '' WHEN ended IS NOT NULL AND ends_at <= min(at) THEN ended"
+    " CASE WHEN grant_key IS NULL THEN '' WHEN ends_at <= min(at) AND end_ordered_at <= min(at) THEN ended"
     " WHEN expires_at <= min(at) THEN 'expired' WHEN starts_at > min(at) THEN 'future' ELSE 'active' END,"
     " coalesce(sum(amount) FILTER (WHERE " CAME_IN "), 0)::text,"
     " (-coalesce(sum(amount) FILTER (WHERE kind IN ('drawdown', 'giveback')), 0))::text,"
     " (-coalesce(sum(amount) FILTER (WHERE " WENT_ON "), 0))::text,"
     " (-coalesce(sum(amount) FILTER (WHERE " WAS_LOST "), 0))::text, sum(amount)::text, currency FROM known"
     " GROUP BY GROUPING SETS ((customer, contract, currency, grant_key, funding, starts_at, expires_at, ended,"
-    " ends_at), (customer, contract, currency)) ORDER BY customer, contract, currency, grant_key NULLS LAST";
+    " ends_at, end_ordered_at), (customer, contract, currency)) ORDER BY customer, contract, currency, grant_key NULLS "
+    "LAST";
 
 static const char entries[] =
     " SELECT customer, contract, grant_key, number::text, kind, amount::text, balance_after::text, period_start,"

@@ -56,12 +56,13 @@ def days_of(kind, per, span, window_start, zone, contract_start, is_discount=Fal
 class Books(invoices.Books):
     """One customer's invoices, and the revenue beside them."""
 
-    def __init__(self, series, price_books, day_end, zones, starts, fees, grants=None, rollovers=None):
+    def __init__(self, series, price_books, day_end, zones, starts, fees, grants=None, rollovers=None, ended=()):
         """grants: (contract, key) -> (how much there is to draw, for how much, when it ends or None), of what was bought;
-        rollovers: (contract, key) -> (the grant that it is the rest of, when it ends, how much lapsed when that one expired)."""
+        rollovers: (contract, key) -> (the grant that it is the rest of, when it ends, how much lapsed when that one expired);
+        ended: (contract, key) of those of either that an order has ended, which lapse on the day of their end."""
         super().__init__(series, price_books, day_end)
         self.zones, self.starts, self.fees, self.grants = zones, starts, fees, grants or {}
-        self.rollovers = rollovers or {}
+        self.rollovers, self.ended = rollovers or {}, set(ended)
         self.windows = {}  # line item's number -> its window's start
         self.closed = collections.defaultdict(list)  # contract -> [(month, highest line item)]
         self.postings = []  # (invoice, 1 or -1, month)
@@ -135,15 +136,16 @@ class Books(invoices.Books):
         month = month_of(self.windows[item.number].astimezone(self.zones[item.contract]).date())
         return max(month, self.open_month(item.contract, item.number) or month)
 
-    def month_of_end(self, contract, end):
-        return month_of((end - INSTANT).astimezone(self.zones[contract]).date()) if end else None
+    def month_of_end(self, contract, key, end):
+        last = end and (end if (contract, key) in self.ended else end - INSTANT)
+        return month_of(last.astimezone(self.zones[contract]).date()) if end else None
 
     def ends(self, contract, key):
         """The months in which a prepaid amount lapses: wholly, and (or None) only in part; and how much of it in the latter."""
-        end = self.month_of_end(contract, self.grants[contract, key][2])
-        for of, until, lapsed in (rest for at, rest in self.rollovers.items() if at[0] == contract):
-            if of == key:
-                return self.month_of_end(contract, until), end, lapsed
+        end = self.month_of_end(contract, key, self.grants[contract, key][2])
+        for (under, rest), (of, until, lapsed) in self.rollovers.items():
+            if (under, of) == (contract, key):
+                return self.month_of_end(contract, rest, until), end, lapsed
         return end, None, 0
 
     def earned(self, contract, key, account, month):

@@ -36,11 +36,13 @@ def _terms(catalog):
 
 def _grants(catalog, orders, customer, contract, went_on, left, until):
     """What was bought under a contract, in terms that began by `until` (seconds), and what of it went on."""
-    grants, rollovers = {}, {}
+    grants, rollovers, ended = {}, {}, set()
     terms = catalog.of_customer[customer] if contract else [catalog.default]
     listed = [grant for one in terms if one.key == contract for grant in drawdown.grants_of(one, drawdown.orders_of(orders, customer, one), until)]
     for grant in listed:
         key = contract, grant.key
+        if grant.ends == grant.until() and (grant.source is None or grant.ends > grant.starts):
+            ended.add(key)
         if grant.source is None and grant.price:
             grants[key] = grant.amount, grant.price, _end(grant.until())
     for grant in listed:
@@ -48,7 +50,7 @@ def _grants(catalog, orders, customer, contract, went_on, left, until):
             source = next(one for one in listed if one.key == grant.source)
             rest = left.get((contract, grant.source), source.amount)
             rollovers[contract, grant.key] = grant.source, _end(grant.until()), rest - exact.multiply(rest, source.fraction)
-    return grants, rollovers
+    return grants, rollovers, ended
 
 
 def _load(env):
@@ -84,13 +86,14 @@ def check(env, document, outcome, orders, where):
                                    " from weir.revenue_months")}
     expected = {}
     for customer, of_customer in items.items():
-        grants, rollovers = {}, {}
+        grants, rollovers, ended = {}, {}, set()
         until = int(max(item.start for item in of_customer).timestamp())
         for contract in {item.contract for item in of_customer}:
-            bought, rests = _grants(catalog, orders, customer, contract, went_on, outcome.rating.left.get(customer, {}), until)
+            bought, rests, orderly = _grants(catalog, orders, customer, contract, went_on, outcome.rating.left.get(customer, {}), until)
             grants.update(bought)
             rollovers.update(rests)
-        books = Books(None, None, None, zones, starts, fees, grants, rollovers)
+            ended |= orderly
+        books = Books(None, None, None, zones, starts, fees, grants, rollovers, ended)
         books.items, books.windows = of_customer, windows
         for invoice in made[customer]:
             books.postings.append((invoice, 1, books.month_of_invoice(invoice)))

@@ -756,6 +756,8 @@ def check_focus(rows):
                 assert abs(decimal.Decimal(row[price]) * decimal.Decimal(row["PricingQuantity"]) - decimal.Decimal(row[cost])) <= decimal.Decimal("1e-12"), row
         assert (row["ConsumedQuantity"] != "") == (category == "Usage") == (row["ConsumedUnit"] != ""), row
         assert (row["PricingUnit"] != "") == (row["PricingQuantity"] != ""), row
+        if row["x_Document"] == "credit_note":
+            assert is_correction and row["x_CorrectedInvoiceLine"] == row["x_InvoiceLine"], row  # whatever that line itself corrected
         assert row["ChargeFrequency"] in ("One-Time", "Recurring", "Usage-Based") and (row["ChargeFrequency"], category) != ("Usage-Based", "Purchase"), row
         assert row["PricingCategory"] == ("" if category == "Adjustment" else "Standard"), row  # never Dynamic: tiers are agreed
         assert items.setdefault(row["SkuPriceId"], row["SkuId"]) == row["SkuId"], "a SKU price has one SKU"
@@ -834,8 +836,8 @@ def test_a_credit_note_takes_the_whole_invoice_back(servers, tmp_path):
     assert exported_document(ledger.env, "INV-1")["state"] == "void" and not SCHEMA.is_valid({**document, "state": "final"})
     assert (document["document"], document["total"], document["lines"][0]["quantity"]) == ("credit_note", "-1.50", "-3.000000000000")
     rows = exported(ledger.env, "--format", "focus")
-    assert [(row["InvoiceId"], row["BilledCost"], row["ChargeClass"], row["x_CorrectedInvoiceId"]) for row in rows] == [
-        ("INV-000001", "1.50", "", ""), ("INV-CN-000001", "-1.50", "Correction", "INV-000001")]
+    assert [(row["InvoiceId"], row["BilledCost"], row["ChargeClass"], row["x_CorrectedInvoiceId"], row["x_CorrectedInvoiceLine"]) for row in rows] == [
+        ("INV-000001", "1.50", "", "", ""), ("INV-CN-000001", "-1.50", "Correction", "INV-000001", "1")]
     assert [(row["state"], row["invoice_amount"]) for row in exported(ledger.env, "INV-CN-1", "--format", "csv")] == [("credit_note", "-1.50")]
     assert "VOID" in " ".join(Page(weir("invoice", "export", "INV-1", "--format", "html", env=ledger.env).stdout.decode()).words)
     for arguments, told in ((("export",), "export takes --format"), (("export", "--format", "html"), "for one INVOICE"),

@@ -401,7 +401,10 @@ def test_grants_at_run_time_are_as_documented(servers, tmp_path):
 
     words = ("--customer", "beta", "--key", "package")
     assert order("grant", *words, "--amount", "80", "--price", "20", "--funding", "paid", "--starts-at", "2026-02-01")["charged"] == "20.000000000000"
+    before = query(env, "select now()::text as at")[0]["at"].replace(" ", "T") + ":00"
     assert order("refund", *words)["charged"] == "-12.500000000000"
+    assert [json.loads(weir("balance", *words[:2], *at, "--format", "json", env=env).stdout.splitlines()[0])["state"] for at in ((), ("--at", before))] == [
+        "refund", "active"]
     assert order("refund", *words)["done"] == "before"
     assert [row["amount"] for row in query(env, "select amount from weir.line_items where item = 'package' and kind = 'fee' order by line_item_id")] \
         == [20, -12.5]

@@ -107,14 +107,18 @@ class Revenue(Ledger):
                          " values ('bolt', %s, %s, %s, %s, %s, %s, %s, %s)", contract, key, number, number - 1 or None, kind, change, before, before + change)
 
     def end(self, name):
-        """A grant is void from a time on of which no month is closed."""
+        """A grant is void from a time on of which no month is closed, at times from a month's first instant on."""
         books, at = self.customer(name), self.watermark + DAY
         (contract, key), (amount, price, end) = self.random.choice(list(books.grants.items()))
-        if (end is None or at < end) and not self.sql("select from weir.grant_ends where (customer, contract, grant_key) = (%s, %s, %s)",
+        if at.day % 2:
+            local = at.astimezone(ZONES[contract]).date()
+            at = day_end(contract, revenue.first_day(revenue.after(revenue.month_of(local))) - DAY)
+        if (end is None or at < end) and not self.sql("select 1 from weir.grant_ends where (customer, contract, grant_key) = (%s, %s, %s)",
                                                       name, contract, key) and key not in {rest[0] for rest in books.rollovers.values()}:
             self.sql("insert into weir.grant_ends (customer, contract, grant_key, kind, ends_at, reason, ordered_by)"
                      " values (%s, %s, %s, 'void', %s, 'a test', 'test')", name, contract, key, at)
             books.grants[contract, key] = amount, price, at
+            books.ended.add((contract, key))
 
     def prepay(self, name):
         """Something is bought, drawn, or given back."""
@@ -218,6 +222,29 @@ def test_the_worked_example(servers, tmp_path):
     assert cursor.fetchall()[0][1:] == (39, 348, 0)
     connection.close()
     every_invariant_is_looked_at(env)
+
+
+def test_what_is_ended_on_the_first_of_a_month_is_of_that_month(servers, tmp_path):
+    """A refund never earns anything, and the month before knows nothing of a void, also where the order says midnight."""
+    env = {**servers.room("revenue-ended"), "WEIR_LATENESS": "9000h", "WEIR_KAFKA_GROUP": "revenue-ended"}
+    (tmp_path / "catalog.json").write_text(json.dumps({
+        "meters": [{"key": "calls", "event_type": "call", "aggregation": "sum", "value": "data.calls", "window": "1h"}],
+        "price_books": [{"key": "list", "version": 1, "currency": "USD", "effective_from": "2026-01-01T00:00:00Z", "prices": [
+            {"meter": "calls", "model": "per_unit", "unit_price": "1"}]}],
+        "contracts": [{"key": name, "customer": name, "price_book": "list", "starts_at": "2026-01-01T00:00:00Z", "billing_period": "month", "timezone": "UTC",
+                       "commitments": [{"key": "credit", "type": "prepaid", "amount": "100", "price": "90"}]} for name in ("given-back", "lost")]}))
+    (tmp_path / "events.ndjson").write_text("".join(json.dumps(
+        {"specversion": "1.0", "id": f"{name}{day}", "source": "s", "type": "call", "subject": name, "time": f"2026-{day}T10:00:00Z", "data": {"calls": count}}) + "\n"
+        for name in ("given-back", "lost") for day, count in (("01-05", 20), ("03-05", 0))))
+    for command in (("migrate",), ("apply", "--catalog", tmp_path / "catalog.json"), ("produce", tmp_path / "events.ndjson"), ("ingest", "--until-end"),
+                    ("rater", "--until-done"), *((order, "--customer", name, "--key", "credit", "--at", "2026-02-01", "--reason", "cancelled")
+                                                 for order, name in (("refund", "given-back"), ("void", "lost"))), ("close", "--through", "2026-02-28")):
+        weir(*command, env=env)
+    rows = csv.DictReader(io.StringIO(weir("revenue", "--format", "csv", env=env).stdout.decode()))
+    assert [tuple(row[name] if name in ("month", "customer") else short(row[name]) for name in ("month", "customer", "invoiced", "recognised", "deferred"))
+            for row in rows if row["month"] < "2026-03"] == [
+        ("2026-01", "given-back", "90", "18", "72"), ("2026-01", "lost", "90", "18", "72"),
+        ("2026-02", "given-back", "-72", "0", "0"), ("2026-02", "lost", "0", "72", "0")]
 
 
 BENT = {  # by an invariant, what breaks it
