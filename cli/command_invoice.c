@@ -17,27 +17,25 @@ static const struct weir_usage usage = {
     .name = "weir invoice",
     .arguments = "[OPTIONS] list | export [INVOICE] | finalize INVOICE | void INVOICE",
     .purpose =
-        "list shows the invoices that weir close made. export writes one, or all: as json (an object a line), csv (a "
-        "row for\n"
-        "each line), focus (csv in the columns of FOCUS 1.2), or one as html, a page to print. finalize gives a draft "
-        "its\n"
-        "number. void takes an invoice back, a final one by a credit note: its line items stand on the next invoice of "
-        "the\n"
-        "period that weir close makes. INVOICE is INV-000012, a credit note's INV-CN-000003, or a draft's own number\n"
-        "(docs/invoices.md).",
+        "list shows the invoices that weir close made: of a period, in advance, or corrections alone (kind).\n"
+        "export writes one, or all: as json (an object a line), csv (a row for each line), focus (csv in the columns\n"
+        "of FOCUS 1.2), or one as html, a page to print. finalize gives a draft its number. void takes an invoice\n"
+        "back, a final one by a credit note: its line items stand on the next invoice of the period that weir close\n"
+        "makes. INVOICE is INV-000012, a credit note's INV-CN-000003, or a draft's own number (docs/invoices.md).",
     .example = "weir invoice export INV-000012 --format html > invoice.html",
     .takes_files = true,
 };
 
 /* 1. list */
 
-enum { COLUMNS = 10 };
+enum { COLUMNS = 11 };
 static const struct weir_column columns[COLUMNS] = {
-    {"invoice", WEIR_CELL_TEXT, false},    {"invoice_number", WEIR_CELL_TEXT, true},
-    {"state", WEIR_CELL_TEXT, false},      {"customer", WEIR_CELL_TEXT, false},
-    {"contract", WEIR_CELL_TEXT, false},   {"period_start", WEIR_CELL_TEXT, false},
-    {"period_end", WEIR_CELL_TEXT, false}, {"total", WEIR_CELL_DECIMAL, false},
-    {"currency", WEIR_CELL_TEXT, false},   {"credit_note", WEIR_CELL_TEXT, true},
+    {"invoice", WEIR_CELL_TEXT, false},      {"invoice_number", WEIR_CELL_TEXT, true},
+    {"state", WEIR_CELL_TEXT, false},        {"kind", WEIR_CELL_TEXT, false},
+    {"customer", WEIR_CELL_TEXT, false},     {"contract", WEIR_CELL_TEXT, false},
+    {"period_start", WEIR_CELL_TEXT, false}, {"period_end", WEIR_CELL_TEXT, false},
+    {"total", WEIR_CELL_DECIMAL, false},     {"currency", WEIR_CELL_TEXT, false},
+    {"credit_note", WEIR_CELL_TEXT, true},
 };
 
 static void show(void *context, const struct weir_invoice_entry *entry)
@@ -48,8 +46,9 @@ static void show(void *context, const struct weir_invoice_entry *entry)
     weir_time_format(entry->period_start, start);
     weir_time_format(entry->period_end, end);
     const struct weir_slice cells[COLUMNS] = {
-        weir_slice_text(number), entry->number,        entry->state, entry->customer, entry->contract,
-        weir_slice_text(start),  weir_slice_text(end), entry->total, entry->currency, entry->credit_note,
+        weir_slice_text(number), entry->number,          entry->state,         entry->kind,  entry->customer,
+        entry->contract,         weir_slice_text(start), weir_slice_text(end), entry->total, entry->currency,
+        entry->credit_note,
     };
     weir_listing_add(context, cells);
 }

@@ -489,7 +489,7 @@ def test_forms_and_refusals(servers, tmp_path):
     assert ledger.sql("select distinct tax_category from weir.invoice_lines where kind <> 'rounding'") == [("S",)]
     assert ledger.sql("select state, waits_for is null from weir.closing_status where customer = 'c001' order by period_start limit 1") == [("open", False)]
     listed = list(csv.DictReader(io.StringIO(weir("invoice", "list", "--format", "csv", env=ledger.env).stdout.decode())))
-    assert [(row["invoice_number"], row["state"]) for row in listed] == [("INV-000001", "final"), ("INV-000002", "final")]
+    assert [(row["invoice_number"], row["state"], row["kind"]) for row in listed] == [("INV-000001", "final", "period"), ("INV-000002", "final", "period")]
     for arguments, said in ((("close", "--through", "January"), "--through needs a day"), (("close",), "--through needs a day"),
                             (("close", "--through", "2026-01-31", "--customer", "nobody"), "'nobody' was never rated"),
                             (("invoice", "void", "INV-1"), "--reason is needed"), (("invoice", "void", "INV-77", "--reason", "x"), "there is no invoice INV-77"),
