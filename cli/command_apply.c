@@ -14,10 +14,11 @@ static const struct weir_usage usage = {
     .name = "weir apply",
     .arguments = "--catalog DIR [OPTIONS]",
     .purpose =
-        "Checks a catalog and stores it in PostgreSQL as a new version, in one transaction. Refuses what would change\n"
-        "history, and says what to do instead. Raters and ingest workers that were started without --catalog read the\n"
-        "last version when they start. With --dry-run it only says what would be stored or refused. With --rerate it\n"
-        "also stores what changes rated time (lines with !): restart raters, then run weir rerate.",
+        "Checks a catalog, shows what differs from the one before it, and stores it in PostgreSQL as a new version,\n"
+        "in one transaction. Refuses what would change history, and says what to do instead. Raters and ingest\n"
+        "workers that were started without --catalog read the last version when they start. With --dry-run it only\n"
+        "says what would be stored or refused. With --rerate it also stores what changes rated time (lines with !):\n"
+        "restart raters, then run weir rerate.",
     .example = "weir apply --catalog deploy/example/catalog --postgres-url postgresql:///weir",
 };
 
@@ -27,8 +28,10 @@ static int tell(const struct weir_apply_report *report, bool dry_run)
 
     for (size_t i = 0; i < report->count; i++)
         fprintf(output, "%s%s\n", report->outcome == WEIR_APPLY_REFUSED ? "weir apply: " : "", report->lines[i]);
+    for (size_t i = 0; i < report->refused_count; i++)
+        puts(report->refused[i]);
     for (size_t i = 0; i < report->value_count; i++)
-        fprintf(output, "%s%s\n", i ? "  " : "values:\n  ", report->values[i]);
+        printf("%s%s\n", i ? "  " : "values:\n  ", report->values[i]);
     if (report->outcome == WEIR_APPLY_REFUSED)
         fputs("weir apply: refused, nothing was stored\n", stderr);
     else if (report->outcome == WEIR_APPLY_UNCHANGED)

@@ -36,6 +36,9 @@ void weir_apply_report_free(struct weir_apply_report *report)
     for (size_t i = 0; i < report->value_count; i++)
         free(report->values[i]);
     free(report->values);
+    for (size_t i = 0; i < report->refused_count; i++)
+        free(report->refused[i]);
+    free(report->refused);
     *report = (struct weir_apply_report){0};
 }
 
@@ -164,6 +167,15 @@ static void say_changes(struct weir_apply_report *report, const struct weir_chan
             say_contract(report, change, sign);
         }
     }
+}
+
+static void say_refused_changes(struct weir_apply_report *report, const struct weir_change_list *changes)
+{
+    struct weir_apply_report differs = {0};
+
+    say_changes(&differs, changes);
+    report->refused = differs.lines;
+    report->refused_count = differs.count;
 }
 
 static void say_value(void *context, const char *line)
@@ -321,10 +333,12 @@ static enum weir_status apply_locked(PGconn *connection, const char *json, size_
         status = weir_apply_check(connection, before, after, &changes, report, may_rerate ? &history : report, reterr);
     if (status == WEIR_OK && report->count)
         report->outcome = WEIR_APPLY_REFUSED;
+    if (status == WEIR_OK && text && report->outcome != WEIR_APPLY_UNCHANGED)
+        weir_catalog_values_compare(text, strlen(text), json, length, say_value, report);
+    if (status == WEIR_OK && report->outcome == WEIR_APPLY_REFUSED)
+        say_refused_changes(report, &changes);
     if (status == WEIR_OK && report->outcome == WEIR_APPLY_STORED) {
         say_changes(report, &changes);
-        if (text)
-            weir_catalog_values_compare(text, strlen(text), json, length, say_value, report);
         for (size_t i = 0; i < history.count; i++)
             weir_apply_say(report, "! %s", history.lines[i]);
         if (!dry_run)

@@ -24,7 +24,9 @@ struct weir_apply_report {
     size_t count;
     char **lines; /* "+ meter tokens", "~ contract acme: ends_at", or a sentence */
     size_t value_count;
-    char **values; /* of what is stored: which values of entries that were there are others (catalog_values.h) */
+    char **values; /* which values of entries that were there are others (catalog_values.h) */
+    size_t refused_count;
+    char **refused; /* of what is refused: what differs, as lines have it of what is stored */
 };
 
 /* json: a whole valid catalog (weir_catalog_document). One transaction; with dry_run nothing is stored. WEIR_OK:

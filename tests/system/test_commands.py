@@ -166,7 +166,8 @@ def test_apply_exits_with_2_without_a_catalog_and_when_it_refuses(servers, files
     CHANGED = json.loads(json.dumps(CATALOG).replace('"unit_price": "1"', '"unit_price": "2"'))
     (files / "catalog.json").write_text(json.dumps(CHANGED))
     done = weir("apply", "--catalog", files / "catalog.json", check=False, env=env)
-    assert (done.returncode, done.stdout) == (2, b"")
+    assert (done.returncode, [line for line in done.stdout.decode().splitlines() if "unit_price" not in line]) == (2, ["~ price book b version 1", "values:"])
+    assert b'prices[0].unit_price: "1" -> "2"\n' in done.stdout
     assert lines(done)[-1] == "weir apply: refused, nothing was stored" and all(line.startswith("weir apply: ") for line in lines(done))
 
 
