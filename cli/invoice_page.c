@@ -66,6 +66,7 @@ static const char head[] =
     "th{font-weight:600;border-bottom:2px solid #1c2733}td.n,th.n{text-align:right;white-space:nowrap;"
     "font-variant-numeric:tabular-nums}\n"
     "tr{break-inside:avoid}thead{display:table-header-group}.small{color:#5a6875;font-size:.85em}\n"
+    ".number{white-space:nowrap}\n"
     "tr.total td{font-weight:700;font-size:1.15em;border-bottom:0;border-top:2px solid #1c2733}\n"
     "@media print{body{margin:0;padding:0;max-width:none}}\n</style>\n";
 
@@ -164,6 +165,13 @@ static bool is_prorated(const json_t *line)
                || weir_decimal_compare(product, decimal(line, "amount")) != 0);
 }
 
+/* Its unit price is a package's, and its quantity what is in them: how many were started. */
+static bool has_packages(const json_t *line, struct weir_decimal *ret_count)
+{
+    return is(line, "component", "package")
+           && weir_decimal_divide(decimal(line, "amount"), decimal(line, "unit_price"), WEIR_HALF_EVEN, ret_count);
+}
+
 /* What a line is beside its item; "" when that is all. *ret_component: as its component says. */
 static const char *said_of(const json_t *line, const char **ret_component)
 {
@@ -207,19 +215,34 @@ static void put_description(FILE *output, const json_t *line)
     fputs(is_first ? "" : "</span>", output);
 }
 
+static void put_packages(FILE *output, const json_t *line, struct weir_decimal count)
+{
+    char number[WEIR_DECIMAL_TEXT_MAX];
+
+    weir_decimal_format_short(count, number);
+    fprintf(output, " <br><span class=\"small\">%s started %s at ", number,
+            weir_decimal_compare(count, weir_decimal_of(1)) == 0 ? "package" : "packages");
+    put_number(output, text(line, "unit_price"));
+    fputs("</span>", output);
+}
+
 static void put_line(FILE *output, const json_t *document, const json_t *line)
 {
     json_int_t corrected = json_integer_value(json_object_get(line, "corrected_line"));
     bool is_next =
         is(document, "kind", "period") && strcmp(text(line, "service_start"), text(document, "period_start")) > 0;
+    struct weir_decimal packages;
+    bool is_in_packages = has_packages(line, &packages);
 
     fprintf(output, "<tr><td class=\"n\">%" JSON_INTEGER_FORMAT "</td><td>",
             json_integer_value(json_object_get(line, "line")));
     put_description(output, line);
+    if (is_in_packages)
+        put_packages(output, line, packages);
     if (json_is_true(json_object_get(line, "is_adjustment"))) {
         fprintf(output, "<br><span class=\"small\">delivered %s to %s", text(line, "service_first_day"),
                 text(line, "service_last_day"));
-        put_between(output, "; corrects ", text(line, "corrected_invoice"), "");
+        put_between(output, "; corrects <span class=\"number\">", text(line, "corrected_invoice"), "</span>");
         if (corrected)
             fprintf(output, ", line %" JSON_INTEGER_FORMAT, corrected);
         fputs("</span>", output);
@@ -231,7 +254,7 @@ static void put_line(FILE *output, const json_t *document, const json_t *line)
     if (!weir_decimal_is_zero(decimal(line, "quantity")))
         put_number(output, text(line, "quantity"));
     fputs("</td><td class=\"n\">", output);
-    if (*text(line, "unit_price"))
+    if (!is_in_packages)
         put_number(output, text(line, "unit_price"));
     fputs("</td><td class=\"n\">", output);
     put(output, text(line, "invoice_amount"));
@@ -287,13 +310,26 @@ static json_int_t number(const json_t *object, const char *name)
     return json_integer_value(json_object_get(object, name));
 }
 
-static void put_usage(FILE *output, const json_t *usage)
+/* The first day of a service period, in the contract's time zone as its lines have it. */
+static const char *first_day(const json_t *document, const json_t *row)
+{
+    const json_t *lines = json_object_get(document, "lines");
+
+    if (is(document, "period_start", text(row, "service_start")))
+        return text(document, "period_first_day");
+    for (size_t i = 0; i < json_array_size(lines); i++)
+        if (is(json_array_get(lines, i), "service_start", text(row, "service_start")))
+            return text(json_array_get(lines, i), "service_first_day");
+    return text(row, "service_start");
+}
+
+static void put_usage(FILE *output, const json_t *document, const json_t *usage)
 {
     for (size_t i = 0; i < json_array_size(usage); i++) {
         const json_t *row = json_array_get(usage, i);
         fputs(i ? "; " : "Counted: ", output);
         put(output, text(row, "meter"));
-        fprintf(output, " from %.10s, %" JSON_INTEGER_FORMAT " %s", text(row, "service_start"), number(row, "events"),
+        fprintf(output, " from %.10s, %" JSON_INTEGER_FORMAT " %s", first_day(document, row), number(row, "events"),
                 number(row, "events") == 1 ? "event" : "events");
         if (number(row, "retracted"))
             fprintf(output, " (%" JSON_INTEGER_FORMAT " taken back)", number(row, "retracted"));
@@ -324,7 +360,8 @@ static void put_uncounted(FILE *output, const json_t *uncounted)
         separator = "Not counted, since the invoice before this one";
     fputs(separator, output);
     separator = ": ";
-    put_count(output, uncounted, "new_duplicate", "duplicates", &separator);
+    put_count(output, uncounted, "new_duplicate", number(uncounted, "new_duplicate") == 1 ? "duplicate" : "duplicates",
+              &separator);
     put_count(output, uncounted, "new_quarantined", "refused", &separator);
     put_count(output, uncounted, "new_admitted", "refused before and counted after all", &separator);
     fputs(*separator == ':' ? ": none. " : ". ", output);
@@ -347,14 +384,15 @@ static void put_lanes(FILE *output, const json_t *lanes)
     fputs(count ? ". " : "", output);
 }
 
-static void put_completeness(FILE *output, const json_t *statement)
+static void put_completeness(FILE *output, const json_t *document)
 {
+    const json_t *statement = json_object_get(document, "completeness");
     const json_t *gaps = json_object_get(statement, "released_gaps");
 
     if (!json_is_object(statement))
         return;
     fputs("<p class=\"small\">", output);
-    put_usage(output, json_object_get(statement, "usage"));
+    put_usage(output, document, json_object_get(statement, "usage"));
     put_uncounted(output, json_object_get(statement, "uncounted"));
     put_lanes(output, json_object_get(statement, "lanes"));
     for (size_t i = 0; i < json_array_size(gaps); i++) {
@@ -382,7 +420,7 @@ enum weir_status weir_invoice_page(struct weir_slice json, FILE *output, struct 
     put_between(output, " ", text(seller, "note"), "");
     fputs("</p>\n", output);
     put_between(output, "<p>Payment: ", text(seller, "payment"), "</p>\n");
-    put_completeness(output, json_object_get(document, "completeness"));
+    put_completeness(output, document);
     fputs("</html>\n", output);
     json_decref(document);
     return fflush(output) == 0 && !ferror(output)

@@ -60,7 +60,7 @@ INVOICES = {
         " left join weir.invoice_rows o on o.invoice = r.corrected_invoice and o.line = r.corrected_line"
         " where (c.customer, c.contract, c.currency) <> (h.customer, h.contract, h.currency)"
         " or coalesce(o.service_start, c.period_start) <> r.service_start or o.is_adjustment"
-        " or (o.item, o.kind) <> (r.item, r.kind) or (o.line is null and r.corrected_line is not null)",
+        " or o.item <> r.item or (o.kind <> r.kind and (r.kind, o.kind) <> ('overage', 'usage')) or (o.line is null and r.corrected_line is not null)",
     "an invoice in advance with something else, or a line of a later period that is not in advance":
         "select h.invoice from weir.invoice_heads h join weir.invoice_ranges r using (invoice) where (h.kind = 'advance' or r.period_start > h.period_start)"
         " and r.advance_at is distinct from weir.invoice_instant(h.kind, h.period_start, h.period_end)",

@@ -714,8 +714,8 @@ def test_an_invoice_says_what_it_rests_on(example):
         assert statement["released_gaps"] == []
     words = " ".join(Page(weir("invoice", "export", "INV-3", "--format", "html", env=example).stdout.decode()).words)
     assert "Counted: tokens from 2026-01-01, 3 events; tokens from 2026-02-01, 1 event." in words
-    assert "Not counted, since the invoice before this one: 1 duplicates." in words
-    assert "Not counted: 1 duplicates, 1 refused." in " ".join(
+    assert "Not counted, since the invoice before this one: 1 duplicate." in words
+    assert "Not counted: 1 duplicate, 1 refused." in " ".join(
         Page(weir("invoice", "export", "INV-1", "--format", "html", env=example).stdout.decode()).words)
 
 
@@ -769,6 +769,7 @@ KINDS = [
     ("fee", "platform", None, "fee", None, "1", "31", "17", "platform: part of a period"),
     ("fee", "platform", None, "invoice_discount", None, "0", None, "-0.5", "platform: invoice discount"),
     ("fee", "prepaid", None, "fee", None, "1", "100", "100", "prepaid", "0"),
+    ("usage", "disks", "disks", "package", 1, "1500", "4", "8", "disks: package 2 started packages at 4"),
     ("usage", "tokens", "tokens", "free_units", 0, "5", None, "0", "tokens: free units"),
     ("usage", "tokens", "tokens", "units", 1, "100", "1", "100", "tokens, tier 1"),
     ("usage", "tokens", "tokens", "flat_fee", 2, "0", None, "3", "tokens: flat fee, tier 2"),
@@ -790,7 +791,7 @@ def test_each_kind_of_line_says_what_it_is(servers):
     kinds = KINDS[:]
     ledger.random.shuffle(kinds)
     for kind, item, meter, component, tier, quantity, price, amount, *_ in kinds:
-        model = "graduated" if meter and tier else None
+        model = "package" if component == "package" else "graduated" if meter and tier else None
         ledger.add("acme", "", 0, (kind, item, meter, "b", 1, model, component, tier, price), exact.parse(quantity), exact.parse(amount))
     ledger.sql("update weir.billing_periods set is_closed = true")
     ledger.sql("insert into weir.fee_terms values ('b', 1, 'licence', 'contract')")
@@ -800,7 +801,7 @@ def test_each_kind_of_line_says_what_it_is(servers):
     page = weir("invoice", "export", "INV-1", "--format", "html", env=ledger.env).stdout.decode()
     assert ">from<" not in page
     said = [row for row in Page(page).rows if len(row) == 5][1:]
-    assert said == [[str(line), words, "" if quantity == "0" else quantity, price or "", f"{decimal.Decimal(amount):.2f}"]
+    assert said == [[str(line), words, "" if quantity == "0" else quantity, "" if "packages" in words else price or "", f"{decimal.Decimal(amount):.2f}"]
                     for line, (_, _, _, _, _, quantity, price, amount, words, *_) in enumerate(KINDS, 1)]
     weir("invoice", "void", "INV-1", "--reason", "wrong", env=ledger.env)
     rows = exported(ledger.env, "--format", "focus")
@@ -812,6 +813,31 @@ def test_each_kind_of_line_says_what_it_is(servers):
         assert [decimal.Decimal(row["EffectiveCost"]) for row in part] == [sign * decimal.Decimal(kind[9:] and kind[9] or kind[7]) for kind in KINDS]
         assert [row["ChargeFrequency"] for row in part][:4] == ["One-Time", "Recurring", "Recurring", "One-Time"]
     assert {row["taxes"] for row in exported(ledger.env, "--format", "csv")} == {"not included"}
+
+
+def test_an_adjustment_names_the_line_of_its_own_price(servers):
+    """Components of two prices of a meter have the same name, tier and no unit price; overage that is new has no line of its own yet."""
+    ledger = Ledger(servers.room("invoices-corrects", 1), 5)
+    lines = [("usage", "tokens", "tokens", "b", 1, model, component, tier, price) for component, tier, price in (
+        ("units", 1, "1.000000000000"), ("free_units", 0, None), ("discount", 0, None)) for model in ("graduated", "package", "volume")]
+    for number in (0, 1):
+        for line in lines if number == 0 else reversed(lines):
+            ledger.add("acme", "", 0, line, exact.SCALE, exact.SCALE)
+        if number == 1:
+            ledger.add("acme", "", 0, ("overage", "tokens", None, "b", 1, None, "overage", None, None), 0, exact.SCALE)
+            ledger.add("acme", "", 1, lines[0], exact.SCALE, exact.SCALE)
+        ledger.sql("update weir.billing_periods set is_closed = true")
+        weir("close", "--through", ("2026-01-31", "2026-02-28")[number], env=ledger.env)
+    first, second = (json.loads(line)["lines"] for line in weir("invoice", "export", "--format", "json", env=ledger.env).stdout.splitlines())
+    named = {line["line"]: line for line in first}
+    corrections = [line for line in second if line["is_adjustment"]]
+    assert len(first) == len(lines) and len(corrections) == len(lines) + 1
+    for line in corrections:
+        found = named[line["corrected_line"]]
+        if line["kind"] == "overage":
+            assert (found["kind"], found["component"]) == ("usage", "free_units") and found["line"] == 1
+        else:
+            assert [found[name] for name in ("model", "component", "tier")] == [line[name] for name in ("model", "component", "tier")]
 
 
 def test_a_credit_note_takes_the_whole_invoice_back(servers, tmp_path):
