@@ -2,9 +2,9 @@
  *
  * docs/redis.md has every key, byte by byte, what makes a lane valid, and when what is dropped. All keys of a lane lie
  * in one slot of a Redis Cluster. Logs are cut into strings of 12 MiB, since Redis ends at 512 MiB. A lane of format 1
- * is taken as it is: what was written then is read for as long as it is there, and what is written is of format 2. Old
- * windows go span by span: one that waits for its rater keeps its whole span until the first cut after it is finished.
- * maxmemory-policy has to be noeviction.
+ * or 2 is taken as it is: what was written then is read for as long as it is there, and what is written is of format 3.
+ * Old windows go span by span: one that waits for its rater keeps its whole span until the first cut after it is
+ * finished. maxmemory-policy has to be noeviction.
  *
  * Consistency. A cut is one transaction, fenced by WATCH of the lane hash (store_redis_encode.c says why not a script):
  * it looks first and then can not fail. Redis keeps it as one MULTI/EXEC in the AOF and in the replication stream and
@@ -240,7 +240,7 @@ static enum weir_status judge_lane(struct weir_redis_store *store, struct weir_r
     *ret_answer = ANSWER_FENCED;
     if (stored->element[0]->type == REDIS_REPLY_NIL && stored->element[1]->type == REDIS_REPLY_NIL)
         return fenced(lane, cut, epoch, offset, number, reterr);
-    if (stored->element[0]->type != REDIS_REPLY_STRING || strcmp(stored->element[0]->str, WEIR_REDIS_FORMAT) != 0)
+    if (!weir_redis_is_format(stored->element[0]))
         return weir_redis_other_format(store, cut->lane, reterr);
     if (!weir_redis_read_u64(stored->element[1], &epoch) || !weir_redis_read_i64(stored->element[2], &offset)
         || !weir_redis_read_u64(stored->element[3], &number))
@@ -252,6 +252,9 @@ static enum weir_status judge_lane(struct weir_redis_store *store, struct weir_r
         *ret_answer = ANSWER_ALREADY;
         return WEIR_OK;
     }
+    /* We took it in our format: Redis went back to before that. */
+    if (strcmp(stored->element[0]->str, WEIR_REDIS_FORMAT) != 0)
+        return fenced(lane, cut, epoch, offset, number, reterr);
     if (epoch != cut->state.epoch || offset != cut->expected_offset || number != lane->cut_number)
         return fenced(lane, cut, epoch, offset, number, reterr);
     *ret_answer = ANSWER_WRITTEN;

@@ -334,11 +334,10 @@ static void encode_windows(struct weir_redis_stream *stream, const struct weir_c
         const struct weir_cut_window *window = &cut->windows[at[i]];
         const struct weir_slice *series = &window->window.series_key;
         unsigned char value[WEIR_REDIS_VALUE_BYTES];
-        weir_window_total_store(&window->window.total, value);
-        value[WEIR_WINDOW_TOTAL_BYTES] = window->is_closed ? WEIR_REDIS_CLOSED : 0;
+        size_t length = weir_redis_store_value(&window->window.total, window->is_closed, value);
         char *to = weir_redis_reserve(&stream->bytes, 2 * (HEAD_MAX + END) + series->length + sizeof(value));
         to = write_argument(to, series->data, series->length);
-        used_up_to(&stream->bytes, write_argument(to, value, sizeof(value)));
+        used_up_to(&stream->bytes, write_argument(to, value, length));
     }
 }
 

@@ -6,6 +6,7 @@
  * store_redis_connection.c  connecting, replies and what they mean
  * store_redis_command.c     arguments of a script, in memory that is reused
  * store_redis_encode.c      a cut as commands: a probe and a transaction
+ * store_redis_value.c       a window's total as bytes
  * store_redis_load.c        spans, windows and logs back out of Redis
  * store_redis_work.c        the rater's list
  */
@@ -16,16 +17,15 @@
 
 #include "aggregator/window_store.h"
 
-#define WEIR_REDIS_FORMAT "2"
-#define WEIR_REDIS_OLD_FORMAT "1" /* is read, and becomes 2 when the lane is taken; store_redis.c says how */
+#define WEIR_REDIS_FORMAT "3" /* 1 and 2 are read, and become 3 when the lane is taken: store_redis.c says how */
 
 enum {
     WEIR_REDIS_KEY_MAX = WEIR_LANE_NAME_MAX + 128,
     WEIR_REDIS_NAME_MAX = 64, /* a span ("<start>:<end>") or a log ("unique:<start>:<end>") with its NUL */
-    WEIR_REDIS_VALUE_BYTES = WEIR_WINDOW_TOTAL_BYTES + 1, /* total | u8 flags */
+    WEIR_REDIS_VALUE_BYTES = WEIR_WINDOW_TOTAL_BYTES + 1, /* total | u8 flags: the most that a total takes */
     WEIR_REDIS_OLD_VALUE_BYTES = 41,                      /* the same without total.retracted */
+    WEIR_REDIS_PACKED_MAX = 40,                           /* shorter than both: a packed total */
     WEIR_REDIS_OLD_ID_BYTES = 12,                         /* an id without effect and state */
-    WEIR_REDIS_CLOSED = 1,                                /* flag */
     WEIR_REDIS_TOKEN_BYTES = 8,
     WEIR_REDIS_CHUNK = 500,              /* windows in one HSET; finished items in one packed argument */
     WEIR_REDIS_SEGMENT_BYTES = 12 << 20, /* a log's bytes in one string; Redis ends at 512 MiB */
@@ -256,11 +256,15 @@ void weir_redis_settle_cut(struct weir_redis_index *index, const struct weir_cut
 void weir_redis_pack_state(struct weir_redis_command *command, const struct weir_lane_state *state);
 
 /* 4. Reading. */
-bool weir_redis_is_format(const redisReply *format); /* one that can be read */
+bool weir_redis_is_format(const redisReply *format); /* one that can be read: 1 to WEIR_REDIS_FORMAT */
 bool weir_redis_read_i64(const redisReply *reply, int64_t *ret_value);
 bool weir_redis_read_u64(const redisReply *reply, uint64_t *ret_value);
 bool weir_redis_read_span(const redisReply *reply, struct weir_redis_span *ret_span);
 bool weir_redis_read_value(const redisReply *reply, struct weir_window_total *ret_total, bool *ret_closed);
+/* A window's field; store answers its length. */
+size_t weir_redis_store_value(const struct weir_window_total *total, bool is_closed,
+                              unsigned char bytes[WEIR_REDIS_VALUE_BYTES]);
+bool weir_redis_load_value(const void *data, size_t length, struct weir_window_total *ret_total, bool *ret_closed);
 enum weir_status weir_redis_read_index(struct weir_redis_store *store, struct weir_slice lane,
                                        struct weir_redis_index *index, struct weir_error *reterr);
 enum weir_status weir_redis_load(struct weir_redis_store *store, struct weir_slice lane,

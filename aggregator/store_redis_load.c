@@ -51,23 +51,13 @@ bool weir_redis_read_span(const redisReply *reply, struct weir_redis_span *ret_s
 
 bool weir_redis_read_value(const redisReply *reply, struct weir_window_total *ret_total, bool *ret_closed)
 {
-    unsigned char total[WEIR_WINDOW_TOTAL_BYTES] = {0};
-    if (reply->type != REDIS_REPLY_STRING
-        || (reply->len != WEIR_REDIS_VALUE_BYTES && reply->len != WEIR_REDIS_OLD_VALUE_BYTES))
-        return false;
-    unsigned char flags = (unsigned char)reply->str[reply->len - 1];
-    if (flags & ~WEIR_REDIS_CLOSED)
-        return false;
-    memcpy(total, reply->str, reply->len - 1);
-    *ret_total = weir_window_total_load(total);
-    *ret_closed = flags == WEIR_REDIS_CLOSED;
-    return true;
+    return reply->type == REDIS_REPLY_STRING && weir_redis_load_value(reply->str, reply->len, ret_total, ret_closed);
 }
 
 bool weir_redis_is_format(const redisReply *format)
 {
-    return format->type == REDIS_REPLY_STRING
-           && (strcmp(format->str, WEIR_REDIS_FORMAT) == 0 || strcmp(format->str, WEIR_REDIS_OLD_FORMAT) == 0);
+    return format->type == REDIS_REPLY_STRING && format->len == 1 && format->str[0] >= '1'
+           && format->str[0] <= WEIR_REDIS_FORMAT[0];
 }
 
 /* 2. The index. */

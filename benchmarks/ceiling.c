@@ -14,7 +14,7 @@
 #include "benchmarks/process.h"
 #include "benchmarks/topic.h"
 
-enum { SEED = 7, PARTITIONS = 4, CUSTOMERS = 10000, BATCH = 1000, TOTAL_BYTES = 49, ID_BYTES = 15, PADDING = 64 };
+enum { SEED = 7, PARTITIONS = 4, CUSTOMERS = 10000, BATCH = 1000, TOTAL_BYTES = 12, ID_BYTES = 15, PADDING = 64 };
 
 static const char about[] =
     "What the parts that weir stands on can do alone: bare librdkafka with lz4 and without, simdjson's DOM and "

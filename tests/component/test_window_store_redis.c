@@ -199,7 +199,7 @@ Test(window_store_redis, another_format_is_refused)
     size_t count;
     struct cut cut;
     take(f, &picture);
-    freeReplyObject(redisCommand(context, "HSET weir:{%s}:lane format 3", f->lane));
+    freeReplyObject(redisCommand(context, "HSET weir:{%s}:lane format 4", f->lane));
     full_cut(f, &cut, &picture.state, 10);
     uint64_t before = digest_of_database(context);
     cr_assert_eq(f->store->ops->write_cut(f->store, &cut.cut, &error), WEIR_FATAL);
@@ -271,7 +271,7 @@ Test(window_store_redis, a_lane_of_the_old_format_goes_on)
     cr_assert_eq(picture.state.counts.retracted, 0);
     cr_assert_eq(memcmp(picture.state.secret, secret, sizeof(secret)), 0);
     redisReply *reply = redisCommand(context, "HGET weir:{%s}:lane format", f->lane);
-    cr_assert_str_eq(reply->str, "2");
+    cr_assert_str_eq(reply->str, "3");
     freeReplyObject(reply);
     cr_assert_eq(picture.count, 1);
     cr_assert(picture.rows[0].total.events == 7 && picture.rows[0].total.value.e12 == 21 && picture.rows[0].is_closed);
@@ -296,6 +296,44 @@ Test(window_store_redis, a_lane_of_the_old_format_goes_on)
     redisReply *left = redisCommand(context, "KEYS *:3:0");
     cr_assert_eq(left->elements, 0, "old logs are forgotten like new ones");
     freeReplyObject(left);
+    clear(&picture);
+    close_private(f, context);
+}
+
+/* As weir wrote a lane before totals were packed; and a Redis that goes back to such a lane is one that went back. */
+Test(window_store_redis, a_lane_of_plain_totals_goes_on)
+{
+    struct fixture fixture, *f = &fixture;
+    redisContext *context = open_private(f);
+    struct picture picture = {0};
+    struct cut cut;
+    struct weir_error error;
+    unsigned char value[49];
+    weir_window_total_store(&(struct weir_window_total){.events = 7, .value.e12 = 21, .retracted = 3}, value);
+    value[48] = 1;
+    take(f, &picture);
+    begin_cut(f, &cut, &picture.state, 10);
+    must_write(f, &cut, &picture.state);
+    freeReplyObject(redisCommand(context, "HSET weir:{%s}:lane format 2", f->lane));
+    freeReplyObject(redisCommand(context, "SADD weir:{%s}:spans 0:60", f->lane));
+    freeReplyObject(redisCommand(context, "HSET weir:{%s}:windows:0:60 k %b", f->lane, value, sizeof value));
+    struct listed listed = {.only = f->lane};
+    f->store->ops->list_lanes(f->store, NULL, on_lane, &listed, &error);
+    cr_assert_eq(listed.count, 1, "raters read it before it is taken");
+    begin_cut(f, &cut, &picture.state, 20);
+    cr_assert_eq(write_cut(f, &cut), WEIR_FENCED, "nothing is written into it before it is taken");
+    take(f, &picture);
+    redisReply *reply = redisCommand(context, "HGET weir:{%s}:lane format", f->lane);
+    cr_assert_str_eq(reply->str, "3");
+    freeReplyObject(reply);
+    cr_assert_eq(picture.count, 1);
+    cr_assert(picture.rows[0].total.events == 7 && picture.rows[0].total.value.e12 == 21 && picture.rows[0].is_closed);
+    cr_assert_eq(picture.rows[0].total.retracted, 3);
+    begin_cut(f, &cut, &picture.state, 20);
+    put_window(&cut, weir_slice_text("k"), 5, 5);
+    must_write(f, &cut, &picture.state);
+    take(f, &picture);
+    cr_assert_eq(picture.count, 2);
     clear(&picture);
     close_private(f, context);
 }
