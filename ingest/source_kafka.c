@@ -37,7 +37,8 @@ struct kafka_partition *weir_kafka_partition_of(struct kafka_source *source, int
                                                              .committed = -1,
                                                              .stamp = -1,
                                                              .anchor.message = -1,
-                                                             .next_anchor.message = -1};
+                                                             .next_anchor.message = -1,
+                                                             .told_end = -1};
         source->partition_count = number + 1;
     }
     weir_check(source->partitions != NULL);
@@ -66,7 +67,7 @@ void weir_kafka_start_at(struct kafka_source *source, struct kafka_partition *pa
     partition->committed = -1; /* what the group has committed may be ahead of what is stored: it is set right soon */
     partition->is_eof = partition->is_checking = partition->has_loss = false;
     partition->stamp = -1;
-    partition->anchor.message = -1;
+    partition->anchor.message = partition->next_anchor.message = partition->told_end = -1;
     weir_kafka_demand_seek(source, partition);
     source->is_ended = false;
 }
@@ -396,7 +397,11 @@ static int64_t lag(struct weir_source *self, int32_t number)
 
     if (number < 0 || number >= source->partition_count || !source->partitions[number].is_ours)
         return -1;
-    return source->partitions[number].is_eof ? 0 : ahead(source, number);
+    const struct kafka_partition *partition = &source->partitions[number];
+    int64_t left = partition->is_eof ? 0 : ahead(source, number);
+    return partition->is_paused && partition->told_end - partition->position > left
+               ? partition->told_end - partition->position
+               : left;
 }
 
 static bool is_caught_up(struct weir_source *self, int32_t number)
@@ -465,6 +470,7 @@ static void free_source(struct weir_source *self)
         rd_kafka_consumer_close(source->handle); /* revokes: the listener hands the lanes over */
         weir_kafka_hand_over_rest(source);
     }
+    weir_kafka_leave_anchors(source);
     if (source->policy)
         rd_kafka_queue_destroy(source->policy);
     /* librdkafka before 2.3 aborts on destroying a member that joined and was not assigned anything yet (its issue

@@ -13,8 +13,6 @@ enum {
     LOOK_MS = 5000,
     FIRST_MS = 500, /* until a partition that got no anchor is asked for again */
     ASK_MS = 1000,
-    REST = 20, /* looks take at most one part in so many of the time, also when a broker hangs: nothing is read
-                  meanwhile */
 };
 
 static bool is_read(const struct kafka_partition *partition)
@@ -51,8 +49,28 @@ static void judge(struct kafka_source *source, struct kafka_partition *partition
     }
 }
 
-/* One question for all partitions, how many of them; those that nobody answers for stay as they are. */
-static int ask(struct kafka_source *source, bool is_next)
+/* 1. the asking thread */
+
+static bool ask(rd_kafka_t *handle, rd_kafka_topic_partition_list_t *list)
+{
+    return list->cnt > 0 && !rd_kafka_offsets_for_times(handle, list, ASK_MS);
+}
+
+static void *ask_both(void *context)
+{
+    struct kafka_look *look = context;
+
+    look->is_next_answered = ask(look->handle, look->next);
+    look->is_old_answered = ask(look->handle, look->old);
+    look->are_ends_answered = ask(look->handle, look->ends);
+    /* release publishes the answers. */
+    atomic_store_explicit(&look->is_done, true, memory_order_release);
+    return NULL;
+}
+
+/* 2. the polling thread */
+
+static rd_kafka_topic_partition_list_t *list_of(const struct kafka_source *source, bool is_next)
 {
     rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(source->partition_count);
 
@@ -62,41 +80,94 @@ static int ask(struct kafka_source *source, bool is_next)
         if (anchor->message >= 0 && is_read(partition))
             rd_kafka_topic_partition_list_add(list, source->topic, i)->offset = anchor->stamp;
     }
-    bool is_answered = list->cnt > 0 && !rd_kafka_offsets_for_times(source->handle, list, ASK_MS);
-    for (int i = 0; i < list->cnt; i++) {
-        struct kafka_partition *partition = weir_kafka_partition_of(source, list->elems[i].partition);
-        bool is_known = is_answered && !list->elems[i].err;
-        if (is_next)
-            keep_next(partition, is_known ? list->elems[i].offset : -1);
-        else if (is_known)
-            judge(source, partition, list->elems[i].offset);
-    }
-    int count = list->cnt;
-    rd_kafka_topic_partition_list_destroy(list);
-    return count;
+    return list;
 }
 
-void weir_kafka_look_anchors(struct kafka_source *source)
+static rd_kafka_topic_partition_list_t *ends_of(const struct kafka_source *source)
 {
-    int64_t now = weir_kafka_now_ms();
-    bool is_full = now >= source->next_anchor_look;
+    rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(source->partition_count);
 
-    if (source->until_end || source->down_since || now < source->next_first_anchor)
-        return;
+    for (int32_t i = 0; i < source->partition_count; i++)
+        if (source->partitions[i].is_paused && source->partitions[i].is_ours)
+            rd_kafka_topic_partition_list_add(list, source->topic, i)->offset = RD_KAFKA_OFFSET_END;
+    return list;
+}
+
+static void drop_lists(struct kafka_look *look)
+{
+    rd_kafka_topic_partition_list_destroy(look->ends);
+    rd_kafka_topic_partition_list_destroy(look->next);
+    rd_kafka_topic_partition_list_destroy(look->old);
+}
+
+static void begin_look(struct kafka_source *source, bool is_full)
+{
+    struct kafka_look *look = &source->look;
+
     for (int32_t i = 0; i < source->partition_count; i++) {
         source->partitions[i].next_anchor.message = -1;
         if (is_full || source->partitions[i].anchor.message < 0)
             choose(&source->partitions[i]);
     }
-    int asked = ask(source, true);
-    asked += is_full ? ask(source, false) : 0;
+    look->handle = source->handle;
+    look->is_full = is_full;
+    look->next = list_of(source, true);
+    look->old = is_full ? list_of(source, false) : rd_kafka_topic_partition_list_new(1);
+    look->ends = ends_of(source);
+    look->is_under_way = look->next->cnt + look->old->cnt + look->ends->cnt > 0;
+    atomic_store_explicit(&look->is_done, false, memory_order_relaxed); /* the thread is not there yet */
+    if (look->is_under_way)
+        weir_check(pthread_create(&look->thread, NULL, ask_both, look) == 0);
+    else
+        drop_lists(look);
+}
+
+/* What became of a partition meanwhile: one that begins anew has no anchors, and one that is not read is left. */
+static void end_look(struct kafka_source *source)
+{
+    struct kafka_look *look = &source->look;
+
+    (void)pthread_join(look->thread, NULL);
+    look->is_under_way = false;
+    for (int i = 0; i < look->next->cnt; i++) {
+        const rd_kafka_topic_partition_t *answer = &look->next->elems[i];
+        bool is_known = look->is_next_answered && !answer->err;
+        keep_next(weir_kafka_partition_of(source, answer->partition), is_known ? answer->offset : -1);
+    }
+    for (int i = 0; i < look->old->cnt; i++) {
+        const rd_kafka_topic_partition_t *answer = &look->old->elems[i];
+        struct kafka_partition *partition = weir_kafka_partition_of(source, answer->partition);
+        if (look->is_old_answered && !answer->err && is_read(partition) && partition->anchor.message >= 0)
+            judge(source, partition, answer->offset);
+    }
+    for (int i = 0; i < look->ends->cnt; i++) {
+        const rd_kafka_topic_partition_t *answer = &look->ends->elems[i];
+        weir_kafka_partition_of(source, answer->partition)->told_end =
+            look->are_ends_answered && !answer->err ? answer->offset : -1;
+    }
+    drop_lists(look);
     for (int32_t i = 0; i < source->partition_count; i++)
         if (source->partitions[i].anchor.message < 0 && is_read(&source->partitions[i]))
             source->partitions[i].anchor = source->partitions[i].next_anchor;
-    if (asked == 0)
-        return;
-    int64_t ended = weir_kafka_now_ms(), rest = (ended - now) * REST;
-    source->next_first_anchor = ended + (rest > FIRST_MS ? rest : FIRST_MS);
-    if (is_full)
-        source->next_anchor_look = ended + LOOK_MS;
+    source->next_first_anchor = weir_kafka_now_ms() + FIRST_MS;
+    if (look->is_full)
+        source->next_anchor_look = weir_kafka_now_ms() + LOOK_MS;
+}
+
+void weir_kafka_look_anchors(struct kafka_source *source)
+{
+    const struct kafka_look *look = &source->look;
+
+    /* acquire: the answers. */
+    if (look->is_under_way && atomic_load_explicit(&look->is_done, memory_order_acquire))
+        end_look(source);
+    int64_t now = weir_kafka_now_ms();
+    if (!look->is_under_way && !source->until_end && !source->down_since && now >= source->next_first_anchor)
+        begin_look(source, now >= source->next_anchor_look);
+}
+
+void weir_kafka_leave_anchors(struct kafka_source *source)
+{
+    if (source->look.is_under_way)
+        end_look(source);
 }

@@ -1,9 +1,12 @@
 /* What the files of the Kafka source share: source_kafka.c (messages, the interface), source_kafka_fetch.c (speed),
  * source_kafka_group.c (rebalances and commits), source_kafka_gaps.c (what can be read no more), source_kafka_anchor.c
  * (whether it is still the same topic) and source_kafka_end.c (brokers that are away, the end of a batch run). All on
- * the polling thread. */
+ * the polling thread, but for the questions of a look at anchors. */
 #ifndef WEIR_INGEST_SOURCE_KAFKA_INTERNAL_H
 #define WEIR_INGEST_SOURCE_KAFKA_INTERNAL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
 
 #include "ingest/kafka_common.h"
 
@@ -38,6 +41,19 @@ struct kafka_partition {
     bool has_loss;    /* to be told at the next poll */
     enum weir_gap_kind loss;
     struct kafka_anchor anchor, next_anchor; /* next_anchor: of the look under way */
+    int64_t told_end; /* by the last look while it was paused: no fetch tells it then; -1: not known */
+};
+
+/* A look at all anchors, and at the ends of partitions that are paused, which a thread of its own asks the brokers for:
+ * they answer one question of a connection after the other, and one for messages only when some come, or after
+ * fetch.wait.max.ms (500). */
+struct kafka_look {
+    bool is_under_way, is_full;
+    pthread_t thread;
+    rd_kafka_t *handle;
+    rd_kafka_topic_partition_list_t *next, *old, *ends; /* the thread's own until it is done */
+    bool is_next_answered, is_old_answered, are_ends_answered;
+    _Atomic bool is_done;
 };
 
 /* librdkafka's, which may be asleep beside a queue with room (source_kafka_fetch.c). */
@@ -68,6 +84,7 @@ struct kafka_source {
     rd_kafka_message_t *held[WEIR_POLL_MESSAGES_MAX]; /* of the last poll */
     size_t held_count;
     struct kafka_fetcher fetcher;
+    struct kafka_look look;
     struct weir_header *headers;
     size_t header_count, header_room;
     int64_t next_commit, last_commit, last_end_check, last_poll; /* monotonic ms */
@@ -121,7 +138,8 @@ void weir_kafka_ask_policy(struct kafka_source *source);
 void weir_kafka_look_policy(struct kafka_source *source);
 
 /* source_kafka_anchor.c */
-void weir_kafka_look_anchors(struct kafka_source *source); /* when it is time */
+void weir_kafka_look_anchors(struct kafka_source *source);  /* when it is time */
+void weir_kafka_leave_anchors(struct kafka_source *source); /* before the handle goes */
 
 /* source_kafka_group.c; callbacks of librdkafka's, which are served by poll. */
 void weir_kafka_commit(struct kafka_source *source); /* what is due */

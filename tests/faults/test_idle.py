@@ -156,7 +156,7 @@ def test_back_pressure_is_seen_and_told_once(pipeline, own_redis):
     assert figures["weir_lanes_paused"] == 1
     assert figures["weir_cuts_in_flight"] == figures["weir_cuts_in_flight_limit"] == 1
     assert 1000 <= figures["weir_lane_unsealed_changes" + lane] < 1000 + 4 * 4096
-    assert figures["weir_lane_lag" + lane] > 0
+    until("what waits in Kafka is told", lambda: worker.metric("weir_lane_lag" + lane) > 0)
     own_redis.thaw()
     pipeline.check()
     worker.wait_log("all lanes are read again, after")
