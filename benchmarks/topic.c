@@ -2,11 +2,20 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
+#include <unistd.h>
 
 #include "benchmarks/measure.h"
 #include "common/hash.h"
 
-enum { CALL_MS = 30000, DELIVER_MS = 120000, FULL_MS = 10, CONSUME_SECONDS = 180, CONSUME_MESSAGES = 4096 };
+enum {
+    CALL_MS = 30000,
+    LOOK_MS = 5,
+    DELIVER_MS = 120000,
+    FULL_MS = 10,
+    CONSUME_SECONDS = 180,
+    CONSUME_MESSAGES = 4096
+};
 
 static rd_kafka_t *open_client(const struct weir_topic *topic, rd_kafka_type_t type, const char *const *pairs,
                                weir_topic_delivery *on_delivery)
@@ -33,6 +42,34 @@ rd_kafka_t *weir_topic_client(const struct weir_topic *topic, rd_kafka_type_t ty
     return open_client(topic, type, pairs, NULL);
 }
 
+static bool has_leaders(rd_kafka_t *handle, const struct weir_topic *topic, rd_kafka_topic_t *of)
+{
+    const struct rd_kafka_metadata *metadata;
+
+    if (rd_kafka_metadata(handle, 0, of, &metadata, CALL_MS) != RD_KAFKA_RESP_ERR_NO_ERROR)
+        return false;
+    const struct rd_kafka_metadata_topic *found = &metadata->topics[0];
+    bool has = metadata->topic_cnt == 1 && !found->err && found->partition_cnt == topic->partitions;
+    for (int i = 0; has && i < found->partition_cnt; i++)
+        has = !found->partitions[i].err && found->partitions[i].leader >= 0;
+    rd_kafka_metadata_destroy(metadata);
+    return has;
+}
+
+/* The controller answers when it has made the topic; brokers hear of it a moment later, and deny it until then. */
+static void wait_for_leaders(rd_kafka_t *handle, const struct weir_topic *topic)
+{
+    rd_kafka_topic_t *of = rd_kafka_topic_new(handle, topic->name, NULL);
+    time_t until = time(NULL) + CALL_MS / 1000;
+
+    while (!has_leaders(handle, topic, of)) {
+        if (time(NULL) > until)
+            weir_measure_die("%s: topic %s has no leaders", topic->brokers, topic->name);
+        usleep(LOOK_MS * 1000);
+    }
+    rd_kafka_topic_destroy(of);
+}
+
 static void administer(const struct weir_topic *topic, bool is_removal)
 {
     static const char *const none[] = {NULL};
@@ -57,6 +94,8 @@ static void administer(const struct weir_topic *topic, bool is_removal)
     if (!event || rd_kafka_event_error(event))
         weir_measure_die("%s: %s", topic->brokers, event ? rd_kafka_event_error_string(event) : "does not answer");
     rd_kafka_event_destroy(event);
+    if (!is_removal)
+        wait_for_leaders(handle, topic);
     rd_kafka_queue_destroy(queue);
     rd_kafka_destroy(handle);
 }
