@@ -188,7 +188,9 @@ static void hold(struct weir_rater *rater, const struct target *target, struct w
 
     if (lane->revision > 0 && same_total(&lane->total, total)) {
         rater->counts.unchanged++;
-        if (lane->held_number)
+        /* It may have been read before the lane lost it and was rebuilt: then what is held is newer, and of it nothing
+         * is on the list any more. */
+        if (lane->held_number && !weir_window_total_is_older(total, &lane->held))
             lane->held_change = WEIR_HELD_LET_GO;
         return;
     }
