@@ -42,7 +42,8 @@ struct weir_lane {
     size_t ids_count, ids_room;
     struct fresh_ids *runs;
     size_t run_count, run_room;
-    int64_t sealed_offset; /* next_offset of the last seal */
+    int64_t sealed_offset;  /* next_offset of the last seal */
+    int64_t closed_through; /* the watermark that cuts tell: every window that ends by then is closed */
     int64_t sealed_watermark;
     bool has_new_gap;
     bool is_idle;
@@ -127,6 +128,29 @@ uint64_t weir_lane_unreadable(const struct weir_lane *lane)
     return lane->unreadable;
 }
 
+static uint32_t close_least(const struct weir_lane *lane)
+{
+    enum { USUAL = 2048 }; /* a quarter of what a busy lane's cut holds anyway */
+
+    return lane->settings.close_least ? lane->settings.close_least : USUAL;
+}
+
+static void close_windows(struct weir_lane *lane, uint32_t least)
+{
+    int64_t through = weir_window_table_close(lane->windows, lane->state.watermark, least);
+
+    if (through > lane->closed_through)
+        lane->closed_through = through;
+}
+
+static void raise_watermark(struct weir_lane *lane, int64_t watermark)
+{
+    if (watermark <= lane->state.watermark || lane->settings.is_bounded)
+        return;
+    lane->state.watermark = watermark;
+    close_windows(lane, close_least(lane));
+}
+
 enum weir_status weir_lane_start(struct weir_lane *lane, const struct weir_lane_state *state, struct weir_error *reterr)
 {
     if (lane->is_loading_full || weir_lane_ids(lane) > lane->settings.ids_max)
@@ -141,9 +165,12 @@ enum weir_status weir_lane_start(struct weir_lane *lane, const struct weir_lane_
     weir_hash_key_init(&lane->secret, state->secret);
     if (lane->settings.keeps_all)
         lane->state.watermark = WEIR_TIME_NEVER;
-    weir_window_table_close(lane->windows, lane->state.watermark);
     lane->sealed_offset = state->next_offset;
     lane->sealed_watermark = state->watermark;
+    close_windows(lane, UINT32_MAX);
+    /* Its cut may have told a watermark that was waiting for windows to close. */
+    if (state->high > 0)
+        raise_watermark(lane, state->high - lane->settings.disorder);
     return WEIR_OK;
 }
 
@@ -207,10 +234,10 @@ static int64_t next_bucket(struct weir_lane *lane)
     return lane->last_bucket;
 }
 
-/* Ids of buckets below this one are not needed any more. (Older cuts name a bucket by its beginning.) */
-static int64_t ids_needed_from(const struct weir_lane *lane)
+/* With this watermark, ids of buckets below are not needed any more. (Older cuts name a bucket by its beginning.) */
+static int64_t ids_needed_from(const struct weir_lane *lane, int64_t watermark)
 {
-    return (lane->state.watermark - lane->settings.retention) / WEIR_MINUTE - bucket_length(lane);
+    return (watermark - lane->settings.retention) / WEIR_MINUTE - bucket_length(lane);
 }
 
 /* For the next cut. */
@@ -243,8 +270,9 @@ static void remember(struct weir_lane *lane, const struct weir_event *event, con
     if (event->time > lane->state.high)
         lane->state.high = event->time;
     int64_t bucket = next_bucket(lane);
-    if (weir_seen_is_crowded(lane->seen) && !lane->settings.is_bounded && ids_needed_from(lane) > 0)
-        weir_seen_forget(lane->seen, (uint32_t)ids_needed_from(lane));
+    int64_t needed = ids_needed_from(lane, lane->closed_through);
+    if (weir_seen_is_crowded(lane->seen) && !lane->settings.is_bounded && needed > 0)
+        weir_seen_forget(lane->seen, (uint32_t)needed);
     weir_check((is_new ? weir_seen_add : weir_seen_set)(lane->seen, hashes->id, mark, (uint32_t)bucket) == WEIR_OK);
     record_id(lane, hashes->id, &mark, bucket);
     if (event->time < lane->state.first_time)
@@ -480,14 +508,6 @@ static void pass(struct weir_lane *lane, int64_t sequence)
     lane->state.counts.read++;
 }
 
-static void raise_watermark(struct weir_lane *lane, int64_t watermark)
-{
-    if (watermark <= lane->state.watermark || lane->settings.is_bounded)
-        return;
-    lane->state.watermark = watermark;
-    weir_window_table_close(lane->windows, watermark);
-}
-
 static void tally(struct weir_lane *lane, struct weir_slice customer, struct weir_tally more)
 {
     if (lane->settings.is_bounded)
@@ -590,6 +610,12 @@ void weir_lane_idle(struct weir_lane *lane, int64_t now)
     lane->is_idle = true;
 }
 
+void weir_lane_close_all(struct weir_lane *lane)
+{
+    if (!lane->settings.is_bounded)
+        close_windows(lane, UINT32_MAX);
+}
+
 size_t weir_lane_drain(struct weir_lane *lane, size_t max, struct weir_window *ret_windows, bool *ret_is_whole)
 {
     weir_check(lane->settings.is_bounded);
@@ -621,7 +647,7 @@ bool weir_lane_has_news(const struct weir_lane *lane)
 
 bool weir_lane_has_changes(const struct weir_lane *lane)
 {
-    return weir_lane_has_news(lane) || lane->state.watermark != lane->sealed_watermark;
+    return weir_lane_has_news(lane) || lane->closed_through != lane->sealed_watermark;
 }
 
 size_t weir_lane_unsealed(const struct weir_lane *lane)
@@ -681,22 +707,24 @@ static void seal_ids(struct weir_lane *lane, struct weir_sealed_cut *sealed)
  * told at once by a lane that is idle, and of admitted events. */
 static void seal_tallies(struct weir_lane *lane, struct weir_sealed_cut *sealed)
 {
-    bool has_passed = lane->state.watermark / TELL_EVERY != lane->sealed_watermark / TELL_EVERY;
+    bool has_passed = lane->closed_through / TELL_EVERY != lane->sealed_watermark / TELL_EVERY;
 
     weir_tallies_take(lane->tallies, has_passed || lane->is_idle || lane->settings.keeps_all, seal_window, sealed);
     lane->is_idle = false;
 }
 
 /* A bucket may go when the retention has passed its end; a window, when no event for it can be accepted any more. The
- * cut says how far that went, since another lateness, later, must not accept events for what is gone. */
+ * cut says how far that went, since another lateness, later, must not accept events for what is gone. By the watermark
+ * that the cut tells: a window that is not closed yet stays, and whoever takes the lane knows no other one. */
 static void forget(struct weir_lane *lane, struct weir_cut *cut)
 {
-    int64_t bucket = ids_needed_from(lane);
+    int64_t bucket = ids_needed_from(lane, lane->closed_through);
+    int64_t windows = lane->closed_through - lane->settings.lateness;
 
     if (lane->settings.is_bounded || lane->settings.keeps_all)
         return;
-    if (accepted_from(lane) > 0)
-        lane->state.forgotten = accepted_from(lane);
+    if (windows > lane->state.forgotten)
+        lane->state.forgotten = windows;
     cut->forget_windows_below = lane->state.forgotten;
     weir_window_table_forget(lane->windows, cut->forget_windows_below);
     if (bucket <= 0)
@@ -733,8 +761,10 @@ void weir_lane_seal(struct weir_lane *lane, struct weir_sealed_cut *sealed)
     sealed->cut.state = lane->state;
     sealed->cut.is_anew = lane->state.next_offset < lane->sealed_offset;
     lane->sealed_offset = lane->state.next_offset;
-    lane->sealed_watermark = lane->state.watermark;
+    sealed->cut.state.watermark = lane->closed_through;
+    lane->sealed_watermark = lane->closed_through;
     lane->has_new_gap = false;
+    close_windows(lane, close_least(lane));
 }
 
 const struct weir_lane_state *weir_lane_state(const struct weir_lane *lane)

@@ -5,10 +5,12 @@
  *
  * Time. `high` is the highest time of an event that the lane took (counted, duplicate or unmatched). The watermark is
  * high less the allowed disorder, or the wall clock less it for a lane that is idle; it never goes back. Windows that
- * end at or before it are closed. An event older than watermark - lateness is too late: its id may be forgotten
- * already. So is one older than `forgotten`, the highest such limit of all cuts: up to there windows and ids are gone,
- * and a longer lateness does not bring them back. An id is forgotten when watermark - retention has passed its bucket,
- * and retention >= lateness, so an id is always known for as long as a resend of its event can be accepted.
+ * end at or before it are closed, many of one end by several cuts; so cuts tell the time through which all are, and
+ * whoever takes the lane works the watermark out again. An event older than watermark - lateness is too late: its id
+ * may be forgotten already. So is one older than `forgotten`, the highest such limit of all cuts: up to there windows
+ * and ids are gone, and a longer lateness does not bring them back. An id is forgotten when watermark - retention has
+ * passed its bucket, and retention >= lateness, so an id is always known for as long as a resend of its event can be
+ * accepted.
  *
  * Retraction. An event with the attribute `retraction` voids the event of its id and content, whichever of the two
  * comes first. What the lane then holds is the same in both orders: windows as if the event had been counted and taken
@@ -41,6 +43,8 @@ struct weir_lane_settings {
     int64_t lateness; /* ns, >= 0 */
     int64_t retention;                   /* ns, >= lateness */
     int64_t max_future;                  /* ns, >= 0: an event may be this far ahead of the wall clock */
+    uint32_t close_least;                /* windows of one end that one cut may close beside those that changed, if a
+                                            sixteenth is not more; 0: the usual number */
     uint64_t windows_max;                /* windows in memory, >= 1 */
     uint64_t ids_max;                    /* ids and texts of `unique` windows in memory, >= 1 */
     struct weir_unpriced_check unpriced; /* .is_unpriced NULL: unpriced events are not told apart */
@@ -120,6 +124,8 @@ void weir_lane_skip_to(struct weir_lane *lane, int64_t next_offset);
 
 /* Brings the watermark to the wall clock less the allowed disorder: for a lane without events that is caught up. */
 void weir_lane_idle(struct weir_lane *lane, int64_t now);
+/* Windows that are due and were left for later cuts are in the next one, for a lane that gets no more. */
+void weir_lane_close_all(struct weir_lane *lane);
 /* The end of bounded input: every window is closed now, and handed out once, whole, instead of in cuts. As
  * weir_window_table_drain. */
 size_t weir_lane_drain(struct weir_lane *lane, size_t max, struct weir_window *ret_windows, bool *ret_is_whole);

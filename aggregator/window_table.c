@@ -86,7 +86,7 @@ static struct group *find_group(struct weir_window_table *table, int64_t end)
     memmove(&table->groups[at + 1], &table->groups[at], (table->group_count - at) * sizeof *table->groups);
     table->group_count++;
     table->groups[at] = (struct group){.end = end};
-    table->closed_groups += end <= table->closed_through;
+    table->closed_groups += end <= table->closing_through; /* its windows are closed when they are made */
     return &table->groups[at];
 }
 
@@ -269,11 +269,12 @@ uint32_t weir_window_add(struct weir_window_table *table, uint32_t series, int64
     table->windows[position] = (struct window){.start = start,
                                                .series = series,
                                                .length_seconds = (uint32_t)((end - start) / WEIR_SECOND),
-                                               .flags = end <= table->closed_through ? IS_CLOSED : 0};
+                                               .flags = end <= table->closing_through ? IS_CLOSED : 0};
     if (!table->is_linked) {
         struct group *group = find_group(table, end);
         table->windows[position].next_in_group = group->first;
         group->first = position;
+        group->count++;
     }
     place_window(table, position, is_regular);
     table->window_count++;
@@ -365,22 +366,45 @@ enum weir_status weir_window_table_restore(struct weir_window_table *table, cons
     return WEIR_OK;
 }
 
-void weir_window_table_close(struct weir_window_table *table, int64_t watermark)
+/* false: no more before the next cut. */
+static bool close_some(struct weir_window_table *table, const struct group *group, uint32_t most)
 {
-    if (watermark <= table->closed_through)
-        return;
-    table->closed_through = watermark;
-    for (; table->closed_groups < table->group_count && table->groups[table->closed_groups].end <= watermark;
-         table->closed_groups++) {
-        for (uint32_t at = table->groups[table->closed_groups].first; at != NONE;
-             at = table->windows[at].next_in_group) {
-            if (table->windows[at].flags & IS_CLOSED)
-                continue; /* restored as closed */
-            table->windows[at].flags |= IS_CLOSED;
-            if (!(table->windows[at].flags & IS_CHANGED))
-                weir_window_mark_changed(table, at);
+    uint32_t at = table->is_half_closed ? table->closing : group->first;
+
+    for (; at != NONE; at = table->windows[at].next_in_group) {
+        struct window *window = &table->windows[at];
+        if (window->flags & IS_CLOSED)
+            continue; /* restored as closed, or made since it was due */
+        if (!(window->flags & IS_CHANGED)) {
+            if (table->closed >= most)
+                break;
+            table->closed++;
+            weir_window_mark_changed(table, at);
         }
+        window->flags |= IS_CLOSED;
     }
+    table->is_half_closed = at != NONE;
+    table->closing = at;
+    return at == NONE;
+}
+
+int64_t weir_window_table_close(struct weir_window_table *table, int64_t watermark, uint32_t least)
+{
+    enum { SHARE = 16 };
+
+    for (; table->closed_groups < table->group_count; table->closed_groups++) {
+        const struct group *group = &table->groups[table->closed_groups];
+        if (group->end > watermark)
+            break;
+        bool is_last = table->closed_groups + 1 == table->group_count || group[1].end > watermark;
+        uint32_t most = !is_last ? UINT32_MAX : group->count / SHARE > least ? group->count / SHARE : least;
+        table->closing_through = group->end;
+        if (!close_some(table, group, most))
+            return group->end - 1;
+    }
+    if (watermark > table->closing_through)
+        table->closing_through = watermark;
+    return watermark;
 }
 
 void weir_window_table_forget(struct weir_window_table *table, int64_t end)
@@ -431,6 +455,7 @@ void weir_window_table_take_changed(struct weir_window_table *table,
         window->flags &= ~(uint32_t)IS_CHANGED;
     }
     table->changed_count = 0;
+    table->closed = 0;
 }
 
 uint64_t weir_window_table_count(const struct weir_window_table *table)

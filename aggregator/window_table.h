@@ -83,13 +83,18 @@ void weir_window_table_apply(struct weir_window_table *table, const struct weir_
 enum weir_status weir_window_table_restore(struct weir_window_table *table, const struct weir_window *window,
                                            bool is_closed, struct weir_slice unique);
 
-/* Closes every window that ends at or before the watermark; they count as changed. */
-void weir_window_table_close(struct weir_window_table *table, int64_t watermark);
+/* Closes the windows that end at or before the watermark; they count as changed. Windows of one end are many where
+ * meters have the same window: all of a lane's may be due at the full hour. Closed in one cut they would make it many
+ * times as large as others, and whatever Redis, which does nothing else meanwhile, is to do next would wait for it. So
+ * between two calls of take_changed only a sixteenth of them is closed, or `least` if that is more, beside those that
+ * changed anyway. Where windows of a later end are due as well, as in a replay, the earlier ones are closed at once.
+ * Returns the time through which all are closed: the watermark, or less. */
+int64_t weir_window_table_close(struct weir_window_table *table, int64_t watermark, uint32_t least);
 /* Drops the closed windows that end at or before `end`. None may be changed (seal first; checked). */
 void weir_window_table_forget(struct weir_window_table *table, int64_t end);
 
-/* The windows changed since the last call, and marks them unchanged. Calls visit for each; the slices in it are views
- * into the table that live until the next change. */
+/* The windows changed since the last call, and marks them unchanged; from here on another share may close. Calls visit
+ * for each; the slices in it are views into the table that live until the next change. */
 size_t weir_window_table_changed(const struct weir_window_table *table);
 void weir_window_table_take_changed(struct weir_window_table *table,
                                     void (*visit)(void *context, const struct weir_cut_window *window), void *context);

@@ -52,7 +52,7 @@ struct latest {
 /* All windows with the same end, in a list, so that closing and forgetting touch only what is due. */
 struct group {
     int64_t end;
-    uint32_t first;
+    uint32_t first, count;
 };
 
 /* A window on its way into the index. */
@@ -73,11 +73,11 @@ struct weir_window_table {
     uint32_t priced_number;         /* from 1 */
     uint64_t limit;
     uint64_t window_count;
-    bool closes_at_once; /* one group for all windows */
-    bool is_linked;      /* from the series' latest on, by time: in place of window_index, and of groups */
-    uint64_t walked;     /* links that were followed */
-    int64_t
-        closed_through; /* windows that end at or before it are closed, those of late events as soon as they are made */
+    bool closes_at_once;     /* one group for all windows */
+    bool is_linked;          /* from the series' latest on, by time: in place of window_index, and of groups */
+    uint64_t walked;         /* links that were followed */
+    int64_t closing_through; /* windows that end at or before it are closed, those of late events as soon as they are
+                                made; of the last end before it all, or some so far */
 
     struct index series_index, window_index;
     struct waiting waiting[WAITING_MAX]; /* for window_index: put there together, when their slots are in the cache */
@@ -91,7 +91,10 @@ struct weir_window_table {
 
     struct group *groups; /* by end, ascending */
     size_t group_count, group_room;
-    size_t closed_groups; /* the first ones: those with end <= closed_through */
+    size_t closed_groups; /* the first ones: all of their windows are closed */
+    bool is_half_closed;  /* the one behind them is begun */
+    uint32_t closing;     /* the next window of it, when it is; those before it are closed */
+    uint32_t closed;      /* since the last cut, of what had not changed anyway */
 
     uint32_t *changed;
     size_t changed_count, changed_room;

@@ -353,7 +353,7 @@ static void add_window(void *context, const struct weir_window *window, bool is_
         add_tally(reconcile, window);
         return;
     }
-    /* The watermark was read before: a window that it had passed was closed in the same cut. */
+    /* The watermark was read before: a window that it had passed was closed by that cut. */
     is_closed = is_closed || window->end <= lane->state.watermark;
     lane->windows++;
     lane->open += !is_closed;

@@ -161,6 +161,8 @@ static void tend_lanes(struct weir_worker *worker, bool is_end)
             owned->caught_up_at = wall;
         if (is_end || now - owned->last_event >= worker->settings.idle)
             weir_lane_idle(owned->lane, owned->caught_up_at);
+        if (is_end)
+            weir_lane_close_all(owned->lane);
         bool is_due = now - owned->last_seal >= worker->settings.flush_interval || is_end
                       || weir_lane_unsealed(owned->lane) >= worker->settings.changes_max;
         bool must_look = owned->in_flight == 0 && now - owned->last_seal >= LOOK_MS * (WEIR_SECOND / 1000);

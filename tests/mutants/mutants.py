@@ -113,7 +113,7 @@ MUTANTS = [
 
     # 3. ids and time
     ("ids_forgotten_early", "an id is known for as long as its resend is accepted", "lane",
-     [(LANE, "(lane->state.watermark - lane->settings.retention) / WEIR_MINUTE", "(lane->state.watermark - lane->settings.retention / 8) / WEIR_MINUTE")]),
+     [(LANE, "(watermark - lane->settings.retention) / WEIR_MINUTE", "(watermark - lane->settings.retention / 8) / WEIR_MINUTE")]),
     ("bucket_named_by_its_beginning", "ids of longer buckets than now's are not forgotten early", "lane",
      [(LANE, "return (time / WEIR_MINUTE / length + 1) * length;", "return time / WEIR_MINUTE / length * length;")]),
     ("buckets_go_back", "of several records of an id the last one holds, whatever the retention was", "lane",
@@ -130,8 +130,10 @@ MUTANTS = [
     ("longer_lateness_accepts_the_forgotten", "a longer lateness accepts nothing for windows and ids that are gone", "lane",
      [(LANE, "return lane->state.forgotten > from && lane->state.forgotten > 0 ?", "return lane->state.forgotten > from && lane->state.forgotten < 0 ?")]),
     ("closed_too_early", "a window closes when the watermark has passed its end", "simulation",
-     [("aggregator/window_table.c", "table->groups[table->closed_groups].end <= watermark;",
-       "table->groups[table->closed_groups].end <= watermark + 2 * WEIR_MINUTE;")]),
+     [("aggregator/window_table.c", "        if (group->end > watermark)\n            break;",
+       "        if (group->end > watermark + 2 * WEIR_MINUTE)\n            break;")]),
+    ("told_before_all_are_closed", "a cut tells no watermark that an open window has not passed", "simulation",
+     [(LANE, "sealed->cut.state.watermark = lane->closed_through;", "sealed->cut.state.watermark = lane->state.watermark;")]),
     ("late_change_not_rated", "a closed window that changes is put on the list of work again", "simulation",
      [(MEMORY, "        if (window->is_closed)\n            add_work(lane, entry, token);",
        "        if (window->is_closed && entry->token == 0)\n            add_work(lane, entry, token);")]),

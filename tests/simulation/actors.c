@@ -83,7 +83,8 @@ enum weir_status lose_answer(enum fault fault, struct weir_error *reterr)
 static struct weir_worker_settings worker_settings(void)
 {
     return (struct weir_worker_settings){
-        .lane = {.disorder = run.shape.disorder,
+        .lane = {.close_least = run.shape.fetch, /* a few, so that windows wait to be closed */
+                 .disorder = run.shape.disorder,
                  .lateness = run.shape.lateness,
                  .retention = run.shape.lateness,
                  .max_future = 100 * WEIR_DAY,

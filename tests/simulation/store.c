@@ -282,7 +282,9 @@ static void compare_window(void *context, const struct weir_window *window, bool
                   window->series_key.data + 2, (unsigned long long)total->events,
                   (long long)(total->value.e12 / 1000000000000), (unsigned long long)expected->events,
                   (long long)(expected->value.e12 / 1000000000000));
-    if (is_closed != (window->end <= comparison->watermark))
+    bool is_passed = window->end <= comparison->watermark;
+    bool is_being_passed = window->end == comparison->watermark + 1; /* some of this end are closed, some not yet */
+    if (is_closed != is_passed && !(is_closed && is_being_passed))
         run_fails("%s: a window is %s, and the watermark has %spassed its end",
                   run.partitions[comparison->partition].name, is_closed ? "closed" : "open", is_closed ? "not " : "");
     comparison->found++;

@@ -94,7 +94,7 @@ static void flush(struct bench *bench)
     struct weir_error error;
     weir_lane_seal(bench->lane, bench->sealed);
     cr_assert_eq(bench->store->ops->write_cut(bench->store, &bench->sealed->cut, &error), WEIR_OK, "%s", error.text);
-    cr_assert(!weir_lane_has_changes(bench->lane));
+    cr_assert(!weir_lane_has_changes(bench->lane) || bench->settings.close_least > 0);
 }
 
 /* One event of customer "c<customer>": counts 1, adds v to split g, and, when it matches all three meters, u to the
@@ -266,8 +266,10 @@ Test(lane, counts_each_event_once)
 Test(lane, goes_on_from_its_cut)
 {
     enum { EVENTS = 4000, IDS = 3000 };
-    struct bench whole = set_up(&defaults), broken = set_up(&defaults);
+    struct weir_lane_settings settings = defaults;
 
+    settings.close_least = 2; /* windows wait to be closed when it crashes */
+    struct bench whole = set_up(&defaults), broken = set_up(&settings);
     srand(11);
     struct {
         int id, customer, v, g, u;
@@ -296,6 +298,7 @@ Test(lane, goes_on_from_its_cut)
         if (rand() % 53 == 0)
             flush(&broken);
     }
+    weir_lane_close_all(broken.lane);
     flush(&broken);
     struct found a = look(&whole), b = look(&broken);
     cr_assert_eq(a.events, b.events);
@@ -307,6 +310,78 @@ Test(lane, goes_on_from_its_cut)
     cr_assert_eq(weir_lane_windows(whole.lane), weir_lane_windows(broken.lane));
     tear_down(&whole);
     tear_down(&broken);
+}
+
+/* Counts only: one window for each of the customers. */
+static void send_minute(struct bench *bench, int customers, int64_t time)
+{
+    int64_t from = weir_lane_state(bench->lane)->next_offset;
+
+    from = from < 0 ? 0 : from;
+    for (int i = 0; i < customers; i++)
+        cr_assert_eq(offer(bench, from + i, (int)from + i, i, time, 1, 1, 1, 1, false), WEIR_OUTCOME_COUNTED);
+}
+
+/* A sixteenth by each cut, beside what changes anyway; and the cut tells no watermark that some of them have not
+ * passed, nor forgets them, whoever has the lane. */
+Test(lane, many_windows_of_one_end_are_closed_by_several_cuts)
+{
+    enum { CUSTOMERS = 80, SHARE = CUSTOMERS / 16 };
+    const int64_t end = base + WEIR_MINUTE;
+    struct weir_lane_settings settings = defaults;
+    uint64_t cuts = 0;
+
+    settings.close_least = SHARE - 1;
+    settings.lateness = settings.retention = 0;
+    struct bench bench = set_up(&settings);
+    send_minute(&bench, CUSTOMERS, base);
+    flush(&bench);
+    send_minute(&bench, 1, end + 10 * WEIR_SECOND);
+    cr_assert_eq(weir_lane_state(bench.lane)->watermark, end);
+    for (uint64_t closed = 0; weir_lane_has_news(bench.lane); closed += SHARE, cuts++) {
+        flush(&bench);
+        cr_assert_eq(bench.sealed->cut.window_count, SHARE + (cuts == 0), "cut %d", (int)cuts);
+        cr_assert_eq(bench.sealed->cut.state.watermark, closed + SHARE < CUSTOMERS ? end - 1 : end);
+        cr_assert_eq(bench.sealed->cut.forget_windows_below, bench.sealed->cut.state.watermark);
+        if (closed + SHARE == CUSTOMERS)
+            break;
+        cr_assert_eq(look(&bench).closed, closed + SHARE);
+        if (cuts % 3 == 1) {
+            weir_lane_free(bench.lane);
+            take(&bench);
+            cr_assert_eq(weir_lane_state(bench.lane)->watermark, end, "an event is not taken that was too late");
+        }
+    }
+    cr_assert_eq(cuts, CUSTOMERS / SHARE - 1, "and the last one");
+    cr_assert(!weir_lane_has_changes(bench.lane));
+    tear_down(&bench);
+}
+
+Test(lane, windows_of_an_earlier_end_do_not_wait_for_their_share)
+{
+    enum { CUSTOMERS = 10, LEAST = 3 };
+    struct weir_lane_settings settings = defaults;
+
+    settings.close_least = LEAST;
+    struct bench bench = set_up(&settings);
+    send_minute(&bench, CUSTOMERS, base);
+    send_minute(&bench, CUSTOMERS, base + WEIR_MINUTE);
+    flush(&bench);
+    send_minute(&bench, 1, base + 2 * WEIR_MINUTE + 10 * WEIR_SECOND);
+    flush(&bench);
+    cr_assert_eq(look(&bench).closed, CUSTOMERS, "which is the cut's share for those of the later end as well");
+    flush(&bench);
+    cr_assert_eq(look(&bench).closed, CUSTOMERS + LEAST);
+    cr_assert_eq(bench.sealed->cut.state.watermark, base + 2 * WEIR_MINUTE - 1);
+    /* Made in the middle of it: closed at once, and none is passed over. */
+    cr_assert_eq(offer(&bench, 100, 100, CUSTOMERS, base + WEIR_MINUTE, 1, 1, 1, 1, false), WEIR_OUTCOME_COUNTED);
+    cr_assert_eq(offer(&bench, 101, 101, 1, base - WEIR_MINUTE, 1, 1, 1, 1, false), WEIR_OUTCOME_COUNTED);
+    weir_lane_close_all(bench.lane);
+    flush(&bench);
+    cr_assert_eq(look(&bench).closed, 2 * CUSTOMERS + 2);
+    cr_assert_eq(bench.sealed->cut.state.watermark, base + 2 * WEIR_MINUTE);
+    cr_assert(!weir_lane_has_changes(bench.lane));
+    tear_down(&bench);
 }
 
 Test(lane, an_idle_watermark_is_a_change_but_no_news_until_it_closes_a_window)

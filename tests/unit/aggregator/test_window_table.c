@@ -104,7 +104,7 @@ static void forget(struct bench *bench)
     int kept = 0;
 
     bench->forgotten = end;
-    weir_window_table_close(bench->table, end);
+    (void)weir_window_table_close(bench->table, end, UINT32_MAX);
     weir_window_table_take_changed(bench->table, compare, bench);
     weir_window_table_forget(bench->table, end);
     for (int i = 0; i < bench->count; i++)
