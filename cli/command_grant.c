@@ -220,6 +220,26 @@ static enum weir_status try_order(const struct weir_settings *settings, const st
     return status;
 }
 
+/* Usage under the customer's contract that is to come is not drawn from it: often a day that begins sooner in UTC. */
+static void warn_of_default_contract(const struct weir_catalog *catalog, const struct weir_order_request *request)
+{
+    int64_t starts_at = request->grant.starts_at == WEIR_ORDER_NOT_SAID ? request->now : request->grant.starts_at;
+    char at[WEIR_TIME_TEXT_MAX], contract_starts[WEIR_TIME_TEXT_MAX];
+
+    for (uint32_t i = 0; i < catalog->contract_count; i++) {
+        const struct weir_contract *contract = &catalog->contracts[i];
+        if (!weir_slice_equal(contract->customer, request->customer) || contract->whole_starts_at <= starts_at)
+            continue;
+        weir_time_format(starts_at, at);
+        weir_time_format(contract->whole_starts_at, contract_starts);
+        weir_log(WEIR_LOG_WARN,
+                 "weir grant: it is for usage under the default contract, in which the customer is when it starts, %s; "
+                 "contract '%.*s' starts %s",
+                 at, (int)contract->key.length, contract->key.data, contract_starts);
+        return;
+    }
+}
+
 static enum weir_status order(const struct weir_settings *settings, const struct weir_order_request *request,
                               struct weir_order_result *ret_result, struct weir_error *reterr)
 {
@@ -235,6 +255,8 @@ static enum weir_status order(const struct weir_settings *settings, const struct
         nanosleep(&(struct timespec){.tv_nsec = PAUSE}, NULL);
         status = try_order(settings, catalog, request, ret_result, reterr);
     }
+    if (status == WEIR_OK && request->kind == WEIR_ORDER_GRANT && ret_result->was_made && !*ret_result->contract)
+        warn_of_default_contract(catalog, request);
     weir_catalog_free(catalog);
     return status;
 }

@@ -413,6 +413,9 @@ def test_grants_at_run_time_are_as_documented(servers, tmp_path):
     assert refused.returncode == 2 and b"otherwise" in refused.stderr
     words = ("grant", "--customer", "gamma", "--key", "unused", "--amount", "5", "--price", "4", "--funding", "paid", "--starts-at", "2026-03-01")
     assert order(*words)["charged"] == "4.000000000000"  # of a customer without usage
+    early = weir("grant", "--customer", "gamma", "--key", "early", "--amount", "5", "--funding", "free", "--starts-at", "2025-09-30", "--dry-run",
+                 "--reason", "docs", env=env)
+    assert b"under the default contract" in early.stderr and b"contract 'gamma-25' starts 2025-10-01T00:00:00Z" in early.stderr, early.stderr
     again = weir("rerate", "--reason", "docs", env=env).stderr
     assert b"customers=3 changed=0 windows=6 unpriced=0 reversals=0 line_items=0" in again, again
     assert b"findings=0" in weir("audit", "verify", env=env).stdout
