@@ -43,6 +43,9 @@ struct row {
     (WEIR_COMMAND_INGEST | WEIR_COMMAND_RATER | WEIR_COMMAND_RECONCILE | WEIR_COMMAND_APPLY | WEIR_COMMAND_ADMIT       \
      | WEIR_COMMAND_BACKTEST | WEIR_COMMAND_RECOUNT)
 
+/* Usage of contracts that run for years may come late by as much. */
+#define TEN_YEARS (87600 * WEIR_HOUR)
+
 static const struct row rows[] = {
     {"kafka.brokers", TEXT, KAFKA, "127.0.0.1:9092", 0, 0, AT(kafka_brokers), "bootstrap brokers, host:port,..."},
     {"kafka.topic", TEXT, TOPIC, "events", 0, 0, AT(kafka_topic), "topic of usage events"},
@@ -54,13 +57,13 @@ static const struct row rows[] = {
     {"postgres.url", TEXT, POSTGRES | WEIR_COMMAND_INGEST, "postgresql:///weir", 0, 0, AT(postgres_url),
      "ledger: any libpq connection string"},
     {"catalog", TEXT, CATALOG, "", 0, 0, AT(catalog), "folder of JSON files or one file; empty: the one applied last"},
-    {"lateness", DURATION, WEIR_COMMAND_INGEST | WEIR_COMMAND_RECOUNT, "24h", 0, 9500 * WEIR_HOUR, AT(lateness),
+    {"lateness", DURATION, WEIR_COMMAND_INGEST | WEIR_COMMAND_RECOUNT, "24h", 0, TEN_YEARS, AT(lateness),
      "how late an event is accepted, in event time"},
     {"disorder", DURATION, WEIR_COMMAND_INGEST | WEIR_COMMAND_RECOUNT, "10s", 0, 9500 * WEIR_HOUR, AT(disorder),
      "how far the watermark stays behind the highest event time"},
     {"max_future", DURATION, WEIR_COMMAND_INGEST | WEIR_COMMAND_ADMIT | WEIR_COMMAND_RECOUNT, "5m", 0, 9500 * WEIR_HOUR,
      AT(max_future), "how far ahead of the clock an event may be"},
-    {"id_retention", DURATION, WEIR_COMMAND_INGEST | WEIR_COMMAND_RECOUNT, "0s", 0, 9500 * WEIR_HOUR, AT(id_retention),
+    {"id_retention", DURATION, WEIR_COMMAND_INGEST | WEIR_COMMAND_RECOUNT, "0s", 0, TEN_YEARS, AT(id_retention),
      "how long ids are remembered; 0s: as long as lateness, and never shorter"},
     {"idle", DURATION, WEIR_COMMAND_INGEST, "10s", WEIR_SECOND / 10, WEIR_DAY, AT(idle),
      "a lane without events and caught up follows the wall clock after this"},
@@ -142,7 +145,7 @@ static const struct row rows[] = {
     {"customer", TEXT, INVOICING | WEIR_COMMAND_REVENUE | WEIR_COMMAND_BALANCE, "", 0, 0, AT(customer),
      "this customer's alone"},
     {"month", TEXT, WEIR_COMMAND_REVENUE, "", 0, 0, AT(month), "this month alone, such as 2026-01"},
-    {"close.grace", DURATION, WEIR_COMMAND_RATER, "0s", 0, 9500 * WEIR_HOUR, AT(close_grace),
+    {"close.grace", DURATION, WEIR_COMMAND_RATER, "0s", 0, TEN_YEARS, AT(close_grace),
      "raters make the invoices of periods that ended so long ago; 0s: none, weir close does it"},
     {"invoice.series", TEXT, INVOICING | WEIR_COMMAND_RATER, "INV", 0, 0, AT(invoice_series),
      "invoices are numbered in this series, credit notes in SERIES-CN"},

@@ -15,7 +15,7 @@ from model import generate, instants  # noqa: E402
 
 # A disordered line comes up to this many seconds of event time too early or too late.
 _DISORDERS = (0, 3600, 86400, 86400 * 4, 86400 * 40)
-AMPLE = "9500h"  # lateness: nothing is too late, and nothing is forgotten
+AMPLE = "87600h"  # lateness: nothing is too late, and nothing is forgotten
 AT_REST = -1  # the number of the state that Redis goes back to at rest
 _TIME = re.compile(rb'"time"\s*:\s*"([^"]*)"')
 

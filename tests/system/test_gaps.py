@@ -52,7 +52,7 @@ class Room:
     def __init__(self, servers, name, folder, partitions=1):
         self.folder, self.topic = folder, name
         (folder / "catalog.json").write_text(json.dumps(CATALOG))
-        self.env = {**servers.room(name, partitions), "WEIR_CATALOG": str(folder / "catalog.json"), "WEIR_LATENESS": "9000h",
+        self.env = {**servers.room(name, partitions), "WEIR_CATALOG": str(folder / "catalog.json"), "WEIR_LATENESS": "87600h",
                     "WEIR_METRICS_LISTEN": "127.0.0.1:0"}
         self.redis = redis.Redis.from_url(self.env["WEIR_REDIS_URL"])
         self.weir("migrate")

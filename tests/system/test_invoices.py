@@ -521,7 +521,7 @@ UNREADABLE = ('{"specversion":"1.0","id":"7","source":"s","type":"completion","s
 def example(servers, tmp_path_factory):
     """The events of docs/invoices.md through the real pipeline, and both closings."""
     folder = tmp_path_factory.mktemp("invoices")
-    env = {**servers.room("invoices-example"), "WEIR_LATENESS": "9000h", "WEIR_KAFKA_GROUP": "invoices-example"}
+    env = {**servers.room("invoices-example"), "WEIR_LATENESS": "87600h", "WEIR_KAFKA_GROUP": "invoices-example"}
     for name in ("catalog", "details"):
         (folder / f"{name}.json").write_text(BLOCKS[name], encoding="utf-8")
     weir("migrate", env=env)
@@ -598,7 +598,7 @@ def test_the_worked_example(example):
 
 def test_a_rater_closes_periods_when_their_grace_is_over(servers, tmp_path):
     """With --until-done at its end, as a daemon soon after its start; and nothing is begun where nothing is to do."""
-    env = {**servers.room("invoices-scheduled"), "WEIR_LATENESS": "9000h", "WEIR_KAFKA_GROUP": "invoices-scheduled", "WEIR_METRICS_LISTEN": "off"}
+    env = {**servers.room("invoices-scheduled"), "WEIR_LATENESS": "87600h", "WEIR_KAFKA_GROUP": "invoices-scheduled", "WEIR_METRICS_LISTEN": "off"}
     (tmp_path / "catalog.json").write_text(BLOCKS["catalog"], encoding="utf-8")
     (tmp_path / "details.json").write_text(BLOCKS["details"], encoding="utf-8")
     weir("migrate", env=env)
@@ -619,7 +619,7 @@ def test_a_rater_closes_periods_when_their_grace_is_over(servers, tmp_path):
     feed("january")
     refused = weir("rater", "--until-done", "--close-grace", "1h", "--invoice-details", tmp_path / "nowhere.json", env=env, check=False)
     assert refused.returncode == 2 and b"nowhere.json" in refused.stderr
-    weir("rater", "--until-done", "--close-grace", "9000h", env=env)  # more than a year
+    weir("rater", "--until-done", "--close-grace", "87600h", env=env)  # ten years
     assert found("select count(*) from weir.closings") == [(0,)]
     since = datetime.datetime.now(UTC) - datetime.datetime(2026, 1, 15, tzinfo=UTC)  # in January only its fee in advance is due
     weir("rater", "--until-done", "--close-grace", f"{int(since.total_seconds() // 3600)}h", "--invoice-details", tmp_path / "details.json", env=env)

@@ -89,7 +89,7 @@ def test_binary_mode(servers, tmp_path):
             "wrong_type": binary(205, data=b'{"n":"many"}'), "conflict": binary(9, data=b'{"n":10,"model":"a"}')}.items():
         bad[len(topic.sent)] = (reason, value)
         topic.send(value, headers)
-    counted = topic.rate(WEIR_LATENESS="9000h")
+    counted = topic.rate(WEIR_LATENESS="87600h")
     assert counted == {"read": 110, "counted": 100, "duplicate": 3, "unmatched": 0, "quarantined": 7}
     assert topic.usage() == {("acme", "n"): sum(range(100)), ("acme", "calls"): 100}
     assert topic.quarantined() == bad
@@ -105,7 +105,7 @@ def test_every_kind_of_bad_event(servers, tmp_path):
         expected[len(topic.sent)] = (reason, line)
         topic.send(line)
         topic.send(test_bad_events.fresh(number))
-    counted = topic.rate(WEIR_LATENESS="9000h")
+    counted = topic.rate(WEIR_LATENESS="87600h")
     good = len(test_bad_events.BAD) + 1
     assert counted == {"read": good + len(expected), "counted": good, "duplicate": 0, "unmatched": 0, "quarantined": len(expected)}
     assert topic.usage() == {("neighbour", "calls"): good}
@@ -155,6 +155,6 @@ def test_a_longer_lateness_brings_nothing_back(servers, tmp_path):
     send(1, 5)
     send(4, 5)
     send(5, 0.75)
-    assert topic.rate(WEIR_LATENESS="9000h") == {"read": 3, "counted": 1, "duplicate": 0, "unmatched": 0, "quarantined": 2}
+    assert topic.rate(WEIR_LATENESS="87600h") == {"read": 3, "counted": 1, "duplicate": 0, "unmatched": 0, "quarantined": 2}
     assert topic.usage() == {("acme", "n"): 1 + 2 + 3 + 5, ("acme", "calls"): 4}
     assert {number: reason for number, (reason, _value) in topic.quarantined().items()} == {3: "too_late", 4: "too_late"}

@@ -59,7 +59,7 @@ class World:
     """A topic, a Redis and a database of one's own, the catalog applied."""
 
     def __init__(self, env, folder, document=None):
-        self.env, self.folder, self.number = {**env, "WEIR_LATENESS": "9000h"}, folder, 0
+        self.env, self.folder, self.number = {**env, "WEIR_LATENESS": "87600h"}, folder, 0
         self.document = document or CATALOG
         self.sent = []
         (folder / "catalog.json").write_text(json.dumps(self.document))
@@ -806,7 +806,7 @@ def test_admit_takes_what_a_mended_catalog_can_read(world):
 
 def test_what_its_lane_still_accepts_is_sent_there_again(world):
     """Admitted, it would count in a lane of its own, and again in its own lane when its producer sends it once more."""
-    world.env["WEIR_LATENESS"] = "9000h"
+    world.env["WEIR_LATENESS"] = "87600h"
     broken = event(9, data={"amount": "7"})
     gone = event(10, data={"amount": "8"})
     world.produce([event(number, data={"n": "1", "amount": "7"}) for number in range(3)] + [broken, gone, {**gone, "retraction": True}])
@@ -833,7 +833,7 @@ def test_what_its_lane_still_accepts_is_sent_there_again(world):
 def test_what_a_rebuilt_lane_may_have_counted_is_not_admitted(late):
     """Redis is emptied; the rebuilt lanes' clock starts with their events, so they count what was too late before."""
     come_late(late, LATE)
-    late.env["WEIR_LATENESS"] = "9000h"
+    late.env["WEIR_LATENESS"] = "87600h"
     late.redis.flushall()
     told, _ = admit(late)
     assert len(told) == 40 and all("the window store does not know its lane" in one["why_not"] for one in told)
@@ -876,7 +876,7 @@ def test_a_lane_built_anew_does_not_count_what_was_admitted_by_a_mended_catalog(
     assert b"admitted events read" not in world.run("ingest", "--until-end").stderr, "what is too late for every lane need not be read"
     calls = [row["quantity"] for row in items_of(world, "meter = 'calls'")]
     world.redis.flushall()
-    world.env["WEIR_LATENESS"] = "9000h"
+    world.env["WEIR_LATENESS"] = "87600h"
     for _ in range(2):  # the second time it is the stored cut that would still accept it
         assert b"1 admitted events read" in world.run("ingest", "--until-end").stderr
     assert counts(world) == {"counted": 3, "duplicate": 1, "quarantined": 0}
@@ -890,7 +890,7 @@ def test_a_lane_built_anew_does_not_count_what_was_admitted_since_the_clock_had_
     come_late(late, LATE)
     assert admit(late, "--yes")[1]["counted"] == "40"
     late.run("rater", "--until-done")
-    late.env["WEIR_LATENESS"] = "9000h"
+    late.env["WEIR_LATENESS"] = "87600h"
     late.redis.flushall()
     late.run("ingest", "--until-end")
     assert counts(late) == {"counted": 600, "duplicate": 40, "quarantined": 0}
@@ -926,7 +926,7 @@ def test_a_lane_that_falls_back_does_not_count_what_was_admitted(late):
     assert admit(late, "--yes")[1]["counted"] == "40"
     late.run("rater", "--until-done")
     fall_back()
-    late.env["WEIR_LATENESS"] = "9000h"
+    late.env["WEIR_LATENESS"] = "87600h"
     assert b"40 admitted events read" in late.run("ingest", "--until-end").stderr
     late.run("rater", "--until-done")
     late.assert_is_the_models()

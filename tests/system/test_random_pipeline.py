@@ -233,7 +233,7 @@ def test_the_ledger_agrees_with_the_model(servers, number, tmp_path):
     case.write(tmp_path)
     outcome = run_model(case)
     where = f"merged seed {seed}, files in {tmp_path}"
-    env = {**servers.room(f"random-{seed}"), "WEIR_CATALOG": str(tmp_path / "catalog"), "WEIR_LATENESS": "9000h",
+    env = {**servers.room(f"random-{seed}"), "WEIR_CATALOG": str(tmp_path / "catalog"), "WEIR_LATENESS": "87600h",
            "WEIR_KAFKA_GROUP": f"random-{seed}", "WEIR_RATER_BATCH": ("40", "20000")[number % 2]}  # 40: all threads of a rater take part
 
     rng, ordered = random.Random(f"orders {seed}"), []
@@ -367,7 +367,7 @@ def check_closing_writes_expiries(env, order, entries):
 def test_grants_at_run_time_are_as_documented(servers, tmp_path):
     """docs/credits.md 6, its worked example."""
     (tmp_path / "catalog.json").write_text(json.dumps(CALLS))
-    env = {**servers.room("grants", 1), "WEIR_CATALOG": str(tmp_path / "catalog.json"), "WEIR_LATENESS": "9000h", "WEIR_METRICS_LISTEN": "off"}
+    env = {**servers.room("grants", 1), "WEIR_CATALOG": str(tmp_path / "catalog.json"), "WEIR_LATENESS": "87600h", "WEIR_METRICS_LISTEN": "off"}
 
     def rate(*events):
         (tmp_path / "events.ndjson").write_text("".join(events))
@@ -436,7 +436,7 @@ def test_orders_beside_raters_that_are_killed(servers, tmp_path):
         {"key": "welcome", "type": "prepaid", "amount": "300", "funding": "free", "expires_at": "2026-02-10T00:00:00Z", "rollover_fraction": "0.5",
          "rollover_expires_at": "2026-02-20T00:00:00Z", "low_balance": ["50%", "0"]}]}}
     (tmp_path / "catalog.json").write_text(json.dumps(document))
-    env = {**servers.room("beside", 2), "WEIR_CATALOG": str(tmp_path / "catalog.json"), "WEIR_LATENESS": "9000h", "WEIR_METRICS_LISTEN": "off"}
+    env = {**servers.room("beside", 2), "WEIR_CATALOG": str(tmp_path / "catalog.json"), "WEIR_LATENESS": "87600h", "WEIR_METRICS_LISTEN": "off"}
     weir("migrate", env=env)
     weir("apply", env=env)
     lines, ordered, figures = beside.run(env, tmp_path, FIRST, max(3, BESIDE // 40), BESIDE, 4)
@@ -463,7 +463,7 @@ def test_a_projection_is_what_will_be_left(servers, tmp_path):
                                    {"key": "package", "type": "prepaid", "amount": "900", "meters": ["calls"], "overage_multiplier": "1.5"},
                                    {"key": "rest", "type": "prepaid", "amount": "4000"}]}]}
     (tmp_path / "catalog.json").write_text(json.dumps(document))
-    env = {**servers.room("projected"), "WEIR_CATALOG": str(tmp_path / "catalog.json"), "WEIR_LATENESS": "9000h", "WEIR_KAFKA_GROUP": "projected"}
+    env = {**servers.room("projected"), "WEIR_CATALOG": str(tmp_path / "catalog.json"), "WEIR_LATENESS": "87600h", "WEIR_KAFKA_GROUP": "projected"}
     weir("migrate", env=env)
     weir("apply", env=env)
     lines, rated = [], []
@@ -509,7 +509,7 @@ def test_balances_follow_windows_that_close(servers, tmp_path):
     document = {**CALLS, "contracts": [], "default_contract": {**CALLS["default_contract"], "commitments": [
         {"key": "welcome", "type": "prepaid", "amount": "1000000", "funding": "free"}]}}
     (tmp_path / "catalog.json").write_text(json.dumps(document))
-    env = {**servers.room("following", 1), "WEIR_CATALOG": str(tmp_path / "catalog.json"), "WEIR_LATENESS": "9000h", "WEIR_KAFKA_GROUP": "following",
+    env = {**servers.room("following", 1), "WEIR_CATALOG": str(tmp_path / "catalog.json"), "WEIR_LATENESS": "87600h", "WEIR_KAFKA_GROUP": "following",
            "WEIR_METRICS_LISTEN": "off", "WEIR_IDLE": "24h"}
     weir("migrate", env=env)
     weir("apply", env=env)
@@ -555,7 +555,7 @@ def test_low_balances_are_as_documented(servers, tmp_path):
                 "low_balance": ["50.0"],
                 "commitments": [{"key": "package", "type": "prepaid", "amount": "100", "low_balance": ["20%", "0"]}]}
     (tmp_path / "catalog.json").write_text(json.dumps({**CALLS, "contracts": [contract]}))
-    env = {**servers.room("low", 1), "WEIR_CATALOG": str(tmp_path / "catalog.json"), "WEIR_LATENESS": "9000h", "WEIR_METRICS_LISTEN": "off"}
+    env = {**servers.room("low", 1), "WEIR_CATALOG": str(tmp_path / "catalog.json"), "WEIR_LATENESS": "87600h", "WEIR_METRICS_LISTEN": "off"}
     told = 0
 
     def rate(number, day, calls):

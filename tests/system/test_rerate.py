@@ -23,7 +23,7 @@ TIERS = re.compile(r'\{"up_to": "1000".*?\}, \{.*?\}')
 
 def rated(servers, folder, name, events, commitments=()):
     """Events rated by the example's first catalog; the second one beside it. Commitments are the default contract's."""
-    env = {**servers.room(name), "WEIR_LATENESS": "9000h", "WEIR_KAFKA_GROUP": name}
+    env = {**servers.room(name), "WEIR_LATENESS": "87600h", "WEIR_KAFKA_GROUP": name}
     before = json.loads(BLOCKS["before"])
     before["default_contract"]["commitments"] = list(commitments)
     (folder / "before.json").write_text(json.dumps(before) if commitments else BLOCKS["before"], encoding="utf-8")
@@ -238,7 +238,7 @@ def test_killed_in_the_middle(many):
 
 def test_commitments_that_are_dropped(servers, tmp_path):
     """A minimum of a term goes whatever was chosen of the term, and usage that was drawn from what is gone waits for the rerating; all other usage does not."""
-    env = {**servers.room("rerate-dropped"), "WEIR_LATENESS": "9000h", "WEIR_KAFKA_GROUP": "rerate-dropped"}
+    env = {**servers.room("rerate-dropped"), "WEIR_LATENESS": "87600h", "WEIR_KAFKA_GROUP": "rerate-dropped"}
     document, lines = json.loads(BLOCKS["before"]), []
 
     def apply(*options):

@@ -126,10 +126,10 @@ Test(settings, defaults_are_those_of_the_documents)
 Test(settings, flags_override_environment_overrides_file_overrides_default)
 {
     struct weir_settings settings;
-    const char *path =
-        config("{\"kafka\": {\"brokers\": \"file:1\", \"topic\": \"file\", \"group\": \"file\","
-               " \"properties\": {\"security.protocol\": \"SASL_SSL\", \"sasl.password\": \"x\"}},"
-               " \"lateness\": \"1h\", \"rater\": {\"batch\": 7}, \"until_end\": true, \"ring_cuts\": 9}");
+    const char *path = config("{\"kafka\": {\"brokers\": \"file:1\", \"topic\": \"file\", \"group\": \"file\","
+                              " \"properties\": {\"security.protocol\": \"SASL_SSL\", \"sasl.password\": \"x\"}},"
+                              " \"lateness\": \"1h\", \"id_retention\": \"87600h\", \"rater\": {\"batch\": 7}, "
+                              "\"until_end\": true, \"ring_cuts\": 9}");
 
     set_environment("WEIR_KAFKA_TOPIC=environment", "WEIR_KAFKA_GROUP=environment", "WEIR_LATENESS=2h",
                     "WEIR_FLUSH_INTERVAL=1s", NULL);
@@ -139,6 +139,7 @@ Test(settings, flags_override_environment_overrides_file_overrides_default)
     cr_assert_str_eq(settings.kafka_topic, "environment");
     cr_assert_str_eq(settings.kafka_group, "flag");
     cr_assert_eq(settings.lateness, 3 * WEIR_HOUR);
+    cr_assert_eq(settings.id_retention, 87600 * WEIR_HOUR, "ten years, the longest");
     cr_assert_eq(settings.flush_interval, WEIR_SECOND);
     cr_assert_eq(settings.rater_batch, 7, "a row of another command may stand in the file");
     cr_assert_eq(settings.ring_cuts, 9);
@@ -182,7 +183,8 @@ Test(settings, what_is_wrong_on_the_command_line_is_named)
     assert_refused("--rater-batch", "5", "--rater-batch is not an option"); /* of another command */
     assert_refused("--lateness", "24x", "--lateness: '24x' is not a duration from 0ms to ");
     assert_refused("--lateness=-1h", NULL, "--lateness: '-1h' is not a duration");
-    assert_refused("--lateness", "9501h", "--lateness: '9501h' is not a duration");
+    assert_refused("--lateness", "87601h", "--lateness: '87601h' is not a duration");
+    assert_refused("--id-retention", "87601h", "--id-retention: '87601h' is not a duration");
     assert_refused("--flush-interval", "9ms", "--flush-interval: '9ms' is not a duration from 10ms to 1m");
     assert_refused("--ring-cuts", "0", "--ring-cuts: '0' is not a whole number from 1 to 64");
     assert_refused("--ring-cuts", "65", "a whole number from 1 to 64");
