@@ -15,6 +15,7 @@
 #include "common/settings.h"
 #include "rater/apply.h"
 #include "rater/calendars.h"
+#include "rater/catalog_difference.h"
 #include "rater/rerate.h"
 
 static const struct weir_usage rerate_usage = {
@@ -152,6 +153,33 @@ static int rate_again(const struct weir_usage *usage, const struct weir_settings
     return end_with(status, &error);
 }
 
+/* What was counted otherwise than the catalog to try would count cannot be seen from stored windows. */
+static void warn_of_meters(const struct weir_settings *settings, const struct weir_catalog *catalog)
+{
+    struct weir_catalog *applied = NULL;
+    struct weir_change_list changes = {0};
+    struct weir_error error;
+
+    if (weir_apply_load_catalog(settings->postgres_url, &applied, &error) != WEIR_OK)
+        return; /* none was applied; what else is wrong, the run itself will say */
+    weir_catalog_difference(applied, catalog, &changes);
+    for (size_t i = 0; i < changes.count; i++) {
+        const struct weir_change *change = &changes.changes[i];
+        if (change->kind != WEIR_CHANGE_METER || change->is_removed)
+            continue;
+        struct weir_slice key = change->after.meter->key;
+        if (!*settings->meter || weir_slice_equal(key, weir_slice_text(settings->meter)))
+            weir_log(
+                WEIR_LOG_WARN,
+                "meter '%.*s' %s: weir recount --dry-run --charges --meter KEY --catalog NEW says what that changes",
+                (int)key.length, key.data,
+                change->is_added ? "is new, and charges only what was counted by it"
+                                 : "counts otherwise, and its usage is priced as it was counted");
+    }
+    weir_change_list_free(&changes);
+    weir_catalog_free(applied);
+}
+
 static int refuse(const struct weir_usage *usage, const char *wrong)
 {
     fprintf(stderr, "%s: %s\n", usage->name, wrong);
@@ -192,6 +220,8 @@ static int run(const struct weir_usage *usage, int argc, char **argv)
         enum weir_status status = weir_calendars_open(settings.postgres_url, catalog, writes_nothing, &error);
         code = status == WEIR_OK ? -1 : end_with(status, &error);
     }
+    if (code < 0 && is_backtest)
+        warn_of_meters(&settings, catalog);
     if (code < 0)
         code = rate_again(usage, &settings, catalog, is_backtest || settings.dry_run ? 0 : version, &filter, stop);
     weir_catalog_free(catalog);

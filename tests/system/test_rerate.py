@@ -110,6 +110,22 @@ def test_filters(example):
     assert rows(weir(*back, "--price-book", "list@1", "--contract", "acme-2026", "--from", "2026-02-01", env=env).stdout) == []
 
 
+def test_meters_that_count_otherwise_are_told(example):
+    """Stored windows cannot tell what another meter would have counted."""
+    env, folder = example
+    document = json.loads((folder / "before.json").read_text(encoding="utf-8"))
+    assert b"warn" not in weir("backtest", "--catalog", folder / "before.json", env=env).stderr
+    document["meters"][0]["where"] = {"data.region": ["eu"]}
+    document["meters"].append({"key": "calls", "event_type": "completion", "aggregation": "count", "window": "1h"})
+    (folder / "meters.json").write_text(json.dumps(document), encoding="utf-8")
+    done = weir("backtest", "--catalog", folder / "meters.json", "--format", "csv", env=env)
+    assert {row["difference"] for row in rows(done.stdout)} == {"0.000000000000"}
+    told = {b"meter 'calls' is new, and charges only what was counted by it: weir recount --dry-run --charges",
+            b"meter 'tokens' counts otherwise, and its usage is priced as it was counted: weir recount --dry-run --charges"}
+    assert {line for line in told if line in done.stderr} == told and done.stderr.count(b"warn") == 2
+    assert weir("backtest", "--catalog", folder / "meters.json", "--meter", "tokens", env=env).stderr.count(b"warn") == 1
+
+
 @pytest.mark.parametrize("arguments, said", [
     (("--from", "yesterday"), b"--from is no time"), (("--to", "2026-02-30"), b"--to is no time"),
     (("--from", "2026-02-01", "--to", "2026-02-01"), b"--to must be after --from"),
