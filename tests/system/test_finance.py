@@ -89,11 +89,18 @@ def refused(ledger, name, text):
 
 
 def test_operators_work_with_their_own_rights(ledger):
-    """A new catalog, explain, reconcile with a repair, the audit log: nothing needs the owner."""
+    """A new catalog, explain, reconcile with a repair, reratings, grants, the audit log: nothing needs the owner."""
     ledger.weir("olga", "apply", "--catalog", ledger.folder / "catalog.json")
     ledger.weir("olga", "reconcile", "--repair")
     line_item = ledger.sql("select max(line_item_id) from weir.line_items")[0][0]
     ledger.weir("olga", "explain", str(line_item))
+    ledger.weir("olga", "backtest", "--catalog", ledger.folder / "catalog.json")
+    assert b"changed=0 " in ledger.weir("olga", "rerate", "--reason", "a test").stderr
+    assert b"changed=0 " in ledger.weir("olga", "recount", "--meter", "calls", "--reason", "a test").stderr
+    ledger.weir("olga", "grant", "--customer", "core", "--key", "gift", "--amount", "5", "--funding", "free", "--reason", "a test")
+    ledger.weir("olga", "void", "--customer", "core", "--key", "gift", "--reason", "a test")
+    assert b"gift" in ledger.weir("olga", "balance", "--customer", "core").stdout
+    assert b"k-acme" in ledger.weir("olga", "revenue").stdout
     ledger.weir("olga", "close", "--draft", "--through", "2026-06-30")
     [(invoice,)] = ledger.sql("select invoice from weir.invoices where customer = 'acme' and state = 'draft'")
     ledger.weir("olga", "invoice", "finalize", invoice)
