@@ -21,9 +21,17 @@ struct fresh_ids {
     size_t count;
 };
 
+/* Of a meter, what each event needs. */
+struct lane_meter {
+    uint64_t type_content; /* what an event's content begins with (weir_event_content_of_type) */
+    uint8_t aggregation;   /* enum weir_aggregation */
+    bool is_retractable;
+};
+
 struct weir_lane {
     /* What weir_lane_hash reads, on lines of its own: a thread that decodes does not wait for the one that counts. */
     const struct weir_catalog *catalog;
+    struct lane_meter *meters; /* by index */
     struct weir_window_table *windows;
     struct weir_hash_key secret;
     char name[WEIR_LANE_NAME_MAX + 1];
@@ -63,6 +71,7 @@ struct weir_lane *weir_lane_new(const struct weir_catalog *catalog, struct weir_
     lane->settings = *settings;
     memcpy(lane->name, name.data, name.length);
     lane->name_length = name.length;
+    lane->meters = weir_new_array(catalog->meter_count + 1, sizeof *lane->meters);
     lane->windows = weir_window_table_new(catalog, settings->windows_max, settings->is_bounded, &settings->unpriced);
     lane->seen = weir_seen_new(settings->ids_max);
     lane->tallies = weir_tallies_new(WEIR_TALLIES_MAX);
@@ -76,6 +85,7 @@ struct weir_lane *weir_lane_free(struct weir_lane *lane)
     weir_window_table_free(lane->windows);
     weir_seen_free(lane->seen);
     weir_tallies_free(lane->tallies);
+    free(lane->meters);
     free(lane->ids);
     free(lane->runs);
     free(lane);
@@ -163,6 +173,12 @@ enum weir_status weir_lane_start(struct weir_lane *lane, const struct weir_lane_
     if (state->first_time == 0 && state->last_time == 0 && state->counts.counted + state->counts.retracted == 0)
         lane->state.first_time = WEIR_TIME_NEVER; /* nothing counted: an empty span */
     weir_hash_key_init(&lane->secret, state->secret);
+    for (uint32_t i = 0; i < lane->catalog->meter_count; i++) {
+        const struct weir_meter *meter = &lane->catalog->meters[i];
+        lane->meters[i] =
+            (struct lane_meter){weir_event_content_of_type(meter->event_type, weir_hash_key_seed(&lane->secret)),
+                                (uint8_t)meter->aggregation, meter->is_retractable};
+    }
     if (lane->settings.keeps_all)
         lane->state.watermark = WEIR_TIME_NEVER;
     lane->sealed_offset = state->next_offset;
@@ -311,53 +327,68 @@ static uint64_t mix(uint64_t hash)
     return hash ^ hash >> 32;
 }
 
-/* What counting the event does: its time and, for each window that it adds to, which one and how much; keyed, as only
- * the lane's secret makes it unpredictable. Meters may come in any order. 0 where a meter cannot take it out again. */
-static uint32_t effect_of(const struct weir_lane *lane, const struct weir_event *event,
-                          const struct weir_reading *readings, uint32_t count)
+/* The reading's share of the effect: which window it adds to, and how much. Sets what of the reading is the lane's but
+ * its series, which is set already. */
+static inline uint64_t hash_reading(const struct weir_lane *lane, struct weir_reading *reading)
 {
-    uint64_t sum = 0;
+    uint8_t aggregation = lane->meters[reading->meter].aggregation;
+    uint64_t value = 0;
 
-    for (uint32_t i = 0; i < count; i++) {
-        const struct weir_meter *meter = &lane->catalog->meters[readings[i].meter];
-        if (!meter->is_retractable)
-            return 0;
-        uint64_t value = 0;
-        if (meter->aggregation == WEIR_AGGREGATION_UNIQUE)
-            value = weir_hash64(readings[i].unique_text.data, readings[i].unique_text.length, 0);
-        else if (meter->aggregation != WEIR_AGGREGATION_COUNT)
-            value = (uint64_t)readings[i].value.e12
-                    + (uint64_t)(readings[i].value.e12 >> 64) * UINT64_C(0x9E3779B97F4A7C15);
-        sum += mix(readings[i].series ^ value * UINT64_C(0x9E3779B97F4A7C15));
+    reading->place = 0;
+    if (aggregation == WEIR_AGGREGATION_UNIQUE) {
+        value = weir_hash64(reading->unique_text.data, reading->unique_text.length, 0);
+        reading->unique = weir_fingerprint128(&lane->secret, reading->unique_text);
+    } else {
+        reading->unique_text.data = NULL;
+        if (aggregation != WEIR_AGGREGATION_COUNT)
+            value = (uint64_t)reading->value.e12 + (uint64_t)(reading->value.e12 >> 64) * UINT64_C(0x9E3779B97F4A7C15);
     }
-    uint64_t hash = mix(mix(sum ^ weir_hash_key_seed(&lane->secret)) + (uint64_t)event->time);
-    return (uint32_t)(hash >> (64 - WEIR_EFFECT_BITS));
+    return mix(reading->series ^ value * UINT64_C(0x9E3779B97F4A7C15));
 }
 
+/* The effect is what counting the event does: its time and, for each window that it adds to, which one and how much;
+ * keyed, as only the lane's secret makes it unpredictable. Meters may come in any order. 0 where a meter cannot take it
+ * out again. */
 void weir_lane_hash(const struct weir_lane *lane, const struct weir_event *event, struct weir_reading *readings,
                     uint32_t count, struct weir_lane_hashes *ret_hashes)
 {
-    uint64_t customer = weir_hash64(event->subject.data, event->subject.length, 0);
+    uint64_t seed = weir_hash_key_seed(&lane->secret), sum = 0;
+    bool is_retractable = true;
 
-    ret_hashes->id = weir_fingerprint64(&lane->secret, event->source, event->id);
-    ret_hashes->content = (uint32_t)weir_event_content(event, weir_hash_key_seed(&lane->secret));
+    weir_window_table_hash(lane->windows, readings, count, weir_hash64(event->subject.data, event->subject.length, 0));
     for (uint32_t i = 0; i < count; i++) {
-        readings[i].place = 0;
-        readings[i].series = weir_window_table_hash(lane->windows, &readings[i], customer);
-        if (lane->catalog->meters[readings[i].meter].aggregation == WEIR_AGGREGATION_UNIQUE)
-            readings[i].unique = weir_fingerprint128(&lane->secret, readings[i].unique_text);
-        else
-            readings[i].unique_text.data = NULL;
+        sum += hash_reading(lane, &readings[i]);
+        is_retractable = is_retractable && lane->meters[readings[i].meter].is_retractable;
     }
-    ret_hashes->effect = effect_of(lane, event, readings, count);
+    uint64_t effect = mix(mix(sum ^ seed) + (uint64_t)event->time);
+    ret_hashes->effect = is_retractable ? (uint32_t)(effect >> (64 - WEIR_EFFECT_BITS)) : 0;
+    ret_hashes->id = weir_fingerprint64(&lane->secret, event->source, event->id);
+    /* What a meter reads has the meter's type. */
+    ret_hashes->content =
+        (uint32_t)(count > 0 ? weir_event_content_below(lane->meters[readings[0].meter].type_content, event)
+                             : weir_event_content(event, seed));
 }
 
-void weir_lane_prefetch(const struct weir_lane *lane, const struct weir_lane_hashes *hashes,
-                        struct weir_reading *readings, uint32_t count, int stage)
+void weir_lane_prefetch(const struct weir_lane_coming *events, size_t count)
 {
-    if (stage <= 1)
-        weir_seen_prefetch(lane->seen, hashes->id, stage);
-    weir_window_table_prefetch(lane->windows, readings, count, stage);
+    const struct weir_lane_coming *with_texts[WEIR_COMING_MAX];
+    size_t text_count = 0;
+
+    weir_check(count <= WEIR_COMING_MAX);
+    for (size_t i = 0; i < count; i++) {
+        weir_seen_prefetch(events[i].lane->seen, events[i].hashes->id, 0);
+        (void)weir_window_table_prefetch(events[i].lane->windows, events[i].readings, events[i].count, 0);
+    }
+    for (size_t i = 0; i < count; i++)
+        (void)weir_window_table_prefetch(events[i].lane->windows, events[i].readings, events[i].count, 1);
+    for (size_t i = 0; i < count; i++) {
+        if (weir_window_table_prefetch(events[i].lane->windows, events[i].readings, events[i].count, 2))
+            with_texts[text_count++] = &events[i];
+        weir_seen_prefetch(events[i].lane->seen, events[i].hashes->id, 1);
+    }
+    for (size_t i = 0; i < text_count; i++)
+        (void)weir_window_table_prefetch(with_texts[i]->lane->windows, with_texts[i]->readings, with_texts[i]->count,
+                                         3);
 }
 
 static enum weir_outcome refuse(struct weir_rejection *reterr, enum weir_reason reason, const char *field,
@@ -389,27 +420,24 @@ static enum weir_outcome step_windows(struct weir_lane *lane, enum weir_window_s
                                       uint32_t count, const struct weir_lane_hashes *hashes, int64_t sequence,
                                       struct weir_rejection *reterr)
 {
-    const struct weir_window_event who = {event->subject, hashes->id, event->time, sequence};
-    bool is_unpriced = false;
+    struct weir_window_event who = {
+        .customer = event->subject, .id = hashes->id, .time = event->time, .offset = sequence};
+    uint32_t prepared;
 
-    for (uint32_t i = 0; i < count; i++) {
-        switch (weir_window_table_prepare(lane->windows, step, &readings[i], &who, &lane->changes[i])) {
-        case WEIR_PREPARED:
-            break;
-        case WEIR_PREPARED_FULL:
-            return WEIR_OUTCOME_FULL;
-        case WEIR_PREPARED_OVERFLOW:
-            return refuse_overflow(lane, &lane->catalog->meters[readings[i].meter], reterr);
-        case WEIR_PREPARED_ABSENT: /* the meter was made retractable in between */
-            return refuse(reterr, WEIR_REASON_RETRACTION_DIFFERS, "",
-                          "the event to be voided was counted in a window that is forgotten already, or that kept no "
-                          "single events then: it cannot be taken out; send an event that makes up for it instead");
-        }
-        is_unpriced = is_unpriced || lane->changes[i].is_unpriced;
+    switch (weir_window_table_prepare(lane->windows, step, readings, count, &who, lane->changes, &prepared)) {
+    case WEIR_PREPARED:
+        break;
+    case WEIR_PREPARED_FULL:
+        return WEIR_OUTCOME_FULL;
+    case WEIR_PREPARED_OVERFLOW:
+        return refuse_overflow(lane, &lane->catalog->meters[readings[prepared].meter], reterr);
+    case WEIR_PREPARED_ABSENT: /* the meter was made retractable in between */
+        return refuse(reterr, WEIR_REASON_RETRACTION_DIFFERS, "",
+                      "the event to be voided was counted in a window that is forgotten already, or that kept no "
+                      "single events then: it cannot be taken out; send an event that makes up for it instead");
     }
-    for (uint32_t i = 0; i < count; i++)
-        weir_window_table_apply(lane->windows, &lane->changes[i]);
-    return is_unpriced ? WEIR_OUTCOME_UNPRICED : WEIR_OUTCOME_COUNTED;
+    weir_window_table_apply(lane->windows, lane->changes, count);
+    return who.is_unpriced ? WEIR_OUTCOME_UNPRICED : WEIR_OUTCOME_COUNTED;
 }
 
 /* A retraction can be taken only where every meter that it matches could take the event out, whether or not it came

@@ -97,11 +97,17 @@ struct weir_lane_hashes {
  * any thread may call it meanwhile. */
 void weir_lane_hash(const struct weir_lane *lane, const struct weir_event *event, struct weir_reading *readings,
                     uint32_t count, struct weir_lane_hashes *ret_hashes);
-/* Stages 0 to WEIR_PREFETCH_LAST in this order, each for all events of a group before the next stage. Notes in the
- * readings where their series seem to stand. */
-enum { WEIR_PREFETCH_LAST = 3 };
-void weir_lane_prefetch(const struct weir_lane *lane, const struct weir_lane_hashes *hashes,
-                        struct weir_reading *readings, uint32_t count, int stage);
+/* An event that will be taken soon, and by which lane; with readings. */
+struct weir_lane_coming {
+    const struct weir_lane *lane;
+    const struct weir_lane_hashes *hashes;
+    struct weir_reading *readings;
+    uint32_t count;
+};
+/* Fetches what taking the events will touch, at most WEIR_COMING_MAX, so that they wait for memory together. Notes in
+ * the readings where their series seem to stand. */
+enum { WEIR_COMING_MAX = 64 };
+void weir_lane_prefetch(const struct weir_lane_coming *events, size_t count);
 
 /* Takes one event that decoded and passed check_time; of it subject, time and is_retraction are read, the rest is in
  * the hashes. hashes and the readings' series are of this lane and this event. sequence: its offset, not below the

@@ -14,7 +14,7 @@ struct weir_window_table *weir_window_table_new(const struct weir_catalog *catal
     table->catalog = catalog;
     table->meters = weir_new_array(catalog->meter_count + 1, sizeof *table->meters);
     for (uint32_t i = 0; i < catalog->meter_count; i++)
-        table->meters[i] = weir_window_hash_meter(&catalog->meters[i]);
+        weir_window_learn_meter(&catalog->meters[i], &table->meters[i]);
     table->limit = limit;
     table->closes_at_once = closes_at_once;
     table->is_linked = closes_at_once;

@@ -26,19 +26,22 @@ enum weir_window_step {
 /* One place where an event adds up: what find returned, and what the window would be after the event. */
 struct weir_window_change {
     uint32_t window;
-    bool is_unpriced;
-    struct weir_window_total after;
-    struct weir_hash128 unique; /* `unique` meters only */
+    bool is_plain; /* only events and value are other ones after it, as mostly */
     bool is_new_unique;
     enum weir_window_step step;
+    struct weir_window_total after;
+    struct weir_hash128 unique;     /* `unique` meters only */
     struct weir_kept_record record; /* where the window keeps its events */
 };
 
-/* Who and when: what windows need of the event beside its readings. */
+/* Who and when: what windows need of the event beside its readings; and what they have found out of it so far, at first
+ * nothing. */
 struct weir_window_event {
     struct weir_slice customer;
     uint64_t id; /* fingerprint, as in the lane's ids */
     int64_t time, offset;
+    uint32_t series;  /* one of the customer's */
+    bool is_unpriced; /* one of its windows has no price */
 };
 
 /* Says whether a window of the series that starts then finds no price, and for which starts, [*ret_from, *ret_to), that
@@ -54,13 +57,14 @@ struct weir_window_table *weir_window_table_new(const struct weir_catalog *catal
                                                 const struct weir_unpriced_check *check);
 struct weir_window_table *weir_window_table_free(struct weir_window_table *table); /* NULL in, NULL out */
 
-/* The series' hash; customer_hash is weir_hash64 of the customer with seed 0. The same in every process for as long as
- * the meter is the same: it goes into the effect of an id. */
-uint64_t weir_window_table_hash(const struct weir_window_table *table, const struct weir_reading *reading,
-                                uint64_t customer_hash);
+/* Sets the hash of each reading's series; customer_hash is weir_hash64 of the customer with seed 0. The same in every
+ * process for as long as the meter is the same: it goes into the effect of an id. */
+void weir_window_table_hash(const struct weir_window_table *table, struct weir_reading *readings, uint32_t count,
+                            uint64_t customer_hash);
 /* Fetches what prepare will touch of an event's readings, one dependent step a stage (0 to 3), so that a group of
- * events waits for memory together. Sets their place, by which prepare finds the series if it is right by then. */
-void weir_window_table_prefetch(const struct weir_window_table *table, struct weir_reading *readings, uint32_t count,
+ * events waits for memory together. Sets their place, by which prepare finds the series if it is right by then. Stage 2
+ * answers whether stage 3 has anything to do: most readings are of no `unique` meter. */
+bool weir_window_table_prefetch(const struct weir_window_table *table, struct weir_reading *readings, uint32_t count,
                                 int stage);
 
 enum weir_prepared {
@@ -70,13 +74,15 @@ enum weir_prepared {
     WEIR_PREPARED_ABSENT,   /* UNDO: no event is there to be taken out */
 };
 
-/* Finds or makes the window of reading->series (UNDO only finds it) and works out its total after the reading, changing
- * nothing that counts. Several changes of one event (its meters differ, so their windows do) are prepared first and
- * applied together, so that an event counts whole or not at all. */
+/* Finds or makes the window of each reading's series (UNDO only finds it) and works out its total after the reading,
+ * changing nothing that counts. Changes of one event (its meters differ, so their windows do) are all prepared first
+ * and then applied, so that an event counts whole or not at all. *ret_prepared: how many were; not all: the answer is
+ * why the next one was not. */
 enum weir_prepared weir_window_table_prepare(struct weir_window_table *table, enum weir_window_step step,
-                                             const struct weir_reading *reading, const struct weir_window_event *event,
-                                             struct weir_window_change *ret_change);
-void weir_window_table_apply(struct weir_window_table *table, const struct weir_window_change *change);
+                                             const struct weir_reading *readings, uint32_t count,
+                                             struct weir_window_event *event, struct weir_window_change *ret_changes,
+                                             uint32_t *ret_prepared);
+void weir_window_table_apply(struct weir_window_table *table, const struct weir_window_change *changes, uint32_t count);
 
 /* Puts a stored window back (a lane is taken). WEIR_AGAIN: there is no room. WEIR_REJECT: its series key cannot be
  * read. */

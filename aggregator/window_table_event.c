@@ -61,26 +61,20 @@ static bool add_reading(const struct weir_meter *meter, const struct weir_readin
     return false;
 }
 
-static bool keeps_events(const struct weir_meter *meter)
+/* The window of the series that holds the time, which is not the latest; NONE: not there (and not to be made), or the
+ * limit is reached. */
+static __attribute__((noinline)) uint32_t find_other_window(struct weir_window_table *table,
+                                                            const struct weir_reading *reading, uint32_t series,
+                                                            int64_t time, bool is_made)
 {
-    return meter->is_retractable && meter->aggregation != WEIR_AGGREGATION_COUNT
-           && meter->aggregation != WEIR_AGGREGATION_SUM && meter->aggregation != WEIR_AGGREGATION_AVG;
-}
-
-/* The window of the series that holds the time; NONE: not there (and not to be made), or the limit is reached. */
-static uint32_t find_window(struct weir_window_table *table, const struct weir_meter *meter, uint32_t series,
-                            int64_t time, bool is_made)
-{
-    uint32_t position = table->series[series].latest;
+    const struct weir_meter *meter = &table->catalog->meters[reading->meter];
     int64_t start, end;
 
-    if (position != NONE && time >= table->windows[position].start && time < window_end(&table->windows[position]))
-        return position;
     weir_window_of(meter->window, time, &start, &end);
-    position = weir_window_look(table, series, start);
+    uint32_t position = weir_window_look(table, series, start);
     if (position == NONE && is_made) {
         position = weir_window_add(table, series, start, end, true);
-        if (position != NONE && keeps_events(meter)) {
+        if (position != NONE && table->meters[reading->meter].keeps_events) {
             table->windows[position].kept = weir_kept_new(meter->aggregation);
             table->windows[position].flags |= KEEPS_EVENTS;
             table->unique_bytes += weir_kept_bytes(table->windows[position].kept);
@@ -89,6 +83,20 @@ static uint32_t find_window(struct weir_window_table *table, const struct weir_m
     if (position == NONE && table->series[series].window_count == 0)
         weir_window_remove_series(table, series);
     return position;
+}
+
+/* Two series of one customer have one number from now on, the lower one. */
+static inline void know_customer(struct weir_window_table *table, struct weir_window_event *event, uint32_t series)
+{
+    struct series *one = &table->series[series], *other;
+
+    if (event->series == NONE)
+        event->series = series;
+    other = &table->series[event->series];
+    if (__builtin_expect(one->customer < other->customer, 0))
+        other->customer = one->customer;
+    else
+        one->customer = other->customer;
 }
 
 /* Whether the window has no text like a `unique` meter's. */
@@ -102,48 +110,101 @@ static void look_unique(const struct window *window, const struct weir_reading *
         change->is_new_unique = !window->unique || !weir_unique_set_has(window->unique, change->unique);
 }
 
-static void fill_record(const struct weir_meter *meter, const struct weir_reading *reading,
-                        const struct weir_window_event *event, struct weir_window_change *change)
+static void fill_record(const struct weir_reading *reading, const struct weir_window_event *event, bool is_unique,
+                        struct weir_window_change *change)
 {
     change->record.id = event->id;
     change->record.time = event->time;
     change->record.offset = event->offset;
-    if (meter->aggregation == WEIR_AGGREGATION_UNIQUE)
+    if (is_unique)
         change->record.unique = change->unique;
     else
         change->record.value = reading->value;
 }
 
-enum weir_prepared weir_window_table_prepare(struct weir_window_table *table, enum weir_window_step step,
-                                             const struct weir_reading *reading, const struct weir_window_event *event,
-                                             struct weir_window_change *ret_change)
+/* Any step on any window. */
+static __attribute__((noinline)) enum weir_prepared
+prepare_other(struct weir_window_table *table, enum weir_window_step step, const struct weir_reading *reading,
+              const struct weir_window_event *event, struct weir_window_change *change)
 {
     const struct weir_meter *meter = &table->catalog->meters[reading->meter];
-    uint32_t series = weir_window_find_series(table, reading, event->customer);
-    uint32_t position = find_window(table, meter, series, event->time, step != WEIR_WINDOW_UNDO);
+    const struct window *window = &table->windows[change->window];
+
+    change->is_plain = false;
+    change->is_new_unique = false;
+    change->step = step;
+    change->after = window_total(table, change->window);
+    if (step == WEIR_WINDOW_VOID) {
+        change->after.retracted++;
+        return WEIR_PREPARED;
+    }
+    if (step == WEIR_WINDOW_UNDO) {
+        change->record.id = event->id;
+        return take_out_reading(meter, reading, window, event->id, &change->after);
+    }
+    bool is_unique = meter->aggregation == WEIR_AGGREGATION_UNIQUE;
+    if (is_unique)
+        look_unique(window, reading, change);
+    if (window_kept(window))
+        fill_record(reading, event, is_unique, change);
+    return add_reading(meter, reading, event->time, event->offset, change) ? WEIR_PREPARED : WEIR_PREPARED_OVERFLOW;
+}
+
+/* Adds to what is summed or counted, in a window that keeps no events. false: it is another one. */
+static inline bool prepare_plain(const struct meter *meter, const struct window *window,
+                                 const struct weir_reading *reading, struct weir_window_change *change,
+                                 enum weir_prepared *ret_prepared)
+{
+    bool is_summed = meter->aggregation == WEIR_AGGREGATION_SUM || meter->aggregation == WEIR_AGGREGATION_AVG;
+
+    if ((!is_summed && meter->aggregation != WEIR_AGGREGATION_COUNT) || window->flags & (KEEPS_EVENTS | HAS_LATEST))
+        return false;
+    change->is_plain = true;
+    change->after.events = window->events + 1;
+    change->after.value = window->value;
+    if (is_summed && !weir_decimal_add(window->value, reading->value, &change->after.value))
+        *ret_prepared = WEIR_PREPARED_OVERFLOW;
+    return true;
+}
+
+static inline enum weir_prepared prepare(struct weir_window_table *table, enum weir_window_step step,
+                                         const struct weir_reading *reading, struct weir_window_event *event,
+                                         struct weir_window_change *change)
+{
+    uint32_t series = reading->place;
     enum weir_prepared prepared = WEIR_PREPARED;
 
-    if (position == NONE)
-        return step == WEIR_WINDOW_UNDO ? WEIR_PREPARED_ABSENT : WEIR_PREPARED_FULL;
-    const struct window *window = &table->windows[position];
-    ret_change->window = position;
-    ret_change->is_unpriced = window->flags & IS_UNPRICED;
-    ret_change->after = window_total(table, position);
-    ret_change->is_new_unique = false;
-    ret_change->step = step;
-    if (step == WEIR_WINDOW_VOID) {
-        ret_change->after.retracted++;
-    } else if (step == WEIR_WINDOW_UNDO) {
-        ret_change->record.id = event->id;
-        prepared = take_out_reading(meter, reading, window, event->id, &ret_change->after);
-    } else {
-        if (meter->aggregation == WEIR_AGGREGATION_UNIQUE)
-            look_unique(window, reading, ret_change);
-        if (!add_reading(meter, reading, event->time, event->offset, ret_change))
-            prepared = WEIR_PREPARED_OVERFLOW;
-        if (window_kept(window))
-            fill_record(meter, reading, event, ret_change);
+    /* Where prefetch has found it; others may have gone and come since. */
+    if (series == NONE || !is_series_of(table, &table->series[series], reading, event))
+        series = weir_window_find_series(table, reading, event);
+    know_customer(table, event, series);
+    uint32_t position = table->series[series].latest;
+    const struct window *latest = &table->windows[position];
+    if (position == NONE || event->time < latest->start || event->time >= window_end(latest)) {
+        position = find_other_window(table, reading, series, event->time, step != WEIR_WINDOW_UNDO);
+        if (position == NONE)
+            return step == WEIR_WINDOW_UNDO ? WEIR_PREPARED_ABSENT : WEIR_PREPARED_FULL;
     }
+    const struct window *window = &table->windows[position];
+    change->window = position;
+    event->is_unpriced = event->is_unpriced || window->flags & IS_UNPRICED;
+    if (step != WEIR_WINDOW_ADD || !prepare_plain(&table->meters[reading->meter], window, reading, change, &prepared))
+        prepared = prepare_other(table, step, reading, event, change);
+    return prepared;
+}
+
+enum weir_prepared weir_window_table_prepare(struct weir_window_table *table, enum weir_window_step step,
+                                             const struct weir_reading *readings, uint32_t count,
+                                             struct weir_window_event *event, struct weir_window_change *ret_changes,
+                                             uint32_t *ret_prepared)
+{
+    enum weir_prepared prepared = WEIR_PREPARED;
+    uint32_t i;
+
+    for (i = 0; i < count; i++)
+        if ((prepared = prepare(table, step, &readings[i], event, &ret_changes[i])) != WEIR_PREPARED)
+            break;
+    *ret_prepared = i;
     return prepared;
 }
 
@@ -159,10 +220,8 @@ static void apply_kept(struct weir_window_table *table, struct window *window, c
     table->unique_count += weir_kept_count(window_kept(window));
 }
 
-void weir_window_table_apply(struct weir_window_table *table, const struct weir_window_change *change)
+static void apply_other(struct weir_window_table *table, struct window *window, const struct weir_window_change *change)
 {
-    struct window *window = &table->windows[change->window];
-
     weir_check(change->after.events + 2 * change->after.retracted > window->events + 2 * window->retracted);
     window_set_total(table, change->window, &change->after);
     if (window_kept(window)) {
@@ -176,6 +235,21 @@ void weir_window_table_apply(struct weir_window_table *table, const struct weir_
         table->unique_count++;
         table->unique_bytes += weir_unique_set_bytes(window->unique);
     }
-    if (!(window->flags & IS_CHANGED))
-        weir_window_mark_changed(table, change->window);
+}
+
+void weir_window_table_apply(struct weir_window_table *table, const struct weir_window_change *changes, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        const struct weir_window_change *change = &changes[i];
+        struct window *window = &table->windows[change->window];
+        if (change->is_plain) {
+            weir_check(change->after.events > window->events);
+            window->events = change->after.events;
+            window->value = change->after.value;
+        } else {
+            apply_other(table, window, change);
+        }
+        if (!(window->flags & IS_CHANGED))
+            weir_window_mark_changed(table, change->window);
+    }
 }

@@ -18,10 +18,23 @@ struct series {
     uint32_t tag;             /* of its hash, as the index has it */
     uint32_t key_length : 24; /* 0: free, `latest` links the free ones */
     uint32_t priced : 8;      /* the number of the span in which its windows have a price; 0: of none */
-    uint32_t meter;           /* index in the catalog; UINT32_MAX: a stored series whose meter is gone from it */
-    uint32_t latest; /* the window that starts last, which nearly every event hits; the others are in the index.
-                        NONE: all are in the index (those of a meter whose length was another are in no order) */
+    uint32_t meter;           /* index in the catalog; NO_METER: free, or a stored series whose meter is gone from it */
+    uint32_t customer; /* a number: series that have the same are one customer's. Others may be as well: they get the
+                          same once an event has met both. NO_NUMBER: there are no more */
+    uint32_t latest;   /* the window that starts last, which nearly every event hits; the others are in the index.
+                          NONE: all are in the index (those of a meter whose length was another are in no order) */
     uint32_t window_count;
+};
+#define NO_METER UINT32_MAX
+#define NO_NUMBER UINT32_MAX
+
+/* Of a meter, what each event needs. */
+struct meter {
+    uint64_t hash;        /* what stands for it in hashes */
+    uint32_t customer_at; /* in its series' keys */
+    uint8_t group_count;
+    uint8_t aggregation; /* enum weir_aggregation */
+    bool keeps_events;
 };
 
 enum { IS_CLOSED = 1, IS_CHANGED = 2, IS_UNPRICED = 4, KEEPS_EVENTS = 8, HAS_LATEST = 16 };
@@ -67,7 +80,8 @@ static_assert((int)WEIR_SERIES_KEY_MAX < (int)KEY_LENGTH_LIMIT, "a series key's 
 
 struct weir_window_table {
     const struct weir_catalog *catalog;
-    uint64_t *meters; /* by index: what stands for the meter in hashes */
+    struct meter *meters; /* by index */
+    uint32_t customers;   /* numbers that were given to series */
     struct weir_unpriced_check check;
     int64_t priced_from, priced_to; /* of starts: windows of series with that number have a price */
     uint32_t priced_number;         /* from 1 */
@@ -137,16 +151,82 @@ static inline struct weir_window_total window_total(const struct weir_window_tab
     return total;
 }
 
+/* Like memcmp, for what is mostly the same and mostly short: pieces may overlap. */
+static inline bool is_same_8(const char *one, const char *other)
+{
+    uint64_t left, right;
+
+    memcpy(&left, one, 8);
+    memcpy(&right, other, 8);
+    return left == right;
+}
+
+static inline bool is_same_text(const char *one, const char *other, size_t length)
+{
+    if (length >= 8) {
+        for (size_t at = 0; at + 8 < length; at += 8)
+            if (!is_same_8(one + at, other + at))
+                return false;
+        return is_same_8(one + length - 8, other + length - 8);
+    }
+    if (length >= 4) {
+        uint32_t left[2], right[2];
+        memcpy(&left[0], one, 4);
+        memcpy(&left[1], one + length - 4, 4);
+        memcpy(&right[0], other, 4);
+        memcpy(&right[1], other + length - 4, 4);
+        return left[0] == right[0] && left[1] == right[1];
+    }
+    for (size_t at = 0; at < length; at++)
+        if (one[at] != other[at])
+            return false;
+    return true;
+}
+
+static inline bool is_customer_of(const struct series *series, const struct meter *meter, struct weir_slice customer)
+{
+    const char *at = series->key + meter->customer_at;
+    uint16_t length;
+
+    memcpy(&length, at, 2);
+    return length == customer.length && is_same_text(at + 2, customer.data, length);
+}
+
+/* Whether it is the reading's: exactly, but the customer is compared by number where that is enough. */
+static inline bool is_series_of(const struct weir_window_table *table, const struct series *series,
+                                const struct weir_reading *reading, const struct weir_window_event *event)
+{
+    if (series->meter != reading->meter)
+        return false;
+    const struct meter *meter = &table->meters[reading->meter];
+    bool is_known = event->series != NONE && series->customer != NO_NUMBER
+                    && series->customer == table->series[event->series].customer;
+    if (!is_known && !is_customer_of(series, meter, event->customer))
+        return false;
+    if (meter->group_count == 0)
+        return true;
+    const struct weir_group *groups = table->catalog->meters[reading->meter].groups;
+    const char *at = series->key + meter->customer_at + 2 + event->customer.length + 1;
+    for (uint32_t i = 0; i < meter->group_count; i++) {
+        uint16_t length;
+        at += 2 + groups[i].name.length;
+        memcpy(&length, at, 2);
+        if (length != reading->dimensions[i].length || !is_same_text(at + 2, reading->dimensions[i].data, length))
+            return false;
+        at += 2 + length;
+    }
+    return true;
+}
+
 static inline struct weir_slice series_key(const struct weir_window_table *table, uint32_t series)
 {
     return weir_slice_of(table->series[series].key, table->series[series].key_length);
 }
 
-/* What stands for the meter in hashes. */
-uint64_t weir_window_hash_meter(const struct weir_meter *meter);
+void weir_window_learn_meter(const struct weir_meter *meter, struct meter *ret_meter);
 /* The series of a reading, made if it is not there. */
 uint32_t weir_window_find_series(struct weir_window_table *table, const struct weir_reading *reading,
-                                 struct weir_slice customer);
+                                 struct weir_window_event *event);
 /* The series of a stored key, made if it is not there; NONE: it is no series key. *ret_meter: NULL when it is gone from
  * the catalog. */
 uint32_t weir_window_restore_series(struct weir_window_table *table, struct weir_slice key,

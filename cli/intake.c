@@ -122,10 +122,14 @@ static enum weir_status take_one(struct weir_intake *intake, struct weir_seat *s
 
 static void prefetch(const struct weir_seat *seats, const struct weir_intake_item *items, size_t count)
 {
-    for (int stage = 0; stage <= WEIR_PREFETCH_LAST; stage++)
-        for (size_t i = 0; i < count; i++)
-            if (seats[i].count > 0)
-                weir_lane_prefetch(items[i].lane, &seats[i].hashes, seats[i].readings, seats[i].count, stage);
+    struct weir_lane_coming events[WEIR_AHEAD_GROUP];
+    size_t coming = 0;
+
+    for (size_t i = 0; i < count; i++)
+        if (seats[i].count > 0)
+            events[coming++] =
+                (struct weir_lane_coming){items[i].lane, &seats[i].hashes, seats[i].readings, seats[i].count};
+    weir_lane_prefetch(events, coming);
 }
 
 enum weir_status weir_intake_take(struct weir_intake *intake, struct weir_intake_item *items, size_t count, int64_t now,

@@ -82,10 +82,10 @@ static bool keep_texts(const struct weir_catalog *catalog, const struct weir_mes
 
     for (uint32_t i = 0; i < seat->count && is_kept; i++) {
         struct weir_reading *reading = &seat->readings[i];
-        const struct weir_meter *meter = &catalog->meters[reading->meter];
-        if (meter->aggregation == WEIR_AGGREGATION_UNIQUE)
+        uint32_t group_count = catalog->meters[reading->meter].group_count;
+        if (reading->unique_text.data) /* of the others there is none: weir_lane_hash */
             is_kept = keep_text(message, &reading->unique_text, &at, end);
-        for (uint32_t j = 0; j < meter->group_count && is_kept; j++)
+        for (uint32_t j = 0; j < group_count && is_kept; j++)
             is_kept = keep_text(message, &reading->dimensions[j], &at, end);
     }
     return is_kept;

@@ -14,8 +14,16 @@ static_assert(WEIR_HASH_KEY_BYTES == XXH3_SECRET_DEFAULT_SIZE, "XXH3 wants this 
 
 enum { PART_MAX = 4096 };
 
+static __attribute__((noinline)) uint64_t hash_long(const void *data, size_t length, uint64_t seed)
+{
+    return XXH3_64bits_withSeed(data, length, seed);
+}
+
+/* Most texts are short: what the others need on the stack would cost as much as the hash. */
 uint64_t weir_hash64(const void *data, size_t length, uint64_t seed)
 {
+    if (length > 16)
+        return hash_long(data, length, seed);
     return XXH3_64bits_withSeed(length ? data : "", length, seed);
 }
 

@@ -48,6 +48,9 @@ struct weir_event {
 
 /* Of what a resend must have the same: type, subject and the bytes of data, not the time (docs/rating.md 1.5). */
 uint64_t weir_event_content(const struct weir_event *event, uint64_t seed);
+/* The same in two steps: the first is the same for all events of a type. */
+uint64_t weir_event_content_of_type(struct weir_slice type, uint64_t seed);
+uint64_t weir_event_content_below(uint64_t of_type, const struct weir_event *event);
 
 /* Why an event went to quarantine. The name is the word in quarantine records, metrics and docs. */
 #define WEIR_REASONS(X)                                                                                                \

@@ -73,13 +73,15 @@ static void send(struct bench *bench)
     struct weir_reading reading = {.meter = 0};
     struct weir_window_event event = {.customer = customer, .id = 1, .time = time, .offset = 1};
     struct weir_window_change change;
+    uint32_t prepared;
     struct plain *plain = find(bench, start);
 
     if (start < bench->forgotten)
         return;
-    reading.series = weir_window_table_hash(bench->table, &reading, weir_hash64(customer.data, customer.length, 0));
-    cr_assert_eq(weir_window_table_prepare(bench->table, WEIR_WINDOW_ADD, &reading, &event, &change), WEIR_PREPARED);
-    weir_window_table_apply(bench->table, &change);
+    weir_window_table_hash(bench->table, &reading, 1, weir_hash64(customer.data, customer.length, 0));
+    cr_assert_eq(weir_window_table_prepare(bench->table, WEIR_WINDOW_ADD, &reading, 1, &event, &change, &prepared),
+                 WEIR_PREPARED);
+    weir_window_table_apply(bench->table, &change, 1);
     if (!plain) {
         plain = &bench->plain[bench->count++];
         *plain = (struct plain){start, start + WEIR_HOUR, 0};
