@@ -25,6 +25,31 @@ bool weir_partitions_have(const struct weir_partitions *partitions, int64_t peri
     return false;
 }
 
+static void note(struct weir_partitions *partitions, int64_t month)
+{
+    if (partitions->count == partitions->room) {
+        partitions->room = partitions->room ? partitions->room * 2 : 64;
+        partitions->months = weir_resize(partitions->months, partitions->room, sizeof *partitions->months);
+    }
+    partitions->months[partitions->count++] = month;
+}
+
+enum weir_status weir_partitions_find(struct weir_partitions *partitions, PGconn *connection, struct weir_error *reterr)
+{
+    PGresult *result = NULL;
+    enum weir_status status =
+        weir_postgres_ask(connection,
+                          "SELECT substr(relname, 12, 4)::int * 12 + substr(relname, 17, 2)::int - 1 FROM pg_inherits"
+                          " JOIN pg_class AS c ON c.oid = inhrelid WHERE inhparent = 'weir.line_items'::regclass"
+                          " AND relname ~ '^line_items_[0-9]{4}_[0-9]{2}$' ORDER BY 1",
+                          NULL, "looking for partitions of line_items", &result, reterr);
+
+    for (int i = 0; status == WEIR_OK && i < PQntuples(result); i++)
+        note(partitions, weir_get_int4(PQgetvalue(result, i, 0)));
+    PQclear(result);
+    return status;
+}
+
 enum weir_status weir_partitions_make(struct weir_partitions *partitions, PGconn *connection, int64_t period_start,
                                       struct weir_error *reterr)
 {
@@ -40,14 +65,9 @@ enum weir_status weir_partitions_make(struct weir_partitions *partitions, PGconn
         "making a month's partition of line_items", &result, reterr);
     weir_buffer_free(&time);
     PQclear(result);
-    if (status != WEIR_OK)
-        return status;
-    if (partitions->count == partitions->room) {
-        partitions->room = partitions->room ? partitions->room * 2 : 64;
-        partitions->months = weir_resize(partitions->months, partitions->room, sizeof *partitions->months);
-    }
-    partitions->months[partitions->count++] = month;
-    return WEIR_OK;
+    if (status == WEIR_OK)
+        note(partitions, month);
+    return status;
 }
 
 void weir_partitions_free(struct weir_partitions *partitions)

@@ -18,6 +18,9 @@ struct weir_partitions {
 };
 
 bool weir_partitions_have(const struct weir_partitions *partitions, int64_t period_start);
+/* Notes all that are there: who has many to write asks once. */
+enum weir_status weir_partitions_find(struct weir_partitions *partitions, PGconn *connection,
+                                      struct weir_error *reterr);
 /* The connection is in no transaction. period_start: ns since 1970. */
 enum weir_status weir_partitions_make(struct weir_partitions *partitions, PGconn *connection, int64_t period_start,
                                       struct weir_error *reterr);

@@ -530,15 +530,12 @@ static void run_workers(struct run *run, struct weir_rerate_report *report)
 }
 
 /* 5. the whole */
-static enum weir_status list_customers(struct run *run, struct weir_error *reterr)
+static enum weir_status list_customers(struct run *run, PGconn *connection, struct weir_error *reterr)
 {
     struct weir_parameters parameters = {0};
     struct weir_buffer number = {0};
-    enum weir_status status;
-    PGconn *connection = weir_postgres_open(run->request->url, "weir rerate", &status, reterr);
+    enum weir_status status = weir_rerate_check_names(connection, run->request, reterr);
 
-    if (status == WEIR_OK)
-        status = weir_rerate_check_names(connection, run->request, reterr);
     if (status == WEIR_OK) {
         struct weir_slice customer = run->request->filter.customer;
         weir_parameters_add(&parameters, customer.length ? customer.data : "", customer.length);
@@ -553,7 +550,6 @@ static enum weir_status list_customers(struct run *run, struct weir_error *reter
     if (status == WEIR_OK)
         status = weir_rerate_term_minimums_read(connection, &run->minimums, reterr);
     weir_buffer_free(&number);
-    PQfinish(connection);
     if (status != WEIR_OK)
         return status;
     run->customer_count = (size_t)PQntuples(run->list);
@@ -564,8 +560,8 @@ static enum weir_status list_customers(struct run *run, struct weir_error *reter
     return WEIR_OK;
 }
 
-enum weir_status weir_rerate_all(const struct weir_rerate_request *request, int64_t number, int catalog_version,
-                                 struct weir_rerate_report *ret_report, struct weir_error *reterr)
+enum weir_status weir_rerate_all(const struct weir_rerate_request *request, PGconn *connection, int64_t number,
+                                 int catalog_version, struct weir_rerate_report *ret_report, struct weir_error *reterr)
 {
     bool is_named_one = request->filter.contract.length || request->filter.price_book.length;
     struct run run = {.request = request,
@@ -573,7 +569,7 @@ enum weir_status weir_rerate_all(const struct weir_rerate_request *request, int6
                       .number = number,
                       .catalog_version = catalog_version};
     struct weir_rerate_report report = {0};
-    enum weir_status status = list_customers(&run, reterr);
+    enum weir_status status = list_customers(&run, connection, reterr);
 
     weir_check(request->workers >= 1 && request->workers <= WEIR_RERATE_WORKERS_MAX);
     if (status == WEIR_OK && run.customer_count == 0 && request->filter.customer.length && !number)
@@ -602,5 +598,11 @@ enum weir_status weir_rerate_all(const struct weir_rerate_request *request, int6
 enum weir_status weir_rerate_look(const struct weir_rerate_request *request, struct weir_rerate_report *ret_report,
                                   struct weir_error *reterr)
 {
-    return weir_rerate_all(request, 0, 0, ret_report, reterr);
+    enum weir_status status;
+    PGconn *connection = weir_postgres_open(request->url, "weir rerate", &status, reterr);
+
+    if (status == WEIR_OK)
+        status = weir_rerate_all(request, connection, 0, 0, ret_report, reterr);
+    PQfinish(connection);
+    return status;
 }

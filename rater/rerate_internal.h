@@ -187,9 +187,9 @@ enum weir_status weir_rerate_widen(PGconn *connection, const struct weir_rerate_
 
 /* 4. rerate.c: all customers, by threads */
 
-/* run 0: nothing is written. Customers that the run is done with are passed by. */
-enum weir_status weir_rerate_all(const struct weir_rerate_request *request, int64_t run, int catalog_version,
-                                 struct weir_rerate_report *ret_report, struct weir_error *reterr);
+/* run 0: nothing is written. Customers that the run is done with are passed by. The connection lists them. */
+enum weir_status weir_rerate_all(const struct weir_rerate_request *request, PGconn *connection, int64_t run,
+                                 int catalog_version, struct weir_rerate_report *ret_report, struct weir_error *reterr);
 
 /* The meter of a price's key. */
 struct weir_slice weir_rerate_price_meter(struct weir_slice price_key);

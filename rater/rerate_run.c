@@ -169,7 +169,7 @@ enum weir_status weir_rerate_write(const struct weir_rerate_request *request, co
     if (status == WEIR_OK)
         status = begin(connection, request, order, ret_run, ret_was_begun, reterr);
     if (status == WEIR_OK)
-        status = weir_rerate_all(request, *ret_run, order->catalog_version, &done, reterr);
+        status = weir_rerate_all(request, connection, *ret_run, order->catalog_version, &done, reterr);
     if (status == WEIR_OK) {
         struct weir_rerate_counts counts = done.counts;
         weir_rerate_report_free(&done);

@@ -27,6 +27,7 @@ enum weir_status weir_rerate_writer_open(struct rerate_writer *writer, const str
                                      .url = request->url,
                                      .run = run,
                                      .catalog_version = catalog_version,
+                                     .last_period = INT64_MIN,
                                      .totals = weir_state_new(),
                                      .lines = {.judge = &writer->judge, .kept_max = request->kept_lines}};
     if (status == WEIR_OK) {
@@ -37,6 +38,8 @@ enum weir_status weir_rerate_writer_open(struct rerate_writer *writer, const str
         status = weir_postgres_run(writer->lines.connection,
                                    "SET jit = off; SET enable_seqscan = off; SET enable_sort = off",
                                    "setting the session up", reterr);
+    if (status == WEIR_OK)
+        status = weir_partitions_find(&writer->partitions, writer->lines.connection, reterr);
     return status;
 }
 
@@ -244,8 +247,12 @@ static enum weir_status need_partition(struct rerate_writer *writer, int64_t per
 {
     enum weir_status status = WEIR_OK;
 
-    if (weir_partitions_have(&writer->partitions, period_start))
+    if (period_start == writer->last_period) /* of most lines */
         return WEIR_OK;
+    if (weir_partitions_have(&writer->partitions, period_start)) {
+        writer->last_period = period_start;
+        return WEIR_OK;
+    }
     status = end_copy(writer, reterr);
     if (status == WEIR_OK && !writer->maker)
         writer->maker = weir_postgres_open(writer->url, "weir rerate", &status, reterr);

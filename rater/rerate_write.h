@@ -149,7 +149,8 @@ struct rerate_writer {
     struct weir_postgres_ledger *ledger; /* its connection writes, by a transaction of ours */
     const char *url;                     /* the caller's */
     PGconn *maker;                       /* of partitions; NULL until one is needed */
-    struct weir_partitions partitions;
+    struct weir_partitions partitions;   /* all that were there when it was opened, and those that it made */
+    int64_t last_period;                 /* start of the last line's: its partition is there */
     int64_t run;
     int catalog_version;
     struct rerate_judge judge;
