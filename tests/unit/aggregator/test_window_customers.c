@@ -109,7 +109,7 @@ static void run(uint32_t first_number)
             send(&bench, hour);
         weir_window_table_take_changed(bench.table, compare, &bench);
         cr_assert_arr_eq(bench.events, none, sizeof none);
-        weir_window_table_close(bench.table, end);
+        (void)weir_window_table_close(bench.table, end, UINT32_MAX);
         weir_window_table_take_changed(bench.table, ignore, NULL);
         if (draw(&bench, 3) == 0) /* and with them most series */
             weir_window_table_forget(bench.table, end);
