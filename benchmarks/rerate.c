@@ -36,7 +36,7 @@ enum {
 /* Prices of the second and third tier (units above 5,000 and 50,000 of a period). */
 static const char *const prices[2][2] = {{"0.002", "0.0015"}, {"0.0025", "0.0011"}};
 
-static uint64_t window_count = 300000, worker_count = 2;
+static uint64_t window_count = 1000000, worker_count = 2;
 static char database[64], url[512];
 
 static void must(enum weir_status status, const char *doing, const struct weir_error *error)
@@ -438,7 +438,7 @@ int main(int argc, char **argv)
                  "the run that writes beside INSERT ... SELECT and a binary COPY of the same rows.",
         .example = "--windows 10000000 --repetitions 1",
         .repetitions = 5,
-        .options = {{"--windows", "N", "stored windows, 500 of a customer (300,000; smoke: 5,000)", &window_count,
+        .options = {{"--windows", "N", "stored windows, 500 of a customer (1,000,000; smoke: 5,000)", &window_count,
                      NULL},
                     {"--workers", "N", "of weir rerate (2)", &worker_count, NULL}},
     };
