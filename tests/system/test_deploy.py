@@ -255,10 +255,12 @@ def test_instances_side_by_side_and_down_keeps_data(whole, open_folder):
             assert not stat.exists() or stat.read_text().rsplit(")", 1)[1].split()[0] == "Z"
         assert status(whole.folder)[1] == 0
 
-        local_ok("up", "--dir", open_folder, *only)
+        local_ok("up", "--dir", open_folder, *only, env={**os.environ, "WEIR_LOCAL_POSTGRES": "shared_buffers=160MB max_wal_size=2GB"})
         assert settings(open_folder) == other.settings
         assert sql(other.settings["WEIR_POSTGRES_URL"], "select answer from kept") == [(7,)]
         assert sql(other.settings["WEIR_POSTGRES_URL"], "show fsync") == [("on",)]
+        assert sql(other.settings["WEIR_POSTGRES_URL"], "show shared_buffers") == [("160MB",)]
+        assert sql(other.settings["WEIR_POSTGRES_URL"], "show max_wal_size") == [("2GB",)]
 
 
 def test_postgres_data_live_where_its_user_can_reach_them(whole):

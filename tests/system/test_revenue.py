@@ -226,7 +226,7 @@ def test_the_worked_example(servers, tmp_path):
 
 def test_what_is_ended_on_the_first_of_a_month_is_of_that_month(servers, tmp_path):
     """A refund never earns anything, and the month before knows nothing of a void, also where the order says midnight."""
-    env = {**servers.room("revenue-ended"), "WEIR_LATENESS": "9000h", "WEIR_KAFKA_GROUP": "revenue-ended"}
+    env = {**servers.room("revenue-ended"), "WEIR_LATENESS": "87600h", "WEIR_KAFKA_GROUP": "revenue-ended"}
     (tmp_path / "catalog.json").write_text(json.dumps({
         "meters": [{"key": "calls", "event_type": "call", "aggregation": "sum", "value": "data.calls", "window": "1h"}],
         "price_books": [{"key": "list", "version": 1, "currency": "USD", "effective_from": "2026-01-01T00:00:00Z", "prices": [
