@@ -15,6 +15,10 @@ enum {
 
 #define TELL_EVERY (15 * WEIR_MINUTE)
 
+/* A round is begun when cuts have brought so many open windows at least, and each so many times, since the last one
+ * began; it brings so many for each that changed. */
+enum { ROUND_LEAST = 1 << 14, ROUND_AFTER = 2, ROUND_SHARE = 2 };
+
 /* Ids counted or voided since the last seal, as they will be stored: WEIR_ID_BYTES each, grouped by bucket. */
 struct fresh_ids {
     int64_t bucket;
@@ -53,6 +57,8 @@ struct weir_lane {
     int64_t sealed_offset;  /* next_offset of the last seal */
     int64_t closed_through; /* the watermark that cuts tell: every window that ends by then is closed */
     int64_t sealed_watermark;
+    uint32_t round_place; /* where the round goes on that is under way; 0: none is */
+    uint64_t open_sealed; /* open windows that cuts brought since the last round began */
     bool has_new_gap;
     bool is_idle;
 
@@ -183,6 +189,8 @@ enum weir_status weir_lane_start(struct weir_lane *lane, const struct weir_lane_
         lane->state.watermark = WEIR_TIME_NEVER;
     lane->sealed_offset = state->next_offset;
     lane->sealed_watermark = state->watermark;
+    if (weir_window_table_count(lane->windows) > 0)
+        lane->open_sealed = UINT64_MAX / 2; /* at once: what earlier owners wrote may be long */
     close_windows(lane, UINT32_MAX);
     /* Its cut may have told a watermark that was waiting for windows to close. */
     if (state->high > 0)
@@ -741,6 +749,24 @@ static void seal_tallies(struct weir_lane *lane, struct weir_sealed_cut *sealed)
     lane->is_idle = false;
 }
 
+/* Begins a round (window_store.h) when it is due, and goes on with one: by what changed, so that a lane in which little
+ * happens writes little. */
+static void seal_round(struct weir_lane *lane, struct weir_sealed_cut *sealed, size_t most)
+{
+    uint64_t least = lane->settings.round_least ? lane->settings.round_least : ROUND_LEAST;
+
+    if (lane->round_place == 0 && lane->open_sealed >= least
+        && lane->open_sealed >= ROUND_AFTER * weir_window_table_open(lane->windows)) {
+        sealed->cut.begins_round = true;
+        lane->round_place = 1;
+        lane->open_sealed = 0;
+    }
+    if (lane->round_place == 0)
+        return;
+    lane->round_place = weir_window_table_take_unchanged(lane->windows, lane->round_place, most, seal_window, sealed);
+    sealed->cut.ends_round = lane->round_place == 0;
+}
+
 /* A bucket may go when the retention has passed its end; a window, when no event for it can be accepted any more. The
  * cut says how far that went, since another lateness, later, must not accept events for what is gone. By the watermark
  * that the cut tells: a window that is not closed yet stays, and whoever takes the lane knows no other one. */
@@ -763,17 +789,21 @@ static void forget(struct weir_lane *lane, struct weir_cut *cut)
 
 void weir_lane_seal(struct weir_lane *lane, struct weir_sealed_cut *sealed)
 {
-    size_t changed = weir_window_table_changed(lane->windows) + weir_tallies_changed(lane->tallies);
+    size_t changed = weir_window_table_changed(lane->windows), most = ROUND_SHARE * changed;
+    size_t room = changed + most + weir_tallies_changed(lane->tallies);
 
     sealed->bytes_used = 0;
     /* The name too: a lane that is lost is freed while its cuts are still on their way. */
     sealed->cut =
         (struct weir_cut){.lane = add_bytes(sealed, weir_lane_name(lane)), .expected_offset = lane->sealed_offset};
-    if (sealed->window_room < changed) {
-        sealed->window_room = changed + changed / 2;
+    if (sealed->window_room < room) {
+        sealed->window_room = room + room / 2;
         sealed->windows = weir_resize(sealed->windows, sealed->window_room, sizeof *sealed->windows);
     }
+    seal_round(lane, sealed, most);
     weir_window_table_take_changed(lane->windows, seal_window, sealed);
+    for (size_t i = 0; i < sealed->cut.window_count; i++)
+        lane->open_sealed += !sealed->windows[i].is_closed;
     seal_tallies(lane, sealed);
     seal_ids(lane, sealed);
     place_bytes(sealed, &sealed->cut.lane);

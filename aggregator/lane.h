@@ -45,6 +45,8 @@ struct weir_lane_settings {
     int64_t max_future;                  /* ns, >= 0: an event may be this far ahead of the wall clock */
     uint32_t close_least;                /* windows of one end that one cut may close beside those that changed, if a
                                             sixteenth is not more; 0: the usual number */
+    uint32_t round_least;                /* open windows that cuts bring before a round begins, at least; 0: the usual
+                                            number */
     uint64_t windows_max;                /* windows in memory, >= 1 */
     uint64_t ids_max;                    /* ids and texts of `unique` windows in memory, >= 1 */
     struct weir_unpriced_check unpriced; /* .is_unpriced NULL: unpriced events are not told apart */

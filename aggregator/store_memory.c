@@ -7,6 +7,7 @@
 #include "aggregator/epoch.h"
 #include "aggregator/window_store.h"
 #include "common/hash.h"
+#include "common/model/tally.h"
 
 struct bytes {
     char *data;
@@ -17,7 +18,8 @@ struct bytes {
 struct entry {
     struct weir_window window; /* series_key is owned */
     struct bytes unique;
-    uint64_t token; /* of the last change after closing */
+    uint64_t token;   /* of the last change after closing */
+    uint64_t written; /* number of the last cut that held it */
     uint64_t hash;
     size_t work_place; /* in lane->work, + 1; 0: not on it */
     bool is_closed;
@@ -42,6 +44,8 @@ struct lane {
     size_t work_capacity;
     struct bucket *buckets;
     size_t bucket_count;
+    uint64_t cuts;
+    uint64_t round; /* number of the cut that began the last round; 0: none since the lane was taken */
 };
 
 struct memory_store {
@@ -163,6 +167,7 @@ static enum weir_status take_lane(struct weir_window_store *base, struct weir_sl
     if (!lane)
         lane = add_lane((struct memory_store *)base, name, secret);
     lane->state.epoch += weir_epoch_raise();
+    lane->round = 0;
     for (size_t i = 0; loader && i < lane->entry_count; i++) {
         const struct entry *entry = &lane->entries[i];
         loader->window(loader->context, &entry->window, entry->is_closed,
@@ -212,6 +217,19 @@ static void forget_ids(struct lane *lane, int64_t below)
     lane->bucket_count = kept;
 }
 
+/* Nothing is dropped here, but another store would lose an open window that the round did not bring. Not of one that
+ * the lane does not know, as it cannot read its key. */
+static void check_round(const struct lane *lane)
+{
+    struct weir_series series;
+
+    for (size_t i = 0; i < lane->entry_count; i++) {
+        const struct entry *entry = &lane->entries[i];
+        weir_check(entry->is_closed || entry->written >= lane->round || weir_series_is_tally(entry->window.series_key)
+                   || !weir_series_parse(entry->window.series_key, &series));
+    }
+}
+
 static enum weir_status write_cut(struct weir_window_store *base, const struct weir_cut *cut, struct weir_error *reterr)
 {
     struct lane *lane = find_lane(base, cut->lane);
@@ -226,15 +244,22 @@ static enum weir_status write_cut(struct weir_window_store *base, const struct w
                          lane ? (long long)lane->state.next_offset : -1, (unsigned long long)cut->state.epoch,
                          (long long)cut->expected_offset);
     uint64_t token = ++((struct memory_store *)base)->token;
+    lane->cuts++;
+    if (cut->begins_round)
+        lane->round = lane->cuts;
     for (size_t i = 0; i < cut->window_count; i++) {
         const struct weir_cut_window *window = &cut->windows[i];
         struct entry *entry = get_entry(lane, &window->window);
         entry->window.total = window->window.total;
+        weir_check(window->is_closed || !entry->is_closed || weir_series_is_tally(window->window.series_key));
         entry->is_closed = window->is_closed;
+        entry->written = lane->cuts;
         append(&entry->unique, window->unique.data, window->unique.length);
         if (window->is_closed)
             add_work(lane, entry, token);
     }
+    if (cut->ends_round && lane->round)
+        check_round(lane);
     for (size_t i = 0; i < cut->ids_count; i++)
         if (cut->ids[i].ids.length)
             add_ids(lane, &cut->ids[i]);

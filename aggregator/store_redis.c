@@ -2,7 +2,7 @@
  *
  * docs/redis.md has every key, byte by byte, what makes a lane valid, and when what is dropped. All keys of a lane lie
  * in one slot of a Redis Cluster. Logs are cut into strings of 12 MiB, since Redis ends at 512 MiB. A lane of format 1
- * or 2 is taken as it is: what was written then is read for as long as it is there, and what is written is of format 3.
+ * to 3 is taken as it is: what was written then is read for as long as it is there, and what is written is of format 4.
  * Old windows go span by span: one that waits for its rater keeps its whole span until the first cut after it is
  * finished. maxmemory-policy has to be noeviction.
  *
@@ -202,7 +202,7 @@ static enum weir_status take_lane(struct weir_window_store *base, struct weir_sl
     lane->has_index = false;
     status = weir_redis_read_index(store, name, &lane->index, reterr);
     if (status == WEIR_OK && loader)
-        status = weir_redis_load(store, name, &lane->index, loader, reterr);
+        status = weir_redis_load(store, name, &lane->index, state.forgotten, loader, reterr);
     status = judge_load(store, name, &state, status, reterr);
     if (status != WEIR_OK)
         return status;
@@ -566,6 +566,7 @@ static void store_free(struct weir_window_store *base)
     weir_redis_command_free(&store->command);
     weir_redis_buffer_free(&store->log);
     weir_redis_buffer_free(&store->gather);
+    weir_redis_buffer_free(&store->open);
     weir_redis_buffer_free(&store->probe.bytes);
     weir_redis_buffer_free(&store->transaction.bytes);
     weir_redis_buffer_free(&store->probe_types);

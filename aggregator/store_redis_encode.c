@@ -10,11 +10,12 @@
  * a string of 32 to 63 bytes. Series keys and totals are such strings and alike: measured here, a script wrote a third
  * of the totals per second that this does, and a customer could choose names that make it far slower.
  *
- * Windows are ordered by span first, so that each span takes few commands (500 windows in each). A cut is always one
+ * Windows are ordered by span first, so that each span takes few commands (500 closed windows in each; of all open ones
+ * one APPEND: store_redis_open.c says why). A cut is always one
  * transaction, however large: each command stays far below the 1,048,576 arguments that Redis takes. Staging a
  * large cut in side keys would need a merge that costs as much again, and a clean-up of what a dead worker leaves. The
- * price: Redis serves nobody else while EXEC runs (about a second for each million windows), and holds the commands
- * until then.
+ * price: Redis serves nobody else while EXEC runs (about a second for each million closed windows), and holds the
+ * commands until then.
  */
 #include <inttypes.h>
 #include <stdarg.h>
@@ -22,6 +23,7 @@
 #include <stdlib.h>
 
 #include "aggregator/store_redis_internal.h"
+#include "common/model/tally.h"
 
 /* 1. The index: sorted arrays, as lanes have tens to a few thousand spans and buckets. */
 
@@ -83,6 +85,7 @@ void weir_redis_index_clear(struct weir_redis_index *index)
 {
     index->span_count = 0;
     index->bucket_count = 0;
+    index->open = (struct weir_redis_open_log){.round = WEIR_REDIS_NO_ROUND};
 }
 
 /* 2. Commands, in the form in which they are sent: "*arguments\r\n", then "$length\r\nbytes\r\n" for each. */
@@ -255,12 +258,12 @@ static void span_name(const struct weir_redis_span *span, char name[WEIR_REDIS_N
 }
 
 /* Appends `data` at `bytes` of the log, cut where a segment ends. */
-static void append_log(struct weir_redis_store *store, struct weir_slice lane, const char *name, uint64_t bytes,
-                       const char *data, size_t length)
+static void append_segments(struct weir_redis_store *store, struct weir_slice lane, const char *name,
+                            uint64_t segment_bytes, uint64_t bytes, const char *data, size_t length)
 {
     while (length > 0) {
-        uint64_t segment = bytes / WEIR_REDIS_SEGMENT_BYTES;
-        size_t room = (size_t)((segment + 1) * WEIR_REDIS_SEGMENT_BYTES - bytes);
+        uint64_t segment = bytes / segment_bytes;
+        size_t room = (size_t)((segment + 1) * segment_bytes - bytes);
         size_t piece = length < room ? length : room;
         struct key key = segment_key(lane, name, segment);
         probe_type(store, &key, 's');
@@ -271,6 +274,12 @@ static void append_log(struct weir_redis_store *store, struct weir_slice lane, c
         bytes += piece;
         length -= piece;
     }
+}
+
+static void append_log(struct weir_redis_store *store, struct weir_slice lane, const char *name, uint64_t bytes,
+                       const char *data, size_t length)
+{
+    append_segments(store, lane, name, WEIR_REDIS_SEGMENT_BYTES, bytes, data, length);
 }
 
 static uint64_t segments_of(uint64_t bytes)
@@ -325,34 +334,46 @@ static struct cut_order order_windows(struct weir_redis_store *store, struct wei
     return order;
 }
 
-static void encode_windows(struct weir_redis_stream *stream, const struct weir_cut *cut, const uint32_t *at,
-                           size_t count, const struct key *key)
+/* An open window is a record in the log of open windows, as it changes again and again; a closed one, which hardly ever
+ * does, has a field that a rater finds. So has a tally: there is one for a customer, for good. */
+static bool is_logged(const struct weir_cut_window *window)
 {
-    begin(stream, "HSET", 1 + 2 * count);
+    return !window->is_closed && !weir_series_is_tally(window->window.series_key);
+}
+
+/* One HSET of those of the windows that have a field; how many of them are closed. */
+static size_t encode_fields(struct weir_redis_stream *stream, const struct weir_cut *cut, const uint32_t *at,
+                            size_t count, size_t fields, const struct key *key)
+{
+    size_t closed = 0;
+    if (fields == 0)
+        return 0;
+    begin(stream, "HSET", 1 + 2 * fields);
     put_key(stream, key);
     for (size_t i = 0; i < count; i++) {
         const struct weir_cut_window *window = &cut->windows[at[i]];
         const struct weir_slice *series = &window->window.series_key;
         unsigned char value[WEIR_REDIS_VALUE_BYTES];
+        if (is_logged(window))
+            continue;
         size_t length = weir_redis_store_value(&window->window.total, window->is_closed, value);
         char *to = weir_redis_reserve(&stream->bytes, 2 * (HEAD_MAX + END) + series->length + sizeof(value));
         to = write_argument(to, series->data, series->length);
         used_up_to(&stream->bytes, write_argument(to, value, length));
+        closed += window->is_closed;
     }
+    return closed;
 }
 
-/* The closed ones of them, with this change's token; how many there are. */
-static size_t encode_work(struct weir_redis_stream *stream, const struct weir_cut *cut, const uint32_t *at,
-                          size_t count, const struct key *key, uint64_t token)
+/* The closed ones of them, with this change's token. */
+static void encode_work(struct weir_redis_stream *stream, const struct weir_cut *cut, const uint32_t *at, size_t count,
+                        size_t closed, const struct key *key, uint64_t token)
 {
     unsigned char bytes[WEIR_REDIS_TOKEN_BYTES];
-    size_t closed = 0;
     for (size_t i = 0; i < sizeof(bytes); i++)
         bytes[i] = (unsigned char)(token >> (8 * i));
-    for (size_t i = 0; i < count; i++)
-        closed += cut->windows[at[i]].is_closed;
     if (closed == 0)
-        return 0;
+        return;
     begin(stream, "HSET", 1 + 2 * closed);
     put_key(stream, key);
     for (size_t i = 0; i < count; i++) {
@@ -363,7 +384,39 @@ static size_t encode_work(struct weir_redis_stream *stream, const struct weir_cu
         to = write_argument(to, series->data, series->length);
         used_up_to(&stream->bytes, write_argument(to, bytes, sizeof(bytes)));
     }
-    return closed;
+}
+
+/* The span's open windows: its start, its end, how many bytes follow, and for each window u16 length of the series key,
+ * the key, u8 length of the value, the value. */
+static void gather_open(struct weir_redis_buffer *open, const struct weir_redis_span *span, const struct weir_cut *cut,
+                        const uint32_t *at, size_t count)
+{
+    size_t head = open->length;
+    weir_redis_reserve(open, WEIR_REDIS_OPEN_HEAD_BYTES);
+    open->length += WEIR_REDIS_OPEN_HEAD_BYTES;
+    for (size_t i = 0; i < count; i++) {
+        const struct weir_cut_window *window = &cut->windows[at[i]];
+        const struct weir_slice *series = &window->window.series_key;
+        if (!is_logged(window))
+            continue;
+        uint16_t key = (uint16_t)series->length;
+        weir_check(key == series->length);
+        char *to = weir_redis_reserve(open, sizeof(key) + series->length + 1 + WEIR_REDIS_VALUE_BYTES);
+        memcpy(to, &key, sizeof(key));
+        memcpy(to + sizeof(key), series->data, series->length);
+        to += sizeof(key) + series->length;
+        size_t length = weir_redis_store_value(&window->window.total, false, (unsigned char *)to + 1);
+        *to = (char)length;
+        used_up_to(open, to + 1 + length);
+    }
+    size_t records = open->length - head - WEIR_REDIS_OPEN_HEAD_BYTES;
+    uint32_t bytes = (uint32_t)records;
+    weir_check(bytes == records);
+    memcpy(open->data + head, &span->start, 8);
+    memcpy(open->data + head + 8, &span->end, 8);
+    memcpy(open->data + head + 16, &bytes, 4);
+    if (records == 0)
+        open->length = head;
 }
 
 /* Records of the span's unique log: u16 series key length | series key | u32 fingerprints | fingerprints, little
@@ -395,14 +448,20 @@ static void encode_span(struct weir_redis_store *store, const struct weir_redis_
 {
     struct key windows = span_key(cut->lane, "windows", span), work = span_key(cut->lane, "work", span);
     char name[WEIR_REDIS_NAME_MAX];
-    size_t closed = 0;
+    size_t fields = 0, closed = 0;
     span_name(span, name);
     for (size_t i = 0; i < count; i += WEIR_REDIS_CHUNK) {
-        size_t chunk = count - i < WEIR_REDIS_CHUNK ? count - i : WEIR_REDIS_CHUNK;
-        encode_windows(&store->transaction, cut, at + i, chunk, &windows);
-        closed += encode_work(&store->transaction, cut, at + i, chunk, &work, store->token);
+        size_t chunk = count - i < WEIR_REDIS_CHUNK ? count - i : WEIR_REDIS_CHUNK, in_chunk = 0;
+        for (size_t n = i; n < i + chunk; n++)
+            in_chunk += !is_logged(&cut->windows[at[n]]);
+        size_t chunk_closed = encode_fields(&store->transaction, cut, at + i, chunk, in_chunk, &windows);
+        encode_work(&store->transaction, cut, at + i, chunk, chunk_closed, &work, store->token);
+        fields += in_chunk;
+        closed += chunk_closed;
     }
-    probe_type(store, &windows, 'h');
+    gather_open(&store->open, span, cut, at, count);
+    if (fields > 0)
+        probe_type(store, &windows, 'h');
     if (closed > 0) {
         struct key working = plain_key(cut->lane, "working");
         probe_type(store, &work, 'h');
@@ -447,6 +506,34 @@ static void probe_log(struct weir_redis_store *store, struct weir_slice lane, co
     put_text(&store->probe, "%s", name);
     weir_redis_put(&store->probe_types, &type, 1);
     weir_redis_put(&store->probe_lengths, &expected, sizeof(expected));
+}
+
+/* Where the log begins when the cut is written: a round that ends makes what came before it needless. */
+static uint64_t open_from(const struct weir_redis_open_log *open, const struct weir_cut *cut)
+{
+    uint64_t round = cut->begins_round ? open->bytes : open->round;
+    return cut->ends_round && round != WEIR_REDIS_NO_ROUND ? round : open->from;
+}
+
+/* Only whole segments go; one that the cut itself writes never does. */
+static void encode_open(struct weir_redis_store *store, struct weir_redis_open_log *open, const struct weir_cut *cut)
+{
+    uint64_t from = open_from(open, cut);
+    open->pending = store->open.length;
+    if (open->pending > 0) {
+        probe_log(store, cut->lane, "open", open->bytes);
+        append_segments(store, cut->lane, "open", WEIR_REDIS_OPEN_SEGMENT_BYTES, open->bytes, store->open.data,
+                        open->pending);
+        put_log_length(store, cut->lane, "open", open->bytes + open->pending);
+    }
+    if (from == open->from)
+        return;
+    for (uint64_t i = open->from / WEIR_REDIS_OPEN_SEGMENT_BYTES; i < from / WEIR_REDIS_OPEN_SEGMENT_BYTES; i++) {
+        struct key key = segment_key(cut->lane, "open", i);
+        begin(&store->transaction, "UNLINK", 1);
+        put_key(&store->transaction, &key);
+    }
+    put_log_length(store, cut->lane, "open_from", from);
 }
 
 static void encode_unique(struct weir_redis_store *store, const struct weir_redis_index *index, struct weir_slice lane)
@@ -576,7 +663,7 @@ bool weir_redis_encode_cut(struct weir_redis_store *store, struct weir_redis_lan
     store->probe = (struct weir_redis_stream){.bytes = store->probe.bytes};
     store->transaction = (struct weir_redis_stream){.bytes = store->transaction.bytes};
     store->probe.bytes.length = store->transaction.bytes.length = 0;
-    store->probe_types.length = store->probe_lengths.length = store->gather.length = 0;
+    store->probe_types.length = store->probe_lengths.length = store->gather.length = store->open.length = 0;
     store->token++;
     struct cut_order order = order_windows(store, index, cut);
     for (size_t s = 0; s < index->span_count; s++)
@@ -589,6 +676,7 @@ bool weir_redis_encode_cut(struct weir_redis_store *store, struct weir_redis_lan
     for (size_t s = 0; s < index->span_count; s++)
         if (order.from[s + 1] > order.from[s])
             encode_span(store, &index->spans[s], cut, order.window + order.from[s], order.from[s + 1] - order.from[s]);
+    encode_open(store, &index->open, cut);
     encode_unique(store, index, cut->lane);
     encode_ids(store, index, cut);
     encode_id_forgetting(store, index, cut);
@@ -599,7 +687,12 @@ bool weir_redis_encode_cut(struct weir_redis_store *store, struct weir_redis_lan
 
 void weir_redis_settle_cut(struct weir_redis_index *index, const struct weir_cut *cut, const redisReply *answer)
 {
+    struct weir_redis_open_log *open = &index->open;
+    uint64_t round = cut->begins_round ? open->bytes : open->round;
     size_t kept = 0;
+    *open = (struct weir_redis_open_log){.from = open_from(open, cut),
+                                         .bytes = open->bytes + open->pending,
+                                         .round = cut->ends_round ? WEIR_REDIS_NO_ROUND : round};
     for (size_t s = 0; s < index->span_count; s++) {
         index->spans[s].unique_bytes += index->spans[s].pending;
         index->spans[s].pending = 0;

@@ -7,6 +7,7 @@
  * store_redis_command.c     arguments of a script, in memory that is reused
  * store_redis_encode.c      a cut as commands: a probe and a transaction
  * store_redis_value.c       a window's total as bytes
+ * store_redis_open.c        the log of open windows, and what it comes to
  * store_redis_load.c        spans, windows and logs back out of Redis
  * store_redis_work.c        the rater's list
  */
@@ -17,7 +18,7 @@
 
 #include "aggregator/window_store.h"
 
-#define WEIR_REDIS_FORMAT "3" /* 1 and 2 are read, and become 3 when the lane is taken: store_redis.c says how */
+#define WEIR_REDIS_FORMAT "4" /* 1 to 3 are read, and become 4 when the lane is taken: store_redis.c says how */
 
 enum {
     WEIR_REDIS_KEY_MAX = WEIR_LANE_NAME_MAX + 128,
@@ -27,11 +28,13 @@ enum {
     WEIR_REDIS_PACKED_MAX = 40,                           /* shorter than both: a packed total */
     WEIR_REDIS_OLD_ID_BYTES = 12,                         /* an id without effect and state */
     WEIR_REDIS_TOKEN_BYTES = 8,
-    WEIR_REDIS_CHUNK = 500,              /* windows in one HSET; finished items in one packed argument */
-    WEIR_REDIS_SEGMENT_BYTES = 12 << 20, /* a log's bytes in one string; Redis ends at 512 MiB */
-    WEIR_REDIS_RANGE_BYTES = 12 << 17,   /* read at a time, a divisor of the segment */
-    WEIR_REDIS_SCAN_COUNT = 4096,        /* fields asked of one HSCAN */
-    WEIR_REDIS_PIPELINE = 32,            /* commands sent ahead of their answers */
+    WEIR_REDIS_CHUNK = 500,                  /* windows in one HSET; finished items in one packed argument */
+    WEIR_REDIS_SEGMENT_BYTES = 12 << 20,     /* a log's bytes in one string; Redis ends at 512 MiB */
+    WEIR_REDIS_OPEN_SEGMENT_BYTES = 1 << 20, /* the same of the log of open windows, which goes by whole segments */
+    WEIR_REDIS_RANGE_BYTES = 1 << 20,        /* read at a time, a divisor of both */
+    WEIR_REDIS_OPEN_HEAD_BYTES = 20,         /* i64 start | i64 end | u32 bytes of the records that follow */
+    WEIR_REDIS_SCAN_COUNT = 4096,            /* fields asked of one HSCAN */
+    WEIR_REDIS_PIPELINE = 32,                /* commands sent ahead of their answers */
     WEIR_REDIS_CUT_BYTES_MAX =
         900 << 20, /* Redis ends a connection that has queued 1 GiB (client-query-buffer-limit) */
 };
@@ -65,8 +68,18 @@ struct weir_redis_bucket {
     uint64_t pending;   /* bytes that the cut under way adds */
 };
 
+/* The log of open windows: bytes [from, bytes) of it are there. */
+struct weir_redis_open_log {
+    uint64_t from;
+    uint64_t bytes;
+    uint64_t round;   /* where the round began that is under way; WEIR_REDIS_NO_ROUND: none is, or nobody knows */
+    uint64_t pending; /* bytes that the cut under way adds */
+};
+#define WEIR_REDIS_NO_ROUND UINT64_MAX
+
 /* What Redis holds of a lane, by name and length: exact while one owner writes, so that each cut can name its keys. */
 struct weir_redis_index {
+    struct weir_redis_open_log open;
     struct weir_redis_span *spans; /* by (end, start) */
     size_t span_count;
     size_t span_capacity;
@@ -184,6 +197,7 @@ struct weir_redis_store {
     struct weir_redis_command command;
     struct weir_redis_buffer log;    /* a span's unique log while it is loaded */
     struct weir_redis_buffer gather; /* one window's fingerprints out of it; records on their way into logs */
+    struct weir_redis_buffer open;   /* records of open windows, on their way into their log or out of it */
     redisReply **kept;               /* answers that the last read_work handed views into */
     size_t kept_count;
     size_t kept_capacity;
@@ -268,14 +282,37 @@ bool weir_redis_load_value(const void *data, size_t length, struct weir_window_t
 enum weir_status weir_redis_read_index(struct weir_redis_store *store, struct weir_slice lane,
                                        struct weir_redis_index *index, struct weir_error *reterr);
 enum weir_status weir_redis_load(struct weir_redis_store *store, struct weir_slice lane,
-                                 const struct weir_redis_index *index, const struct weir_lane_loader *loader,
-                                 struct weir_error *reterr);
+                                 const struct weir_redis_index *index, int64_t forgotten,
+                                 const struct weir_lane_loader *loader, struct weir_error *reterr);
 enum weir_status weir_redis_scan_windows(struct weir_window_store *base, struct weir_slice lane,
                                          void (*visit)(void *context, const struct weir_window *window, bool is_closed,
                                                        bool has_work),
                                          void *context, struct weir_error *reterr);
 
-/* 5. Work. */
+/* Hands the bytes [from, bytes) of a log to take, in order; segment: bytes of one of its strings. */
+enum weir_status weir_redis_read_log(struct weir_redis_store *store, struct weir_slice lane, const char *name,
+                                     uint64_t segment, uint64_t from, uint64_t bytes,
+                                     void (*take)(void *context, const char *data, size_t length), void *context,
+                                     struct weir_error *reterr);
+
+/* 5. Open windows. What the log comes to: each window once, as it was last. Windows that are closed by now are in it as
+ * well, until somebody who has seen them closed hides them. */
+struct weir_redis_open;
+
+/* index must stay as it is while it is used. NULL in, NULL out. */
+struct weir_redis_open *weir_redis_open_new(const struct weir_redis_index *index);
+struct weir_redis_open *weir_redis_open_free(struct weir_redis_open *open);
+/* forgotten: windows that end at or before it are passed over, as they may have been dropped; 0: none were. */
+enum weir_status weir_redis_open_read(struct weir_redis_open *open, struct weir_redis_store *store,
+                                      struct weir_slice lane, int64_t forgotten, struct weir_error *reterr);
+bool weir_redis_open_has(const struct weir_redis_open *open, const struct weir_redis_span *span,
+                         struct weir_slice series);
+void weir_redis_open_hide(struct weir_redis_open *open, const struct weir_redis_span *span, struct weir_slice series);
+/* Those of the span that are not hidden. */
+void weir_redis_open_visit(const struct weir_redis_open *open, const struct weir_redis_span *span,
+                           void (*visit)(void *context, const struct weir_window *window), void *context);
+
+/* 6. Work. */
 enum weir_status weir_redis_read_more_work(struct weir_window_store *base, struct weir_slice lane,
                                            struct weir_work_place *place, size_t max, struct weir_work *ret_work,
                                            size_t *ret_count, struct weir_error *reterr);

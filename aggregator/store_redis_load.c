@@ -73,6 +73,10 @@ static bool add_log(struct weir_redis_index *index, const redisReply *name, uint
             span->unique_bytes = bytes;
         return span != NULL;
     }
+    if (strcmp(name->str, "open") == 0 || strcmp(name->str, "open_from") == 0) {
+        *(name->len == 4 ? &index->open.bytes : &index->open.from) = bytes;
+        return true;
+    }
     int64_t bucket;
     int read = 0;
     bool is_old = sscanf(name->str, "ids:%" SCNd64 "%n", &bucket, &read) == 1;
@@ -97,7 +101,7 @@ static bool fill_index(struct weir_redis_index *index, const redisReply *spans, 
         if (!weir_redis_read_u64(logs->element[i + 1], &bytes) || !add_log(index, logs->element[i], bytes))
             return false;
     }
-    return true;
+    return index->open.from <= index->open.bytes;
 }
 
 /* MULTI, as a reconcile may read while the owner writes. */
@@ -136,29 +140,31 @@ struct log_range {
     size_t length;
 };
 
-static struct log_range range_of(uint64_t at, uint64_t bytes)
+/* Up to the next multiple of WEIR_REDIS_RANGE_BYTES, which divides the segment. */
+static struct log_range range_of(uint64_t segment, uint64_t at, uint64_t bytes)
 {
-    size_t length = bytes - at < WEIR_REDIS_RANGE_BYTES ? (size_t)(bytes - at) : WEIR_REDIS_RANGE_BYTES;
-    return (struct log_range){at / WEIR_REDIS_SEGMENT_BYTES, at % WEIR_REDIS_SEGMENT_BYTES, length};
+    uint64_t length = WEIR_REDIS_RANGE_BYTES - at % WEIR_REDIS_RANGE_BYTES;
+    length = bytes - at < length ? bytes - at : length;
+    return (struct log_range){at / segment, at % segment, (size_t)length};
 }
 
-/* Hands the log's first `bytes` to take, in order and in ranges that end at multiples of WEIR_REDIS_RANGE_BYTES. */
-static enum weir_status read_log(struct weir_redis_store *store, struct weir_slice lane, const char *name,
-                                 uint64_t bytes, void (*take)(void *context, const char *data, size_t length),
-                                 void *context, struct weir_error *reterr)
+enum weir_status weir_redis_read_log(struct weir_redis_store *store, struct weir_slice lane, const char *name,
+                                     uint64_t segment, uint64_t from, uint64_t bytes,
+                                     void (*take)(void *context, const char *data, size_t length), void *context,
+                                     struct weir_error *reterr)
 {
-    uint64_t asked = 0;
-    for (uint64_t got = 0; got < bytes;) {
+    uint64_t asked = from;
+    for (uint64_t got = from; got < bytes;) {
         /* A few ranges are under way; one more is asked for as one arrives. */
         while (asked < bytes && asked - got < 4 * (uint64_t)WEIR_REDIS_RANGE_BYTES) {
-            struct log_range range = range_of(asked, bytes);
+            struct log_range range = range_of(segment, asked, bytes);
             char key[WEIR_REDIS_KEY_MAX];
             size_t length = weir_redis_key(key, lane, "%s:%" PRIu64, name, range.segment);
             redisAppendCommand(store->context, "GETRANGE %b %llu %llu", key, length, (unsigned long long)range.from,
                                (unsigned long long)(range.from + range.length - 1));
             asked += range.length;
         }
-        size_t expected = range_of(got, bytes).length;
+        size_t expected = range_of(segment, got, bytes).length;
         redisReply *reply = NULL;
         enum weir_status status = weir_redis_receive(store, &reply, reterr);
         if (status != WEIR_OK)
@@ -168,10 +174,17 @@ static enum weir_status read_log(struct weir_redis_store *store, struct weir_sli
             take(context, reply->str, expected);
         freeReplyObject(reply);
         if (!fits)
-            return weir_redis_corrupt(store, lane, "a log (seen: or unique:) shorter than recorded", reterr);
+            return weir_redis_corrupt(store, lane, "a log (open, seen: or unique:) shorter than recorded", reterr);
         got += expected;
     }
     return WEIR_OK;
+}
+
+static enum weir_status read_log(struct weir_redis_store *store, struct weir_slice lane, const char *name,
+                                 uint64_t bytes, void (*take)(void *context, const char *data, size_t length),
+                                 void *context, struct weir_error *reterr)
+{
+    return weir_redis_read_log(store, lane, name, WEIR_REDIS_SEGMENT_BYTES, 0, bytes, take, context, reterr);
 }
 
 static void take_to_buffer(void *context, const char *data, size_t length)
@@ -388,13 +401,27 @@ static enum weir_status scan_spans(struct weir_redis_store *store, struct weir_s
     return WEIR_OK;
 }
 
-/* 6. Loading a lane. */
+/* 6. Loading a lane. Fields first, then what the log says of windows that are not closed. */
 
 struct window_loading {
     struct weir_redis_store *store;
     const struct weir_lane_loader *loader;
     struct unique_records records;
+    struct weir_redis_open *open;
 };
+
+static void hand_over(struct window_loading *loading, const struct weir_window *window, bool is_closed)
+{
+    struct weir_slice unique = {0};
+    if (loading->records.count)
+        unique = unique_of(loading->store, &loading->records, window->series_key);
+    loading->loader->window(loading->loader->context, window, is_closed, unique);
+}
+
+static void load_open_window(void *context, const struct weir_window *window)
+{
+    hand_over(context, window, false);
+}
 
 static void load_window(void *context, const struct weir_redis_span *span, struct weir_slice series,
                         const redisReply *value, bool *reterr_corrupt)
@@ -406,10 +433,22 @@ static void load_window(void *context, const struct weir_redis_span *span, struc
         *reterr_corrupt = true;
         return;
     }
-    struct weir_slice unique = {0};
-    if (loading->records.count)
-        unique = unique_of(loading->store, &loading->records, series);
-    loading->loader->window(loading->loader->context, &window, is_closed, unique);
+    if (is_closed)
+        weir_redis_open_hide(loading->open, span, series);
+    else if (weir_redis_open_has(loading->open, span, series))
+        return; /* written before format 4, and has changed since */
+    hand_over(loading, &window, is_closed);
+}
+
+static enum weir_status load_spans(struct weir_redis_store *store, struct weir_slice lane,
+                                   const struct weir_redis_span *spans, size_t count, struct window_loading *loading,
+                                   struct weir_error *reterr)
+{
+    struct window_sink sink = {load_window, loading};
+    enum weir_status status = scan_spans(store, lane, "windows", spans, count, &sink, reterr);
+    for (size_t i = 0; i < count && status == WEIR_OK; i++)
+        weir_redis_open_visit(loading->open, &spans[i], load_open_window, loading);
+    return status;
 }
 
 /* A span with a unique log is read alone, since its fingerprints have to be there before its windows. */
@@ -425,8 +464,7 @@ static enum weir_status load_unique_span(struct weir_redis_store *store, struct 
         return status;
     if (!split_records(&store->log, &loading->records))
         return weir_redis_corrupt(store, lane, "a log of unique fingerprints", reterr);
-    struct window_sink sink = {load_window, loading};
-    status = scan_spans(store, lane, "windows", span, 1, &sink, reterr);
+    status = load_spans(store, lane, span, 1, loading, reterr);
     if (status == WEIR_OK && loading->records.claimed != loading->records.count)
         status =
             weir_redis_corrupt(store, lane, "a log of unique fingerprints names a window that is not there", reterr);
@@ -435,12 +473,11 @@ static enum weir_status load_unique_span(struct weir_redis_store *store, struct 
 }
 
 enum weir_status weir_redis_load(struct weir_redis_store *store, struct weir_slice lane,
-                                 const struct weir_redis_index *index, const struct weir_lane_loader *loader,
-                                 struct weir_error *reterr)
+                                 const struct weir_redis_index *index, int64_t forgotten,
+                                 const struct weir_lane_loader *loader, struct weir_error *reterr)
 {
-    struct window_loading loading = {.store = store, .loader = loader};
-    struct window_sink sink = {load_window, &loading};
-    enum weir_status status = WEIR_OK;
+    struct window_loading loading = {.store = store, .loader = loader, .open = weir_redis_open_new(index)};
+    enum weir_status status = weir_redis_open_read(loading.open, store, lane, forgotten, reterr);
     for (size_t s = 0; s < index->span_count && status == WEIR_OK;) {
         if (index->spans[s].unique_bytes) {
             status = load_unique_span(store, lane, &index->spans[s++], &loading, reterr);
@@ -449,9 +486,10 @@ enum weir_status weir_redis_load(struct weir_redis_store *store, struct weir_sli
         size_t first = s;
         while (s < index->span_count && s - first < WEIR_REDIS_PIPELINE && index->spans[s].unique_bytes == 0)
             s++;
-        status = scan_spans(store, lane, "windows", &index->spans[first], s - first, &sink, reterr);
+        status = load_spans(store, lane, &index->spans[first], s - first, &loading, reterr);
     }
     free(loading.records.at);
+    weir_redis_open_free(loading.open);
     return status == WEIR_OK ? load_ids(store, lane, index, loader, reterr) : status;
 }
 
@@ -484,12 +522,34 @@ static struct found *add_found(struct found_list *list, struct weir_slice series
     return found;
 }
 
+struct window_scan {
+    struct found_list windows, work;
+    struct weir_redis_open *open;
+};
+
 static void collect_window(void *context, const struct weir_redis_span *span, struct weir_slice series,
                            const redisReply *value, bool *reterr_corrupt)
 {
-    (void)span;
-    struct found *found = add_found(context, series);
-    *reterr_corrupt = !weir_redis_read_value(value, &found->total, &found->is_closed);
+    struct window_scan *scan = context;
+    struct weir_window_total total;
+    bool is_closed;
+    if (!weir_redis_read_value(value, &total, &is_closed)) {
+        *reterr_corrupt = true;
+        return;
+    }
+    if (is_closed)
+        weir_redis_open_hide(scan->open, span, series);
+    else if (weir_redis_open_has(scan->open, span, series))
+        return;
+    struct found *found = add_found(&scan->windows, series);
+    found->total = total;
+    found->is_closed = is_closed;
+}
+
+static void collect_open_window(void *context, const struct weir_window *window)
+{
+    struct window_scan *scan = context;
+    add_found(&scan->windows, window->series_key)->total = window->total;
 }
 
 static void collect_work(void *context, const struct weir_redis_span *span, struct weir_slice series,
@@ -498,7 +558,8 @@ static void collect_work(void *context, const struct weir_redis_span *span, stru
     (void)span;
     (void)value;
     (void)reterr_corrupt;
-    add_found(context, series);
+    struct window_scan *scan = context;
+    add_found(&scan->work, series);
 }
 
 static int compare_found(const void *a, const void *b)
@@ -514,45 +575,81 @@ static void sort_found(struct found_list *list)
         qsort(list->at, list->count, sizeof(*list->at), compare_found);
 }
 
+static enum weir_status scan_span(struct weir_redis_store *store, struct weir_slice lane,
+                                  const struct weir_redis_span *span, struct window_scan *scan,
+                                  void (*visit)(void *context, const struct weir_window *window, bool is_closed,
+                                                bool has_work),
+                                  void *context, struct weir_error *reterr)
+{
+    struct found_list *windows = &scan->windows, *work = &scan->work;
+    struct window_sink window_sink = {collect_window, scan}, work_sink = {collect_work, scan};
+    windows->count = windows->bytes.length = work->count = work->bytes.length = 0;
+    enum weir_status status = scan_spans(store, lane, "windows", span, 1, &window_sink, reterr);
+    if (status == WEIR_OK)
+        status = scan_spans(store, lane, "work", span, 1, &work_sink, reterr);
+    if (status != WEIR_OK)
+        return status;
+    weir_redis_open_visit(scan->open, span, collect_open_window, scan);
+    sort_found(windows);
+    sort_found(work);
+    for (size_t i = 0, w = 0; i < windows->count; i++) {
+        const struct found *found = &windows->at[i];
+        if (i + 1 < windows->count && compare_found(found, found + 1) == 0)
+            continue;
+        while (w < work->count && compare_found(&work->at[w], found) < 0)
+            w++;
+        struct weir_window window = {found->series, span->start, span->end, found->total};
+        visit(context, &window, found->is_closed, w < work->count && compare_found(&work->at[w], found) == 0);
+    }
+    return WEIR_OK;
+}
+
+/* The index and what the log comes to. The state is read between the two: a span that the index lacks was dropped, and
+ * the state tells through which time. */
+static enum weir_status read_open(struct weir_redis_store *store, struct weir_slice lane,
+                                  struct weir_redis_index *index, struct weir_redis_open **ret_open,
+                                  struct weir_error *reterr)
+{
+    struct weir_lane_state state;
+    enum weir_status status;
+    do {
+        status = weir_redis_reach(store, lane, reterr);
+        if (status == WEIR_OK)
+            status = weir_redis_read_index(store, lane, index, reterr);
+    } while (weir_redis_follow(store, status));
+    if (status == WEIR_OK)
+        status = store->base.ops->read_lane(&store->base, lane, &state, reterr);
+    if (status != WEIR_OK)
+        return status;
+    *ret_open = weir_redis_open_new(index);
+    return weir_redis_open_read(*ret_open, store, lane, state.forgotten, reterr);
+}
+
 enum weir_status weir_redis_scan_windows(struct weir_window_store *base, struct weir_slice lane,
                                          void (*visit)(void *context, const struct weir_window *window, bool is_closed,
                                                        bool has_work),
                                          void *context, struct weir_error *reterr)
 {
+    enum { TRIES = 8 };
     struct weir_redis_store *store = (struct weir_redis_store *)base;
     struct weir_redis_index index = {0};
-    struct found_list windows = {0}, work = {0};
-    struct window_sink window_sink = {collect_window, &windows}, work_sink = {collect_work, &work};
-    enum weir_status status;
-    do {
-        status = weir_redis_reach(store, lane, reterr);
-        if (status == WEIR_OK)
-            status = weir_redis_read_index(store, lane, &index, reterr);
-    } while (weir_redis_follow(store, status));
-    for (size_t s = 0; s < index.span_count && status == WEIR_OK; s++) {
-        const struct weir_redis_span *span = &index.spans[s];
-        windows.count = windows.bytes.length = work.count = work.bytes.length = 0;
-        status = scan_spans(store, lane, "windows", span, 1, &window_sink, reterr);
-        if (status == WEIR_OK)
-            status = scan_spans(store, lane, "work", span, 1, &work_sink, reterr);
-        if (status != WEIR_OK)
+    struct window_scan scan = {0};
+    enum weir_status status = WEIR_OK;
+    /* The owner may let the log's front go while it is read, which looks like damage: then it begins elsewhere now. */
+    for (uint64_t from = UINT64_MAX, i = 0; i < TRIES; i++) {
+        scan.open = weir_redis_open_free(scan.open);
+        status = read_open(store, lane, &index, &scan.open, reterr);
+        if (status != WEIR_FATAL || index.open.from == from)
             break;
-        sort_found(&windows);
-        sort_found(&work);
-        for (size_t i = 0, w = 0; i < windows.count; i++) {
-            const struct found *found = &windows.at[i];
-            if (i + 1 < windows.count && compare_found(found, found + 1) == 0)
-                continue;
-            while (w < work.count && compare_found(&work.at[w], found) < 0)
-                w++;
-            struct weir_window window = {found->series, span->start, span->end, found->total};
-            visit(context, &window, found->is_closed, w < work.count && compare_found(&work.at[w], found) == 0);
-        }
+        from = index.open.from;
     }
-    free(windows.at);
-    free(work.at);
-    weir_redis_buffer_free(&windows.bytes);
-    weir_redis_buffer_free(&work.bytes);
+    for (size_t s = 0; s < index.span_count && status == WEIR_OK; s++)
+        status = scan_span(store, lane, &index.spans[s], &scan, visit, context, reterr);
+    weir_redis_open_free(scan.open);
+    free(scan.windows.at);
+    free(scan.work.at);
+    weir_redis_buffer_free(&scan.windows.bytes);
+    weir_redis_buffer_free(&scan.work.bytes);
     free(index.spans);
     free(index.buckets);
     return status;

@@ -2,6 +2,11 @@
  *
  * The writing side (lanes): one consistent cut per lane, replaced atomically: the next offset, the owner's epoch, the
  * watermark, window totals, ids seen. The reading side (raters, reconcile): closed windows waiting to be rated.
+ *
+ * Rounds. A store may keep open windows as a row of what changed. So that it can drop the row's front, cuts now and
+ * then bring windows that did not change as well: from a cut that begins a round to the one that ends it every window
+ * that is open was in one of them. What the store got of open windows before the round is not needed when it has ended.
+ *
  * A handle belongs to one thread; open as many as there are threads.
  *
  * A lane's name is "<topic>:<partition>"; "<topic>" may hold ':' (the last one separates).
@@ -100,7 +105,7 @@ static inline bool weir_lane_state_goes_on(const struct weir_lane_state *before,
 /* One window of a cut. */
 struct weir_cut_window {
     struct weir_window window; /* absolute total */
-    bool is_closed;            /* puts it on the lane's list of work for the rater */
+    bool is_closed;            /* puts it on the lane's list of work for the rater; it is never open again */
     struct weir_slice unique;  /* `unique` meters: fingerprints (WEIR_UNIQUE_BYTES each) new since the last cut */
 };
 
@@ -117,11 +122,13 @@ struct weir_cut {
     bool is_anew;                 /* the topic was made anew: only then may next_offset be below expected_offset */
     struct weir_lane_state state; /* after this cut */
     size_t window_count;
-    const struct weir_cut_window *windows; /* changed or newly closed since the last cut */
+    const struct weir_cut_window *windows; /* changed or newly closed since the last cut; open ones of a round */
+    bool begins_round, ends_round;         /* a round that was not ended may be begun anew */
     size_t ids_count;
     const struct weir_cut_ids *ids;
     int64_t forget_ids_below;     /* id buckets below this one are dropped */
-    int64_t forget_windows_below; /* windows with end <= this that are not on the list of work are dropped */
+    int64_t forget_windows_below; /* windows with end <= this that are not on the list of work are dropped; none of them
+                                     is open; not above state.forgotten */
 };
 
 /* Receives a lane's stored windows and ids while it is taken. Views live for the call. */

@@ -431,18 +431,52 @@ size_t weir_window_table_changed(const struct weir_window_table *table)
     return table->changed_count;
 }
 
+static struct weir_cut_window cut_window(const struct weir_window_table *table, uint32_t position)
+{
+    const struct window *window = &table->windows[position];
+
+    return (struct weir_cut_window){
+        .window = {.series_key = series_key(table, window->series),
+                   .start = window->start,
+                   .end = window_end(window),
+                   .total = window_total(table, position)},
+        .is_closed = window->flags & IS_CLOSED,
+    };
+}
+
+uint64_t weir_window_table_open(const struct weir_window_table *table)
+{
+    uint64_t open = 0;
+
+    for (size_t i = table->closed_groups; i < table->group_count; i++)
+        open += table->groups[i].count;
+    return open;
+}
+
+uint32_t weir_window_table_take_unchanged(const struct weir_window_table *table, uint32_t place, size_t max,
+                                          void (*visit)(void *context, const struct weir_cut_window *window),
+                                          void *context)
+{
+    enum { LOOKS = 16, LOOKS_LEAST = 1024 }; /* closed windows, which may be many more, lie between the open ones */
+    size_t looks = LOOKS_LEAST + LOOKS * max;
+
+    for (; place < table->windows_used && max > 0 && looks > 0; place++, looks--) {
+        const struct window *window = &table->windows[place];
+        if (window->series == NONE || window->flags & (IS_CLOSED | IS_CHANGED))
+            continue;
+        struct weir_cut_window cut = cut_window(table, place);
+        visit(context, &cut);
+        max--;
+    }
+    return place < table->windows_used ? place : 0;
+}
+
 void weir_window_table_take_changed(struct weir_window_table *table,
                                     void (*visit)(void *context, const struct weir_cut_window *window), void *context)
 {
     for (size_t i = 0; i < table->changed_count; i++) {
         struct window *window = &table->windows[table->changed[i]];
-        struct weir_cut_window cut = {
-            .window = {.series_key = series_key(table, window->series),
-                       .start = window->start,
-                       .end = window_end(window),
-                       .total = window_total(table, table->changed[i])},
-            .is_closed = window->flags & IS_CLOSED,
-        };
+        struct weir_cut_window cut = cut_window(table, table->changed[i]);
         if (window_kept(window))
             cut.unique = weir_kept_new_units(window->kept);
         else if (window->unique)

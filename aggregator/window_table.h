@@ -105,6 +105,15 @@ size_t weir_window_table_changed(const struct weir_window_table *table);
 void weir_window_table_take_changed(struct weir_window_table *table,
                                     void (*visit)(void *context, const struct weir_cut_window *window), void *context);
 
+/* Windows that are not closed. */
+uint64_t weir_window_table_open(const struct weir_window_table *table);
+/* Calls visit for open windows that did not change since the last call of take_changed, at most max of them, from a
+ * place on; the place of the first is 1. Answers where to go on: 0 at the end. A window that is made meanwhile may be
+ * passed by: it is one that changed. */
+uint32_t weir_window_table_take_unchanged(const struct weir_window_table *table, uint32_t place, size_t max,
+                                          void (*visit)(void *context, const struct weir_cut_window *window),
+                                          void *context);
+
 /* Instead of cuts, at the end of bounded input: copies the next windows, at most max, customer by customer in the order
  * of their names, those of a series together; how many, 0: there are no more. *ret_is_whole: the last one's customer
  * has no more of them, as mostly. The keys are views into the table. No event may come any more. */

@@ -12,7 +12,7 @@ struct random_walk {
     struct picture model;
     struct weir_lane_state state;
     uint64_t seed;
-    int64_t forgot_windows;
+    int round_steps; /* cuts until the round ends that is under way; 0: none is */
     char fingerprints[1 << 12];
     redisContext *bender; /* Redis only: kills connections, flushes scripts */
 };
@@ -29,6 +29,41 @@ static uint64_t roll(struct random_walk *walk, uint64_t below)
 static const char *const walk_keys[] = {"a", "b\xff",
                                         "a longer series key with more bytes in it than a listpack likes to hold"};
 
+/* All that is open and not in the cut yet, in this cut or, for a while, in this and others. */
+static void bring_round(struct random_walk *walk, struct cut *cut, bool used[40][3])
+{
+    bool is_long = walk->round_steps == 0 && roll(walk, 4) == 0;
+    if (is_long || roll(walk, 8) == 0) {
+        cut->cut.begins_round = true;
+        walk->round_steps = is_long ? 3 : 1;
+    }
+    if (walk->round_steps == 0)
+        return;
+    cut->cut.ends_round = --walk->round_steps == 0;
+    for (size_t i = 0; cut->cut.ends_round && i < walk->model.count; i++) {
+        const struct row *row = &walk->model.rows[i];
+        int64_t minute = row->start / (MINUTE * NS);
+        for (size_t key = 0; key < 3; key++)
+            if (!row->is_closed && !used[minute][key]
+                && weir_slice_equal(weir_slice_text(walk_keys[key]), weir_slice_of(row->key, row->key_length)))
+                put_window(cut, weir_slice_text(walk_keys[key]), minute, 0)->window.total = row->total;
+    }
+}
+
+/* Up to somewhere before the first window that is open. */
+static void forget_closed(struct random_walk *walk, struct cut *cut)
+{
+    int64_t before = (int64_t)roll(walk, 30) * MINUTE * NS;
+    for (size_t i = 0; i < walk->model.count; i++)
+        if (!walk->model.rows[i].is_closed && walk->model.rows[i].end <= before)
+            before = walk->model.rows[i].end - 1;
+    for (size_t i = 0; i < cut->cut.window_count; i++)
+        if (!cut->windows[i].is_closed && cut->windows[i].window.end <= before)
+            before = cut->windows[i].window.end - 1;
+    if (before > cut->cut.state.forgotten)
+        cut->cut.state.forgotten = before;
+}
+
 static void random_cut(struct random_walk *walk, struct cut *cut)
 {
     begin_cut(walk->f, cut, &walk->state, walk->state.next_offset + (int64_t)roll(walk, 3));
@@ -42,7 +77,9 @@ static void random_cut(struct random_walk *walk, struct cut *cut)
             continue;
         used[minute][key] = true;
         struct weir_cut_window *window = put_window(cut, weir_slice_text(walk_keys[key]), minute, roll(walk, 1000));
-        window->is_closed = roll(walk, 2);
+        const struct row *known =
+            find_row(&walk->model, minute * MINUTE * NS, (minute + 1) * MINUTE * NS, weir_slice_text(walk_keys[key]));
+        window->is_closed = (known && known->is_closed) || window->window.end <= walk->state.forgotten || roll(walk, 2);
         if (moves && roll(walk, 3) == 0)
             window->unique = weir_slice_of(walk->fingerprints + roll(walk, 100), 16 * (1 + (uint32_t)roll(walk, 4)));
     }
@@ -51,8 +88,10 @@ static void random_cut(struct random_walk *walk, struct cut *cut)
                 WEIR_ID_BYTES * (uint32_t)roll(walk, 8));
     if (roll(walk, 4) == 0)
         cut->cut.forget_ids_below = (int64_t)roll(walk, 6) - 3;
+    bring_round(walk, cut, used);
     if (roll(walk, 4) == 0)
-        cut->cut.forget_windows_below = (int64_t)roll(walk, 30) * MINUTE * NS;
+        forget_closed(walk, cut);
+    cut->cut.forget_windows_below = cut->cut.state.forgotten;
     cut->cut.state.watermark = (int64_t)roll(walk, 1000);
 }
 
@@ -347,7 +386,7 @@ CONTRACT(work_is_drained_in_small_batches_and_many_spans)
     must_write(f, &cut, &picture.state);
     cr_assert_eq(drain(f, 100), WINDOWS / 2);
     begin_cut(f, &cut, &picture.state, 2000);
-    cut.cut.forget_windows_below = INT64_MAX;
+    cut.cut.forget_windows_below = cut.cut.state.forgotten = INT64_MAX;
     must_write(f, &cut, &picture.state);
     take(f, &picture);
     cr_assert_eq(picture.count, f->is_redis ? 0 : WINDOWS);

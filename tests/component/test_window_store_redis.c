@@ -143,6 +143,7 @@ Test(window_store_redis, a_wrong_type_anywhere_refuses_the_whole_cut)
                                           "logs",
                                           "working",
                                           "windows:600000000000:660000000000",
+                                          "open:0",
                                           "work:600000000000:660000000000",
                                           "unique:600000000000:660000000000:0",
                                           "seen:10:0"};
@@ -199,7 +200,7 @@ Test(window_store_redis, another_format_is_refused)
     size_t count;
     struct cut cut;
     take(f, &picture);
-    freeReplyObject(redisCommand(context, "HSET weir:{%s}:lane format 4", f->lane));
+    freeReplyObject(redisCommand(context, "HSET weir:{%s}:lane format 5", f->lane));
     full_cut(f, &cut, &picture.state, 10);
     uint64_t before = digest_of_database(context);
     cr_assert_eq(f->store->ops->write_cut(f->store, &cut.cut, &error), WEIR_FATAL);
@@ -271,7 +272,7 @@ Test(window_store_redis, a_lane_of_the_old_format_goes_on)
     cr_assert_eq(picture.state.counts.retracted, 0);
     cr_assert_eq(memcmp(picture.state.secret, secret, sizeof(secret)), 0);
     redisReply *reply = redisCommand(context, "HGET weir:{%s}:lane format", f->lane);
-    cr_assert_str_eq(reply->str, "3");
+    cr_assert_str_eq(reply->str, "4");
     freeReplyObject(reply);
     cr_assert_eq(picture.count, 1);
     cr_assert(picture.rows[0].total.events == 7 && picture.rows[0].total.value.e12 == 21 && picture.rows[0].is_closed);
@@ -324,7 +325,7 @@ Test(window_store_redis, a_lane_of_plain_totals_goes_on)
     cr_assert_eq(write_cut(f, &cut), WEIR_FENCED, "nothing is written into it before it is taken");
     take(f, &picture);
     redisReply *reply = redisCommand(context, "HGET weir:{%s}:lane format", f->lane);
-    cr_assert_str_eq(reply->str, "3");
+    cr_assert_str_eq(reply->str, "4");
     freeReplyObject(reply);
     cr_assert_eq(picture.count, 1);
     cr_assert(picture.rows[0].total.events == 7 && picture.rows[0].total.value.e12 == 21 && picture.rows[0].is_closed);
@@ -420,9 +421,9 @@ Test(window_store_redis, nothing_is_left_of_what_was_forgotten)
     finish(f, work, 1);
     begin_cut(f, &cut, &picture.state, 20);
     cut.cut.forget_ids_below = INT64_MAX;
-    cut.cut.forget_windows_below = INT64_MAX;
+    cut.cut.forget_windows_below = cut.cut.state.forgotten = INT64_MAX;
     must_write(f, &cut, &picture.state);
-    cr_assert_eq(ask(context, "DBSIZE"), 2, "weir:lanes and the lane hash");
+    cr_assert_eq(ask(context, "DBSIZE"), 4, "weir:lanes, the lane hash, the log of open windows and its length");
     clear(&picture);
     close_private(f, context);
 }

@@ -63,6 +63,6 @@ def test_every_key_has_its_row(pipeline, own_redis):
     lane = hash_of(client, topic)
     assert set(lane) == documented_fields()
     assert int(lane["watermark"]) >= int(lane["high"]) == int(lane["last_time"])
-    buckets = {int(log.split(b":")[1]) for log in client.hkeys(f"weir:{{{topic}:0}}:logs") if not log.startswith(b"unique:")}
+    buckets = {int(log.split(b":")[1]) for log in client.hkeys(f"weir:{{{topic}:0}}:logs") if log.startswith(b"seen:")}
     assert all(bucket % 60 == 0 for bucket in buckets), "16 h of retention are buckets of an hour"
     assert max(buckets) == (int(lane["high"]) // MINUTE // 60 + 1) * 60

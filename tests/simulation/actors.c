@@ -84,6 +84,7 @@ static struct weir_worker_settings worker_settings(void)
 {
     return (struct weir_worker_settings){
         .lane = {.close_least = run.shape.fetch, /* a few, so that windows wait to be closed */
+                 .round_least = run.shape.fetch, /* and rounds come often; store_memory.c checks them */
                  .disorder = run.shape.disorder,
                  .lateness = run.shape.lateness,
                  .retention = run.shape.lateness,

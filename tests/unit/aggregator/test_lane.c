@@ -339,8 +339,9 @@ Test(lane, many_windows_of_one_end_are_closed_by_several_cuts)
     send_minute(&bench, 1, end + 10 * WEIR_SECOND);
     cr_assert_eq(weir_lane_state(bench.lane)->watermark, end);
     for (uint64_t closed = 0; weir_lane_has_news(bench.lane); closed += SHARE, cuts++) {
+        uint64_t before = look(&bench).closed;
         flush(&bench);
-        cr_assert_eq(bench.sealed->cut.window_count, SHARE + (cuts == 0), "cut %d", (int)cuts);
+        cr_assert_eq(look(&bench).closed - before, SHARE, "cut %d", (int)cuts);
         cr_assert_eq(bench.sealed->cut.state.watermark, closed + SHARE < CUSTOMERS ? end - 1 : end);
         cr_assert_eq(bench.sealed->cut.forget_windows_below, bench.sealed->cut.state.watermark);
         if (closed + SHARE == CUSTOMERS)
@@ -355,6 +356,51 @@ Test(lane, many_windows_of_one_end_are_closed_by_several_cuts)
     cr_assert_eq(cuts, CUSTOMERS / SHARE - 1, "and the last one");
     cr_assert(!weir_lane_has_changes(bench.lane));
     tear_down(&bench);
+}
+
+static uint64_t next_random(uint64_t *seed)
+{
+    *seed = *seed * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+    return *seed >> 33;
+}
+
+/* Whatever comes, is closed, is forgotten or is loaded meanwhile: the store checks that a round brought all that is
+ * open (store_memory.c). And rounds come again and again, but not with every cut. */
+Test(lane, rounds_bring_every_open_window)
+{
+    enum { SEEDS = 40, CUTS = 150 };
+    struct weir_lane_settings settings = defaults;
+    uint64_t begun = 0, ended = 0;
+
+    settings.close_least = 3;
+    settings.lateness = settings.retention = 5 * WEIR_MINUTE;
+    for (uint64_t number = 1; number <= SEEDS; number++) {
+        uint64_t seed = number, customers = 1 + number;
+        int64_t sequence = 0;
+        settings.round_least = 1 + number;
+        struct bench bench = set_up(&settings);
+        for (int i = 0; i < CUTS; i++) {
+            for (uint64_t n = next_random(&seed) % 7; n > 0; n--, sequence++) {
+                int64_t time = base + i * 5 * WEIR_SECOND - (int64_t)(next_random(&seed) % (3 * WEIR_MINUTE));
+                int customer = (int)(next_random(&seed) % customers);
+                cr_assert_eq(send(&bench, sequence, (int)sequence, customer, time, 3, 1, 1), WEIR_OUTCOME_COUNTED);
+            }
+            flush(&bench);
+            begun += bench.sealed->cut.begins_round;
+            ended += bench.sealed->cut.ends_round;
+            if (i % 50 == 49) { /* in a round or not */
+                uint64_t digest = look(&bench).digest;
+                weir_lane_free(bench.lane);
+                take(&bench);
+                cr_assert_eq(look(&bench).digest, digest);
+                cr_assert_eq(look(&bench).events, (uint64_t)sequence);
+            }
+        }
+        tear_down(&bench);
+    }
+    cr_assert(ended > SEEDS && ended <= begun && begun <= ended + 4 * SEEDS, "%d begun, %d ended", (int)begun,
+              (int)ended);
+    cr_assert_lt(ended, SEEDS * CUTS / 4);
 }
 
 Test(lane, windows_of_an_earlier_end_do_not_wait_for_their_share)
