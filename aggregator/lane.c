@@ -6,6 +6,7 @@
 #include "aggregator/seen.h"
 #include "aggregator/tallies.h"
 #include "common/calendar.h"
+#include "common/hash_short.h"
 
 enum {
     ID_BUCKETS = 16, /* the retention is cut into so many: ids are kept at most two sixteenths longer than asked */
@@ -25,17 +26,10 @@ struct fresh_ids {
     size_t count;
 };
 
-/* Of a meter, what each event needs. */
-struct lane_meter {
-    uint64_t type_content; /* what an event's content begins with (weir_event_content_of_type) */
-    uint8_t aggregation;   /* enum weir_aggregation */
-    bool is_retractable;
-};
-
 struct weir_lane {
     /* What weir_lane_hash reads, on lines of its own: a thread that decodes does not wait for the one that counts. */
     const struct weir_catalog *catalog;
-    struct lane_meter *meters; /* by index */
+    uint64_t *type_contents; /* by meter: what its events' content begins with (weir_event_content_of_type) */
     struct weir_window_table *windows;
     struct weir_hash_key secret;
     char name[WEIR_LANE_NAME_MAX + 1];
@@ -46,6 +40,7 @@ struct weir_lane {
     struct weir_seen *seen;
     struct weir_tallies *tallies;
     int64_t last_bucket;  /* of ids, the highest so far */
+    int64_t bucket_until; /* as long as `high` is below it, it is of the same bucket as before */
     bool is_loading_full; /* the stored lane is larger than the limits */
     uint64_t unreadable;  /* stored windows that were left where they are */
 
@@ -77,7 +72,7 @@ struct weir_lane *weir_lane_new(const struct weir_catalog *catalog, struct weir_
     lane->settings = *settings;
     memcpy(lane->name, name.data, name.length);
     lane->name_length = name.length;
-    lane->meters = weir_new_array(catalog->meter_count + 1, sizeof *lane->meters);
+    lane->type_contents = weir_new_array(catalog->meter_count + 1, sizeof *lane->type_contents);
     lane->windows = weir_window_table_new(catalog, settings->windows_max, settings->is_bounded, &settings->unpriced);
     lane->seen = weir_seen_new(settings->ids_max);
     lane->tallies = weir_tallies_new(WEIR_TALLIES_MAX);
@@ -91,7 +86,7 @@ struct weir_lane *weir_lane_free(struct weir_lane *lane)
     weir_window_table_free(lane->windows);
     weir_seen_free(lane->seen);
     weir_tallies_free(lane->tallies);
-    free(lane->meters);
+    free(lane->type_contents);
     free(lane->ids);
     free(lane->runs);
     free(lane);
@@ -179,12 +174,9 @@ enum weir_status weir_lane_start(struct weir_lane *lane, const struct weir_lane_
     if (state->first_time == 0 && state->last_time == 0 && state->counts.counted + state->counts.retracted == 0)
         lane->state.first_time = WEIR_TIME_NEVER; /* nothing counted: an empty span */
     weir_hash_key_init(&lane->secret, state->secret);
-    for (uint32_t i = 0; i < lane->catalog->meter_count; i++) {
-        const struct weir_meter *meter = &lane->catalog->meters[i];
-        lane->meters[i] =
-            (struct lane_meter){weir_event_content_of_type(meter->event_type, weir_hash_key_seed(&lane->secret)),
-                                (uint8_t)meter->aggregation, meter->is_retractable};
-    }
+    for (uint32_t i = 0; i < lane->catalog->meter_count; i++)
+        lane->type_contents[i] =
+            weir_event_content_of_type(lane->catalog->meters[i].event_type, weir_hash_key_seed(&lane->secret));
     if (lane->settings.keeps_all)
         lane->state.watermark = WEIR_TIME_NEVER;
     lane->sealed_offset = state->next_offset;
@@ -208,17 +200,13 @@ static int64_t accepted_from(const struct weir_lane *lane)
     return lane->state.forgotten > from && lane->state.forgotten > 0 ? lane->state.forgotten : from;
 }
 
-enum weir_status weir_lane_check_time(const struct weir_lane *lane, int64_t time, int64_t now,
-                                      struct weir_rejection *reterr)
+static __attribute__((noinline)) enum weir_status refuse_time(const struct weir_lane *lane, int64_t time, int64_t now,
+                                                              struct weir_rejection *reterr)
 {
     char found[WEIR_TIME_TEXT_MAX], limit[WEIR_TIME_TEXT_MAX];
-
-    if (lane->settings.is_bounded)
-        return WEIR_OK;
     bool is_early = time - now > lane->settings.max_future;
-    if (!is_early && (lane->settings.keeps_all || time >= accepted_from(lane)))
-        return WEIR_OK;
     bool is_forgotten = accepted_from(lane) > lane->state.watermark - lane->settings.lateness;
+
     weir_time_format(time, found);
     weir_time_format(is_early ? now + lane->settings.max_future : accepted_from(lane), limit);
     reterr->reason = is_early ? WEIR_REASON_TOO_EARLY : WEIR_REASON_TOO_LATE;
@@ -229,6 +217,15 @@ enum weir_status weir_lane_check_time(const struct weir_lane *lane, int64_t time
                             : "%s is later than accepted; accepted from %s (lateness)",
              found, limit);
     return WEIR_REJECT;
+}
+
+enum weir_status weir_lane_check_time(const struct weir_lane *lane, int64_t time, int64_t now,
+                                      struct weir_rejection *reterr)
+{
+    if (lane->settings.is_bounded
+        || (time - now <= lane->settings.max_future && (lane->settings.keeps_all || time >= accepted_from(lane))))
+        return WEIR_OK;
+    return refuse_time(lane, time, now, reterr);
 }
 
 /* Minutes. */
@@ -247,14 +244,16 @@ static int64_t bucket_of(const struct weir_lane *lane, int64_t time)
 }
 
 /* None is below an earlier one, so that of several records of an id the last stands last. */
-static int64_t next_bucket(struct weir_lane *lane)
+static inline int64_t next_bucket(struct weir_lane *lane)
 {
-    int64_t bucket = bucket_of(lane, lane->state.high);
-
     if (lane->settings.is_bounded || lane->settings.keeps_all)
         return 0;
-    if (bucket > lane->last_bucket)
-        lane->last_bucket = bucket;
+    if (lane->state.high >= lane->bucket_until) { /* to be asked only then: it divides twice */
+        int64_t bucket = bucket_of(lane, lane->state.high);
+        lane->bucket_until = bucket * WEIR_MINUTE;
+        if (bucket > lane->last_bucket)
+            lane->last_bucket = bucket;
+    }
     return lane->last_bucket;
 }
 
@@ -284,20 +283,30 @@ static void record_id(struct weir_lane *lane, uint64_t id, const struct weir_id_
     lane->runs[lane->run_count - 1].count++;
 }
 
+/* There are more buckets than the ids are worth: those that are not needed any more go now. */
+static __attribute__((noinline)) void forget_ids(struct weir_lane *lane)
+{
+    int64_t needed = ids_needed_from(lane, lane->closed_through);
+
+    if (!lane->settings.is_bounded && needed > 0)
+        weir_seen_forget(lane->seen, (uint32_t)needed);
+}
+
 /* The bucket is of the highest time so far, this event's included: a resend of it is refused as too late before the
  * bucket is forgotten. */
-static void remember(struct weir_lane *lane, const struct weir_event *event, const struct weir_lane_hashes *hashes,
-                     enum weir_id_state state, bool is_new)
+static inline void remember(struct weir_lane *lane, const struct weir_event *event,
+                            const struct weir_lane_hashes *hashes, enum weir_id_state state, bool is_new)
 {
     struct weir_id_mark mark = {hashes->content, hashes->effect, state};
 
     if (event->time > lane->state.high)
         lane->state.high = event->time;
     int64_t bucket = next_bucket(lane);
-    int64_t needed = ids_needed_from(lane, lane->closed_through);
-    if (weir_seen_is_crowded(lane->seen) && !lane->settings.is_bounded && needed > 0)
-        weir_seen_forget(lane->seen, (uint32_t)needed);
-    weir_check((is_new ? weir_seen_add : weir_seen_set)(lane->seen, hashes->id, mark, (uint32_t)bucket) == WEIR_OK);
+    if (__builtin_expect(weir_seen_is_crowded(lane->seen), 0))
+        forget_ids(lane);
+    enum weir_status status = is_new ? weir_seen_add(lane->seen, hashes->id, mark, (uint32_t)bucket)
+                                     : weir_seen_set(lane->seen, hashes->id, mark, (uint32_t)bucket);
+    weir_check(status == WEIR_OK);
     record_id(lane, hashes->id, &mark, bucket);
     if (event->time < lane->state.first_time)
         lane->state.first_time = event->time;
@@ -329,74 +338,41 @@ int64_t weir_lane_accepted_from(const struct weir_lane *lane)
     return accepted_from(lane);
 }
 
-static uint64_t mix(uint64_t hash)
-{
-    hash = (hash ^ hash >> 32) * UINT64_C(0xD6E8FEB86659FD93);
-    return hash ^ hash >> 32;
-}
-
-/* The reading's share of the effect: which window it adds to, and how much. Sets what of the reading is the lane's but
- * its series, which is set already. */
-static inline uint64_t hash_reading(const struct weir_lane *lane, struct weir_reading *reading)
-{
-    uint8_t aggregation = lane->meters[reading->meter].aggregation;
-    uint64_t value = 0;
-
-    reading->place = 0;
-    if (aggregation == WEIR_AGGREGATION_UNIQUE) {
-        value = weir_hash64(reading->unique_text.data, reading->unique_text.length, 0);
-        reading->unique = weir_fingerprint128(&lane->secret, reading->unique_text);
-    } else {
-        reading->unique_text.data = NULL;
-        if (aggregation != WEIR_AGGREGATION_COUNT)
-            value = (uint64_t)reading->value.e12 + (uint64_t)(reading->value.e12 >> 64) * UINT64_C(0x9E3779B97F4A7C15);
-    }
-    return mix(reading->series ^ value * UINT64_C(0x9E3779B97F4A7C15));
-}
-
 /* The effect is what counting the event does: its time and, for each window that it adds to, which one and how much;
  * keyed, as only the lane's secret makes it unpredictable. Meters may come in any order. 0 where a meter cannot take it
  * out again. */
 void weir_lane_hash(const struct weir_lane *lane, const struct weir_event *event, struct weir_reading *readings,
                     uint32_t count, struct weir_lane_hashes *ret_hashes)
 {
-    uint64_t seed = weir_hash_key_seed(&lane->secret), sum = 0;
-    bool is_retractable = true;
+    uint64_t seed = weir_hash_key_seed(&lane->secret);
+    bool is_retractable;
+    uint64_t sum = weir_window_table_hash(lane->windows, readings, count, weir_hash64_short(event->subject, 0),
+                                          &lane->secret, &is_retractable);
+    uint64_t effect = weir_hash_mix(weir_hash_mix(sum ^ seed) + (uint64_t)event->time);
 
-    weir_window_table_hash(lane->windows, readings, count, weir_hash64(event->subject.data, event->subject.length, 0));
-    for (uint32_t i = 0; i < count; i++) {
-        sum += hash_reading(lane, &readings[i]);
-        is_retractable = is_retractable && lane->meters[readings[i].meter].is_retractable;
-    }
-    uint64_t effect = mix(mix(sum ^ seed) + (uint64_t)event->time);
     ret_hashes->effect = is_retractable ? (uint32_t)(effect >> (64 - WEIR_EFFECT_BITS)) : 0;
     ret_hashes->id = weir_fingerprint64(&lane->secret, event->source, event->id);
     /* What a meter reads has the meter's type. */
-    ret_hashes->content =
-        (uint32_t)(count > 0 ? weir_event_content_below(lane->meters[readings[0].meter].type_content, event)
-                             : weir_event_content(event, seed));
+    ret_hashes->content = (uint32_t)(count > 0 ? weir_event_content_below(lane->type_contents[readings[0].meter], event)
+                                               : weir_event_content(event, seed));
 }
 
 void weir_lane_prefetch(const struct weir_lane_coming *events, size_t count)
 {
-    const struct weir_lane_coming *with_texts[WEIR_COMING_MAX];
-    size_t text_count = 0;
+    struct weir_window_coming windows[WEIR_COMING_MAX];
 
     weir_check(count <= WEIR_COMING_MAX);
     for (size_t i = 0; i < count; i++) {
+        windows[i].table = events[i].lane->windows;
+        windows[i].readings = events[i].readings;
+        windows[i].count = events[i].count;
         weir_seen_prefetch(events[i].lane->seen, events[i].hashes->id, 0);
-        (void)weir_window_table_prefetch(events[i].lane->windows, events[i].readings, events[i].count, 0);
     }
+    for (int stage = 0; stage <= 2; stage++)
+        weir_window_table_prefetch(windows, count, stage);
     for (size_t i = 0; i < count; i++)
-        (void)weir_window_table_prefetch(events[i].lane->windows, events[i].readings, events[i].count, 1);
-    for (size_t i = 0; i < count; i++) {
-        if (weir_window_table_prefetch(events[i].lane->windows, events[i].readings, events[i].count, 2))
-            with_texts[text_count++] = &events[i];
         weir_seen_prefetch(events[i].lane->seen, events[i].hashes->id, 1);
-    }
-    for (size_t i = 0; i < text_count; i++)
-        (void)weir_window_table_prefetch(with_texts[i]->lane->windows, with_texts[i]->readings, with_texts[i]->count,
-                                         3);
+    weir_window_table_prefetch(windows, count, 3);
 }
 
 static enum weir_outcome refuse(struct weir_rejection *reterr, enum weir_reason reason, const char *field,
@@ -421,30 +397,44 @@ static enum weir_outcome refuse_overflow(const struct weir_lane *lane, const str
     return WEIR_OUTCOME_REJECTED;
 }
 
-/* Both passes of a step: first everything that can fail, then everything that changes. Answers COUNTED or UNPRICED
- * when it went through, whichever step it was. */
-static enum weir_outcome step_windows(struct weir_lane *lane, enum weir_window_step step,
-                                      const struct weir_event *event, const struct weir_reading *readings,
-                                      uint32_t count, const struct weir_lane_hashes *hashes, int64_t sequence,
-                                      struct weir_rejection *reterr)
+/* Why the reading cannot be counted. */
+static __attribute__((noinline)) enum weir_outcome refuse_reading(const struct weir_lane *lane,
+                                                                  const struct weir_reading *reading,
+                                                                  enum weir_prepared prepared,
+                                                                  struct weir_rejection *reterr)
 {
-    struct weir_window_event who = {
-        .customer = event->subject, .id = hashes->id, .time = event->time, .offset = sequence};
-    uint32_t prepared;
-
-    switch (weir_window_table_prepare(lane->windows, step, readings, count, &who, lane->changes, &prepared)) {
+    switch (prepared) {
     case WEIR_PREPARED:
         break;
     case WEIR_PREPARED_FULL:
         return WEIR_OUTCOME_FULL;
     case WEIR_PREPARED_OVERFLOW:
-        return refuse_overflow(lane, &lane->catalog->meters[readings[prepared].meter], reterr);
+        return refuse_overflow(lane, &lane->catalog->meters[reading->meter], reterr);
     case WEIR_PREPARED_ABSENT: /* the meter was made retractable in between */
         return refuse(reterr, WEIR_REASON_RETRACTION_DIFFERS, "",
                       "the event to be voided was counted in a window that is forgotten already, or that kept no "
                       "single events then: it cannot be taken out; send an event that makes up for it instead");
     }
-    weir_window_table_apply(lane->windows, lane->changes, count);
+    weir_check(!"a reading that can be counted");
+    return WEIR_OUTCOME_REJECTED;
+}
+
+/* Both passes of a step: first everything that can fail, then everything that changes. Answers COUNTED or UNPRICED
+ * when it went through, whichever step it was. */
+static inline enum weir_outcome step_windows(struct weir_lane *lane, enum weir_window_step step,
+                                             const struct weir_event *event, const struct weir_reading *readings,
+                                             uint32_t count, const struct weir_lane_hashes *hashes, int64_t sequence,
+                                             struct weir_rejection *reterr)
+{
+    struct weir_window_event who = {
+        .customer = event->subject, .id = hashes->id, .time = event->time, .offset = sequence};
+    uint32_t count_prepared;
+    enum weir_prepared prepared =
+        weir_window_table_prepare(lane->windows, step, readings, count, &who, lane->changes, &count_prepared);
+
+    if (__builtin_expect(prepared != WEIR_PREPARED, 0))
+        return refuse_reading(lane, &readings[count_prepared], prepared, reterr);
+    weir_window_table_apply(lane->windows, step, readings, lane->changes, count);
     return who.is_unpriced ? WEIR_OUTCOME_UNPRICED : WEIR_OUTCOME_COUNTED;
 }
 
@@ -474,10 +464,11 @@ static bool is_same_effect(const struct weir_id_mark *mark, const struct weir_la
 }
 
 /* The id is known, with this content. */
-static enum weir_outcome judge_known(struct weir_lane *lane, const struct weir_event *event,
-                                     const struct weir_reading *readings, uint32_t count,
-                                     const struct weir_lane_hashes *hashes, const struct weir_id_mark *mark,
-                                     int64_t sequence, struct weir_rejection *reterr)
+static __attribute__((noinline)) enum weir_outcome judge_known(struct weir_lane *lane, const struct weir_event *event,
+                                                               const struct weir_reading *readings, uint32_t count,
+                                                               const struct weir_lane_hashes *hashes,
+                                                               const struct weir_id_mark *mark, int64_t sequence,
+                                                               struct weir_rejection *reterr)
 {
     /* A retraction that came ahead voids the event that it describes, and no other one of the same id. */
     if (mark->state == WEIR_ID_AHEAD && !is_same_effect(mark, hashes))
@@ -506,9 +497,10 @@ static enum weir_outcome judge_known(struct weir_lane *lane, const struct weir_e
     return WEIR_OUTCOME_RETRACTED;
 }
 
-static enum weir_outcome judge(struct weir_lane *lane, const struct weir_event *event,
-                               const struct weir_reading *readings, uint32_t count,
-                               const struct weir_lane_hashes *hashes, int64_t sequence, struct weir_rejection *reterr)
+static inline enum weir_outcome judge(struct weir_lane *lane, const struct weir_event *event,
+                                      const struct weir_reading *readings, uint32_t count,
+                                      const struct weir_lane_hashes *hashes, int64_t sequence,
+                                      struct weir_rejection *reterr)
 {
     struct weir_id_mark mark;
 

@@ -49,6 +49,13 @@ struct segment {
     uint32_t count;
 };
 
+/* A place for an id, in the first block where it may stand. */
+struct free_place {
+    uint64_t id; /* 0, which none has as it is stored: none is known */
+    struct block *block;
+    uint32_t number;
+};
+
 struct weir_seen {
     struct segment segments[SEGMENTS];
     uint64_t count;
@@ -60,6 +67,7 @@ struct weir_seen {
     uint32_t fill_room;
     struct block *shares; /* NULL, or the segments' first blocks made at once, as many for each */
     uint32_t share_blocks;
+    struct free_place last;        /* where the last id that was called new will stand */
     uint32_t lowest;               /* no id stands in a bucket below this one */
     uint32_t buckets[BUCKETS_MAX]; /* all different, the one asked for last mostly at the end */
     uint32_t bucket_count;
@@ -229,6 +237,26 @@ static uint64_t tags_like(const uint8_t tags[BLOCK], uint8_t tag)
     return like;
 }
 
+/* The same, and which places are free: of a block that is not full, or 0. */
+static inline uint64_t look_through(const struct block *block, uint8_t tag, uint64_t *ret_free)
+{
+#ifdef __SSE2__
+    const __m128i wanted = _mm_set1_epi8((char)tag), none = _mm_setzero_si128();
+    uint64_t like = 0, free_places = 0;
+
+    for (int i = 0; i < BLOCK; i += 16) {
+        __m128i some = _mm_loadu_si128((const __m128i *)(const void *)(block->tags + i));
+        like |= (uint64_t)(uint32_t)_mm_movemask_epi8(_mm_cmpeq_epi8(some, wanted)) << i;
+        free_places |= (uint64_t)(uint32_t)_mm_movemask_epi8(_mm_cmpeq_epi8(some, none)) << i;
+    }
+    *ret_free = free_places;
+    return like;
+#else
+    *ret_free = tags_like(block->tags, 0);
+    return tags_like(block->tags, tag);
+#endif
+}
+
 /* How many ids stand in it. */
 static uint32_t taken_of(const struct block *block)
 {
@@ -280,23 +308,51 @@ static struct record *find(const struct weir_seen *seen, uint64_t id)
     return NULL;
 }
 
-/* A place for an id that is not there; the segment has room. */
-static struct record *place(struct segment *segment, uint64_t id)
+static __attribute__((noinline)) struct free_place find_place(const struct segment *segment, uint64_t id)
 {
     uint32_t at = home_of(segment, id);
 
     while (segment->blocks[at].tags[BLOCK - 1])
         at = at + 1 == segment->block_count ? 0 : at + 1;
     struct block *block = &segment->blocks[at];
-    int free_place = __builtin_ctzll(tags_like(block->tags, 0));
-    block->tags[free_place] = (uint8_t)id;
-    return &block->records[free_place];
+    return (struct free_place){id, block, (uint32_t)__builtin_ctzll(tags_like(block->tags, 0))};
 }
 
-enum weir_seen_answer weir_seen_look(const struct weir_seen *seen, uint64_t id, uint32_t content,
+/* A place for an id that is not there; the segment has room. */
+static inline struct record *place(struct weir_seen *seen, uint64_t id)
+{
+    struct free_place at = seen->last;
+
+    if (at.id != id)
+        at = find_place(segment_of(seen, id), id);
+    seen->last.id = 0;
+    at.block->tags[at.number] = (uint8_t)id;
+    return &at.block->records[at.number];
+}
+
+/* As find, and notes the place where the id will stand if it is not there: nearly always in the first block. */
+static inline const struct record *find_or_note(struct weir_seen *seen, uint64_t id)
+{
+    const struct segment *segment = segment_of(seen, id);
+    uint64_t free_places, like;
+
+    seen->last.id = 0;
+    if (segment->block_count == 0)
+        return NULL;
+    struct block *block = &segment->blocks[home_of(segment, id)];
+    for (like = look_through(block, (uint8_t)id, &free_places); like; like &= like - 1)
+        if (is_record(&block->records[__builtin_ctzll(like)], id))
+            return &block->records[__builtin_ctzll(like)];
+    if (!free_places)
+        return find(seen, id);
+    seen->last = (struct free_place){id, block, (uint32_t)__builtin_ctzll(free_places)};
+    return NULL;
+}
+
+enum weir_seen_answer weir_seen_look(struct weir_seen *seen, uint64_t id, uint32_t content,
                                      struct weir_id_mark *ret_mark)
 {
-    const struct record *record = find(seen, stored_id(id));
+    const struct record *record = find_or_note(seen, stored_id(id));
 
     if (!record)
         return WEIR_SEEN_NEW;
@@ -365,6 +421,8 @@ static struct segment start_rebuilding(struct weir_seen *seen, uint32_t number, 
 {
     struct segment *segment = &seen->segments[number];
     struct segment old = *segment;
+
+    seen->last.id = 0;
     uint32_t blocks = blocks_for(number, count);
     size_t bytes = bytes_of(blocks, count);
 
@@ -402,8 +460,8 @@ static inline struct record *move_record(const struct weir_seen *seen, const str
 
 /* Moves the ids of the segment whose bucket is kept (NULL: all), their buckets to their new places, to memory for
  * `count`: as many, or one to come as well. */
-static void rebuild(struct weir_seen *seen, uint32_t number, uint32_t count, const bool is_kept[BUCKETS_MAX],
-                    const uint8_t place_of[BUCKETS_MAX])
+static __attribute__((noinline)) void rebuild(struct weir_seen *seen, uint32_t number, uint32_t count,
+                                              const bool is_kept[BUCKETS_MAX], const uint8_t place_of[BUCKETS_MAX])
 {
     const struct segment *segment = &seen->segments[number];
     const struct segment old = start_rebuilding(seen, number, count);
@@ -424,21 +482,21 @@ static void rebuild(struct weir_seen *seen, uint32_t number, uint32_t count, con
 }
 
 /* Room for one more, which is counted. */
-static void make_room(struct weir_seen *seen, uint64_t id)
+static inline void make_room(struct weir_seen *seen, uint64_t id)
 {
     struct segment *segment = segment_of(seen, id);
     bool is_full = segment->block_count <= 1
                        ? segment->count == 0 || segment->count == BLOCK || segment->count == room_of(segment->count)
                        : segment->count >= segment->block_count * BLOCK_FILL;
 
-    if (is_full) /* counts the one to come */
+    if (__builtin_expect(is_full, 0)) /* counts the one to come */
         rebuild(seen, (uint32_t)(id >> 56), segment->count + 1, NULL, NULL);
     else
         segment->count++;
 }
 
-static void write_record(struct weir_seen *seen, struct record *record, uint64_t id, struct weir_id_mark mark,
-                         uint32_t bucket)
+static inline void write_record(struct weir_seen *seen, struct record *record, uint64_t id, struct weir_id_mark mark,
+                                uint32_t bucket)
 {
     uint32_t last = seen->bucket_count - 1;
     uint32_t position = last < BUCKETS_MAX && seen->buckets[last] == bucket ? last : find_bucket(seen, bucket);
@@ -454,7 +512,7 @@ static enum weir_status add(struct weir_seen *seen, uint64_t id, struct weir_id_
     if (seen->count == seen->limit)
         return WEIR_AGAIN;
     make_room(seen, id);
-    write_record(seen, place(segment_of(seen, id), id), id, mark, bucket);
+    write_record(seen, place(seen, id), id, mark, bucket);
     seen->count++;
     return WEIR_OK;
 }

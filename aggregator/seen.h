@@ -43,8 +43,9 @@ struct weir_seen *weir_seen_free(struct weir_seen *seen); /* NULL in, NULL out *
  * is large. There are none yet; asked once at most. */
 void weir_seen_expect(struct weir_seen *seen, uint64_t count);
 
-/* *ret_mark is set when the answer is KNOWN; of content and effect it has the bits that are kept. */
-enum weir_seen_answer weir_seen_look(const struct weir_seen *seen, uint64_t id, uint32_t content,
+/* *ret_mark is set when the answer is KNOWN; of content and effect it has the bits that are kept. Changes nothing but
+ * that the place of a new id is noted. */
+enum weir_seen_answer weir_seen_look(struct weir_seen *seen, uint64_t id, uint32_t content,
                                      struct weir_id_mark *ret_mark);
 /* Remembers the id with this mark in this bucket, known or not. WEIR_AGAIN: it is new and the limit is reached, nothing
  * changed. */

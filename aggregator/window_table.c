@@ -5,6 +5,16 @@ enum { LINKS_A_WINDOW = 2 };
 
 /* 1. the table */
 
+static void make_window_room(struct weir_window_table *table)
+{
+    uint32_t room = table->windows_room ? table->windows_room * 2 : FIRST_SLOTS;
+
+    table->windows = weir_resize_table(table->windows, table->windows_room, room, sizeof *table->windows);
+    table->windows_room = room;
+    if (table->latest)
+        table->latest = weir_resize(table->latest, table->windows_room, sizeof *table->latest);
+}
+
 struct weir_window_table *weir_window_table_new(const struct weir_catalog *catalog, uint64_t limit, bool closes_at_once,
                                                 const struct weir_unpriced_check *check)
 {
@@ -26,6 +36,10 @@ struct weir_window_table *weir_window_table_new(const struct weir_catalog *catal
     table->priced_from = INT64_MIN;
     table->priced_to = WEIR_TIME_NEVER;
     table->priced_number = 1;
+    weir_window_make_series_room(table);
+    make_window_room(table);
+    table->series[0] = (struct series){.meter = NO_METER};
+    table->windows[0] = (struct window){.length_seconds = 0};
     table->series_used = table->windows_used = 1;
     return table;
 }
@@ -208,21 +222,11 @@ static void place_window(struct weir_window_table *table, uint32_t position, boo
     series->window_count++;
 }
 
-static void make_window_room(struct weir_window_table *table)
-{
-    uint32_t room = table->windows_room ? table->windows_room * 2 : FIRST_SLOTS;
-
-    table->windows = weir_resize_table(table->windows, table->windows_room, room, sizeof *table->windows);
-    table->windows_room = room;
-    if (table->latest)
-        table->latest = weir_resize(table->latest, table->windows_room, sizeof *table->latest);
-}
-
 void weir_window_set_latest(struct weir_window_table *table, uint32_t position, struct latest latest)
 {
     if (!table->latest)
         table->latest = weir_resize(NULL, table->windows_room, sizeof *table->latest);
-    table->windows[position].flags |= HAS_LATEST;
+    table->windows[position].flags = (table->windows[position].flags & ~(uint32_t)PLAIN) | HAS_LATEST;
     table->latest[position] = latest;
 }
 
@@ -266,10 +270,11 @@ uint32_t weir_window_add(struct weir_window_table *table, uint32_t series, int64
             make_window_room(table);
         position = table->windows_used++;
     }
+    uint32_t meter = table->series[series].meter, plain = meter == NO_METER ? 0 : table->meters[meter].plain;
     table->windows[position] = (struct window){.start = start,
                                                .series = series,
                                                .length_seconds = (uint32_t)((end - start) / WEIR_SECOND),
-                                               .flags = end <= table->closing_through ? IS_CLOSED : 0};
+                                               .flags = plain | (end <= table->closing_through ? IS_CLOSED : 0)};
     if (!table->is_linked) {
         struct group *group = find_group(table, end);
         table->windows[position].next_in_group = group->first;
@@ -352,8 +357,7 @@ enum weir_status weir_window_table_restore(struct weir_window_table *table, cons
     if (is_closed)
         restored->flags |= IS_CLOSED;
     if (weir_kept_is_mark(unique)) {
-        restored->kept = weir_kept_new(meter ? meter->aggregation : WEIR_AGGREGATION_COUNT);
-        restored->flags |= KEEPS_EVENTS;
+        window_keep_events(restored, meter ? meter->aggregation : WEIR_AGGREGATION_COUNT);
         weir_kept_restore(restored->kept, unique);
         table->unique_count += weir_kept_count(restored->kept);
         table->unique_bytes += weir_kept_bytes(restored->kept);

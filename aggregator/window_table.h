@@ -26,9 +26,7 @@ enum weir_window_step {
 /* One place where an event adds up: what find returned, and what the window would be after the event. */
 struct weir_window_change {
     uint32_t window;
-    bool is_plain; /* only events and value are other ones after it, as mostly */
-    bool is_new_unique;
-    enum weir_window_step step;
+    bool is_new_unique; /* this and the rest is not set where adding changes no more than events and sum */
     struct weir_window_total after;
     struct weir_hash128 unique;     /* `unique` meters only */
     struct weir_kept_record record; /* where the window keeps its events */
@@ -41,6 +39,7 @@ struct weir_window_event {
     uint64_t id; /* fingerprint, as in the lane's ids */
     int64_t time, offset;
     uint32_t series;  /* one of the customer's */
+    uint32_t number;  /* the customer's, as that series has it; 0: not known yet, or none */
     bool is_unpriced; /* one of its windows has no price */
 };
 
@@ -57,15 +56,23 @@ struct weir_window_table *weir_window_table_new(const struct weir_catalog *catal
                                                 const struct weir_unpriced_check *check);
 struct weir_window_table *weir_window_table_free(struct weir_window_table *table); /* NULL in, NULL out */
 
-/* Sets the hash of each reading's series; customer_hash is weir_hash64 of the customer with seed 0. The same in every
- * process for as long as the meter is the same: it goes into the effect of an id. */
-void weir_window_table_hash(const struct weir_window_table *table, struct weir_reading *readings, uint32_t count,
-                            uint64_t customer_hash);
-/* Fetches what prepare will touch of an event's readings, one dependent step a stage (0 to 3), so that a group of
- * events waits for memory together. Sets their place, by which prepare finds the series if it is right by then. Stage 2
- * answers whether stage 3 has anything to do: most readings are of no `unique` meter. */
-bool weir_window_table_prefetch(const struct weir_window_table *table, struct weir_reading *readings, uint32_t count,
-                                int stage);
+/* Sets what of each reading is the lane's: series, place and, of texts, their fingerprint by the lane's secret;
+ * customer_hash is weir_hash64 of the customer with seed 0. Returns the sum of a hash for each reading: which window it
+ * adds to, and how much; the same in every process for as long as the meters are the same, in any order, since it goes
+ * into the effect of an id. *ret_is_retractable: all meters can take the event out again. Reads of the table only what
+ * never changes. */
+uint64_t weir_window_table_hash(const struct weir_window_table *table, struct weir_reading *readings, uint32_t count,
+                                uint64_t customer_hash, const struct weir_hash_key *secret, bool *ret_is_retractable);
+/* An event on its way to a table. */
+struct weir_window_coming {
+    const struct weir_window_table *table;
+    struct weir_reading *readings;
+    uint32_t count; /* >= 1 */
+    bool has_texts; /* stage 2 sets it, for stage 3: most events have no `unique` meter */
+};
+/* Fetches what prepare will touch of the events' readings, one dependent step a stage (0 to 3), so that a group of
+ * events waits for memory together. Sets their place, by which prepare finds the series if it is right by then. */
+void weir_window_table_prefetch(struct weir_window_coming *events, size_t count, int stage);
 
 enum weir_prepared {
     WEIR_PREPARED,
@@ -82,7 +89,10 @@ enum weir_prepared weir_window_table_prepare(struct weir_window_table *table, en
                                              const struct weir_reading *readings, uint32_t count,
                                              struct weir_window_event *event, struct weir_window_change *ret_changes,
                                              uint32_t *ret_prepared);
-void weir_window_table_apply(struct weir_window_table *table, const struct weir_window_change *changes, uint32_t count);
+/* Of the same step and readings. */
+void weir_window_table_apply(struct weir_window_table *table, enum weir_window_step step,
+                             const struct weir_reading *readings, const struct weir_window_change *changes,
+                             uint32_t count);
 
 /* Puts a stored window back (a lane is taken). WEIR_AGAIN: there is no room. WEIR_REJECT: its series key cannot be
  * read. */

@@ -67,16 +67,16 @@ static __attribute__((noinline)) uint32_t find_other_window(struct weir_window_t
                                                             const struct weir_reading *reading, uint32_t series,
                                                             int64_t time, bool is_made)
 {
-    const struct weir_meter *meter = &table->catalog->meters[reading->meter];
-    int64_t start, end;
+    const struct meter *meter = &table->meters[reading->meter];
+    struct span *span = &table->spans[meter->window];
 
-    weir_window_of(meter->window, time, &start, &end);
-    uint32_t position = weir_window_look(table, series, start);
+    if (time < span->start || time >= span->end)
+        weir_window_of(meter->window, time, &span->start, &span->end);
+    uint32_t position = weir_window_look(table, series, span->start);
     if (position == NONE && is_made) {
-        position = weir_window_add(table, series, start, end, true);
-        if (position != NONE && table->meters[reading->meter].keeps_events) {
-            table->windows[position].kept = weir_kept_new(meter->aggregation);
-            table->windows[position].flags |= KEEPS_EVENTS;
+        position = weir_window_add(table, series, span->start, span->end, true);
+        if (position != NONE && meter->keeps_events) {
+            window_keep_events(&table->windows[position], meter->aggregation);
             table->unique_bytes += weir_kept_bytes(table->windows[position].kept);
         }
     }
@@ -93,10 +93,24 @@ static inline void know_customer(struct weir_window_table *table, struct weir_wi
     if (event->series == NONE)
         event->series = series;
     other = &table->series[event->series];
-    if (__builtin_expect(one->customer < other->customer, 0))
+    if (one->customer < other->customer)
         other->customer = one->customer;
     else
         one->customer = other->customer;
+    event->number = one->customer == NO_NUMBER ? 0 : one->customer;
+}
+
+/* The series of a reading: the event's first, or one that has not met it yet. Where prefetch has found it; others may
+ * have gone and come since. */
+static __attribute__((noinline)) uint32_t
+meet_series(struct weir_window_table *table, const struct weir_reading *reading, struct weir_window_event *event)
+{
+    uint32_t series = reading->place;
+
+    if (!is_series_of(table, &table->series[series], reading, event))
+        series = weir_window_find_series(table, reading, event);
+    know_customer(table, event, series);
+    return series;
 }
 
 /* Whether the window has no text like a `unique` meter's. */
@@ -130,9 +144,7 @@ prepare_other(struct weir_window_table *table, enum weir_window_step step, const
     const struct weir_meter *meter = &table->catalog->meters[reading->meter];
     const struct window *window = &table->windows[change->window];
 
-    change->is_plain = false;
     change->is_new_unique = false;
-    change->step = step;
     change->after = window_total(table, change->window);
     if (step == WEIR_WINDOW_VOID) {
         change->after.retracted++;
@@ -150,47 +162,60 @@ prepare_other(struct weir_window_table *table, enum weir_window_step step, const
     return add_reading(meter, reading, event->time, event->offset, change) ? WEIR_PREPARED : WEIR_PREPARED_OVERFLOW;
 }
 
-/* Adds to what is summed or counted, in a window that keeps no events. false: it is another one. */
-static inline bool prepare_plain(const struct meter *meter, const struct window *window,
-                                 const struct weir_reading *reading, struct weir_window_change *change,
-                                 enum weir_prepared *ret_prepared)
+/* Whether the series is the reading's and has met the event's customer already, whom its number tells then. */
+static inline bool is_met(const struct weir_window_table *table, const struct series *series,
+                          const struct weir_reading *reading, const struct weir_window_event *event)
 {
-    bool is_summed = meter->aggregation == WEIR_AGGREGATION_SUM || meter->aggregation == WEIR_AGGREGATION_AVG;
-
-    if ((!is_summed && meter->aggregation != WEIR_AGGREGATION_COUNT) || window->flags & (KEEPS_EVENTS | HAS_LATEST))
-        return false;
-    change->is_plain = true;
-    change->after.events = window->events + 1;
-    change->after.value = window->value;
-    if (is_summed && !weir_decimal_add(window->value, reading->value, &change->after.value))
-        *ret_prepared = WEIR_PREPARED_OVERFLOW;
-    return true;
+    return series->meter == reading->meter && series->customer == event->number
+           && (table->meters[reading->meter].group_count == 0
+               || weir_window_has_groups_of(table, series, reading, event));
 }
 
+/* What is PLAIN can only go wrong in its sum, and nothing of it needs to be kept for apply, which adds once more.
+ * *flags: those of all windows. */
 static inline enum weir_prepared prepare(struct weir_window_table *table, enum weir_window_step step,
                                          const struct weir_reading *reading, struct weir_window_event *event,
-                                         struct weir_window_change *change)
+                                         struct weir_window_change *change, uint32_t *flags)
 {
     uint32_t series = reading->place;
-    enum weir_prepared prepared = WEIR_PREPARED;
+    struct weir_decimal sum;
 
-    /* Where prefetch has found it; others may have gone and come since. */
-    if (series == NONE || !is_series_of(table, &table->series[series], reading, event))
-        series = weir_window_find_series(table, reading, event);
-    know_customer(table, event, series);
+    if (!is_met(table, &table->series[series], reading, event))
+        series = meet_series(table, reading, event);
     uint32_t position = table->series[series].latest;
-    const struct window *latest = &table->windows[position];
-    if (position == NONE || event->time < latest->start || event->time >= window_end(latest)) {
+    const struct window *window = &table->windows[position];
+    if (!holds_time(window, event->time)) {
         position = find_other_window(table, reading, series, event->time, step != WEIR_WINDOW_UNDO);
         if (position == NONE)
             return step == WEIR_WINDOW_UNDO ? WEIR_PREPARED_ABSENT : WEIR_PREPARED_FULL;
+        window = &table->windows[position];
     }
-    const struct window *window = &table->windows[position];
     change->window = position;
-    event->is_unpriced = event->is_unpriced || window->flags & IS_UNPRICED;
-    if (step != WEIR_WINDOW_ADD || !prepare_plain(&table->meters[reading->meter], window, reading, change, &prepared))
-        prepared = prepare_other(table, step, reading, event, change);
-    return prepared;
+    *flags |= window->flags;
+    if (step != WEIR_WINDOW_ADD || !(window->flags & PLAIN))
+        return prepare_other(table, step, reading, event, change);
+    if (window->flags & SUMS && !weir_decimal_add(window->value, reading->value, &sum))
+        return WEIR_PREPARED_OVERFLOW;
+    return WEIR_PREPARED;
+}
+
+static inline enum weir_prepared prepare_all(struct weir_window_table *table, enum weir_window_step step,
+                                             const struct weir_reading *readings, uint32_t count,
+                                             struct weir_window_event *event, struct weir_window_change *ret_changes,
+                                             uint32_t *ret_prepared)
+{
+    uint32_t flags = 0;
+
+    for (uint32_t i = 0; i < count; i++) {
+        enum weir_prepared prepared = prepare(table, step, &readings[i], event, &ret_changes[i], &flags);
+        if (__builtin_expect(prepared != WEIR_PREPARED, 0)) {
+            *ret_prepared = i;
+            return prepared;
+        }
+    }
+    *ret_prepared = count;
+    event->is_unpriced = flags & IS_UNPRICED;
+    return WEIR_PREPARED;
 }
 
 enum weir_prepared weir_window_table_prepare(struct weir_window_table *table, enum weir_window_step step,
@@ -198,34 +223,31 @@ enum weir_prepared weir_window_table_prepare(struct weir_window_table *table, en
                                              struct weir_window_event *event, struct weir_window_change *ret_changes,
                                              uint32_t *ret_prepared)
 {
-    enum weir_prepared prepared = WEIR_PREPARED;
-    uint32_t i;
-
-    for (i = 0; i < count; i++)
-        if ((prepared = prepare(table, step, &readings[i], event, &ret_changes[i])) != WEIR_PREPARED)
-            break;
-    *ret_prepared = i;
-    return prepared;
+    if (step == WEIR_WINDOW_ADD)
+        return prepare_all(table, WEIR_WINDOW_ADD, readings, count, event, ret_changes, ret_prepared);
+    return prepare_all(table, step, readings, count, event, ret_changes, ret_prepared);
 }
 
-static void apply_kept(struct weir_window_table *table, struct window *window, const struct weir_window_change *change)
+static void apply_kept(struct weir_window_table *table, enum weir_window_step step, struct window *window,
+                       const struct weir_window_change *change)
 {
     table->unique_bytes -= weir_kept_bytes(window_kept(window));
     table->unique_count -= weir_kept_count(window_kept(window));
-    if (change->step == WEIR_WINDOW_ADD)
+    if (step == WEIR_WINDOW_ADD)
         weir_kept_add(window->kept, &change->record);
-    else if (change->step == WEIR_WINDOW_UNDO)
+    else if (step == WEIR_WINDOW_UNDO)
         weir_kept_remove(window->kept, change->record.id);
     table->unique_bytes += weir_kept_bytes(window_kept(window));
     table->unique_count += weir_kept_count(window_kept(window));
 }
 
-static void apply_other(struct weir_window_table *table, struct window *window, const struct weir_window_change *change)
+static __attribute__((noinline)) void apply_other(struct weir_window_table *table, enum weir_window_step step,
+                                                  struct window *window, const struct weir_window_change *change)
 {
     weir_check(change->after.events + 2 * change->after.retracted > window->events + 2 * window->retracted);
     window_set_total(table, change->window, &change->after);
     if (window_kept(window)) {
-        apply_kept(table, window, change);
+        apply_kept(table, step, window, change);
     } else if (change->is_new_unique) {
         if (!window->unique)
             window->unique = weir_unique_set_new();
@@ -237,19 +259,23 @@ static void apply_other(struct weir_window_table *table, struct window *window, 
     }
 }
 
-void weir_window_table_apply(struct weir_window_table *table, const struct weir_window_change *changes, uint32_t count)
+void weir_window_table_apply(struct weir_window_table *table, enum weir_window_step step,
+                             const struct weir_reading *readings, const struct weir_window_change *changes,
+                             uint32_t count)
 {
+    uint32_t plain = step == WEIR_WINDOW_ADD ? PLAIN : 0;
+
     for (uint32_t i = 0; i < count; i++) {
-        const struct weir_window_change *change = &changes[i];
-        struct window *window = &table->windows[change->window];
-        if (change->is_plain) {
-            weir_check(change->after.events > window->events);
-            window->events = change->after.events;
-            window->value = change->after.value;
+        struct window *window = &table->windows[changes[i].window];
+        if (window->flags & plain) {
+            window->events++;
+            weir_check(window->events > 0);
+            if (window->flags & SUMS)
+                window->value.e12 += readings[i].value.e12; /* prepare has seen that it fits */
         } else {
-            apply_other(table, window, change);
+            apply_other(table, step, window, &changes[i]);
         }
         if (!(window->flags & IS_CHANGED))
-            weir_window_mark_changed(table, change->window);
+            weir_window_mark_changed(table, changes[i].window);
     }
 }

@@ -19,8 +19,8 @@ struct series {
     uint32_t key_length : 24; /* 0: free, `latest` links the free ones */
     uint32_t priced : 8;      /* the number of the span in which its windows have a price; 0: of none */
     uint32_t meter;           /* index in the catalog; NO_METER: free, or a stored series whose meter is gone from it */
-    uint32_t customer; /* a number: series that have the same are one customer's. Others may be as well: they get the
-                          same once an event has met both. NO_NUMBER: there are no more */
+    uint32_t customer; /* a number from 1: series that have the same are one customer's. Others may be as well: they get
+                          the same once an event has met both. NO_NUMBER: there are no more */
     uint32_t latest;   /* the window that starts last, which nearly every event hits; the others are in the index.
                           NONE: all are in the index (those of a meter whose length was another are in no order) */
     uint32_t window_count;
@@ -32,12 +32,26 @@ struct series {
 struct meter {
     uint64_t hash;        /* what stands for it in hashes */
     uint32_t customer_at; /* in its series' keys */
+    uint32_t group_at;    /* the text of its first group, there too, less the customer's length */
     uint8_t group_count;
     uint8_t aggregation; /* enum weir_aggregation */
+    uint8_t window;      /* enum weir_window_length */
+    uint8_t plain;       /* of its windows' flags: COUNTS, SUMS or none */
     bool keeps_events;
+    bool is_retractable;
 };
 
-enum { IS_CLOSED = 1, IS_CHANGED = 2, IS_UNPRICED = 4, KEEPS_EVENTS = 8, HAS_LATEST = 16 };
+enum {
+    IS_CLOSED = 1,
+    IS_CHANGED = 2,
+    IS_UNPRICED = 4,
+    KEEPS_EVENTS = 8,
+    HAS_LATEST = 16,
+    /* An event adds no more to it than itself, or also its value: neither KEEPS_EVENTS nor HAS_LATEST. */
+    COUNTS = 32,
+    SUMS = 64,
+    PLAIN = COUNTS | SUMS,
+};
 
 /* One line of the cache: what is left of weir_window_total is in `latest` of the table, if it is anything. */
 struct window {
@@ -68,6 +82,11 @@ struct group {
     uint32_t first, count;
 };
 
+/* The window of one length that was asked for last: most new ones are there. */
+struct span {
+    int64_t start, end;
+};
+
 /* A window on its way into the index. */
 struct waiting {
     uint64_t hash;
@@ -81,8 +100,8 @@ static_assert((int)WEIR_SERIES_KEY_MAX < (int)KEY_LENGTH_LIMIT, "a series key's 
 struct weir_window_table {
     const struct weir_catalog *catalog;
     struct meter *meters; /* by index */
-    uint32_t customers;   /* numbers that were given to series */
     struct weir_unpriced_check check;
+    uint32_t customers;             /* numbers that were given to series */
     int64_t priced_from, priced_to; /* of starts: windows of series with that number have a price */
     uint32_t priced_number;         /* from 1 */
     uint64_t limit;
@@ -93,13 +112,14 @@ struct weir_window_table {
     int64_t closing_through; /* windows that end at or before it are closed, those of late events as soon as they are
                                 made; of the last end before it all, or some so far */
 
+    struct span spans[WEIR_WINDOW_LENGTH_COUNT];
     struct index series_index, window_index;
     struct waiting waiting[WAITING_MAX]; /* for window_index: put there together, when their slots are in the cache */
     uint32_t waiting_count;
     struct weir_series_keys *keys;
-    struct series *series; /* [0] unused */
+    struct series *series; /* [0] is nobody's: no meter has it */
     uint32_t series_used, series_room, free_series;
-    struct window *windows; /* [0] unused */
+    struct window *windows; /* [0] holds no time */
     struct latest *latest;  /* by window; NULL until there is one to keep */
     uint32_t windows_used, windows_room, free_window;
 
@@ -134,9 +154,21 @@ static inline struct weir_unique_set *window_unique(const struct window *window)
     return window->flags & KEEPS_EVENTS ? NULL : window->unique;
 }
 
+static inline void window_keep_events(struct window *window, enum weir_aggregation aggregation)
+{
+    window->kept = weir_kept_new(aggregation);
+    window->flags = (window->flags & ~(uint32_t)PLAIN) | KEEPS_EVENTS;
+}
+
 static inline int64_t window_end(const struct window *window)
 {
     return window->start + (int64_t)window->length_seconds * WEIR_SECOND;
+}
+
+/* None is held by windows[0]. */
+static inline bool holds_time(const struct window *window, int64_t time)
+{
+    return (uint64_t)time - (uint64_t)window->start < (uint64_t)window->length_seconds * (uint64_t)WEIR_SECOND;
 }
 
 static inline struct weir_window_total window_total(const struct weir_window_table *table, uint32_t position)
@@ -183,6 +215,16 @@ static inline bool is_same_text(const char *one, const char *other, size_t lengt
     return true;
 }
 
+static inline struct weir_slice series_key(const struct weir_window_table *table, uint32_t series)
+{
+    return weir_slice_of(table->series[series].key, table->series[series].key_length);
+}
+
+void weir_window_make_series_room(struct weir_window_table *table);
+/* Whether the texts of its groups are the reading's. It is a series of the reading's meter, which has groups, and of
+ * the event's customer. */
+bool weir_window_has_groups_of(const struct weir_window_table *table, const struct series *series,
+                               const struct weir_reading *reading, const struct weir_window_event *event);
 static inline bool is_customer_of(const struct series *series, const struct meter *meter, struct weir_slice customer)
 {
     const char *at = series->key + meter->customer_at;
@@ -192,35 +234,15 @@ static inline bool is_customer_of(const struct series *series, const struct mete
     return length == customer.length && is_same_text(at + 2, customer.data, length);
 }
 
-/* Whether it is the reading's: exactly, but the customer is compared by number where that is enough. */
+/* Whether it is the reading's. */
 static inline bool is_series_of(const struct weir_window_table *table, const struct series *series,
                                 const struct weir_reading *reading, const struct weir_window_event *event)
 {
     if (series->meter != reading->meter)
         return false;
     const struct meter *meter = &table->meters[reading->meter];
-    bool is_known = event->series != NONE && series->customer != NO_NUMBER
-                    && series->customer == table->series[event->series].customer;
-    if (!is_known && !is_customer_of(series, meter, event->customer))
-        return false;
-    if (meter->group_count == 0)
-        return true;
-    const struct weir_group *groups = table->catalog->meters[reading->meter].groups;
-    const char *at = series->key + meter->customer_at + 2 + event->customer.length + 1;
-    for (uint32_t i = 0; i < meter->group_count; i++) {
-        uint16_t length;
-        at += 2 + groups[i].name.length;
-        memcpy(&length, at, 2);
-        if (length != reading->dimensions[i].length || !is_same_text(at + 2, reading->dimensions[i].data, length))
-            return false;
-        at += 2 + length;
-    }
-    return true;
-}
-
-static inline struct weir_slice series_key(const struct weir_window_table *table, uint32_t series)
-{
-    return weir_slice_of(table->series[series].key, table->series[series].key_length);
+    return (series->customer == event->number || is_customer_of(series, meter, event->customer))
+           && (meter->group_count == 0 || weir_window_has_groups_of(table, series, reading, event));
 }
 
 void weir_window_learn_meter(const struct weir_meter *meter, struct meter *ret_meter);

@@ -1,5 +1,6 @@
 /* Series of the window table: interned while they have windows. */
 #include "aggregator/window_table_internal.h"
+#include "common/hash_short.h"
 
 /* Everything of the meter by which the same event would be counted otherwise, beside what is read from the event. */
 static uint64_t hash_meter(const struct weir_meter *meter)
@@ -19,14 +20,30 @@ void weir_window_learn_meter(const struct weir_meter *meter, struct meter *ret_m
 {
     bool adds_up = meter->aggregation == WEIR_AGGREGATION_COUNT || meter->aggregation == WEIR_AGGREGATION_SUM
                    || meter->aggregation == WEIR_AGGREGATION_AVG;
+    uint32_t customer_at = (uint32_t)sizeof(uint16_t) + meter->key.length;
 
     *ret_meter = (struct meter){
         .hash = hash_meter(meter),
-        .customer_at = (uint32_t)sizeof(uint16_t) + meter->key.length,
+        .customer_at = customer_at,
+        .group_at = customer_at + (uint32_t)(sizeof(uint16_t) + 1 + sizeof(uint16_t))
+                    + (meter->group_count ? meter->groups[0].name.length : 0),
         .group_count = (uint8_t)meter->group_count,
         .aggregation = (uint8_t)meter->aggregation,
+        .window = (uint8_t)meter->window,
+        .plain = meter->aggregation == WEIR_AGGREGATION_COUNT ? COUNTS
+                 : adds_up                                    ? SUMS
+                                                              : 0,
         .keeps_events = meter->is_retractable && !adds_up,
+        .is_retractable = meter->is_retractable,
     };
+}
+
+void weir_window_make_series_room(struct weir_window_table *table)
+{
+    uint32_t room = table->series_room ? table->series_room * 2 : FIRST_SLOTS;
+
+    table->series = weir_resize_table(table->series, table->series_room, room, sizeof *table->series);
+    table->series_room = room;
 }
 
 /* relative: a series of the same customer; NONE: none is known. */
@@ -38,11 +55,8 @@ static uint32_t add_series(struct weir_window_table *table, uint64_t hash, uint3
     if (position != NONE) {
         table->free_series = table->series[position].latest;
     } else {
-        if (table->series_used >= table->series_room) {
-            uint32_t room = table->series_room ? table->series_room * 2 : FIRST_SLOTS;
-            table->series = weir_resize_table(table->series, table->series_room, room, sizeof *table->series);
-            table->series_room = room;
-        }
+        if (table->series_used >= table->series_room)
+            weir_window_make_series_room(table);
         position = table->series_used++;
     }
     table->series[position] = (struct series){.key = weir_series_keys_add(table->keys, key),
@@ -50,95 +64,161 @@ static uint32_t add_series(struct weir_window_table *table, uint64_t hash, uint3
                                               .key_length = key.length & (KEY_LENGTH_LIMIT - 1),
                                               .meter = meter,
                                               .customer = relative != NONE ? table->series[relative].customer
-                                                          : table->customers < NO_NUMBER ? table->customers++
-                                                                                         : NO_NUMBER};
+                                                          : table->customers < NO_NUMBER - 1 ? ++table->customers
+                                                                                             : NO_NUMBER};
     index_add(&table->series_index, hash, position);
     return position;
 }
 
 /* The hash of a series: the customer's, mixed with meter (by hash_meter; 0: gone from the catalog) and texts. */
-static uint64_t hash_series(uint64_t customer_hash, uint64_t meter, const struct weir_slice texts[], uint32_t count)
+static inline uint64_t hash_series(uint64_t customer_hash, uint64_t meter, const struct weir_slice texts[],
+                                   uint32_t count)
 {
     uint64_t hash = (customer_hash + meter) * UINT64_C(0xD6E8FEB86659FD93);
 
     hash ^= hash >> 32;
     for (uint32_t i = 0; i < count; i++)
-        hash = weir_hash64(texts[i].data, texts[i].length, hash);
+        hash = weir_hash64_short(texts[i], hash);
     return hash;
 }
 
-void weir_window_table_hash(const struct weir_window_table *table, struct weir_reading *readings, uint32_t count,
-                            uint64_t customer_hash)
+/* What the reading adds, as a number. */
+static inline uint64_t hash_value(uint8_t aggregation, struct weir_reading *reading, const struct weir_hash_key *secret)
 {
-    for (uint32_t i = 0; i < count; i++) {
-        const struct meter *meter = &table->meters[readings[i].meter];
-        readings[i].series = hash_series(customer_hash, meter->hash, readings[i].dimensions, meter->group_count);
+    if (aggregation == WEIR_AGGREGATION_UNIQUE) {
+        reading->unique = weir_fingerprint128(secret, reading->unique_text);
+        return weir_hash64(reading->unique_text.data, reading->unique_text.length, 0);
     }
+    reading->unique_text.data = NULL;
+    return aggregation == WEIR_AGGREGATION_COUNT
+               ? 0
+               : (uint64_t)reading->value.e12 + (uint64_t)(reading->value.e12 >> 64) * UINT64_C(0x9E3779B97F4A7C15);
+}
+
+uint64_t weir_window_table_hash(const struct weir_window_table *table, struct weir_reading *readings, uint32_t count,
+                                uint64_t customer_hash, const struct weir_hash_key *secret, bool *ret_is_retractable)
+{
+    const struct meter *meters = table->meters;
+    bool is_retractable = true;
+    uint64_t sum = 0;
+
+    for (uint32_t i = 0; i < count; i++) {
+        struct weir_reading *reading = &readings[i];
+        const struct meter *meter = &meters[reading->meter];
+        uint64_t series = hash_series(customer_hash, meter->hash, reading->dimensions, meter->group_count);
+        reading->place = NONE;
+        reading->series = series;
+        sum += weir_hash_mix(series ^ hash_value(meter->aggregation, reading, secret) * UINT64_C(0x9E3779B97F4A7C15));
+        is_retractable &= meter->is_retractable;
+    }
+    *ret_is_retractable = is_retractable;
+    return sum;
 }
 
 /* The series, unless another one has the same tag: then the wait is only longer. NONE: it is not there yet. */
-static inline uint32_t guess(const struct weir_window_table *table, const struct weir_reading *reading)
+static inline uint32_t guess(const struct index *index, uint64_t hash)
 {
-    const struct index *index = &table->series_index;
-    uint32_t tag = index_tag(reading->series);
+    uint32_t tag = index_tag(hash), at = index_home(index, hash);
+    struct slot slot = index->slots[at];
 
-    for (uint32_t at = index_home(index, reading->series); index->slots[at].position != NONE;
-         at = index_next(index, at))
-        if (index->slots[at].tag == tag)
-            return index->slots[at].position;
-    return NONE;
+    while (__builtin_expect(slot.tag != tag && slot.position != NONE, 0))
+        slot = index->slots[at = index_next(index, at)];
+    return slot.position;
 }
 
-/* The texts of the `unique` window that the reading is most likely counted into. */
-static inline void prefetch_texts(const struct weir_window_table *table, const struct weir_reading *reading)
+static void prefetch_slots(const struct weir_window_coming *event)
 {
-    uint32_t latest = table->series[reading->place].latest;
+    const struct index *index = &event->table->series_index;
+    const struct weir_reading *end = event->readings + event->count;
 
-    if (latest != NONE && window_unique(&table->windows[latest]))
-        weir_unique_set_prefetch(table->windows[latest].unique, reading->unique);
+    for (const struct weir_reading *reading = event->readings; reading < end; reading++)
+        __builtin_prefetch(&index->slots[index_home(index, reading->series)]);
+}
+
+static void prefetch_series(const struct weir_window_coming *event)
+{
+    const struct index *index = &event->table->series_index;
+    const struct series *series = event->table->series;
+    struct weir_reading *end = event->readings + event->count;
+
+    for (struct weir_reading *reading = event->readings; reading < end; reading++) {
+        reading->place = guess(index, reading->series);
+        __builtin_prefetch(&series[reading->place]);
+    }
+}
+
+static inline void prefetch_key(const struct series *series)
+{
+    __builtin_prefetch(series->key);
+    __builtin_prefetch(series->key + 32); /* most keys are longer than that, half of those cross a line */
 }
 
 /* The text of the key is only read for the customer, once an event, and for dimensions. */
-static inline bool prefetch_windows(const struct weir_window_table *table, const struct weir_reading *readings,
-                                    uint32_t count)
+static void prefetch_windows(struct weir_window_coming *event)
 {
-    bool has_texts = false;
+    const struct weir_window_table *table = event->table;
+    const struct series *all = table->series;
+    const struct window *windows = table->windows;
+    const struct meter *meters = table->meters;
+    const struct weir_reading *reading = event->readings, *end = reading + event->count;
+    uintptr_t texts = 0;
 
-    for (uint32_t i = 0; i < count; i++) {
-        const struct series *series = &table->series[readings[i].place];
-        if (readings[i].place == NONE)
-            continue;
-        if (i == 0 || table->meters[readings[i].meter].group_count > 0) {
-            __builtin_prefetch(series->key);
-            __builtin_prefetch(series->key + 32); /* most keys are longer than that, half of those cross a line */
-        }
-        __builtin_prefetch(&table->windows[series->latest], 1);
-        has_texts = has_texts || readings[i].unique_text.data;
+    prefetch_key(&all[reading->place]);
+    for (; reading < end; reading++) {
+        const struct series *series = &all[reading->place];
+        if (meters[reading->meter].group_count > 0)
+            prefetch_key(series);
+        __builtin_prefetch(&windows[series->latest], 1);
+        texts |= (uintptr_t)reading->unique_text.data;
     }
-    return has_texts;
+    event->has_texts = texts != 0;
 }
 
-bool weir_window_table_prefetch(const struct weir_window_table *table, struct weir_reading *readings, uint32_t count,
-                                int stage)
+/* The texts of the `unique` windows that the readings are most likely counted into. */
+static void prefetch_texts(const struct weir_window_coming *event)
 {
-    const struct index *index = &table->series_index;
+    const struct weir_window_table *table = event->table;
 
-    if (stage == 0) {
-        for (uint32_t i = 0; i < count; i++)
-            __builtin_prefetch(&index->slots[index_home(index, readings[i].series)]);
-    } else if (stage == 1) {
-        for (uint32_t i = 0; i < count; i++) {
-            readings[i].place = guess(table, &readings[i]);
-            __builtin_prefetch(&table->series[readings[i].place]);
-        }
-    } else if (stage == 2) {
-        return prefetch_windows(table, readings, count);
-    } else {
-        for (uint32_t i = 0; i < count; i++)
-            if (readings[i].unique_text.data && readings[i].place != NONE)
-                prefetch_texts(table, &readings[i]);
+    for (uint32_t i = 0; i < event->count; i++) {
+        const struct window *latest = &table->windows[table->series[event->readings[i].place].latest];
+        if (event->readings[i].unique_text.data && window_unique(latest))
+            weir_unique_set_prefetch(latest->unique, event->readings[i].unique);
     }
-    return false;
+}
+
+void weir_window_table_prefetch(struct weir_window_coming *events, size_t count, int stage)
+{
+    if (stage == 0) {
+        for (size_t i = 0; i < count; i++)
+            prefetch_slots(&events[i]);
+    } else if (stage == 1) {
+        for (size_t i = 0; i < count; i++)
+            prefetch_series(&events[i]);
+    } else if (stage == 2) {
+        for (size_t i = 0; i < count; i++)
+            prefetch_windows(&events[i]);
+    } else {
+        for (size_t i = 0; i < count; i++)
+            if (events[i].has_texts)
+                prefetch_texts(&events[i]);
+    }
+}
+
+bool weir_window_has_groups_of(const struct weir_window_table *table, const struct series *series,
+                               const struct weir_reading *reading, const struct weir_window_event *event)
+{
+    const struct meter *meter = &table->meters[reading->meter];
+    const char *at = series->key + meter->group_at + event->customer.length;
+
+    for (uint32_t i = 0;;) {
+        uint16_t length;
+        memcpy(&length, at, 2);
+        if (length != reading->dimensions[i].length || !is_same_text(at + 2, reading->dimensions[i].data, length))
+            return false;
+        if (++i == meter->group_count)
+            return true;
+        at += 2 + length + 2 + table->catalog->meters[reading->meter].groups[i].name.length;
+    }
 }
 
 uint32_t weir_window_find_series(struct weir_window_table *table, const struct weir_reading *reading,

@@ -135,15 +135,17 @@ static void touch_window(struct weir_window_table *table, uint64_t number, uint6
                                       .time =
                                           (int64_t)(490000 + at) * WEIR_HOUR + (int64_t)(number % 3600) * WEIR_SECOND,
                                       .offset = offset};
+    static const struct weir_hash_key secret;
+    bool is_retractable;
     struct weir_window_change change;
     uint32_t prepared;
 
     (void)count;
     reading.dimensions[0] = weir_slice_text("large");
-    weir_window_table_hash(table, &reading, 1, weir_hash64(name.data, name.length, 0));
+    (void)weir_window_table_hash(table, &reading, 1, weir_hash64(name.data, name.length, 0), &secret, &is_retractable);
     if (weir_window_table_prepare(table, WEIR_WINDOW_ADD, &reading, 1, &event, &change, &prepared) != WEIR_PREPARED)
         weir_measure_die("a window cannot be made");
-    weir_window_table_apply(table, &change, 1);
+    weir_window_table_apply(table, WEIR_WINDOW_ADD, &reading, &change, 1);
 }
 
 static void count_window(void *context, const struct weir_cut_window *window)

@@ -79,42 +79,50 @@ static enum weir_status must_put_away(struct weir_intake *intake, const struct w
     return status == WEIR_OK ? WEIR_OK : WEIR_FATAL;
 }
 
+static enum weir_status refuse(struct weir_intake *intake, const struct weir_seat *seat,
+                               const struct weir_intake_item *item, struct weir_error *reterr)
+{
+    enum weir_status status = put_away(intake, item->message, reterr);
+
+    if (status == WEIR_OK)
+        weir_lane_reject(item->lane, seat->subject, item->message->sequence);
+    return status;
+}
+
+static inline enum weir_status count_one(struct weir_intake *intake, const struct weir_seat *seat,
+                                         struct weir_intake_item *item, struct weir_error *reterr)
+{
+    intake->event.subject = seat->subject;
+    intake->event.time = seat->time;
+    intake->event.is_retraction = seat->is_retraction;
+    item->outcome = weir_lane_take(item->lane, &intake->event, seat->readings, seat->count, &seat->hashes,
+                                   item->message->sequence, &intake->rejection);
+    if (__builtin_expect(item->outcome == WEIR_OUTCOME_FULL, 0))
+        return full(item->lane, reterr);
+    if (__builtin_expect(item->outcome == WEIR_OUTCOME_REJECTED, 0))
+        return must_put_away(intake, item->message, reterr);
+    return WEIR_OK;
+}
+
 /* The order of the checks is docs/rating.md 1.5: decode, time, matching and reading, identity. */
 static enum weir_status take_one(struct weir_intake *intake, struct weir_seat *seat, struct weir_intake_item *item,
                                  int64_t now, struct weir_error *reterr)
 {
-    const struct weir_message *message = item->message;
-    struct weir_rejection late;
-    enum weir_status status = WEIR_OK;
+    enum weir_status status;
 
     item->outcome = WEIR_OUTCOME_REJECTED;
-    if (!seat->is_whole)
+    if (__builtin_expect(!seat->is_whole, 0))
         weir_seat_fill_for_now(weir_ahead_filler(intake->ahead), item, seat, &intake->rejection);
-    bool is_refused = !seat->is_read;
-    if (seat->is_decoded && weir_lane_check_time(item->lane, seat->time, now, &late) != WEIR_OK) {
-        intake->rejection = late;
-        is_refused = true;
-    }
-    if (is_refused) {
-        status = put_away(intake, message, reterr);
-        if (status == WEIR_OK)
-            weir_lane_reject(item->lane, seat->subject, message->sequence);
-    } else {
-        intake->event.subject = seat->subject;
-        intake->event.time = seat->time;
-        intake->event.is_retraction = seat->is_retraction;
-        item->outcome = weir_lane_take(item->lane, &intake->event, seat->readings, seat->count, &seat->hashes,
-                                       message->sequence, &intake->rejection);
-        if (item->outcome == WEIR_OUTCOME_FULL)
-            return full(item->lane, reterr);
-        if (item->outcome == WEIR_OUTCOME_REJECTED)
-            status = must_put_away(intake, message, reterr);
-    }
-    if (status != WEIR_OK)
+    bool is_late = seat->is_decoded && weir_lane_check_time(item->lane, seat->time, now, &intake->rejection) != WEIR_OK;
+    if (__builtin_expect(is_late || !seat->is_read, 0))
+        status = refuse(intake, seat, item, reterr);
+    else
+        status = count_one(intake, seat, item, reterr);
+    if (__builtin_expect(status != WEIR_OK, 0))
         return status == WEIR_AGAIN ? status : WEIR_FATAL;
-    weir_lane_set_stamp(item->lane, message->timestamp);
+    weir_lane_set_stamp(item->lane, item->message->timestamp);
     intake->counts.outcomes[item->outcome]++;
-    intake->counts.bytes += message->value.length;
+    intake->counts.bytes += item->message->value.length;
     if (item->outcome == WEIR_OUTCOME_REJECTED)
         intake->counts.rejections[intake->rejection.reason]++;
     return WEIR_OK;

@@ -10,8 +10,11 @@ enum { LINE = 64 };
 
 static_assert(sizeof(struct weir_seat) == 2 * LINE || sizeof(struct weir_seat) == LINE, "seats stand on lines");
 
+enum { HAS_UNIQUE_TEXT = 128 };
+static_assert((int)WEIR_DIMENSIONS_MAX < (int)HAS_UNIQUE_TEXT, "both stand in a byte");
+
 struct weir_seat_filler {
-    const struct weir_catalog *catalog;
+    uint8_t *texts; /* by meter, which ones its readings have: how many dimensions, and HAS_UNIQUE_TEXT */
     struct weir_decoder *decoder;
     struct weir_reader *reader;
     struct weir_event event;
@@ -22,7 +25,11 @@ struct weir_seat_filler *weir_seat_filler_new(const struct weir_catalog *catalog
 {
     struct weir_seat_filler *filler = weir_new(sizeof *filler);
 
-    filler->catalog = catalog;
+    filler->texts = weir_new_array(catalog->meter_count + 1, sizeof *filler->texts);
+    for (uint32_t i = 0; i < catalog->meter_count; i++)
+        filler->texts[i] =
+            (uint8_t)(catalog->meters[i].group_count
+                      | (catalog->meters[i].aggregation == WEIR_AGGREGATION_UNIQUE ? HAS_UNIQUE_TEXT : 0));
     filler->decoder = weir_decoder_new(catalog);
     filler->reader = weir_reader_new(catalog);
     return filler;
@@ -34,6 +41,7 @@ struct weir_seat_filler *weir_seat_filler_free(struct weir_seat_filler *filler)
         return NULL;
     weir_decoder_free(filler->decoder);
     weir_reader_free(filler->reader);
+    free(filler->texts);
     free(filler);
     return NULL;
 }
@@ -60,12 +68,35 @@ static void fill(struct weir_seat_filler *filler, const struct weir_intake_item 
         weir_lane_hash(item->lane, event, seat->readings, seat->count, &seat->hashes);
 }
 
-/* Makes the text one of the message's or of the seat's. false: no room. */
-static bool keep_text(const struct weir_message *message, struct weir_slice *text, char **at, const char *end)
+static inline bool is_of_message(struct weir_slice message, struct weir_slice text)
 {
-    uintptr_t place = (uintptr_t)text->data - (uintptr_t)message->value.data;
+    return (uintptr_t)text.data - (uintptr_t)message.data < message.length || text.length == 0;
+}
 
-    if (text->length == 0 || place < message->value.length)
+/* Whether all texts are views into the message, as mostly. */
+static inline bool are_of_message(const uint8_t *texts, struct weir_slice message, const struct weir_seat *seat)
+{
+    const struct weir_reading *end = seat->readings + seat->count;
+
+    if (!is_of_message(message, seat->subject))
+        return false;
+    for (const struct weir_reading *reading = seat->readings; reading < end; reading++) {
+        uint32_t has = texts[reading->meter];
+        if (has == 0)
+            continue;
+        if (has & HAS_UNIQUE_TEXT && !is_of_message(message, reading->unique_text))
+            return false;
+        for (uint32_t j = 0; j < (has & ~(uint32_t)HAS_UNIQUE_TEXT); j++)
+            if (!is_of_message(message, reading->dimensions[j]))
+                return false;
+    }
+    return true;
+}
+
+/* Makes the text one of the message's or of the seat's. false: no room. */
+static bool keep_text(struct weir_slice message, struct weir_slice *text, char **at, const char *end)
+{
+    if (is_of_message(message, *text))
         return true;
     if (text->length > (size_t)(end - *at))
         return false;
@@ -75,17 +106,18 @@ static bool keep_text(const struct weir_message *message, struct weir_slice *tex
     return true;
 }
 
-static bool keep_texts(const struct weir_catalog *catalog, const struct weir_message *message, struct weir_seat *seat)
+static __attribute__((noinline)) bool keep_texts(const uint8_t *texts, struct weir_slice message,
+                                                 struct weir_seat *seat)
 {
     char *at = seat->texts, *end = seat->texts + WEIR_SEAT_TEXT_BYTES;
     bool is_kept = keep_text(message, &seat->subject, &at, end);
 
     for (uint32_t i = 0; i < seat->count && is_kept; i++) {
         struct weir_reading *reading = &seat->readings[i];
-        uint32_t group_count = catalog->meters[reading->meter].group_count;
-        if (reading->unique_text.data) /* of the others there is none: weir_lane_hash */
+        uint32_t has = texts[reading->meter];
+        if (has & HAS_UNIQUE_TEXT)
             is_kept = keep_text(message, &reading->unique_text, &at, end);
-        for (uint32_t j = 0; j < group_count && is_kept; j++)
+        for (uint32_t j = 0; j < (has & ~(uint32_t)HAS_UNIQUE_TEXT) && is_kept; j++)
             is_kept = keep_text(message, &reading->dimensions[j], &at, end);
     }
     return is_kept;
@@ -94,7 +126,9 @@ static bool keep_texts(const struct weir_catalog *catalog, const struct weir_mes
 void weir_seat_fill(struct weir_seat_filler *filler, const struct weir_intake_item *item, struct weir_seat *seat)
 {
     fill(filler, item, seat, &filler->unsaid);
-    seat->is_whole = seat->is_read && keep_texts(filler->catalog, item->message, seat);
+    seat->is_whole = seat->is_read
+                     && (are_of_message(filler->texts, item->message->value, seat)
+                         || keep_texts(filler->texts, item->message->value, seat));
     if (!seat->is_whole)
         seat->count = 0;
 }

@@ -80,7 +80,8 @@ static inline bool weir_decimal_add(struct weir_decimal a, struct weir_decimal b
 {
     weir_int128 sum;
 
-    if (__builtin_add_overflow(a.e12, b.e12, &sum) || sum == WEIR_DECIMAL_BELOW)
+    if (__builtin_expect(__builtin_add_overflow(a.e12, b.e12, &sum), 0)
+        || __builtin_expect(sum == WEIR_DECIMAL_BELOW, 0))
         return false;
     ret_sum->e12 = sum;
     return true;

@@ -25,6 +25,13 @@ struct weir_hash_key {
 
 uint64_t weir_hash64(const void *data, size_t length, uint64_t seed);
 
+/* Spreads a number that was put together of hashes over all its bits. */
+static inline uint64_t weir_hash_mix(uint64_t hash)
+{
+    hash = (hash ^ hash >> 32) * UINT64_C(0xD6E8FEB86659FD93);
+    return hash ^ hash >> 32;
+}
+
 /* Fresh random bytes for a secret, from the system. */
 void weir_hash_make_secret(unsigned char secret[WEIR_HASH_SECRET_BYTES]);
 void weir_hash_key_init(struct weir_hash_key *key, const unsigned char secret[WEIR_HASH_SECRET_BYTES]);

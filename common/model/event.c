@@ -1,6 +1,6 @@
 #include "common/model/event.h"
 
-#include "common/hash.h"
+#include "common/hash_short.h"
 
 #define WEIR_X(upper, lower) [WEIR_REASON_##upper] = #lower,
 const char *const weir_reason_name[WEIR_REASON_COUNT] = {WEIR_REASONS(WEIR_X)};
@@ -13,7 +13,7 @@ uint64_t weir_event_content_of_type(struct weir_slice type, uint64_t seed)
 
 uint64_t weir_event_content_below(uint64_t of_type, const struct weir_event *event)
 {
-    uint64_t hash = weir_hash64(event->subject.data, event->subject.length, of_type);
+    uint64_t hash = weir_hash64_short(event->subject, of_type);
 
     return weir_hash64(event->data.data, event->data.length, hash);
 }

@@ -79,14 +79,17 @@ static void send(struct bench *bench)
     struct weir_reading reading = {.meter = meter};
     struct weir_window_event event = {
         .customer = slice, .id = 1, .time = base + hour * WEIR_HOUR + (int64_t)draw(bench, 3600) * WEIR_SECOND};
+    static const struct weir_hash_key secret;
+    bool is_retractable;
     struct weir_window_change change;
     uint32_t prepared;
     int64_t from, to;
 
-    weir_window_table_hash(bench->table, &reading, 1, weir_hash64(slice.data, slice.length, 0));
+    (void)weir_window_table_hash(bench->table, &reading, 1, weir_hash64(slice.data, slice.length, 0), &secret,
+                                 &is_retractable);
     cr_assert_eq(weir_window_table_prepare(bench->table, WEIR_WINDOW_ADD, &reading, 1, &event, &change, &prepared),
                  WEIR_PREPARED);
-    weir_window_table_apply(bench->table, &change, 1);
+    weir_window_table_apply(bench->table, WEIR_WINDOW_ADD, &reading, &change, 1);
     cr_assert_eq(event.is_unpriced, is_unpriced_at(bench, customer, base + hour * WEIR_HOUR, &from, &to));
     bench->windows += bench->events[customer][meter][hour]++ == 0;
 }

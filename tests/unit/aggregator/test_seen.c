@@ -18,7 +18,7 @@ static struct weir_id_mark any_mark(void)
                                  (enum weir_id_state)(next_random() % 4)};
 }
 
-static void assert_mark(const struct weir_seen *seen, uint64_t id, struct weir_id_mark expected)
+static void assert_mark(struct weir_seen *seen, uint64_t id, struct weir_id_mark expected)
 {
     struct weir_id_mark mark;
 

@@ -39,6 +39,8 @@ static void send(struct bench *bench, uint32_t hour)
     uint32_t customer = draw(bench, CUSTOMERS), group[METERS], count = 0, prepared;
     struct weir_slice name = weir_slice_text(customers[customer]);
     struct weir_reading readings[METERS];
+    static const struct weir_hash_key secret;
+    bool is_retractable;
     struct weir_window_change changes[METERS];
     struct weir_window_event event = {
         .customer = name, .id = 1, .time = base + hour * WEIR_HOUR + (int64_t)draw(bench, 3600) * WEIR_SECOND};
@@ -51,9 +53,11 @@ static void send(struct bench *bench, uint32_t hour)
         readings[count].dimensions[0] = weir_slice_text(groups[group[count]]);
         count++;
     }
-    weir_window_table_hash(bench->table, readings, count, weir_hash64(name.data, name.length, 0));
-    for (int stage = 0; stage <= 3; stage++)
-        (void)weir_window_table_prefetch(bench->table, readings, count, stage);
+    (void)weir_window_table_hash(bench->table, readings, count, weir_hash64(name.data, name.length, 0), &secret,
+                                 &is_retractable);
+    struct weir_window_coming coming = {bench->table, readings, count, false};
+    for (int stage = 0; stage <= 3 && count > 0; stage++)
+        weir_window_table_prefetch(&coming, 1, stage);
     for (uint32_t i = 0; i < count; i++) {
         uint32_t *place = &bench->places[draw(bench, PLACES)];
         if (readings[i].place != NONE)
@@ -64,10 +68,11 @@ static void send(struct bench *bench, uint32_t hour)
     cr_assert_eq(weir_window_table_prepare(bench->table, WEIR_WINDOW_ADD, readings, count, &event, changes, &prepared),
                  WEIR_PREPARED);
     cr_assert_eq(prepared, count);
-    weir_window_table_apply(bench->table, changes, count);
+    weir_window_table_apply(bench->table, WEIR_WINDOW_ADD, readings, changes, count);
     for (uint32_t i = 0; i < count; i++)
-        cr_assert_eq(changes[i].after.events, ++bench->events[customer][readings[i].meter][group[i]],
-                     "customer %s, meter %u", customers[customer], readings[i].meter);
+        cr_assert_eq(bench->table->windows[changes[i].window].events,
+                     ++bench->events[customer][readings[i].meter][group[i]], "customer %s, meter %u",
+                     customers[customer], readings[i].meter);
 }
 
 /* Each window that is taken is one of the counters, and all of them are. */

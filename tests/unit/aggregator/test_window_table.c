@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "aggregator/window_table.h"
+#include "aggregator/window_table_internal.h"
 #include "common/calendar.h"
 
 enum { ROUNDS = 400, RESTORED = 12, STEPS = 300, HOURS = 72, WINDOWS_MAX = 1000 };
@@ -72,21 +72,25 @@ static void send(struct bench *bench)
     struct weir_slice customer = weir_slice_text("acme");
     struct weir_reading reading = {.meter = 0};
     struct weir_window_event event = {.customer = customer, .id = 1, .time = time, .offset = 1};
+    static const struct weir_hash_key secret;
+    bool is_retractable;
     struct weir_window_change change;
     uint32_t prepared;
     struct plain *plain = find(bench, start);
 
     if (start < bench->forgotten)
         return;
-    weir_window_table_hash(bench->table, &reading, 1, weir_hash64(customer.data, customer.length, 0));
+    (void)weir_window_table_hash(bench->table, &reading, 1, weir_hash64(customer.data, customer.length, 0), &secret,
+                                 &is_retractable);
     cr_assert_eq(weir_window_table_prepare(bench->table, WEIR_WINDOW_ADD, &reading, 1, &event, &change, &prepared),
                  WEIR_PREPARED);
-    weir_window_table_apply(bench->table, &change, 1);
+    weir_window_table_apply(bench->table, WEIR_WINDOW_ADD, &reading, &change, 1);
     if (!plain) {
         plain = &bench->plain[bench->count++];
         *plain = (struct plain){start, start + WEIR_HOUR, 0};
     }
-    cr_assert_eq(change.after.events, ++plain->events, "window %lld", (long long)(start - base));
+    cr_assert_eq(bench->table->windows[change.window].events, ++plain->events, "window %lld",
+                 (long long)(start - base));
 }
 
 static void compare(void *context, const struct weir_cut_window *window)
