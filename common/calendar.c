@@ -38,6 +38,9 @@ void weir_date_of_days(int64_t days, int64_t *ret_year, int *ret_month, int *ret
 }
 
 /* 2. RFC 3339 */
+enum { DATE_LENGTH = 10, HOUR_LENGTH = 14 };  /* "2026-01-05", "2026-01-05T10:" */
+#define HOURS_MAX (WEIR_TIME_MAX / WEIR_HOUR) /* its last hour is whole */
+
 static bool is_digit(char c)
 {
     return c >= '0' && c <= '9';
@@ -102,17 +105,39 @@ static inline bool parse_clock(const char *at, struct weir_date_memo *memo, int6
 {
     uint64_t clock;
 
-    if (!memo->text[0] || memcmp(at, memo->text, sizeof memo->text) != 0) {
+    if (!memo->text[0] || memcmp(at, memo->text, DATE_LENGTH) != 0) {
+        memo->hours = 0;
         if (!parse_date(at, &memo->days))
             return false;
-        memcpy(memo->text, at, sizeof memo->text);
+        memcpy(memo->text, at, DATE_LENGTH);
     }
     if (!match_digits(at + 11, "00:00:00", &clock) || (at[10] | 0x20) != 't')
         return false;
     int hour = (int)(clock & 0xff), minute = (int)(clock >> 24 & 0xff), second = (int)(clock >> 48 & 0xff);
     if (hour > 23 || minute > 59 || second > 59)
         return false;
+    memo->hours = memo->days * 24 + hour;
+    memcpy(memo->text + DATE_LENGTH, at + DATE_LENGTH, HOUR_LENGTH - DATE_LENGTH);
     *ret_seconds = memo->days * 86400 + hour * 3600 + minute * 60 + second;
+    return true;
+}
+
+/* "2026-01-05T10:59:59.123Z" with the hour of the one before, as most texts are. false: something else, perhaps right.
+ */
+static inline bool parse_in_hour(const char *at, const struct weir_date_memo *memo, int64_t *ret_time)
+{
+    uint64_t known[2], found[2], rest;
+
+    memcpy(known, memo->text, 16);
+    memcpy(found, at, 16);
+    if (((known[0] ^ found[0]) | (known[1] ^ found[1]) << 16) != 0 || memo->hours <= 0 || memo->hours > HOURS_MAX
+        || !match_digits(at + HOUR_LENGTH, "00:00.00", &rest) || !is_digit(at[22]) || at[23] != 'Z')
+        return false;
+    int64_t minute = rest & 0xff, second = rest >> 24 & 0xff, hundredth = rest >> 48 & 0xff;
+    if (minute > 59 || second > 59)
+        return false;
+    *ret_time = (memo->hours * 3600 + minute * 60 + second) * WEIR_SECOND
+                + (hundredth * 10 + (at[22] - '0')) * (WEIR_SECOND / 1000);
     return true;
 }
 
@@ -167,6 +192,8 @@ bool weir_time_parse_next(struct weir_slice text, struct weir_date_memo *memo, i
 {
     int64_t seconds, nanoseconds = 0, offset = 0;
 
+    if (text.length == 24 && parse_in_hour(text.data, memo, ret_time))
+        return true;
     if (text.length < 20 || !parse_clock(text.data, memo, &seconds))
         return false;
     const char *at = text.data + 19, *end = text.data + text.length;

@@ -26,10 +26,11 @@ enum { WEIR_TIME_TEXT_MAX = 36 };
 /* RFC 3339 date-time, whole text: 'T' or 't', 'Z' or 'z' or ±hh:mm, 0 to 9 digits of fraction, leap years checked,
  * second 60 refused (POSIX time has no place for it). */
 bool weir_time_parse(struct weir_slice text, int64_t *ret_time);
-/* The same, for texts that mostly have the date of the one before. Begins as all zero. */
+/* The same, for texts that mostly have the date, or even the hour, of the one before. Begins as all zero. */
 struct weir_date_memo {
-    char text[10]; /* "2026-01-05"; empty: none yet */
+    char text[16]; /* "2026-01-05T10:", zeros behind it; empty: none yet */
     int64_t days;  /* since 1970 */
+    int64_t hours; /* since 1970; 0: not known, or not all of it is in the range */
 };
 bool weir_time_parse_next(struct weir_slice text, struct weir_date_memo *memo, int64_t *ret_time);
 /* "2026-01-05T10:59:59.123Z": UTC, fraction only where there is one (trailing zeros dropped). Returns the length. */

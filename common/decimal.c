@@ -1,5 +1,7 @@
 #include "common/decimal.h"
 
+#include <string.h>
+
 #include "common/status.h"
 
 /* Magnitudes are unsigned, so that INT128_MIN never comes up; the range is symmetric. */
@@ -102,6 +104,52 @@ static enum weir_decimal_result take_digits(struct weir_slice digits, int64_t *w
     return WEIR_DECIMAL_OK;
 }
 
+/* One to eight bytes, the first lowest; bytes may be read twice, but none that is not the text's. */
+static inline uint64_t load_few(const char *at, uint32_t length)
+{
+    uint32_t left, right;
+
+    if (length < 4)
+        return (uint64_t)(unsigned char)at[0] | (uint64_t)(unsigned char)at[length / 2] << (length / 2 * 8)
+               | (uint64_t)(unsigned char)at[length - 1] << ((length - 1) * 8);
+    memcpy(&left, at, 4);
+    memcpy(&right, at + length - 4, 4);
+    return left | (uint64_t)right << ((length - 4) * 8);
+}
+
+/* Up to eight digits with or without a point between them, no sign and no exponent: most numbers, all bytes at once.
+ * false: take a longer way. */
+static inline bool parse_few(struct weir_slice text, struct weir_decimal *ret_value)
+{
+    const uint64_t ones = UINT64_C(0x0101010101010101), highs = ones * 0x80;
+    uint32_t length = text.length, places = 0;
+
+    if (length - 1 >= 8)
+        return false;
+    uint64_t bytes = load_few(text.data, length), point = bytes ^ ones * '.';
+    point = (point - ones) & ~point & highs; /* the lowest bit is that of the first point */
+    if (point) {
+        uint32_t whole = (uint32_t)__builtin_ctzll(point) / 8;
+        uint64_t before = (UINT64_C(1) << (8 * whole)) - 1;
+        if (whole == 0 || whole + 1 >= length)
+            return false;
+        bytes = (bytes & before) | (bytes >> 8 & ~before);
+        places = --length - whole;
+    }
+    if ((char)bytes == '0' && length - places > 1)
+        return false;
+    /* Digits' values, zeros in front of them. */
+    uint64_t digits = (bytes ^ ones * '0') << (64 - 8 * length);
+    if ((digits | (digits + ones * 0x76)) & highs)
+        return false;
+    digits = digits * 10 + (digits >> 8); /* pairs */
+    digits = ((digits & UINT64_C(0xff000000ff)) * (100 + (UINT64_C(1000000) << 32))
+              + (digits >> 16 & UINT64_C(0xff000000ff)) * (1 + (UINT64_C(10000) << 32)))
+             >> 32;
+    ret_value->e12 = (weir_int128)((weir_uint128)digits * powers_of_ten[WEIR_DECIMAL_PLACES - places]);
+    return true;
+}
+
 static inline const char *add_digits(const char *at, const char *end, uint64_t *value)
 {
     for (; at < end && is_digit(*at); at++)
@@ -109,7 +157,7 @@ static inline const char *add_digits(const char *at, const char *end, uint64_t *
     return at;
 }
 
-/* The common case by far, in one pass: few digits, no exponent. false: take the long way. */
+/* Not many digits, no exponent: in one pass. false: take the long way. */
 static bool parse_short(struct weir_slice text, struct weir_decimal *ret_value)
 {
     enum { WHOLE_MAX = 18 };
@@ -141,7 +189,8 @@ static bool is_all_zero(struct weir_slice digits)
     return true;
 }
 
-enum weir_decimal_result weir_decimal_parse(struct weir_slice text, struct weir_decimal *ret_value)
+static __attribute__((noinline)) enum weir_decimal_result parse_any(struct weir_slice text,
+                                                                    struct weir_decimal *ret_value)
 {
     struct number number;
     weir_uint128 magnitude = 0;
@@ -167,6 +216,11 @@ enum weir_decimal_result weir_decimal_parse(struct weir_slice text, struct weir_
     if (result == WEIR_DECIMAL_OK && !from_magnitude(magnitude, number.is_negative, ret_value))
         result = WEIR_DECIMAL_RANGE;
     return result;
+}
+
+enum weir_decimal_result weir_decimal_parse(struct weir_slice text, struct weir_decimal *ret_value)
+{
+    return __builtin_expect(parse_few(text, ret_value), 1) ? WEIR_DECIMAL_OK : parse_any(text, ret_value);
 }
 
 /* The lower digits of units, from the end of text backwards: as many as there are, and at least `least`. Two at a time:

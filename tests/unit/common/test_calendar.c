@@ -37,13 +37,21 @@ Test(time, limits_are_as_the_header_says)
     cr_assert_eq(time, 7, "what cannot be read leaves the result alone");
 }
 
-/* With the date of the one before, whatever that was: another one, the same, or none that can be read. */
-Test(time, the_date_before_changes_nothing)
+/* With the date or the hour of the one before, whatever that was: another one, the same, or none that can be read. */
+Test(time, the_time_before_changes_nothing)
 {
     static const char nothing[20] = {[10] = 'T', '0', '0', ':', '0', '0', ':', '0', '0', 'Z'};
-    static const char *const texts[] = {"2026-01-05T10:59:59Z", "2026-01-05t00:00:00.5+01:00", "2026-01-06T00:00:00Z",
-                                        "2026-02-30T00:00:00Z", "2026-01-05T24:00:00Z",        "2026-01-05",
-                                        "1969-12-31T23:00:00Z", "1970-01-01T00:00:00Z",        nothing};
+    static const char *const texts[] = {
+        "2026-01-05T10:59:59Z",     "2026-01-05t00:00:00.5+01:00", "2026-01-06T00:00:00Z",
+        "2026-02-30T00:00:00Z",     "2026-01-05T24:00:00Z",        "2026-01-05",
+        "1969-12-31T23:00:00Z",     "1970-01-01T00:00:00Z",        nothing,
+        "2026-01-05T10:59:59.123Z", "2026-01-05T10:00:07.000Z",    "2026-01-05T11:00:07.000Z",
+        "2026-01-05t10:00:07.000Z", "2026-01-06T10:00:07.999Z",    "2026-01-05T10:60:00.000Z",
+        "2026-01-05T10:00:60.000Z", "2026-01-05T10:5a:00.000Z",    "2026-01-05T10:50:00.00:Z",
+        "2026-01-05T10:50:00.000z", "2026-01-05T10:50:00,000Z",    "2026-01-05T10:50:0.0000Z",
+        "2026-01-05T24:00:00.000Z", "2026-01-05T10-50:00.000Z",    "1969-12-31T23:59:59.999Z",
+        "1970-01-01T00:30:00.001Z", "1970-01-01T01:30:00.001Z",    "2261-12-31T23:59:59.999Z",
+        "2262-01-01T00:00:00.000Z", "2026-01-05T10:59:59.1234Z"};
     enum { COUNT = sizeof texts / sizeof *texts };
 
     for (size_t i = 0; i < COUNT * COUNT; i++) {

@@ -75,6 +75,34 @@ Test(decimal, reads_no_further_than_the_slice)
     cr_assert_eq(weir_decimal_parse(weir_slice_of(NULL, 0), &value), WEIR_DECIMAL_SYNTAX);
 }
 
+/* Short texts have a way of their own; with an exponent, none has it. */
+Test(decimal, short_texts_are_read_as_long_ones_are)
+{
+    static const char letters[] = "019./:-";
+    enum { LETTERS = sizeof letters - 1, LONGEST = 6, RANDOM = 200000 };
+    unsigned state = 1;
+
+    for (size_t length = 1, count = LETTERS; length <= 10; length++, count *= LETTERS) {
+        size_t cases = length <= LONGEST ? count : RANDOM;
+        for (size_t i = 0; i < cases; i++) {
+            char text[32];
+            size_t rest = i;
+            for (size_t j = 0; j < length; j++, rest /= LETTERS) {
+                state = state * 1103515245u + 12345u;
+                text[j] = length <= LONGEST ? letters[rest % LETTERS] : "0123456789."[(state >> 16) % 11];
+            }
+            struct weir_decimal plain = {7}, long_way = {7};
+            char *exact = memcpy(malloc(length), text, length); /* so that a byte too many is seen */
+            enum weir_decimal_result result = weir_decimal_parse(weir_slice_of(exact, length), &plain);
+            free(exact);
+            memcpy(text + length, "e0", 2);
+            cr_assert_eq(weir_decimal_parse(weir_slice_of(text, length + 2), &long_way), result, "%.*s", (int)length,
+                         text);
+            cr_assert(plain.e12 == long_way.e12, "%.*s", (int)length, text);
+        }
+    }
+}
+
 Test(decimal, overflow_is_a_result_and_never_a_wrap)
 {
     struct weir_decimal max = weir_decimal_max(), min = weir_decimal_negate(max), one = weir_decimal_of(1);
