@@ -36,9 +36,10 @@ enum {
 struct mark {
     uint16_t place;
     uint16_t slot;
-    uint16_t length; /* of a scalar */
-    uint8_t kind;    /* enum weir_json_note_kind */
-    uint8_t value;   /* enum weir_value_kind, of a scalar */
+    uint16_t length;                  /* of a scalar */
+    uint16_t text_place, text_length; /* of a string or number */
+    uint8_t kind;                     /* enum weir_json_note_kind */
+    uint8_t value;                    /* enum weir_value_kind, of a scalar */
 };
 
 /* Scalars behind the same literal, and whether they are always one of a few. What is found out here only decides how
@@ -145,6 +146,20 @@ static inline uint32_t specials(const char *at, uint32_t *has_high)
 #endif
 }
 
+/* Which bytes are digits. */
+static inline uint32_t digits(const char *at)
+{
+#ifdef __SSE2__
+    __m128i block = _mm_sub_epi8(_mm_loadu_si128((const __m128i *)(const void *)at), _mm_set1_epi8('0'));
+    return (uint32_t)_mm_movemask_epi8(_mm_cmpeq_epi8(_mm_min_epu8(block, _mm_set1_epi8(9)), block));
+#else
+    uint32_t bits = 0;
+    for (int i = 0; i < BLOCK; i++)
+        bits |= (uint32_t)weir_json_is_digit(at[i]) << i;
+    return bits;
+#endif
+}
+
 /* 2. reading */
 
 struct reading {
@@ -152,31 +167,30 @@ struct reading {
     const char *end;
     const char *limit; /* up to here a block may be read; NULL: nowhere */
     char *scratch;     /* free from here */
-    uint32_t has_high;
 };
 
-/* The first special byte from `at` on, or the end. has_high becomes true if it passes a byte above 0x7f, and may become
- * so for one behind it. */
-static inline const char *find_special(struct reading *reading, const char *at)
+/* The first special byte from `at` on, or the end. *has_high becomes true if it passes a byte above 0x7f, and may
+ * become so for one behind it. */
+static inline const char *find_special(const struct reading *reading, const char *at, uint32_t *has_high)
 {
-    for (; at <= reading->limit; at += BLOCK) {
-        uint32_t found = specials(at, &reading->has_high);
+    for (; __builtin_expect(at <= reading->limit, 1); at += BLOCK) {
+        uint32_t found = specials(at, has_high);
         if (found)
             return at + __builtin_ctz(found);
     }
     for (; at < reading->end && !is_special(*at); at++)
-        reading->has_high |= (unsigned char)*at & 0x80;
+        *has_high |= (unsigned char)*at & 0x80;
     return at;
 }
 
 /* A string with a backslash, the first of which is at *at; *at moves to the closing quotation mark. */
 static __attribute__((noinline)) bool read_escaped(struct reading *reading, const char *begin, const char **at,
-                                                   struct weir_slice *ret_text)
+                                                   uint32_t *has_high, struct weir_slice *ret_text)
 {
     const char *end = *at, *place;
 
     while (end < reading->end && *end == '\\')
-        end = reading->end - end > 2 ? find_special(reading, end + 2) : reading->end;
+        end = reading->end - end > 2 ? find_special(reading, end + 2, has_high) : reading->end;
     if (end == reading->end || *end != '"'
         || weir_unescape(weir_slice_of(begin, (size_t)(end - begin)), *at, reading->scratch, ret_text, &place)
                != WEIR_UNESCAPED)
@@ -188,16 +202,37 @@ static __attribute__((noinline)) bool read_escaped(struct reading *reading, cons
 
 /* From behind the opening quotation mark to the closing one, which the next literal begins with: no other is accepted
  * there. */
-static inline const char *read_string(struct reading *reading, const char *at, struct weir_json_value *value)
+static inline const char *read_string(struct reading *reading, const char *at, uint32_t *has_high,
+                                      struct weir_json_value *value)
 {
-    const char *end = find_special(reading, at);
+    const char *end = find_special(reading, at, has_high);
 
-    value->value = (struct weir_value){weir_slice_of(at, (size_t)(end - at)), WEIR_VALUE_STRING};
-    if (__builtin_expect(end < reading->end && *end == '\\', 0) && !read_escaped(reading, at, &end, &value->value.text))
-        return NULL;
+    value->value.text = weir_slice_of(at, (size_t)(end - at));
+    value->value.kind = WEIR_VALUE_STRING;
+    if (__builtin_expect(end < reading->end && *end == '\\', 0)) {
+        uint32_t more = 0;
+        if (!read_escaped(reading, at, &end, &more, &value->value.text))
+            return NULL;
+        *has_high |= more;
+    }
     value->begin = (uint32_t)(at - 1 - reading->text);
     value->end = (uint32_t)(end + 1 - reading->text);
     return end;
+}
+
+/* Behind the number that begins at `at`; NULL: none does. Short ones, without an exponent, by their digits' bits. */
+static inline const char *number_end(const struct reading *reading, const char *at)
+{
+    if (__builtin_expect(at <= reading->limit, 1)) {
+        uint32_t others = ~digits(at), run = (uint32_t)__builtin_ctz(others); /* upper bits are set */
+        if (run > 0 && run < BLOCK - 1 && (*at != '0' || run == 1)) {
+            uint32_t fraction = at[run] == '.' ? (uint32_t)__builtin_ctz(others >> (run + 1)) : 0;
+            uint32_t length = fraction > 0 ? run + 1 + fraction : run;
+            if (length < BLOCK && at[length] != '.' && (at[length] | 0x20) != 'e')
+                return at + length;
+        }
+    }
+    return weir_json_number_end(at);
 }
 
 /* The end of the word, or NULL. */
@@ -225,7 +260,7 @@ static inline const char *read_other(const struct reading *reading, const char *
         end = read_word(reading, at, "null", 4, WEIR_VALUE_NULL, value);
         break;
     default:
-        end = weir_json_number_end(at);
+        end = number_end(reading, at);
         value->value = (struct weir_value){weir_slice_of(at, end ? (size_t)(end - at) : 0), WEIR_VALUE_NUMBER};
     }
     value->begin = (uint32_t)(at - reading->text);
@@ -241,27 +276,35 @@ static inline bool begins_other(char c)
 /* At least a block, which the text has room for; the last block may overlap the one before. */
 static inline bool is_same_text(const char *at, const char *literal, size_t length)
 {
-    for (size_t i = 0; i + BLOCK < length; i += BLOCK)
-        if (differences(at + i, literal + i))
+    size_t i = 0;
+
+    for (; i + 2 * BLOCK < length; i += 2 * BLOCK)
+        if (differences(at + i, literal + i) | differences(at + i + BLOCK, literal + i + BLOCK))
             return false;
+    if (i + BLOCK < length && differences(at + i, literal + i))
+        return false;
     return !differences(at + length - BLOCK, literal + length - BLOCK);
+}
+
+/* Whether the step's literal stands at `at`. */
+static inline bool has_literal(const struct reading *reading, const struct step *step, const char *at)
+{
+    size_t length = step->length;
+
+    if (length < BLOCK && __builtin_expect(at <= reading->limit, 1))
+        return !(differences(at, step->literal) & step->head);
+    if (length > (size_t)(reading->end - at))
+        return false;
+    return length >= BLOCK ? is_same_text(at, step->literal, length) : memcmp(at, step->literal, length) == 0;
 }
 
 /* Whether the step's literal stands at `at`, and behind it what it ends at. */
 static inline bool stands_here(const struct reading *reading, const struct step *step, const char *at)
 {
-    size_t length = step->length, left = (size_t)(reading->end - at);
-
-    if (length >= BLOCK) {
-        if (length > left || !is_same_text(at, step->literal, length))
-            return false;
-    } else if (__builtin_expect(at <= reading->limit, 1)) {
-        if (differences(at, step->literal) & step->head)
-            return false;
-    } else if (length > left || memcmp(at, step->literal, length) != 0) {
-        return false;
-    }
-    return step->ending == STRING || (step->ending == TEXT ? left == length : begins_other(at[length]));
+    return has_literal(reading, step, at)
+           && (step->ending == STRING
+               || (step->ending == TEXT ? (size_t)(reading->end - at) == step->length
+                                        : begins_other(at[step->length])));
 }
 
 /* Every text that has the longer one has the shorter one too. */
@@ -293,43 +336,38 @@ static inline void set_marks(const struct step *step, const struct reading *read
 {
     uint32_t from = (uint32_t)(at - reading->text);
 
-    for (uint32_t i = 0; i < step->mark_count; i++) {
-        const struct mark *mark = &step->marks[i];
+    for (const struct mark *mark = step->marks, *end = mark + step->mark_count; mark < end; mark++) {
         struct weir_json_value *value = &values[mark->slot];
         if (mark->kind == WEIR_JSON_CLOSED) {
             value->end = from + mark->place + 1;
             continue;
         }
+        value->value.text = (struct weir_slice){at + mark->text_place, mark->text_length};
+        value->value.kind = (enum weir_value_kind)mark->value;
         value->begin = from + mark->place;
-        value->value = (struct weir_value){{NULL, 0}, (enum weir_value_kind)mark->value};
-        if (mark->kind != WEIR_JSON_SCALAR)
-            continue;
         value->end = value->begin + mark->length;
-        if (mark->value == WEIR_VALUE_STRING)
-            value->value.text = weir_slice_of(at + mark->place + 1, mark->length - 2u);
-        else if (mark->value == WEIR_VALUE_NUMBER)
-            value->value.text = weir_slice_of(at + mark->place, mark->length);
     }
 }
 
-static bool read_steps(struct step **first, struct reading *reading, struct weir_json_value *values)
+static inline bool read_steps(struct step **first, struct reading *reading, struct weir_json_value *values)
 {
     const char *at = reading->text;
+    uint32_t has_high = 0;
 
-    while (*first) {
-        struct step *step = *first;
+    for (struct step *step; (step = *first); first = &step->next) {
         if (!stands_here(reading, step, at) && !(step = choose_other(first, reading, at)))
             return false;
         if (step->mark_count > 0)
             set_marks(step, reading, at, values);
-        if (step->ending == TEXT)
-            return !reading->has_high || weir_utf8_is_valid(reading->text, (size_t)(reading->end - reading->text));
         at += step->length;
-        at = __builtin_expect(step->ending == STRING, 1) ? read_string(reading, at, &values[step->slot])
-                                                         : read_other(reading, at, &values[step->slot]);
+        if (__builtin_expect(step->ending == STRING, 1))
+            at = read_string(reading, at, &has_high, &values[step->slot]);
+        else if (step->ending == OTHER_SCALAR)
+            at = read_other(reading, at, &values[step->slot]);
+        else
+            return !has_high || weir_utf8_is_valid(reading->text, (size_t)(reading->end - reading->text));
         if (!at)
             return false;
-        first = &step->next;
     }
     return false;
 }
@@ -346,7 +384,7 @@ bool weir_json_shapes_read(struct weir_json_shapes *shapes, struct weir_slice te
                            uint32_t depth, struct weir_json_value *values, char *scratch, bool *ret_is_wanted)
 {
     struct start *start = find_start(shapes, node, depth);
-    struct reading reading = {text.data, text.data + text.length, NULL, scratch, 0};
+    struct reading reading = {text.data, text.data + text.length, NULL, scratch};
 
     *ret_is_wanted = false;
     if (text.length == 0 || (text.data[text.length - 1] != '}' && text.data[text.length - 1] != ']'))
@@ -424,24 +462,32 @@ static enum weir_value_kind kind_of(char first)
     }
 }
 
+static void mark_scalar(struct mark *mark, char first, uint32_t length)
+{
+    mark->value = (uint8_t)kind_of(first);
+    mark->length = (uint16_t)length;
+    mark->text_place = (uint16_t)(mark->place + (mark->value == WEIR_VALUE_STRING));
+    if (mark->value == WEIR_VALUE_STRING)
+        mark->text_length = (uint16_t)(length - 2);
+    else if (mark->value == WEIR_VALUE_NUMBER)
+        mark->text_length = (uint16_t)length;
+}
+
 /* The brackets and scalars of the literal that begins at `from` that somebody asked for. */
 static void add_marks(struct weir_json_shapes *shapes, struct step *step, const struct weir_json_note *notes,
                       uint32_t count, struct weir_slice text, uint32_t from)
 {
     for (uint32_t i = 0; i < count; i++) {
         const struct weir_json_note *note = &notes[i];
-        bool is_scalar = note->kind == WEIR_JSON_SCALAR;
         if (note->slot == 0)
             continue;
-        shapes->marks[shapes->mark_count + step->mark_count++] = (struct mark){
-            (uint16_t)(note->place - from),
-            (uint16_t)note->slot,
-            is_scalar ? (uint16_t)(note->end - note->place) : 0,
-            (uint8_t)note->kind,
-            (uint8_t)(is_scalar                        ? kind_of(text.data[note->place])
-                      : note->kind == WEIR_JSON_OBJECT ? WEIR_VALUE_OBJECT
-                                                       : WEIR_VALUE_ARRAY),
-        };
+        struct mark *mark = &shapes->marks[shapes->mark_count + step->mark_count++];
+        *mark = (struct mark){.place = (uint16_t)(note->place - from),
+                              .slot = (uint16_t)note->slot,
+                              .kind = (uint8_t)note->kind,
+                              .value = note->kind == WEIR_JSON_OBJECT ? WEIR_VALUE_OBJECT : WEIR_VALUE_ARRAY};
+        if (note->kind == WEIR_JSON_SCALAR)
+            mark_scalar(mark, text.data[note->place], note->end - note->place);
     }
     shapes->mark_count += step->mark_count;
 }

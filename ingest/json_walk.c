@@ -433,30 +433,39 @@ static bool reject_index(const struct walk *walk, enum weir_json_index_result re
     }
 }
 
+static __attribute__((noinline)) enum weir_status walk_tokens(struct walk *walk, const struct weir_json_node *node,
+                                                              uint32_t depth, bool is_wanted)
+{
+    uint32_t count = 0;
+    enum weir_json_index_result result =
+        weir_json_index_find(walk->walker->index, walk->text, walk->length, &walk->at, &count);
+
+    if (result != WEIR_JSON_INDEX_OK)
+        return reject_index(walk, result), WEIR_REJECT;
+    walk->end = walk->at + count;
+    char first = walk->text[walk->at[0]];
+    char last = walk->text[walk->at[count - 1]];
+    if (first != '{' && first != '[')
+        return walk_scalar(walk, node) ? WEIR_OK : WEIR_REJECT;
+    if (last != '}' && last != ']')
+        return reject(walk, WEIR_REASON_MALFORMED_JSON, walk->at[count - 1],
+                      "the last token of the text does not close what the first one opens"),
+               WEIR_REJECT;
+    walk->backslash = weir_find_backslash(walk->text, walk->text + walk->length);
+    bool is_accepted = is_wanted ? walk_and_learn(walk, node, depth) : walk_plain(walk, node, depth);
+    return is_accepted ? WEIR_OK : WEIR_REJECT;
+}
+
 enum weir_status weir_json_walk(struct weir_json_walker *walker, struct weir_slice text,
                                 const struct weir_json_node *node, uint32_t depth, struct weir_json_value *values,
                                 struct weir_rejection *reterr)
 {
-    struct walk walk = {walker, values, reterr, text.data, text.length, NULL, NULL, NULL, walker->scratch};
-    uint32_t count = 0;
     bool is_wanted;
 
     weir_check(text.length <= walker->text_max && depth <= WEIR_EVENT_DEPTH_MAX);
-    if (weir_json_shapes_read(walker->shapes, text, node, depth, values, walker->scratch, &is_wanted))
+    if (__builtin_expect(weir_json_shapes_read(walker->shapes, text, node, depth, values, walker->scratch, &is_wanted),
+                         1))
         return WEIR_OK;
-    enum weir_json_index_result result = weir_json_index_find(walker->index, text.data, text.length, &walk.at, &count);
-    if (result != WEIR_JSON_INDEX_OK)
-        return reject_index(&walk, result), WEIR_REJECT;
-    walk.end = walk.at + count;
-    char first = text.data[walk.at[0]];
-    char last = text.data[walk.at[count - 1]];
-    if (first != '{' && first != '[')
-        return walk_scalar(&walk, node) ? WEIR_OK : WEIR_REJECT;
-    if (last != '}' && last != ']')
-        return reject(&walk, WEIR_REASON_MALFORMED_JSON, walk.at[count - 1],
-                      "the last token of the text does not close what the first one opens"),
-               WEIR_REJECT;
-    walk.backslash = weir_find_backslash(text.data, text.data + text.length);
-    bool is_accepted = is_wanted ? walk_and_learn(&walk, node, depth) : walk_plain(&walk, node, depth);
-    return is_accepted ? WEIR_OK : WEIR_REJECT;
+    struct walk walk = {walker, values, reterr, text.data, text.length, NULL, NULL, NULL, walker->scratch};
+    return walk_tokens(&walk, node, depth, is_wanted);
 }
