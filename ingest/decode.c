@@ -25,12 +25,14 @@ struct weir_decoder *weir_decoder_new(const struct weir_catalog *catalog)
     decoder->paths = weir_json_paths_new();
     for (int i = 0; i < WEIR_ATTRIBUTE_COUNT; i++) {
         struct weir_slice name = weir_slice_text(weir_attribute_name[i]);
-        decoder->attribute_slots[i] = weir_json_paths_add(decoder->paths, &name, 1);
+        weir_check(weir_json_paths_add(decoder->paths, &name, 1) == weir_attribute_slot((enum weir_attribute)i));
     }
     for (uint32_t i = 0; i < catalog->path_count; i++) {
         const struct weir_path *path = &catalog->paths[i];
         decoder->path_slots[i] = weir_json_paths_add(decoder->paths, path->steps, path->step_count);
     }
+    decoder->root = weir_json_paths_root(decoder->paths);
+    decoder->slots = weir_json_paths_slots(decoder->paths);
     decoder->data = weir_json_paths_below(decoder->paths, weir_slice_text(weir_attribute_name[WEIR_ATTRIBUTE_DATA]));
     decoder->walker = weir_json_walker_new(WEIR_EVENT_BYTES_MAX);
     return decoder;
@@ -73,7 +75,7 @@ static const char *kind_name(enum weir_value_kind kind)
 /* 3. attributes */
 static inline const struct weir_json_value *attribute(const struct weir_decoder *decoder, enum weir_attribute which)
 {
-    return &decoder->values[decoder->attribute_slots[which]];
+    return &decoder->values[weir_attribute_slot(which)];
 }
 
 static __attribute__((cold, noinline)) enum weir_status
@@ -193,16 +195,16 @@ static __attribute__((cold, noinline)) void find_subject(const struct weir_decod
 }
 
 /* 4. structured mode */
-static enum weir_status decode_structured(struct weir_decoder *decoder, const struct weir_message *message,
-                                          struct weir_slice *ret_data, struct weir_rejection *reterr)
+static inline __attribute__((always_inline)) enum weir_status decode_structured(struct weir_decoder *decoder,
+                                                                                const struct weir_message *message,
+                                                                                struct weir_slice *ret_data,
+                                                                                struct weir_rejection *reterr)
 {
-    struct weir_json_value *values = decoder->values;
-
     if (message->is_tombstone)
         return weir_decode_reject(reterr, WEIR_REASON_MALFORMED_JSON, "",
                                   "the message has no value (a Kafka tombstone)");
-    enum weir_status status = weir_json_walk(decoder->walker, message->value, weir_json_paths_root(decoder->paths),
-                                             WEIR_EVENT_DEPTH_MAX, values, reterr);
+    enum weir_status status =
+        weir_json_walk(decoder->walker, message->value, decoder->root, WEIR_EVENT_DEPTH_MAX, decoder->values, reterr);
     if (status != WEIR_OK)
         return status;
     const char *first = message->value.data;
@@ -277,8 +279,10 @@ static bool has_specversion(const struct weir_message *message)
     return false;
 }
 
-static enum weir_status decode_headers(struct weir_decoder *decoder, const struct weir_message *message,
-                                       struct weir_slice *ret_data, struct weir_rejection *reterr)
+static __attribute__((noinline)) enum weir_status decode_headers(struct weir_decoder *decoder,
+                                                                 const struct weir_message *message,
+                                                                 struct weir_slice *ret_data,
+                                                                 struct weir_rejection *reterr)
 {
     char shown[WEIR_SHOWN_MAX];
 
@@ -308,19 +312,19 @@ static enum weir_status decode_headers(struct weir_decoder *decoder, const struc
 enum weir_status weir_decode(struct weir_decoder *decoder, const struct weir_message *message,
                              struct weir_event *ret_event, struct weir_rejection *reterr)
 {
-    uint32_t slots = weir_json_paths_slots(decoder->paths);
+    const uint32_t *path_slots = decoder->path_slots, path_count = decoder->catalog->path_count;
 
     ret_event->subject = weir_slice_of(NULL, 0);
     if (message->is_too_large || message->value.length > WEIR_EVENT_BYTES_MAX)
         return weir_decode_reject(reterr, WEIR_REASON_TOO_LARGE, "", "the event has more than %d bytes",
                                   WEIR_EVENT_BYTES_MAX);
     static_assert(WEIR_VALUE_MISSING == 0, "all zero is a value that is not there");
-    memset(decoder->values, 0, slots * sizeof *decoder->values);
+    memset(decoder->values, 0, decoder->slots * sizeof *decoder->values);
     enum weir_status status = message->header_count ? decode_headers(decoder, message, &ret_event->data, reterr)
                                                     : decode_structured(decoder, message, &ret_event->data, reterr);
     if (status == WEIR_OK && (status = take_attributes(decoder, ret_event, reterr)) != WEIR_OK)
         find_subject(decoder, ret_event);
-    for (uint32_t i = 0; i < decoder->catalog->path_count; i++)
-        ret_event->values[i] = decoder->values[decoder->path_slots[i]].value;
+    for (uint32_t i = 0; i < path_count; i++)
+        ret_event->values[i] = decoder->values[path_slots[i]].value;
     return status;
 }

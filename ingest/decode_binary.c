@@ -79,8 +79,7 @@ static uint32_t slot_of(const struct weir_decoder *decoder, const struct weir_he
     uint32_t slot = weir_json_paths_slot(
         decoder->paths, weir_slice_of(header->name.data + sizeof prefix, header->name.length - sizeof prefix));
 
-    return slot == decoder->attribute_slots[WEIR_ATTRIBUTE_DATA]
-                   || slot == decoder->attribute_slots[WEIR_ATTRIBUTE_DATA_BASE64]
+    return slot == weir_attribute_slot(WEIR_ATTRIBUTE_DATA) || slot == weir_attribute_slot(WEIR_ATTRIBUTE_DATA_BASE64)
                ? 0
                : slot;
 }
@@ -181,7 +180,7 @@ enum weir_status weir_decode_binary(struct weir_decoder *decoder, const struct w
 
     *ret_data = weir_slice_of(NULL, 0);
     if (status == WEIR_OK && message->value.length && is_json(type)) {
-        uint32_t slot = decoder->attribute_slots[WEIR_ATTRIBUTE_DATA];
+        uint32_t slot = weir_attribute_slot(WEIR_ATTRIBUTE_DATA);
         status = weir_json_walk(decoder->walker, message->value, decoder->data, WEIR_EVENT_DEPTH_MAX - 1,
                                 decoder->values, reterr);
         if (status == WEIR_OK)

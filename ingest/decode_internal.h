@@ -44,12 +44,19 @@ struct weir_decoder {
     struct weir_json_paths *paths;
     struct weir_json_walker *walker;
     const struct weir_json_node *data; /* where a walk of the data alone begins */
-    uint32_t attribute_slots[WEIR_ATTRIBUTE_COUNT];
+    const struct weir_json_node *root;
+    uint32_t slots;                                                           /* how many values there may be */
     struct weir_known_headers known;                                          /* of the last message in binary mode */
     struct weir_date_memo date;                                               /* of the event before */
     uint32_t path_slots[WEIR_PATHS_MAX];                                      /* by catalog path */
     struct weir_json_value values[1 + WEIR_ATTRIBUTE_COUNT + WEIR_PATHS_MAX]; /* by slot */
 };
+
+/* Where a walk puts an attribute: these paths were added first. */
+static inline uint32_t weir_attribute_slot(enum weir_attribute which)
+{
+    return 1 + (uint32_t)which;
+}
 
 /* Formats *reterr and returns WEIR_REJECT. */
 enum weir_status weir_decode_reject(struct weir_rejection *reterr, enum weir_reason reason, const char *field,

@@ -28,12 +28,21 @@ struct weir_json_shapes;
 
 struct weir_json_shapes *weir_json_shapes_new(void);
 struct weir_json_shapes *weir_json_shapes_free(struct weir_json_shapes *shapes); /* NULL in, NULL out */
+/* Whether texts are read by AVX2, as they are where the processor has it, or without: for tests of both. false: it has
+ * not. */
+bool weir_json_shapes_widen(struct weir_json_shapes *shapes, bool is_wide);
 
-/* true: the whole of what weir_json_walk would do and return WEIR_OK for (an object or array without white space behind
- * it); unescaped strings are in scratch (room for text.length bytes). false: values may have been set of paths that the
- * text has, if it is accepted; *ret_is_wanted: its notes should be learned then. */
-bool weir_json_shapes_read(struct weir_json_shapes *shapes, struct weir_slice text, const struct weir_json_node *node,
-                           uint32_t depth, struct weir_json_value *values, char *scratch, bool *ret_is_wanted);
+enum weir_json_shape_result {
+    /* The whole of what weir_json_walk would do and return WEIR_OK for (an object or array without white space behind
+     * it); unescaped strings are in scratch (room for text.length bytes). */
+    WEIR_JSON_SHAPE_READ,
+    /* Values may have been set of paths that the text has, if it is accepted. */
+    WEIR_JSON_SHAPE_UNKNOWN,
+    WEIR_JSON_SHAPE_WANTED, /* the same, and the notes of its walk should be learned */
+};
+enum weir_json_shape_result weir_json_shapes_read(struct weir_json_shapes *shapes, struct weir_slice text,
+                                                  const struct weir_json_node *node, uint32_t depth,
+                                                  struct weir_json_value *values, char *scratch);
 
 /* What a walk met, in the text's order. */
 enum weir_json_note_kind { WEIR_JSON_SCALAR, WEIR_JSON_OBJECT, WEIR_JSON_ARRAY, WEIR_JSON_CLOSED };

@@ -460,12 +460,11 @@ enum weir_status weir_json_walk(struct weir_json_walker *walker, struct weir_sli
                                 const struct weir_json_node *node, uint32_t depth, struct weir_json_value *values,
                                 struct weir_rejection *reterr)
 {
-    bool is_wanted;
-
     weir_check(text.length <= walker->text_max && depth <= WEIR_EVENT_DEPTH_MAX);
-    if (__builtin_expect(weir_json_shapes_read(walker->shapes, text, node, depth, values, walker->scratch, &is_wanted),
-                         1))
+    enum weir_json_shape_result result =
+        weir_json_shapes_read(walker->shapes, text, node, depth, values, walker->scratch);
+    if (__builtin_expect(result == WEIR_JSON_SHAPE_READ, 1))
         return WEIR_OK;
     struct walk walk = {walker, values, reterr, text.data, text.length, NULL, NULL, NULL, walker->scratch};
-    return walk_tokens(&walk, node, depth, is_wanted);
+    return walk_tokens(&walk, node, depth, result == WEIR_JSON_SHAPE_WANTED);
 }
