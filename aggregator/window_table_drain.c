@@ -28,35 +28,81 @@ static void sort_by_meter(const struct weir_window_table *table, uint32_t *serie
     }
 }
 
+/* Series that have a customer's number in common, which nearly always are all of a customer's. */
+struct groups {
+    uint32_t *of;                 /* by number, or by series: the group and 1, 0: none yet */
+    struct weir_slice *customers; /* by group */
+    uint32_t *ends;               /* by group: how many series it has, then where they end */
+    uint32_t *order;              /* by customer */
+    uint32_t count;
+    bool is_by_number; /* else each series is a group */
+};
+
+static uint32_t *group_slot(const struct groups *groups, const struct weir_window_table *table, uint32_t series)
+{
+    return &groups->of[groups->is_by_number ? table->series[series].customer : series];
+}
+
+/* So that each customer's name is looked at, and put into order, once and not with every series. */
+static void group_series(const struct weir_window_table *table, struct groups *groups)
+{
+    groups->is_by_number = table->customers < table->series_used;
+    uint32_t most = groups->is_by_number ? table->customers + 1 : table->series_used; /* numbers go through it */
+    groups->of = weir_new_array(most, sizeof *groups->of);
+    groups->customers = weir_new_array(most, sizeof *groups->customers);
+    groups->ends = weir_new_array(most, sizeof *groups->ends);
+    groups->order = weir_new_array(most, sizeof *groups->order);
+    for (uint32_t i = 1; i < table->series_used; i++) {
+        if (!table->series[i].key_length)
+            continue;
+        uint32_t *group = group_slot(groups, table, i);
+        if (!*group) {
+            groups->customers[groups->count] = customer_of(&table->series[i]);
+            *group = ++groups->count;
+        }
+        groups->ends[*group - 1]++;
+    }
+    weir_text_order(groups->customers, groups->count, groups->order);
+}
+
+static int compare_positions(const void *left, const void *right)
+{
+    uint32_t a = *(const uint32_t *)left, b = *(const uint32_t *)right;
+    return (a > b) - (a < b);
+}
+
 /* The positions of the series that are there, in the order in which they are handed out; how many. */
 static uint32_t order_series(const struct weir_window_table *table, uint32_t *ret_series)
 {
     enum { MANY = 1000 }; /* of one customer: they stay in the order in which they were made */
-    struct weir_slice *customers = weir_new_array(table->series_used, sizeof *customers);
-    uint32_t *there = weir_new_array(table->series_used, sizeof *there), count = 0;
+    struct groups groups = {0};
+    uint32_t count = 0;
 
-    for (uint32_t i = 1; i < table->series_used; i++) {
-        if (!table->series[i].key_length)
-            continue;
-        customers[count] = customer_of(&table->series[i]);
-        there[count++] = i;
+    group_series(table, &groups);
+    for (uint32_t i = 0; i < groups.count; i++)
+        groups.ends[groups.order[i]] = count += groups.ends[groups.order[i]];
+    for (uint32_t i = table->series_used; i-- > 1;)
+        if (table->series[i].key_length)
+            ret_series[--groups.ends[*group_slot(&groups, table, i) - 1]] = i;
+    /* They are where they begin now. */
+    for (uint32_t i = 0, after; i < groups.count; i = after) {
+        const struct weir_slice *customer = &groups.customers[groups.order[i]];
+        for (after = i + 1; after < groups.count; after++)
+            if (!weir_slice_equal(groups.customers[groups.order[after]], *customer))
+                break;
+        uint32_t from = groups.ends[groups.order[i]];
+        uint32_t to = after < groups.count ? groups.ends[groups.order[after]] : count;
+        for (uint32_t at = from; at < to && at + FAR < count; at++)
+            __builtin_prefetch(&table->series[ret_series[at + FAR]]);
+        if (after > i + 1)
+            qsort(ret_series + from, to - from, sizeof *ret_series, compare_positions);
+        if (to - from < MANY)
+            sort_by_meter(table, ret_series + from, to - from);
     }
-    weir_text_order(customers, count, ret_series);
-    for (uint32_t i = 0, after; i < count; i = after) {
-        const struct weir_slice *customer = &customers[ret_series[i]];
-        for (after = i; after < count && weir_slice_equal(customers[ret_series[after]], *customer); after++) {
-            if (after + FAR < count) {
-                __builtin_prefetch(&customers[ret_series[after + FAR]]);
-                __builtin_prefetch(&there[ret_series[after + FAR]]);
-                __builtin_prefetch(customers[ret_series[after + NEAR]].data);
-            }
-            ret_series[after] = there[ret_series[after]];
-        }
-        if (after - i < MANY)
-            sort_by_meter(table, ret_series + i, after - i);
-    }
-    free(customers);
-    free(there);
+    free(groups.of);
+    free(groups.customers);
+    free(groups.ends);
+    free(groups.order);
     return count;
 }
 

@@ -71,27 +71,31 @@ static bool is_unpriced(void *context, struct weir_slice series_key, int64_t sta
     return is_unpriced_at(bench, customer_of(series.customer), start, ret_from, ret_to);
 }
 
+/* An event that one, some or all meters count: those series have their customer's number in common. */
 static void send(struct bench *bench)
 {
     uint32_t customer = draw(bench, bench->customers), meter = draw(bench, METERS), hour = draw(bench, HOURS);
+    uint32_t count = 1 + draw(bench, METERS), prepared;
     char name[32];
     struct weir_slice slice = customer_name(customer, name);
-    struct weir_reading reading = {.meter = meter};
+    struct weir_reading readings[METERS] = {{0}};
     struct weir_window_event event = {
         .customer = slice, .id = 1, .time = base + hour * WEIR_HOUR + (int64_t)draw(bench, 3600) * WEIR_SECOND};
     static const struct weir_hash_key secret;
     bool is_retractable;
-    struct weir_window_change change;
-    uint32_t prepared;
+    struct weir_window_change changes[METERS];
     int64_t from, to;
 
-    (void)weir_window_table_hash(bench->table, &reading, 1, weir_hash64(slice.data, slice.length, 0), &secret,
+    for (uint32_t i = 0; i < count; i++)
+        readings[i].meter = (meter + i) % METERS;
+    (void)weir_window_table_hash(bench->table, readings, count, weir_hash64(slice.data, slice.length, 0), &secret,
                                  &is_retractable);
-    cr_assert_eq(weir_window_table_prepare(bench->table, WEIR_WINDOW_ADD, &reading, 1, &event, &change, &prepared),
+    cr_assert_eq(weir_window_table_prepare(bench->table, WEIR_WINDOW_ADD, readings, count, &event, changes, &prepared),
                  WEIR_PREPARED);
-    weir_window_table_apply(bench->table, WEIR_WINDOW_ADD, &reading, &change, 1);
+    weir_window_table_apply(bench->table, WEIR_WINDOW_ADD, readings, changes, count);
     cr_assert_eq(event.is_unpriced, is_unpriced_at(bench, customer, base + hour * WEIR_HOUR, &from, &to));
-    bench->windows += bench->events[customer][meter][hour]++ == 0;
+    for (uint32_t i = 0; i < count; i++)
+        bench->windows += bench->events[customer][readings[i].meter][hour]++ == 0;
 }
 
 static void check_window(struct bench *bench, const struct weir_window *window, struct weir_series *ret_series)
@@ -119,6 +123,7 @@ static void drain(struct bench *bench)
             check_window(bench, &windows[i], &series);
             int order = weir_slice_compare(last.customer, series.customer);
             cr_assert_leq(order, 0, "a customer comes back");
+            cr_assert(order < 0 || weir_slice_compare(last.meter, series.meter) <= 0, "a meter comes back");
             changes += order < 0;
             series_count += !weir_slice_equal(last_key, windows[i].series_key);
             last = series;
@@ -165,4 +170,50 @@ Test(drain, hands_every_window_out_once_customer_by_customer)
         weir_catalog_free(bench.catalog);
     }
     cr_assert_lt(asked, windows / 4, "where the answer is always the same, it is asked for once a series");
+}
+
+static void send_model(struct weir_window_table *table, const char *const *models, uint32_t count)
+{
+    struct weir_slice customer = weir_slice_text("acme");
+    struct weir_window_event event = {.customer = customer, .id = 1, .time = base};
+    struct weir_reading readings[2] = {{0}};
+    static const struct weir_hash_key secret;
+    struct weir_window_change changes[2];
+    bool is_retractable;
+    uint32_t prepared;
+
+    for (uint32_t i = 0; i < count; i++)
+        readings[i].dimensions[0] = weir_slice_text(models[i]);
+    (void)weir_window_table_hash(table, readings, count, weir_hash64(customer.data, customer.length, 0), &secret,
+                                 &is_retractable);
+    cr_assert_eq(weir_window_table_prepare(table, WEIR_WINDOW_ADD, readings, count, &event, changes, &prepared),
+                 WEIR_PREPARED);
+    weir_window_table_apply(table, WEIR_WINDOW_ADD, readings, changes, count);
+}
+
+/* The first and the last come with one event, so that they are known to be one customer's; the other one is not. */
+Test(drain, series_of_a_meter_come_in_the_order_in_which_they_were_made)
+{
+    static const char text[] = "{\"meters\":[{\"key\":\"m\",\"event_type\":\"t\",\"aggregation\":\"count\","
+                               "\"window\":\"1h\",\"group_by\":[\"model\"]}]}";
+    static const char *const models[] = {"c", "a", "b"};
+    struct weir_catalog *catalog;
+    struct weir_mistake_list mistakes;
+    struct weir_window windows[4];
+    struct weir_series series;
+    bool is_whole;
+
+    cr_assert_eq(weir_catalog_parse("test", text, sizeof text - 1, &catalog, &mistakes), WEIR_OK);
+    struct weir_window_table *table = weir_window_table_new(catalog, UINT32_MAX - 1, true, NULL);
+    send_model(table, models, 1);
+    send_model(table, models + 1, 1);
+    send_model(table, (const char *const[]){models[0], models[2]}, 2);
+    cr_assert_eq(weir_window_table_drain(table, 4, windows, &is_whole), 3);
+    for (size_t i = 0; i < 3; i++) {
+        cr_assert(weir_series_parse(windows[i].series_key, &series));
+        cr_assert(weir_slice_equal(series.dimensions[0].text, weir_slice_text(models[i])), "window %zu", i);
+    }
+    cr_assert(is_whole);
+    weir_window_table_free(table);
+    weir_catalog_free(catalog);
 }
