@@ -21,6 +21,7 @@
 enum {
     WINDOWS_PER_BATCH = 512, /* a batch with its entries and line items stays in the cache of a core */
     EXPECTED_MAX = 1 << 24,  /* events that memory is taken for before they come: 240 MB */
+    OUTPUT_BYTES = 1 << 17,
 };
 
 static const char help[] =
@@ -148,9 +149,13 @@ static bool find_unpriced(void *context, struct weir_slice series_key, int64_t s
 
 static enum weir_status open_output(const struct request *request, struct run *run, struct weir_error *reterr)
 {
+    static char buffer[OUTPUT_BYTES];
+
     run->output = request->output ? fopen(request->output, "w") : stdout;
     if (!run->output)
         return weir_fail(reterr, WEIR_FATAL, "%s: cannot be written: %s", request->output, strerror(errno));
+    if (request->output)
+        (void)setvbuf(run->output, buffer, _IOFBF, sizeof buffer); /* else it is written by pages */
     return weir_ledger_text_open(request->format, request->is_summary, run->output, &run->ledger, reterr);
 }
 

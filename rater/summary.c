@@ -193,26 +193,52 @@ static void sort_customer(const struct weir_summary_row **rows, size_t count)
     }
 }
 
+/* Rows that were made one after another for one customer: its name is looked at once. */
+struct runs {
+    struct weir_slice *customers;
+    uint32_t *begins; /* and one more, where the last ends */
+    uint32_t *order;
+    uint32_t count;
+};
+
+static void find_runs(const struct weir_summary *summary, struct runs *runs)
+{
+    runs->customers = weir_new_array(summary->count, sizeof *runs->customers);
+    runs->begins = weir_new_array(summary->count + 1, sizeof *runs->begins);
+    runs->order = weir_new_array(summary->count, sizeof *runs->order);
+    for (uint32_t i = 0; i < summary->count; i++) {
+        struct weir_slice customer = summary->rows[i].customer;
+        if (i > 0 && weir_slice_equal(customer, summary->rows[i - 1].customer))
+            continue;
+        runs->customers[runs->count] = customer;
+        runs->begins[runs->count++] = i;
+    }
+    runs->begins[runs->count] = (uint32_t)summary->count;
+    weir_text_order(runs->customers, runs->count, runs->order);
+}
+
 /* All by customer first, which is most of the work, then each customer's few. */
 static void sort(struct weir_summary *summary)
 {
-    struct weir_slice *customers = weir_new_array(summary->count, sizeof *customers);
-    uint32_t *order = weir_new_array(summary->count, sizeof *order);
+    struct runs runs = {0};
+    size_t count = 0;
 
+    find_runs(summary, &runs);
     summary->sorted = weir_new_array(summary->count, sizeof *summary->sorted);
-    for (size_t i = 0; i < summary->count; i++)
-        customers[i] = summary->rows[i].customer;
-    weir_text_order(customers, (uint32_t)summary->count, order);
-    for (size_t i = 0; i < summary->count; i++)
-        summary->sorted[i] = &summary->rows[order[i]];
-    for (size_t i = 0, after; i < summary->count; i = after) {
-        for (after = i + 1; after < summary->count
-                            && weir_slice_equal(summary->sorted[after]->customer, summary->sorted[i]->customer);)
-            after++;
-        sort_customer(summary->sorted + i, after - i);
+    for (uint32_t i = 0, after; i < runs.count; i = after) {
+        size_t first = count;
+        for (after = i; after < runs.count; after++) {
+            uint32_t run = runs.order[after];
+            if (!weir_slice_equal(runs.customers[run], runs.customers[runs.order[i]]))
+                break;
+            for (uint32_t row = runs.begins[run]; row < runs.begins[run + 1]; row++)
+                summary->sorted[count++] = &summary->rows[row];
+        }
+        sort_customer(summary->sorted + first, count - first);
     }
-    free(customers);
-    free(order);
+    free(runs.customers);
+    free(runs.begins);
+    free(runs.order);
 }
 
 const struct weir_summary_row *const *weir_summary_rows(struct weir_summary *summary, size_t *ret_count)

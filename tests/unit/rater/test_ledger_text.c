@@ -122,6 +122,30 @@ Test(ledger_text, csv_comes_apart_again)
     free(text);
 }
 
+/* Texts are looked at eight bytes at a time. */
+Test(ledger_text, csv_quotes_what_wants_it_wherever_it_stands)
+{
+    static const char bytes[] = "\",\n\r!+-.z~\xC3"; /* the first four want quotes */
+    enum { LONGEST = 26 };
+    char customer[LONGEST + 1], ends;
+
+    for (size_t length = 1; length <= LONGEST; length++)
+        for (size_t place = 0; place < length; place++)
+            for (size_t i = 0; i < sizeof bytes - 1; i++) {
+                memset(customer, 'x', length);
+                customer[length] = '\0';
+                customer[place] = bytes[i];
+                struct weir_line_item item = item_of(customer, "tokens", "1", "0.5");
+                char *text = written(WEIR_LEDGER_CSV, false, &item, 1);
+                const char *at = strchr(text, '\n') + 1;
+                cr_assert_eq(*at == '"', i < 4, "%s", customer);
+                char *found = field(&at, &ends);
+                cr_assert_str_eq(found, customer);
+                free(found);
+                free(text);
+            }
+}
+
 Test(ledger_text, an_empty_csv_has_its_header)
 {
     char *text = written(WEIR_LEDGER_CSV, true, NULL, 0);
@@ -136,17 +160,17 @@ Test(ledger_text, an_empty_csv_has_its_header)
 /* 2. summaries */
 Test(ledger_text, summary_adds_up_and_rounds_once)
 {
-    struct weir_line_item items[7] = {
+    struct weir_line_item items[8] = {
         item_of("zoo", "tokens", "1", "0.0025"), item_of("acme", "tokens", "2", "0.0025"),
         item_of("zoo", "tokens", "1", "0.0025"), item_of("acme", "calls", "1", "1.005"),
         item_of("acme", "calls", "-3", "0.01"),  item_of("acme", "calls", "1", "0"),
-        item_of("yen", "tokens", "1", "2.5"),
+        item_of("yen", "tokens", "1", "2.5"),    item_of("zoo", "calls", "1", "0"),
     };
     items[5].kind = WEIR_KIND_FEE;
     items[6].currency = S("JPY");
     items[6].currency_places = 0;
     items[6].rounding = WEIR_HALF_UP;
-    char *text = written(WEIR_LEDGER_CSV, true, items, 7);
+    char *text = written(WEIR_LEDGER_CSV, true, items, 8);
     cr_assert_str_eq(
         text,
         "customer,contract,period_start,period_end,item,kind,quantity,amount,invoice_amount,currency\n"
@@ -154,6 +178,7 @@ Test(ledger_text, summary_adds_up_and_rounds_once)
         "acme,c-1,2026-01-01T00:00:00Z,2026-02-01T00:00:00Z,calls,usage,-2.000000000000,1.015000000000,1.02,USD\n"
         "acme,c-1,2026-01-01T00:00:00Z,2026-02-01T00:00:00Z,tokens,usage,2.000000000000,0.002500000000,0.00,USD\n"
         "yen,c-1,2026-01-01T00:00:00Z,2026-02-01T00:00:00Z,tokens,usage,1.000000000000,2.500000000000,3,JPY\n"
+        "zoo,c-1,2026-01-01T00:00:00Z,2026-02-01T00:00:00Z,calls,usage,1.000000000000,0.000000000000,0.00,USD\n"
         "zoo,c-1,2026-01-01T00:00:00Z,2026-02-01T00:00:00Z,tokens,usage,2.000000000000,0.005000000000,0.00,USD\n",
         "%s", text);
     free(text);
