@@ -10,9 +10,9 @@ static void make_window_room(struct weir_window_table *table)
     uint32_t room = table->windows_room ? table->windows_room * 2 : FIRST_SLOTS;
 
     table->windows = weir_resize_table(table->windows, table->windows_room, room, sizeof *table->windows);
-    table->windows_room = room;
     if (table->latest)
-        table->latest = weir_resize(table->latest, table->windows_room, sizeof *table->latest);
+        table->latest = weir_resize_table(table->latest, table->windows_room, room, sizeof *table->latest);
+    table->windows_room = room;
 }
 
 struct weir_window_table *weir_window_table_new(const struct weir_catalog *catalog, uint64_t limit, bool closes_at_once,
@@ -57,7 +57,7 @@ struct weir_window_table *weir_window_table_free(struct weir_window_table *table
     free(table->window_index.slots);
     (void)weir_resize_table(table->series, table->series_room, 0, sizeof *table->series);
     (void)weir_resize_table(table->windows, table->windows_room, 0, sizeof *table->windows);
-    free(table->latest);
+    (void)weir_resize_table(table->latest, table->latest ? table->windows_room : 0, 0, sizeof *table->latest);
     free(table->groups);
     free(table->changed);
     free(table->drain);
@@ -225,7 +225,7 @@ static void place_window(struct weir_window_table *table, uint32_t position, boo
 void weir_window_set_latest(struct weir_window_table *table, uint32_t position, struct latest latest)
 {
     if (!table->latest)
-        table->latest = weir_resize(NULL, table->windows_room, sizeof *table->latest);
+        table->latest = weir_resize_table(NULL, 0, table->windows_room, sizeof *table->latest);
     table->windows[position].flags = (table->windows[position].flags & ~(uint32_t)PLAIN) | HAS_LATEST;
     table->latest[position] = latest;
 }
@@ -320,6 +320,8 @@ static void remove_window(struct weir_window_table *table, uint32_t position)
 void weir_window_mark_changed(struct weir_window_table *table, uint32_t position)
 {
     table->windows[position].flags |= IS_CHANGED;
+    if (table->closes_at_once)
+        return; /* there are no cuts */
     if (table->changed_count == table->changed_room) {
         table->changed_room = table->changed_room ? table->changed_room * 2 : FIRST_SLOTS;
         table->changed = weir_resize(table->changed, table->changed_room, sizeof *table->changed);

@@ -86,6 +86,12 @@ void *weir_resize(void *memory, size_t count, size_t size)
     return resized;
 }
 
+/* A table grows, so that one of a huge page will soon have several; and where it moves nothing is copied. */
+static bool is_mapped(size_t bytes)
+{
+    return bytes >= (size_t)HUGE_PAGE;
+}
+
 /* Addresses that begin on a huge page. */
 static void *reserve(size_t bytes)
 {
@@ -107,24 +113,24 @@ void *weir_resize_table(void *memory, size_t from, size_t to, size_t size)
 
     if (__builtin_mul_overflow(to, size, &bytes) || bytes > SIZE_MAX / 2)
         out_of_memory(SIZE_MAX);
-    if (has_huge_pages(bytes)) {
+    if (is_mapped(bytes)) {
         bytes = (bytes + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
         resized = reserve(bytes);
-        if (has_huge_pages(from * size)) { /* whole huge pages move as they are */
+        if (is_mapped(from * size)) { /* whole huge pages move as they are */
             if (mremap(memory, old, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, resized) == MAP_FAILED)
                 out_of_memory(bytes);
             return resized;
         }
         (void)madvise(resized, bytes, MADV_HUGEPAGE);
     } else {
-        weir_check(!has_huge_pages(from * size) || to == 0);
+        weir_check(!is_mapped(from * size) || to == 0);
         resized = to ? aligned_alloc(LINE, (bytes + LINE - 1) / LINE * LINE) : NULL;
         if (to && !resized)
             out_of_memory(bytes);
     }
     if (from && to)
         memcpy(resized, memory, (from < to ? from : to) * size);
-    if (has_huge_pages(from * size))
+    if (is_mapped(from * size))
         weir_check(munmap(memory, old) == 0);
     else
         free(memory);
