@@ -118,7 +118,7 @@ static bool take_message(struct kafka_source *source, const rd_kafka_message_t *
         return false;
     partition->delivered = from->offset + 1;
     *message = (struct weir_message){
-        .topic = weir_slice_text(source->topic),
+        .topic = source->topic_name,
         .partition = from->partition,
         .offset = from->offset,
         .sequence = from->offset,
@@ -558,6 +558,7 @@ enum weir_status weir_source_kafka_open(const struct weir_kafka_settings *settin
     source->until_end = settings->until_end;
     source->reach_ms = settings->reach_ms ? settings->reach_ms : REACH_MS;
     source->topic = weir_copy_text(settings->topic, strlen(settings->topic));
+    source->topic_name = weir_slice_text(source->topic);
     source->brokers = weir_copy_text(settings->brokers, strlen(settings->brokers));
     enum weir_status status = open_consumer(source, settings, reterr);
     if (status == WEIR_OK)

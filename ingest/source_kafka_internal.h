@@ -70,6 +70,7 @@ struct kafka_source {
     rd_kafka_t *handle;
     rd_kafka_queue_t *queue;
     char *topic, *brokers;
+    struct weir_slice topic_name; /* the same, measured once: each message has it */
     bool until_end;
     int reach_ms;
     bool is_cooperative;
