@@ -508,10 +508,16 @@ static void probe_log(struct weir_redis_store *store, struct weir_slice lane, co
     weir_redis_put(&store->probe_lengths, &expected, sizeof(expected));
 }
 
+/* Where the round began that the cut is of. */
+static uint64_t round_of(const struct weir_redis_open_log *open, const struct weir_cut *cut)
+{
+    return cut->begins_round ? open->bytes : open->round;
+}
+
 /* Where the log begins when the cut is written: a round that ends makes what came before it needless. */
 static uint64_t open_from(const struct weir_redis_open_log *open, const struct weir_cut *cut)
 {
-    uint64_t round = cut->begins_round ? open->bytes : open->round;
+    uint64_t round = round_of(open, cut);
     return cut->ends_round && round != WEIR_REDIS_NO_ROUND ? round : open->from;
 }
 
@@ -688,11 +694,10 @@ bool weir_redis_encode_cut(struct weir_redis_store *store, struct weir_redis_lan
 void weir_redis_settle_cut(struct weir_redis_index *index, const struct weir_cut *cut, const redisReply *answer)
 {
     struct weir_redis_open_log *open = &index->open;
-    uint64_t round = cut->begins_round ? open->bytes : open->round;
     size_t kept = 0;
     *open = (struct weir_redis_open_log){.from = open_from(open, cut),
                                          .bytes = open->bytes + open->pending,
-                                         .round = cut->ends_round ? WEIR_REDIS_NO_ROUND : round};
+                                         .round = cut->ends_round ? WEIR_REDIS_NO_ROUND : round_of(open, cut)};
     for (size_t s = 0; s < index->span_count; s++) {
         index->spans[s].unique_bytes += index->spans[s].pending;
         index->spans[s].pending = 0;

@@ -299,15 +299,16 @@ enum weir_status weir_redis_read_log(struct weir_redis_store *store, struct weir
  * well, until somebody who has seen them closed hides them. */
 struct weir_redis_open;
 
-/* index must stay as it is while it is used. NULL in, NULL out. */
-struct weir_redis_open *weir_redis_open_new(const struct weir_redis_index *index);
-struct weir_redis_open *weir_redis_open_free(struct weir_redis_open *open);
-/* forgotten: windows that end at or before it are passed over, as they may have been dropped; 0: none were. */
-enum weir_status weir_redis_open_read(struct weir_redis_open *open, struct weir_redis_store *store,
-                                      struct weir_slice lane, int64_t forgotten, struct weir_error *reterr);
-bool weir_redis_open_has(const struct weir_redis_open *open, const struct weir_redis_span *span,
-                         struct weir_slice series);
-void weir_redis_open_hide(struct weir_redis_open *open, const struct weir_redis_span *span, struct weir_slice series);
+/* index must stay as it is while *ret_open is used, which is set and to be freed whatever the answer is. forgotten:
+ * windows that end at or before it are passed over, as they may have been dropped; 0: none were. */
+enum weir_status weir_redis_open_read(struct weir_redis_store *store, struct weir_slice lane,
+                                      const struct weir_redis_index *index, int64_t forgotten,
+                                      struct weir_redis_open **ret_open, struct weir_error *reterr);
+struct weir_redis_open *weir_redis_open_free(struct weir_redis_open *open); /* NULL in, NULL out */
+/* A field of the window was met. true: it holds, and if it is closed, what the log says is hidden. false: it is of
+ * before format 4, and the log has it as it was later. */
+bool weir_redis_open_settle(struct weir_redis_open *open, const struct weir_redis_span *span, struct weir_slice series,
+                            bool is_closed);
 /* Those of the span that are not hidden. */
 void weir_redis_open_visit(const struct weir_redis_open *open, const struct weir_redis_span *span,
                            void (*visit)(void *context, const struct weir_window *window), void *context);

@@ -433,11 +433,8 @@ static void load_window(void *context, const struct weir_redis_span *span, struc
         *reterr_corrupt = true;
         return;
     }
-    if (is_closed)
-        weir_redis_open_hide(loading->open, span, series);
-    else if (weir_redis_open_has(loading->open, span, series))
-        return; /* written before format 4, and has changed since */
-    hand_over(loading, &window, is_closed);
+    if (weir_redis_open_settle(loading->open, span, series, is_closed))
+        hand_over(loading, &window, is_closed);
 }
 
 static enum weir_status load_spans(struct weir_redis_store *store, struct weir_slice lane,
@@ -476,8 +473,8 @@ enum weir_status weir_redis_load(struct weir_redis_store *store, struct weir_sli
                                  const struct weir_redis_index *index, int64_t forgotten,
                                  const struct weir_lane_loader *loader, struct weir_error *reterr)
 {
-    struct window_loading loading = {.store = store, .loader = loader, .open = weir_redis_open_new(index)};
-    enum weir_status status = weir_redis_open_read(loading.open, store, lane, forgotten, reterr);
+    struct window_loading loading = {.store = store, .loader = loader};
+    enum weir_status status = weir_redis_open_read(store, lane, index, forgotten, &loading.open, reterr);
     for (size_t s = 0; s < index->span_count && status == WEIR_OK;) {
         if (index->spans[s].unique_bytes) {
             status = load_unique_span(store, lane, &index->spans[s++], &loading, reterr);
@@ -537,9 +534,7 @@ static void collect_window(void *context, const struct weir_redis_span *span, st
         *reterr_corrupt = true;
         return;
     }
-    if (is_closed)
-        weir_redis_open_hide(scan->open, span, series);
-    else if (weir_redis_open_has(scan->open, span, series))
+    if (!weir_redis_open_settle(scan->open, span, series, is_closed))
         return;
     struct found *found = add_found(&scan->windows, series);
     found->total = total;
@@ -621,8 +616,7 @@ static enum weir_status read_open(struct weir_redis_store *store, struct weir_sl
         status = store->base.ops->read_lane(&store->base, lane, &state, reterr);
     if (status != WEIR_OK)
         return status;
-    *ret_open = weir_redis_open_new(index);
-    return weir_redis_open_read(*ret_open, store, lane, state.forgotten, reterr);
+    return weir_redis_open_read(store, lane, index, state.forgotten, ret_open, reterr);
 }
 
 enum weir_status weir_redis_scan_windows(struct weir_window_store *base, struct weir_slice lane,

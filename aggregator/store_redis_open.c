@@ -12,57 +12,42 @@
 #include <stdlib.h>
 
 #include "aggregator/store_redis_internal.h"
+#include "aggregator/window_index.h"
 #include "common/hash.h"
-
-enum { FIRST_SLOTS = 1024, NONE = UINT32_MAX };
 
 struct entry {
     struct weir_window_total total;
-    uint64_t hash;
     size_t key; /* in keys */
     uint32_t key_length;
-    uint32_t span; /* in the index */
+    uint32_t span; /* in the lane's index */
     uint32_t next; /* of the span; NONE: the last one */
     bool is_hidden;
 };
 
 struct weir_redis_open {
-    const struct weir_redis_index *index;
-    struct entry *entries;
-    size_t count, room;
-    uint32_t *slots; /* position in entries; NONE: empty. A power of two, at most half of them used */
-    size_t slot_count;
+    const struct weir_redis_index *lane;
+    struct index index;
+    struct entry *entries; /* [0] unused */
+    uint32_t used, room;
     uint32_t *first; /* of each span */
     struct weir_redis_buffer keys;
     /* While the log is read: */
     struct weir_redis_buffer *unread; /* the front of a record whose end is not there yet */
     int64_t forgotten;
-    uint64_t block; /* bytes of the block that are not read yet */
-    uint32_t span;  /* the block's; NONE: its windows are passed over */
+    uint64_t block;  /* bytes of the block that are not read yet */
+    uint32_t span;   /* the block's */
+    bool is_ignored; /* its windows are passed over */
     bool is_corrupt;
 };
 
 /* 1. The table. */
 
-struct weir_redis_open *weir_redis_open_new(const struct weir_redis_index *index)
-{
-    struct weir_redis_open *open = weir_new(sizeof(*open));
-    open->index = index;
-    open->first = weir_new_array(index->span_count + 1, sizeof(*open->first));
-    for (size_t i = 0; i < index->span_count; i++)
-        open->first[i] = NONE;
-    open->slot_count = FIRST_SLOTS;
-    open->slots = weir_new_array(open->slot_count, sizeof(*open->slots));
-    memset(open->slots, 0xff, open->slot_count * sizeof(*open->slots));
-    return open;
-}
-
 struct weir_redis_open *weir_redis_open_free(struct weir_redis_open *open)
 {
     if (!open)
         return NULL;
+    free(open->index.slots);
     free(open->entries);
-    free(open->slots);
     free(open->first);
     weir_redis_buffer_free(&open->keys);
     free(open);
@@ -74,82 +59,54 @@ static struct weir_slice key_of(const struct weir_redis_open *open, const struct
     return weir_slice_of(open->keys.data + entry->key, entry->key_length);
 }
 
+static uint32_t place_of(const struct weir_redis_open *open, const struct weir_redis_span *span)
+{
+    return (uint32_t)(span - open->lane->spans);
+}
+
 static uint64_t hash_of(uint32_t span, struct weir_slice series)
 {
     return weir_hash64(series.data, series.length, span);
 }
 
-/* The slot where the window is, or would be. */
-static uint32_t *slot_of(const struct weir_redis_open *open, uint32_t span, struct weir_slice series, uint64_t hash)
+static struct entry *find(const struct weir_redis_open *open, uint32_t span, struct weir_slice series)
 {
-    for (size_t at = hash & (open->slot_count - 1);; at = (at + 1) & (open->slot_count - 1)) {
-        uint32_t *slot = &open->slots[at];
-        if (*slot == NONE)
-            return slot;
-        const struct entry *entry = &open->entries[*slot];
-        if (entry->hash == hash && entry->span == span && weir_slice_equal(key_of(open, entry), series))
-            return slot;
-    }
-}
-
-static void grow(struct weir_redis_open *open)
-{
-    open->slot_count *= 2;
-    open->slots = weir_resize(open->slots, open->slot_count, sizeof(*open->slots));
-    memset(open->slots, 0xff, open->slot_count * sizeof(*open->slots));
-    for (size_t i = 0; i < open->count; i++) {
-        size_t at = open->entries[i].hash & (open->slot_count - 1);
-        while (open->slots[at] != NONE)
-            at = (at + 1) & (open->slot_count - 1);
-        open->slots[at] = (uint32_t)i;
-    }
-}
-
-static struct entry *get_entry(struct weir_redis_open *open, uint32_t span, struct weir_slice series)
-{
+    const struct index *index = &open->index;
     uint64_t hash = hash_of(span, series);
-    uint32_t *slot = slot_of(open, span, series, hash);
-    if (*slot != NONE)
-        return &open->entries[*slot];
-    if (open->count == open->room) {
-        open->room = open->room ? open->room * 2 : FIRST_SLOTS;
+    for (uint32_t at = index_home(index, hash); index->slots[at].position != NONE; at = index_next(index, at)) {
+        struct entry *entry = &open->entries[index->slots[at].position];
+        if (index->slots[at].tag == index_tag(hash) && entry->span == span
+            && weir_slice_equal(key_of(open, entry), series))
+            return entry;
+    }
+    return NULL;
+}
+
+static struct entry *find_or_add(struct weir_redis_open *open, uint32_t span, struct weir_slice series)
+{
+    struct entry *entry = find(open, span, series);
+    if (entry)
+        return entry;
+    if (open->used == open->room) {
+        open->room *= 2;
         open->entries = weir_resize(open->entries, open->room, sizeof(*open->entries));
     }
-    weir_check(open->count < NONE);
-    *slot = (uint32_t)open->count;
-    struct entry *entry = &open->entries[open->count++];
-    *entry = (struct entry){
-        .hash = hash, .key = open->keys.length, .key_length = series.length, .span = span, .next = open->first[span]};
-    open->first[span] = *slot;
+    entry = &open->entries[open->used];
+    *entry =
+        (struct entry){.key = open->keys.length, .key_length = series.length, .span = span, .next = open->first[span]};
+    open->first[span] = open->used;
     weir_redis_put(&open->keys, series.data, series.length);
-    if (open->count * 2 > open->slot_count)
-        grow(open);
+    index_add(&open->index, hash_of(span, series), open->used++);
     return entry;
 }
 
-static uint32_t place_of(const struct weir_redis_open *open, const struct weir_redis_span *span)
+bool weir_redis_open_settle(struct weir_redis_open *open, const struct weir_redis_span *span, struct weir_slice series,
+                            bool is_closed)
 {
-    return (uint32_t)(span - open->index->spans);
-}
-
-static struct entry *find_entry(const struct weir_redis_open *open, const struct weir_redis_span *span,
-                                struct weir_slice series)
-{
-    uint32_t place = place_of(open, span), slot = *slot_of(open, place, series, hash_of(place, series));
-    return slot == NONE ? NULL : &open->entries[slot];
-}
-
-bool weir_redis_open_has(const struct weir_redis_open *open, const struct weir_redis_span *span,
-                         struct weir_slice series)
-{
-    return find_entry(open, span, series) != NULL;
-}
-
-void weir_redis_open_hide(struct weir_redis_open *open, const struct weir_redis_span *span, struct weir_slice series)
-{
-    struct entry *entry = find_entry(open, span, series);
-    if (entry)
+    struct entry *entry = find(open, place_of(open, span), series);
+    if (entry && is_closed)
         entry->is_hidden = true;
+    return !entry || is_closed;
 }
 
 void weir_redis_open_visit(const struct weir_redis_open *open, const struct weir_redis_span *span,
@@ -176,10 +133,11 @@ static bool take_head(struct weir_redis_open *open, const char *at, size_t left,
     memcpy(&span.end, at + 8, 8);
     memcpy(&bytes, at + 16, 4);
     const struct weir_redis_span *known =
-        weir_redis_span_find((struct weir_redis_index *)open->index, span.start, span.end);
+        weir_redis_span_find((struct weir_redis_index *)open->lane, span.start, span.end);
     open->block = bytes;
-    open->span = span.end <= open->forgotten ? NONE : known ? place_of(open, known) : NONE;
-    open->is_corrupt = bytes == 0 || (!known && span.end > open->forgotten);
+    open->is_ignored = span.end <= open->forgotten;
+    open->is_corrupt = bytes == 0 || (!known && !open->is_ignored);
+    open->span = known ? place_of(open, known) : 0;
     *ret_length = WEIR_REDIS_OPEN_HEAD_BYTES;
     return !open->is_corrupt;
 }
@@ -197,8 +155,8 @@ static bool take_record(struct weir_redis_open *open, const char *at, size_t lef
         length > open->block || !weir_redis_load_value(at + 3 + key, value, &total, &is_closed) || is_closed;
     if (open->is_corrupt)
         return false;
-    if (open->span != NONE)
-        get_entry(open, open->span, weir_slice_of(at + 2, key))->total = total;
+    if (!open->is_ignored)
+        find_or_add(open, open->span, weir_slice_of(at + 2, key))->total = total;
     open->block -= length;
     *ret_length = length;
     return true;
@@ -219,15 +177,22 @@ static void take_bytes(void *context, const char *data, size_t length)
     open->unread->length = count - at;
 }
 
-enum weir_status weir_redis_open_read(struct weir_redis_open *open, struct weir_redis_store *store,
-                                      struct weir_slice lane, int64_t forgotten, struct weir_error *reterr)
+enum weir_status weir_redis_open_read(struct weir_redis_store *store, struct weir_slice lane,
+                                      const struct weir_redis_index *index, int64_t forgotten,
+                                      struct weir_redis_open **ret_open, struct weir_error *reterr)
 {
-    open->unread = &store->open;
-    open->forgotten = forgotten > 0 ? forgotten : INT64_MIN;
+    struct weir_redis_open *open = *ret_open = weir_new(sizeof(*open));
+    *open = (struct weir_redis_open){.lane = index,
+                                     .used = 1,
+                                     .room = FIRST_SLOTS,
+                                     .unread = &store->open,
+                                     .forgotten = forgotten > 0 ? forgotten : INT64_MIN};
+    index_start(&open->index);
+    open->entries = weir_new_array(open->room, sizeof(*open->entries));
+    open->first = weir_new_array(index->span_count + 1, sizeof(*open->first));
     store->open.length = 0;
-    enum weir_status status =
-        weir_redis_read_log(store, lane, "open", WEIR_REDIS_OPEN_SEGMENT_BYTES, open->index->open.from,
-                            open->index->open.bytes, take_bytes, open, reterr);
+    enum weir_status status = weir_redis_read_log(store, lane, "open", WEIR_REDIS_OPEN_SEGMENT_BYTES, index->open.from,
+                                                  index->open.bytes, take_bytes, open, reterr);
     if (status == WEIR_OK && (open->is_corrupt || open->block > 0 || store->open.length > 0))
         status = weir_redis_corrupt(store, lane, "the log of open windows", reterr);
     return status;

@@ -10,21 +10,6 @@ TestSuite(window_store_open, .fini = stop_server);
 
 enum { WINDOWS = 20, KEY_BYTES = 20000 };
 
-static redisContext *open_private(struct fixture *f)
-{
-    unsetenv("WEIR_TEST_REDIS_URL");
-    open_twin(f, "redis", "open");
-    redisContext *context = redisConnect("127.0.0.1", server.port);
-    cr_assert(context && !context->err);
-    return context;
-}
-
-static void close_private(struct fixture *f, redisContext *context)
-{
-    redisFree(context);
-    close_twin(f);
-}
-
 /* Long keys: a few cuts are a segment. */
 static struct weir_slice long_key(int number)
 {
@@ -114,7 +99,7 @@ Test(window_store_open, a_round_whose_begin_is_not_known_drops_nothing)
     begin_cut(f, &cut, &picture.state, 2);
     put_windows(&cut, WINDOWS / 2, WINDOWS, 4);
     cut.cut.ends_round = true;
-    freeReplyObject(redisCommand(context, "CLIENT KILL TYPE normal SKIPME yes"));
+    tell(context, "CLIENT KILL TYPE normal SKIPME yes");
     cr_assert_eq(f->store->ops->write_cut(f->store, &cut.cut, &error), WEIR_RETRY);
     must_write(f, &cut, &picture.state);
     check_all(f, &picture, 4);
@@ -204,7 +189,7 @@ Test(window_store_open, damage_is_told)
         struct weir_lane_state state;
         struct weir_error error = {""};
         struct cut cut;
-        freeReplyObject(redisCommand(context, "FLUSHALL"));
+        tell(context, "FLUSHALL");
         take(f, &picture);
         begin_cut(f, &cut, &picture.state, 1);
         put_windows(&cut, 0, WINDOWS, 4);

@@ -6,28 +6,6 @@
 
 TestSuite(window_store_redis, .fini = stop_server);
 
-static redisContext *open_private(struct fixture *f)
-{
-    unsetenv("WEIR_TEST_REDIS_URL");
-    open_twin(f, "redis", "private");
-    redisContext *context = redisConnect("127.0.0.1", server.port);
-    cr_assert(context && !context->err);
-    return context;
-}
-
-static void close_private(struct fixture *f, redisContext *context)
-{
-    redisFree(context);
-    close_twin(f);
-}
-
-static void tell(redisContext *context, const char *command)
-{
-    redisReply *reply = redisCommand(context, command);
-    cr_assert(reply && reply->type != REDIS_REPLY_ERROR, "%s: %s", command, reply ? reply->str : context->errstr);
-    freeReplyObject(reply);
-}
-
 static long long ask(redisContext *context, const char *command)
 {
     redisReply *reply = redisCommand(context, command);

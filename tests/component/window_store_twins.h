@@ -60,6 +60,29 @@ static inline void close_twin(struct fixture *fixture)
     redis_server_stop(&server);
 }
 
+/* A Redis of the test alone, to be bent, and a connection of its own. */
+static inline redisContext *open_private(struct fixture *f)
+{
+    unsetenv("WEIR_TEST_REDIS_URL");
+    open_twin(f, "redis", "private");
+    redisContext *context = redisConnect("127.0.0.1", server.port);
+    cr_assert(context && !context->err);
+    return context;
+}
+
+static inline void close_private(struct fixture *f, redisContext *context)
+{
+    redisFree(context);
+    close_twin(f);
+}
+
+static inline void tell(redisContext *context, const char *command)
+{
+    redisReply *reply = redisCommand(context, command);
+    cr_assert(reply && reply->type != REDIS_REPLY_ERROR, "%s: %s", command, reply ? reply->str : context->errstr);
+    freeReplyObject(reply);
+}
+
 #define CONTRACT(name)                                                                                                 \
     static void contract_##name(struct fixture *f);                                                                    \
     ParameterizedTestParameters(window_store, name)                                                                    \
