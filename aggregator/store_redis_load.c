@@ -630,13 +630,17 @@ enum weir_status weir_redis_scan_windows(struct weir_window_store *base, struct 
     struct window_scan scan = {0};
     enum weir_status status = WEIR_OK;
     /* The owner may let the log's front go while it is read, which looks like damage: then it begins elsewhere now. */
-    for (uint64_t from = UINT64_MAX, i = 0; i < TRIES; i++) {
+    bool is_overtaken = true;
+    for (uint64_t from = UINT64_MAX, i = 0; i < TRIES && is_overtaken; i++) {
         scan.open = weir_redis_open_free(scan.open);
         status = read_open(store, lane, &index, &scan.open, reterr);
-        if (status != WEIR_FATAL || index.open.from == from)
-            break;
+        is_overtaken = status == WEIR_FATAL && index.open.from != from;
         from = index.open.from;
     }
+    if (is_overtaken)
+        status = weir_fail(reterr, WEIR_RETRY,
+                           "lane %.*s: its log of open windows goes on faster than it can be read; try again",
+                           (int)lane.length, lane.data);
     for (size_t s = 0; s < index.span_count && status == WEIR_OK; s++)
         status = scan_span(store, lane, &index.spans[s], &scan, visit, context, reterr);
     weir_redis_open_free(scan.open);

@@ -278,10 +278,15 @@ Test(window_store_open, a_scan_goes_on_when_the_front_goes)
     owner.state = picture.state;
     cr_assert_eq(weir_store_redis_open(f->url, &f->store, &error), WEIR_OK);
     cr_assert_eq(pthread_create(&thread, NULL, write_rounds, &owner), 0);
-    for (int i = 0; i < SCANS; i++) {
+    /* Here a round takes no longer than a scan, so the owner may win several times on end; that is no damage. */
+    for (int whole = 0, tries = 0; whole < SCANS; tries++) {
         struct picture scanned = {0};
-        scan(f, &scanned);
-        cr_assert_eq(scanned.count, WINDOWS);
+        enum weir_status status = f->store->ops->scan_windows(f->store, lane_name(f), on_scan, &scanned, &error);
+        cr_assert(status == WEIR_OK || (status == WEIR_RETRY && strstr(error.text, "faster than it can be read")), "%s",
+                  error.text);
+        cr_assert(status != WEIR_OK || scanned.count == WINDOWS);
+        cr_assert_lt(tries, 100 * SCANS);
+        whole += status == WEIR_OK;
         clear(&scanned);
     }
     atomic_store(&owner.is_over, true);
