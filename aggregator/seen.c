@@ -443,18 +443,23 @@ static struct segment start_rebuilding(struct weir_seen *seen, uint32_t number, 
     return old;
 }
 
-/* Copied in one piece: a record on the stack, put together of its fields, would be waited for. */
-static inline struct record *move_record(const struct weir_seen *seen, const struct segment *segment, uint8_t tag,
-                                         const struct record *from)
-{
-    uint32_t at = home_of_middle(segment, (uint32_t)from->id_high << 16 | from->id_low >> 16);
+/* Where records move to: a copy of what tags, being bytes, could be written over for all that the compiler knows. */
+struct target {
+    struct segment segment;
+    uint8_t *fill;
+};
 
-    while (seen->fill[at] == BLOCK)
-        at = at + 1 == segment->block_count ? 0 : at + 1;
-    struct block *block = &segment->blocks[at];
-    uint32_t place = seen->fill[at]++;
+/* Copied in one piece: a record on the stack, put together of its fields, would be waited for. */
+static inline struct record *move_record(const struct target *target, uint8_t tag, const struct record *from)
+{
+    uint32_t at = home_of_middle(&target->segment, (uint32_t)from->id_high << 16 | from->id_low >> 16);
+
+    while (__builtin_expect(target->fill[at] == BLOCK, 0))
+        at = at + 1 == target->segment.block_count ? 0 : at + 1;
+    struct block *block = &target->segment.blocks[at];
+    uint32_t place = target->fill[at]++;
     block->tags[place] = tag;
-    block->records[place] = *from;
+    memcpy(&block->records[place], from, sizeof *from);
     return &block->records[place];
 }
 
@@ -463,19 +468,19 @@ static inline struct record *move_record(const struct weir_seen *seen, const str
 static __attribute__((noinline)) void rebuild(struct weir_seen *seen, uint32_t number, uint32_t count,
                                               const bool is_kept[BUCKETS_MAX], const uint8_t place_of[BUCKETS_MAX])
 {
-    const struct segment *segment = &seen->segments[number];
     const struct segment old = start_rebuilding(seen, number, count);
+    const struct target target = {seen->segments[number], seen->fill};
 
-    weir_check(count == 0 || (segment->blocks && seen->fill));
+    weir_check(count == 0 || (target.segment.blocks && target.fill));
     for (uint32_t i = 0; i < old.block_count && count > 0; i++) {
         const struct block *block = &old.blocks[i];
         uint32_t taken = taken_of(block);
         for (uint32_t j = 0; j < taken; j++) {
             const struct record *record = &block->records[j];
             if (!is_kept)
-                (void)move_record(seen, segment, block->tags[j], record);
+                (void)move_record(&target, block->tags[j], record);
             else if (is_kept[bucket_of(record)])
-                set_bucket(move_record(seen, segment, block->tags[j], record), place_of[bucket_of(record)]);
+                set_bucket(move_record(&target, block->tags[j], record), place_of[bucket_of(record)]);
         }
     }
     leave_blocks(seen, number, old.blocks, bytes_of(old.block_count, old.count));

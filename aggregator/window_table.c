@@ -75,13 +75,17 @@ static uint64_t hash_window(uint32_t series, int64_t start)
 
 /* 2. windows */
 
-/* The group of this end, made if it is not there. Ends come mostly in order, so that an insertion moves little. */
+/* The group of this end, made if it is not there. Ends come mostly in order, so that an insertion moves little; and new
+ * windows mostly have the end of the one before. */
 static struct group *find_group(struct weir_window_table *table, int64_t end)
 {
-    size_t at = 0, after = table->group_count;
+    size_t at = table->last_group, after = table->group_count;
 
     if (table->closes_at_once)
         end = WEIR_TIME_NEVER;
+    if (at < after && table->groups[at].end == end)
+        return &table->groups[at];
+    at = 0;
     if (after > 0 && table->groups[after - 1].end < end)
         at = after;
     while (at < after) {
@@ -91,6 +95,7 @@ static struct group *find_group(struct weir_window_table *table, int64_t end)
         else
             after = middle;
     }
+    table->last_group = at;
     if (at < table->group_count && table->groups[at].end == end)
         return &table->groups[at];
     if (table->group_count == table->group_room) {

@@ -59,8 +59,8 @@ struct weir_window_table *weir_window_table_free(struct weir_window_table *table
 /* Sets what of each reading is the lane's: series, place and, of texts, their fingerprint by the lane's secret;
  * customer_hash is weir_hash64 of the customer with seed 0. Returns the sum of a hash for each reading: which window it
  * adds to, and how much; the same in every process for as long as the meters are the same, in any order, since it goes
- * into the effect of an id. *ret_is_retractable: all meters can take the event out again. Reads of the table only what
- * never changes. */
+ * into the effect of an id. *ret_is_retractable: all meters can take the event out again; if not, the sum tells
+ * nothing. Reads of the table only what never changes. */
 uint64_t weir_window_table_hash(const struct weir_window_table *table, struct weir_reading *readings, uint32_t count,
                                 uint64_t customer_hash, const struct weir_hash_key *secret, bool *ret_is_retractable);
 /* An event on its way to a table. */

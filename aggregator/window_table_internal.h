@@ -125,6 +125,7 @@ struct weir_window_table {
 
     struct group *groups; /* by end, ascending */
     size_t group_count, group_room;
+    size_t last_group;    /* the one that was found last, if it is still there */
     size_t closed_groups; /* the first ones: all of their windows are closed */
     bool is_half_closed;  /* the one behind them is begun */
     uint32_t closing;     /* the next window of it, when it is; those before it are closed */

@@ -83,16 +83,13 @@ static inline uint64_t hash_series(uint64_t customer_hash, uint64_t meter, const
 }
 
 /* What the reading adds, as a number. */
-static inline uint64_t hash_value(uint8_t aggregation, struct weir_reading *reading, const struct weir_hash_key *secret)
+static inline uint64_t hash_value(uint8_t aggregation, const struct weir_reading *reading)
 {
-    if (aggregation == WEIR_AGGREGATION_UNIQUE) {
-        reading->unique = weir_fingerprint128(secret, reading->unique_text);
+    if (aggregation == WEIR_AGGREGATION_COUNT)
+        return 0;
+    if (aggregation == WEIR_AGGREGATION_UNIQUE)
         return weir_hash64(reading->unique_text.data, reading->unique_text.length, 0);
-    }
-    reading->unique_text.data = NULL;
-    return aggregation == WEIR_AGGREGATION_COUNT
-               ? 0
-               : (uint64_t)reading->value.e12 + (uint64_t)(reading->value.e12 >> 64) * UINT64_C(0x9E3779B97F4A7C15);
+    return (uint64_t)reading->value.e12 + (uint64_t)(reading->value.e12 >> 64) * UINT64_C(0x9E3779B97F4A7C15);
 }
 
 uint64_t weir_window_table_hash(const struct weir_window_table *table, struct weir_reading *readings, uint32_t count,
@@ -108,8 +105,14 @@ uint64_t weir_window_table_hash(const struct weir_window_table *table, struct we
         uint64_t series = hash_series(customer_hash, meter->hash, reading->dimensions, meter->group_count);
         reading->place = NONE;
         reading->series = series;
-        sum += weir_hash_mix(series ^ hash_value(meter->aggregation, reading, secret) * UINT64_C(0x9E3779B97F4A7C15));
-        is_retractable &= meter->is_retractable;
+        if (meter->aggregation == WEIR_AGGREGATION_UNIQUE)
+            reading->unique = weir_fingerprint128(secret, reading->unique_text);
+        else
+            reading->unique_text.data = NULL;
+        if (meter->is_retractable)
+            sum += weir_hash_mix(series ^ hash_value(meter->aggregation, reading) * UINT64_C(0x9E3779B97F4A7C15));
+        else
+            is_retractable = false;
     }
     *ret_is_retractable = is_retractable;
     return sum;
