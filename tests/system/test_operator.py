@@ -690,17 +690,16 @@ def test_late_events_are_admitted_and_count_once(late):
 
 def test_a_window_that_is_still_open_takes_what_is_admitted(world):
     """A month that has not ended: its admitted share is rated at once, for nobody would close it later."""
-    now = time.gmtime()
-    month = time.strftime("%Y-%m-01T00:00:00Z", now)
+    tomorrow = time.gmtime(time.time() + 86400)  # its month is open for a day at least, whatever the date is
+    month, second_day = (time.strftime(f"%Y-%m-{day}T00:00:00Z", tomorrow) for day in ("01", "02"))
     document = {**CATALOG, "meters": [{"key": "calls", "event_type": "used", "aggregation": "count", "window": "1mo"}],
                 "price_books": [{"key": "monthly", "version": 1, "currency": "USD", "effective_from": "2026-01-01T00:00:00Z",
                                  "prices": [{"meter": "calls", "model": "per_unit", "unit_price": "0.01"}]}],
                 "contracts": [], "default_contract": {"price_book": "monthly", "billing_period": "month", "timezone": "UTC"}}
     (world.folder / "month.json").write_text(json.dumps(document))
     world.run("apply", "--catalog", world.folder / "month.json")
-    world.env["WEIR_LATENESS"] = "0s"
-    first = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - 60))
-    world.produce([event(0, time=first)])
+    world.env.update({"WEIR_LATENESS": "0s", "WEIR_MAX_FUTURE": "72h"})
+    world.produce([event(0, time=second_day)])
     world.rate()
     world.produce([event(3, time=month)])
     world.rate()
