@@ -15,6 +15,7 @@ from model import generate, instants  # noqa: E402
 
 # A disordered line comes up to this many seconds of event time too early or too late.
 _DISORDERS = (0, 3600, 86400, 86400 * 4, 86400 * 40)
+DAYS = (3, 30)  # of December, from one to the other: events
 AMPLE = "87600h"  # lateness: nothing is too late, and nothing is forgotten
 AT_REST = -1  # the number of the state that Redis goes back to at rest
 _TIME = re.compile(rb'"time"\s*:\s*"([^"]*)"')
@@ -66,9 +67,9 @@ class Schedule:
         return json.dumps(dataclasses.asdict(self), indent=1)
 
 
-def past_year():
-    """The year of the events: its periods are over, and its last month is within the accepted lateness."""
-    return (datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(days=10)).year - 1
+def past_year(now=None):
+    """The year of the events: its periods are over, those too that began in its last days."""
+    return ((now or datetime.datetime.now(datetime.timezone.utc)) - datetime.timedelta(days=10)).year - 1
 
 
 class _Chooser:
@@ -320,8 +321,8 @@ def _end_with_the_year(document):
 def workload(schedule):
     """(case, lines in the order in which they are sent): roughly in order of time, some of them sent again much later."""
     rng = random.Random(f"workload {schedule.seed}")
-    # A month that is within the accepted lateness of every day of the next year, and over with all its periods.
-    span = tuple(int(datetime.datetime(schedule.year, 12, day, tzinfo=datetime.timezone.utc).timestamp()) for day in (3, 30))
+    # A month that is over with all its periods on the days on which it is asked for, and within the accepted lateness.
+    span = tuple(int(datetime.datetime(schedule.year, 12, day, tzinfo=datetime.timezone.utc).timestamp()) for day in DAYS)
     case = generate.generate_merged(f"chaos {schedule.seed}", rng.randrange(12, 28), pipeline=True, within=span)
     _end_with_the_year(case.document)
     disorder = rng.choice(_DISORDERS)

@@ -2,6 +2,7 @@
 
 WEIR_CHAOS_SCHEDULES (20) schedules from WEIR_RANDOM_SEED (1).
 """
+import datetime
 import os
 import pathlib
 import socket
@@ -123,6 +124,17 @@ def test_a_schedule_is_a_function_of_its_seed():
         assert made.as_json() == schedule.make(seed, 2025).as_json()
         assert all(hasattr(trial.Trial, action.do) for action in made.actions)
     assert schedule.workload(schedule.make(7, 2025))[1] == schedule.workload(schedule.make(7, 2025))[1]
+
+
+def test_the_year_of_the_events_is_over_and_not_too_late_on_any_day():
+    """Lanes without events follow the clock, so what is older than the lateness would be too late by the date of the run."""
+    hours = int(schedule.AMPLE.removesuffix("h"))
+    for number in range(3 * 366):
+        day = datetime.datetime(2026, 11, 27, tzinfo=datetime.timezone.utc) + datetime.timedelta(days=number)
+        year = schedule.past_year(day)
+        first, last = (datetime.datetime(year, 12, each, tzinfo=datetime.timezone.utc) for each in schedule.DAYS)
+        assert day - first < datetime.timedelta(hours=hours - 24), day
+        assert last + datetime.timedelta(days=8) <= day, day  # a week that began with the last of them is over in any time zone
 
 
 # Schedules made by hand, for what random ones have found.
