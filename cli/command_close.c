@@ -26,11 +26,12 @@ static const struct weir_usage usage = {
     .example = "weir close --through 2026-01-31 --invoice-details parties.json",
 };
 
-enum { COLUMNS = 9 };
+enum { COLUMNS = 10 };
 static const struct weir_column columns[COLUMNS] = {
     {"customer", WEIR_CELL_TEXT, false},   {"contract", WEIR_CELL_TEXT, false}, {"period_start", WEIR_CELL_TEXT, false},
-    {"period_end", WEIR_CELL_TEXT, false}, {"state", WEIR_CELL_TEXT, false},    {"invoice", WEIR_CELL_TEXT, true},
-    {"total", WEIR_CELL_DECIMAL, true},    {"currency", WEIR_CELL_TEXT, true},  {"waits_for", WEIR_CELL_TEXT, true},
+    {"period_end", WEIR_CELL_TEXT, false}, {"state", WEIR_CELL_TEXT, false},    {"kind", WEIR_CELL_TEXT, true},
+    {"invoice", WEIR_CELL_TEXT, true},     {"total", WEIR_CELL_DECIMAL, true},  {"currency", WEIR_CELL_TEXT, true},
+    {"waits_for", WEIR_CELL_TEXT, true},
 };
 
 struct output {
@@ -60,6 +61,7 @@ static void show(void *context, const struct weir_closed_period *period)
         weir_slice_text(!is_made         ? "open"
                         : period->number ? "final"
                                          : "draft"),
+        period->kind,
         weir_slice_text(invoice),
         period->total,
         period->currency,

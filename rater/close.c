@@ -153,6 +153,18 @@ static const char close_sql[] =
     " ($4::text)::boolean, $5::text, $6::text, nullif(($7::text)::bigint, 0), ($8::text)::jsonb, ($9::text)::jsonb,"
     " ($10::text)::jsonb)";
 
+/* What closing a customer's periods came to, row by row. */
+struct closed {
+    PGresult *periods, *kinds;
+};
+
+static void clear(struct closed *closed)
+{
+    PQclear(closed->periods);
+    PQclear(closed->kinds);
+    *closed = (struct closed){NULL, NULL};
+}
+
 static enum weir_status ask(struct closing *closing, struct weir_slice customer, PGresult **ret_result,
                             struct weir_error *reterr)
 {
@@ -175,8 +187,34 @@ static enum weir_status ask(struct closing *closing, struct weir_slice customer,
                              reterr);
 }
 
-static void tell(struct closing *closing, struct weir_slice customer, const PGresult *result, int row)
+/* Row by row of `closed` (there are some) its invoice's kind, empty where there is none. A question of its own: the one
+ * before does not see what its function made. */
+static enum weir_status ask_kinds(struct closing *closing, const PGresult *closed, PGresult **ret_kinds,
+                                  struct weir_error *reterr)
 {
+    struct weir_parameters parameters = {0};
+    struct weir_buffer numbers = {0};
+    char number[24];
+
+    for (int row = 0; row < PQntuples(closed); row++) {
+        (void)snprintf(number, sizeof number, "%c%lld", row == 0 ? '{' : ',',
+                       (long long)weir_get_int8(PQgetvalue(closed, row, 3)));
+        weir_buffer_add(&numbers, weir_slice_text(number));
+    }
+    weir_buffer_add(&numbers, weir_slice_text("}"));
+    add(&parameters, weir_slice_of(numbers.data, numbers.length));
+    enum weir_status status =
+        weir_postgres_ask(closing->connection,
+                          "SELECT coalesce(h.kind, '') FROM unnest(($1::text)::bigint[]) WITH ORDINALITY AS c (invoice,"
+                          " place) LEFT JOIN weir.invoice_heads AS h USING (invoice) ORDER BY c.place",
+                          &parameters, "asking of what kind invoices are", ret_kinds, reterr);
+    weir_buffer_free(&numbers);
+    return status;
+}
+
+static void tell(struct closing *closing, struct weir_slice customer, const struct closed *closed, int row)
+{
+    const PGresult *result = closed->periods;
     struct weir_closed_period period = {
         .customer = customer,
         .contract = weir_postgres_field(result, row, 0),
@@ -185,6 +223,7 @@ static void tell(struct closing *closing, struct weir_slice customer, const PGre
         .invoice = weir_get_int8(PQgetvalue(result, row, 3)),
         .number = weir_get_int8(PQgetvalue(result, row, 4)),
         .was_made = *PQgetvalue(result, row, 5) != 0,
+        .kind = weir_postgres_field(closed->kinds, row, 0),
         .total = weir_postgres_field(result, row, 6),
         .currency = weir_postgres_field(result, row, 7),
         .why = weir_postgres_field(result, row, 8),
@@ -196,7 +235,7 @@ static void tell(struct closing *closing, struct weir_slice customer, const PGre
     closing->request->visit(closing->request->context, &period);
 }
 
-static enum weir_status try_customer(struct closing *closing, struct weir_slice customer, PGresult **ret_result,
+static enum weir_status try_customer(struct closing *closing, struct weir_slice customer, struct closed *ret_closed,
                                      struct weir_error *reterr)
 {
     enum weir_status status = WEIR_OK;
@@ -204,7 +243,9 @@ static enum weir_status try_customer(struct closing *closing, struct weir_slice 
     if (closing->request->is_dry)
         status = weir_postgres_run(closing->connection, "BEGIN", "beginning a dry run", reterr);
     if (status == WEIR_OK)
-        status = ask(closing, customer, ret_result, reterr);
+        status = ask(closing, customer, &ret_closed->periods, reterr);
+    if (status == WEIR_OK && PQntuples(ret_closed->periods) > 0)
+        status = ask_kinds(closing, ret_closed->periods, &ret_closed->kinds, reterr);
     if (closing->request->is_dry && PQstatus(closing->connection) == CONNECTION_OK) {
         enum weir_status ended =
             weir_postgres_run(closing->connection, "ROLLBACK", "ending a dry run", status == WEIR_OK ? reterr : NULL);
@@ -216,19 +257,18 @@ static enum weir_status try_customer(struct closing *closing, struct weir_slice 
 /* A transaction that the server broke off (a deadlock, a lock that took too long) left nothing: once more. */
 static enum weir_status close_one(struct closing *closing, struct weir_slice customer, struct weir_error *reterr)
 {
-    PGresult *result = NULL;
-    enum weir_status status = try_customer(closing, customer, &result, reterr);
+    struct closed closed = {NULL, NULL};
+    enum weir_status status = try_customer(closing, customer, &closed, reterr);
 
     for (int i = 1; i < ATTEMPTS && status == WEIR_RETRY && PQstatus(closing->connection) == CONNECTION_OK; i++) {
-        PQclear(result);
-        result = NULL;
+        clear(&closed);
         nanosleep(&(struct timespec){.tv_nsec = PAUSE}, NULL);
-        status = try_customer(closing, customer, &result, reterr);
+        status = try_customer(closing, customer, &closed, reterr);
     }
-    for (int row = 0; status == WEIR_OK && row < PQntuples(result); row++)
-        tell(closing, customer, result, row);
+    for (int row = 0; status == WEIR_OK && row < PQntuples(closed.periods); row++)
+        tell(closing, customer, &closed, row);
     closing->counts.customers += status == WEIR_OK;
-    PQclear(result);
+    clear(&closed);
     return status;
 }
 

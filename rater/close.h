@@ -30,6 +30,7 @@ struct weir_closed_period {
     int64_t invoice;                  /* 0: none, and `why` says what it waits for */
     int64_t number;                   /* 0: a draft */
     bool was_made;                    /* now */
+    struct weir_slice kind;           /* of the invoice: period, advance, correction; empty: none */
     struct weir_slice total, currency;
     struct weir_slice why;
 };

@@ -390,8 +390,11 @@ def test_what_is_charged_in_advance(servers):
         ledger.books["acme"].periods["k-old"][starts[number]].is_settled = True
 
     def close(through, draft=False):
-        """What is new: kind, period's first day, lines."""
-        weir("close", "--through", through, *(["--draft"] if draft else []), env=ledger.env)
+        """What is new: kind, period's first day, lines. The command's own table says the kind as well."""
+        done = weir("close", "--through", through, *(["--draft"] if draft else []), "--format", "csv", env=ledger.env)
+        kinds = dict(ledger.sql("select coalesce(invoice_number, invoice::text), kind from weir.invoices"))
+        told = list(csv.DictReader(io.StringIO(done.stdout.decode())))
+        assert [row["kind"] for row in told] == [kinds.get(row["invoice"], "") for row in told]
         ledger.books["acme"].close(datetime.date.fromisoformat(through), draft)
         ledger.check(f"through {through}")
         [[last]] = ledger.sql("select coalesce(max(invoice), 0) from public.seen")
@@ -472,8 +475,8 @@ def test_forms_and_refusals(servers, tmp_path):
     dry = weir("close", "--through", "2026-01-31", "--dry-run", "--format", "csv", env=ledger.env)
     assert b"dry_run customers=3 invoices=6 issued=6 left_open=0" in dry.stderr
     rows = list(csv.DictReader(io.StringIO(dry.stdout.decode())))
-    assert [(row["customer"], row["state"], row["total"]) for row in rows][:3] == [("c000", "final", "0.00"), ("c000", "final", "0.00"),
-                                                                                   ("c001", "final", "0.00")]
+    assert [(row["customer"], row["state"], row["kind"], row["total"]) for row in rows][:3] == [
+        ("c000", "final", "period", "0.00"), ("c000", "final", "period", "0.00"), ("c001", "final", "period", "0.00")]
     assert ledger.sql("select count(*) from weir.invoice_heads") == [(0,)]
     ledger.sql("update weir.billing_periods set is_closed = false where customer = 'c001'")
     details = tmp_path / "parties.json"
@@ -481,8 +484,8 @@ def test_forms_and_refusals(servers, tmp_path):
                                    "tax_categories": {"calls": "S", "": "E"}}))
     done = weir("close", "--through", "2026-01-15T00:00:00-05:00", "--invoice-details", details, "--format", "json", env=ledger.env)
     rows = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [(row["customer"], row["state"], row["invoice"]) for row in rows] == [("c000", "final", "INV-000001"), ("c001", "open", None),
-                                                                               ("c002", "final", "INV-000002")]
+    assert [(row["customer"], row["state"], row["kind"], row["invoice"]) for row in rows] == [
+        ("c000", "final", "period", "INV-000001"), ("c001", "open", None, None), ("c002", "final", "period", "INV-000002")]
     assert rows[1]["waits_for"] == "not settled: lane events:0 is at 2026-01-01T00:00:00Z"
     assert ledger.sql("select seller, buyer from weir.invoices where customer = 'c002'") == [
         ({"name": "Weir & Sons"}, {"name": "Two", "address": ["A street", "Town"]})]
