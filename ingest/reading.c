@@ -4,9 +4,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+/* A type's first and last eight bytes, which may overlap; of a shorter one all, and 0. */
+struct ends {
+    uint64_t left, right;
+};
+
 /* Meters of one event type: a run of the sorted list. */
 struct type_meters {
     struct weir_slice type;
+    struct ends ends;
     uint32_t first;
     uint32_t count; /* 0: an empty slot of the table */
 };
@@ -43,27 +49,39 @@ static int by_type(const void *a, const void *b)
     return order ? order : (first->index > second->index) - (first->index < second->index);
 }
 
-/* Of its length and its ends: a look-up must not cost more than what is done with the result, and what is in the table
- * is the catalog's, nobody's who sends events. */
-static inline uint32_t type_hash(struct weir_slice type)
+static inline struct ends ends_of(struct weir_slice type)
 {
-    uint64_t left = 0, right = 0;
+    struct ends ends = {0, 0};
 
-    if (type.length >= sizeof left) {
-        memcpy(&left, type.data, sizeof left);
-        memcpy(&right, type.data + type.length - sizeof right, sizeof right);
+    if (__builtin_expect(type.length >= sizeof ends.left, 1)) {
+        memcpy(&ends.left, type.data, sizeof ends.left);
+        memcpy(&ends.right, type.data + type.length - sizeof ends.right, sizeof ends.right);
     } else {
         for (uint32_t i = 0; i < type.length; i++)
-            left = left << 8 | (unsigned char)type.data[i];
+            ends.left = ends.left << 8 | (unsigned char)type.data[i];
     }
-    uint64_t hash = (left ^ (right << 23 | right >> 41)) + type.length;
+    return ends;
+}
+
+/* Of its length and its ends: a look-up must not cost more than what is done with the result, and what is in the table
+ * is the catalog's, nobody's who sends events. */
+static inline uint32_t type_hash(struct ends ends, uint32_t length)
+{
+    uint64_t hash = (ends.left ^ (ends.right << 23 | ends.right >> 41)) + length;
     return (uint32_t)((hash * UINT64_C(0x9E3779B97F4A7C15)) >> 32);
 }
 
-static inline struct type_meters *type_slot(const struct weir_reader *reader, struct weir_slice type)
+/* Most types are no longer than their ends. */
+static inline bool is_type(const struct type_meters *known, struct ends ends, struct weir_slice type)
 {
-    uint32_t at = type_hash(type) & reader->types_mask;
-    while (reader->types[at].count && !weir_slice_equal(reader->types[at].type, type))
+    return known->ends.left == ends.left && known->ends.right == ends.right && known->type.length == type.length
+           && (type.length <= sizeof ends || memcmp(known->type.data, type.data, type.length) == 0);
+}
+
+static inline struct type_meters *type_slot(const struct weir_reader *reader, struct weir_slice type, struct ends ends)
+{
+    uint32_t at = type_hash(ends, type.length) & reader->types_mask;
+    while (reader->types[at].count && !is_type(&reader->types[at], ends, type))
         at = (at + 1) & reader->types_mask;
     return &reader->types[at];
 }
@@ -84,9 +102,11 @@ struct weir_reader *weir_reader_new(const struct weir_catalog *catalog)
         reader->meters[i] = &catalog->meters[i];
     qsort(reader->meters, catalog->meter_count, sizeof(struct weir_meter *), by_type);
     for (uint32_t i = 0; i < catalog->meter_count; i++) {
-        struct type_meters *type = type_slot(reader, reader->meters[i]->event_type);
+        struct weir_slice text = reader->meters[i]->event_type;
+        struct ends ends = ends_of(text);
+        struct type_meters *type = type_slot(reader, text, ends);
         if (type->count == 0)
-            *type = (struct type_meters){reader->meters[i]->event_type, i, 0};
+            *type = (struct type_meters){text, ends, i, 0};
         type->count++;
     }
     return reader;
@@ -111,7 +131,7 @@ static bool is_plain_digits(struct weir_slice text)
     return text.length <= DIGITS_SAFE; /* JSON allows no leading zero: canonical already */
 }
 
-/* The value as a decimal; for kinds NUMBER and STRING. */
+/* The value as a decimal, which means nothing unless OK; for kinds NUMBER and STRING. */
 static enum weir_decimal_result number_of(struct weir_reader *reader, const struct weir_event *event, uint32_t slot,
                                           struct weir_decimal *ret_number)
 {
@@ -121,8 +141,7 @@ static enum weir_decimal_result number_of(struct weir_reader *reader, const stru
         state->number_event = reader->event;
         state->number_result = weir_decimal_parse(event->values[slot].text, &state->number);
     }
-    if (state->number_result == WEIR_DECIMAL_OK)
-        *ret_number = state->number;
+    *ret_number = state->number;
     return state->number_result;
 }
 
@@ -161,22 +180,28 @@ static void make_text(struct weir_reader *reader, const struct weir_event *event
     state->text = (struct weir_slice){NULL, 0};
 }
 
-/* The value's text (docs/rating.md 1.2). SYNTAX: an object or array has none; PRECISION, RANGE: not representable. */
-static inline enum weir_decimal_result text_of(struct weir_reader *reader, const struct weir_event *event,
-                                               uint32_t slot, struct weir_slice *ret_text)
+/* Of what is no string. */
+static __attribute__((noinline)) enum weir_decimal_result
+other_text_of(struct weir_reader *reader, const struct weir_event *event, uint32_t slot, struct weir_slice *ret_text)
 {
     struct slot_state *state = &reader->slots[slot];
 
-    if (event->values[slot].kind == WEIR_VALUE_STRING) { /* nearly always */
-        *ret_text = event->values[slot].text;
-        return WEIR_DECIMAL_OK;
-    }
     if (state->text_event != reader->event) {
         state->text_event = reader->event;
         make_text(reader, event, slot);
     }
     *ret_text = state->text;
     return state->text_result;
+}
+
+/* The value's text (docs/rating.md 1.2). SYNTAX: an object or array has none; PRECISION, RANGE: not representable. */
+static inline enum weir_decimal_result text_of(struct weir_reader *reader, const struct weir_event *event,
+                                               uint32_t slot, struct weir_slice *ret_text)
+{
+    if (__builtin_expect(event->values[slot].kind != WEIR_VALUE_STRING, 0))
+        return other_text_of(reader, event, slot, ret_text);
+    *ret_text = event->values[slot].text;
+    return WEIR_DECIMAL_OK;
 }
 
 /* 3. rejecting */
@@ -231,7 +256,8 @@ static bool passes(struct weir_reader *reader, const struct weir_event *event, c
     return false;
 }
 
-static bool matches(struct weir_reader *reader, const struct weir_event *event, const struct weir_meter *meter)
+static __attribute__((noinline)) bool passes_all(struct weir_reader *reader, const struct weir_event *event,
+                                                 const struct weir_meter *meter)
 {
     for (uint32_t i = 0; i < meter->where_count; i++)
         if (!passes(reader, event, &meter->where[i]))
@@ -319,18 +345,18 @@ static enum weir_status read_meter(struct weir_reader *reader, const struct weir
 enum weir_status weir_read_event(struct weir_reader *reader, const struct weir_event *event,
                                  struct weir_reading *ret_readings, uint32_t *ret_count, struct weir_rejection *reterr)
 {
-    const struct type_meters *type = type_slot(reader, event->type);
-    uint32_t count = 0;
+    const struct type_meters *type = type_slot(reader, event->type, ends_of(event->type));
+    const struct weir_meter *const *at = reader->meters + type->first, *const *end = at + type->count;
+    struct weir_reading *reading = ret_readings;
 
     reader->event++;
-    for (uint32_t i = 0; i < type->count; i++) {
-        const struct weir_meter *meter = reader->meters[type->first + i];
-        if (!matches(reader, event, meter))
+    for (; at < end; at++) {
+        if ((*at)->where_count > 0 && !passes_all(reader, event, *at))
             continue;
-        if (read_meter(reader, event, meter, &ret_readings[count], reterr) != WEIR_OK)
+        if (read_meter(reader, event, *at, reading, reterr) != WEIR_OK)
             return WEIR_REJECT;
-        count++;
+        reading++;
     }
-    *ret_count = count;
+    *ret_count = (uint32_t)(reading - ret_readings);
     return WEIR_OK;
 }

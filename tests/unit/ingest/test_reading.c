@@ -263,6 +263,55 @@ Test(reading, no_meter_of_that_type)
 }
 
 /* The largest catalog: each type finds its own meters, in the catalog's order. */
+/* Adds a meter of events of that type. */
+static size_t add_meter(char *meters, size_t size, size_t at, const char *type)
+{
+    int more = snprintf(meters + at, size - at,
+                        "%s{\"key\":\"m%zu\",\"event_type\":\"%s\",\"window\":\"1h\",\"aggregation\":\"count\"}",
+                        at ? "," : "", at, type);
+    return at + (size_t)more;
+}
+
+static void type_is_read(struct bench *bench, const char *type, bool is_known)
+{
+    cr_assert_eq(read_as(bench, type, "{}"), WEIR_OK);
+    cr_assert_eq(bench->count, is_known, "%s: %u readings", type, bench->count);
+    if (is_known)
+        is_text(bench->catalog->meters[bench->readings[0].meter].event_type, type);
+}
+
+/* Types are looked up by their first and last eight bytes; so there are many that differ in one thing only. */
+Test(reading, types_that_are_alike)
+{
+    static const char *const known[] = {"+", "+-", "abcdefghABCDEFGH", "abcdefgh-ABCDEFGH", "abcdefgh+ABCDEFGH"};
+    static const char *const unknown[] = {"-", "++", "-+", "abcdefgh", "abcdefghABCDEFG", "abcdefgh*ABCDEFGH"};
+    static const char letters[] = "abcdefghijklmnopqrstuvwxyz";
+    enum { MANY = 26 * 4 * 96 };
+    char *meters = malloc(MANY), type[32];
+    size_t at = 0;
+
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        at = add_meter(meters, MANY, at, known[i]);
+    for (const char *letter = letters; *letter; letter++) /* 8 to 16 times: all of them have the same ends */
+        for (int length = 8; length <= 16; length += 4)
+            at = add_meter(meters, MANY, at, memset(memset(type, 0, sizeof type), *letter, (size_t)length));
+    struct bench *bench = bench_new(meters);
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        type_is_read(bench, known[i], true);
+    for (size_t i = 0; i < sizeof unknown / sizeof *unknown; i++)
+        type_is_read(bench, unknown[i], false);
+    for (const char *letter = letters; *letter; letter++) {
+        for (int length = 7; length <= 17; length++)
+            type_is_read(bench, memset(memset(type, 0, sizeof type), *letter, (size_t)length), length % 4 == 0);
+        for (const char *other = letters; *other; other++) {
+            (void)snprintf(type, sizeof type, "abcdefghABCDEF%c%c", *letter, *other);
+            type_is_read(bench, type, false);
+        }
+    }
+    bench_free(bench);
+    free(meters);
+}
+
 Test(reading, hundreds_of_meters)
 {
     char *meters = malloc(WEIR_METERS_MAX * 128);
