@@ -235,20 +235,22 @@ static void tell(struct closing *closing, struct weir_slice customer, const stru
     closing->request->visit(closing->request->context, &period);
 }
 
+/* In one transaction, so that who is told of what was made is told once, and what breaks off has made nothing. */
 static enum weir_status try_customer(struct closing *closing, struct weir_slice customer, struct closed *ret_closed,
                                      struct weir_error *reterr)
 {
-    enum weir_status status = WEIR_OK;
+    enum weir_status status =
+        weir_postgres_run(closing->connection, "BEGIN", "beginning to close a customer's periods", reterr);
 
-    if (closing->request->is_dry)
-        status = weir_postgres_run(closing->connection, "BEGIN", "beginning a dry run", reterr);
     if (status == WEIR_OK)
         status = ask(closing, customer, &ret_closed->periods, reterr);
     if (status == WEIR_OK && PQntuples(ret_closed->periods) > 0)
         status = ask_kinds(closing, ret_closed->periods, &ret_closed->kinds, reterr);
-    if (closing->request->is_dry && PQstatus(closing->connection) == CONNECTION_OK) {
+    bool is_kept = status == WEIR_OK && !closing->request->is_dry;
+    if (PQstatus(closing->connection) == CONNECTION_OK) {
         enum weir_status ended =
-            weir_postgres_run(closing->connection, "ROLLBACK", "ending a dry run", status == WEIR_OK ? reterr : NULL);
+            weir_postgres_run(closing->connection, is_kept ? "COMMIT" : "ROLLBACK",
+                              "ending to close a customer's periods", status == WEIR_OK ? reterr : NULL);
         status = status == WEIR_OK ? ended : status;
     }
     return status;
