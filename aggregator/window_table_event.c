@@ -72,10 +72,7 @@ static __attribute__((noinline)) uint32_t find_other_window(struct weir_window_t
 
     if (time < span->start || time >= span->end)
         weir_window_of(meter->window, time, &span->start, &span->end);
-    const struct series *known = &table->series[series];
-    bool is_new =
-        known->window_count == 0 || (known->latest != NONE && span->start > table->windows[known->latest].start);
-    uint32_t position = is_new ? NONE : weir_window_look(table, series, span->start);
+    uint32_t position = weir_window_look(table, series, span->start);
     if (position == NONE && is_made) {
         position = weir_window_add(table, series, span->start, span->end, true);
         if (position != NONE && meter->keeps_events) {

@@ -194,18 +194,15 @@ static enum weir_status ask_kinds(struct closing *closing, const PGresult *close
 {
     struct weir_parameters parameters = {0};
     struct weir_buffer numbers = {0};
-    char number[24];
 
-    for (int row = 0; row < PQntuples(closed); row++) {
-        (void)snprintf(number, sizeof number, "%c%lld", row == 0 ? '{' : ',',
-                       (long long)weir_get_int8(PQgetvalue(closed, row, 3)));
-        weir_buffer_add(&numbers, weir_slice_text(number));
-    }
-    weir_buffer_add(&numbers, weir_slice_text("}"));
-    add(&parameters, weir_slice_of(numbers.data, numbers.length));
+    weir_array_begin(&numbers, WEIR_PG_INT8);
+    for (int row = 0; row < PQntuples(closed); row++)
+        weir_put_int8(&numbers, weir_get_int8(PQgetvalue(closed, row, 3)));
+    weir_array_end(&numbers, (size_t)PQntuples(closed));
+    weir_parameters_add(&parameters, numbers.data, numbers.length);
     enum weir_status status =
         weir_postgres_ask(closing->connection,
-                          "SELECT coalesce(h.kind, '') FROM unnest(($1::text)::bigint[]) WITH ORDINALITY AS c (invoice,"
+                          "SELECT coalesce(h.kind, '') FROM unnest($1::bigint[]) WITH ORDINALITY AS c (invoice,"
                           " place) LEFT JOIN weir.invoice_heads AS h USING (invoice) ORDER BY c.place",
                           &parameters, "asking of what kind invoices are", ret_kinds, reterr);
     weir_buffer_free(&numbers);

@@ -262,7 +262,6 @@ Test(reading, no_meter_of_that_type)
     bench_free(empty);
 }
 
-/* The largest catalog: each type finds its own meters, in the catalog's order. */
 /* Adds a meter of events of that type. */
 static size_t add_meter(char *meters, size_t size, size_t at, const char *type)
 {
@@ -280,7 +279,9 @@ static void type_is_read(struct bench *bench, const char *type, bool is_known)
         is_text(bench->catalog->meters[bench->readings[0].meter].event_type, type);
 }
 
-/* Types are looked up by their first and last eight bytes; so there are many that differ in one thing only. */
+/* Types are looked up by their first and last eight bytes; so there are many that differ in little else. Of those with
+ * the same ends and another length each has a slot of its own, as the hash has the length: comparing it is not what
+ * this test sees. */
 Test(reading, types_that_are_alike)
 {
     static const char *const known[] = {"+", "+-", "abcdefghABCDEFGH", "abcdefgh-ABCDEFGH", "abcdefgh+ABCDEFGH"};
@@ -312,6 +313,7 @@ Test(reading, types_that_are_alike)
     free(meters);
 }
 
+/* The largest catalog: each type finds its own meters, in the catalog's order. */
 Test(reading, hundreds_of_meters)
 {
     char *meters = malloc(WEIR_METERS_MAX * 128);
