@@ -366,13 +366,10 @@ void weir_lane_prefetch(const struct weir_lane_coming *events, size_t count)
         windows[i].table = events[i].lane->windows;
         windows[i].readings = events[i].readings;
         windows[i].count = events[i].count;
-        weir_seen_prefetch(events[i].lane->seen, events[i].hashes->id, 0);
+        weir_seen_prefetch(events[i].lane->seen, events[i].hashes->id);
     }
-    for (int stage = 0; stage <= 2; stage++)
+    for (int stage = 0; stage <= 3; stage++)
         weir_window_table_prefetch(windows, count, stage);
-    for (size_t i = 0; i < count; i++)
-        weir_seen_prefetch(events[i].lane->seen, events[i].hashes->id, 1);
-    weir_window_table_prefetch(windows, count, 3);
 }
 
 static enum weir_outcome refuse(struct weir_rejection *reterr, enum weir_reason reason, const char *field,

@@ -7,7 +7,8 @@
  * lane's secret, so that no producer can aim for a collision. Stores keep more bits (weir_id_store).
  *
  * Memory: 13 bytes a place, and 82 to 92 % of the places taken: less than 16 bytes an id from a million ids on, at
- * every moment of growth, since it grows in 256 segments, one at a time, each by an eighth to a quarter.
+ * every moment of growth, since it grows in 256 segments, one at a time, each by an eighth to a quarter
+ * (seen_blocks.h). With few ids each segment has a block: 210 KB.
  *
  * Buckets exist only to forget: an id stands in the bucket of the lane's highest event time when its mark was last set
  * (minutes since 1970). A place has 6 bits for its bucket: old ones are forgotten, and when there are more, neighbours
@@ -57,8 +58,8 @@ void weir_seen_forget(struct weir_seen *seen, uint32_t bucket);
 /* So many buckets that forgetting the old ones now is better than waiting. */
 bool weir_seen_is_crowded(const struct weir_seen *seen);
 uint64_t weir_seen_count(const struct weir_seen *seen);
-/* Fetches what an id that will be looked up soon, and is most likely new, will touch: stages 0 and 1. */
-void weir_seen_prefetch(const struct weir_seen *seen, uint64_t id, int stage);
+/* Fetches what an id that will be looked up soon, and is most likely new, will touch. */
+void weir_seen_prefetch(const struct weir_seen *seen, uint64_t id);
 size_t weir_seen_bytes(const struct weir_seen *seen); /* memory held */
 
 #endif

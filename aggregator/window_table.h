@@ -68,7 +68,7 @@ struct weir_window_coming {
     const struct weir_window_table *table;
     struct weir_reading *readings;
     uint32_t count; /* >= 1 */
-    bool has_texts; /* stage 2 sets it, for stage 3: most events have no `unique` meter */
+    bool has_more;  /* stage 2 sets it, for stage 3: most events have neither a `unique` nor a `latest` meter */
 };
 /* Fetches what prepare will touch of the events' readings, one dependent step a stage (0 to 3), so that a group of
  * events waits for memory together. Sets their place, by which prepare finds the series if it is right by then. */

@@ -37,6 +37,7 @@ struct meter {
     uint8_t aggregation; /* enum weir_aggregation */
     uint8_t window;      /* enum weir_window_length */
     uint8_t plain;       /* of its windows' flags: COUNTS, SUMS or none */
+    bool has_more;       /* its windows have something elsewhere: texts, or what is in `latest` */
     bool keeps_events;
     bool is_retractable;
 };

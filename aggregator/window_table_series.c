@@ -33,6 +33,7 @@ void weir_window_learn_meter(const struct weir_meter *meter, struct meter *ret_m
         .plain = meter->aggregation == WEIR_AGGREGATION_COUNT ? COUNTS
                  : adds_up                                    ? SUMS
                                                               : 0,
+        .has_more = meter->aggregation == WEIR_AGGREGATION_UNIQUE || meter->aggregation == WEIR_AGGREGATION_LATEST,
         .keeps_events = meter->is_retractable && !adds_up,
         .is_retractable = meter->is_retractable,
     };
@@ -164,28 +165,36 @@ static void prefetch_windows(struct weir_window_coming *event)
     const struct window *windows = table->windows;
     const struct meter *meters = table->meters;
     const struct weir_reading *reading = event->readings, *end = reading + event->count;
-    uintptr_t texts = 0;
+    bool has_more = false;
 
     prefetch_key(&all[reading->place]);
     for (; reading < end; reading++) {
         const struct series *series = &all[reading->place];
-        if (meters[reading->meter].group_count > 0)
+        if (meters[reading->meter].group_count > 0) {
             prefetch_key(series);
+            __builtin_prefetch(reading->dimensions[0].data); /* mostly, another core has read it so far */
+        }
         __builtin_prefetch(&windows[series->latest], 1);
-        texts |= (uintptr_t)reading->unique_text.data;
+        has_more |= meters[reading->meter].has_more;
     }
-    event->has_texts = texts != 0;
+    event->has_more = has_more;
 }
 
-/* The texts of the `unique` windows that the readings are most likely counted into. */
-static void prefetch_texts(const struct weir_window_coming *event)
+/* What `unique` and `latest` windows that the readings are most likely counted into have elsewhere. */
+static void prefetch_more(const struct weir_window_coming *event)
 {
     const struct weir_window_table *table = event->table;
 
     for (uint32_t i = 0; i < event->count; i++) {
-        const struct window *latest = &table->windows[table->series[event->readings[i].place].latest];
-        if (event->readings[i].unique_text.data && window_unique(latest))
-            weir_unique_set_prefetch(latest->unique, event->readings[i].unique);
+        const struct weir_reading *reading = &event->readings[i];
+        uint32_t position = table->series[reading->place].latest;
+        const struct window *latest = &table->windows[position];
+        if (!table->meters[reading->meter].has_more)
+            continue;
+        if (latest->flags & HAS_LATEST)
+            __builtin_prefetch(&table->latest[position], 1);
+        else if (reading->unique_text.data && window_unique(latest))
+            weir_unique_set_prefetch(latest->unique, reading->unique);
     }
 }
 
@@ -202,8 +211,8 @@ void weir_window_table_prefetch(struct weir_window_coming *events, size_t count,
             prefetch_windows(&events[i]);
     } else {
         for (size_t i = 0; i < count; i++)
-            if (events[i].has_texts)
-                prefetch_texts(&events[i]);
+            if (events[i].has_more)
+                prefetch_more(&events[i]);
     }
 }
 

@@ -84,9 +84,7 @@ static struct found measure_ids(uint64_t count)
     for (uint64_t i = 0; i < count; i += GROUP) {
         uint64_t ids[GROUP], some = count - i < GROUP ? count - i : GROUP;
         for (uint64_t j = 0; j < some; j++)
-            weir_seen_prefetch(seen, ids[j] = mix(i + j + 1), 0);
-        for (uint64_t j = 0; j < some; j++)
-            weir_seen_prefetch(seen, ids[j], 1);
+            weir_seen_prefetch(seen, ids[j] = mix(i + j + 1));
         for (uint64_t j = 0; j < some; j++) {
             struct weir_id_mark mark = {.content = (uint32_t)i};
             if (weir_seen_look(seen, ids[j], mark.content, &mark) != WEIR_SEEN_NEW

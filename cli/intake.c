@@ -134,9 +134,11 @@ static void prefetch(const struct weir_seat *seats, const struct weir_intake_ite
     size_t coming = 0;
 
     for (size_t i = 0; i < count; i++)
-        if (seats[i].count > 0)
+        if (seats[i].count > 0) {
+            __builtin_prefetch(seats[i].subject.data); /* mostly, another core has read it so far */
             events[coming++] =
                 (struct weir_lane_coming){items[i].lane, &seats[i].hashes, seats[i].readings, seats[i].count};
+        }
     weir_lane_prefetch(events, coming);
 }
 

@@ -28,7 +28,7 @@ _Noreturn void weir_check_failed(const char *expression, const char *file, int l
     abort();
 }
 
-static _Noreturn void out_of_memory(size_t size)
+_Noreturn void weir_out_of_memory(size_t size)
 {
     fprintf(stderr,
             "weir: out of memory asking for %zu bytes: lower lane_windows_max, lane_ids_max or rater.batch, or "
@@ -41,7 +41,7 @@ void *weir_new(size_t size)
 {
     void *memory = calloc(1, size);
     if (!memory)
-        out_of_memory(size);
+        weir_out_of_memory(size);
     return memory;
 }
 
@@ -58,7 +58,7 @@ void *weir_new_array(size_t count, size_t size)
     void *memory;
 
     if (__builtin_mul_overflow(count, size, &bytes))
-        out_of_memory(SIZE_MAX);
+        weir_out_of_memory(SIZE_MAX);
     if (!has_huge_pages(bytes)) {
         memory = calloc(count ? count : 1, size);
     } else {
@@ -71,7 +71,7 @@ void *weir_new_array(size_t count, size_t size)
         }
     }
     if (!memory)
-        out_of_memory(bytes);
+        weir_out_of_memory(bytes);
     return memory;
 }
 
@@ -79,10 +79,10 @@ void *weir_resize(void *memory, size_t count, size_t size)
 {
     size_t bytes;
     if (__builtin_mul_overflow(count, size, &bytes))
-        out_of_memory(SIZE_MAX);
+        weir_out_of_memory(SIZE_MAX);
     void *resized = realloc(memory, bytes ? bytes : 1);
     if (!resized)
-        out_of_memory(bytes);
+        weir_out_of_memory(bytes);
     return resized;
 }
 
@@ -98,7 +98,7 @@ static void *reserve(size_t bytes)
     char *memory = mmap(NULL, bytes + HUGE_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
     if (memory == MAP_FAILED)
-        out_of_memory(bytes);
+        weir_out_of_memory(bytes);
     size_t before = (HUGE_PAGE - (uintptr_t)memory % HUGE_PAGE) % HUGE_PAGE;
     if (before)
         weir_check(munmap(memory, before) == 0);
@@ -112,13 +112,13 @@ void *weir_resize_table(void *memory, size_t from, size_t to, size_t size)
     void *resized;
 
     if (__builtin_mul_overflow(to, size, &bytes) || bytes > SIZE_MAX / 2)
-        out_of_memory(SIZE_MAX);
+        weir_out_of_memory(SIZE_MAX);
     if (is_mapped(bytes)) {
         bytes = (bytes + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
         resized = reserve(bytes);
         if (is_mapped(from * size)) { /* whole huge pages move as they are */
             if (mremap(memory, old, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, resized) == MAP_FAILED)
-                out_of_memory(bytes);
+                weir_out_of_memory(bytes);
             return resized;
         }
         (void)madvise(resized, bytes, MADV_HUGEPAGE);
@@ -126,7 +126,7 @@ void *weir_resize_table(void *memory, size_t from, size_t to, size_t size)
         weir_check(!is_mapped(from * size) || to == 0);
         resized = to ? aligned_alloc(LINE, (bytes + LINE - 1) / LINE * LINE) : NULL;
         if (to && !resized)
-            out_of_memory(bytes);
+            weir_out_of_memory(bytes);
     }
     if (from && to)
         memcpy(resized, memory, (from < to ? from : to) * size);

@@ -34,6 +34,7 @@ _Noreturn void weir_check_failed(const char *expression, const char *file, int l
     (__builtin_expect(!!(expression), 1) ? (void)0 : weir_check_failed(#expression, __FILE__, __LINE__))
 
 /* malloc and friends that end the process with one clear line when memory is gone; never return NULL (size > 0). */
+_Noreturn void weir_out_of_memory(size_t bytes); /* ends the process: so many are not to be had */
 void *weir_new(size_t size);                     /* zeroed */
 void *weir_new_array(size_t count, size_t size); /* zeroed, overflow-checked */
 void *weir_resize(void *memory, size_t count, size_t size);

@@ -141,7 +141,7 @@ static enum weir_decimal_result number_of(struct weir_reader *reader, const stru
         state->number_event = reader->event;
         state->number_result = weir_decimal_parse(event->values[slot].text, &state->number);
     }
-    *ret_number = state->number;
+    *ret_number = weir_decimal_by_words(&state->number);
     return state->number_result;
 }
 

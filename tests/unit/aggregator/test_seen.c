@@ -122,8 +122,7 @@ Test(seen, grows_out_of_what_was_expected)
     for (uint32_t i = 0; i < IDS; i++) {
         ids[i] = next_random() | 2;
         marks[i] = any_mark();
-        weir_seen_prefetch(seen, ids[i], 0);
-        weir_seen_prefetch(seen, ids[i], 1);
+        weir_seen_prefetch(seen, ids[i]);
         cr_assert_eq(weir_seen_look(seen, ids[i], marks[i].content, &mark), WEIR_SEEN_NEW);
         cr_assert_eq(weir_seen_add(seen, ids[i], marks[i], 1), WEIR_OK);
         if (i == EXPECTED)
