@@ -40,12 +40,9 @@ Test(seen, agrees_with_an_array)
     struct weir_id_mark mark;
 
     for (uint32_t i = 0; i < IDS; i++) {
-        known[i].id =
-            i < 2 ? i : next_random(); /* 0 and 1 share a slot's mark: 1 is told as a conflict or duplicate of 0 */
+        known[i].id = i < 2 ? i : next_random();
         known[i].mark = any_mark();
         known[i].bucket = i / (IDS / BUCKETS);
-        if (i == 1)
-            known[i].id = 2;
         cr_assert_eq(weir_seen_look(seen, known[i].id, known[i].mark.content, &mark), WEIR_SEEN_NEW);
         cr_assert_eq(weir_seen_set(seen, known[i].id, known[i].mark, known[i].bucket), WEIR_OK);
     }
@@ -133,6 +130,54 @@ Test(seen, grows_out_of_what_was_expected)
     cr_assert_lt(weir_seen_bytes(seen), (size_t)IDS * 17, "the room of before is given back");
     weir_seen_forget(seen, 2);
     cr_assert_eq(weir_seen_count(seen), 0);
+    weir_seen_free(seen);
+}
+
+/* Looked up together, as a group of events is, and added afterwards in another order, or not at all. */
+Test(seen, an_id_is_added_where_it_belongs_whatever_was_looked_up_since)
+{
+    enum { IDS = 20000 };
+    static uint64_t ids[IDS];
+    struct weir_seen *seen = weir_seen_new(IDS);
+    struct weir_id_mark mark = {1, 2, WEIR_ID_COUNTED};
+
+    for (uint32_t i = 0; i < IDS; i += 2) {
+        ids[i] = next_random();
+        ids[i + 1] = next_random();
+        cr_assert_eq(weir_seen_look(seen, ids[i], mark.content, &mark), WEIR_SEEN_NEW);
+        cr_assert_eq(weir_seen_look(seen, ids[i + 1], mark.content, &mark), WEIR_SEEN_NEW);
+        cr_assert_eq(weir_seen_set(seen, ids[i], mark, 1), WEIR_OK);
+        cr_assert_eq(weir_seen_look(seen, ids[i + 1], mark.content, &mark), WEIR_SEEN_NEW);
+        cr_assert_eq(weir_seen_look(seen, next_random(), mark.content, &mark), WEIR_SEEN_NEW);
+        cr_assert_eq(weir_seen_add(seen, ids[i + 1], mark, 1), WEIR_OK);
+    }
+    for (uint32_t i = 0; i < IDS; i++)
+        assert_mark(seen, ids[i], mark);
+    weir_seen_free(seen);
+}
+
+/* All in one segment, whose blocks have to be found one after another; and all but the tag the same: what stands in a
+ * block beyond those that are in use is not looked at, and a tag alone is no id. */
+Test(seen, ids_that_differ_little_are_told_apart)
+{
+    enum { IDS = 4000 };
+    struct weir_seen *seen = weir_seen_new(2 * IDS);
+    struct weir_id_mark mark = {1, 2, WEIR_ID_COUNTED};
+
+    for (uint64_t i = 0; i < IDS; i++) {
+        uint64_t by_tag = i, by_rest = UINT64_C(7) << 56 | i << 16 | 9;
+        cr_assert_eq(weir_seen_look(seen, by_tag, mark.content, &mark), WEIR_SEEN_NEW);
+        cr_assert_eq(weir_seen_set(seen, by_tag, mark, 1), WEIR_OK);
+        cr_assert_eq(weir_seen_look(seen, by_rest, mark.content, &mark), WEIR_SEEN_NEW);
+        cr_assert_eq(weir_seen_set(seen, by_rest, mark, i % 2 ? 1 : 2), WEIR_OK);
+    }
+    weir_seen_forget(seen, 2);
+    cr_assert_eq(weir_seen_count(seen), IDS / 2);
+    for (uint64_t i = 0; i < IDS; i++) {
+        uint64_t by_rest = UINT64_C(7) << 56 | i << 16 | 9;
+        cr_assert_eq(weir_seen_look(seen, i, mark.content, &mark), WEIR_SEEN_NEW);
+        cr_assert_eq(weir_seen_look(seen, by_rest, mark.content, &mark), i % 2 ? WEIR_SEEN_NEW : WEIR_SEEN_KNOWN);
+    }
     weir_seen_free(seen);
 }
 
