@@ -325,6 +325,7 @@ static __attribute__((noinline)) void rebuild(struct weir_seen *seen, uint32_t n
 
     seen->last_entry = NULL;
     take_blocks(seen, &new, blocks_for(number, count));
+    weir_check(count == 0 || new.entries);
     /* By itself, since the compiler must take it that what is written could be it. */
     struct weir_seen_block *const blocks = seen->blocks.first;
     for (uint32_t i = 0; i < old.block_count && count > 0; i++) {
