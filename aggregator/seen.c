@@ -71,7 +71,7 @@ static uint32_t blocks_for(uint32_t segment, uint64_t count)
 /* The most blocks that so many ids need: all of them in one segment, which is rebuilt, and a block of each other. */
 static uint64_t blocks_at_most(uint64_t ids)
 {
-    return (ids / BLOCK_FILL + 1) / 2 * 5 + (uint64_t)SEGMENTS * 2;
+    return (ids / BLOCK_FILL + 1) * 5 / 2 + (uint64_t)SEGMENTS * 2; /* 5/4 of what is needed, twice */
 }
 
 struct weir_seen *weir_seen_new(uint64_t limit)

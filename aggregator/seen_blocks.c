@@ -12,7 +12,7 @@
 enum {
     PAGE = 4096,
     HUGE_PAGE = 2 << 20,
-    HUGE_FROM = 64 << 20, /* bytes: from here on a huge page that was just begun is less than a thirtieth of all */
+    HUGE_FROM = 64 << 20, /* bytes: from here on a huge page that was just begun is a thirtieth of all, or less */
 };
 
 static_assert(sizeof(struct weir_seen_record) == 11 && sizeof(struct weir_seen_block) == 13 * 64,

@@ -46,7 +46,7 @@ void weir_seen_blocks_expect(struct weir_seen_blocks *blocks, uint32_t count);
 uint32_t weir_seen_blocks_take(struct weir_seen_blocks *blocks);
 void weir_seen_blocks_give_back(struct weir_seen_blocks *blocks, uint32_t number);
 
-/* How many are in use: when more than this were taken at a time, closing up would give memory back. */
+/* How many are in use. */
 uint32_t weir_seen_blocks_used(const struct weir_seen_blocks *blocks);
 /* Moves the block to a lower number if it has to, when all from weir_seen_blocks_used on are to be let go; its number
  * then. Each block in use is asked for once, and then weir_seen_blocks_cut ends it. */

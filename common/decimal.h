@@ -62,7 +62,7 @@ static inline bool weir_decimal_is_zero(struct weir_decimal a)
 
 /* The same, fetched as two words. Arithmetic writes a value as two words, and as long as they are on their way to the
  * cache, one load of both waits for that instead of taking them from where they are (the processor forwards one store
- * to one load): a microsecond's twentieth, where stores before them wait for lines of another core. */
+ * to one load), and where stores before them wait for lines of another core that is long. */
 static inline struct weir_decimal weir_decimal_by_words(const struct weir_decimal *value)
 {
     uint64_t low = (uint64_t)value->e12, high = (uint64_t)(value->e12 >> 64);
