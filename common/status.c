@@ -57,7 +57,7 @@ void *weir_new_array(size_t count, size_t size)
     size_t bytes;
     void *memory;
 
-    if (__builtin_mul_overflow(count, size, &bytes))
+    if (__builtin_mul_overflow(count, size, &bytes) || bytes > SIZE_MAX / 2) /* it is rounded up below */
         weir_out_of_memory(SIZE_MAX);
     if (!has_huge_pages(bytes)) {
         memory = calloc(count ? count : 1, size);
