@@ -176,6 +176,12 @@ static inline uint64_t tags_like(const struct weir_seen_block *block, uint16_t t
     return like;
 }
 
+/* What a record has of an id. */
+static inline uint64_t kept_of(uint64_t id)
+{
+    return id << 8 >> (8 + TAG_BITS);
+}
+
 static inline uint64_t id_of(const struct weir_seen_record *record)
 {
     return record->id_and_content & ((UINT64_C(1) << ID_BITS) - 1);
@@ -211,7 +217,7 @@ static inline struct weir_seen_record *find(struct weir_seen *seen, uint64_t id)
         if (entry->fill < BLOCK)
             like &= (UINT64_C(1) << entry->fill) - 1;
         for (; __builtin_expect(like != 0, 0); like &= like - 1)
-            if (id_of(&block->records[__builtin_ctzll(like)]) == (id << 8) >> (8 + TAG_BITS))
+            if (id_of(&block->records[__builtin_ctzll(like)]) == kept_of(id))
                 return &block->records[__builtin_ctzll(like)];
         if (__builtin_expect(entry->fill < BLOCK, 1)) {
             seen->last = id;
@@ -291,20 +297,19 @@ bool weir_seen_is_crowded(const struct weir_seen *seen)
 
 /* 4. setting and forgetting */
 
-/* The next free place of the first block from the id's on that has one. */
-static inline struct weir_seen_record *place(struct weir_seen *seen, struct entry *entry, uint64_t id)
+/* The next free place of a block that has one; blocks: all of them. */
+static inline struct weir_seen_record *place(struct weir_seen_block *blocks, struct entry *entry, uint16_t tag)
 {
-    struct weir_seen_block *block = block_of(seen, entry);
+    struct weir_seen_block *block = &blocks[entry->block];
 
-    block->tags[entry->fill] = (uint16_t)id;
+    block->tags[entry->fill] = tag;
     return &block->records[entry->fill++];
 }
 
-static struct entry *find_room(const struct segment *segment, uint64_t id)
+/* The first block from there on that has room; there is one. */
+static inline struct entry *find_room(const struct segment *segment, uint32_t at)
 {
-    uint32_t at = home_of(segment, id);
-
-    while (segment->entries[at].fill == BLOCK)
+    while (__builtin_expect(segment->entries[at].fill == BLOCK, 0))
         at = after(segment, at);
     return &segment->entries[at];
 }
@@ -340,16 +345,11 @@ static __attribute__((noinline)) void rebuild(struct weir_seen *seen, uint32_t n
             const struct weir_seen_record *record = &block->records[j];
             if (is_kept && !is_kept[bucket_of(record)])
                 continue;
-            uint32_t at = home_of_middle(&new, (uint32_t)(record->id_and_content >> 8));
-            while (__builtin_expect(new.entries[at].fill == BLOCK, 0))
-                at = after(&new, at);
-            uint32_t place = new.entries[at].fill++;
-            struct weir_seen_block *target = &blocks[new.entries[at].block];
-            target->tags[place] = block->tags[j];
-            /* In one piece: put together of its fields it would be waited for. */
-            memcpy(&target->records[place], record, sizeof *record);
+            uint32_t home = home_of_middle(&new, (uint32_t)(record->id_and_content >> 8));
+            struct weir_seen_record *to = place(blocks, find_room(&new, home), block->tags[j]);
+            memcpy(to, record, sizeof *to); /* in one piece: put together of its fields it would be waited for */
             if (is_kept)
-                set_bucket(&target->records[place], place_of[bucket_of(record)]);
+                set_bucket(to, place_of[bucket_of(to)]);
         }
     }
     give_blocks_back(seen, &old);
@@ -374,8 +374,8 @@ static inline void write_record(struct weir_seen *seen, struct weir_seen_record 
     uint32_t last = seen->bucket_count - 1;
     uint32_t position = last < BUCKETS_MAX && seen->buckets[last] == bucket ? last : find_bucket(seen, bucket);
 
-    *record = (struct weir_seen_record){(id << 8) >> (8 + TAG_BITS) | (uint64_t)mark.content << ID_BITS,
-                                        (uint16_t)mark.effect, (uint8_t)(mark.state | position << BUCKET_SHIFT)};
+    *record = (struct weir_seen_record){kept_of(id) | (uint64_t)mark.content << ID_BITS, (uint16_t)mark.effect,
+                                        (uint8_t)(mark.state | position << BUCKET_SHIFT)};
     if (bucket < seen->lowest)
         seen->lowest = bucket;
 }
@@ -385,9 +385,11 @@ enum weir_status weir_seen_add(struct weir_seen *seen, uint64_t id, struct weir_
     if (seen->count == seen->limit)
         return WEIR_AGAIN;
     make_room(seen, id);
-    struct entry *entry = seen->last_entry && seen->last == id ? seen->last_entry : find_room(segment_of(seen, id), id);
+    const struct segment *segment = segment_of(seen, id);
+    struct entry *entry =
+        seen->last_entry && seen->last == id ? seen->last_entry : find_room(segment, home_of(segment, id));
     seen->last_entry = NULL;
-    write_record(seen, place(seen, entry, id), id, mark, bucket);
+    write_record(seen, place(seen->blocks.first, entry, (uint16_t)id), id, mark, bucket);
     seen->count++;
     return WEIR_OK;
 }

@@ -2,7 +2,6 @@
 
 #include <assert.h>
 #include <stdbool.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -33,16 +32,7 @@ void weir_seen_blocks_open(struct weir_seen_blocks *blocks, uint64_t most)
     if (most >= UINT32_MAX)
         most = UINT32_MAX - 1;
     size_t bytes = up_to(most * sizeof(struct weir_seen_block), HUGE_PAGE);
-    /* Addresses that may not be used are no memory, not even where the system promises no more than it has. */
-    char *memory = mmap(NULL, bytes + HUGE_PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (memory == MAP_FAILED)
-        weir_out_of_memory(bytes);
-    size_t before = (HUGE_PAGE - (uintptr_t)memory % HUGE_PAGE) % HUGE_PAGE;
-    if (before)
-        weir_check(munmap(memory, before) == 0);
-    weir_check(munmap(memory + before + bytes, HUGE_PAGE - before) == 0);
-    *blocks =
-        (struct weir_seen_blocks){.first = (struct weir_seen_block *)(void *)(memory + before), .reserved = bytes};
+    *blocks = (struct weir_seen_blocks){.first = weir_reserve(bytes, false), .reserved = bytes};
 }
 
 void weir_seen_blocks_close(struct weir_seen_blocks *blocks)

@@ -9,8 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Ids of a block, and its lines of the cache. */
-enum { WEIR_SEEN_BLOCK = 64 };
+enum { WEIR_SEEN_BLOCK = 64 }; /* ids of a block */
 
 /* What an id leaves when its segment and its tag are taken off, and its mark. Eleven bytes, since lines of the cache
  * are what ids cost. */

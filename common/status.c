@@ -92,10 +92,10 @@ static bool is_mapped(size_t bytes)
     return bytes >= (size_t)HUGE_PAGE;
 }
 
-/* Addresses that begin on a huge page. */
-static void *reserve(size_t bytes)
+void *weir_reserve(size_t bytes, bool is_usable)
 {
-    char *memory = mmap(NULL, bytes + HUGE_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    int protection = is_usable ? PROT_READ | PROT_WRITE : PROT_NONE;
+    char *memory = mmap(NULL, bytes + HUGE_PAGE, protection, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
     if (memory == MAP_FAILED)
         weir_out_of_memory(bytes);
@@ -115,7 +115,7 @@ void *weir_resize_table(void *memory, size_t from, size_t to, size_t size)
         weir_out_of_memory(SIZE_MAX);
     if (is_mapped(bytes)) {
         bytes = (bytes + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
-        resized = reserve(bytes);
+        resized = weir_reserve(bytes, true);
         if (is_mapped(from * size)) { /* whole huge pages move as they are */
             if (mremap(memory, old, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, resized) == MAP_FAILED)
                 weir_out_of_memory(bytes);

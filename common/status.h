@@ -6,6 +6,7 @@
 #ifndef WEIR_COMMON_STATUS_H
 #define WEIR_COMMON_STATUS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 enum weir_status {
@@ -42,6 +43,9 @@ void *weir_resize(void *memory, size_t count, size_t size);
  * instead of two. From so many elements to so many, 0 being none; new ones are not cleared. It never shrinks but to 0.
  */
 void *weir_resize_table(void *memory, size_t from, size_t to, size_t size);
+/* Addresses that begin on a huge page, for so many bytes, a multiple of 2 MB; ends with munmap. Not usable: they are no
+ * memory, not even where the system promises no more than it has, until mprotect makes them that. */
+void *weir_reserve(size_t bytes, bool is_usable);
 char *weir_copy_text(const char *text, size_t length); /* NUL-terminated copy */
 
 #endif
