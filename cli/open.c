@@ -128,7 +128,7 @@ struct weir_worker_settings weir_open_worker_settings(const struct weir_settings
         .idle = settings->idle,
         .cuts_max = (uint32_t)settings->ring_cuts,
         .changes_max = (size_t)settings->lane_changes_max,
-        .decodes_ahead = sysconf(_SC_NPROCESSORS_ONLN) > 1,
+        .decodes_ahead = sysconf(_SC_NPROCESSORS_ONLN) >= 2 * settings->ingest_threads,
         .hand_over = settings->hand_over,
         .until_end = settings->until_end,
         .patience = settings->patience,

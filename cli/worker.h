@@ -1,9 +1,11 @@
-/* An ingest worker: source -> lanes -> cuts -> store, with three threads.
+/* An ingest worker: source -> lanes -> cuts -> store, with two threads or three. A process has as many workers as
+ * `ingest.threads` says (cli/ingest_threads.h), which share nothing but the bound of their memory.
  *
  * The consuming thread polls the source and owns every lane of this worker. Sealed cuts go through a bounded lock-free
  * ring to the writing thread, which writes them in order and sends them back through a second ring. Cut objects come
  * from a fixed pool, so a slow store first fills the ring and then pauses the partitions; the consuming thread never
- * waits for it. The third thread decodes messages before the consuming one counts them (cli/ahead.h).
+ * waits for it. The third thread, where there are cores to spare, decodes messages before the consuming one counts them
+ * (cli/ahead.h).
  *
  * On a mismatch (somebody else took the lane, or the store came back older) the lane is dropped without a write, taken
  * again and read again from its stored offset.
@@ -17,6 +19,18 @@
 #include "cli/intake.h"
 #include "cli/outage.h"
 
+enum {
+    WEIR_CUTS_MAX = 64,
+    WEIR_PARTITIONS_MAX = 65536, /* of a topic */
+    WEIR_WORKERS_MAX = 32,       /* of a process */
+};
+
+/* The workers of one process, itself among them: all their lanes together must fit into windows_max and ids_max. */
+struct weir_worker_peers {
+    struct weir_worker_gauges *gauges[WEIR_WORKERS_MAX];
+    uint32_t count;
+};
+
 struct weir_worker_settings {
     struct weir_lane_settings lane;
     int64_t flush_interval; /* ns: a lane with changes is sealed this often */
@@ -25,16 +39,13 @@ struct weir_worker_settings {
     size_t changes_max;     /* changed windows and new ids of a lane that wait for a free cut: then it is paused */
     int64_t hand_over;      /* ns: how long a revoked or stopping worker tries to write its last cuts; then the next
                              * owner reads again */
-    bool decodes_ahead;     /* with the third thread: where there is a core for it */
+    bool decodes_ahead;     /* with the third thread */
     bool until_end;
     int64_t patience; /* ns; until_end: how long the store, or the topic of admitted events, may be away */
     const struct weir_kafka_settings *admitted; /* the topic of admitted events, which lanes must know of. NULL: none,
                                                    or it is that topic which is ingested. Must outlive the worker */
-};
-
-enum {
-    WEIR_CUTS_MAX = 64,
-    WEIR_PARTITIONS_MAX = 65536, /* of a topic */
+    const struct weir_worker_peers *peers; /* complete before any of them runs, and outlives them. They show nothing of
+                                              themselves but gauges. NULL: alone, and it shows readiness and progress */
 };
 
 /* Of one lane. */
@@ -74,9 +85,9 @@ struct weir_worker *weir_worker_free(struct weir_worker *worker); /* after run; 
 struct weir_source_listener weir_worker_listener(struct weir_worker *worker);
 struct weir_worker_gauges *weir_worker_gauges(struct weir_worker *worker);
 
-/* Runs until *stop is true (flushes, hands the lanes over), or, with until_end, until all is read and written: a
- * stop before that is a WEIR_FATAL. Frees the source: leaving the group is part of the hand-over. WEIR_OK or WEIR_FATAL
- * with *reterr. Main thread (daemon.h). */
+/* On the thread that will own the lanes. Runs until *stop is true (flushes, hands the lanes over), or, with until_end,
+ * until all is read and written: a stop before that is a WEIR_FATAL. Frees the source: leaving the group is part of the
+ * hand-over. WEIR_OK or WEIR_FATAL with *reterr. Without peers: the main thread (daemon.h). */
 enum weir_status weir_worker_run(struct weir_worker *worker, struct weir_source *source, const _Atomic bool *stop,
                                  struct weir_error *reterr);
 

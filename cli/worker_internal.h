@@ -86,7 +86,8 @@ enum weir_status weir_worker_tell_lanes(struct weir_worker *worker, struct weir_
 /* After each step: figures for the metrics page; and for /readyz, systemd and a terminal, what it waits for. */
 void weir_worker_show_gauges(struct weir_worker *worker);
 void weir_worker_show_readiness(struct weir_worker *worker);
-/* Each lane has the whole room when it is alone; here they are counted together, as show_gauges found them. */
-enum weir_status weir_worker_check_room(const struct weir_worker *worker, struct weir_error *reterr);
+/* Each lane has the whole room when it is alone; here they are counted together, those of peers as well, as show_gauges
+ * found them. */
+enum weir_status weir_worker_check_room(struct weir_worker *worker, struct weir_error *reterr);
 
 #endif

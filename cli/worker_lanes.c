@@ -122,6 +122,21 @@ static uint64_t left_of(uint64_t max, uint64_t held)
     return held < max ? max - held : 1;
 }
 
+/* What the other workers of the process hold, as they have shown it last. */
+static void leave_to_peers(const struct weir_worker *worker, struct weir_lane_settings *settings)
+{
+    const struct weir_worker_peers *peers = worker->settings.peers;
+
+    for (uint32_t i = 0; peers && i < peers->count; i++) {
+        if (peers->gauges[i] == &worker->gauges)
+            continue;
+        settings->windows_max =
+            left_of(settings->windows_max, atomic_load_explicit(&peers->gauges[i]->windows, memory_order_relaxed));
+        settings->ids_max =
+            left_of(settings->ids_max, atomic_load_explicit(&peers->gauges[i]->ids, memory_order_relaxed));
+    }
+}
+
 /* What the other lanes leave: a lane that does not fit beside them is refused before it takes the memory. */
 static struct weir_lane_settings lane_settings(const struct weir_worker *worker)
 {
@@ -134,6 +149,7 @@ static struct weir_lane_settings lane_settings(const struct weir_worker *worker)
         settings.windows_max = left_of(settings.windows_max, weir_lane_windows(other->lane));
         settings.ids_max = left_of(settings.ids_max, weir_lane_ids(other->lane));
     }
+    leave_to_peers(worker, &settings);
     return settings;
 }
 

@@ -1,4 +1,6 @@
 /* What an ingest worker shows of itself: figures, readiness, progress, and that its memory has an end. */
+#include <stddef.h>
+
 #include "cli/worker_internal.h"
 #include "cli/worker_metrics.h"
 #include "common/calendar.h"
@@ -60,14 +62,11 @@ void weir_worker_show_gauges(struct weir_worker *worker)
         set_gauge(&worker->gauges.rejections[i], counts->rejections[i]);
 }
 
-static unsigned long long events_read(const struct weir_worker *worker)
+/* The worker alone, where nobody else runs in the process. */
+static struct weir_worker_peers peers_of(struct weir_worker *worker)
 {
-    const struct weir_intake_counts *counts = weir_intake_counts(worker->intake);
-    unsigned long long read = 0;
-
-    for (int i = 0; i < WEIR_OUTCOME_FULL; i++)
-        read += counts->outcomes[i];
-    return read;
+    return worker->settings.peers ? *worker->settings.peers
+                                  : (struct weir_worker_peers){.gauges = {&worker->gauges}, .count = 1};
 }
 
 void weir_worker_show_readiness(struct weir_worker *worker)
@@ -77,24 +76,25 @@ void weir_worker_show_readiness(struct weir_worker *worker)
     /* relaxed: a text that lasts. */
     atomic_store_explicit(&worker->gauges.source_trouble, ops->trouble ? ops->trouble(worker->source) : NULL,
                           memory_order_relaxed);
-    const char *why_not = weir_worker_why_not_ready(&worker->gauges);
-    weir_daemon_status(why_not ? why_not : "consuming");
-    if (worker->settings.until_end)
-        weir_progress_show(&worker->progress, "%llu events%s%s", events_read(worker), why_not ? "; " : "",
-                           why_not ? why_not : "");
+    if (worker->settings.peers)
+        return;
+    struct weir_worker_peers alone = peers_of(worker);
+    weir_workers_show(&alone, worker->settings.until_end ? &worker->progress : NULL);
 }
 
-enum weir_status weir_worker_check_room(const struct weir_worker *worker, struct weir_error *reterr)
+enum weir_status weir_worker_check_room(struct weir_worker *worker, struct weir_error *reterr)
 {
     const struct weir_lane_settings *most = &worker->settings.lane;
-    uint64_t windows = atomic_load_explicit(&worker->gauges.windows, memory_order_relaxed); /* ours alone */
-    uint64_t ids = atomic_load_explicit(&worker->gauges.ids, memory_order_relaxed);
+    struct weir_worker_peers peers = peers_of(worker);
+    uint64_t lanes = weir_workers_sum(&peers, offsetof(struct weir_worker_gauges, lanes));
+    uint64_t windows = weir_workers_sum(&peers, offsetof(struct weir_worker_gauges, windows));
+    uint64_t ids = weir_workers_sum(&peers, offsetof(struct weir_worker_gauges, ids));
 
     if (windows <= most->windows_max && ids <= most->ids_max)
         return WEIR_OK;
     return weir_fail(
         reterr, WEIR_FATAL,
-        "%u lanes hold %llu windows and %llu ids in memory, more than lane_windows_max or lane_ids_max allow. "
+        "%llu lanes hold %llu windows and %llu ids in memory, more than lane_windows_max or lane_ids_max allow. "
         "Raise them with the memory that they need, start more workers, or lower lateness; nothing was lost",
-        worker->lane_count, (unsigned long long)windows, (unsigned long long)ids);
+        (unsigned long long)lanes, (unsigned long long)windows, (unsigned long long)ids);
 }

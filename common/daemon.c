@@ -9,11 +9,15 @@
 #include <unistd.h>
 
 #include "common/calendar.h"
+#include "common/status.h"
 
 static _Atomic bool is_stopping;
 static uint64_t watchdog_us;       /* 0: nobody watches */
-static int64_t last_alive;         /* told to the watchdog */
-static _Atomic int64_t last_round; /* monotonic ns; 0: none yet */
+static _Atomic int64_t last_alive; /* told to the watchdog */
+/* When each loop went round last, monotonic ns; 0: nobody's. A thread's first call takes one, and rest gives it back.
+ * Figures by themselves, hence relaxed. */
+static _Atomic int64_t rounds[WEIR_DAEMON_LOOPS_MAX];
+static _Thread_local _Atomic int64_t *mine;
 static const char *last_status;
 
 int64_t weir_monotonic(void)
@@ -28,6 +32,11 @@ static void on_signal(int signal)
     if (signal == SIGINT && atomic_load_explicit(&is_stopping, memory_order_relaxed))
         _exit(EXIT_FAILURE);
     atomic_store_explicit(&is_stopping, true, memory_order_relaxed); /* a lock-free flag is safe in a handler */
+}
+
+void weir_daemon_stop(void)
+{
+    atomic_store_explicit(&is_stopping, true, memory_order_relaxed); /* as a signal does */
 }
 
 const _Atomic bool *weir_daemon_catch_signals(void)
@@ -53,23 +62,59 @@ void weir_daemon_stopping(void)
     sd_notify(0, "STOPPING=1");
 }
 
+static void take_round(int64_t now)
+{
+    for (int i = 0; i < WEIR_DAEMON_LOOPS_MAX && !mine; i++) {
+        int64_t nobody = 0;
+        if (atomic_compare_exchange_strong_explicit(&rounds[i], &nobody, now, memory_order_relaxed,
+                                                    memory_order_relaxed))
+            mine = &rounds[i];
+    }
+    weir_check(mine != NULL);
+}
+
+/* When the loop went round that is silent for longest; WEIR_TIME_NEVER: there is none. */
+static int64_t oldest_round(void)
+{
+    int64_t oldest = WEIR_TIME_NEVER;
+
+    for (int i = 0; i < WEIR_DAEMON_LOOPS_MAX; i++) {
+        int64_t round = atomic_load_explicit(&rounds[i], memory_order_relaxed);
+        if (round && round < oldest)
+            oldest = round;
+    }
+    return oldest;
+}
+
 void weir_daemon_alive(void)
 {
     int64_t now = weir_monotonic();
 
-    atomic_store_explicit(&last_round, now, memory_order_relaxed); /* a figure by itself */
+    if (!mine)
+        take_round(now);
+    atomic_store_explicit(mine, now, memory_order_relaxed);
     if (!watchdog_us)
         return;
-    if (now - last_alive < (int64_t)watchdog_us * 1000 / 4)
-        return;
-    last_alive = now;
-    sd_notify(0, "WATCHDOG=1");
+    int64_t told = atomic_load_explicit(&last_alive, memory_order_relaxed), oldest = oldest_round();
+    /* One of those who find it due tells it, and only of a round that every loop has made since. */
+    if (oldest - told >= (int64_t)watchdog_us * 1000 / 4
+        && atomic_compare_exchange_strong_explicit(&last_alive, &told, oldest, memory_order_relaxed,
+                                                   memory_order_relaxed))
+        sd_notify(0, "WATCHDOG=1");
+}
+
+void weir_daemon_rest(void)
+{
+    if (mine)
+        atomic_store_explicit(mine, 0, memory_order_relaxed);
+    mine = NULL;
 }
 
 int64_t weir_daemon_silence(void)
 {
-    int64_t round = atomic_load_explicit(&last_round, memory_order_relaxed);
-    return round ? weir_monotonic() - round : 0;
+    int64_t oldest = oldest_round(), now = weir_monotonic();
+
+    return oldest < now ? now - oldest : 0;
 }
 
 void weir_daemon_status(const char *status)

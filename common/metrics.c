@@ -13,6 +13,8 @@ struct metric {
     enum weir_metric_type type;
     const char *name, *labels, *help;
     const _Atomic uint64_t *value;
+    struct weir_metric_figures of;
+    size_t which;
     int64_t (*call)(void *context);
     void (*rows)(const struct weir_metric_rows *to);
     void *context;
@@ -64,6 +66,13 @@ void weir_metrics_add(struct weir_metrics *metrics, enum weir_metric_type type, 
     add(metrics, (struct metric){.type = type, .name = name, .labels = labels, .help = help, .value = value});
 }
 
+void weir_metrics_add_figure(struct weir_metrics *metrics, enum weir_metric_type type, const char *name,
+                             const char *labels, const char *help, const struct weir_metric_figures *of, size_t which)
+{
+    add(metrics,
+        (struct metric){.type = type, .name = name, .labels = labels, .help = help, .of = *of, .which = which});
+}
+
 void weir_metrics_add_call(struct weir_metrics *metrics, enum weir_metric_type type, const char *name,
                            const char *labels, const char *help, int64_t (*call)(void *context), void *context)
 {
@@ -76,6 +85,13 @@ void weir_metrics_add_rows(struct weir_metrics *metrics, enum weir_metric_type t
 {
     add(metrics,
         (struct metric){.type = type, .name = name, .labels = "", .help = help, .rows = rows, .context = context});
+}
+
+static uint64_t value_of(const struct metric *metric)
+{
+    if (metric->of.read)
+        return metric->of.read(metric->of.context, metric->which);
+    return atomic_load_explicit(metric->value, memory_order_relaxed); /* a figure by itself */
 }
 
 static void print_row(void *page, const char *labels, int64_t value)
@@ -104,9 +120,8 @@ char *weir_metrics_page(const struct weir_metrics *metrics)
         else if (metric->call)
             fprintf(page, "%s%s%s%s %" PRId64 "\n", metric->name, open, metric->labels, close,
                     metric->call(metric->context));
-        else /* relaxed: a figure by itself */
-            fprintf(page, "%s%s%s%s %" PRIu64 "\n", metric->name, open, metric->labels, close,
-                    atomic_load_explicit(metric->value, memory_order_relaxed));
+        else
+            fprintf(page, "%s%s%s%s %" PRIu64 "\n", metric->name, open, metric->labels, close, value_of(metric));
     }
     fclose(page);
     return text;

@@ -32,6 +32,13 @@ struct weir_metrics *weir_metrics_free(struct weir_metrics *metrics);
  * labels: "reason=\"too_late\"" or "". The value must outlive the metrics. */
 void weir_metrics_add(struct weir_metrics *metrics, enum weir_metric_type type, const char *name, const char *labels,
                       const char *help, const _Atomic uint64_t *value);
+/* One of many figures that one call knows by a number of its own; on the server's thread. */
+struct weir_metric_figures {
+    uint64_t (*read)(const void *context, size_t which);
+    const void *context;
+};
+void weir_metrics_add_figure(struct weir_metrics *metrics, enum weir_metric_type type, const char *name,
+                             const char *labels, const char *help, const struct weir_metric_figures *of, size_t which);
 /* A figure that is worked out when the page is read, on the server's thread. */
 void weir_metrics_add_call(struct weir_metrics *metrics, enum weir_metric_type type, const char *name,
                            const char *labels, const char *help, int64_t (*call)(void *context), void *context);

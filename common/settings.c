@@ -79,6 +79,8 @@ static const struct row rows[] = {
      "changes of a lane that wait for a free cut before it is paused"},
     {"hand_over", DURATION, WEIR_COMMAND_INGEST, "20s", WEIR_SECOND / 10, 10 * WEIR_MINUTE, AT(hand_over),
      "how long a stopping worker tries to write its last cuts"},
+    {"ingest.threads", WHOLE, WEIR_COMMAND_INGEST, "1", 1, 32, AT(ingest_threads),
+     "threads, each a member of the group: as many as cores, or as partitions"},
     {"rater.batch", WHOLE, WEIR_COMMAND_RATER | WEIR_COMMAND_RECOUNT, "20000", 1, 1000000, AT(rater_batch),
      "windows per transaction"},
     {"rater.threads", WHOLE, WEIR_COMMAND_RATER, "2", 1, 16, AT(rater_threads),

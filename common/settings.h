@@ -58,6 +58,7 @@ struct weir_settings {
     bool is_catalog_by_flag; /* it was said with this command, not once for all */
     int64_t lateness, disorder, max_future, id_retention, idle, flush_interval, rater_interval, patience, close_grace;
     int64_t lane_windows_max, lane_ids_max, lane_changes_max, ring_cuts, hand_over, rater_batch, rater_threads;
+    int64_t ingest_threads;
     const char *metrics_listen; /* "HOST:PORT", "off" */
     const char *log_format, *log_level;
     const char *format;                                 /* "table", "json"; of reports also "csv", "html" */
