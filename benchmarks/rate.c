@@ -213,7 +213,7 @@ static void measure(const struct weir_workload_settings *settings, const char *k
 
 int main(int argc, char **argv)
 {
-    static uint64_t events, customers, event_bytes;
+    static uint64_t events, customers, span, event_bytes;
     static const char *keep;
     static const struct weir_measure_program program = {
         .name = "rate",
@@ -222,6 +222,7 @@ int main(int argc, char **argv)
         .repetitions = 5,
         .options = {{"--events", "N", "how many (a million)", &events, NULL},
                     {"--customers", "N", "how many (a hundred, then ten thousand)", &customers, NULL},
+                    {"--span", "SECONDS", "event time that the events are spread over (two days)", &span, NULL},
                     {"--event-bytes", "N", "longer events, at most 4000 (as they come: 250 to 300)", &event_bytes,
                      NULL},
                     {"--keep", "FILE", "writes events to FILE and the catalog to FILE.catalog.json, and stops", NULL,
@@ -241,6 +242,7 @@ int main(int argc, char **argv)
     if (customers > 1000000 || event_bytes > 4000)
         weir_measure_die("--customers: at most 1,000,000; --event-bytes: at most 4000");
     settings.event_bytes = (uint32_t)event_bytes;
+    settings.span_seconds = (uint32_t)span;
     for (size_t i = 0; i < 2 && some[i]; i++) {
         settings.customers = (uint32_t)some[i];
         printf("%s%" PRIu64 " customers, 8 meters, windows of an hour, %" PRIu64 " events\n", i ? "\n" : "", some[i],
