@@ -1,6 +1,8 @@
 /* Signals, and what systemd is told (over a socket of our own in its place). */
 #include <criterion/criterion.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,6 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "common/calendar.h"
 #include "common/daemon.h"
 
 Test(daemon, sigterm_and_sigint_set_the_flag)
@@ -23,6 +26,15 @@ Test(daemon, sigterm_and_sigint_set_the_flag)
     raise(SIGTERM);
     cr_assert(*stop);
     raise(SIGTERM); /* a supervisor that repeats itself does no harm */
+}
+
+Test(daemon, a_part_that_cannot_go_on_sets_the_same_flag)
+{
+    const _Atomic bool *stop = weir_daemon_catch_signals();
+
+    cr_assert_not(*stop);
+    weir_daemon_stop();
+    cr_assert(*stop);
 }
 
 /* In a child: what it ends with after these signals. */
@@ -90,6 +102,176 @@ Test(daemon, tells_systemd)
     if (strcmp(text, "WATCHDOG=1") == 0) /* not sent in a machine's first quarter of a minute */
         snprintf(text, sizeof text, "%s", heard(fd));
     cr_assert_str_eq(text, "STOPPING=1");
+    close(fd);
+    snprintf(path, sizeof path, "%s/notify", folder);
+    unlink(path);
+    rmdir(folder);
+}
+
+/* A thread that does as it is told, and has done it when tell returns. */
+enum order { ALIVE, REST, END };
+
+struct loop {
+    pthread_t thread;
+    sem_t told, done;
+    enum order order;
+};
+
+static void *obey(void *context)
+{
+    struct loop *loop = context;
+    bool is_over = false;
+
+    while (!is_over) {
+        sem_wait(&loop->told);
+        is_over = loop->order == END;
+        if (loop->order == ALIVE)
+            weir_daemon_alive();
+        else
+            weir_daemon_rest();
+        sem_post(&loop->done);
+    }
+    return NULL;
+}
+
+static void begin(struct loop *loop)
+{
+    sem_init(&loop->told, 0, 0);
+    sem_init(&loop->done, 0, 0);
+    cr_assert_eq(pthread_create(&loop->thread, NULL, obey, loop), 0);
+}
+
+static void tell(struct loop *loop, enum order order)
+{
+    loop->order = order;
+    sem_post(&loop->told);
+    sem_wait(&loop->done);
+    if (order != END)
+        return;
+    pthread_join(loop->thread, NULL);
+    sem_destroy(&loop->told);
+    sem_destroy(&loop->done);
+}
+
+static void await(int64_t time)
+{
+    while (weir_monotonic() < time)
+        sched_yield();
+}
+
+Test(daemon, silence_is_that_of_the_loop_silent_for_longest)
+{
+    struct loop one, other;
+
+    begin(&one);
+    begin(&other);
+    cr_assert_eq(weir_daemon_silence(), 0, "no loop has begun");
+    tell(&one, ALIVE);
+    int64_t one_after = weir_monotonic();
+    await(one_after + WEIR_SECOND / 50);
+    int64_t other_before = weir_monotonic();
+    tell(&other, ALIVE);
+    int64_t now = weir_monotonic();
+    cr_assert_geq(weir_daemon_silence(), now - one_after, "the other one's round is not its own");
+    tell(&one, REST);
+    int64_t silence = weir_daemon_silence();
+    cr_assert_leq(silence, weir_monotonic() - other_before, "one that rests counts no longer");
+    cr_assert_gt(silence, 0);
+    tell(&one, ALIVE); /* and may begin again */
+    tell(&other, END);
+    cr_assert_leq(weir_daemon_silence(), weir_monotonic() - now);
+    tell(&one, END);
+    cr_assert_eq(weir_daemon_silence(), 0, "all rest");
+}
+
+Test(daemon, a_loop_that_begins_again_is_not_another_one)
+{
+    struct loop one, other;
+
+    begin(&one);
+    begin(&other);
+    tell(&one, ALIVE);
+    tell(&one, REST);
+    tell(&other, ALIVE); /* where the first one was */
+    int64_t after = weir_monotonic();
+    await(after + WEIR_SECOND / 50);
+    tell(&one, ALIVE);
+    int64_t now = weir_monotonic();
+    cr_assert_geq(weir_daemon_silence(), now - after);
+    tell(&one, END);
+    tell(&other, END);
+}
+
+Test(daemon, a_loop_that_is_over_makes_room_for_another)
+{
+    static struct loop loops[WEIR_DAEMON_LOOPS_MAX];
+
+    for (int round = 0; round < 3; round++) {
+        for (int i = 0; i < WEIR_DAEMON_LOOPS_MAX; i++) {
+            begin(&loops[i]);
+            tell(&loops[i], ALIVE);
+        }
+        for (int i = 0; i < WEIR_DAEMON_LOOPS_MAX; i++)
+            tell(&loops[i], END);
+    }
+}
+
+Test(daemon, more_loops_than_it_has_room_for_are_a_broken_promise, .signal = SIGABRT)
+{
+    static struct loop loops[WEIR_DAEMON_LOOPS_MAX];
+
+    for (int i = 0; i < WEIR_DAEMON_LOOPS_MAX; i++) {
+        begin(&loops[i]);
+        tell(&loops[i], ALIVE);
+    }
+    weir_daemon_alive();
+}
+
+/* How often the watchdog was told. */
+static int told(int fd)
+{
+    char text[64];
+    int count = 0;
+
+    while (recv(fd, text, sizeof text, MSG_DONTWAIT) > 0)
+        count++;
+    return count;
+}
+
+/* This thread's loop goes round so long; how often the watchdog was told. */
+static int go_round(int fd, int64_t duration)
+{
+    int64_t end = weir_monotonic() + duration;
+    int count = 0;
+
+    while (weir_monotonic() < end) {
+        weir_daemon_alive();
+        count += told(fd);
+    }
+    weir_daemon_alive(); /* however long it had no core: once at least at the end */
+    return count + told(fd);
+}
+
+Test(daemon, the_watchdog_is_told_only_of_a_round_that_every_loop_has_made)
+{
+    const int64_t long_enough = WEIR_SECOND / 50; /* forty times the interval at which it is told */
+    char folder[] = "/tmp/weir-test-daemon-XXXXXX", path[64];
+    int fd = listen_as_systemd(folder);
+    struct loop other;
+
+    setenv("WATCHDOG_USEC", "2000", 1);
+    unsetenv("WATCHDOG_PID");
+    weir_daemon_catch_signals();
+    begin(&other);
+    tell(&other, ALIVE);
+    cr_assert_eq(told(fd), 1);
+    cr_assert_eq(go_round(fd, long_enough), 0, "the other one stands still");
+    tell(&other, ALIVE);
+    cr_assert_eq(told(fd), 1, "both have gone round since");
+    cr_assert_leq(go_round(fd, long_enough), 1);
+    tell(&other, REST);
+    cr_assert_gt(go_round(fd, long_enough), 1, "alone it goes on");
+    tell(&other, END);
     close(fd);
     snprintf(path, sizeof path, "%s/notify", folder);
     unlink(path);

@@ -94,6 +94,33 @@ Test(metrics, page_is_prometheus_text)
     weir_metrics_free(metrics);
 }
 
+/* The figures of several workers, each twice as much as the one before. */
+static uint64_t doubled(const void *context, size_t which)
+{
+    return *(const uint64_t *)context << which;
+}
+
+Test(metrics, figures_that_one_call_knows_by_number)
+{
+    struct weir_metrics *metrics = weir_metrics_new();
+    uint64_t base = 1;
+
+    weir_metrics_add_figure(metrics, WEIR_METRIC_COUNTER, "weir_cuts_total", "result=\"written\"", "Cuts.",
+                            &(struct weir_metric_figures){doubled, &base}, 0);
+    weir_metrics_add_figure(metrics, WEIR_METRIC_COUNTER, "weir_cuts_total", "result=\"fenced\"", "",
+                            &(struct weir_metric_figures){doubled, &base}, 62);
+    weir_metrics_add_figure(metrics, WEIR_METRIC_GAUGE, "weir_lanes", "", "Lanes.",
+                            &(struct weir_metric_figures){doubled, &base}, 2);
+    base = 3; /* asked when the page is */
+    char *page = weir_metrics_page(metrics);
+    cr_assert_str_eq(page, "# HELP weir_cuts_total Cuts.\n# TYPE weir_cuts_total counter\n"
+                           "weir_cuts_total{result=\"written\"} 3\n"
+                           "weir_cuts_total{result=\"fenced\"} 13835058055282163712\n"
+                           "# HELP weir_lanes Lanes.\n# TYPE weir_lanes gauge\nweir_lanes 12\n");
+    free(page);
+    weir_metrics_free(metrics);
+}
+
 static void two_lanes(const struct weir_metric_rows *to)
 {
     to->emit(to->page, "lane=\"events:0\"", *(int64_t *)to->context);

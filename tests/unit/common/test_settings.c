@@ -118,6 +118,7 @@ Test(settings, defaults_are_those_of_the_documents)
     cr_assert_eq(settings.lane_windows_max, 4000000);
     cr_assert_eq(settings.lane_ids_max, 40000000);
     cr_assert_eq(settings.ring_cuts, 8);
+    cr_assert_eq(settings.ingest_threads, 1);
     cr_assert_eq(settings.kafka_property_count, 0u);
     cr_assert_not(settings.until_end);
     weir_settings_free(&settings);
@@ -148,6 +149,24 @@ Test(settings, flags_override_environment_overrides_file_overrides_default)
     cr_assert_str_eq(settings.kafka_properties[0].name, "security.protocol");
     cr_assert_str_eq(settings.kafka_properties[0].value, "SASL_SSL");
     weir_settings_free(&settings);
+}
+
+Test(settings, threads_of_ingest_are_one_to_thirty_two)
+{
+    const char *path = config("{\"ingest\": {\"threads\": 32}}");
+    struct weir_settings settings;
+
+    set_environment(NULL);
+    cr_assert_eq(load(&usage, &settings, "--config", path, NULL), -1, "%s", said);
+    cr_assert_eq(settings.ingest_threads, 32);
+    weir_settings_free(&settings);
+    cr_assert_eq(load(&usage, &settings, "--config", path, "--ingest-threads", "1", NULL), -1, "%s", said);
+    cr_assert_eq(settings.ingest_threads, 1);
+    weir_settings_free(&settings);
+    cr_assert_eq(load(&produce, &settings, "--ingest-threads", "2", NULL), 2, "another command's");
+    set_environment("WEIR_INGEST_THREADS=33", NULL);
+    cr_assert_eq(load(&usage, &settings, NULL), 2);
+    cr_assert(strstr(said, "WEIR_INGEST_THREADS: '33' is not a whole number from 1 to 32"), "%s", said);
 }
 
 Test(settings, files_are_taken_where_the_command_takes_them)
@@ -192,6 +211,8 @@ Test(settings, what_is_wrong_on_the_command_line_is_named)
     assert_refused("--ring-cuts", "+5", "a whole number from 1 to 64");
     assert_refused("--ring-cuts", "5x", "a whole number from 1 to 64");
     assert_refused("--ring-cuts", "99999999999999999999", "a whole number from 1 to 64");
+    assert_refused("--ingest-threads", "0", "--ingest-threads: '0' is not a whole number from 1 to 32");
+    assert_refused("--ingest-threads", "33", "--ingest-threads: '33' is not a whole number from 1 to 32");
     assert_refused("--log-format", "xml", "--log-format: 'xml' is not text or json");
     assert_refused("--log-level", "loud", "--log-level: 'loud' is not error, warn, info or debug");
     assert_refused("--until-end=yes", NULL, "--until-end: 'yes' is not true or false");
