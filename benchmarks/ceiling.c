@@ -215,7 +215,7 @@ int main(int argc, char **argv)
     for (int i = 0; i < weir_measure_repetitions(); i++) {
         weir_measure_progress("%d of %d", i + 1, weir_measure_repetitions());
         for (int j = 0; j < 2; j++)
-            weir_figure_add_rate(&figures[LZ4 + j], (double)events, weir_topic_consume_bare(&topics[j], events));
+            weir_figure_add_rate(&figures[LZ4 + j], (double)events, weir_topic_consume_bare(&topics[j], events, 1));
         weir_figure_add_rate(&figures[DOM], (double)parsed, parse(&corpus, parse_dom));
         weir_figure_add_rate(&figures[JANSSON], (double)parsed, parse(&corpus, parse_jansson));
         for (int j = 0; j < 3; j++)

@@ -352,9 +352,9 @@ void weir_measure_print(const struct weir_figure *figure)
 
     end_progress();
     if (!measure.has_header)
-        printf("%-44s %9s %9s %9s  %-18s %s\n", "", "min", "median", "max", "", "CPU each, median");
+        printf("%-48s %9s %9s %9s  %-18s %s\n", "", "min", "median", "max", "", "CPU each, median");
     measure.has_header = true;
-    printf("%-44s %9s %9s %9s  %-18s", figure->what, write_value(minimum, value.minimum),
+    printf("%-48s %9s %9s %9s  %-18s", figure->what, write_value(minimum, value.minimum),
            write_value(median, value.median), write_value(maximum, value.maximum), figure->unit);
     if (cpu.maximum > 0)
         printf(" %s us", write_value(median, cpu.median));

@@ -8,7 +8,8 @@
  *     weir_measure_print(&ceiling);
  *     weir_measure_target(&target);                               prints the figure, and its ratio to the ceiling
  *
- * Time and rates are no money: doubles. One benchmark a process, one thread.
+ * Time and rates are no money: doubles. One benchmark a process, one thread; of several, any may ask the clocks, and
+ * die.
  */
 #ifndef WEIR_BENCHMARKS_MEASURE_H
 #define WEIR_BENCHMARKS_MEASURE_H

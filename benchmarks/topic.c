@@ -1,5 +1,7 @@
 #include "benchmarks/topic.h"
 
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -7,6 +9,7 @@
 
 #include "benchmarks/measure.h"
 #include "common/hash.h"
+#include "common/status.h"
 
 enum {
     CALL_MS = 30000,
@@ -203,7 +206,45 @@ void weir_topic_fill(const struct weir_topic *topic, struct weir_workload *workl
     weir_topic_producer_end(producer, of);
 }
 
-struct weir_took weir_topic_consume_bare(const struct weir_topic *topic, uint64_t wanted)
+struct bare {
+    const struct weir_topic *topic;
+    uint64_t wanted;
+    int consumers;
+    pthread_barrier_t line;
+    _Atomic bool has_begun; /* start is its who found it false; the events that follow make it visible to the last */
+    _Atomic uint64_t events, bytes;
+    struct weir_took start, took;
+};
+
+struct bare_consumer {
+    struct bare *all;
+    int number;
+    pthread_t thread;
+};
+
+/* Reads with the others until all have seen everything. */
+static void consume(struct bare *bare, rd_kafka_queue_t *queue)
+{
+    rd_kafka_message_t *messages[CONSUME_MESSAGES];
+    struct weir_took began = weir_measure_now();
+
+    while (bare->events < bare->wanted && weir_measure_since(began).wall < CONSUME_SECONDS) {
+        ssize_t count = rd_kafka_consume_batch_queue(queue, 50, messages, CONSUME_MESSAGES);
+        uint64_t events = 0, bytes = 0;
+        if (count > 0 && !bare->has_begun && !atomic_exchange(&bare->has_begun, true))
+            bare->start = weir_measure_now();
+        for (ssize_t i = 0; i < count; i++) {
+            events += !messages[i]->err;
+            bytes += messages[i]->err ? 0 : messages[i]->len;
+            rd_kafka_message_destroy(messages[i]);
+        }
+        bare->bytes += bytes;
+        if (events > 0 && atomic_fetch_add(&bare->events, events) + events == bare->wanted)
+            bare->took = weir_measure_since(bare->start);
+    }
+}
+
+static void *run_consumer(void *context)
 {
     static const char *const pairs[] = {"group.id",
                                         "bench",
@@ -218,32 +259,40 @@ struct weir_took weir_topic_consume_bare(const struct weir_topic *topic, uint64_
                                         "queued.max.messages.kbytes",
                                         "1048576",
                                         NULL};
-    static rd_kafka_message_t *messages[CONSUME_MESSAGES];
-    rd_kafka_t *consumer = weir_topic_client(topic, RD_KAFKA_CONSUMER, pairs);
-    rd_kafka_queue_t *queue = (rd_kafka_poll_set_consumer(consumer), rd_kafka_queue_get_consumer(consumer));
+    const struct bare_consumer *consumer = context;
+    const struct weir_topic *topic = consumer->all->topic;
+    rd_kafka_t *handle = weir_topic_client(topic, RD_KAFKA_CONSUMER, pairs);
+    rd_kafka_queue_t *queue = (rd_kafka_poll_set_consumer(handle), rd_kafka_queue_get_consumer(handle));
     rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(topic->partitions);
-    struct weir_took start = weir_measure_now(), began = start;
-    uint64_t events = 0, bytes = 0;
 
-    for (int32_t i = 0; i < topic->partitions; i++)
+    for (int32_t i = consumer->number; i < topic->partitions; i += consumer->all->consumers)
         rd_kafka_topic_partition_list_add(list, topic->name, i)->offset = 0;
-    rd_kafka_assign(consumer, list);
-    while (events < wanted && weir_measure_since(began).wall < CONSUME_SECONDS) {
-        ssize_t count = rd_kafka_consume_batch_queue(queue, 50, messages, CONSUME_MESSAGES);
-        if (events == 0 && count > 0)
-            start = weir_measure_now();
-        for (ssize_t i = 0; i < count; i++) {
-            events += !messages[i]->err;
-            bytes += messages[i]->err ? 0 : messages[i]->len;
-            rd_kafka_message_destroy(messages[i]);
-        }
-    }
-    start = weir_measure_since(start);
+    pthread_barrier_wait(&consumer->all->line); /* nobody waits for another's client once one reads */
+    rd_kafka_assign(handle, list);
+    consume(consumer->all, queue);
     rd_kafka_topic_partition_list_destroy(list);
     rd_kafka_queue_destroy(queue);
-    rd_kafka_consumer_close(consumer);
-    rd_kafka_destroy(consumer);
-    if (events != wanted || bytes < events * (topic->is_binary ? 60 : 200))
-        weir_measure_die("bare librdkafka saw %llu events", (unsigned long long)events);
-    return start;
+    rd_kafka_consumer_close(handle);
+    rd_kafka_destroy(handle);
+    return NULL;
+}
+
+struct weir_took weir_topic_consume_bare(const struct weir_topic *topic, uint64_t wanted, int consumers)
+{
+    struct bare bare = {.topic = topic, .wanted = wanted, .consumers = consumers};
+    struct bare_consumer of[WEIR_TOPIC_CONSUMERS_MAX];
+
+    weir_check(consumers >= 1 && consumers <= WEIR_TOPIC_CONSUMERS_MAX);
+    pthread_barrier_init(&bare.line, NULL, (unsigned)consumers);
+    for (int i = 0; i < consumers; i++) {
+        of[i] = (struct bare_consumer){.all = &bare, .number = i};
+        if (pthread_create(&of[i].thread, NULL, run_consumer, &of[i]) != 0)
+            weir_measure_die("no thread for a consumer");
+    }
+    for (int i = 0; i < consumers; i++)
+        pthread_join(of[i].thread, NULL);
+    pthread_barrier_destroy(&bare.line);
+    if (bare.events != wanted || bare.bytes < bare.events * (topic->is_binary ? 60 : 200))
+        weir_measure_die("bare librdkafka saw %llu events", (unsigned long long)bare.events);
+    return bare.took;
 }

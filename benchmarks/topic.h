@@ -42,8 +42,10 @@ void weir_topic_send(rd_kafka_t *producer, rd_kafka_topic_t *of, int32_t partiti
 void weir_topic_producer_end(rd_kafka_t *producer, rd_kafka_topic_t *of); /* when everything is delivered */
 /* All that the workload has. */
 void weir_topic_fill(const struct weir_topic *topic, struct weir_workload *workload);
-/* Reads so many events from the beginning as librdkafka does it alone, by batches, with long queues; what it took from
- * the first message to the last. */
-struct weir_took weir_topic_consume_bare(const struct weir_topic *topic, uint64_t events);
+enum { WEIR_TOPIC_CONSUMERS_MAX = 8 };
+/* Reads so many events, all that there are, from the beginning as librdkafka does it alone, by batches, with long
+ * queues; what it took from the first message to the last. With several consumers each is on a thread of its own and
+ * has every so many-th partition; they begin together, and the first and the last message are those of all. */
+struct weir_took weir_topic_consume_bare(const struct weir_topic *topic, uint64_t events, int consumers);
 
 #endif
