@@ -300,6 +300,7 @@ static void give_up(struct weir_worker *worker, struct worker_lane *owned)
     atomic_store_explicit(&owned->gauges->is_ours, false, memory_order_relaxed); /* a figure on a page */
     weir_lane_free(owned->lane);
     free(owned);
+    weir_worker_show_gauges(worker); /* its next owner may be a peer, which needs the room */
 }
 
 static void on_revoked(void *context, struct weir_slice topic, int32_t partition, bool lost)
