@@ -282,6 +282,8 @@ def make(seed, year=None):
         # Events that come too late, ids and windows that are forgotten. What is too late is then a function of the lane's messages:
         # no lane follows the clock.
         settings["WEIR_LATENESS"], settings["WEIR_IDLE"] = rng.choice(("0s", "1h", "24h", "96h")), "1h"
+    # Drawn from a source of its own: older seeds are otherwise what they were.
+    settings["WEIR_INGEST_THREADS"] = random.Random(f"threads {seed}").choice(("1", "1", "1", "2", "3"))
     schedule.actions.sort(key=lambda action: action.at)
     return schedule
 

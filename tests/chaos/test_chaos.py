@@ -149,7 +149,8 @@ def servers(tmp_path_factory):
 def run_by_hand(servers, folder, actions, **settings):
     made = schedule.make(1)
     made.partitions, made.ingests, made.raters, made.seconds = 5, 1, 1, 2
-    made.settings.update({"WEIR_IDLE": "300ms", "WEIR_FLUSH_INTERVAL": "100ms", "WEIR_RING_CUTS": "8", **settings})
+    made.settings.update({"WEIR_IDLE": "300ms", "WEIR_FLUSH_INTERVAL": "100ms", "WEIR_RING_CUTS": "8",
+                          "WEIR_INGEST_THREADS": "1", **settings})
     made.faults, made.actions = [], [schedule.Action(*action) for action in actions]
     result = trial.run_one(servers, made, folder)
     assert not result.failure, f"{result.failure}; files in {folder}"

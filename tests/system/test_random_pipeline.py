@@ -2,7 +2,8 @@
 the ledger agree with the independent model to the twelfth place. In every second run half of the events come when
 what closed of the others' windows is rated already: duplicates, late events and retractions change what was billed.
 
-WEIR_PIPELINE_CASES (200) cases, 20 merged into each run, from WEIR_RANDOM_SEED (1). In some runs, or with WEIR_PIPELINE_ORDERS in all,
+WEIR_PIPELINE_CASES (200) cases, 20 merged into each run, from WEIR_RANDOM_SEED (1). In some runs workers have several threads (ingest.threads).
+In some, or with WEIR_PIPELINE_ORDERS in all,
 grants are ordered at run time and ended (docs/credits.md 6).
 """
 import collections
@@ -234,7 +235,8 @@ def test_the_ledger_agrees_with_the_model(servers, number, tmp_path):
     outcome = run_model(case)
     where = f"merged seed {seed}, files in {tmp_path}"
     env = {**servers.room(f"random-{seed}"), "WEIR_CATALOG": str(tmp_path / "catalog"), "WEIR_LATENESS": "87600h",
-           "WEIR_KAFKA_GROUP": f"random-{seed}", "WEIR_RATER_BATCH": ("40", "20000")[number % 2]}  # 40: all threads of a rater take part
+           "WEIR_KAFKA_GROUP": f"random-{seed}", "WEIR_RATER_BATCH": ("40", "20000")[number % 2],  # 40: all threads of a rater take part
+           "WEIR_INGEST_THREADS": ("1", "1", "1", "3", "1", "2")[number % 6]}
 
     rng, ordered = random.Random(f"orders {seed}"), []
     weir("migrate", env=env)
