@@ -308,7 +308,7 @@ int main(int argc, char **argv)
         .example = "--events 4000000 --codec none",
         .repetitions = 5,
         .options = {
-            {"--events", "N", "in the topic (3,000,000; smoke: 20,000)", &events, NULL},
+            {"--events", "N", "in the topic (6,000,000; smoke: 20,000)", &events, NULL},
             {"--customers", "N", "Zipf (10000)", &customers, NULL},
             {"--span", "SECONDS", "event time that the events are spread over (3600)", &span, NULL},
             {"--codec", "NAME", "lz4 or none (lz4)", NULL, &topic.codec},
@@ -321,7 +321,7 @@ int main(int argc, char **argv)
 
     weir_measure_start(&program, argc, argv);
     weir_log_open("benchmark_pipeline", false, WEIR_LOG_WARN);
-    settings.events = events ? events : weir_measure_is_smoke() ? 20000 : 3000000;
+    settings.events = events ? events : weir_measure_is_smoke() ? 20000 : 6000000;
     settings.customers = (uint32_t)customers;
     settings.span_seconds = (uint32_t)span;
     if (customers < 1 || customers > 1000000 || event_bytes > 4000 || threads < 1 || threads > PARTITIONS)

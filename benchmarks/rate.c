@@ -187,7 +187,7 @@ static void measure(const struct weir_workload_settings *settings, const char *k
     struct weir_mistake_list mistakes;
     struct weir_catalog *catalog;
     struct said said = {0};
-    char what[96];
+    char what[128];
 
     prepare(settings, keep);
     if (keep)
@@ -201,6 +201,9 @@ static void measure(const struct weir_workload_settings *settings, const char *k
     weir_measure_print(&ceiling);
     weir_measure_print(&ours);
     int length = snprintf(what, sizeof what, "weir rate with %" PRIu32 " customers", settings->customers);
+    if (settings->span_seconds)
+        length += snprintf(what + length, sizeof what - (size_t)length, ", %" PRIu64 " events of %" PRIu32 " s",
+                           settings->events, settings->span_seconds);
     if (settings->event_bytes)
         length += snprintf(what + length, sizeof what - (size_t)length, ", %" PRIu32 " bytes", settings->event_bytes);
     snprintf(what + length, sizeof what - (size_t)length, ", of reading and decoding the file");
