@@ -151,7 +151,6 @@ static void *run(void *context)
     struct weir_source *source = NULL;
     struct weir_error error;
 
-    weir_daemon_alive();
     enum weir_status status = weir_source_kafka_open(&thread->kafka, &listener, &source, &error);
     if (status == WEIR_OK)
         status = weir_worker_run(thread->worker, source, thread->all->stop, &error);
