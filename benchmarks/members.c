@@ -3,7 +3,6 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "cli/worker.h"
 #include "common/calendar.h"
@@ -297,7 +296,7 @@ static struct weir_worker_settings worker_settings(int members)
         .cuts_max = 8,
         .changes_max = 262144,
         .hand_over = 20 * WEIR_SECOND,
-        .decodes_ahead = sysconf(_SC_NPROCESSORS_ONLN) >= 2 * members, /* as the command decides */
+        .decodes_ahead = weir_worker_has_helper(members),
     };
 }
 

@@ -159,38 +159,23 @@ static enum weir_status publish(struct weir_admit *admit, const struct weir_kafk
     return status;
 }
 
-struct ingesting {
-    struct weir_window_store *consumer_store, *writer_store;
-    struct weir_quarantine *quarantine;
-    struct weir_worker *worker;
-};
-
-static enum weir_status run_worker(const struct weir_admit *admit, struct weir_kafka_settings *kafka,
-                                   struct ingesting *ingesting, struct weir_error *reterr)
+static enum weir_status run_worker(const struct weir_admit *admit, const struct weir_kafka_settings *kafka,
+                                   struct weir_opened_worker *ingesting, struct weir_error *reterr)
 {
-    const struct weir_settings *settings = &admit->settings;
-    struct weir_worker_settings worker = weir_open_worker_settings(settings);
-    char topic[WEIR_SETTING_TEXT_MAX];
+    struct weir_worker_settings of_worker = weir_open_worker_settings(&admit->settings);
     struct weir_source *source = NULL;
-    enum weir_status status = weir_store_redis_open(settings->redis_url, &ingesting->consumer_store, reterr);
 
-    if (status == WEIR_OK)
-        status = weir_store_redis_open(settings->redis_url, &ingesting->writer_store, reterr);
-    if (status == WEIR_OK)
-        status =
-            weir_quarantine_kafka_open(kafka, weir_quarantine_topic(settings, topic), &ingesting->quarantine, reterr);
+    of_worker.lane.keeps_all = true;
+    of_worker.until_end = true;
+    enum weir_status status = weir_open_worker(&admit->settings, admit->catalog, kafka, &of_worker, ingesting, reterr);
     if (status != WEIR_OK)
         return status;
-    worker.lane.keeps_all = true;
-    worker.until_end = true;
-    ingesting->worker = weir_worker_new(admit->catalog, &worker, ingesting->consumer_store, ingesting->writer_store,
-                                        ingesting->quarantine);
     struct weir_source_listener listener = weir_worker_listener(ingesting->worker);
     status = weir_source_kafka_open(kafka, &listener, &source, reterr);
     return status == WEIR_OK ? weir_worker_run(ingesting->worker, source, admit->stop, reterr) : status;
 }
 
-static void report(const struct weir_admit *admit, const struct ingesting *ingesting)
+static void report(const struct weir_admit *admit, const struct weir_opened_worker *ingesting)
 {
     uint64_t published = count_of(admit, false), sent = count_of(admit, true);
     uint64_t outcomes[WEIR_OUTCOME_FULL] = {0};
@@ -210,7 +195,7 @@ static enum weir_status carry_out(struct weir_admit *admit, struct weir_error *r
 {
     struct weir_property properties[WEIR_PROPERTIES_MAX];
     struct weir_kafka_settings kafka = weir_open_kafka_settings(&admit->settings, properties);
-    struct ingesting ingesting = {0};
+    struct weir_opened_worker ingesting = {0};
     char topic[WEIR_SETTING_TEXT_MAX], group[WEIR_SETTING_TEXT_MAX];
     enum weir_status status = count_of(admit, true) ? publish(admit, &kafka, true, reterr) : WEIR_OK;
 
@@ -220,7 +205,6 @@ static enum weir_status carry_out(struct weir_admit *admit, struct weir_error *r
     snprintf(group, sizeof group, "%s" WEIR_ADMITTED_SUFFIX, admit->settings.kafka_group);
     kafka.group = group;
     kafka.until_end = true;
-    kafka.reach_ms = (int)(admit->settings.patience / (WEIR_SECOND / 1000));
     status = publish(admit, &kafka, false, reterr);
     if (status == WEIR_OK)
         status = weir_admit_settle(admit, &kafka, reterr);
@@ -228,10 +212,7 @@ static enum weir_status carry_out(struct weir_admit *admit, struct weir_error *r
         status = run_worker(admit, &kafka, &ingesting, reterr);
     if (status == WEIR_OK)
         report(admit, &ingesting);
-    weir_worker_free(ingesting.worker);
-    weir_quarantine_free(ingesting.quarantine);
-    weir_window_store_free(ingesting.writer_store);
-    weir_window_store_free(ingesting.consumer_store);
+    weir_close_worker(&ingesting);
     return status;
 }
 

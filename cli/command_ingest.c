@@ -21,7 +21,7 @@ static const struct weir_usage usage = {
     .arguments = "[OPTIONS]",
     .purpose =
         "Consumes usage events from Kafka, rolls them into windows and keeps those in Redis, each event counted\n"
-        "once. Start as many as there are partitions at most; they share the partitions. SIGTERM stops cleanly:\n"
+        "once. At most one thread for each partition, of all workers, has something to do. SIGTERM stops cleanly:\n"
         "what was read is written and the partitions go to the other workers.",
     .example = "WEIR_KAFKA_BROKERS=127.0.0.1:9092 weir ingest --catalog deploy/example/catalog --until-end",
 };

@@ -20,9 +20,7 @@ enum { SHOW_MS = 200 };
 
 struct ingest_thread {
     struct weir_ingest_threads *all;
-    struct weir_worker *worker;
-    struct weir_window_store *consumer_store, *writer_store;
-    struct weir_quarantine *quarantine;
+    struct weir_opened_worker opened;
     struct weir_kafka_settings kafka;
     struct weir_property properties[WEIR_PROPERTIES_MAX];
     char instance[WEIR_SETTING_TEXT_MAX];
@@ -68,23 +66,13 @@ static enum weir_status open_thread(struct weir_ingest_threads *threads, uint32_
 
     thread->all = threads;
     thread->kafka = weir_open_kafka_settings(settings, thread->properties);
-    thread->kafka.reach_ms = (int)(settings->patience / (WEIR_SECOND / 1000));
     name_instance(thread, index);
     of_worker.admitted = &threads->admitted;
     of_worker.peers = &threads->peers;
-    enum weir_status status = weir_store_redis_open(settings->redis_url, &thread->consumer_store, reterr);
+    enum weir_status status = weir_open_worker(settings, catalog, &thread->kafka, &of_worker, &thread->opened, reterr);
     if (status == WEIR_OK)
-        status = weir_store_redis_open(settings->redis_url, &thread->writer_store, reterr);
-    if (status == WEIR_OK)
-        status =
-            weir_quarantine_kafka_open(&thread->kafka, *settings->quarantine_topic ? settings->quarantine_topic : NULL,
-                                       &thread->quarantine, reterr);
-    if (status != WEIR_OK)
-        return status;
-    thread->worker =
-        weir_worker_new(catalog, &of_worker, thread->consumer_store, thread->writer_store, thread->quarantine);
-    threads->peers.gauges[threads->peers.count++] = weir_worker_gauges(thread->worker);
-    return WEIR_OK;
+        threads->peers.gauges[threads->peers.count++] = weir_worker_gauges(thread->opened.worker);
+    return status;
 }
 
 enum weir_status weir_ingest_threads_open(const struct weir_settings *settings, const struct weir_catalog *catalog,
@@ -99,7 +87,6 @@ enum weir_status weir_ingest_threads_open(const struct weir_settings *settings, 
     weir_check(threads->count >= 1 && threads->count <= WEIR_WORKERS_MAX);
     threads->threads = weir_new_array(threads->count, sizeof *threads->threads);
     threads->admitted = weir_open_kafka_settings(settings, threads->properties);
-    threads->admitted.reach_ms = (int)(settings->patience / (WEIR_SECOND / 1000));
     threads->admitted.topic = weir_admitted_topic(settings, threads->admitted_topic);
     threads->ended = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (threads->ended < 0)
@@ -114,13 +101,8 @@ struct weir_ingest_threads *weir_ingest_threads_free(struct weir_ingest_threads 
 {
     if (!threads)
         return NULL;
-    for (uint32_t i = 0; i < threads->count; i++) {
-        struct ingest_thread *thread = &threads->threads[i];
-        weir_worker_free(thread->worker);
-        weir_quarantine_free(thread->quarantine);
-        weir_window_store_free(thread->writer_store);
-        weir_window_store_free(thread->consumer_store);
-    }
+    for (uint32_t i = 0; i < threads->count; i++)
+        weir_close_worker(&threads->threads[i].opened);
     if (threads->ended >= 0)
         close(threads->ended);
     free(threads->threads);
@@ -147,13 +129,13 @@ static void fail(struct weir_ingest_threads *threads, enum weir_status status, c
 static void *run(void *context)
 {
     struct ingest_thread *thread = context;
-    struct weir_source_listener listener = weir_worker_listener(thread->worker);
+    struct weir_source_listener listener = weir_worker_listener(thread->opened.worker);
     struct weir_source *source = NULL;
     struct weir_error error;
 
     enum weir_status status = weir_source_kafka_open(&thread->kafka, &listener, &source, &error);
     if (status == WEIR_OK)
-        status = weir_worker_run(thread->worker, source, thread->all->stop, &error);
+        status = weir_worker_run(thread->opened.worker, source, thread->all->stop, &error);
     if (status != WEIR_OK)
         fail(thread->all, status, &error);
     weir_daemon_rest();

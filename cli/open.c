@@ -3,11 +3,11 @@
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "cli/catalog_option.h"
 #include "cli/commands.h"
 #include "cli/outage.h"
+#include "cli/quarantined.h"
 #include "common/calendar.h"
 #include "common/daemon.h"
 #include "common/log.h"
@@ -97,6 +97,7 @@ struct weir_kafka_settings weir_open_kafka_settings(const struct weir_settings *
         .properties = properties,
         .property_count = settings->kafka_property_count,
         .until_end = settings->until_end,
+        .reach_ms = (int)(settings->patience / (WEIR_SECOND / 1000)),
     };
 }
 
@@ -115,6 +116,31 @@ enum weir_status weir_open_metrics(struct weir_metrics *metrics, const struct we
     return status;
 }
 
+enum weir_status weir_open_worker(const struct weir_settings *settings, const struct weir_catalog *catalog,
+                                  const struct weir_kafka_settings *kafka, const struct weir_worker_settings *of_worker,
+                                  struct weir_opened_worker *opened, struct weir_error *reterr)
+{
+    char topic[WEIR_SETTING_TEXT_MAX];
+    enum weir_status status = weir_store_redis_open(settings->redis_url, &opened->consumer_store, reterr);
+
+    if (status == WEIR_OK)
+        status = weir_store_redis_open(settings->redis_url, &opened->writer_store, reterr);
+    if (status == WEIR_OK)
+        status = weir_quarantine_kafka_open(kafka, weir_quarantine_topic(settings, topic), &opened->quarantine, reterr);
+    if (status == WEIR_OK)
+        opened->worker =
+            weir_worker_new(catalog, of_worker, opened->consumer_store, opened->writer_store, opened->quarantine);
+    return status;
+}
+
+void weir_close_worker(struct weir_opened_worker *opened)
+{
+    weir_worker_free(opened->worker);
+    weir_quarantine_free(opened->quarantine);
+    weir_window_store_free(opened->writer_store);
+    weir_window_store_free(opened->consumer_store);
+}
+
 struct weir_worker_settings weir_open_worker_settings(const struct weir_settings *settings)
 {
     return (struct weir_worker_settings){
@@ -128,7 +154,7 @@ struct weir_worker_settings weir_open_worker_settings(const struct weir_settings
         .idle = settings->idle,
         .cuts_max = (uint32_t)settings->ring_cuts,
         .changes_max = (size_t)settings->lane_changes_max,
-        .decodes_ahead = sysconf(_SC_NPROCESSORS_ONLN) >= 2 * settings->ingest_threads,
+        .decodes_ahead = weir_worker_has_helper(settings->ingest_threads),
         .hand_over = settings->hand_over,
         .until_end = settings->until_end,
         .patience = settings->patience,

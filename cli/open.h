@@ -25,6 +25,18 @@ struct weir_kafka_settings weir_open_kafka_settings(const struct weir_settings *
 /* What the settings say of an ingest worker. */
 struct weir_worker_settings weir_open_worker_settings(const struct weir_settings *settings);
 
+/* A worker, and what it works with and does not own. Zeroed before it is opened; closed also when that failed. */
+struct weir_opened_worker {
+    struct weir_worker *worker;
+    struct weir_window_store *consumer_store, *writer_store;
+    struct weir_quarantine *quarantine;
+};
+/* WEIR_OK, or the status of what could not be opened. Catalog and what of_worker points at must outlive it. */
+enum weir_status weir_open_worker(const struct weir_settings *settings, const struct weir_catalog *catalog,
+                                  const struct weir_kafka_settings *kafka, const struct weir_worker_settings *of_worker,
+                                  struct weir_opened_worker *opened, struct weir_error *reterr);
+void weir_close_worker(struct weir_opened_worker *opened);
+
 /* Opens metrics.listen and logs where it is. A run that ends by itself (until_end, until_done) goes on without, when
  * the port is taken: several of them are often started at once. */
 enum weir_status weir_open_metrics(struct weir_metrics *metrics, const struct weir_settings *settings,

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "cli/worker_internal.h"
 #include "cli/worker_metrics.h"
@@ -287,11 +288,18 @@ struct weir_worker *weir_worker_new(const struct weir_catalog *catalog, const st
     worker->lanes = weir_new_array(WEIR_PARTITIONS_MAX, sizeof *worker->lanes);
     worker->gauges.by_partition = weir_new_array(WEIR_PARTITIONS_MAX, sizeof *worker->gauges.by_partition);
     worker->gauges.cuts_max = settings->cuts_max;
+    worker->alone = (struct weir_worker_peers){.gauges = {&worker->gauges}, .count = 1};
+    worker->peers = settings->peers ? settings->peers : &worker->alone;
     for (uint32_t i = 0; i < settings->cuts_max; i++) {
         worker->flights[i].sealed = weir_sealed_cut_new();
         worker->free_flights[worker->free_count++] = &worker->flights[i];
     }
     return worker;
+}
+
+bool weir_worker_has_helper(int64_t workers)
+{
+    return sysconf(_SC_NPROCESSORS_ONLN) >= 2 * workers;
 }
 
 struct weir_worker *weir_worker_free(struct weir_worker *worker)

@@ -81,6 +81,8 @@ struct weir_worker;
 struct weir_worker *weir_worker_new(const struct weir_catalog *catalog, const struct weir_worker_settings *settings,
                                     struct weir_window_store *consumer_store, struct weir_window_store *writer_store,
                                     struct weir_quarantine *quarantine);
+/* Whether the machine has cores for a third thread of each of so many workers: for decodes_ahead. */
+bool weir_worker_has_helper(int64_t workers);
 struct weir_worker *weir_worker_free(struct weir_worker *worker); /* after run; NULL in, NULL out */
 struct weir_source_listener weir_worker_listener(struct weir_worker *worker);
 struct weir_worker_gauges *weir_worker_gauges(struct weir_worker *worker);

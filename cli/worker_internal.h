@@ -40,6 +40,8 @@ struct weir_worker {
     struct weir_quarantine *quarantine;
     struct weir_writer *writer;
     struct weir_worker_gauges gauges;
+    struct weir_worker_peers alone; /* itself */
+    const struct weir_worker_peers *peers;
     struct worker_lane **lanes; /* by partition; NULL: not ours */
     uint32_t lane_count;
     int32_t partition_limit; /* above the highest partition that was ever ours */
@@ -88,6 +90,6 @@ void weir_worker_show_gauges(struct weir_worker *worker);
 void weir_worker_show_readiness(struct weir_worker *worker);
 /* Each lane has the whole room when it is alone; here they are counted together, those of peers as well, as show_gauges
  * found them. */
-enum weir_status weir_worker_check_room(struct weir_worker *worker, struct weir_error *reterr);
+enum weir_status weir_worker_check_room(const struct weir_worker *worker, struct weir_error *reterr);
 
 #endif

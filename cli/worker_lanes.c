@@ -125,9 +125,9 @@ static uint64_t left_of(uint64_t max, uint64_t held)
 /* What the other workers of the process hold, as they have shown it last. */
 static void leave_to_peers(const struct weir_worker *worker, struct weir_lane_settings *settings)
 {
-    const struct weir_worker_peers *peers = worker->settings.peers;
+    const struct weir_worker_peers *peers = worker->peers;
 
-    for (uint32_t i = 0; peers && i < peers->count; i++) {
+    for (uint32_t i = 0; i < peers->count; i++) {
         if (peers->gauges[i] == &worker->gauges)
             continue;
         settings->windows_max =

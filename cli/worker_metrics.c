@@ -88,6 +88,9 @@ static void paused(const struct weir_metric_rows *to)
 }
 
 /* 2. all workers together */
+#define OF(gauge) offsetof(struct weir_worker_gauges, gauge)
+#define EACH(gauge, i) (OF(gauge) + (size_t)(i) * sizeof(uint64_t))
+
 static bool has_outage(const struct weir_worker_peers *peers, size_t offset)
 {
     for (uint32_t i = 0; i < peers->count; i++)
@@ -98,12 +101,12 @@ static bool has_outage(const struct weir_worker_peers *peers, size_t offset)
 
 static int64_t store_is_up(void *context)
 {
-    return !has_outage(context, offsetof(struct weir_worker_gauges, store));
+    return !has_outage(context, OF(store));
 }
 
 static int64_t quarantine_is_up(void *context)
 {
-    return !has_outage(context, offsetof(struct weir_worker_gauges, quarantine));
+    return !has_outage(context, OF(quarantine));
 }
 
 /* They look at the same clock, each when its round comes. */
@@ -145,7 +148,7 @@ uint64_t weir_workers_sum(const struct weir_worker_peers *peers, size_t offset)
 
 uint64_t weir_workers_outcome(const struct weir_worker_peers *peers, enum weir_outcome outcome)
 {
-    return weir_workers_sum(peers, offsetof(struct weir_worker_gauges, outcomes) + outcome * sizeof(uint64_t));
+    return weir_workers_sum(peers, EACH(outcomes, outcome));
 }
 
 uint64_t weir_workers_read(const struct weir_worker_peers *peers)
@@ -206,9 +209,6 @@ static void add(const struct adding *adding, enum weir_metric_type type, const c
     weir_metrics_add_figure(adding->metrics, type, name, labels, help,
                             &(struct weir_metric_figures){sum_at, adding->peers}, offset);
 }
-
-#define OF(gauge) offsetof(struct weir_worker_gauges, gauge)
-#define EACH(gauge, i) (OF(gauge) + (size_t)(i) * sizeof(uint64_t))
 
 static void add_events(const struct adding *to)
 {

@@ -62,13 +62,6 @@ void weir_worker_show_gauges(struct weir_worker *worker)
         set_gauge(&worker->gauges.rejections[i], counts->rejections[i]);
 }
 
-/* The worker alone, where nobody else runs in the process. */
-static struct weir_worker_peers peers_of(struct weir_worker *worker)
-{
-    return worker->settings.peers ? *worker->settings.peers
-                                  : (struct weir_worker_peers){.gauges = {&worker->gauges}, .count = 1};
-}
-
 void weir_worker_show_readiness(struct weir_worker *worker)
 {
     const struct weir_source_ops *ops = worker->source->ops;
@@ -76,19 +69,16 @@ void weir_worker_show_readiness(struct weir_worker *worker)
     /* relaxed: a text that lasts. */
     atomic_store_explicit(&worker->gauges.source_trouble, ops->trouble ? ops->trouble(worker->source) : NULL,
                           memory_order_relaxed);
-    if (worker->settings.peers)
-        return;
-    struct weir_worker_peers alone = peers_of(worker);
-    weir_workers_show(&alone, worker->settings.until_end ? &worker->progress : NULL);
+    if (worker->peers == &worker->alone)
+        weir_workers_show(worker->peers, worker->settings.until_end ? &worker->progress : NULL);
 }
 
-enum weir_status weir_worker_check_room(struct weir_worker *worker, struct weir_error *reterr)
+enum weir_status weir_worker_check_room(const struct weir_worker *worker, struct weir_error *reterr)
 {
     const struct weir_lane_settings *most = &worker->settings.lane;
-    struct weir_worker_peers peers = peers_of(worker);
-    uint64_t lanes = weir_workers_sum(&peers, offsetof(struct weir_worker_gauges, lanes));
-    uint64_t windows = weir_workers_sum(&peers, offsetof(struct weir_worker_gauges, windows));
-    uint64_t ids = weir_workers_sum(&peers, offsetof(struct weir_worker_gauges, ids));
+    uint64_t lanes = weir_workers_sum(worker->peers, offsetof(struct weir_worker_gauges, lanes));
+    uint64_t windows = weir_workers_sum(worker->peers, offsetof(struct weir_worker_gauges, windows));
+    uint64_t ids = weir_workers_sum(worker->peers, offsetof(struct weir_worker_gauges, ids));
 
     if (windows <= most->windows_max && ids <= most->ids_max)
         return WEIR_OK;

@@ -93,11 +93,12 @@ void weir_daemon_alive(void)
     if (!mine)
         take_round(now);
     atomic_store_explicit(mine, now, memory_order_relaxed);
-    if (!watchdog_us)
+    int64_t told = atomic_load_explicit(&last_alive, memory_order_relaxed), apart = (int64_t)watchdog_us * 1000 / 4;
+    if (!watchdog_us || now - told < apart)
         return;
-    int64_t told = atomic_load_explicit(&last_alive, memory_order_relaxed), oldest = oldest_round();
     /* One of those who find it due tells it, and only of a round that every loop has made since. */
-    if (oldest - told >= (int64_t)watchdog_us * 1000 / 4
+    int64_t oldest = oldest_round();
+    if (oldest - told >= apart
         && atomic_compare_exchange_strong_explicit(&last_alive, &told, oldest, memory_order_relaxed,
                                                    memory_order_relaxed))
         sd_notify(0, "WATCHDOG=1");

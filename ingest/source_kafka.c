@@ -494,9 +494,8 @@ static enum weir_status open_consumer(struct kafka_source *source, const struct 
         {"fetch.message.max.bytes", "4194304"},
         {"queued.max.messages.kbytes", "65536"},
         {"queued.min.messages", "200000"},
-        {"session.timeout.ms", "10000"}, /* how long the lanes of a worker that died wait for another one */
-        {"heartbeat.interval.ms",
-         "1000"}, /* how soon a rebalance is noticed: partitions that move wait for two of them */
+        {"session.timeout.ms", "10000"},   /* how long the lanes of a worker that died wait for another one */
+        {"heartbeat.interval.ms", "1000"}, /* how soon a rebalance is noticed; a partition that moves waits for two */
         {"topic.metadata.refresh.interval.ms", "30000"}, /* how long new partitions wait to be noticed */
         {"client.id", "weir-ingest"},
         {weir_kafka_backoff_property(), "10"}, /* how soon a queue that was full is looked at again; not known: NULL */
