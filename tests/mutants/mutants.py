@@ -40,7 +40,9 @@ TESTS = {
     "recounts": ("weir", ["tests/system/test_recount.py", "-x", "-k", "model or money"], False),
 }
 
-MEMORY, LANE, WORKER, WRITER = "aggregator/store_memory.c", "aggregator/lane.c", "cli/worker.c", "cli/writer.c"
+MEMORY, WORKER, WRITER = "aggregator/store_memory.c", "cli/worker.c", "cli/writer.c"
+LANE, LANE_INSIDE, LANE_EVENT, LANE_CUT = (
+    f"aggregator/lane{part}" for part in (".c", "_internal.h", "_event.c", "_cut.c"))
 LANES, ROUND = "cli/worker_lanes.c", "cli/rater_round.c"
 REDIS, RATE, SETTLE = "aggregator/store_redis.c", "rater/rate.c", "rater/settle.c"
 QUARANTINE = "ingest/quarantine_kafka.c"
@@ -74,12 +76,12 @@ MUTANTS = [
     ("ids_not_in_the_cut", "ids are stored with the totals that they were counted in", "simulation",
      [(MEMORY, "            add_ids(lane, &cut->ids[i]);", "            (void)add_ids;")]),
     ("unique_not_in_the_cut", "the distinct texts of a window are stored with its total", "simulation",
-     [(LANE, "    copy->unique = add_bytes(sealed, window->unique);", "    copy->unique = add_bytes(sealed, (struct weir_slice){0});")]),
+     [(LANE_CUT, "    copy->unique = add_bytes(sealed, window->unique);", "    copy->unique = add_bytes(sealed, (struct weir_slice){0});")]),
     ("epochs_repeat", "no two takes make one epoch, also when the store falls back in between", "redis",
      [("aggregator/epoch.c", "    return 1 + (uint64_t)(part >> 1);", "    return 1 + (uint64_t)(part >> 1) * 0;")]),
     ("name_is_a_view", "a sealed cut outlives its lane", "lane",
-     [(LANE, ".lane = add_bytes(sealed, weir_lane_name(lane))", ".lane = weir_lane_name(lane)"),
-      (LANE, "    place_bytes(sealed, &sealed->cut.lane);\n", "")]),
+     [(LANE_CUT, ".lane = add_bytes(sealed, weir_lane_name(lane))", ".lane = weir_lane_name(lane)"),
+      (LANE_CUT, "    place_bytes(sealed, &sealed->cut.lane);\n", "")]),
     ("cut_lost_again", "the answer to a cut that is there already is yes", "store",
      [(MEMORY, "        && cut->expected_offset != cut->state.next_offset)\n        return WEIR_OK;",
        "        && cut->expected_offset != cut->state.next_offset && cut->window_count > 1000000)\n        return WEIR_OK;")]),
@@ -113,11 +115,11 @@ MUTANTS = [
 
     # 3. ids and time
     ("ids_forgotten_early", "an id is known for as long as its resend is accepted", "lane",
-     [(LANE, "(watermark - lane->settings.retention) / WEIR_MINUTE", "(watermark - lane->settings.retention / 8) / WEIR_MINUTE")]),
+     [(LANE_INSIDE, "(watermark - lane->settings.retention) / WEIR_MINUTE", "(watermark - lane->settings.retention / 8) / WEIR_MINUTE")]),
     ("bucket_named_by_its_beginning", "ids of longer buckets than now's are not forgotten early", "lane",
-     [(LANE, "return (time / WEIR_MINUTE / length + 1) * length;", "return time / WEIR_MINUTE / length * length;")]),
+     [(LANE_INSIDE, "return (time / WEIR_MINUTE / length + 1) * length;", "return time / WEIR_MINUTE / length * length;")]),
     ("buckets_go_back", "of several records of an id the last one holds, whatever the retention was", "lane",
-     [(LANE, "        if (bucket > lane->last_bucket)\n            lane->last_bucket = bucket;\n    }\n    return", "        lane->last_bucket = bucket;\n    }\n    return")]),
+     [(LANE_EVENT, "        if (bucket > lane->last_bucket)\n            lane->last_bucket = bucket;\n    }\n    return", "        lane->last_bucket = bucket;\n    }\n    return")]),
     ("bucket_forgotten_early", "only buckets below the one named are forgotten", "seen",
      [("aggregator/seen.c", "is_kept[i] = seen->buckets[i] >= bucket;", "is_kept[i] = seen->buckets[i] > bucket;")]),
     ("ids_not_loaded", "a lane that is taken knows its stored ids", "simulation",
@@ -126,35 +128,35 @@ MUTANTS = [
      [("aggregator/seen.c", "    if (content_of(record) != (content & WEIR_SEEN_CONTENT_MASK))\n",
        "    if (content_of(record) != (content & WEIR_SEEN_CONTENT_MASK) && !record->id_and_content)\n")]),
     ("nothing_is_too_late", "an event later than the lateness is refused: its id may be forgotten", "simulation",
-     [(LANE, "<= lane->settings.max_future && (lane->settings.keeps_all || time >= accepted_from(lane))))", "<= lane->settings.max_future))")]),
+     [(LANE_EVENT, "<= lane->settings.max_future && (lane->settings.keeps_all || time >= lane_accepted_from(lane))))", "<= lane->settings.max_future))")]),
     ("longer_lateness_accepts_the_forgotten", "a longer lateness accepts nothing for windows and ids that are gone", "lane",
-     [(LANE, "return lane->state.forgotten > from && lane->state.forgotten > 0 ?", "return lane->state.forgotten > from && lane->state.forgotten < 0 ?")]),
+     [(LANE_INSIDE, "return lane->state.forgotten > from && lane->state.forgotten > 0 ?", "return lane->state.forgotten > from && lane->state.forgotten < 0 ?")]),
     ("closed_too_early", "a window closes when the watermark has passed its end", "simulation",
      [("aggregator/window_table.c", "        if (group->end > watermark)\n            break;",
        "        if (group->end > watermark + 2 * WEIR_MINUTE)\n            break;")]),
     ("told_before_all_are_closed", "a cut tells no watermark that an open window has not passed", "simulation",
-     [(LANE, "sealed->cut.state.watermark = lane->closed_through;", "sealed->cut.state.watermark = lane->state.watermark;")]),
+     [(LANE_CUT, "sealed->cut.state.watermark = lane->closed_through;", "sealed->cut.state.watermark = lane->state.watermark;")]),
     ("late_change_not_rated", "a closed window that changes is put on the list of work again", "simulation",
      [(MEMORY, "        if (window->is_closed)\n            add_work(lane, entry, token);",
        "        if (window->is_closed && entry->token == 0)\n            add_work(lane, entry, token);")]),
 
     ("admitted_not_known", "a lane that is taken knows what was admitted", "lane",
-     [(LANE, "        && weir_seen_set(lane->seen, id, admitted, (uint32_t)bucket) == WEIR_OK)", "        && bucket >= 0 && admitted.effect)")]),
+     [(LANE_EVENT, "        && weir_seen_set(lane->seen, id, admitted, (uint32_t)bucket) == WEIR_OK)", "        && bucket >= 0 && admitted.effect)")]),
     ("admitted_forgotten_early", "what was admitted is known for as long as it would be accepted", "lane",
-     [(LANE, "int64_t bucket = event->time > 0 ? bucket_of(lane, event->time) : 0;",
-       "int64_t bucket = event->time > 0 ? bucket_of(lane, event->time - lane->settings.lateness / 2) : 0;")]),
+     [(LANE_EVENT, "int64_t bucket = event->time > 0 ? lane_bucket_of(lane, event->time) : 0;",
+       "int64_t bucket = event->time > 0 ? lane_bucket_of(lane, event->time - lane->settings.lateness / 2) : 0;")]),
     ("admitted_voided", "a retraction voids nothing of what was admitted", "lane",
-     [(LANE, "    if (mark->state == WEIR_ID_COUNTED_UNKNOWN && mark->effect == EFFECT_ADMITTED)\n",
+     [(LANE_EVENT, "    if (mark->state == WEIR_ID_COUNTED_UNKNOWN && mark->effect == EFFECT_ADMITTED)\n",
        "    if (mark->state == WEIR_ID_COUNTED_UNKNOWN && mark->effect == EFFECT_ADMITTED)\n        return WEIR_OUTCOME_DUPLICATE;\n"
        "    if (mark->state == WEIR_ID_COUNTED_UNKNOWN && mark->effect == EFFECT_ADMITTED)\n")]),
 
     ("retraction_of_anything", "a retraction takes out only what was counted as it reads", "lane",
-     [(LANE, "    if (!is_same_effect(mark, hashes))\n", "    if (!is_same_effect(mark, hashes) && count == 0)\n")]),
+     [(LANE_EVENT, "    if (!is_same_effect(mark, hashes))\n", "    if (!is_same_effect(mark, hashes) && count == 0)\n")]),
     ("void_not_stored", "a void id is void also when its lane was taken again", "lane",
-     [(LANE, "    record_id(lane, hashes->id, &mark, bucket);\n",
+     [(LANE_EVENT, "    record_id(lane, hashes->id, &mark, bucket);\n",
        "    if (state != WEIR_ID_VOID)\n        record_id(lane, hashes->id, &mark, bucket);\n")]),
     ("ahead_is_forgotten", "an event that was retracted before it came counts nothing", "lane",
-     [(LANE, "event->is_retraction ? WEIR_ID_AHEAD : WEIR_ID_COUNTED", "event->is_retraction ? WEIR_ID_COUNTED : WEIR_ID_COUNTED")]),
+     [(LANE_EVENT, "event->is_retraction ? WEIR_ID_AHEAD : WEIR_ID_COUNTED", "event->is_retraction ? WEIR_ID_COUNTED : WEIR_ID_COUNTED")]),
     ("kept_not_stored", "the single events of a retractable window are stored with its total", "lane",
      [("aggregator/window_table.c", "cut.unique = weir_kept_new_units(window->kept);", "cut.unique = (struct weir_slice){0};")]),
 
@@ -249,7 +251,7 @@ MUTANTS = [
      [("cli/rater_lanes.c", "        status = weir_rating_end_at_gaps(rating, &horizon.ended, reterr);\n"
        "    if (rating->first_gap < horizon.ended)\n", "        status = WEIR_OK;\n    if (rating->first_gap < 0)\n")]),
     ("gap_spans_too_little", "a gap spans all times that the lane would still have taken", "lost",
-     [(LANE, "    int64_t earliest = is_any_age ? 0 : accepted_from(lane);\n",
+     [(LANE, "    int64_t earliest = is_any_age ? 0 : lane_accepted_from(lane);\n",
        "    int64_t earliest = is_any_age ? 0 : lane->state.watermark;\n")]),
     ("held_for_ever", "a window that was let go is off the list of those that are held", "lost",
      [(RATE, "    if (lane->held_number)\n        lane->held_change = WEIR_HELD_LET_GO;\n    return true;\n", "    return true;\n")]),
@@ -360,7 +362,7 @@ MUTANTS = [
     ("tallies_are_not_resumed", "tallies of a lane that was taken again go on", "simulation",
      [(LANE, "        weir_tallies_restore(lane->tallies, customer, &tally, is_closed);\n", "        (void)weir_tallies_restore;\n")]),
     ("a_refused_event_is_nobodys", "an event that is refused where windows are is tallied with its customer", "simulation",
-     [(LANE, "        lane->state.counts.quarantined++;\n        tally(lane, event->subject,",
+     [(LANE_EVENT, "        lane->state.counts.quarantined++;\n        tally(lane, event->subject,",
        "        lane->state.counts.quarantined++;\n        tally(lane, (struct weir_slice){0},")]),
 
     # terms of contracts that renew (docs/catalog.md)
