@@ -129,7 +129,7 @@ static void price(uint64_t count)
         "\"5\"},"
         "{\"up_to\":\"1000000\",\"unit_price\":\"0.000002\"},{\"up_to\":null,\"unit_price\":\"0.0000015\"}]}]}],"
         "\"default_contract\":{\"price_book\":\"b\",\"billing_period\":\"month\",\"timezone\":\"UTC\"}}";
-    static struct weir_charge_list lists[2];
+    static struct weir_running_charges charges;
     struct weir_mistake_list mistakes;
     struct weir_catalog *catalog;
     struct weir_decimal quantity = {0}, sum = {0}, total;
@@ -137,15 +137,10 @@ static void price(uint64_t count)
     if (weir_catalog_parse("price", text, sizeof text - 1, &catalog, &mistakes) != WEIR_OK)
         weir_measure_die("%s", mistakes.mistakes[0].text);
     const struct weir_price *by = &catalog->books[0].versions[0].prices[0];
-    if (!weir_price_charges(by, quantity, 0, &lists[0]))
-        weir_measure_die("nothing cannot be priced");
-    for (uint64_t i = 0; i < count; i++) {
-        struct weir_charge_list *before = &lists[i & 1], *after = &lists[~i & 1];
+    for (uint64_t i = 0; i < count; i++)
         if (!weir_decimal_add(quantity, weir_decimal_of((int64_t)(i % 997)), &quantity)
-            || !weir_price_charges_after(by, quantity, i + 1, before, after)
-            || !weir_charges_difference(before, after, add_up, &sum))
+            || !weir_price_advance(by, quantity, i + 1, &charges, add_up, &sum))
             weir_measure_die("a charge does not fit");
-    }
     if (!weir_price_total(by, quantity, count, &total) || weir_decimal_compare(total, sum) != 0)
         weir_measure_die("the differences do not add up to the price of the total");
     weir_catalog_free(catalog);

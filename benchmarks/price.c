@@ -217,20 +217,18 @@ static bool add_charge(void *context, const struct weir_charge *charge)
 /* The prices alone: nothing is looked up, no line item is made. */
 static struct weir_took price(const struct workload *workload)
 {
-    static struct weir_charge_list lists[2];
+    static struct weir_running_charges charges;
     struct weir_decimal sum = {0}, quantity = {0};
     struct weir_took start = weir_measure_now();
-    bool at = false;
 
-    for (size_t i = 0; i < workload->count; i++, at = !at) {
+    for (size_t i = 0; i < workload->count; i++) {
         int series = (int)(i / HOURS % SERIES);
-        bool is_first = i % HOURS == 0 && series != 3; /* the fourth goes on where the third ended */
-        if (is_first)
+        if (i % HOURS == 0 && series != 3) { /* the fourth goes on where the third ended */
             quantity = (struct weir_decimal){0};
+            charges.is_known = false;
+        }
         add_up(&quantity, quantity_of(&workload->windows[i].window, series));
-        const struct weir_charge_list *before = is_first ? NULL : &lists[!at];
-        if (!weir_price_charges_after(workload->prices[series], quantity, 0, before, &lists[at])
-            || !weir_charges_difference(before, &lists[at], add_charge, &sum))
+        if (!weir_price_advance(workload->prices[series], quantity, 0, &charges, add_charge, &sum))
             weir_measure_die("a charge does not fit");
     }
     struct weir_took took = weir_measure_since(start);

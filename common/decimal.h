@@ -55,6 +55,12 @@ static inline int weir_decimal_compare(struct weir_decimal a, struct weir_decima
     return (a.e12 > b.e12) - (a.e12 < b.e12);
 }
 
+/* What a comparison with 0 comes to, in half the instructions. */
+static inline bool weir_decimal_equal(struct weir_decimal a, struct weir_decimal b)
+{
+    return a.e12 == b.e12;
+}
+
 static inline bool weir_decimal_is_zero(struct weir_decimal a)
 {
     return a.e12 == 0;

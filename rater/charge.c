@@ -57,10 +57,10 @@ static void fill_item(const struct emission *emission, const struct weir_charge 
     item->price_book_version = target->version->version;
     item->model = weir_price_model_name[target->price->model];
     item->tier = charge->tier;
-    item->quantity = charge->quantity;
+    item->quantity = weir_decimal_by_words(&charge->quantity); /* as it was just written, and so is the amount */
     item->has_unit_price = charge->has_unit_price;
     item->unit_price = charge->unit_price;
-    item->amount = charge->amount;
+    item->amount = weir_decimal_by_words(&charge->amount);
     item->currency = book->currency;
     item->currency_places = book->currency_places;
     item->rounding = book->rounding;
@@ -71,10 +71,11 @@ static bool emit_usage(void *context, const struct weir_charge *charge)
 {
     struct emission *emission = context;
     const struct target *target = emission->target;
+    struct weir_decimal amount = weir_decimal_by_words(&charge->amount);
 
     fill_item(emission, charge, next_item(emission->rater));
-    return weir_add_usage(target->period, charge->amount)
-           && weir_decimal_add(target->running->amount, charge->amount, &target->running->amount);
+    return weir_add_usage(target->period, amount)
+           && weir_decimal_add(target->running->amount, amount, &target->running->amount);
 }
 
 /* The dimensions of the target's window, parsed once for windows of one series that follow one another. */
@@ -88,18 +89,17 @@ static void read_series(struct charging *charging, const struct target *target)
 
 /* What the running total costs so far: mostly the price is the one that was charged last, and then it is known. false:
  * overflow. */
-static bool charges_before(struct charging *charging, const struct target *target,
-                           const struct weir_charge_list **ret_before)
+static bool know_charges(struct charging *charging, const struct target *target)
 {
     const struct weir_price_running *running = target->running;
+    struct weir_running_charges *charges = &charging->charges;
 
-    *ret_before = NULL;
-    /* A price that was never evaluated has charged nothing, not even its flat fee at zero. */
-    if (!running->entry.exists && !running->entry.is_dirty)
+    if (charging->running == running && charging->effective == target->effective)
         return true;
-    *ret_before = &charging->lists[charging->at];
-    return (charging->running == running && charging->effective == target->effective)
-           || weir_price_charges(target->effective, running->quantity, running->events, &charging->lists[charging->at]);
+    /* A price that was never evaluated has charged nothing, not even its flat fee at zero. */
+    charges->is_known = running->entry.exists || running->entry.is_dirty;
+    return !charges->is_known
+           || weir_price_charges(target->effective, running->quantity, running->events, &charges->lists[charges->at]);
 }
 
 bool weir_rater_charge(struct weir_rater *rater, struct target *target, struct weir_decimal quantity, uint64_t events,
@@ -107,21 +107,17 @@ bool weir_rater_charge(struct weir_rater *rater, struct target *target, struct w
 {
     struct weir_price_running *running = target->running;
     struct charging *charging = &rater->charging;
-    struct weir_charge_list *after = &charging->lists[!charging->at];
     struct emission emission = {.rater = rater, .target = target, .revision = revision};
-    const struct weir_charge_list *before;
 
     read_series(charging, target);
-    bool is_known = charges_before(charging, target, &before);
+    bool is_known = know_charges(charging, target);
     charging->running = NULL; /* until this one is done */
-    if (!is_known || !weir_price_charges_after(target->effective, quantity, events, before, after))
+    if (!is_known
+        || !weir_price_advance(target->effective, quantity, events, &charging->charges, emit_usage, &emission))
         return false;
     running->quantity = quantity;
     running->events = events;
     running->entry.is_dirty = true;
-    if (!weir_charges_difference(before, after, emit_usage, &emission))
-        return false;
-    charging->at = !charging->at;
     charging->running = running;
     charging->effective = target->effective;
     return true;

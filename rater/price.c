@@ -74,8 +74,7 @@ static bool add_full_tier(struct pricing *p, uint32_t tier, struct weir_decimal 
 
     /* Units above zero are shown as they are priced. */
     if (!known || known->component != WEIR_COMPONENT_UNITS || known->tier != tier
-        || weir_decimal_compare(known->quantity, units) != 0
-        || weir_decimal_compare(known->unit_price, unit_price) != 0)
+        || !weir_decimal_equal(known->quantity, units) || !weir_decimal_equal(known->unit_price, unit_price))
         return weir_decimal_multiply(units, unit_price, &charge->amount);
     charge->amount = known->amount;
     return true;
@@ -259,8 +258,9 @@ static bool charge_limits(const struct weir_price *price, struct weir_decimal qu
     return true;
 }
 
-bool weir_price_charges_after(const struct weir_price *price, struct weir_decimal quantity, uint64_t events,
-                              const struct weir_charge_list *before, struct weir_charge_list *ret_list)
+/* before: charges of another total of the price, whose products are taken over where they are the same. NULL: none. */
+static bool charges_after(const struct weir_price *price, struct weir_decimal quantity, uint64_t events,
+                          const struct weir_charge_list *before, struct weir_charge_list *ret_list)
 {
     static bool (*const charge_model[WEIR_PRICE_MODEL_COUNT])(struct pricing *) = {
         [WEIR_MODEL_PER_UNIT] = charge_per_unit,     [WEIR_MODEL_GRADUATED] = charge_graduated,
@@ -284,7 +284,7 @@ bool weir_price_charges_after(const struct weir_price *price, struct weir_decima
 bool weir_price_charges(const struct weir_price *price, struct weir_decimal quantity, uint64_t events,
                         struct weir_charge_list *ret_list)
 {
-    return weir_price_charges_after(price, quantity, events, NULL, ret_list);
+    return charges_after(price, quantity, events, NULL, ret_list);
 }
 
 bool weir_price_total(const struct weir_price *price, struct weir_decimal quantity, uint64_t events,
@@ -296,11 +296,9 @@ bool weir_price_total(const struct weir_price *price, struct weir_decimal quanti
 }
 
 /* Order of components, then tiers: the order in which lists are made. */
-static int compare_place(const struct weir_charge *a, const struct weir_charge *b)
+static uint64_t place_of(const struct weir_charge *charge)
 {
-    if (a->component != b->component)
-        return a->component < b->component ? -1 : 1;
-    return (a->tier > b->tier) - (a->tier < b->tier);
+    return (uint64_t)charge->component << 32 | charge->tier;
 }
 
 bool weir_charges_difference(const struct weir_charge_list *before, const struct weir_charge_list *after,
@@ -308,24 +306,20 @@ bool weir_charges_difference(const struct weir_charge_list *before, const struct
 {
     static const struct weir_charge_list nothing;
     static const struct weir_charge zero;
-    uint32_t b = 0, a = 0;
+    const struct weir_charge_list *olds = before ? before : &nothing, *news = after ? after : &nothing;
+    const struct weir_charge *old = olds->charges, *old_end = old + olds->count;
+    const struct weir_charge *new = news->charges, *new_end = new + news->count;
 
-    before = before ? before : &nothing;
-    after = after ? after : &nothing;
-    while (b < before->count || a < after->count) {
-        const struct weir_charge *old = b < before->count ? &before->charges[b] : NULL;
-        const struct weir_charge *new = a < after->count ? &after->charges[a] : NULL;
-        int order = !old ? 1 : !new ? -1 : compare_place(old, new);
-        const struct weir_charge *from = order <= 0 ? old : &zero;
-        const struct weir_charge *to = order >= 0 ? new : &zero;
+    while (old < old_end || new < new_end) {
+        uint64_t old_place = old < old_end ? place_of(old) : UINT64_MAX;
+        uint64_t new_place = new < new_end ? place_of(new) : UINT64_MAX;
+        const struct weir_charge *from = old_place <= new_place ? old++ : &zero;
+        const struct weir_charge *to = new_place <= old_place ? new ++ : &zero;
+        const struct weir_charge *as = to != &zero ? to : from;
         struct weir_charge difference;
 
-        b += order <= 0;
-        a += order >= 0;
-        if (weir_decimal_compare(to->quantity, from->quantity) == 0
-            && weir_decimal_compare(to->amount, from->amount) == 0)
+        if (weir_decimal_equal(to->quantity, from->quantity) && weir_decimal_equal(to->amount, from->amount))
             continue;
-        const struct weir_charge *as = order < 0 ? old : new;
         difference.component = as->component;
         difference.tier = as->tier;
         difference.has_unit_price = as->has_unit_price;
@@ -336,5 +330,75 @@ bool weir_charges_difference(const struct weir_charge_list *before, const struct
         if (!emit(context, &difference))
             return false;
     }
+    return true;
+}
+
+/* Where a total moves within its tier, as it mostly does, one charge changes, by quantity alone. That one; NULL: more
+ * may, or otherwise. *ret_units: what it is for, then. */
+static struct weir_charge *moving_charge(const struct weir_price *price, struct weir_decimal quantity,
+                                         struct weir_charge_list *list, struct weir_decimal *ret_units)
+{
+    struct weir_charge *charge = list->charges, *end = charge + list->count;
+
+    if (price->discounts || price->has_minimum || price->has_maximum || price->free_units.e12 > 0 || charge == end)
+        return NULL;
+    if (price->model == WEIR_MODEL_GRADUATED)
+        while (charge + 1 < end && charge[1].component == WEIR_COMPONENT_UNITS)
+            charge++;
+    else if (price->model != WEIR_MODEL_VOLUME && price->model != WEIR_MODEL_PER_UNIT)
+        return NULL;
+    *ret_units = quantity;
+    if (charge->quantity.e12 <= 0 || quantity.e12 <= 0)
+        return NULL; /* nothing was or is used: other rules */
+    if (price->model == WEIR_MODEL_PER_UNIT)
+        return charge;
+    const struct weir_tier *tier = &price->tiers[charge->tier - 1];
+    struct weir_decimal lower = charge->tier > 1 ? tier[-1].up_to : (struct weir_decimal){0};
+    if (weir_decimal_compare(quantity, lower) <= 0
+        || (tier->has_up_to && weir_decimal_compare(quantity, tier->up_to) > 0))
+        return NULL;
+    if (price->model == WEIR_MODEL_GRADUATED)
+        ret_units->e12 -= lower.e12; /* both are above zero */
+    return charge;
+}
+
+/* Tells the difference of one charge, and makes it what it is now. */
+static bool move_charge(struct weir_charge *charge, struct weir_decimal units,
+                        bool (*emit)(void *context, const struct weir_charge *difference), void *context)
+{
+    struct weir_charge difference;
+    struct weir_decimal amount;
+
+    if (weir_decimal_equal(units, charge->quantity))
+        return true;
+    if (!weir_decimal_multiply(units, charge->unit_price, &amount)
+        || !weir_decimal_subtract(amount, charge->amount, &difference.amount))
+        return false;
+    difference.quantity.e12 = units.e12 - charge->quantity.e12; /* both are above zero */
+    difference.component = charge->component;
+    difference.tier = charge->tier;
+    difference.has_unit_price = true;
+    difference.unit_price = charge->unit_price;
+    charge->quantity = weir_decimal_by_words(&units);
+    charge->amount = weir_decimal_by_words(&amount);
+    return emit(context, &difference);
+}
+
+bool weir_price_advance(const struct weir_price *price, struct weir_decimal quantity, uint64_t events,
+                        struct weir_running_charges *running,
+                        bool (*emit)(void *context, const struct weir_charge *difference), void *context)
+{
+    struct weir_charge_list *before = running->is_known ? &running->lists[running->at] : NULL;
+    struct weir_charge_list *after = &running->lists[!running->at];
+    struct weir_decimal units;
+    struct weir_charge *moving = before ? moving_charge(price, quantity, before, &units) : NULL;
+
+    if (moving)
+        return move_charge(moving, units, emit, context);
+    if (!charges_after(price, quantity, events, before, after)
+        || !weir_charges_difference(before, after, emit, context))
+        return false;
+    running->at = !running->at;
+    running->is_known = true;
     return true;
 }

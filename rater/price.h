@@ -49,11 +49,6 @@ bool weir_discount_amount(const struct weir_discount *discount, struct weir_deci
 bool weir_price_charges(const struct weir_price *price, struct weir_decimal quantity, uint64_t events,
                         struct weir_charge_list *ret_list);
 
-/* The same; before: charges of another total of the price, whose products are taken over where they are the same. NULL:
- * none. */
-bool weir_price_charges_after(const struct weir_price *price, struct weir_decimal quantity, uint64_t events,
-                              const struct weir_charge_list *before, struct weir_charge_list *ret_list);
-
 /* Sum of the amounts. */
 bool weir_price_total(const struct weir_price *price, struct weir_decimal quantity, uint64_t events,
                       struct weir_decimal *ret_amount);
@@ -63,5 +58,18 @@ bool weir_price_total(const struct weir_price *price, struct weir_decimal quanti
  * nothing charged. */
 bool weir_charges_difference(const struct weir_charge_list *before, const struct weir_charge_list *after,
                              bool (*emit)(void *context, const struct weir_charge *difference), void *context);
+
+/* What a price's running total costs, from one total to the next. All zero: nothing is charged yet. */
+struct weir_running_charges {
+    bool is_known;
+    bool at;                          /* if is_known: lists[at] is what the total costs */
+    struct weir_charge_list lists[2]; /* the other one: the next total's, or of no meaning */
+};
+
+/* The total becomes another one: gives emit what weir_charges_difference would of the two totals' charges. false: an
+ * amount or a difference does not fit, or emit said false; *running is then unspecified. */
+bool weir_price_advance(const struct weir_price *price, struct weir_decimal quantity, uint64_t events,
+                        struct weir_running_charges *running,
+                        bool (*emit)(void *context, const struct weir_charge *difference), void *context);
 
 #endif

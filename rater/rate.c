@@ -238,26 +238,25 @@ struct totals {
     struct weir_window_total folded;
 };
 
-static struct totals totals_of(const struct target *target)
+/* A call of its own, so that each is written where it stays: what is put together field by field and then copied is
+ * waited for. So are sums of the window before, unless they are fetched as they were written. */
+static __attribute__((noinline)) void keep_totals(const struct target *target, struct totals *totals)
 {
-    struct totals totals;
-
-    totals.running = target->running->entry;
-    totals.quantity = target->running->quantity;
-    totals.events = target->running->events;
-    totals.amount = target->running->amount;
-    totals.period = target->period->entry;
-    totals.usage_amount = target->period->usage_amount;
+    totals->running = target->running->entry;
+    totals->quantity = weir_decimal_by_words(&target->running->quantity);
+    totals->events = target->running->events;
+    totals->amount = weir_decimal_by_words(&target->running->amount);
+    totals->period = target->period->entry;
+    totals->usage_amount = weir_decimal_by_words(&target->period->usage_amount);
     if (target->split) {
-        totals.split = target->split->entry;
-        totals.folded = target->split->total;
+        totals->split = target->split->entry;
+        totals->folded = target->split->total;
     }
     if (target->segment) {
-        totals.segment = target->segment->entry;
-        totals.segment_quantity = target->segment->quantity;
-        totals.segment_events = target->segment->events;
+        totals->segment = target->segment->entry;
+        totals->segment_quantity = target->segment->quantity;
+        totals->segment_events = target->segment->events;
     }
-    return totals;
 }
 
 static void restore_totals(struct target *target, const struct totals *totals)
@@ -285,9 +284,10 @@ static bool price_whole(struct weir_rater *rater, struct target *target, const s
 {
     if (!target->effective)
         return false;
-    struct totals totals = totals_of(target);
+    struct totals totals;
     size_t item_count = rater->item_count;
 
+    keep_totals(target, &totals);
     if (price_change(rater, target, lane, total) && weir_rater_can_true_up(rater, target->contract, target->period))
         return true;
     restore_totals(target, &totals);

@@ -49,10 +49,9 @@ struct target {
 /* What the last charge found, good for the next one of the same price or series. Its pointers are into the state:
  * forgotten whenever that forgets. */
 struct charging {
-    const struct weir_price_running *running; /* lists[at] is what its total costs under `effective`; NULL: nothing */
+    const struct weir_price_running *running; /* `charges` is what its total costs under `effective`; NULL: nothing */
     const struct weir_price *effective;
-    bool at;
-    struct weir_charge_list lists[2];
+    struct weir_running_charges charges;
     const char *series_key; /* of `series`; NULL: none */
     struct weir_series series;
 };
