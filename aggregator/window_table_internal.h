@@ -270,7 +270,7 @@ static inline void window_set_total(struct weir_window_table *table, uint32_t po
 
     window->events = total->events;
     window->retracted = total->retracted;
-    window->value = total->value;
+    window->value = weir_decimal_by_words(&total->value); /* as it was just written */
     if (total->latest_time | total->latest_offset || window->flags & HAS_LATEST)
         weir_window_set_latest(table, position, (struct latest){total->latest_time, total->latest_offset});
 }
