@@ -18,190 +18,38 @@
  * commands until then.
  */
 #include <inttypes.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "aggregator/store_redis_internal.h"
 #include "common/model/tally.h"
 
-/* 1. The index: sorted arrays, as lanes have tens to a few thousand spans and buckets. */
-
-static size_t span_place(const struct weir_redis_index *index, int64_t start, int64_t end)
-{
-    size_t low = 0, high = index->span_count;
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-        const struct weir_redis_span *span = &index->spans[middle];
-        if (span->end < end || (span->end == end && span->start < start))
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low;
-}
-
-struct weir_redis_span *weir_redis_span_find(struct weir_redis_index *index, int64_t start, int64_t end)
-{
-    size_t at = span_place(index, start, end);
-    return at < index->span_count && index->spans[at].start == start && index->spans[at].end == end ? &index->spans[at]
-                                                                                                    : NULL;
-}
-
-struct weir_redis_span *weir_redis_span_get(struct weir_redis_index *index, int64_t start, int64_t end)
-{
-    struct weir_redis_span *span = weir_redis_span_find(index, start, end);
-    if (span)
-        return span;
-    if (index->span_count == index->span_capacity) {
-        index->span_capacity = index->span_capacity ? index->span_capacity * 2 : 64;
-        index->spans = weir_resize(index->spans, index->span_capacity, sizeof(*index->spans));
-    }
-    size_t at = span_place(index, start, end);
-    memmove(&index->spans[at + 1], &index->spans[at], (index->span_count - at) * sizeof(*index->spans));
-    index->span_count++;
-    index->spans[at] = (struct weir_redis_span){.start = start, .end = end, .is_new = true};
-    return &index->spans[at];
-}
-
-struct weir_redis_bucket *weir_redis_bucket_get(struct weir_redis_index *index, int64_t bucket)
-{
-    size_t at = index->bucket_count; /* the newest is at the end and asked for most */
-    while (at > 0 && index->buckets[at - 1].bucket > bucket)
-        at--;
-    if (at > 0 && index->buckets[at - 1].bucket == bucket)
-        return &index->buckets[at - 1];
-    if (index->bucket_count == index->bucket_capacity) {
-        index->bucket_capacity = index->bucket_capacity ? index->bucket_capacity * 2 : 64;
-        index->buckets = weir_resize(index->buckets, index->bucket_capacity, sizeof(*index->buckets));
-    }
-    memmove(&index->buckets[at + 1], &index->buckets[at], (index->bucket_count - at) * sizeof(*index->buckets));
-    index->bucket_count++;
-    index->buckets[at] = (struct weir_redis_bucket){.bucket = bucket};
-    return &index->buckets[at];
-}
-
-void weir_redis_index_clear(struct weir_redis_index *index)
-{
-    index->span_count = 0;
-    index->bucket_count = 0;
-    index->open = (struct weir_redis_open_log){.round = WEIR_REDIS_NO_ROUND};
-}
-
-/* 2. Commands, in the form in which they are sent: "*arguments\r\n", then "$length\r\nbytes\r\n" for each. */
-
-enum { HEAD_MAX = 24, END = 2 }; /* bytes in front of an argument, and behind it */
-
-/* The digits of the number between the mark and the end of the line; they are mostly two or three. */
-static inline char *write_head(char *at, char mark, size_t number)
-{
-    char digits[HEAD_MAX];
-    size_t count = 0;
-
-    *at++ = mark;
-    for (; number >= 10; number /= 10)
-        digits[count++] = (char)('0' + number % 10);
-    *at++ = (char)('0' + number);
-    while (count > 0)
-        *at++ = digits[--count];
-    memcpy(at, "\r\n", END);
-    return at + END;
-}
-
-/* One argument, where HEAD_MAX + length + END bytes have room. */
-static inline char *write_argument(char *at, const void *data, size_t length)
-{
-    at = write_head(at, '$', length);
-    if (length)
-        memcpy(at, data, length);
-    memcpy(at + length, "\r\n", END);
-    return at + length + END;
-}
-
-static inline void used_up_to(struct weir_redis_buffer *bytes, const char *end)
-{
-    bytes->length = (size_t)(end - bytes->data);
-}
-
-static void put(struct weir_redis_stream *stream, const void *data, size_t length)
-{
-    char *at = weir_redis_reserve(&stream->bytes, HEAD_MAX + length + END);
-    used_up_to(&stream->bytes, write_argument(at, data, length));
-}
-
-__attribute__((format(printf, 2, 3))) static void put_text(struct weir_redis_stream *stream, const char *format, ...)
-{
-    char text[256];
-    va_list arguments;
-    va_start(arguments, format);
-    int length = vsnprintf(text, sizeof(text), format, arguments);
-    va_end(arguments);
-    weir_check(length >= 0 && (size_t)length < sizeof(text));
-    put(stream, text, (size_t)length);
-}
-
-static void begin(struct weir_redis_stream *stream, const char *name, size_t arguments)
-{
-    used_up_to(&stream->bytes, write_head(weir_redis_reserve(&stream->bytes, HEAD_MAX), '*', arguments + 1));
-    put(stream, name, strlen(name));
-    stream->commands++;
-}
-
-/* A key of the cut's lane. */
-struct key {
-    char bytes[WEIR_REDIS_KEY_MAX];
-    size_t length;
-};
-
-static struct key span_key(struct weir_slice lane, const char *what, const struct weir_redis_span *span)
-{
-    struct key key;
-    key.length = weir_redis_key(key.bytes, lane, "%s:%" PRId64 ":%" PRId64, what, span->start, span->end);
-    return key;
-}
-
-static struct key plain_key(struct weir_slice lane, const char *what)
-{
-    struct key key;
-    key.length = weir_redis_key(key.bytes, lane, "%s", what);
-    return key;
-}
-
-static struct key segment_key(struct weir_slice lane, const char *log, uint64_t segment)
-{
-    struct key key;
-    key.length = weir_redis_key(key.bytes, lane, "%s:%" PRIu64, log, segment);
-    return key;
-}
-
-static void put_key(struct weir_redis_stream *stream, const struct key *key)
-{
-    put(stream, key->bytes, key->length);
-}
+/* 1. What the probe asks and the transaction writes. */
 
 /* The probe asks for the key's type; the first letter of what it has to be ("none" fits too): hash, set or string. */
-static void probe_type(struct weir_redis_store *store, const struct key *key, char type)
+static void probe_type(struct weir_redis_store *store, const struct weir_redis_key *key, char type)
 {
-    begin(&store->probe, "TYPE", 1);
-    put_key(&store->probe, key);
+    weir_redis_stream_begin(&store->probe, "TYPE", 1);
+    weir_redis_stream_put_key(&store->probe, key);
     weir_redis_put(&store->probe_types, &type, 1);
 }
 
 /* command key member: SADD, HDEL. */
-static void put_member(struct weir_redis_store *store, const char *command, const struct key *key, const char *member)
+static void put_member(struct weir_redis_store *store, const char *command, const struct weir_redis_key *key,
+                       const char *member)
 {
-    begin(&store->transaction, command, 2);
-    put_key(&store->transaction, key);
-    put_text(&store->transaction, "%s", member);
+    weir_redis_stream_begin(&store->transaction, command, 2);
+    weir_redis_stream_put_key(&store->transaction, key);
+    weir_redis_stream_put_text(&store->transaction, "%s", member);
 }
 
 static void put_log_length(struct weir_redis_store *store, struct weir_slice lane, const char *name, uint64_t bytes)
 {
-    struct key logs = plain_key(lane, "logs");
-    begin(&store->transaction, "HSET", 3);
-    put_key(&store->transaction, &logs);
-    put_text(&store->transaction, "%s", name);
-    put_text(&store->transaction, "%" PRIu64, bytes);
+    struct weir_redis_key logs = weir_redis_plain_key(lane, "logs");
+    weir_redis_stream_begin(&store->transaction, "HSET", 3);
+    weir_redis_stream_put_key(&store->transaction, &logs);
+    weir_redis_stream_put_text(&store->transaction, "%s", name);
+    weir_redis_stream_put_text(&store->transaction, "%" PRIu64, bytes);
 }
 
 #define STATE_TIMES(X) X(next_offset) X(high) X(watermark) X(first_time) X(last_time) X(forgotten) X(stamp)
@@ -228,27 +76,27 @@ void weir_redis_pack_state(struct weir_redis_command *command, const struct weir
 static void put_state(struct weir_redis_store *store, const struct weir_redis_lane *lane, const struct weir_cut *cut)
 {
     struct weir_redis_stream *stream = &store->transaction;
-    struct key key = plain_key(cut->lane, "lane");
+    struct weir_redis_key key = weir_redis_plain_key(cut->lane, "lane");
     bool has_gaps = cut->state.gaps.count > 0; /* it never gets fewer, and a lane begins with none */
-    begin(stream, "HSET", 1 + 2 * (14 + has_gaps));
-    put_key(stream, &key);
-    put_text(stream, "cut");
-    put_text(stream, "%" PRIu64, lane->cut_number + 1);
+    weir_redis_stream_begin(stream, "HSET", 1 + 2 * (14 + has_gaps));
+    weir_redis_stream_put_key(stream, &key);
+    weir_redis_stream_put_text(stream, "cut");
+    weir_redis_stream_put_text(stream, "%" PRIu64, lane->cut_number + 1);
 #define WEIR_X(name)                                                                                                   \
-    put_text(stream, #name);                                                                                           \
-    put_text(stream, "%" PRId64, cut->state.name);
+    weir_redis_stream_put_text(stream, #name);                                                                         \
+    weir_redis_stream_put_text(stream, "%" PRId64, cut->state.name);
     STATE_TIMES(WEIR_X)
 #undef WEIR_X
 #define WEIR_X(name)                                                                                                   \
-    put_text(stream, #name);                                                                                           \
-    put_text(stream, "%" PRIu64, cut->state.counts.name);
+    weir_redis_stream_put_text(stream, #name);                                                                         \
+    weir_redis_stream_put_text(stream, "%" PRIu64, cut->state.counts.name);
     STATE_COUNTS(WEIR_X)
 #undef WEIR_X
     if (has_gaps) {
         char gaps[WEIR_GAPS_MAX * WEIR_GAP_TEXT_MAX];
         struct weir_slice text = weir_gaps_format(&cut->state.gaps, gaps);
-        put_text(stream, "gaps");
-        put(stream, text.data, text.length);
+        weir_redis_stream_put_text(stream, "gaps");
+        weir_redis_stream_put(stream, text.data, text.length);
     }
 }
 
@@ -265,11 +113,11 @@ static void append_segments(struct weir_redis_store *store, struct weir_slice la
         uint64_t segment = bytes / segment_bytes;
         size_t room = (size_t)((segment + 1) * segment_bytes - bytes);
         size_t piece = length < room ? length : room;
-        struct key key = segment_key(lane, name, segment);
+        struct weir_redis_key key = weir_redis_segment_key(lane, name, segment);
         probe_type(store, &key, 's');
-        begin(&store->transaction, "APPEND", 2);
-        put_key(&store->transaction, &key);
-        put(&store->transaction, data, piece);
+        weir_redis_stream_begin(&store->transaction, "APPEND", 2);
+        weir_redis_stream_put_key(&store->transaction, &key);
+        weir_redis_stream_put(&store->transaction, data, piece);
         data += piece;
         bytes += piece;
         length -= piece;
@@ -292,7 +140,7 @@ static void unique_name(const struct weir_redis_span *span, char name[WEIR_REDIS
     snprintf(name, WEIR_REDIS_NAME_MAX, "unique:%" PRId64 ":%" PRId64, span->start, span->end);
 }
 
-/* 3. Windows by span. */
+/* 2. Windows by span. */
 
 struct cut_order {
     uint32_t *from;   /* by span: where its windows begin in `window`; one more at the end */
@@ -343,13 +191,13 @@ static bool is_logged(const struct weir_cut_window *window)
 
 /* One HSET of those of the windows that have a field; how many of them are closed. */
 static size_t encode_fields(struct weir_redis_stream *stream, const struct weir_cut *cut, const uint32_t *at,
-                            size_t count, size_t fields, const struct key *key)
+                            size_t count, size_t fields, const struct weir_redis_key *key)
 {
     size_t closed = 0;
     if (fields == 0)
         return 0;
-    begin(stream, "HSET", 1 + 2 * fields);
-    put_key(stream, key);
+    weir_redis_stream_begin(stream, "HSET", 1 + 2 * fields);
+    weir_redis_stream_put_key(stream, key);
     for (size_t i = 0; i < count; i++) {
         const struct weir_cut_window *window = &cut->windows[at[i]];
         const struct weir_slice *series = &window->window.series_key;
@@ -357,9 +205,10 @@ static size_t encode_fields(struct weir_redis_stream *stream, const struct weir_
         if (is_logged(window))
             continue;
         size_t length = weir_redis_store_value(&window->window.total, window->is_closed, value);
-        char *to = weir_redis_reserve(&stream->bytes, 2 * (HEAD_MAX + END) + series->length + sizeof(value));
-        to = write_argument(to, series->data, series->length);
-        used_up_to(&stream->bytes, write_argument(to, value, length));
+        char *to = weir_redis_reserve(&stream->bytes,
+                                      2 * (WEIR_REDIS_HEAD_MAX + WEIR_REDIS_END) + series->length + sizeof(value));
+        to = weir_redis_write_argument(to, series->data, series->length);
+        weir_redis_used_up_to(&stream->bytes, weir_redis_write_argument(to, value, length));
         closed += window->is_closed;
     }
     return closed;
@@ -367,22 +216,23 @@ static size_t encode_fields(struct weir_redis_stream *stream, const struct weir_
 
 /* The closed ones of them, with this change's token. */
 static void encode_work(struct weir_redis_stream *stream, const struct weir_cut *cut, const uint32_t *at, size_t count,
-                        size_t closed, const struct key *key, uint64_t token)
+                        size_t closed, const struct weir_redis_key *key, uint64_t token)
 {
     unsigned char bytes[WEIR_REDIS_TOKEN_BYTES];
     for (size_t i = 0; i < sizeof(bytes); i++)
         bytes[i] = (unsigned char)(token >> (8 * i));
     if (closed == 0)
         return;
-    begin(stream, "HSET", 1 + 2 * closed);
-    put_key(stream, key);
+    weir_redis_stream_begin(stream, "HSET", 1 + 2 * closed);
+    weir_redis_stream_put_key(stream, key);
     for (size_t i = 0; i < count; i++) {
         const struct weir_slice *series = &cut->windows[at[i]].window.series_key;
         if (!cut->windows[at[i]].is_closed)
             continue;
-        char *to = weir_redis_reserve(&stream->bytes, 2 * (HEAD_MAX + END) + series->length + sizeof(bytes));
-        to = write_argument(to, series->data, series->length);
-        used_up_to(&stream->bytes, write_argument(to, bytes, sizeof(bytes)));
+        char *to = weir_redis_reserve(&stream->bytes,
+                                      2 * (WEIR_REDIS_HEAD_MAX + WEIR_REDIS_END) + series->length + sizeof(bytes));
+        to = weir_redis_write_argument(to, series->data, series->length);
+        weir_redis_used_up_to(&stream->bytes, weir_redis_write_argument(to, bytes, sizeof(bytes)));
     }
 }
 
@@ -407,7 +257,7 @@ static void gather_open(struct weir_redis_buffer *open, const struct weir_redis_
         to += sizeof(key) + series->length;
         size_t length = weir_redis_store_value(&window->window.total, false, (unsigned char *)to + 1);
         *to = (char)length;
-        used_up_to(open, to + 1 + length);
+        weir_redis_used_up_to(open, to + 1 + length);
     }
     size_t records = open->length - head - WEIR_REDIS_OPEN_HEAD_BYTES;
     uint32_t bytes = (uint32_t)records;
@@ -446,7 +296,8 @@ static void gather_unique(struct weir_redis_buffer *gather, struct weir_redis_sp
 static void encode_span(struct weir_redis_store *store, const struct weir_redis_span *span, const struct weir_cut *cut,
                         const uint32_t *at, size_t count)
 {
-    struct key windows = span_key(cut->lane, "windows", span), work = span_key(cut->lane, "work", span);
+    struct weir_redis_key windows = weir_redis_span_key(cut->lane, "windows", span),
+                          work = weir_redis_span_key(cut->lane, "work", span);
     char name[WEIR_REDIS_NAME_MAX];
     size_t fields = 0, closed = 0;
     span_name(span, name);
@@ -463,35 +314,35 @@ static void encode_span(struct weir_redis_store *store, const struct weir_redis_
     if (fields > 0)
         probe_type(store, &windows, 'h');
     if (closed > 0) {
-        struct key working = plain_key(cut->lane, "working");
+        struct weir_redis_key working = weir_redis_plain_key(cut->lane, "working");
         probe_type(store, &work, 'h');
         put_member(store, "SADD", &working, name);
     }
     if (span->is_new) {
-        struct key spans = plain_key(cut->lane, "spans");
+        struct weir_redis_key spans = weir_redis_plain_key(cut->lane, "spans");
         put_member(store, "SADD", &spans, name);
     }
 }
 
-/* 4. The whole. */
+/* 3. The whole. */
 
 static void encode_probe_head(struct weir_redis_store *store, struct weir_slice lane)
 {
-    struct key key = plain_key(lane, "lane");
-    begin(&store->probe, "WATCH", 1);
-    put_key(&store->probe, &key);
-    begin(&store->probe, "HMGET", 5);
-    put_key(&store->probe, &key);
-    put_text(&store->probe, "format");
-    put_text(&store->probe, "epoch");
-    put_text(&store->probe, "next_offset");
-    put_text(&store->probe, "cut");
+    struct weir_redis_key key = weir_redis_plain_key(lane, "lane");
+    weir_redis_stream_begin(&store->probe, "WATCH", 1);
+    weir_redis_stream_put_key(&store->probe, &key);
+    weir_redis_stream_begin(&store->probe, "HMGET", 5);
+    weir_redis_stream_put_key(&store->probe, &key);
+    weir_redis_stream_put_text(&store->probe, "format");
+    weir_redis_stream_put_text(&store->probe, "epoch");
+    weir_redis_stream_put_text(&store->probe, "next_offset");
+    weir_redis_stream_put_text(&store->probe, "cut");
     static const struct {
         const char *name;
         char type;
     } plain[] = {{"spans", 's'}, {"working", 's'}, {"logs", 'h'}};
     for (size_t i = 0; i < 3; i++) {
-        key = plain_key(lane, plain[i].name);
+        key = weir_redis_plain_key(lane, plain[i].name);
         probe_type(store, &key, plain[i].type == 'h' ? 'h' : 'S');
     }
 }
@@ -499,11 +350,11 @@ static void encode_probe_head(struct weir_redis_store *store, struct weir_slice 
 /* The log grows by a cut: the probe asks how long it is now, and `expected` is what that has to be. */
 static void probe_log(struct weir_redis_store *store, struct weir_slice lane, const char *name, uint64_t expected)
 {
-    struct key logs = plain_key(lane, "logs");
+    struct weir_redis_key logs = weir_redis_plain_key(lane, "logs");
     char type = 'l';
-    begin(&store->probe, "HGET", 2);
-    put_key(&store->probe, &logs);
-    put_text(&store->probe, "%s", name);
+    weir_redis_stream_begin(&store->probe, "HGET", 2);
+    weir_redis_stream_put_key(&store->probe, &logs);
+    weir_redis_stream_put_text(&store->probe, "%s", name);
     weir_redis_put(&store->probe_types, &type, 1);
     weir_redis_put(&store->probe_lengths, &expected, sizeof(expected));
 }
@@ -535,9 +386,9 @@ static void encode_open(struct weir_redis_store *store, struct weir_redis_open_l
     if (from == open->from)
         return;
     for (uint64_t i = open->from / WEIR_REDIS_OPEN_SEGMENT_BYTES; i < from / WEIR_REDIS_OPEN_SEGMENT_BYTES; i++) {
-        struct key key = segment_key(cut->lane, "open", i);
-        begin(&store->transaction, "UNLINK", 1);
-        put_key(&store->transaction, &key);
+        struct weir_redis_key key = weir_redis_segment_key(cut->lane, "open", i);
+        weir_redis_stream_begin(&store->transaction, "UNLINK", 1);
+        weir_redis_stream_put_key(&store->transaction, &key);
     }
     put_log_length(store, cut->lane, "open_from", from);
 }
@@ -594,13 +445,13 @@ static void encode_ids(struct weir_redis_store *store, const struct weir_redis_i
 static void drop_log(struct weir_redis_store *store, struct weir_slice lane, const char *what, int64_t bucket,
                      uint64_t bytes)
 {
-    struct key logs = plain_key(lane, "logs");
+    struct weir_redis_key logs = weir_redis_plain_key(lane, "logs");
     char name[WEIR_REDIS_NAME_MAX];
     snprintf(name, sizeof(name), "%s:%" PRId64, what, bucket);
     for (uint64_t i = 0; i < segments_of(bytes); i++) {
-        struct key key = segment_key(lane, name, i);
-        begin(&store->transaction, "UNLINK", 1);
-        put_key(&store->transaction, &key);
+        struct weir_redis_key key = weir_redis_segment_key(lane, name, i);
+        weir_redis_stream_begin(&store->transaction, "UNLINK", 1);
+        weir_redis_stream_put_key(&store->transaction, &key);
     }
     put_member(store, "HDEL", &logs, name);
 }
@@ -631,34 +482,34 @@ static void encode_dropping(struct weir_redis_store *store, const struct weir_re
         return;
     size_t length;
     const char *text = weir_redis_script_text("redis/drop_spans.lua", &length);
-    struct key key;
-    begin(stream, "EVAL", 2 + keys + 2 * spans);
-    put(stream, text, length);
-    put_text(stream, "%zu", keys);
+    struct weir_redis_key key;
+    weir_redis_stream_begin(stream, "EVAL", 2 + keys + 2 * spans);
+    weir_redis_stream_put(stream, text, length);
+    weir_redis_stream_put_text(stream, "%zu", keys);
     static const char *const plain[] = {"spans", "logs", "working"};
     for (size_t i = 0; i < 3; i++) {
-        key = plain_key(cut->lane, plain[i]);
-        put_key(stream, &key);
+        key = weir_redis_plain_key(cut->lane, plain[i]);
+        weir_redis_stream_put_key(stream, &key);
     }
     for (size_t s = 0; s < spans; s++) {
         const struct weir_redis_span *span = &index->spans[s];
         char name[WEIR_REDIS_NAME_MAX];
         unique_name(span, name);
-        key = span_key(cut->lane, "work", span);
-        put_key(stream, &key);
-        key = span_key(cut->lane, "windows", span);
-        put_key(stream, &key);
+        key = weir_redis_span_key(cut->lane, "work", span);
+        weir_redis_stream_put_key(stream, &key);
+        key = weir_redis_span_key(cut->lane, "windows", span);
+        weir_redis_stream_put_key(stream, &key);
         for (uint64_t i = 0; i < segments_of(span->unique_bytes + span->pending); i++) {
-            key = segment_key(cut->lane, name, i);
-            put_key(stream, &key);
+            key = weir_redis_segment_key(cut->lane, name, i);
+            weir_redis_stream_put_key(stream, &key);
         }
     }
     for (size_t s = 0; s < spans; s++) {
         const struct weir_redis_span *span = &index->spans[s];
         char name[WEIR_REDIS_NAME_MAX];
         span_name(span, name);
-        put_text(stream, "%s", name);
-        put_text(stream, "%" PRIu64, 2 + segments_of(span->unique_bytes + span->pending));
+        weir_redis_stream_put_text(stream, "%s", name);
+        weir_redis_stream_put_text(stream, "%" PRIu64, 2 + segments_of(span->unique_bytes + span->pending));
     }
 }
 
@@ -677,7 +528,7 @@ bool weir_redis_encode_cut(struct weir_redis_store *store, struct weir_redis_lan
                       order.from[s + 1] - order.from[s]);
     count_ids(index, cut);
     encode_probe_head(store, cut->lane);
-    begin(&store->transaction, "MULTI", 0);
+    weir_redis_stream_begin(&store->transaction, "MULTI", 0);
     put_state(store, lane, cut);
     for (size_t s = 0; s < index->span_count; s++)
         if (order.from[s + 1] > order.from[s])
@@ -687,7 +538,7 @@ bool weir_redis_encode_cut(struct weir_redis_store *store, struct weir_redis_lan
     encode_ids(store, index, cut);
     encode_id_forgetting(store, index, cut);
     encode_dropping(store, index, cut); /* last: settle_cut looks for its answer there */
-    begin(&store->transaction, "EXEC", 0);
+    weir_redis_stream_begin(&store->transaction, "EXEC", 0);
     return store->transaction.bytes.length <= WEIR_REDIS_CUT_BYTES_MAX;
 }
 

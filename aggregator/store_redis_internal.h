@@ -5,6 +5,8 @@
  * store_redis_cluster.c     which node holds a lane
  * store_redis_connection.c  connecting, replies and what they mean
  * store_redis_command.c     arguments of a script, in memory that is reused
+ * store_redis_index.c       what Redis holds of a lane, by name and length
+ * store_redis_stream.c      commands in the form in which they are sent
  * store_redis_encode.c      a cut as commands: a probe and a transaction
  * store_redis_value.c       a window's total as bytes
  * store_redis_open.c        the log of open windows, and what it comes to
@@ -108,6 +110,58 @@ struct weir_redis_stream {
     struct weir_redis_buffer bytes;
     size_t commands;
 };
+
+enum { WEIR_REDIS_HEAD_MAX = 24, WEIR_REDIS_END = 2 }; /* bytes in front of an argument, and behind it */
+
+/* The digits of the number between the mark and the end of the line; they are mostly two or three. */
+static inline char *weir_redis_write_head(char *at, char mark, size_t number)
+{
+    char digits[WEIR_REDIS_HEAD_MAX];
+    size_t count = 0;
+
+    *at++ = mark;
+    for (; number >= 10; number /= 10)
+        digits[count++] = (char)('0' + number % 10);
+    *at++ = (char)('0' + number);
+    while (count > 0)
+        *at++ = digits[--count];
+    memcpy(at, "\r\n", WEIR_REDIS_END);
+    return at + WEIR_REDIS_END;
+}
+
+/* One argument, where WEIR_REDIS_HEAD_MAX + length + WEIR_REDIS_END bytes have room. */
+static inline char *weir_redis_write_argument(char *at, const void *data, size_t length)
+{
+    at = weir_redis_write_head(at, '$', length);
+    if (length)
+        memcpy(at, data, length);
+    memcpy(at + length, "\r\n", WEIR_REDIS_END);
+    return at + length + WEIR_REDIS_END;
+}
+
+/* What was written into reserved room counts, up to `end`. */
+static inline void weir_redis_used_up_to(struct weir_redis_buffer *bytes, const char *end)
+{
+    bytes->length = (size_t)(end - bytes->data);
+}
+
+/* A key of a lane. */
+struct weir_redis_key {
+    char bytes[WEIR_REDIS_KEY_MAX];
+    size_t length;
+};
+
+/* "weir:{lane}:" and what:<start>:<end>, what, log:<segment>. */
+struct weir_redis_key weir_redis_span_key(struct weir_slice lane, const char *what, const struct weir_redis_span *span);
+struct weir_redis_key weir_redis_plain_key(struct weir_slice lane, const char *what);
+struct weir_redis_key weir_redis_segment_key(struct weir_slice lane, const char *log, uint64_t segment);
+
+/* One command: begin says how many arguments follow its name, and each put is one. */
+void weir_redis_stream_begin(struct weir_redis_stream *stream, const char *name, size_t arguments);
+void weir_redis_stream_put(struct weir_redis_stream *stream, const void *data, size_t length);
+void weir_redis_stream_put_text(struct weir_redis_stream *stream, const char *format, ...)
+    __attribute__((format(printf, 2, 3))); /* up to 255 bytes */
+void weir_redis_stream_put_key(struct weir_redis_stream *stream, const struct weir_redis_key *key);
 
 /* Arguments of one script call. Pieces lie in `bytes`, or outside when they are large and live long enough. */
 struct weir_redis_piece {
