@@ -222,6 +222,45 @@ def test_the_worked_example(servers, tmp_path):
     assert cursor.fetchall()[0][1:] == (39, 348, 0)
     connection.close()
     every_invariant_is_looked_at(env)
+    what_was_altered_of_closed_months_is_found(env)
+
+
+CORE = "customer core, contract core-2026, credit, USD, 2026-0"
+GONE = "is gone from weir.closed_months, where it was closed"
+ALTERED = [  # what is done to the worked example past the triggers, and what weir audit verify says of it
+    ("delete from weir.closed_months where customer = 'acme' and month = '2026-01-01'", f"customer acme, contract acme-2026, 2026-01 {GONE}"),
+    ("delete from weir.closed_months where customer = 'acme' and month = '2026-02-01'", f"customer acme, contract acme-2026, 2026-02 {GONE}"),
+    ("delete from weir.closed_revenue where customer = 'core' and month = '2026-02-01'; delete from weir.closed_months where customer = 'core'"
+     " and month = '2026-02-01'", f"customer core, contract core-2026, 2026-02 {GONE}"),
+    ("insert into weir.closed_months select customer, contract, '2026-05-01', through_item from weir.closed_months where customer = 'bolt'"
+     " and month = '2026-02-01'", f"customer bolt, contract bolt-2026, 2026-04 {GONE}"),
+    *((f"update weir.closed_prepaid set {column} = {column} + 1 where customer = 'core' and month = '2026-0{month}-01'", f"{CORE}{month} of weir.closed_prepaid does not")
+      for column in ("purchased", "invoiced", "drawn", "earned", "lapsed", "by_drawdown", "by_breakage", "deferred") for month in (1, 2)),
+    ("update weir.closed_prepaid set invoiced = invoiced + 1, deferred = deferred + 1 where customer = 'core'", f"{CORE}1 of weir.closed_prepaid does not"),
+    ("update weir.closed_prepaid set purchased = purchased + 1 where customer = 'core'", f"{CORE}1 of weir.closed_prepaid does not"),
+    ("delete from weir.closed_prepaid where customer = 'core' and month = '2026-01-01'", f"{CORE}2 of weir.closed_prepaid does not"),
+    ("delete from weir.closed_prepaid where customer = 'core' and month = '2026-02-01'", f"{CORE}2 of weir.closed_prepaid does not"),
+]
+
+
+def what_was_altered_of_closed_months_is_found(env):
+    assert b"findings=0" in weir("audit", "verify", env=env).stdout
+    connection = psycopg2.connect(env["WEIR_POSTGRES_URL"])
+    cursor = connection.cursor()
+    for change, says in ALTERED:
+        cursor.execute("set local session_replication_role = replica")
+        cursor.execute(change)
+        assert cursor.rowcount > 0, change
+        cursor.execute("select subject || ' ' || mismatch from weir.closed_mismatches()")
+        told = [text for text, in cursor.fetchall()]
+        assert any(text.startswith(says) for text in told), (change, told)
+        connection.rollback()
+    cursor.execute("set session_replication_role = replica")
+    cursor.execute(ALTERED[0][0])
+    connection.commit()
+    connection.close()
+    found = weir("audit", "verify", env=env, check=False)
+    assert found.returncode == 1 and ALTERED[0][1].encode() in found.stdout
 
 
 def test_what_is_ended_on_the_first_of_a_month_is_of_that_month(servers, tmp_path):
