@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "common/calendar.h"
+#include "common/model/catalog_document.h"
 #include "rater/postgres.h"
 #include "rater/postgres_value.h"
 
@@ -146,6 +147,62 @@ static enum weir_status check_rows(PGconn *connection, struct weir_audit_report 
     return WEIR_OK;
 }
 
+/* What a contract buys as a package is shown with what it comes to, which is weir's to work out, not the database's. */
+static const char packages_sql[] =
+    "SELECT c.contract FROM weir.contracts AS c JOIN weir.shown_contracts($1::json) AS s ON s.contract = c.contract"
+    " WHERE (c.commitments, c.phases) IS DISTINCT FROM (s.commitments, s.phases)"
+    " AND weir.contract_to_compare(to_jsonb(c)) = weir.contract_to_compare(to_jsonb(s))" /* others are told already */
+    " ORDER BY c.contract";
+
+static enum weir_status compare_packages(PGconn *connection, struct weir_slice priced, struct weir_audit_report *report,
+                                         struct weir_error *reterr)
+{
+    struct weir_parameters parameters = {0};
+    PGresult *result = NULL;
+
+    weir_parameters_add(&parameters, priced.data, priced.length);
+    enum weir_status status = weir_postgres_ask(connection, packages_sql, &parameters,
+                                                "holding contracts against their packages", &result, reterr);
+    for (int row = 0; status == WEIR_OK && row < PQntuples(result); row++)
+        find(report,
+             "contract %s has an amount or a price in weir.contracts that is not what its package comes to: restore "
+             "its row from a backup",
+             PQgetvalue(result, row, 0));
+    PQclear(result);
+    return status;
+}
+
+static enum weir_status check_packages(PGconn *connection, struct weir_audit_report *report, struct weir_error *reterr)
+{
+    struct weir_mistake_list mistakes = {0};
+    struct weir_catalog *catalog = NULL;
+    PGresult *result = NULL;
+    enum weir_status status = weir_postgres_ask(connection,
+                                                "SELECT catalog::text, catalog_version FROM weir.catalog_versions"
+                                                " ORDER BY catalog_version DESC LIMIT 1",
+                                                NULL, "reading the catalog", &result, reterr);
+
+    if (status != WEIR_OK)
+        return status;
+    if (PQntuples(result) == 1) {
+        struct weir_slice text = weir_postgres_field(result, 0, 0);
+        size_t length = 0;
+        char *priced = NULL;
+        if (weir_catalog_parse_applied("the applied catalog", text.data, text.length, &catalog, &mistakes) != WEIR_OK)
+            find(report, "catalog %d cannot be used by this weir, so packages are not compared: %s: %s",
+                 weir_get_int4(PQgetvalue(result, 0, 1)), mistakes.mistakes[0].path, mistakes.mistakes[0].text);
+        else
+            priced = weir_catalog_document_price(text.data, text.length, catalog, &length);
+        if (priced)
+            status = compare_packages(connection, (struct weir_slice){priced, (uint32_t)length}, report, reterr);
+        free(priced);
+    }
+    weir_mistake_list_free(&mistakes);
+    weir_catalog_free(catalog);
+    PQclear(result);
+    return status;
+}
+
 enum weir_status weir_audit_verify(const char *url, const struct weir_audit_mark *kept,
                                    struct weir_audit_report *ret_report, struct weir_error *reterr)
 {
@@ -164,6 +221,8 @@ enum weir_status weir_audit_verify(const char *url, const struct weir_audit_mark
              report.head.entry + 1, kept->entry);
     if (status == WEIR_OK)
         status = check_rows(connection, &report, reterr);
+    if (status == WEIR_OK)
+        status = check_packages(connection, &report, reterr);
     PQfinish(connection);
     if (status == WEIR_OK)
         *ret_report = report;

@@ -277,6 +277,48 @@ Test(audit, what_follows_from_it)
           "meter calls is not what the catalog in force says");
 }
 
+/* A contract shows what the package that it buys comes to: the catalog does not say it. */
+Test(audit, what_packages_come_to)
+{
+    database_make(&database);
+    apply("{\"meters\":[{\"key\":\"calls\",\"event_type\":\"t\",\"aggregation\":\"count\",\"window\":\"1h\"}],"
+          "\"price_books\":[{\"key\":\"b\",\"version\":1,\"currency\":\"USD\",\"effective_from\":\"2026-01-01T00:00:"
+          "00Z\","
+          "\"packages\":[{\"key\":\"small\",\"amount\":\"100\",\"price\":\"95\"}],"
+          "\"prices\":[{\"meter\":\"calls\",\"model\":\"per_unit\",\"unit_price\":\"1\"}]}],"
+          "\"contracts\":[{\"key\":\"k\",\"customer\":\"acme\",\"price_book\":\"b\",\"starts_at\":\"2026-01-01T00:00:"
+          "00Z\","
+          "\"billing_period\":\"month\",\"timezone\":\"UTC\","
+          "\"commitments\":[{\"key\":\"one\",\"type\":\"prepaid\",\"package\":\"small\"}],"
+          "\"phases\":[{\"key\":\"more\",\"starts_at\":\"2026-02-01T00:00:00Z\",\"commitments\":["
+          "{\"key\":\"two\",\"type\":\"prepaid\",\"package\":\"small\",\"quantity\":\"2\"}]}]}]}");
+    finds_nothing();
+    static const struct {
+        const char *column, *from, *to;
+    } changes[] = {
+        {"commitments", "\"95\"", "\"9\""},
+        {"commitments", "\"100\"", "\"101\""},
+        {"phases", "\"190\"", "\"19\""},
+        {"phases", "\"200\"", "\"201\""},
+    };
+    for (size_t i = 0; i < sizeof changes / sizeof *changes; i++) {
+        char sql[256];
+        snprintf(sql, sizeof sql, "UPDATE weir.contracts SET %s = replace(%s::text, '%s', '%s')::jsonb",
+                 changes[i].column, changes[i].column, changes[i].from, changes[i].to);
+        finds(sql, nothing_kept, "contract k has an amount or a price in weir.contracts that is not what its package");
+        snprintf(sql, sizeof sql, "UPDATE weir.contracts SET %s = replace(%s::text, '%s', '%s')::jsonb",
+                 changes[i].column, changes[i].column, changes[i].to, changes[i].from);
+        bend(sql);
+        finds_nothing();
+    }
+    bend("UPDATE weir.contracts SET commitments = '[]'");
+    struct weir_audit_report report = verify(nothing_kept);
+    cr_assert_eq(report.findings, 1, "what is altered is told once");
+    weir_audit_report_free(&report);
+    finds("UPDATE weir.catalog_versions SET catalog = replace(catalog::text, '\"small\"', '1')::json", nothing_kept,
+          "catalog 1 cannot be used by this weir, so packages are not compared");
+}
+
 static void *record(void *url)
 {
     PGconn *connection = connect_to(url);
