@@ -1,6 +1,6 @@
 /* The PostgreSQL ledger's parts: ledger_postgres.c (connection and transaction), postgres_load.c and postgres_write.c
- * (the rater's state in its tables); rerate_write.c, which stores a whole state anew; and rehearsal.c, which writes
- * nothing. Nobody else's.
+ * (the rater's state in its tables, written by postgres_table.c); rerate_write.c, which stores a whole state anew; and
+ * rehearsal.c, which writes nothing. Nobody else's.
  */
 #ifndef WEIR_RATER_POSTGRES_ROWS_H
 #define WEIR_RATER_POSTGRES_ROWS_H

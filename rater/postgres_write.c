@@ -1,174 +1,13 @@
-/* What a batch leaves in PostgreSQL: new rows by COPY straight into their table (nobody else can have made them, since
- * the customer is locked), changed rows by one statement for all of a table. */
-#include <stdio.h>
+/* What a batch leaves in PostgreSQL: the columns of each table, and what stands in a row. How rows get there is
+ * postgres_table.c's. */
 #include <stdlib.h>
 #include <string.h>
 
-#include "rater/postgres_rows.h"
+#include "rater/postgres_table.h"
 
-enum {
-    COPY_CHUNK = 256 * 1024, /* bytes handed to libpq at once */
-    UPSERT_ROWS_MAX = 20000, /* rows of one statement: parameters stay at some megabytes */
-    SQL_MAX = 4096,
-};
+/* 1. Line items. */
 
-/* 1. tables: one list of columns makes the COPY, the upsert and the arrays */
-struct stored_column {
-    const char *name;
-    enum weir_postgres_type type;
-    bool is_key;
-};
-
-struct stored_table {
-    const char *name;    /* "weir.rated_windows" */
-    const char *touched; /* set to now() by an upsert; NULL: there is no upsert */
-    int column_count;
-    const struct stored_column *columns;
-};
-
-/* Where a row's fields go: for COPY all into one buffer, for arrays each into its own. */
-struct sink {
-    struct weir_buffer *to[WEIR_ROW_COLUMNS_MAX];
-};
-
-static const char *type_name(enum weir_postgres_type type)
-{
-    switch (type) {
-    case WEIR_PG_BOOL:
-        return "bool";
-    case WEIR_PG_BYTEA:
-        return "bytea";
-    case WEIR_PG_INT8:
-        return "int8";
-    case WEIR_PG_INT4:
-        return "int4";
-    case WEIR_PG_TEXT:
-        return "text";
-    case WEIR_PG_TIMESTAMPTZ:
-        return "timestamptz";
-    case WEIR_PG_NUMERIC:
-        return "numeric";
-    case WEIR_PG_UUID:
-        return "uuid";
-    case WEIR_PG_JSONB:
-        return "jsonb";
-    }
-    weir_check(!"a type that is none");
-    return "";
-}
-
-struct sql {
-    char text[SQL_MAX];
-    size_t length;
-};
-
-static void add_sql(struct sql *sql, const char *part, const char *name)
-{
-    int length = snprintf(sql->text + sql->length, SQL_MAX - sql->length, "%s%s", part, name);
-    weir_check(length >= 0 && (size_t)length < SQL_MAX - sql->length);
-    sql->length += (size_t)length;
-}
-
-static void add_columns(struct sql *sql, const struct stored_table *table, bool keys_only)
-{
-    const char *comma = " (";
-
-    for (int i = 0; i < table->column_count; i++)
-        if (!keys_only || table->columns[i].is_key) {
-            add_sql(sql, comma, table->columns[i].name);
-            comma = ", ";
-        }
-    add_sql(sql, ")", "");
-}
-
-static const char *copy_sql(const struct stored_table *table, struct sql *sql)
-{
-    sql->length = 0;
-    add_sql(sql, "COPY ", table->name);
-    add_columns(sql, table, false);
-    add_sql(sql, " FROM STDIN (FORMAT binary)", "");
-    return sql->text;
-}
-
-static const char *upsert_sql(const struct stored_table *table, struct sql *sql)
-{
-    const char *comma = " SELECT * FROM unnest(";
-    char number[24];
-
-    sql->length = 0;
-    add_sql(sql, "INSERT INTO ", table->name);
-    add_columns(sql, table, false);
-    for (int i = 0; i < table->column_count; i++, comma = ", ") {
-        snprintf(number, sizeof number, "$%d::", i + 1);
-        add_sql(sql, comma, number);
-        add_sql(sql, type_name(table->columns[i].type), "[]");
-    }
-    add_sql(sql, ") ON CONFLICT", "");
-    add_columns(sql, table, true);
-    add_sql(sql, " DO UPDATE SET ", table->touched);
-    add_sql(sql, " = now()", "");
-    for (int i = 0; i < table->column_count; i++)
-        if (!table->columns[i].is_key) {
-            add_sql(sql, ", ", table->columns[i].name);
-            add_sql(sql, " = excluded.", table->columns[i].name);
-        }
-    return sql->text;
-}
-
-/* 2. COPY */
-
-/* Writes row `index` of a list; false: there is none at that place to write. */
-typedef bool put_entry(struct weir_postgres_ledger *ledger, const void *list, size_t index, uint32_t part,
-                       struct sink *sink);
-
-static enum weir_status send(struct weir_postgres_ledger *ledger, const char *doing, struct weir_error *reterr)
-{
-    struct weir_buffer *copy = &ledger->copy;
-    int sent = PQputCopyData(ledger->connection, copy->data, (int)copy->length);
-
-    copy->length = 0;
-    return sent == 1 ? WEIR_OK : weir_postgres_failed(ledger->connection, NULL, doing, reterr);
-}
-
-static enum weir_status copy_begin(struct weir_postgres_ledger *ledger, const struct stored_table *table,
-                                   const char *doing, struct sink *sink, struct weir_error *reterr)
-{
-    struct sql sql;
-    PGresult *result = PQexec(ledger->connection, copy_sql(table, &sql));
-
-    if (PQresultStatus(result) != PGRES_COPY_IN)
-        return weir_postgres_failed(ledger->connection, result, doing, reterr);
-    PQclear(result);
-    for (int i = 0; i < table->column_count; i++)
-        sink->to[i] = &ledger->copy;
-    ledger->copy.length = 0;
-    weir_put_copy_header(&ledger->copy);
-    return WEIR_OK;
-}
-
-/* The server's verdict on all rows. */
-static enum weir_status copy_end(struct weir_postgres_ledger *ledger, const char *doing, struct weir_error *reterr)
-{
-    weir_put_copy_end(&ledger->copy);
-    enum weir_status status = send(ledger, doing, reterr);
-
-    if (status != WEIR_OK)
-        return status;
-    if (PQputCopyEnd(ledger->connection, NULL) != 1)
-        return weir_postgres_failed(ledger->connection, NULL, doing, reterr);
-    for (PGresult *result; (result = PQgetResult(ledger->connection));) {
-        if (PQresultStatus(result) == PGRES_COMMAND_OK)
-            PQclear(result);
-        else if (status == WEIR_OK)
-            status = weir_postgres_failed(ledger->connection, result, doing, reterr);
-        else
-            PQclear(result);
-    }
-    return status;
-}
-
-/* 3. line items */
-static const struct stored_column item_columns[] = {
+static const struct weir_postgres_column item_columns[] = {
     {"customer", WEIR_PG_TEXT, false},
     {"contract", WEIR_PG_TEXT, false},
     {"item", WEIR_PG_TEXT, false},
@@ -193,7 +32,7 @@ static const struct stored_column item_columns[] = {
     {"advance_at", WEIR_PG_TIMESTAMPTZ, false},
 };
 enum { ITEM_COLUMNS = sizeof item_columns / sizeof *item_columns };
-static const struct stored_table item_table = {"weir.line_items", NULL, ITEM_COLUMNS, item_columns};
+static const struct weir_postgres_table item_table = {"weir.line_items", NULL, ITEM_COLUMNS, item_columns};
 
 static void put_text_or_null(struct weir_buffer *to, struct weir_slice text)
 {
@@ -323,103 +162,23 @@ enum weir_status weir_postgres_write_items(struct weir_postgres_ledger *ledger, 
                                            size_t count, struct weir_error *reterr)
 {
     static const char doing[] = "writing line items";
-    struct sink sink = {{0}};
+    struct weir_postgres_sink sink = {{0}};
     enum weir_status status = note_books(ledger, items, count, reterr);
 
     if (count == 0 || status != WEIR_OK)
         return status;
-    status = copy_begin(ledger, &item_table, doing, &sink, reterr);
+    status = weir_postgres_copy_begin(ledger, &item_table, doing, &sink, reterr);
     for (size_t i = 0; i < count && status == WEIR_OK; i++) {
         put_item(ledger, &items[i]);
-        if (ledger->copy.length >= COPY_CHUNK)
-            status = send(ledger, doing, reterr);
+        if (ledger->copy.length >= WEIR_POSTGRES_COPY_CHUNK)
+            status = weir_postgres_copy_send(ledger, doing, reterr);
     }
-    return status == WEIR_OK ? copy_end(ledger, doing, reterr) : status;
+    return status == WEIR_OK ? weir_postgres_copy_end(ledger, doing, reterr) : status;
 }
 
-/* 4. state */
+/* 2. State. */
 
-/* Rows of one table that a batch leaves: `put` writes part `part` of entry `index`, until it says there is none. */
-struct rows {
-    const struct stored_table *table;
-    const char *doing;
-    const void *list;
-    size_t count;
-    const struct weir_entry *(*entry)(const void *list, size_t index);
-    put_entry *put;
-};
-
-static enum weir_status copy_new(struct weir_postgres_ledger *ledger, const struct rows *rows,
-                                 struct weir_error *reterr)
-{
-    enum weir_status status = WEIR_OK;
-    struct sink sink = {{0}};
-    bool has_begun = false;
-
-    for (size_t i = 0; i < rows->count && status == WEIR_OK; i++) {
-        const struct weir_entry *entry = rows->entry(rows->list, i);
-        if (!entry->is_dirty || entry->exists)
-            continue;
-        if (!has_begun)
-            status = copy_begin(ledger, rows->table, rows->doing, &sink, reterr);
-        has_begun = true;
-        for (uint32_t part = 0; status == WEIR_OK; part++) {
-            size_t before = ledger->copy.length;
-            weir_put_row(&ledger->copy, rows->table->column_count);
-            if (!rows->put(ledger, rows->list, i, part, &sink)) {
-                ledger->copy.length = before;
-                break;
-            }
-            if (ledger->copy.length >= COPY_CHUNK)
-                status = send(ledger, rows->doing, reterr);
-        }
-    }
-    return has_begun && status == WEIR_OK ? copy_end(ledger, rows->doing, reterr) : status;
-}
-
-static enum weir_status upsert(struct weir_postgres_ledger *ledger, const struct rows *rows, size_t count,
-                               struct weir_error *reterr)
-{
-    struct weir_parameters parameters = {0};
-    struct sql sql;
-    PGresult *result = NULL;
-
-    for (int i = 0; i < rows->table->column_count; i++) {
-        weir_array_end(&ledger->columns[i], count);
-        weir_parameters_add(&parameters, ledger->columns[i].data, ledger->columns[i].length);
-    }
-    enum weir_status status =
-        weir_postgres_ask(ledger->connection, upsert_sql(rows->table, &sql), &parameters, rows->doing, &result, reterr);
-    PQclear(result);
-    return status;
-}
-
-static enum weir_status update_changed(struct weir_postgres_ledger *ledger, const struct rows *rows,
-                                       struct weir_error *reterr)
-{
-    enum weir_status status = WEIR_OK;
-    struct sink sink = {{0}};
-    size_t count = 0;
-
-    for (int c = 0; c < rows->table->column_count; c++)
-        sink.to[c] = &ledger->columns[c];
-    for (size_t i = 0; i < rows->count && status == WEIR_OK; i++) {
-        const struct weir_entry *entry = rows->entry(rows->list, i);
-        if (!entry->is_dirty || !entry->exists)
-            continue;
-        for (int c = 0; c < rows->table->column_count && count == 0; c++)
-            weir_array_begin(&ledger->columns[c], rows->table->columns[c].type);
-        for (uint32_t part = 0; rows->put(ledger, rows->list, i, part, &sink); part++)
-            count++;
-        if (count >= UPSERT_ROWS_MAX) {
-            status = upsert(ledger, rows, count, reterr);
-            count = 0;
-        }
-    }
-    return count && status == WEIR_OK ? upsert(ledger, rows, count, reterr) : status;
-}
-
-static void put_total(struct sink *sink, int column, const struct weir_window_total *total)
+static void put_total(struct weir_postgres_sink *sink, int column, const struct weir_window_total *total)
 {
     weir_check(total->events <= INT64_MAX);
     weir_put_int8(sink->to[column], (int64_t)total->events);
@@ -428,7 +187,7 @@ static void put_total(struct sink *sink, int column, const struct weir_window_to
     weir_put_int8(sink->to[column + 3], total->latest_offset);
 }
 
-static const struct stored_column window_columns[] = {
+static const struct weir_postgres_column window_columns[] = {
     {"customer", WEIR_PG_TEXT, true},
     {"window_start", WEIR_PG_TIMESTAMPTZ, true},
     {"series", WEIR_PG_UUID, true},
@@ -452,7 +211,8 @@ static const struct stored_column window_columns[] = {
     {"retracted", WEIR_PG_INT8, false},
 };
 enum { WINDOW_COLUMNS = sizeof window_columns / sizeof *window_columns };
-static const struct stored_table window_table = {"weir.rated_windows", "rated_at", WINDOW_COLUMNS, window_columns};
+static const struct weir_postgres_table window_table = {"weir.rated_windows", "rated_at", WINDOW_COLUMNS,
+                                                        window_columns};
 
 static const struct weir_entry *window_entry(const void *list, size_t index)
 {
@@ -460,7 +220,7 @@ static const struct weir_entry *window_entry(const void *list, size_t index)
 }
 
 /* What a window was rated under: contract, period and price, each null where there is none. */
-static void put_terms(struct sink *sink, int column, const struct weir_rated_window *window)
+static void put_terms(struct weir_postgres_sink *sink, int column, const struct weir_rated_window *window)
 {
     bool has_contract = window->period_end != 0;
 
@@ -490,7 +250,7 @@ static const struct weir_rated_lane *rated_share(const struct weir_rated_window 
 
 /* A part is a lane. All of them, changed or not: they carry the window's terms. */
 static bool put_window(struct weir_postgres_ledger *ledger, const void *list, size_t index, uint32_t part,
-                       struct sink *sink)
+                       struct weir_postgres_sink *sink)
 {
     const struct weir_rated_window *window = ((struct weir_rated_window *const *)list)[index];
     struct weir_series series;
@@ -516,7 +276,7 @@ static bool put_window(struct weir_postgres_ledger *ledger, const void *list, si
     return true;
 }
 
-static const struct stored_column price_columns[] = {
+static const struct weir_postgres_column price_columns[] = {
     {"customer", WEIR_PG_TEXT, true},
     {"contract", WEIR_PG_TEXT, true},
     {"period_start", WEIR_PG_TIMESTAMPTZ, true},
@@ -531,7 +291,7 @@ static const struct stored_column price_columns[] = {
     {"amount", WEIR_PG_NUMERIC, false},
 };
 enum { PRICE_COLUMNS = sizeof price_columns / sizeof *price_columns, PRICE_KEYS = 6 };
-static const struct stored_table price_table = {"weir.price_totals", "updated_at", PRICE_COLUMNS, price_columns};
+static const struct weir_postgres_table price_table = {"weir.price_totals", "updated_at", PRICE_COLUMNS, price_columns};
 
 static const struct weir_entry *price_entry(const void *list, size_t index)
 {
@@ -539,7 +299,7 @@ static const struct weir_entry *price_entry(const void *list, size_t index)
 }
 
 static void put_price_key(struct weir_postgres_ledger *ledger, const struct weir_price_running *price,
-                          struct sink *sink)
+                          struct weir_postgres_sink *sink)
 {
     struct weir_row_id id = weir_row_id(ledger, price->price_key);
 
@@ -552,7 +312,7 @@ static void put_price_key(struct weir_postgres_ledger *ledger, const struct weir
 }
 
 static bool put_price(struct weir_postgres_ledger *ledger, const void *list, size_t index, uint32_t part,
-                      struct sink *sink)
+                      struct weir_postgres_sink *sink)
 {
     const struct weir_price_running *price = ((struct weir_price_running *const *)list)[index];
     const char *bracket = memchr(price->price_key.data, '[', price->price_key.length); /* no key of a meter has one */
@@ -571,7 +331,7 @@ static bool put_price(struct weir_postgres_ledger *ledger, const void *list, siz
     return true;
 }
 
-static const struct stored_column split_columns[] = {
+static const struct weir_postgres_column split_columns[] = {
     {"customer", WEIR_PG_TEXT, true},
     {"contract", WEIR_PG_TEXT, true},
     {"period_start", WEIR_PG_TIMESTAMPTZ, true},
@@ -586,7 +346,7 @@ static const struct stored_column split_columns[] = {
     {"latest_offset", WEIR_PG_INT8, false},
 };
 enum { SPLIT_COLUMNS = sizeof split_columns / sizeof *split_columns };
-static const struct stored_table split_table = {"weir.split_totals", "updated_at", SPLIT_COLUMNS, split_columns};
+static const struct weir_postgres_table split_table = {"weir.split_totals", "updated_at", SPLIT_COLUMNS, split_columns};
 
 static const struct weir_entry *split_entry(const void *list, size_t index)
 {
@@ -594,7 +354,7 @@ static const struct weir_entry *split_entry(const void *list, size_t index)
 }
 
 static bool put_split(struct weir_postgres_ledger *ledger, const void *list, size_t index, uint32_t part,
-                      struct sink *sink)
+                      struct weir_postgres_sink *sink)
 {
     const struct weir_split_running *split = ((struct weir_split_running *const *)list)[index];
     struct weir_row_id id;
@@ -609,7 +369,7 @@ static bool put_split(struct weir_postgres_ledger *ledger, const void *list, siz
     return true;
 }
 
-static const struct stored_column period_columns[] = {
+static const struct weir_postgres_column period_columns[] = {
     {"customer", WEIR_PG_TEXT, true},
     {"contract", WEIR_PG_TEXT, true},
     {"period_start", WEIR_PG_TIMESTAMPTZ, true},
@@ -621,7 +381,8 @@ static const struct stored_column period_columns[] = {
     {"is_closed", WEIR_PG_BOOL, false},
 };
 enum { PERIOD_COLUMNS = sizeof period_columns / sizeof *period_columns };
-static const struct stored_table period_table = {"weir.billing_periods", "updated_at", PERIOD_COLUMNS, period_columns};
+static const struct weir_postgres_table period_table = {"weir.billing_periods", "updated_at", PERIOD_COLUMNS,
+                                                        period_columns};
 
 static const struct weir_entry *period_entry(const void *list, size_t index)
 {
@@ -629,7 +390,7 @@ static const struct weir_entry *period_entry(const void *list, size_t index)
 }
 
 static bool put_period(struct weir_postgres_ledger *ledger, const void *list, size_t index, uint32_t part,
-                       struct sink *sink)
+                       struct weir_postgres_sink *sink)
 {
     const struct weir_period_running *period = ((struct weir_period_running *const *)list)[index];
 
@@ -652,7 +413,7 @@ enum weir_status weir_postgres_write_state(struct weir_postgres_ledger *ledger, 
                                            struct weir_error *reterr)
 {
     struct weir_state_view all = weir_state_all(state);
-    const struct rows tables[] = {
+    const struct weir_postgres_rows tables[] = {
         {&window_table, "writing rated windows", all.windows, all.window_count, window_entry, put_window},
         {&price_table, "writing prices' totals", all.prices, all.price_count, price_entry, put_price},
         {&split_table, "writing splits' totals", all.splits, all.split_count, split_entry, put_split},
@@ -660,10 +421,7 @@ enum weir_status weir_postgres_write_state(struct weir_postgres_ledger *ledger, 
     };
     enum weir_status status = WEIR_OK;
 
-    for (size_t i = 0; i < sizeof tables / sizeof *tables && status == WEIR_OK; i++) {
-        status = copy_new(ledger, &tables[i], reterr);
-        if (status == WEIR_OK)
-            status = update_changed(ledger, &tables[i], reterr);
-    }
+    for (size_t i = 0; i < sizeof tables / sizeof *tables && status == WEIR_OK; i++)
+        status = weir_postgres_write_rows(ledger, &tables[i], reterr);
     return status;
 }
