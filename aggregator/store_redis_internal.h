@@ -11,6 +11,7 @@
  * store_redis_value.c       a window's total as bytes
  * store_redis_open.c        the log of open windows, and what it comes to
  * store_redis_load.c        spans, windows and logs back out of Redis
+ * store_redis_scan.c        windows by HSCAN, and every one of them for reconcile
  * store_redis_work.c        the rater's list
  */
 #ifndef WEIR_AGGREGATOR_STORE_REDIS_INTERNAL_H
@@ -338,6 +339,17 @@ enum weir_status weir_redis_read_index(struct weir_redis_store *store, struct we
 enum weir_status weir_redis_load(struct weir_redis_store *store, struct weir_slice lane,
                                  const struct weir_redis_index *index, int64_t forgotten,
                                  const struct weir_lane_loader *loader, struct weir_error *reterr);
+/* What takes a field of a span's hash. */
+struct weir_redis_window_sink {
+    void (*take)(void *context, const struct weir_redis_span *span, struct weir_slice series, const redisReply *value,
+                 bool *reterr_corrupt);
+    void *context;
+};
+
+/* All fields of "<what>:<start>:<end>" of up to WEIR_REDIS_PIPELINE spans; one may come twice (resizing). */
+enum weir_status weir_redis_scan_spans(struct weir_redis_store *store, struct weir_slice lane, const char *what,
+                                       const struct weir_redis_span *spans, size_t count,
+                                       const struct weir_redis_window_sink *sink, struct weir_error *reterr);
 enum weir_status weir_redis_scan_windows(struct weir_window_store *base, struct weir_slice lane,
                                          void (*visit)(void *context, const struct weir_window *window, bool is_closed,
                                                        bool has_work),
