@@ -81,19 +81,19 @@ uint64_t weir_lane_unreadable(const struct weir_lane *lane)
     return lane->unreadable;
 }
 
-uint32_t weir_lane_close_least(const struct weir_lane *lane)
-{
-    enum { USUAL = 2048 }; /* a quarter of what a busy lane's cut holds anyway */
-
-    return lane->settings.close_least ? lane->settings.close_least : USUAL;
-}
-
-void weir_lane_close_windows(struct weir_lane *lane, uint32_t least)
+static void close_windows(struct weir_lane *lane, uint32_t least)
 {
     int64_t through = weir_window_table_close(lane->windows, lane->state.watermark, least);
 
     if (through > lane->closed_through)
         lane->closed_through = through;
+}
+
+void weir_lane_close_some(struct weir_lane *lane)
+{
+    enum { USUAL = 2048 }; /* a quarter of what a busy lane's cut holds anyway */
+
+    close_windows(lane, lane->settings.close_least ? lane->settings.close_least : USUAL);
 }
 
 enum weir_status weir_lane_start(struct weir_lane *lane, const struct weir_lane_state *state, struct weir_error *reterr)
@@ -117,7 +117,7 @@ enum weir_status weir_lane_start(struct weir_lane *lane, const struct weir_lane_
     lane->sealed_watermark = state->watermark;
     if (weir_window_table_count(lane->windows) > 0)
         lane->open_sealed = UINT64_MAX / 2; /* at once: what earlier owners wrote may be long */
-    weir_lane_close_windows(lane, UINT32_MAX);
+    close_windows(lane, UINT32_MAX);
     /* Its cut may have told a watermark that was waiting for windows to close. */
     if (state->high > 0)
         lane_raise_watermark(lane, state->high - lane->settings.disorder);
@@ -177,7 +177,7 @@ void weir_lane_idle(struct weir_lane *lane, int64_t now)
 void weir_lane_close_all(struct weir_lane *lane)
 {
     if (!lane->settings.is_bounded)
-        weir_lane_close_windows(lane, UINT32_MAX);
+        close_windows(lane, UINT32_MAX);
 }
 
 size_t weir_lane_drain(struct weir_lane *lane, size_t max, struct weir_window *ret_windows, bool *ret_is_whole)

@@ -178,5 +178,5 @@ void weir_lane_seal(struct weir_lane *lane, struct weir_sealed_cut *sealed)
     sealed->cut.state.watermark = lane->closed_through;
     lane->sealed_watermark = lane->closed_through;
     lane->has_new_gap = false;
-    weir_lane_close_windows(lane, weir_lane_close_least(lane));
+    weir_lane_close_some(lane);
 }

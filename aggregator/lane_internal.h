@@ -52,18 +52,16 @@ struct weir_lane {
 
 /* 1. The watermark. */
 
-/* Closes windows whose end has passed, of the last end `least` of them at least (weir_window_table_close; UINT32_MAX:
- * all); closed_through tells how far that went. */
-void weir_lane_close_windows(struct weir_lane *lane, uint32_t least);
-/* So many that a cut stays what it mostly is. */
-uint32_t weir_lane_close_least(const struct weir_lane *lane);
+/* Closes windows whose end has passed, not so many of one end that a cut would be more than it mostly is;
+ * closed_through tells how far that went. */
+void weir_lane_close_some(struct weir_lane *lane);
 
 static inline void lane_raise_watermark(struct weir_lane *lane, int64_t watermark)
 {
     if (watermark <= lane->state.watermark || lane->settings.is_bounded)
         return;
     lane->state.watermark = watermark;
-    weir_lane_close_windows(lane, weir_lane_close_least(lane));
+    weir_lane_close_some(lane);
 }
 
 /* An older event is too late. `forgotten` tells when lateness was made longer after windows and ids had gone. */

@@ -91,16 +91,22 @@ size_t weir_redis_add_key(struct weir_redis_command *command, struct weir_slice 
     return command->keys.count;
 }
 
+size_t weir_redis_vprint(char text[WEIR_REDIS_TEXT_MAX], const char *format, va_list arguments)
+{
+    int length = vsnprintf(text, WEIR_REDIS_TEXT_MAX, format, arguments);
+    weir_check(length >= 0 && length < WEIR_REDIS_TEXT_MAX);
+    return (size_t)length;
+}
+
 void weir_redis_add_text(struct weir_redis_command *command, const char *format, ...)
 {
-    char text[256];
+    char text[WEIR_REDIS_TEXT_MAX];
     va_list arguments;
     va_start(arguments, format);
-    int length = vsnprintf(text, sizeof(text), format, arguments);
+    size_t length = weir_redis_vprint(text, format, arguments);
     va_end(arguments);
-    weir_check(length >= 0 && (size_t)length < sizeof(text));
-    add_piece(&command->arguments, NULL, command->bytes.length, (size_t)length);
-    weir_redis_put(&command->bytes, text, (size_t)length);
+    add_piece(&command->arguments, NULL, command->bytes.length, length);
+    weir_redis_put(&command->bytes, text, length);
 }
 
 void weir_redis_add_outside(struct weir_redis_command *command, const char *data, size_t length)
@@ -133,13 +139,12 @@ void weir_redis_pack(struct weir_redis_command *command, const void *data, size_
 
 void weir_redis_pack_text(struct weir_redis_command *command, const char *format, ...)
 {
-    char text[256];
+    char text[WEIR_REDIS_TEXT_MAX];
     va_list arguments;
     va_start(arguments, format);
-    int length = vsnprintf(text, sizeof(text), format, arguments);
+    size_t length = weir_redis_vprint(text, format, arguments);
     va_end(arguments);
-    weir_check(length >= 0 && (size_t)length < sizeof(text));
-    weir_redis_pack(command, text, (size_t)length);
+    weir_redis_pack(command, text, length);
 }
 
 void weir_redis_pack_end(struct weir_redis_command *command)

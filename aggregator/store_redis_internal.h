@@ -18,6 +18,7 @@
 #define WEIR_AGGREGATOR_STORE_REDIS_INTERNAL_H
 
 #include <hiredis/hiredis.h>
+#include <stdarg.h>
 
 #include "aggregator/window_store.h"
 
@@ -25,7 +26,8 @@
 
 enum {
     WEIR_REDIS_KEY_MAX = WEIR_LANE_NAME_MAX + 128,
-    WEIR_REDIS_NAME_MAX = 64, /* a span ("<start>:<end>") or a log ("unique:<start>:<end>") with its NUL */
+    WEIR_REDIS_TEXT_MAX = 256, /* a formatted argument with its NUL */
+    WEIR_REDIS_NAME_MAX = 64,  /* a span ("<start>:<end>") or a log ("unique:<start>:<end>") with its NUL */
     WEIR_REDIS_VALUE_BYTES = WEIR_WINDOW_TOTAL_BYTES + 1, /* total | u8 flags: the most that a total takes */
     WEIR_REDIS_OLD_VALUE_BYTES = 41,                      /* the same without total.retracted */
     WEIR_REDIS_PACKED_MAX = 40,                           /* shorter than both: a packed total */
@@ -161,7 +163,7 @@ struct weir_redis_key weir_redis_segment_key(struct weir_slice lane, const char 
 void weir_redis_stream_begin(struct weir_redis_stream *stream, const char *name, size_t arguments);
 void weir_redis_stream_put(struct weir_redis_stream *stream, const void *data, size_t length);
 void weir_redis_stream_put_text(struct weir_redis_stream *stream, const char *format, ...)
-    __attribute__((format(printf, 2, 3))); /* up to 255 bytes */
+    __attribute__((format(printf, 2, 3)));
 void weir_redis_stream_put_key(struct weir_redis_stream *stream, const struct weir_redis_key *key);
 
 /* Arguments of one script call. Pieces lie in `bytes`, or outside when they are large and live long enough. */
@@ -193,6 +195,9 @@ void weir_redis_command_free(struct weir_redis_command *command);
 /* Adds "weir:{lane}:" + the formatted rest to KEYS and returns its position, counted from 1. */
 size_t weir_redis_add_key(struct weir_redis_command *command, struct weir_slice lane, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+/* A formatted argument, below WEIR_REDIS_TEXT_MAX (checked); returns its length. */
+size_t weir_redis_vprint(char text[WEIR_REDIS_TEXT_MAX], const char *format, va_list arguments)
+    __attribute__((format(printf, 2, 0)));
 void weir_redis_add_text(struct weir_redis_command *command, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 void weir_redis_add_outside(struct weir_redis_command *command, const char *data, size_t length);

@@ -158,10 +158,9 @@ enum weir_status weir_redis_read_log(struct weir_redis_store *store, struct weir
         /* A few ranges are under way; one more is asked for as one arrives. */
         while (asked < bytes && asked - got < 4 * (uint64_t)WEIR_REDIS_RANGE_BYTES) {
             struct log_range range = range_of(segment, asked, bytes);
-            char key[WEIR_REDIS_KEY_MAX];
-            size_t length = weir_redis_key(key, lane, "%s:%" PRIu64, name, range.segment);
-            redisAppendCommand(store->context, "GETRANGE %b %llu %llu", key, length, (unsigned long long)range.from,
-                               (unsigned long long)(range.from + range.length - 1));
+            struct weir_redis_key key = weir_redis_segment_key(lane, name, range.segment);
+            redisAppendCommand(store->context, "GETRANGE %b %llu %llu", key.bytes, key.length,
+                               (unsigned long long)range.from, (unsigned long long)(range.from + range.length - 1));
             asked += range.length;
         }
         size_t expected = range_of(segment, got, bytes).length;

@@ -1,6 +1,5 @@
 /* Windows by HSCAN, span by span: as a lane is loaded (store_redis_load.c), and every one of them for reconcile, while
  * the owner may be writing. */
-#include <inttypes.h>
 #include <stdlib.h>
 
 #include "aggregator/store_redis_internal.h"
@@ -17,9 +16,9 @@ struct span_scan {
 static void send_scan(struct weir_redis_store *store, struct weir_slice lane, const char *what,
                       const struct span_scan *scan)
 {
-    char key[WEIR_REDIS_KEY_MAX];
-    size_t length = weir_redis_key(key, lane, "%s:%" PRId64 ":%" PRId64, what, scan->span->start, scan->span->end);
-    redisAppendCommand(store->context, "HSCAN %b %llu COUNT %d", key, length, scan->cursor, WEIR_REDIS_SCAN_COUNT);
+    struct weir_redis_key key = weir_redis_span_key(lane, what, scan->span);
+    redisAppendCommand(store->context, "HSCAN %b %llu COUNT %d", key.bytes, key.length, scan->cursor,
+                       WEIR_REDIS_SCAN_COUNT);
 }
 
 static enum weir_status take_scan(struct weir_redis_store *store, struct weir_slice lane, struct span_scan *scan,

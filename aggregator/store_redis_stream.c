@@ -3,7 +3,6 @@
  * store_redis_internal.h. */
 #include <inttypes.h>
 #include <stdarg.h>
-#include <stdio.h>
 
 #include "aggregator/store_redis_internal.h"
 
@@ -15,13 +14,12 @@ void weir_redis_stream_put(struct weir_redis_stream *stream, const void *data, s
 
 void weir_redis_stream_put_text(struct weir_redis_stream *stream, const char *format, ...)
 {
-    char text[256];
+    char text[WEIR_REDIS_TEXT_MAX];
     va_list arguments;
     va_start(arguments, format);
-    int length = vsnprintf(text, sizeof(text), format, arguments);
+    size_t length = weir_redis_vprint(text, format, arguments);
     va_end(arguments);
-    weir_check(length >= 0 && (size_t)length < sizeof(text));
-    weir_redis_stream_put(stream, text, (size_t)length);
+    weir_redis_stream_put(stream, text, length);
 }
 
 void weir_redis_stream_begin(struct weir_redis_stream *stream, const char *name, size_t arguments)

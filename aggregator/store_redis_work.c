@@ -80,10 +80,8 @@ static enum weir_status size_batch(struct weir_redis_store *store, struct work_b
                                    struct weir_error *reterr)
 {
     for (size_t i = 0; i < batch->count; i++) {
-        char key[WEIR_REDIS_KEY_MAX];
-        size_t length =
-            weir_redis_key(key, batch->lane, "work:%" PRId64 ":%" PRId64, batch->spans[i].start, batch->spans[i].end);
-        redisAppendCommand(store->context, "HLEN %b", key, length);
+        struct weir_redis_key key = weir_redis_span_key(batch->lane, "work", &batch->spans[i]);
+        redisAppendCommand(store->context, "HLEN %b", key.bytes, key.length);
     }
     size_t items = 0, needed = 0;
     for (size_t i = 0; i < batch->count; i++) {
@@ -103,10 +101,8 @@ static enum weir_status size_batch(struct weir_redis_store *store, struct work_b
 
 static void send_scan(struct weir_redis_store *store, const struct work_batch *batch, size_t i)
 {
-    char key[WEIR_REDIS_KEY_MAX];
-    size_t length =
-        weir_redis_key(key, batch->lane, "work:%" PRId64 ":%" PRId64, batch->spans[i].start, batch->spans[i].end);
-    redisAppendCommand(store->context, "HSCAN %b %llu COUNT %llu", key, length, batch->cursors[i],
+    struct weir_redis_key key = weir_redis_span_key(batch->lane, "work", &batch->spans[i]);
+    redisAppendCommand(store->context, "HSCAN %b %llu COUNT %llu", key.bytes, key.length, batch->cursors[i],
                        (unsigned long long)batch->asked[i]);
 }
 
@@ -166,14 +162,13 @@ static bool read_token(const redisReply *reply, uint64_t *ret_token)
 static void send_totals(struct weir_redis_store *store, const struct work_batch *batch, size_t i)
 {
     const redisReply *pairs = batch->found[i]->element[1];
-    char key[WEIR_REDIS_KEY_MAX];
+    struct weir_redis_key key = weir_redis_span_key(batch->lane, "windows", &batch->spans[i]);
     const char **argv = weir_new_array(batch->wanted[i] + 2, sizeof(*argv));
     size_t *lengths = weir_new_array(batch->wanted[i] + 2, sizeof(*lengths));
     argv[0] = "HMGET";
     lengths[0] = 5;
-    argv[1] = key;
-    lengths[1] =
-        weir_redis_key(key, batch->lane, "windows:%" PRId64 ":%" PRId64, batch->spans[i].start, batch->spans[i].end);
+    argv[1] = key.bytes;
+    lengths[1] = key.length;
     for (size_t n = 0; n < batch->wanted[i]; n++) {
         argv[n + 2] = pairs->element[2 * n]->str;
         lengths[n + 2] = pairs->element[2 * n]->len;

@@ -331,7 +331,6 @@ void weir_rater_forget_series(struct weir_rater *rater)
 /* The keys' hashes; and what is known of the windows' series on its way into the cache. */
 static void hash_series(struct weir_rater *rater, const struct weir_lane_window *windows, size_t count)
 {
-    enum { AHEAD = 16 };
     struct series_memo *memo = &rater->memo;
 
     if (uses_memo(rater) && !memo->known)
@@ -339,10 +338,6 @@ static void hash_series(struct weir_rater *rater, const struct weir_lane_window 
     for (size_t i = 0; i < count; i++) {
         struct weir_slice key = windows[i].window.series_key;
         bool is_last = i > 0 && weir_slice_same(windows[i - 1].window.series_key, key);
-        if (i + AHEAD < count) {
-            __builtin_prefetch(&windows[i + AHEAD]);
-            __builtin_prefetch(&windows[i + AHEAD].held_number);
-        }
         memo->hashes[i] = is_last ? memo->hashes[i - 1] : weir_hash64(key.data, key.length, 0);
         if (is_last || !memo->known)
             continue;

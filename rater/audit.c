@@ -177,10 +177,7 @@ static enum weir_status check_packages(PGconn *connection, struct weir_audit_rep
     struct weir_mistake_list mistakes = {0};
     struct weir_catalog *catalog = NULL;
     PGresult *result = NULL;
-    enum weir_status status = weir_postgres_ask(connection,
-                                                "SELECT catalog::text, catalog_version FROM weir.catalog_versions"
-                                                " ORDER BY catalog_version DESC LIMIT 1",
-                                                NULL, "reading the catalog", &result, reterr);
+    enum weir_status status = weir_postgres_ask_catalog(connection, &result, reterr);
 
     if (status != WEIR_OK)
         return status;

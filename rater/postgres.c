@@ -239,6 +239,14 @@ enum weir_status weir_postgres_ask(PGconn *connection, const char *sql, const st
     return WEIR_OK;
 }
 
+enum weir_status weir_postgres_ask_catalog(PGconn *connection, PGresult **ret_result, struct weir_error *reterr)
+{
+    return weir_postgres_ask(connection,
+                             "SELECT catalog::text, catalog_version FROM weir.catalog_versions"
+                             " ORDER BY catalog_version DESC LIMIT 1",
+                             NULL, "reading the catalog", ret_result, reterr);
+}
+
 struct weir_slice weir_postgres_field(const PGresult *result, int row, int column)
 {
     return weir_slice_of(PQgetvalue(result, row, column), (size_t)PQgetlength(result, row, column));

@@ -47,6 +47,9 @@ void weir_parameters_add(struct weir_parameters *parameters, const void *bytes, 
 enum weir_status weir_postgres_ask(PGconn *connection, const char *sql, const struct weir_parameters *parameters,
                                    const char *doing, PGresult **ret_result, struct weir_error *reterr);
 
+/* The catalog that was applied last: a row of its text and its number, or no row. *ret_result as above. */
+enum weir_status weir_postgres_ask_catalog(PGconn *connection, PGresult **ret_result, struct weir_error *reterr);
+
 /* A field's bytes, as text or whatever it is; they live as long as the result. */
 struct weir_slice weir_postgres_field(const PGresult *result, int row, int column);
 
