@@ -134,13 +134,16 @@ void weir_lane_hash(const struct weir_lane *lane, const struct weir_event *event
                     uint32_t count, struct weir_lane_hashes *ret_hashes)
 {
     uint64_t seed = weir_hash_key_seed(&lane->secret);
+    struct weir_hash_pair identity;
     bool is_retractable;
+
+    weir_hash_pair_set(&identity, event->source, event->id);
     uint64_t sum = weir_window_table_hash(lane->windows, readings, count, weir_hash64_short(event->subject, 0),
                                           &lane->secret, &is_retractable);
     uint64_t effect = weir_hash_mix(weir_hash_mix(sum ^ seed) + (uint64_t)event->time);
 
     ret_hashes->effect = is_retractable ? (uint32_t)(effect >> (64 - WEIR_EFFECT_BITS)) : 0;
-    ret_hashes->id = weir_fingerprint64(&lane->secret, event->source, event->id);
+    ret_hashes->id = weir_fingerprint64_of(&lane->secret, &identity);
     /* What a meter reads has the meter's type. */
     ret_hashes->content = (uint32_t)(count > 0 ? weir_event_content_below(lane->type_contents[readings[0].meter], event)
                                                : weir_event_content(event, seed));

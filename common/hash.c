@@ -12,8 +12,6 @@
 
 static_assert(WEIR_HASH_KEY_BYTES == XXH3_SECRET_DEFAULT_SIZE, "XXH3 wants this much secret");
 
-enum { PART_MAX = 4096 };
-
 static __attribute__((noinline)) uint64_t hash_long(const void *data, size_t length, uint64_t seed)
 {
     return XXH3_64bits_withSeed(data, length, seed);
@@ -71,15 +69,28 @@ static inline char *put_bytes(char *to, const char *from, size_t length)
     return to + length;
 }
 
+void weir_hash_pair_set(struct weir_hash_pair *pair, struct weir_slice first, struct weir_slice second)
+{
+    static_assert(sizeof first.length == sizeof(uint32_t), "the first one's length stands in front of it");
+
+    weir_check(first.length <= WEIR_HASH_TEXT_MAX && second.length <= WEIR_HASH_TEXT_MAX);
+    memcpy(pair->bytes, &first.length, sizeof first.length);
+    char *end = put_bytes(pair->bytes + sizeof first.length, first.data, first.length);
+    end = put_bytes(end, second.data, second.length);
+    pair->length = (size_t)(end - pair->bytes);
+}
+
+uint64_t weir_fingerprint64_of(const struct weir_hash_key *key, const struct weir_hash_pair *pair)
+{
+    return XXH3_64bits_withSecret(pair->bytes, pair->length, key->secret, sizeof key->secret);
+}
+
 uint64_t weir_fingerprint64(const struct weir_hash_key *key, struct weir_slice first, struct weir_slice second)
 {
-    char bytes[sizeof first.length + 2 * PART_MAX];
+    struct weir_hash_pair pair;
 
-    weir_check(first.length <= PART_MAX && second.length <= PART_MAX);
-    memcpy(bytes, &first.length, sizeof first.length);
-    char *end = put_bytes(bytes + sizeof first.length, first.data, first.length);
-    end = put_bytes(end, second.data, second.length);
-    return XXH3_64bits_withSecret(bytes, (size_t)(end - bytes), key->secret, sizeof key->secret);
+    weir_hash_pair_set(&pair, first, second);
+    return weir_fingerprint64_of(key, &pair);
 }
 
 struct weir_hash128 weir_fingerprint128(const struct weir_hash_key *key, struct weir_slice text)
