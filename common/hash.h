@@ -40,12 +40,13 @@ static inline uint64_t weir_hash_key_seed(const struct weir_hash_key *key)
     return key->seed;
 }
 
+enum { WEIR_HASH_TEXT_MAX = 4096 };
+
 /* Of two texts, in a way that ("a", "bc") and ("ab", "c") differ. Each at most WEIR_HASH_TEXT_MAX bytes (checked). */
 uint64_t weir_fingerprint64(const struct weir_hash_key *key, struct weir_slice first, struct weir_slice second);
 
 /* The same in two steps, for who has something else to do in between: what was just copied piece by piece cannot be
  * read word by word until it has reached the cache. */
-enum { WEIR_HASH_TEXT_MAX = 4096 };
 struct weir_hash_pair {
     size_t length;
     char bytes[sizeof(uint32_t) + 2 * WEIR_HASH_TEXT_MAX];
