@@ -63,10 +63,12 @@ enum weir_status weir_postgres_load_state(struct weir_postgres_ledger *ledger, s
                                           struct weir_error *reterr);
 enum weir_status weir_postgres_load_rest(struct weir_postgres_ledger *ledger, struct weir_state *state,
                                          struct weir_error *reterr);
-/* postgres_credits.c: all that belongs to the state's accounts. Loaded before prices: it makes entries of them. The
- * marks of what was written go with the state, which is cleared after each batch. */
+/* postgres_credits_load.c: all that belongs to the state's accounts. Loaded before prices: it makes entries of them. */
 enum weir_status weir_postgres_load_accounts(struct weir_postgres_ledger *ledger, struct weir_state *state,
                                              struct weir_error *reterr);
+void weir_postgres_mark_accounts_loaded(struct weir_state *state);
+/* postgres_credits.c: what changed of it. The marks of what was written go with the state, which is cleared after each
+ * batch. */
 enum weir_status weir_postgres_write_accounts(struct weir_postgres_ledger *ledger, struct weir_state *state,
                                               struct weir_error *reterr);
 /* postgres_orders.c: see ledger.h. */
@@ -80,7 +82,6 @@ enum weir_status weir_postgres_add_order(struct weir_ledger *self, struct weir_s
                                          struct weir_error *reterr);
 enum weir_status weir_postgres_read_expired(struct weir_postgres_ledger *ledger, int64_t from, int64_t through,
                                             struct weir_slice after, size_t max, struct weir_error *reterr);
-void weir_postgres_mark_accounts_loaded(struct weir_state *state);
 enum weir_status weir_postgres_write_items(struct weir_postgres_ledger *ledger, const struct weir_line_item *items,
                                            size_t count, struct weir_error *reterr);
 /* postgres_held.c: open gaps and held windows. Loaded before anything else is told apart. */
