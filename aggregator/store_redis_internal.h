@@ -330,6 +330,17 @@ void weir_redis_settle_cut(struct weir_redis_index *index, const struct weir_cut
 void weir_redis_pack_state(struct weir_redis_command *command, const struct weir_lane_state *state);
 
 /* 4. Reading. */
+enum { WEIR_REDIS_STATE_FIELDS = 16 };
+extern const char *const weir_redis_state_field[WEIR_REDIS_STATE_FIELDS]; /* of the lane hash */
+/* From their values, in this order. */
+bool weir_redis_read_state(redisReply *const *values, struct weir_lane_state *ret_state);
+/* store_redis_lanes.c: see window_store.h. */
+enum weir_status weir_redis_read_lane(struct weir_window_store *base, struct weir_slice lane,
+                                      struct weir_lane_state *ret_state, struct weir_error *reterr);
+enum weir_status weir_redis_list_lanes(struct weir_window_store *base, const char *topic,
+                                       void (*visit)(void *context, struct weir_slice lane,
+                                                     const struct weir_lane_state *state),
+                                       void *context, struct weir_error *reterr);
 bool weir_redis_is_format(const redisReply *format); /* one that can be read: 1 to WEIR_REDIS_FORMAT */
 bool weir_redis_read_i64(const redisReply *reply, int64_t *ret_value);
 bool weir_redis_read_u64(const redisReply *reply, uint64_t *ret_value);
