@@ -137,7 +137,7 @@ void weir_lane_hash(const struct weir_lane *lane, const struct weir_event *event
     struct weir_hash_pair identity;
     bool is_retractable;
 
-    weir_hash_pair_set(&identity, event->source, event->id);
+    weir_hash_pair_set(&identity, event->source, event->id); /* before all else: hash.h */
     uint64_t sum = weir_window_table_hash(lane->windows, readings, count, weir_hash64_short(event->subject, 0),
                                           &lane->secret, &is_retractable);
     uint64_t effect = weir_hash_mix(weir_hash_mix(sum ^ seed) + (uint64_t)event->time);

@@ -46,7 +46,7 @@ enum { WEIR_HASH_TEXT_MAX = 4096 };
 uint64_t weir_fingerprint64(const struct weir_hash_key *key, struct weir_slice first, struct weir_slice second);
 
 /* The same in two steps, for who has something else to do in between: what was just copied piece by piece cannot be
- * read word by word until it has reached the cache. */
+ * read word by word until it has reached the cache. set copies the texts; the same limit. */
 struct weir_hash_pair {
     size_t length;
     char bytes[sizeof(uint32_t) + 2 * WEIR_HASH_TEXT_MAX];
