@@ -7,7 +7,7 @@
 
 /* A round is begun when cuts have brought so many open windows at least, and each so many times, since the last one
  * began; it brings so many for each that changed. */
-enum { ROUND_LEAST = 1 << 14, ROUND_AFTER = 2, ROUND_SHARE = 2 };
+enum { ROUND_LEAST = 1 << 14, ROUND_AFTER = 6, ROUND_SHARE = 2 };
 
 /* 1. life */
 
@@ -114,6 +114,7 @@ static void seal_round(struct weir_lane *lane, struct weir_sealed_cut *sealed, s
     if (lane->round_place == 0 && lane->open_sealed >= least
         && lane->open_sealed >= ROUND_AFTER * weir_window_table_open(lane->windows)) {
         sealed->cut.begins_round = true;
+        weir_window_table_begin_round(lane->windows);
         lane->round_place = 1;
         lane->open_sealed = 0;
     }
@@ -156,6 +157,8 @@ void weir_lane_seal(struct weir_lane *lane, struct weir_sealed_cut *sealed)
         sealed->window_room = room + room / 2;
         sealed->windows = weir_resize(sealed->windows, sealed->window_room, sizeof *sealed->windows);
     }
+    if (lane->settings.names_all)
+        weir_window_table_begin_round(lane->windows);
     seal_round(lane, sealed, most);
     weir_window_table_take_changed(lane->windows, seal_window, sealed);
     for (size_t i = 0; i < sealed->cut.window_count; i++)

@@ -20,6 +20,7 @@ struct entry {
     struct bytes unique;
     uint64_t token;   /* of the last change after closing */
     uint64_t written; /* number of the last cut that held it */
+    uint64_t told;    /* number of the last cut that held it with its key */
     uint64_t hash;
     size_t work_place; /* in lane->work, + 1; 0: not on it */
     bool is_closed;
@@ -45,7 +46,9 @@ struct lane {
     struct bucket *buckets;
     size_t bucket_count;
     uint64_t cuts;
-    uint64_t round; /* number of the cut that began the last round; 0: none since the lane was taken */
+    uint64_t round;    /* number of the cut that began the last round; 0: none since the lane was taken */
+    uint32_t *numbers; /* of windows that the owner has told: position in entries + 1 */
+    size_t number_room;
 };
 
 struct memory_store {
@@ -129,6 +132,27 @@ static struct entry *get_entry(struct lane *lane, const struct weir_window *wind
     return entry;
 }
 
+static void note_number(struct lane *lane, uint32_t number, const struct entry *entry)
+{
+    if (number >= lane->number_room) {
+        size_t room = (size_t)number * 2 + 1024;
+        lane->numbers = weir_resize(lane->numbers, room, sizeof(*lane->numbers));
+        memset(lane->numbers + lane->number_room, 0, (room - lane->number_room) * sizeof(*lane->numbers));
+        lane->number_room = room;
+    }
+    lane->numbers[number] = (uint32_t)(entry - lane->entries) + 1;
+}
+
+/* Another store would not find a window any more that was told before the last round. */
+static struct entry *find_told(const struct lane *lane, const struct weir_cut_window *window)
+{
+    weir_check(window->number > 0 && window->number < lane->number_room && lane->numbers[window->number]);
+    struct entry *entry = &lane->entries[lane->numbers[window->number] - 1];
+    weir_check(entry->window.start == window->window.start && entry->window.end == window->window.end);
+    weir_check(entry->told >= lane->round && !window->is_closed && window->unique.length == 0);
+    return entry;
+}
+
 /* 2. Lanes. */
 
 static struct lane *find_lane(const struct weir_window_store *base, struct weir_slice name)
@@ -168,6 +192,9 @@ static enum weir_status take_lane(struct weir_window_store *base, struct weir_sl
         lane = add_lane((struct memory_store *)base, name, secret);
     lane->state.epoch += weir_epoch_raise();
     lane->round = 0;
+    free(lane->numbers);
+    lane->numbers = NULL;
+    lane->number_room = 0;
     for (size_t i = 0; loader && i < lane->entry_count; i++) {
         const struct entry *entry = &lane->entries[i];
         loader->window(loader->context, &entry->window, entry->is_closed,
@@ -249,9 +276,15 @@ static enum weir_status write_cut(struct weir_window_store *base, const struct w
         lane->round = lane->cuts;
     for (size_t i = 0; i < cut->window_count; i++) {
         const struct weir_cut_window *window = &cut->windows[i];
-        struct entry *entry = get_entry(lane, &window->window);
+        weir_check(!window->is_closed || window->number == 0);
+        bool has_key = window->window.series_key.length > 0;
+        struct entry *entry = has_key ? get_entry(lane, &window->window) : find_told(lane, window);
+        if (has_key)
+            entry->told = lane->cuts;
+        if (has_key && window->number)
+            note_number(lane, window->number, entry);
         entry->window.total = window->window.total;
-        weir_check(window->is_closed || !entry->is_closed || weir_series_is_tally(window->window.series_key));
+        weir_check(window->is_closed || !entry->is_closed || weir_series_is_tally(entry->window.series_key));
         entry->is_closed = window->is_closed;
         entry->written = lane->cuts;
         append(&entry->unique, window->unique.data, window->unique.length);
@@ -371,6 +404,7 @@ static void free_lane(struct lane *lane)
     free(lane->slots);
     free(lane->work);
     free(lane->buckets);
+    free(lane->numbers);
     free(lane);
 }
 

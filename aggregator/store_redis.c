@@ -2,7 +2,7 @@
  *
  * docs/redis.md has every key, byte by byte, what makes a lane valid, and when what is dropped. All keys of a lane lie
  * in one slot of a Redis Cluster. Logs are cut into strings of 12 MiB, since Redis ends at 512 MiB. A lane of format 1
- * to 3 is taken as it is: what was written then is read for as long as it is there, and what is written is of format 4.
+ * to 4 is taken as it is: what was written then is read for as long as it is there, and what is written is of format 5.
  * Old windows go span by span: one that waits for its rater keeps its whole span until the first cut after it is
  * finished. maxmemory-policy has to be noeviction.
  *

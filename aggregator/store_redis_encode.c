@@ -186,7 +186,7 @@ static struct cut_order order_windows(struct weir_redis_store *store, struct wei
  * does, has a field that a rater finds. So has a tally: there is one for a customer, for good. */
 static bool is_logged(const struct weir_cut_window *window)
 {
-    return !window->is_closed && !weir_series_is_tally(window->window.series_key);
+    return !window->is_closed && (window->number || !weir_series_is_tally(window->window.series_key));
 }
 
 /* One HSET of those of the windows that have a field; how many of them are closed. */
@@ -236,37 +236,59 @@ static void encode_work(struct weir_redis_stream *stream, const struct weir_cut 
     }
 }
 
-/* The span's open windows: its start, its end, how many bytes follow, and for each window u16 length of the series key,
- * the key, u8 length of the value, the value. */
-static void gather_open(struct weir_redis_buffer *open, const struct weir_redis_span *span, const struct weir_cut *cut,
-                        const uint32_t *at, size_t count)
+static void end_block(struct weir_redis_buffer *open, size_t head, const struct weir_redis_span *span)
 {
-    size_t head = open->length;
-    weir_redis_reserve(open, WEIR_REDIS_OPEN_HEAD_BYTES);
-    open->length += WEIR_REDIS_OPEN_HEAD_BYTES;
-    for (size_t i = 0; i < count; i++) {
-        const struct weir_cut_window *window = &cut->windows[at[i]];
-        const struct weir_slice *series = &window->window.series_key;
-        if (!is_logged(window))
-            continue;
-        uint16_t key = (uint16_t)series->length;
-        weir_check(key == series->length);
-        char *to = weir_redis_reserve(open, sizeof(key) + series->length + 1 + WEIR_REDIS_VALUE_BYTES);
-        memcpy(to, &key, sizeof(key));
-        memcpy(to + sizeof(key), series->data, series->length);
-        to += sizeof(key) + series->length;
-        size_t length = weir_redis_store_value(&window->window.total, false, (unsigned char *)to + 1);
-        *to = (char)length;
-        weir_redis_used_up_to(open, to + 1 + length);
-    }
     size_t records = open->length - head - WEIR_REDIS_OPEN_HEAD_BYTES;
-    uint32_t bytes = (uint32_t)records;
-    weir_check(bytes == records);
+    uint32_t bytes = (uint32_t)records | WEIR_REDIS_OPEN_NUMBERED;
+    weir_check(records < WEIR_REDIS_OPEN_NUMBERED);
     memcpy(open->data + head, &span->start, 8);
     memcpy(open->data + head + 8, &span->end, 8);
     memcpy(open->data + head + 16, &bytes, 4);
     if (records == 0)
         open->length = head;
+}
+
+static size_t begin_block(struct weir_redis_buffer *open)
+{
+    size_t head = open->length;
+    weir_redis_reserve(open, WEIR_REDIS_OPEN_HEAD_BYTES);
+    open->length += WEIR_REDIS_OPEN_HEAD_BYTES;
+    return head;
+}
+
+/* The span's open windows: its start, its end, how many bytes follow (and that records have numbers), and for each
+ * window u32 number, u8 length of the value, with KEYED u16 length of the series key and the key, the value. */
+static void gather_open(struct weir_redis_buffer *open, const struct weir_redis_span *span, const struct weir_cut *cut,
+                        const uint32_t *at, size_t count)
+{
+    enum { BLOCK_MOST = 1 << 30 };
+    size_t head = begin_block(open);
+    for (size_t i = 0; i < count; i++) {
+        const struct weir_cut_window *window = &cut->windows[at[i]];
+        const struct weir_slice *series = &window->window.series_key;
+        unsigned char value[WEIR_REDIS_VALUE_BYTES];
+        uint16_t key = (uint16_t)series->length;
+        if (!is_logged(window))
+            continue;
+        weir_check(key == series->length && (key || window->number));
+        size_t length = weir_redis_store_value(&window->window.total, false, value);
+        char *to = weir_redis_reserve(open, WEIR_REDIS_OPEN_RECORD_BYTES + sizeof(key) + key + sizeof(value));
+        memcpy(to, &window->number, 4);
+        to[4] = (char)(length | (key ? WEIR_REDIS_OPEN_KEYED : 0));
+        to += WEIR_REDIS_OPEN_RECORD_BYTES;
+        if (key) {
+            memcpy(to, &key, sizeof(key));
+            memcpy(to + sizeof(key), series->data, key);
+            to += sizeof(key) + key;
+        }
+        memcpy(to, value, sizeof(value)); /* of which the next record overwrites what is too much */
+        weir_redis_used_up_to(open, to + length);
+        if (open->length - head > BLOCK_MOST) {
+            end_block(open, head, span);
+            head = begin_block(open);
+        }
+    }
+    end_block(open, head, span);
 }
 
 /* Records of the span's unique log: u16 series key length | series key | u32 fingerprints | fingerprints, little

@@ -22,7 +22,7 @@
 
 #include "aggregator/window_store.h"
 
-#define WEIR_REDIS_FORMAT "4" /* 1 to 3 are read, and become 4 when the lane is taken: store_redis.c says how */
+#define WEIR_REDIS_FORMAT "5" /* 1 to 4 are read, and become 5 when the lane is taken: store_redis.c says how */
 
 enum {
     WEIR_REDIS_KEY_MAX = WEIR_LANE_NAME_MAX + 128,
@@ -38,11 +38,16 @@ enum {
     WEIR_REDIS_OPEN_SEGMENT_BYTES = 1 << 20, /* the same of the log of open windows, which goes by whole segments */
     WEIR_REDIS_RANGE_BYTES = 1 << 20,        /* read at a time, a divisor of both */
     WEIR_REDIS_OPEN_HEAD_BYTES = 20,         /* i64 start | i64 end | u32 bytes of the records that follow */
+    WEIR_REDIS_OPEN_RECORD_BYTES = 5,        /* u32 number | u8 length of the value */
+    WEIR_REDIS_OPEN_KEYED = 128,             /* beside that length: the series key comes before the value */
     WEIR_REDIS_SCAN_COUNT = 4096,            /* fields asked of one HSCAN */
     WEIR_REDIS_PIPELINE = 32,                /* commands sent ahead of their answers */
     WEIR_REDIS_CUT_BYTES_MAX =
         900 << 20, /* Redis ends a connection that has queued 1 GiB (client-query-buffer-limit) */
 };
+
+/* Beside a block's bytes: its records have numbers. Those of format 4 have not. */
+#define WEIR_REDIS_OPEN_NUMBERED (UINT32_C(1) << 31)
 
 struct weir_redis_buffer {
     char *data;

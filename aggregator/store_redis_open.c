@@ -6,8 +6,10 @@
  * where the lane is taken, which is seldom: there the log is read, and of a window's records the last one holds. It
  * holds as many records as there are open windows, some four times, since rounds (window_store.h) let its front go.
  *
- * Here is a table of the windows that were met, by span and series key, whose bytes are copied; some 100 bytes and the
- * key for each, as long as a lane is taken or scanned.
+ * Of a window that was told already a record has no key but a number (window_store.h), a third of the bytes.
+ *
+ * Here is a table of the windows that were met, by span and series key, whose bytes are copied, and by number; some 120
+ * bytes and the key for each, as long as a lane is taken or scanned.
  */
 #include <stdlib.h>
 
@@ -19,24 +21,26 @@ struct entry {
     struct weir_window_total total;
     size_t key; /* in keys */
     uint32_t key_length;
-    uint32_t span; /* in the lane's index */
-    uint32_t next; /* of the span; NONE: the last one */
+    uint32_t span;   /* in the lane's index */
+    uint32_t next;   /* of the span; NONE: the last one */
+    uint32_t number; /* that records without a key have; 0: none, or another window has it by now */
     bool is_hidden;
 };
 
 struct weir_redis_open {
     const struct weir_redis_index *lane;
-    struct index index;
-    struct entry *entries; /* [0] unused */
+    struct index index, numbers; /* by span and series key, by number */
+    struct entry *entries;       /* [0] unused */
     uint32_t used, room;
     uint32_t *first; /* of each span */
     struct weir_redis_buffer keys;
     /* While the log is read: */
     struct weir_redis_buffer *unread; /* the front of a record whose end is not there yet */
     int64_t forgotten;
-    uint64_t block;  /* bytes of the block that are not read yet */
-    uint32_t span;   /* the block's */
-    bool is_ignored; /* its windows are passed over */
+    uint64_t block;   /* bytes of the block that are not read yet */
+    uint32_t span;    /* the block's */
+    bool is_numbered; /* its records */
+    bool is_ignored;  /* its windows are passed over */
     bool is_corrupt;
 };
 
@@ -47,6 +51,7 @@ struct weir_redis_open *weir_redis_open_free(struct weir_redis_open *open)
     if (!open)
         return NULL;
     free(open->index.slots);
+    free(open->numbers.slots);
     free(open->entries);
     free(open->first);
     weir_redis_buffer_free(&open->keys);
@@ -100,6 +105,41 @@ static struct entry *find_or_add(struct weir_redis_open *open, uint32_t span, st
     return entry;
 }
 
+static uint64_t hash_of_number(uint32_t number)
+{
+    return number * UINT64_C(0x9e3779b97f4a7c15);
+}
+
+/* NULL: nobody has it. */
+static struct entry *find_number(const struct weir_redis_open *open, uint32_t number)
+{
+    const struct index *index = &open->numbers;
+    for (uint32_t at = index_home(index, hash_of_number(number)); index->slots[at].position != NONE;
+         at = index_next(index, at))
+        if (open->entries[index->slots[at].position].number == number)
+            return &open->entries[index->slots[at].position];
+    return NULL;
+}
+
+static void take_number_from(struct weir_redis_open *open, struct entry *entry)
+{
+    if (!entry || entry->number == 0)
+        return;
+    index_remove(&open->numbers, index_tag(hash_of_number(entry->number)), (uint32_t)(entry - open->entries));
+    entry->number = 0;
+}
+
+static void give_number(struct weir_redis_open *open, struct entry *entry, uint32_t number)
+{
+    if (entry->number == number)
+        return;
+    take_number_from(open, find_number(open, number));
+    take_number_from(open, entry);
+    entry->number = number;
+    if (number)
+        index_add(&open->numbers, hash_of_number(number), (uint32_t)(entry - open->entries));
+}
+
 bool weir_redis_open_settle(struct weir_redis_open *open, const struct weir_redis_span *span, struct weir_slice series,
                             bool is_closed)
 {
@@ -132,6 +172,8 @@ static bool take_head(struct weir_redis_open *open, const char *at, size_t left,
     memcpy(&span.start, at, 8);
     memcpy(&span.end, at + 8, 8);
     memcpy(&bytes, at + 16, 4);
+    open->is_numbered = bytes & WEIR_REDIS_OPEN_NUMBERED;
+    bytes &= ~WEIR_REDIS_OPEN_NUMBERED;
     const struct weir_redis_span *known =
         weir_redis_span_find((struct weir_redis_index *)open->lane, span.start, span.end);
     open->block = bytes;
@@ -142,24 +184,79 @@ static bool take_head(struct weir_redis_open *open, const char *at, size_t left,
     return !open->is_corrupt;
 }
 
-static bool take_record(struct weir_redis_open *open, const char *at, size_t left, size_t *ret_length)
+/* A record's parts: where they are, and what they take together. */
+struct record {
+    uint32_t number;
+    struct weir_slice key; /* empty: the number's */
+    struct weir_slice value;
+    size_t length;
+};
+
+/* false: not all of it is there yet. */
+static bool find_parts(const char *at, size_t left, bool is_numbered, struct record *ret_record)
 {
     const unsigned char *bytes = (const unsigned char *)at;
-    size_t key = left >= 2 ? bytes[0] | (size_t)bytes[1] << 8 : 0;
-    size_t value = left > 2 + key ? bytes[2 + key] : 0, length = 2 + key + 1 + value;
+    size_t key = 0, value = 0, key_at = 0, value_at;
+    bool has_key = true;
+    *ret_record = (struct record){0};
+    if (is_numbered) {
+        if (left < WEIR_REDIS_OPEN_RECORD_BYTES)
+            return false;
+        memcpy(&ret_record->number, at, 4);
+        has_key = bytes[4] & WEIR_REDIS_OPEN_KEYED;
+        value = bytes[4] & ~(unsigned)WEIR_REDIS_OPEN_KEYED;
+        key_at = WEIR_REDIS_OPEN_RECORD_BYTES;
+    }
+    if (has_key) {
+        if (left < key_at + 2)
+            return false;
+        key = bytes[key_at] | (size_t)bytes[key_at + 1] << 8;
+        key_at += 2;
+    }
+    value_at = key_at + key;
+    if (!is_numbered) {
+        if (left <= value_at)
+            return false;
+        value = bytes[value_at++];
+    }
+    ret_record->key = weir_slice_of(at + key_at, key);
+    ret_record->value = weir_slice_of(at + value_at, value);
+    ret_record->length = value_at + value;
+    return left >= ret_record->length;
+}
+
+/* The window that a record tells of; NULL: nobody told which one that is. */
+static struct entry *entry_of(struct weir_redis_open *open, const struct record *record)
+{
+    struct entry *entry;
+    if (record->key.length == 0) {
+        entry = record->number ? find_number(open, record->number) : NULL;
+        return entry && entry->span == open->span ? entry : NULL;
+    }
+    entry = find_or_add(open, open->span, record->key);
+    give_number(open, entry, record->number);
+    return entry;
+}
+
+static bool take_record(struct weir_redis_open *open, const char *at, size_t left, size_t *ret_length)
+{
     struct weir_window_total total;
+    struct record record;
     bool is_closed;
-    if (left <= 2 + key || left < length)
+    if (!find_parts(at, left, open->is_numbered, &record))
         return false;
-    open->is_corrupt =
-        length > open->block || !weir_redis_load_value(at + 3 + key, value, &total, &is_closed) || is_closed;
-    if (open->is_corrupt)
-        return false;
-    if (!open->is_ignored)
-        find_or_add(open, open->span, weir_slice_of(at + 2, key))->total = total;
-    open->block -= length;
-    *ret_length = length;
-    return true;
+    open->is_corrupt = record.length > open->block
+                       || !weir_redis_load_value(record.value.data, record.value.length, &total, &is_closed)
+                       || is_closed;
+    if (!open->is_corrupt && !open->is_ignored) {
+        struct entry *entry = entry_of(open, &record);
+        open->is_corrupt = !entry;
+        if (entry)
+            entry->total = total;
+    }
+    open->block -= open->is_corrupt ? 0 : record.length;
+    *ret_length = record.length;
+    return !open->is_corrupt;
 }
 
 static void take_bytes(void *context, const char *data, size_t length)
@@ -188,6 +285,7 @@ enum weir_status weir_redis_open_read(struct weir_redis_store *store, struct wei
                                      .unread = &store->open,
                                      .forgotten = forgotten > 0 ? forgotten : INT64_MIN};
     index_start(&open->index);
+    index_start(&open->numbers);
     open->entries = weir_new_array(open->room, sizeof(*open->entries));
     open->first = weir_new_array(index->span_count + 1, sizeof(*open->first));
     store->open.length = 0;

@@ -7,6 +7,11 @@
  * then bring windows that did not change as well: from a cut that begins a round to the one that ends it every window
  * that is open was in one of them. What the store got of open windows before the round is not needed when it has ended.
  *
+ * Numbers. Most of what would be written of an open window is its series key, the same with each change. So it has a
+ * number, and may come without the key when a cut of the same owner has told it, since the last round began if one has.
+ * It is then the window that came last with that number and with a key: a number may go to another window when its
+ * first one is closed.
+ *
  * A handle belongs to one thread; open as many as there are threads.
  *
  * A lane's name is "<topic>:<partition>"; "<topic>" may hold ':' (the last one separates).
@@ -104,9 +109,11 @@ static inline bool weir_lane_state_goes_on(const struct weir_lane_state *before,
 
 /* One window of a cut. */
 struct weir_cut_window {
-    struct weir_window window; /* absolute total */
+    struct weir_window window; /* absolute total; series_key: empty, if it is told already */
+    uint32_t number;           /* of an open one; 0: it has none, and its key */
     bool is_closed;            /* puts it on the lane's list of work for the rater; it is never open again */
-    struct weir_slice unique;  /* `unique` meters: fingerprints (WEIR_UNIQUE_BYTES each) new since the last cut */
+    struct weir_slice unique;  /* `unique` meters: fingerprints (WEIR_UNIQUE_BYTES each) new since the last cut; not of
+                                  a window without its key */
 };
 
 /* Ids counted or voided since the last cut, by bucket (lane.h says what a bucket is). */

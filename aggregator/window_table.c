@@ -26,6 +26,7 @@ struct weir_window_table *weir_window_table_new(const struct weir_catalog *catal
     for (uint32_t i = 0; i < catalog->meter_count; i++)
         weir_window_learn_meter(&catalog->meters[i], &table->meters[i]);
     table->limit = limit;
+    table->round = 1;
     table->closes_at_once = closes_at_once;
     table->is_linked = closes_at_once;
     table->keys = weir_series_keys_new();
@@ -276,10 +277,11 @@ uint32_t weir_window_add(struct weir_window_table *table, uint32_t series, int64
         position = table->windows_used++;
     }
     uint32_t meter = table->series[series].meter, plain = meter == NO_METER ? 0 : table->meters[meter].plain;
-    table->windows[position] = (struct window){.start = start,
-                                               .series = series,
-                                               .length_seconds = (uint32_t)((end - start) / WEIR_SECOND),
-                                               .flags = plain | (end <= table->closing_through ? IS_CLOSED : 0)};
+    table->windows[position] =
+        (struct window){.start = start,
+                        .series = series,
+                        .length_seconds = (uint32_t)((end - start) / WEIR_SECOND),
+                        .flags = (uint16_t)(plain | (end <= table->closing_through ? IS_CLOSED : 0))};
     if (!table->is_linked) {
         struct group *group = find_group(table, end);
         table->windows[position].next_in_group = group->first;
@@ -442,17 +444,30 @@ size_t weir_window_table_changed(const struct weir_window_table *table)
     return table->changed_count;
 }
 
-static struct weir_cut_window cut_window(const struct weir_window_table *table, uint32_t position)
+/* As it goes into a cut, which tells its series key from then on. Neither the series nor its key is looked at where it
+ * was told before: a cut's windows come in no order, so that each look would wait for memory. */
+static struct weir_cut_window tell_window(struct weir_window_table *table, uint32_t position, struct weir_slice unique)
 {
-    const struct window *window = &table->windows[position];
+    struct window *window = &table->windows[position];
+    bool is_closed = window->flags & IS_CLOSED;
+    bool is_told = window->told == table->round && !is_closed && unique.length == 0;
 
+    window->told = table->round;
     return (struct weir_cut_window){
-        .window = {.series_key = series_key(table, window->series),
+        .window = {.series_key = is_told ? weir_slice_of(NULL, 0) : series_key(table, window->series),
                    .start = window->start,
                    .end = window_end(window),
                    .total = window_total(table, position)},
-        .is_closed = window->flags & IS_CLOSED,
+        .number = is_closed ? 0 : position,
+        .is_closed = is_closed,
+        .unique = unique,
     };
+}
+
+void weir_window_table_begin_round(struct weir_window_table *table)
+{
+    if (++table->round == 0)
+        table->round = 1;
 }
 
 uint64_t weir_window_table_open(const struct weir_window_table *table)
@@ -464,7 +479,7 @@ uint64_t weir_window_table_open(const struct weir_window_table *table)
     return open;
 }
 
-uint32_t weir_window_table_take_unchanged(const struct weir_window_table *table, uint32_t place, size_t max,
+uint32_t weir_window_table_take_unchanged(struct weir_window_table *table, uint32_t place, size_t max,
                                           void (*visit)(void *context, const struct weir_cut_window *window),
                                           void *context)
 {
@@ -475,7 +490,7 @@ uint32_t weir_window_table_take_unchanged(const struct weir_window_table *table,
         const struct window *window = &table->windows[place];
         if (window->series == NONE || window->flags & (IS_CLOSED | IS_CHANGED))
             continue;
-        struct weir_cut_window cut = cut_window(table, place);
+        struct weir_cut_window cut = tell_window(table, place, weir_slice_of(NULL, 0));
         visit(context, &cut);
         max--;
     }
@@ -487,11 +502,12 @@ void weir_window_table_take_changed(struct weir_window_table *table,
 {
     for (size_t i = 0; i < table->changed_count; i++) {
         struct window *window = &table->windows[table->changed[i]];
-        struct weir_cut_window cut = cut_window(table, table->changed[i]);
+        struct weir_slice unique = {0};
         if (window_kept(window))
-            cut.unique = weir_kept_new_units(window->kept);
+            unique = weir_kept_new_units(window->kept);
         else if (window->unique)
-            cut.unique = weir_unique_set_new_texts(window->unique);
+            unique = weir_unique_set_new_texts(window->unique);
+        struct weir_cut_window cut = tell_window(table, table->changed[i], unique);
         visit(context, &cut);
         if (window_kept(window))
             weir_kept_mark_stored(window->kept);

@@ -109,6 +109,9 @@ int64_t weir_window_table_close(struct weir_window_table *table, int64_t waterma
 /* Drops the closed windows that end at or before `end`. None may be changed (seal first; checked). */
 void weir_window_table_forget(struct weir_window_table *table, int64_t end);
 
+/* From here on cuts tell the series key of each open window once again (window_store.h, numbers). */
+void weir_window_table_begin_round(struct weir_window_table *table);
+
 /* The windows changed since the last call, and marks them unchanged; from here on another share may close. Calls visit
  * for each; the slices in it are views into the table that live until the next change. */
 size_t weir_window_table_changed(const struct weir_window_table *table);
@@ -120,7 +123,7 @@ uint64_t weir_window_table_open(const struct weir_window_table *table);
 /* Calls visit for open windows that did not change since the last call of take_changed, at most max of them, from a
  * place on; the place of the first is 1. Answers where to go on: 0 at the end. A window that is made meanwhile may be
  * passed by: it is one that changed. */
-uint32_t weir_window_table_take_unchanged(const struct weir_window_table *table, uint32_t place, size_t max,
+uint32_t weir_window_table_take_unchanged(struct weir_window_table *table, uint32_t place, size_t max,
                                           void (*visit)(void *context, const struct weir_cut_window *window),
                                           void *context);
 

@@ -69,7 +69,8 @@ struct window {
         uint32_t next_in_group;
         uint32_t earlier; /* of the series, where the table is linked */
     };
-    uint32_t flags;
+    uint16_t flags;
+    uint16_t told; /* the round in which a cut told its series key; 0: none yet */
 };
 
 /* Of a window with HAS_LATEST. */
@@ -132,6 +133,8 @@ struct weir_window_table {
     uint32_t closing;     /* the next window of it, when it is; those before it are closed */
     uint32_t closed;      /* since the last cut, of what had not changed anyway */
 
+    uint16_t round; /* from 1, and from there again after the last number: each tells all that are open, so that none is
+                       as far behind */
     uint32_t *changed;
     size_t changed_count, changed_room;
     size_t unique_bytes;
@@ -159,7 +162,7 @@ static inline struct weir_unique_set *window_unique(const struct window *window)
 static inline void window_keep_events(struct window *window, enum weir_aggregation aggregation)
 {
     window->kept = weir_kept_new(aggregation);
-    window->flags = (window->flags & ~(uint32_t)PLAIN) | KEEPS_EVENTS;
+    window->flags = (uint16_t)((window->flags & ~(uint32_t)PLAIN) | KEEPS_EVENTS);
 }
 
 static inline int64_t window_end(const struct window *window)

@@ -263,6 +263,7 @@ static struct weir_lane_settings lane_settings(const struct reading *reading)
     settings.max_future = INT64_MAX; /* who was too early is in quarantine */
     settings.keeps_all = reading->from && reading->from->is_admitted;
     settings.is_bounded = !reading->from;
+    settings.names_all = true; /* choose */
     return settings;
 }
 

@@ -14,6 +14,11 @@ struct random_walk {
     uint64_t seed;
     int round_steps; /* cuts until the round ends that is under way; 0: none is */
     char fingerprints[1 << 12];
+    struct walk_number {
+        int64_t start;
+        size_t key; /* of walk_keys */
+        bool is_taken, is_told;
+    } numbers[100];       /* of open windows, few enough to go from one to another; [0] is none */
     redisContext *bender; /* Redis only: kills connections, flushes scripts */
 };
 
@@ -95,6 +100,40 @@ static void random_cut(struct random_walk *walk, struct cut *cut)
     cut->cut.state.watermark = (int64_t)roll(walk, 1000);
 }
 
+/* As a lane does it, but that some windows have no number, and some are told again. */
+static void number_window(struct random_walk *walk, struct weir_cut_window *window)
+{
+    struct walk_number *number = NULL, *end = walk->numbers + sizeof walk->numbers / sizeof *walk->numbers;
+    size_t key = 0;
+    while (!weir_slice_equal(weir_slice_text(walk_keys[key]), window->window.series_key))
+        key++;
+    for (struct walk_number *one = walk->numbers + 1; one < end; one++)
+        if (one->is_taken && one->start == window->window.start && one->key == key)
+            number = one;
+    if (window->is_closed) {
+        if (number)
+            number->is_taken = false;
+        return;
+    }
+    for (struct walk_number *one = walk->numbers + 1; one < end && !number; one++)
+        if (!one->is_taken && roll(walk, 3) == 0)
+            *(number = one) = (struct walk_number){window->window.start, key, true, false};
+    if (!number)
+        return;
+    window->number = (uint32_t)(number - walk->numbers);
+    if (number->is_told && window->unique.length == 0 && roll(walk, 4))
+        window->window.series_key = weir_slice_of(NULL, 0);
+    number->is_told = true;
+}
+
+static void number_windows(struct random_walk *walk, struct cut *cut)
+{
+    for (size_t i = 0; i < sizeof walk->numbers / sizeof *walk->numbers; i++)
+        walk->numbers[i].is_told &= !cut->cut.begins_round;
+    for (size_t i = 0; i < cut->cut.window_count; i++)
+        number_window(walk, &cut->windows[i]);
+}
+
 static bool span_has_work(const struct picture *model, int64_t start, int64_t end)
 {
     for (size_t i = 0; i < model->count; i++)
@@ -146,8 +185,12 @@ static void walk_write(struct random_walk *walk)
     struct weir_error error = {""};
     struct weir_window_store *store = walk->f->store;
     random_cut(walk, &cut);
+    struct cut sent = cut; /* the model has the keys of all */
+    sent.cut.windows = sent.windows;
+    sent.cut.ids = sent.ids;
+    number_windows(walk, &sent);
     if (roll(walk, 5) == 0) { /* refused first: by epoch or by offset */
-        struct cut wrong = cut;
+        struct cut wrong = sent;
         wrong.cut.windows = wrong.windows;
         wrong.cut.ids = wrong.ids;
         if (roll(walk, 2))
@@ -160,10 +203,10 @@ static void walk_write(struct random_walk *walk)
         bend(walk);
     enum weir_status status = WEIR_RETRY;
     for (int i = 0; i < 3 && status == WEIR_RETRY; i++)
-        status = store->ops->write_cut(store, &cut.cut, &error);
+        status = store->ops->write_cut(store, &sent.cut, &error);
     cr_assert_eq(status, WEIR_OK, "%s", error.text);
     for (uint64_t again = roll(walk, 8) == 0 ? 2 : 0; again > 0; again--)
-        cr_assert_eq(store->ops->write_cut(store, &cut.cut, &error), WEIR_OK, "%s", error.text);
+        cr_assert_eq(store->ops->write_cut(store, &sent.cut, &error), WEIR_OK, "%s", error.text);
     model_cut(walk, &cut.cut);
 }
 
@@ -201,6 +244,7 @@ static void compare_with_model(struct random_walk *walk)
     struct picture loaded = {0}, scanned = {0};
     uint64_t epoch = walk->state.epoch;
     take(walk->f, &loaded);
+    memset(walk->numbers, 0, sizeof walk->numbers);
     scan(walk->f, &scanned);
     cr_assert_gt(loaded.state.epoch, epoch);
     walk->state.epoch = loaded.state.epoch;

@@ -173,9 +173,11 @@ Test(window_store_open, damage_is_told)
     static const char *const damage[] = {
         "SETRANGE weir:{%s}:open:0 16 x",       /* bytes of a block */
         "SETRANGE weir:{%s}:open:0 8 x",        /* a span that is not there */
-        "SETRANGE weir:{%s}:open:0 20 xxxx",    /* length of a key */
-        "SETRANGE weir:{%s}:open:0 20022 \xff", /* length of a value */
-        "SETRANGE weir:{%s}:open:0 20023 \xff", /* a value */
+        "SETRANGE weir:{%s}:open:0 19 \x01",    /* whether its records have numbers */
+        "SETRANGE weir:{%s}:open:0 24 \xff",    /* length of a value */
+        "SETRANGE weir:{%s}:open:0 24 \x05",    /* whether a key comes before it */
+        "SETRANGE weir:{%s}:open:0 25 xx",      /* length of a key */
+        "SETRANGE weir:{%s}:open:0 20027 \xff", /* a value */
         "SET weir:{%s}:open:0 short",
         "DEL weir:{%s}:open:0",
         "HINCRBY weir:{%s}:logs open 1",
@@ -206,6 +208,145 @@ Test(window_store_open, damage_is_told)
         clear(&scanned);
         clear(&picture);
     }
+    close_private(f, context);
+}
+
+/* What is told once is a few bytes from then on, in whichever cut; until the next round, or owner. */
+Test(window_store_open, a_number_stands_for_a_key)
+{
+    enum { CUTS = 12, MOST = WINDOWS * (5 + 8) + 3 * 20 };
+    struct fixture fixture, *f = &fixture;
+    redisContext *context = open_private(f);
+    struct picture picture = {0};
+    struct cut cut;
+    size_t segments;
+    take(f, &picture);
+    for (int i = 0; i < CUTS; i++) {
+        long long before = bytes_of_log(context, &segments);
+        begin_cut(f, &cut, &picture.state, i + 1);
+        cut.cut.begins_round = i == 6;
+        cut.cut.ends_round = i == 7;
+        put_windows(&cut, 0, WINDOWS, 300 + (unsigned)i * 5);
+        for (uint32_t n = 0; n < WINDOWS; n++) {
+            cut.windows[n].number = n + 1;
+            if (i % 3)
+                cut.windows[n].window.series_key = weir_slice_of(NULL, 0);
+        }
+        must_write(f, &cut, &picture.state);
+        if (i % 3)
+            cr_assert_leq(bytes_of_log(context, &segments), before + MOST);
+        if (i % 3 == 2)
+            check_all(f, &picture, 300 + (unsigned)i * 5); /* takes it: who has it now tells all again */
+    }
+    clear(&picture);
+    close_private(f, context);
+}
+
+/* A number of a window that is closed goes to another one, which may be of the same end or not. */
+Test(window_store_open, a_number_goes_to_another_window)
+{
+    struct fixture fixture, *f = &fixture;
+    redisContext *context = open_private(f);
+    struct picture picture = {0};
+    struct cut cut;
+    take(f, &picture);
+    for (int i = 1; i <= WINDOWS; i++) {
+        begin_cut(f, &cut, &picture.state, 3 * i);
+        put_window(&cut, long_key(i - 1), i % 3, 10)->number = 7;
+        put_window(&cut, weir_slice_text("stays"), 1, 10 * (unsigned)i)->number = 8;
+        if (i > 1)
+            cut.windows[1].window.series_key = weir_slice_of(NULL, 0);
+        must_write(f, &cut, &picture.state);
+        begin_cut(f, &cut, &picture.state, 3 * i + 1);
+        put_window(&cut, weir_slice_of(NULL, 0), i % 3, 10 + (unsigned)i)->number = 7;
+        must_write(f, &cut, &picture.state);
+        begin_cut(f, &cut, &picture.state, 3 * i + 2);
+        put_window(&cut, long_key(i - 1), i % 3, 20 + (unsigned)i)->is_closed = true;
+        if (i < WINDOWS)
+            must_write(f, &cut, &picture.state);
+    }
+    take(f, &picture);
+    cr_assert_eq(picture.count, WINDOWS + 1);
+    for (int i = 1; i <= WINDOWS; i++) {
+        const struct row *row = find_row(&picture, i % 3 * MINUTE * NS, (i % 3 + 1) * MINUTE * NS, long_key(i - 1));
+        cr_assert(row && row->is_closed == (i < WINDOWS));
+        cr_assert_eq(row->total.events, (i < WINDOWS ? 20u : 10u) + (unsigned)i);
+    }
+    const struct row *stays = find_row(&picture, MINUTE * NS, 2 * MINUTE * NS, weir_slice_text("stays"));
+    cr_assert(stays && stays->total.events == 10 * WINDOWS);
+    clear(&picture);
+    close_private(f, context);
+}
+
+static enum weir_status load_numbers(struct fixture *f, redisContext *context, uint32_t told, uint32_t meant,
+                                     int minute)
+{
+    struct picture picture = {0};
+    struct weir_lane_state state;
+    struct weir_error error = {""};
+    struct tally loaded = {0};
+    struct weir_lane_loader loader = {&loaded, tally_window, tally_ids};
+    struct cut cut;
+    tell(context, "FLUSHALL");
+    take(f, &picture);
+    begin_cut(f, &cut, &picture.state, 1);
+    put_window(&cut, weir_slice_text("a"), 1, 10)->number = told;
+    put_window(&cut, weir_slice_text("b"), 2, 10)->number = told + 1;
+    must_write(f, &cut, &picture.state);
+    begin_cut(f, &cut, &picture.state, 2);
+    put_window(&cut, weir_slice_of(NULL, 0), minute, 10)->number = meant;
+    must_write(f, &cut, &picture.state);
+    clear(&picture);
+    return f->store->ops->take_lane(f->store, lane_name(f), secret, &loader, &state, &error);
+}
+
+Test(window_store_open, a_number_that_was_not_told_is_damage)
+{
+    struct fixture fixture, *f = &fixture;
+    redisContext *context = open_private(f);
+    cr_assert_eq(load_numbers(f, context, 1, 1, 1), WEIR_OK);
+    cr_assert_eq(load_numbers(f, context, UINT32_MAX - 1, UINT32_MAX, 2), WEIR_OK);
+    cr_assert_eq(load_numbers(f, context, 1, 3, 1), WEIR_FATAL);
+    cr_assert_eq(load_numbers(f, context, 1, 1, 2), WEIR_FATAL); /* of another end */
+    close_private(f, context);
+}
+
+/* As format 4 wrote it: records have their keys, and no numbers. */
+Test(window_store_open, a_log_without_numbers_goes_on)
+{
+    enum { BLOCK = 20 + 2 * 7 };
+    static const char records[] = {1, 0, 'a', 3, 0, 1, 9, 1, 0, 'b', 3, 0, 1, 9}; /* 9 events each, open */
+    struct fixture fixture, *f = &fixture;
+    redisContext *context = open_private(f);
+    struct picture picture = {0};
+    struct cut cut;
+    char block[BLOCK];
+    memcpy(block, (const int64_t[]){0, MINUTE * NS}, 16);
+    memcpy(block + 16, (const uint32_t[]){sizeof records}, 4);
+    memcpy(block + 20, records, sizeof records);
+    take(f, &picture);
+    freeReplyObject(redisCommand(context, "HSET weir:{%s}:lane format 4", f->lane));
+    freeReplyObject(redisCommand(context, "SADD weir:{%s}:spans 0:60000000000", f->lane));
+    freeReplyObject(redisCommand(context, "APPEND weir:{%s}:open:0 %b", f->lane, block, sizeof block));
+    freeReplyObject(redisCommand(context, "HSET weir:{%s}:logs open %d", f->lane, BLOCK));
+    for (int step = 0; step < 4; step++) {
+        struct picture scanned = {0};
+        scan(f, &scanned);
+        take(f, &picture);
+        cr_assert(picture.count == 2 && scanned.count == 2);
+        const struct row *a = find_row(&picture, 0, MINUTE * NS, weir_slice_text("a"));
+        const struct row *b = find_row(&picture, 0, MINUTE * NS, weir_slice_text("b"));
+        cr_assert(a && b && b->total.events == 9 && !a->is_closed && !b->is_closed);
+        cr_assert_eq(a->total.events, 9 + 2 * (unsigned)step);
+        begin_cut(f, &cut, &picture.state, 2 * step + 1);
+        put_window(&cut, weir_slice_text("a"), 0, 10 + 2 * (unsigned)step)->number = 1;
+        must_write(f, &cut, &picture.state);
+        begin_cut(f, &cut, &picture.state, 2 * step + 2);
+        put_window(&cut, weir_slice_of(NULL, 0), 0, 11 + 2 * (unsigned)step)->number = 1;
+        must_write(f, &cut, &picture.state);
+        clear(&scanned);
+    }
+    clear(&picture);
     close_private(f, context);
 }
 

@@ -178,7 +178,7 @@ Test(window_store_redis, another_format_is_refused)
     size_t count;
     struct cut cut;
     take(f, &picture);
-    freeReplyObject(redisCommand(context, "HSET weir:{%s}:lane format 5", f->lane));
+    freeReplyObject(redisCommand(context, "HSET weir:{%s}:lane format 6", f->lane));
     full_cut(f, &cut, &picture.state, 10);
     uint64_t before = digest_of_database(context);
     cr_assert_eq(f->store->ops->write_cut(f->store, &cut.cut, &error), WEIR_FATAL);
@@ -250,7 +250,7 @@ Test(window_store_redis, a_lane_of_the_old_format_goes_on)
     cr_assert_eq(picture.state.counts.retracted, 0);
     cr_assert_eq(memcmp(picture.state.secret, secret, sizeof(secret)), 0);
     redisReply *reply = redisCommand(context, "HGET weir:{%s}:lane format", f->lane);
-    cr_assert_str_eq(reply->str, "4");
+    cr_assert_str_eq(reply->str, "5");
     freeReplyObject(reply);
     cr_assert_eq(picture.count, 1);
     cr_assert(picture.rows[0].total.events == 7 && picture.rows[0].total.value.e12 == 21 && picture.rows[0].is_closed);
@@ -303,7 +303,7 @@ Test(window_store_redis, a_lane_of_plain_totals_goes_on)
     cr_assert_eq(write_cut(f, &cut), WEIR_FENCED, "nothing is written into it before it is taken");
     take(f, &picture);
     redisReply *reply = redisCommand(context, "HGET weir:{%s}:lane format", f->lane);
-    cr_assert_str_eq(reply->str, "4");
+    cr_assert_str_eq(reply->str, "5");
     freeReplyObject(reply);
     cr_assert_eq(picture.count, 1);
     cr_assert(picture.rows[0].total.events == 7 && picture.rows[0].total.value.e12 == 21 && picture.rows[0].is_closed);

@@ -136,6 +136,9 @@ MUTANTS = [
        "        if (group->end > watermark + 2 * WEIR_MINUTE)\n            break;")]),
     ("told_before_all_are_closed", "a cut tells no watermark that an open window has not passed", "simulation",
      [(LANE_CUT, "sealed->cut.state.watermark = lane->closed_through;", "sealed->cut.state.watermark = lane->state.watermark;")]),
+    ("key_not_told_again", "a round tells every series key once more", "lane",
+     [(LANE_CUT, "        sealed->cut.begins_round = true;\n        weir_window_table_begin_round(lane->windows);",
+       "        sealed->cut.begins_round = true;")]),
     ("late_change_not_rated", "a closed window that changes is put on the list of work again", "simulation",
      [(MEMORY, "        if (window->is_closed)\n            add_work(lane, entry, token);",
        "        if (window->is_closed && entry->token == 0)\n            add_work(lane, entry, token);")]),
@@ -158,7 +161,7 @@ MUTANTS = [
     ("ahead_is_forgotten", "an event that was retracted before it came counts nothing", "lane",
      [(LANE_EVENT, "event->is_retraction ? WEIR_ID_AHEAD : WEIR_ID_COUNTED", "event->is_retraction ? WEIR_ID_COUNTED : WEIR_ID_COUNTED")]),
     ("kept_not_stored", "the single events of a retractable window are stored with its total", "lane",
-     [("aggregator/window_table.c", "cut.unique = weir_kept_new_units(window->kept);", "cut.unique = (struct weir_slice){0};")]),
+     [("aggregator/window_table.c", "unique = weir_kept_new_units(window->kept);", "unique = (struct weir_slice){0};")]),
 
     # 4. the rater
     ("fewer_events_are_stale", "a retraction makes a newer total, though one of fewer events", "ledger",

@@ -370,7 +370,7 @@ Test(lane, rounds_bring_every_open_window)
 {
     enum { SEEDS = 40, CUTS = 150 };
     struct weir_lane_settings settings = defaults;
-    uint64_t begun = 0, ended = 0;
+    uint64_t begun = 0, ended = 0, open = 0, named = 0;
 
     settings.close_least = 3;
     settings.lateness = settings.retention = 5 * WEIR_MINUTE;
@@ -388,6 +388,12 @@ Test(lane, rounds_bring_every_open_window)
             flush(&bench);
             begun += bench.sealed->cut.begins_round;
             ended += bench.sealed->cut.ends_round;
+            for (size_t n = 0; n < bench.sealed->cut.window_count; n++) {
+                const struct weir_cut_window *window = &bench.sealed->windows[n];
+                open += !window->is_closed;
+                named += !window->is_closed && window->window.series_key.length > 0;
+                cr_assert(window->window.series_key.length > 0 || (window->number > 0 && !window->is_closed));
+            }
             if (i % 50 == 49) { /* in a round or not */
                 uint64_t digest = look(&bench).digest;
                 weir_lane_free(bench.lane);
@@ -401,6 +407,7 @@ Test(lane, rounds_bring_every_open_window)
     cr_assert(ended > SEEDS && ended <= begun && begun <= ended + 4 * SEEDS, "%d begun, %d ended", (int)begun,
               (int)ended);
     cr_assert_lt(ended, SEEDS * CUTS / 4);
+    cr_assert(named > open / 4 && named < open * 3 / 4, "%d of %d open windows have their keys", (int)named, (int)open);
 }
 
 Test(lane, windows_of_an_earlier_end_do_not_wait_for_their_share)

@@ -139,6 +139,37 @@ static void run(uint32_t seed, bool has_other_lengths)
     weir_catalog_free(bench.catalog);
 }
 
+static void want_key(void *context, const struct weir_cut_window *window)
+{
+    cr_assert_eq(window->window.series_key.length > 0, *(bool *)context);
+    cr_assert_gt(window->number, 0);
+}
+
+/* Each round tells every key once more, also the one whose number was all ones. */
+Test(window_table, a_key_is_told_once_a_round)
+{
+    static struct bench bench;
+    bool is_wanted = true, is_not_wanted = false;
+
+    bench = (struct bench){.random = 1, .forgotten = base};
+    load_catalog(&bench);
+    bench.table = weir_window_table_new(bench.catalog, WINDOWS_MAX, false, NULL);
+    bench.table->round = UINT16_MAX - 2;
+    for (int round = 0; round < 5; round++) {
+        weir_window_table_begin_round(bench.table);
+        cr_assert_gt(bench.table->round, 0);
+        for (int i = 0; i < 100 * HOURS; i++)
+            send(&bench);
+        weir_window_table_take_changed(bench.table, want_key, &is_wanted);
+        cr_assert_eq(weir_window_table_take_unchanged(bench.table, 1, SIZE_MAX / 32, want_key, &is_not_wanted), 0);
+        for (int i = 0; i < 100 * HOURS; i++)
+            send(&bench);
+        weir_window_table_take_changed(bench.table, want_key, &is_not_wanted);
+    }
+    weir_window_table_free(bench.table);
+    weir_catalog_free(bench.catalog);
+}
+
 Test(window_table, windows_of_a_series_are_found_by_their_start)
 {
     for (uint32_t seed = 1; seed <= ROUNDS; seed++)
