@@ -421,6 +421,22 @@ def send(world, lines):
     world.lines += lines
 
 
+def test_windows_that_several_cuts_brought(servers, tmp_path):
+    """A lane's cuts tell a series key once, and a recount keeps but some windows of each (names_all in aggregator/lane.h)."""
+    (book,) = BEFORE["price_books"]
+    world = World(servers, "recount-cuts", tmp_path, partitions=1)
+    world.apply({"meters": BEFORE["meters"][:1], "price_books": [{**book, "prices": book["prices"][:1]}],
+                 "default_contract": BEFORE["default_contract"]})
+    sealed_every = int(re.search(r"SEAL_EVERY = (\d+)", (ROOT / "cli/recount_read.c").read_text(encoding="utf-8"))[1])
+    world.produce([f'{{"specversion":"1.0","id":"{n}","source":"test","type":"call","subject":"{"ab"[n % 2]}","time":"2026-01-10T12:00:00Z"}}'
+                   for n in range(sealed_every + 1000)])
+    world.weir("ingest", "--until-end", WEIR_IDLE="1h")
+    world.finish()
+    world.weir("rater", "--until-done")
+    rows, counts, said = world.recount("calls")
+    assert rows == [] and (counts["unchanged"], counts["changed"]) == ("2", "0"), said
+
+
 def test_money_that_is_invoiced_and_events_that_are_gone(servers, tmp_path):
     """Prepaid amounts, minimums, a true-up and a discount on the invoice, final: what a recount charges is adjustments of the next
     invoice. Then Kafka loses half of the events, and an archive has them."""
