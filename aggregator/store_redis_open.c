@@ -4,9 +4,8 @@
  * Why a log. An open window changes with every third cut or so, and to write it as a field of a hash costs Redis four
  * lines of memory that nobody has touched since; a record at the end of a string costs its bytes. The price is paid
  * where the lane is taken, which is seldom: there the log is read, and of a window's records the last one holds. It
- * holds as many records as there are open windows, some four times, since rounds (window_store.h) let its front go.
- *
- * Of a window that was told already a record has no key but a number (window_store.h), a third of the bytes.
+ * holds 1.5 to 9 records of each open window, since rounds (window_store.h) let its front go; one or two of them have
+ * the window's series key, the others a number instead, which is a third of the bytes.
  *
  * Here is a table of the windows that were met, by span and series key, whose bytes are copied, and by number; some 120
  * bytes and the key for each, as long as a lane is taken or scanned.
