@@ -39,11 +39,11 @@ struct weir_lane_settings {
                          weir_lane_drain */
     bool keeps_all;   /* admitted events: none is too late, nothing is forgotten, and windows are closed as soon as they
                          are   made; retention and lateness do not matter */
+    bool names_all;   /* each window of a cut has its series key, for who keeps but some of a cut's windows */
     int64_t disorder; /* ns, >= 0 */
     int64_t lateness; /* ns, >= 0 */
     int64_t retention;                   /* ns, >= lateness */
     int64_t max_future;                  /* ns, >= 0: an event may be this far ahead of the wall clock */
-    bool names_all;                      /* each window of a cut has its series key, for who keeps but some of them */
     uint32_t close_least;                /* windows of one end that one cut may close beside those that changed, if a
                                             sixteenth is not more; 0: the usual number */
     uint32_t round_least;                /* open windows that cuts bring before a round begins, at least; 0: the usual

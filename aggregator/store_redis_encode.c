@@ -236,6 +236,7 @@ static void encode_work(struct weir_redis_stream *stream, const struct weir_cut 
     }
 }
 
+/* A block without records is none. */
 static void end_block(struct weir_redis_buffer *open, size_t head, const struct weir_redis_span *span)
 {
     size_t records = open->length - head - WEIR_REDIS_OPEN_HEAD_BYTES;
@@ -266,22 +267,21 @@ static void gather_open(struct weir_redis_buffer *open, const struct weir_redis_
     for (size_t i = 0; i < count; i++) {
         const struct weir_cut_window *window = &cut->windows[at[i]];
         const struct weir_slice *series = &window->window.series_key;
-        unsigned char value[WEIR_REDIS_VALUE_BYTES];
         uint16_t key = (uint16_t)series->length;
         if (!is_logged(window))
             continue;
         weir_check(key == series->length && (key || window->number));
-        size_t length = weir_redis_store_value(&window->window.total, false, value);
-        char *to = weir_redis_reserve(open, WEIR_REDIS_OPEN_RECORD_BYTES + sizeof(key) + key + sizeof(value));
-        memcpy(to, &window->number, 4);
-        to[4] = (char)(length | (key ? WEIR_REDIS_OPEN_KEYED : 0));
-        to += WEIR_REDIS_OPEN_RECORD_BYTES;
+        char *record =
+            weir_redis_reserve(open, WEIR_REDIS_OPEN_RECORD_BYTES + sizeof(key) + key + WEIR_REDIS_VALUE_BYTES);
+        char *to = record + WEIR_REDIS_OPEN_RECORD_BYTES;
         if (key) {
             memcpy(to, &key, sizeof(key));
             memcpy(to + sizeof(key), series->data, key);
             to += sizeof(key) + key;
         }
-        memcpy(to, value, sizeof(value)); /* of which the next record overwrites what is too much */
+        size_t length = weir_redis_store_value(&window->window.total, false, (unsigned char *)to);
+        memcpy(record, &window->number, 4);
+        record[4] = (char)(length | (key ? WEIR_REDIS_OPEN_KEYED : 0));
         weir_redis_used_up_to(open, to + length);
         if (open->length - head > BLOCK_MOST) {
             end_block(open, head, span);

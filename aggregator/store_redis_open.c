@@ -4,7 +4,7 @@
  * Why a log. An open window changes with every third cut or so, and to write it as a field of a hash costs Redis four
  * lines of memory that nobody has touched since; a record at the end of a string costs its bytes. The price is paid
  * where the lane is taken, which is seldom: there the log is read, and of a window's records the last one holds. It
- * holds 1.5 to 9 records of each open window, since rounds (window_store.h) let its front go; one or two of them have
+ * holds 1 to 8 records of each open window, since rounds (window_store.h) let its front go; one or two of them have
  * the window's series key, the others a number instead, which is a third of the bytes.
  *
  * Here is a table of the windows that were met, by span and series key, whose bytes are copied, and by number; some 120
@@ -104,16 +104,11 @@ static struct entry *find_or_add(struct weir_redis_open *open, uint32_t span, st
     return entry;
 }
 
-static uint64_t hash_of_number(uint32_t number)
-{
-    return number * UINT64_C(0x9e3779b97f4a7c15);
-}
-
 /* NULL: nobody has it. */
 static struct entry *find_number(const struct weir_redis_open *open, uint32_t number)
 {
     const struct index *index = &open->numbers;
-    for (uint32_t at = index_home(index, hash_of_number(number)); index->slots[at].position != NONE;
+    for (uint32_t at = index_home(index, weir_hash_mix(number)); index->slots[at].position != NONE;
          at = index_next(index, at))
         if (open->entries[index->slots[at].position].number == number)
             return &open->entries[index->slots[at].position];
@@ -124,7 +119,7 @@ static void take_number_from(struct weir_redis_open *open, struct entry *entry)
 {
     if (!entry || entry->number == 0)
         return;
-    index_remove(&open->numbers, index_tag(hash_of_number(entry->number)), (uint32_t)(entry - open->entries));
+    index_remove(&open->numbers, index_tag(weir_hash_mix(entry->number)), (uint32_t)(entry - open->entries));
     entry->number = 0;
 }
 
@@ -136,7 +131,7 @@ static void give_number(struct weir_redis_open *open, struct entry *entry, uint3
     take_number_from(open, entry);
     entry->number = number;
     if (number)
-        index_add(&open->numbers, hash_of_number(number), (uint32_t)(entry - open->entries));
+        index_add(&open->numbers, weir_hash_mix(number), (uint32_t)(entry - open->entries));
 }
 
 bool weir_redis_open_settle(struct weir_redis_open *open, const struct weir_redis_span *span, struct weir_slice series,
@@ -247,15 +242,18 @@ static bool take_record(struct weir_redis_open *open, const char *at, size_t lef
     open->is_corrupt = record.length > open->block
                        || !weir_redis_load_value(record.value.data, record.value.length, &total, &is_closed)
                        || is_closed;
-    if (!open->is_corrupt && !open->is_ignored) {
+    if (open->is_corrupt)
+        return false;
+    if (!open->is_ignored) {
         struct entry *entry = entry_of(open, &record);
         open->is_corrupt = !entry;
-        if (entry)
-            entry->total = total;
+        if (!entry)
+            return false;
+        entry->total = total;
     }
-    open->block -= open->is_corrupt ? 0 : record.length;
+    open->block -= record.length;
     *ret_length = record.length;
-    return !open->is_corrupt;
+    return true;
 }
 
 static void take_bytes(void *context, const char *data, size_t length)

@@ -263,7 +263,7 @@ static struct weir_lane_settings lane_settings(const struct reading *reading)
     settings.max_future = INT64_MAX; /* who was too early is in quarantine */
     settings.keeps_all = reading->from && reading->from->is_admitted;
     settings.is_bounded = !reading->from;
-    settings.names_all = true; /* choose */
+    settings.names_all = true; /* choose keeps but some windows of a cut */
     return settings;
 }
 

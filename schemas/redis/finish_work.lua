@@ -7,7 +7,7 @@ local format = redis.call('HGET', KEYS[1], 'format')
 if not format and redis.call('EXISTS', KEYS[1]) == 0 then
     return 0
 end
-if format ~= ARGV[1] and not string.find(format or '', '^[1-4]$') then
+if not format or #format ~= 1 or format < '1' or format > ARGV[1] then
     return redis.error_reply('WEIRFORMAT ' .. (format or 'none'))
 end
 local working = redis.call('TYPE', KEYS[2]).ok

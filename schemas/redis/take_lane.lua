@@ -2,7 +2,7 @@
 --   KEYS[1]  the lane hash
 --   ARGV[1]  format   ARGV[2]  the first fields of a new lane, as concatenated msgpack strings (field, value, ...)
 --   ARGV[3]  by how much the epoch is raised (aggregator/epoch.h)   ARGV[4..] fields to return
--- A lane of format 1 to 4 may lack some of those first fields: it gets them, and is of this format from then on. (Its windows and
+-- A lane of an earlier format may lack some of those first fields: it gets them, and is of this format from then on. (Its windows and
 -- ids stay as they are: they are told apart by their length and by the logs' names.)
 -- Answers the values of those fields. The format is checked before the first write; HINCRBY, the first write that can
 -- fail, comes first for a lane that exists, so that nothing is ever half done.
@@ -12,7 +12,7 @@ if not format then
         return redis.error_reply('WEIRFORMAT none')
     end
     redis.call('HSET', KEYS[1], cmsgpack.unpack(ARGV[2]))
-elseif format ~= ARGV[1] and not string.find(format, '^[1-4]$') then
+elseif #format ~= 1 or format < '1' or format > ARGV[1] then
     return redis.error_reply('WEIRFORMAT ' .. format)
 end
 redis.call('HINCRBY', KEYS[1], 'epoch', ARGV[3])
