@@ -188,9 +188,9 @@ static inline void kafka_count_failure(rd_kafka_t *client, const rd_kafka_messag
 
 static int kafka_failures; /* of deliveries of this process's producers */
 
-/* A producer whose deliveries are looked at by kafka_flush. Idempotent: what a busy broker has not answered in time is sent
- * again, and without that it would be there twice, or behind what came after it. It also has few requests under way, so that
- * it cannot get a minute ahead of such a broker. */
+/* A producer whose deliveries are looked at by kafka_flush. Idempotent: what a busy broker has not answered in time is
+ * sent again, and without that it would be there twice, or behind what came after it. It also has few requests under
+ * way, so that it cannot get a minute ahead of such a broker. */
 static inline rd_kafka_t *kafka_producer(const char *transactional_id)
 {
     char text[512];
