@@ -12,8 +12,6 @@
 #include "rater/calendars.h"
 #include "rater/postgres_value.h"
 
-#define TEXT(slice) (int)(slice).length, (slice).data
-
 /* 1. the report */
 void weir_apply_say(struct weir_apply_report *report, const char *format, ...)
 {

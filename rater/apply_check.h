@@ -1,10 +1,14 @@
-/* Which entries of a new catalog would change what was rated. For apply.c alone. */
+/* Which entries of a new catalog would change what was rated, for apply.c; and how a line of its report is said, for
+ * calendars.c too. */
 #ifndef WEIR_RATER_APPLY_CHECK_H
 #define WEIR_RATER_APPLY_CHECK_H
 
 #include "rater/apply.h"
 #include "rater/catalog_difference.h"
 #include "rater/postgres.h"
+
+/* A slice for printf's %.*s. */
+#define TEXT(slice) (int)(slice).length, (slice).data
 
 /* Adds a line to the report. */
 void weir_apply_say(struct weir_apply_report *report, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -1,6 +1,4 @@
 /* Contracts of a new catalog: whether their terms, their ends and their quantities leave what was rated as it is. */
-#include <string.h>
-
 #include "rater/apply_check_internal.h"
 #include "rater/fees.h"
 #include "rater/postgres_value.h"

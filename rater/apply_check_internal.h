@@ -5,9 +5,6 @@
 
 #include "rater/apply_check.h"
 
-/* A slice for printf's %.*s. */
-#define TEXT(slice) (int)(slice).length, (slice).data
-
 struct apply_check {
     PGconn *connection;
     const struct weir_catalog *before, *after;

@@ -57,8 +57,8 @@ static void compare_rules(const struct keeping *keeping, const PGresult *rows, c
         report,
         "! calendar %.*s %s%s%s: the system's zone rules (%s) would cut %d of its periods otherwise, the first at "
         "%s; they stay as they were written (rules %.*s)",
-        (int)calendar->timezone.length, calendar->timezone.data, weir_billing_period_name[calendar->billing_period],
-        *keeping->anchor ? " from " : "", keeping->anchor, version, differing, at, (int)rules.length, rules.data);
+        TEXT(calendar->timezone), weir_billing_period_name[calendar->billing_period], *keeping->anchor ? " from " : "",
+        keeping->anchor, version, differing, at, TEXT(rules));
 }
 
 static enum weir_status read_kept(PGconn *connection, struct keeping *keeping, const char *version,

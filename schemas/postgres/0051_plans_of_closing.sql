@@ -1,5 +1,5 @@
 -- Closing calls these for each customer, and most often finds nothing to do: as in 0038, a session plans them once in this language, and
--- not at each call, which was a third of what it costs to close a customer's periods and three quarters of seeing that all are closed.
+-- not at each call, which was a quarter of what it costs to close a customer's periods and three quarters of seeing that all are closed.
 -- They say what they said before.
 
 CREATE OR REPLACE FUNCTION weir.closing_end(of_contract text, through_day date, through_at timestamptz) RETURNS timestamptz
