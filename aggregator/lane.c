@@ -100,8 +100,9 @@ enum weir_status weir_lane_start(struct weir_lane *lane, const struct weir_lane_
 {
     if (lane->is_loading_full || weir_lane_ids(lane) > lane->settings.ids_max)
         return weir_fail(reterr, WEIR_REJECT,
-                         "lane %s: its stored windows or ids do not fit: raise lane_windows_max "
-                         "(now %llu) or lane_ids_max (now %llu)",
+                         "lane %s: its stored windows or ids do not fit into what other lanes leave of "
+                         "lane_windows_max (%llu) and lane_ids_max (%llu). Raise them with the memory that they need; "
+                         "nothing was lost",
                          lane->name, (unsigned long long)lane->settings.windows_max,
                          (unsigned long long)lane->settings.ids_max);
     lane->state = *state;

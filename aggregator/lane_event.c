@@ -121,7 +121,8 @@ enum weir_status weir_lane_know(struct weir_lane *lane, const struct weir_event 
         && weir_seen_set(lane->seen, id, admitted, (uint32_t)bucket) == WEIR_OK)
         return WEIR_OK;
     return weir_fail(reterr, WEIR_REJECT,
-                     "lane %s: the ids of admitted events do not fit beside its own: raise lane_ids_max (now %llu)",
+                     "lane %s: the ids of admitted events do not fit beside its own into what other lanes leave of "
+                     "lane_ids_max (%llu). Raise it with the memory that it needs; nothing was lost",
                      lane->name, (unsigned long long)lane->settings.ids_max);
 }
 

@@ -100,7 +100,8 @@ def test_threads_that_the_group_knows_go_on_at_once_after_kill_9(four):
 
 
 def test_one_thread_that_cannot_go_on_ends_the_process(pipeline):
-    """What either thread holds would fit alone. Nothing is lost: with more room it goes on."""
+    """What either thread holds would fit alone. Nothing is lost: with more room it goes on. It ends when a lane grows or,
+    where the second thread joins late and takes a lane just then, when that does not fit: both say the same."""
     pipeline.config(ONE_OWNER, lane_ids_max=1000)
     worker = pipeline.ingest("--ingest-threads", "2")
     pipeline.send(900)

@@ -1126,7 +1126,7 @@ Test(lane, texts_of_unique_windows_are_bounded_with_the_ids)
         bench.store->ops->take_lane(bench.store, weir_slice_text("events:0"), state.secret, &loader, &state, &error),
         WEIR_OK);
     cr_assert_eq(weir_lane_start(bench.lane, &state, &error), WEIR_REJECT);
-    cr_assert(strstr(error.text, "lane_ids_max (now 19)"), "%s", error.text);
+    cr_assert(strstr(error.text, "leave of lane_windows_max (100000) and lane_ids_max (19)"), "%s", error.text);
     tear_down(&bench);
 }
 
