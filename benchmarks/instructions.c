@@ -1,7 +1,8 @@
 /* The parts of an event's way, each in a loop of its own, for counting instructions: tests/instructions runs it under
  * callgrind with two counts and takes the difference, so that what is done once does not count.
  *
- * Parts: generate (making the events, which is in decode and intake too), decode (bytes to readings), intake (bytes to
+ * Parts: generate (making the events, which is in decode and intake too), decode (bytes to readings), the same two of
+ * Kafka's binary mode (generate-binary, decode-binary: from a record's bytes, headers and all), intake (bytes to
  * windows: decode, seen and absorb), seen (one new id), price (one window's charge under four graduated tiers). Each
  * checks its answer.
  */
@@ -16,6 +17,7 @@
 #include "benchmarks/workload.h"
 #include "ingest/decode.h"
 #include "ingest/reading.h"
+#include "ingest/record_headers.h"
 #include "rater/price.h"
 
 enum { SEED = 7, CUSTOMERS = 200, SMOKE_COUNT = 2000 };
@@ -28,35 +30,58 @@ static struct weir_workload *start_workload(uint64_t count)
         .seed = SEED, .events = count, .customers = CUSTOMERS, .repeated_permille = 10});
 }
 
-static void generate(uint64_t count)
-{
-    char text[WEIR_WORKLOAD_EVENT_MAX];
-    struct weir_workload *workload = start_workload(count);
-    uint64_t bytes = 0, length;
+enum mode { STRUCTURED, BINARY };
 
-    while ((length = weir_workload_next(workload, text)) > 0)
-        bytes += length;
-    if (bytes < 200 * count || bytes > 320 * count)
+/* The next message of the workload, in text or record, which are the caller's; false: none is left. */
+static bool next_message(struct weir_workload *workload, enum mode mode, char text[WEIR_WORKLOAD_EVENT_MAX],
+                         char record[WEIR_WORKLOAD_RECORD_MAX], struct weir_slice *ret_value)
+{
+    size_t length = weir_workload_next(workload, text);
+
+    if (length == 0)
+        return false;
+    if (mode == BINARY) {
+        struct weir_workload_message message = weir_workload_to_binary(text, length);
+        (void)weir_workload_to_record(&message, record, ret_value);
+    } else {
+        *ret_value = weir_slice_of(text, length);
+    }
+    return true;
+}
+
+static void generate_as(uint64_t count, enum mode mode)
+{
+    static char text[WEIR_WORKLOAD_EVENT_MAX], record[WEIR_WORKLOAD_RECORD_MAX];
+    struct weir_workload *workload = start_workload(count);
+    struct weir_slice value;
+    uint64_t bytes = 0;
+
+    while (next_message(workload, mode, text, record, &value))
+        bytes += value.length;
+    if (bytes > 320 * count || bytes < (mode == BINARY ? 50 : 200) * count)
         weir_measure_die("events of another length than the workload's");
     weir_workload_free(workload);
 }
 
-static void decode(uint64_t count)
+static void decode_as(uint64_t count, enum mode mode)
 {
+    static char text[WEIR_WORKLOAD_EVENT_MAX], record[WEIR_WORKLOAD_RECORD_MAX];
     static struct weir_event event;
     static struct weir_reading readings[WEIR_METERS_MAX];
-    char text[WEIR_WORKLOAD_EVENT_MAX];
     struct weir_catalog *catalog = weir_way_catalog();
     struct weir_workload *workload = start_workload(count);
     struct weir_decoder *decoder = weir_decoder_new(catalog);
     struct weir_reader *reader = weir_reader_new(catalog);
+    struct weir_message message = {0};
     uint64_t found = 0, want;
-    size_t length;
 
-    while ((length = weir_workload_next(workload, text)) > 0) {
-        struct weir_message message = {.value = weir_slice_of(text, length)};
+    while (next_message(workload, mode, text, record, &message.value)) {
         struct weir_rejection why;
         uint32_t read = 0;
+        if (mode == BINARY
+            && !weir_record_find_headers((struct weir_slice){0}, message.value, WEIR_HEADERS_MAX, &message.unread,
+                                         &message.header_count))
+            weir_measure_die("the headers of a record are not found");
         if (weir_decode(decoder, &message, &event, &why) != WEIR_OK
             || weir_read_event(reader, &event, readings, &read, &why) != WEIR_OK)
             weir_measure_die("an event of the workload does not decode");
@@ -70,6 +95,26 @@ static void decode(uint64_t count)
     weir_decoder_free(decoder);
     weir_workload_free(workload);
     weir_catalog_free(catalog);
+}
+
+static void generate(uint64_t count)
+{
+    generate_as(count, STRUCTURED);
+}
+
+static void decode(uint64_t count)
+{
+    decode_as(count, STRUCTURED);
+}
+
+static void generate_binary(uint64_t count)
+{
+    generate_as(count, BINARY);
+}
+
+static void decode_binary(uint64_t count)
+{
+    decode_as(count, BINARY);
 }
 
 static void seen(uint64_t count)
@@ -149,7 +194,13 @@ static void price(uint64_t count)
 static const struct {
     const char *name;
     void (*run)(uint64_t count);
-} parts[] = {{"generate", generate}, {"decode", decode}, {"seen", seen}, {"intake", intake}, {"price", price}};
+} parts[] = {{"generate", generate},
+             {"decode", decode},
+             {"generate-binary", generate_binary},
+             {"decode-binary", decode_binary},
+             {"seen", seen},
+             {"intake", intake},
+             {"price", price}};
 
 int main(int argc, char **argv)
 {
@@ -160,7 +211,7 @@ int main(int argc, char **argv)
         .about = "The parts of an event's way, each in a loop of its own; tests/instructions counts them by callgrind.",
         .example = "--part decode --count 20000",
         .repetitions = 1,
-        .options = {{"--part", "NAME", "generate, decode, intake, seen or price (each once)", NULL, &part},
+        .options = {{"--part", "NAME", "generate, decode (-binary), intake, seen or price (each once)", NULL, &part},
                     {"--count", "N", "events; windows for price (2,000)", &count, NULL}},
     };
     bool is_found = false;

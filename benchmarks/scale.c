@@ -21,6 +21,7 @@
 #include "benchmarks/workload.h"
 #include "common/calendar.h"
 #include "common/hash.h"
+#include "ingest/record_headers.h"
 
 enum { GROUP = 16, STEPS = 400, HOURS = 24, CUSTOMER_BYTES = 32, PARTITIONS = 4 };
 
@@ -274,11 +275,25 @@ static struct found measure_growth(uint64_t windows)
 struct load {
     struct weir_catalog *catalog;
     char *text;
-    struct weir_workload_message *binary;
     struct weir_message *messages;
     uint64_t count, repeated;
     uint32_t lanes;
 };
+
+/* As librdkafka would have it: a record, in which weir's source has found the headers. */
+static void put_binary(const char *text, size_t length, char *at, size_t room, struct weir_message *message)
+{
+    static char record[WEIR_WORKLOAD_RECORD_MAX];
+    struct weir_workload_message parts = weir_workload_to_binary(text, length);
+    struct weir_slice value;
+    size_t bytes = weir_workload_to_record(&parts, record, &value);
+
+    weir_check(bytes <= room);
+    memcpy(at, record, bytes);
+    message->value = weir_slice_of(at + (value.data - record), value.length);
+    weir_check(weir_record_find_headers(weir_slice_of(NULL, 0), message->value, WEIR_HEADERS_MAX, &message->unread,
+                                        &message->header_count));
+}
 
 /* By customer, as producers key events: a lane of four has a quarter of the customers, not a quarter of the events of
  * each, which would be four times the windows. */
@@ -290,24 +305,21 @@ static struct load make_load(uint64_t count, uint32_t event_bytes, bool is_binar
     size_t room = event_bytes > 400 ? event_bytes : 400, length;
     struct load load = {.catalog = weir_way_catalog(),
                         .text = weir_new_array(count + 1, room),
-                        .binary = weir_new_array(is_binary ? count : 1, sizeof *load.binary),
                         .messages = weir_new_array(count, sizeof *load.messages),
                         .count = count};
 
     for (uint64_t i = 0; i < count; i++) {
         static char text[WEIR_WORKLOAD_EVENT_MAX];
+        struct weir_message *message = &load.messages[i];
         char *at = load.text + i * room;
         length = weir_workload_next(workload, text);
         weir_check(length > 0 && length <= room);
-        memcpy(at, text, length);
-        load.messages[i] = (struct weir_message){.value = weir_slice_of(at, length),
-                                                 .partition = weir_topic_partition_of(&keyed, text, length)};
-        if (!is_binary)
-            continue;
-        load.binary[i] = weir_workload_to_binary(at, length);
-        load.messages[i].value = load.binary[i].value;
-        load.messages[i].header_count = WEIR_WORKLOAD_HEADERS;
-        load.messages[i].headers = load.binary[i].headers;
+        *message = (struct weir_message){.value = weir_slice_of(at, length),
+                                         .partition = weir_topic_partition_of(&keyed, text, length)};
+        if (is_binary)
+            put_binary(text, length, at, room, message);
+        else
+            memcpy(at, text, length);
     }
     weir_workload_free(workload);
     return load;
@@ -326,7 +338,6 @@ static void deal(struct load *load, enum weir_topic_keys keys)
 static void free_load(struct load *load)
 {
     free(load->text);
-    free(load->binary);
     free(load->messages);
     weir_catalog_free(load->catalog);
 }

@@ -316,6 +316,50 @@ struct weir_workload_message weir_workload_to_binary(const char *text, size_t le
     return message;
 }
 
+static size_t put_length(char *at, uint64_t length)
+{
+    size_t count = 0;
+
+    for (length <<= 1; length >= 0x80; length >>= 7)
+        at[count++] = (char)(length | 0x80);
+    at[count++] = (char)length;
+    return count;
+}
+
+static size_t put_bytes(char *at, struct weir_slice bytes)
+{
+    size_t count = put_length(at, bytes.length);
+
+    memcpy(at + count, bytes.data, bytes.length);
+    return count + bytes.length;
+}
+
+size_t weir_workload_to_record(const struct weir_workload_message *message, char record[WEIR_WORKLOAD_RECORD_MAX],
+                               struct weir_slice *ret_value)
+{
+    static const char front[] = {0, 0, 0, 1}; /* attributes, deltas of time and offset, no key */
+    char *at = record;
+    size_t bytes = sizeof front + message->value.length + 8;
+
+    for (int i = 0; i < WEIR_WORKLOAD_HEADERS; i++)
+        bytes += message->headers[i].name.length + message->headers[i].value.length + 4;
+    weir_check(bytes < WEIR_WORKLOAD_RECORD_MAX - 8);
+    char body[WEIR_WORKLOAD_RECORD_MAX], *end = body; /* its length stands before it, in as many bytes as it needs */
+    memcpy(end, front, sizeof front);
+    end += sizeof front;
+    end += put_bytes(end, message->value);
+    size_t value_end = (size_t)(end - body);
+    end += put_length(end, WEIR_WORKLOAD_HEADERS);
+    for (int i = 0; i < WEIR_WORKLOAD_HEADERS; i++) {
+        end += put_bytes(end, message->headers[i].name);
+        end += put_bytes(end, message->headers[i].value);
+    }
+    at += put_length(at, (uint64_t)(end - body));
+    memcpy(at, body, (size_t)(end - body));
+    *ret_value = weir_slice_of(at + value_end - message->value.length, message->value.length);
+    return (size_t)(at - record) + (size_t)(end - body);
+}
+
 struct weir_workload_totals weir_workload_totals(const struct weir_workload *workload)
 {
     return workload->totals;

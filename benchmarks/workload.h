@@ -46,6 +46,11 @@ struct weir_workload_message {
     struct weir_slice value;
 };
 struct weir_workload_message weir_workload_to_binary(const char *text, size_t length);
+/* That message as a record as brokers keep it: format v2, without a key. How long it is; *ret_value: where the value
+ * stands in it. */
+enum { WEIR_WORKLOAD_RECORD_MAX = WEIR_WORKLOAD_EVENT_MAX + 256 };
+size_t weir_workload_to_record(const struct weir_workload_message *message, char record[WEIR_WORKLOAD_RECORD_MAX],
+                               struct weir_slice *ret_value);
 struct weir_workload_totals weir_workload_totals(const struct weir_workload *workload);
 /* The catalog for it: every customer under the default contract. */
 extern const char weir_workload_catalog[];

@@ -139,13 +139,18 @@ void weir_seat_fill_for_now(struct weir_seat_filler *filler, const struct weir_i
     fill(filler, item, seat, reterr);
 }
 
-void weir_seat_prefetch_text(const struct weir_intake_item *item)
+static inline void prefetch_lines(struct weir_slice text)
 {
     enum { FIRST_LINES = 6 }; /* what is longer than that the processor sees coming */
-    struct weir_slice text = item->message->value;
 
     for (uint32_t at = 0; at < text.length && at < FIRST_LINES * LINE; at += LINE)
         __builtin_prefetch(text.data + at);
+}
+
+void weir_seat_prefetch_text(const struct weir_intake_item *item)
+{
+    prefetch_lines(item->message->value);
+    prefetch_lines(item->message->unread);
 }
 
 /* How many meters an event can match at most. */

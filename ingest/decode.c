@@ -8,6 +8,7 @@
 
 #include "ingest/json_index.h"
 #include "ingest/json_text.h"
+#include "ingest/record_headers.h"
 
 const char *const weir_attribute_name[WEIR_ATTRIBUTE_COUNT] = {
 #define WEIR_X(upper, lower) [WEIR_ATTRIBUTE_##upper] = #lower,
@@ -279,10 +280,8 @@ static bool has_specversion(const struct weir_message *message)
     return false;
 }
 
-static __attribute__((noinline)) enum weir_status decode_headers(struct weir_decoder *decoder,
-                                                                 const struct weir_message *message,
-                                                                 struct weir_slice *ret_data,
-                                                                 struct weir_rejection *reterr)
+static enum weir_status decode_by_headers(struct weir_decoder *decoder, const struct weir_message *message,
+                                          struct weir_slice *ret_data, struct weir_rejection *reterr)
 {
     char shown[WEIR_SHOWN_MAX];
 
@@ -290,23 +289,47 @@ static __attribute__((noinline)) enum weir_status decode_headers(struct weir_dec
         return weir_decode_reject(reterr, WEIR_REASON_TOO_LARGE, "",
                                   "the message has %u headers; at most %d are allowed", message->header_count,
                                   WEIR_HEADERS_MAX);
-    bool is_known = weir_headers_are_known(decoder, message);
-    uint32_t index = is_known ? decoder->known.content_type : find_header(message, "content-type");
+    uint32_t index = find_header(message, "content-type");
     struct weir_slice content_type = index != WEIR_HEADER_NONE ? message->headers[index].value : weir_slice_of(NULL, 0);
-    if (!weir_slice_equal(content_type, weir_slice_text("application/json"))
-        && weir_media_type_begins(content_type, "application/cloudevents")) {
-        if (weir_media_type_is(content_type, "application/cloudevents")
-            || weir_media_type_is(content_type, "application/cloudevents+json"))
-            return decode_structured(decoder, message, ret_data, reterr);
+    bool is_event = weir_media_type_begins(content_type, "application/cloudevents");
+    if (is_event && !weir_media_type_is(content_type, "application/cloudevents")
+        && !weir_media_type_is(content_type, "application/cloudevents+json")) {
         weir_show_text(weir_utf8_is_valid(content_type.data, content_type.length) ? content_type : weir_slice_text("?"),
                        shown);
         return weir_decode_reject(reterr, WEIR_REASON_UNSUPPORTED, "content-type",
                                   "content-type %s; one event as application/cloudevents+json is what can be read",
                                   shown);
     }
-    if (is_known || has_specversion(message))
-        return weir_decode_binary(decoder, message, is_known, index, ret_data, reterr);
-    return decode_structured(decoder, message, ret_data, reterr);
+    bool is_binary = !is_event && has_specversion(message);
+    enum weir_status status = is_binary ? weir_decode_binary(decoder, message, index, ret_data, reterr)
+                                        : decode_structured(decoder, message, ret_data, reterr);
+    if (status == WEIR_OK)
+        weir_know_headers(decoder, message, index, is_binary);
+    return status;
+}
+
+static void clear_values(struct weir_decoder *decoder)
+{
+    static_assert(WEIR_VALUE_MISSING == 0, "all zero is a value that is not there");
+    memset(decoder->values, 0, decoder->slots * sizeof *decoder->values);
+}
+
+static __attribute__((noinline)) enum weir_status decode_headers(struct weir_decoder *decoder,
+                                                                 const struct weir_message *message,
+                                                                 struct weir_slice *ret_data,
+                                                                 struct weir_rejection *reterr)
+{
+    if (!message->unread.data)
+        return decode_by_headers(decoder, message, ret_data, reterr);
+    if (__builtin_expect(weir_take_known_headers(decoder, message), 1))
+        return decoder->known.is_binary
+                   ? weir_decode_binary_data(decoder, message->value, decoder->known.is_json, ret_data, reterr)
+                   : decode_structured(decoder, message, ret_data, reterr);
+    clear_values(decoder);
+    struct weir_message read = *message;
+    read.header_count = weir_message_headers(message, decoder->headers, &read.headers);
+    read.unread = weir_slice_of(NULL, 0);
+    return decode_by_headers(decoder, &read, ret_data, reterr);
 }
 
 enum weir_status weir_decode(struct weir_decoder *decoder, const struct weir_message *message,
@@ -318,8 +341,7 @@ enum weir_status weir_decode(struct weir_decoder *decoder, const struct weir_mes
     if (message->is_too_large || message->value.length > WEIR_EVENT_BYTES_MAX)
         return weir_decode_reject(reterr, WEIR_REASON_TOO_LARGE, "", "the event has more than %d bytes",
                                   WEIR_EVENT_BYTES_MAX);
-    static_assert(WEIR_VALUE_MISSING == 0, "all zero is a value that is not there");
-    memset(decoder->values, 0, decoder->slots * sizeof *decoder->values);
+    clear_values(decoder);
     enum weir_status status = message->header_count ? decode_headers(decoder, message, &ret_event->data, reterr)
                                                     : decode_structured(decoder, message, &ret_event->data, reterr);
     if (status == WEIR_OK && (status = take_attributes(decoder, ret_event, reterr)) != WEIR_OK)

@@ -12,6 +12,7 @@
 #include "common/log.h"
 #include "ingest/kafka_common.h"
 #include "ingest/quarantine.h"
+#include "ingest/record_headers.h"
 
 enum {
     FLUSH_MS = 10000,
@@ -143,13 +144,16 @@ static void add_header(rd_kafka_headers_t *headers, const char *name, const char
 static rd_kafka_headers_t *make_headers(const struct weir_message *message, const struct weir_rejection *why,
                                         size_t *ret_room)
 {
-    rd_kafka_headers_t *headers = rd_kafka_headers_new(message->header_count + 7);
+    struct weir_header read[WEIR_HEADERS_MAX];
+    const struct weir_header *theirs;
+    uint32_t count = weir_message_headers(message, read, &theirs);
+    rd_kafka_headers_t *headers = rd_kafka_headers_new(count + 7);
     size_t bytes = 0;
     bool is_cut = false;
     char number[32];
 
-    for (uint32_t i = 0; i < message->header_count && !is_cut; i++) {
-        const struct weir_header *header = &message->headers[i];
+    for (uint32_t i = 0; i < count && !is_cut; i++) {
+        const struct weir_header *header = &theirs[i];
         bytes += header->name.length + header->value.length + 10;
         is_cut = bytes > HEADERS_BYTES_MAX;
         if (!is_cut)

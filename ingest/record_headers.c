@@ -115,19 +115,32 @@ static bool take_header(const unsigned char **at, const unsigned char *end, stru
     return length == -1 || take_bytes(at, end, length, &ret_header->value);
 }
 
-bool weir_record_headers(struct weir_slice key, struct weir_slice value, struct weir_header *ret_headers, uint32_t room,
-                         uint32_t *ret_count)
+uint32_t weir_message_headers(const struct weir_message *message, struct weir_header room[WEIR_HEADERS_MAX],
+                              const struct weir_header **ret_headers)
+{
+    const unsigned char *at = (const unsigned char *)message->unread.data, *end = at + message->unread.length;
+
+    *ret_headers = message->headers;
+    if (!at)
+        return message->header_count;
+    *ret_headers = room;
+    for (uint32_t i = 0; i < message->header_count; i++)
+        if (i == WEIR_HEADERS_MAX || !take_header(&at, end, &room[i]))
+            return 0;
+    return message->header_count;
+}
+
+bool weir_record_find_headers(struct weir_slice key, struct weir_slice value, uint32_t max,
+                              struct weir_slice *ret_bytes, uint32_t *ret_count)
 {
     const unsigned char *at = (const unsigned char *)value.data + value.length, *end;
     int64_t count;
 
     if (value.length == 0 || value.length >= VALUE_BYTES || !(end = headers_end(key, value)))
         return false;
-    if (!take_number(&at, end, &count) || count < 0 || count > room)
+    if (!take_number(&at, end, &count) || count <= 0 || count > max)
         return false;
-    for (int64_t i = 0; i < count; i++)
-        if (!take_header(&at, end, &ret_headers[i]))
-            return false;
+    *ret_bytes = weir_slice_of((const char *)at, (size_t)(end - at));
     *ret_count = (uint32_t)count;
     return true;
 }

@@ -14,12 +14,54 @@
 #ifndef WEIR_INGEST_RECORD_HEADERS_H
 #define WEIR_INGEST_RECORD_HEADERS_H
 
+#include <stddef.h>
+
 #include "ingest/source.h"
 
 /* key and value point into what was fetched: a record of librdkafka's, of any format, that it has found whole (key.data
- * NULL: none). true: *ret_count headers, at most `room`, are in ret_headers, views into the record; names end before a
- * NUL. false: ask librdkafka. */
-bool weir_record_headers(struct weir_slice key, struct weir_slice value, struct weir_header *ret_headers, uint32_t room,
-                         uint32_t *ret_count);
+ * NULL: none). true: it has *ret_count headers, 1 to max; *ret_bytes is the rest of the record behind that number. None
+ * of them is looked at. false: there are none, or more, or it is not understood: ask librdkafka. */
+bool weir_record_find_headers(struct weir_slice key, struct weir_slice value, uint32_t max,
+                              struct weir_slice *ret_bytes, uint32_t *ret_count);
+
+/* The headers of a message, views that live as long as it: its own, or read into room where they are unread yet. How
+ * many; 0 too where its bytes hold fewer than they should, which librdkafka does not read either. Names end before a
+ * NUL. */
+uint32_t weir_message_headers(const struct weir_message *message, struct weir_header room[WEIR_HEADERS_MAX],
+                              const struct weir_header **ret_headers);
+
+/* For who knows what to expect. true: `name`, of 1 to WEIR_RECORD_NAME_MAX bytes, stands at *at, and *at is behind it.
+ */
+enum { WEIR_RECORD_NAME_MAX = 63 }; /* its length is one byte */
+static inline bool weir_record_has_name(const char **at, const char *end, struct weir_slice name)
+{
+    const char *text = *at + 1;
+
+    if (end - text < (ptrdiff_t)name.length || text[-1] != (char)(name.length << 1)
+        || !weir_bytes_equal(text, name.data, name.length))
+        return false;
+    *at = text + name.length;
+    return true;
+}
+
+/* true: a value of less than 8 KB, none that is null, stands at *at, and *at is behind it. */
+static inline bool weir_record_short_value(const char **at, const char *end, struct weir_slice *ret_value)
+{
+    const char *text = *at + 1;
+
+    if (*at >= end)
+        return false;
+    uint32_t number = (unsigned char)text[-1]; /* twice its length; odd: below zero */
+    if (__builtin_expect(number >= 0x80, 0)) {
+        if (text >= end || (unsigned char)*text >= 0x80)
+            return false;
+        number = (number & 0x7f) | (uint32_t)(unsigned char)*text++ << 7;
+    }
+    if ((number & 1) != 0 || (ptrdiff_t)(number >> 1) > end - text)
+        return false;
+    *ret_value = (struct weir_slice){text, number >> 1};
+    *at = text + (number >> 1);
+    return true;
+}
 
 #endif

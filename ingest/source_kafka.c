@@ -81,7 +81,7 @@ rd_kafka_topic_partition_list_t *weir_kafka_one(const struct kafka_source *sourc
 
 /* 1. messages */
 
-/* Adds the message's headers to the batch's array; pointers are set when that has stopped moving. */
+/* Those that cannot be left unread are added to the batch's array; pointers are set when that has stopped moving. */
 static void take_headers(struct kafka_source *source, const rd_kafka_message_t *from, struct weir_message *message)
 {
     if (weir_kafka_has_no_headers(from))
@@ -90,8 +90,9 @@ static void take_headers(struct kafka_source *source, const rd_kafka_message_t *
         source->header_room = (source->header_count + WEIR_HEADERS_MAX) * 2;
         source->headers = weir_resize(source->headers, source->header_room, sizeof *source->headers);
     }
-    message->header_count = weir_kafka_headers(from, source->headers + source->header_count, &message->is_too_large);
-    source->header_count += message->header_count;
+    weir_kafka_headers(from, source->headers + source->header_count, message);
+    if (message->headers)
+        source->header_count += message->header_count;
 }
 
 static int64_t stamp_of(const rd_kafka_message_t *message)
@@ -267,25 +268,40 @@ static void mark_durable(struct weir_source *self, int32_t number, int64_t next_
 }
 
 /* 2. the interface */
+
+/* Each comes from another core: what stands behind the value is looked at, and before it if there are headers. */
+static inline void prefetch_ends(const rd_kafka_message_t *message, bool has_headers)
+{
+    const char *value = message->payload;
+
+    __builtin_prefetch(value + message->len);
+    if (has_headers && value)
+        __builtin_prefetch(value - 1);
+}
+
 static enum weir_status take_batch(struct kafka_source *source, struct weir_message *ret_messages, size_t *ret_count,
                                    struct weir_error *reterr)
 {
     enum weir_status status = WEIR_OK;
+    bool has_headers = false; /* the message before */
     size_t count = 0, headers = 0;
 
     for (size_t i = 0; i < source->held_count && status == WEIR_OK; i++) {
         const rd_kafka_message_t *from = source->held[i];
-        if (i + ENDS_AHEAD < source->held_count) /* each from another core; what comes behind the value is looked at */
-            __builtin_prefetch((const char *)source->held[i + ENDS_AHEAD]->payload + source->held[i + ENDS_AHEAD]->len);
-        if (from->err)
+        if (i + ENDS_AHEAD < source->held_count)
+            prefetch_ends(source->held[i + ENDS_AHEAD], has_headers);
+        if (from->err) {
             status = take_notice(source, from, reterr);
-        else if (take_message(source, from, &ret_messages[count]))
+        } else if (take_message(source, from, &ret_messages[count])) {
+            has_headers = ret_messages[count].header_count > 0;
             count++;
+        }
     }
-    for (size_t i = 0; i < count; i++) { /* the array of headers moves no more */
-        ret_messages[i].headers = source->headers + headers;
-        headers += ret_messages[i].header_count;
-    }
+    for (size_t i = 0; i < count && source->header_count > 0; i++) /* the array of headers moves no more */
+        if (ret_messages[i].headers) {
+            ret_messages[i].headers = source->headers + headers;
+            headers += ret_messages[i].header_count;
+        }
     if (status == WEIR_OK)
         *ret_count = count;
     return status;

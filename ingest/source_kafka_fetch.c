@@ -83,8 +83,8 @@ __attribute__((no_sanitize("address"))) bool weir_kafka_has_no_headers(const rd_
 }
 
 /* Where they stand, if they are found there: librdkafka's list of its own costs a piece of memory for each. */
-uint32_t weir_kafka_headers(const rd_kafka_message_t *message, struct weir_header ret_headers[WEIR_HEADERS_MAX],
-                            bool *ret_is_too_large)
+void weir_kafka_headers(const rd_kafka_message_t *from, struct weir_header room[WEIR_HEADERS_MAX],
+                        struct weir_message *message)
 {
     rd_kafka_headers_t *headers;
     const char *name;
@@ -92,15 +92,16 @@ uint32_t weir_kafka_headers(const rd_kafka_message_t *message, struct weir_heade
     size_t size;
     uint32_t count = 0;
 
-    if (message->payload && message->len <= WEIR_EVENT_BYTES_MAX
-        && weir_record_headers(weir_slice_of(message->key, message->key_len),
-                               weir_slice_of(message->payload, message->len), ret_headers, WEIR_HEADERS_MAX, &count))
-        return count;
-    if (rd_kafka_message_headers(message, &headers) != RD_KAFKA_RESP_ERR_NO_ERROR)
-        return 0;
+    if (from->payload && from->len <= WEIR_EVENT_BYTES_MAX
+        && weir_record_find_headers(weir_slice_of(from->key, from->key_len), weir_slice_of(from->payload, from->len),
+                                    WEIR_HEADERS_MAX, &message->unread, &message->header_count))
+        return;
+    if (rd_kafka_message_headers(from, &headers) != RD_KAFKA_RESP_ERR_NO_ERROR)
+        return;
     if (rd_kafka_header_cnt(headers) > WEIR_HEADERS_MAX)
-        *ret_is_too_large = true;
-    for (count = 0; count < WEIR_HEADERS_MAX && !rd_kafka_header_get_all(headers, count, &name, &value, &size); count++)
-        ret_headers[count] = (struct weir_header){weir_slice_text(name), weir_slice_of(value, value ? size : 0)};
-    return count;
+        message->is_too_large = true;
+    for (; count < WEIR_HEADERS_MAX && !rd_kafka_header_get_all(headers, count, &name, &value, &size); count++)
+        room[count] = (struct weir_header){weir_slice_text(name), weir_slice_of(value, value ? size : 0)};
+    message->headers = room;
+    message->header_count = count;
 }

@@ -45,7 +45,14 @@ Test(quarantine_kafka, keeps_the_event_as_it_was)
     struct weir_message messages[] = {
         {.value = weir_slice_of("\xff{\0}", 4), .header_count = 2, .headers = headers},
         {.is_tombstone = true},
-        {.value = weir_slice_of(NULL, 0)},
+        {.value = weir_slice_of(NULL, 0),
+         .header_count = 2,
+         .unread = weir_slice_of("\x0a"
+                                 "ce_id\x02"
+                                 "b"
+                                 "\x08"
+                                 "void\x01",
+                                 14)},
         {.value = weir_slice_of(large, 990000)}, /* fits */
         {.value = weir_slice_of(large, WEIR_EVENT_BYTES_MAX), .is_too_large = true},
         {.value = weir_slice_of(large, 990000), .header_count = WEIR_HEADERS_MAX, .headers = many},
@@ -99,6 +106,7 @@ Test(quarantine_kafka, keeps_the_event_as_it_was)
     cr_expect_str_eq(header_of(kept[0], "empty"), "");
     cr_expect_null(kept[1]->payload);
     cr_expect(kept[2]->payload && kept[2]->len == 0, "empty is not null");
+    cr_expect_str_eq(header_of(kept[2], "ce_id"), "b", "as its source left it");
     cr_expect(kept[3]->len == 990000 && memcmp(kept[3]->payload, large, 990000) == 0);
     cr_expect(kept[4]->len > 990000 && memcmp(kept[4]->payload, large, kept[4]->len) == 0);
     cr_expect(kept[5]->len > 900000 && memcmp(kept[5]->payload, large, kept[5]->len) == 0);

@@ -48,6 +48,47 @@ static inline void unguard(struct guarded *guarded)
     munmap(guarded->map, guarded->size);
 }
 
+/* A number as records have it: zigzag, seven bits a byte. */
+static inline size_t put_number(unsigned char *at, int64_t number)
+{
+    uint64_t rest = ((uint64_t)number << 1) ^ (uint64_t)(number >> 63);
+    size_t count = 0;
+
+    for (; rest >= 0x80; rest >>= 7)
+        at[count++] = (unsigned char)(rest | 0x80);
+    at[count++] = (unsigned char)rest;
+    return count;
+}
+
+/* Bytes with their length before them; data NULL: as null. */
+static inline size_t put_bytes(unsigned char *at, struct weir_slice bytes)
+{
+    if (!bytes.data)
+        return put_number(at, -1);
+    size_t count = put_number(at, bytes.length);
+    memcpy(at + count, bytes.data, bytes.length);
+    return count + bytes.length;
+}
+
+/* The headers of a message as they stand in a record, in memory of just their size, to be freed. */
+static inline unsigned char *unread_of(const struct weir_header *headers, uint32_t count, struct weir_slice *ret_unread)
+{
+    size_t room = 1, length = 0;
+
+    for (uint32_t i = 0; i < count; i++)
+        room += headers[i].name.length + headers[i].value.length + 20;
+    unsigned char *wide = malloc(room);
+    for (uint32_t i = 0; i < count; i++) {
+        length += put_bytes(wide + length, headers[i].name);
+        length += put_bytes(wide + length, headers[i].value);
+    }
+    unsigned char *bytes = malloc(length ? length : 1);
+    memcpy(bytes, wide, length);
+    free(wide);
+    *ret_unread = weir_slice_of((const char *)bytes, length);
+    return bytes;
+}
+
 static inline struct weir_message message_of(struct weir_slice value)
 {
     return (struct weir_message){.topic = weir_slice_text("test"), .value = value};

@@ -22,26 +22,6 @@ static uint64_t next_random(uint64_t *state)
     return *state;
 }
 
-static size_t put_number(unsigned char *at, int64_t number)
-{
-    uint64_t rest = ((uint64_t)number << 1) ^ (uint64_t)(number >> 63);
-    size_t count = 0;
-
-    for (; rest >= 0x80; rest >>= 7)
-        at[count++] = (unsigned char)(rest | 0x80);
-    at[count++] = (unsigned char)rest;
-    return count;
-}
-
-static size_t put_bytes(unsigned char *at, struct weir_slice bytes)
-{
-    if (!bytes.data)
-        return put_number(at, -1);
-    size_t count = put_number(at, bytes.length);
-    memcpy(at + count, bytes.data, bytes.length);
-    return count + bytes.length;
-}
-
 /* A text of small letters, or of any bytes but NUL. */
 static struct weir_slice make_text(uint64_t *random, size_t length)
 {
@@ -102,9 +82,26 @@ static struct record make_record(uint64_t *random, size_t value_length, size_t b
     return record;
 }
 
+static bool find(struct weir_slice key, struct weir_slice value, uint32_t max)
+{
+    struct weir_slice bytes;
+    uint32_t count;
+
+    return weir_record_find_headers(key, value, max, &bytes, &count);
+}
+
 static bool read_record(const struct record *record, struct weir_header *ret_headers, uint32_t *ret_count)
 {
-    return weir_record_headers(record->key, record->value, ret_headers, HEADERS, ret_count);
+    struct weir_message message = {.value = record->value};
+    struct weir_header room[WEIR_HEADERS_MAX];
+    const struct weir_header *headers;
+
+    if (!weir_record_find_headers(record->key, record->value, HEADERS, &message.unread, &message.header_count))
+        return false;
+    *ret_count = weir_message_headers(&message, room, &headers);
+    cr_assert(headers == room && (*ret_count == 0 || *ret_count == message.header_count));
+    memcpy(ret_headers, headers, *ret_count * sizeof *headers);
+    return *ret_count > 0;
 }
 
 static void same_headers(const struct record *record, const struct weir_header *headers, uint32_t count)
@@ -127,10 +124,12 @@ Test(record_headers, any_record)
 
     for (int round = 0; round < 4000; round++) {
         struct record record = make_record(&random, value_lengths[round % 12], round / 12 % 2 ? round % 40 : 0);
-        cr_assert(read_record(&record, headers, &count));
-        same_headers(&record, headers, count);
-        if (record.header_count > 0)
-            cr_assert_not(weir_record_headers(record.key, record.value, headers, record.header_count - 1, &count));
+        cr_assert_eq(find(record.key, record.value, HEADERS), record.header_count > 0);
+        cr_assert_eq(read_record(&record, headers, &count), record.header_count > 0);
+        if (record.header_count > 0) {
+            same_headers(&record, headers, count);
+            cr_assert_not(find(record.key, record.value, record.header_count - 1));
+        }
         free(record.bytes);
     }
 }
@@ -192,7 +191,7 @@ Test(record_headers, unknown_attributes)
         while (record.bytes[at] >= 0x80)
             at++;
         record.bytes[at + 1] = (unsigned char)round;
-        cr_assert_eq(read_record(&record, headers, &count), round % 256 == 0);
+        cr_assert_eq(read_record(&record, headers, &count), round % 256 == 0 && record.header_count > 0);
         free(record.bytes);
     }
 }
@@ -201,8 +200,6 @@ Test(record_headers, unknown_attributes)
 Test(record_headers, older_formats)
 {
     uint64_t random = 11;
-    struct weir_header headers[HEADERS];
-    uint32_t count;
 
     for (int round = 0; round < 3000; round++) {
         enum { BEFORE_KEY = 14 }; /* crc, format, attributes, time */
@@ -218,17 +215,38 @@ Test(record_headers, older_formats)
             at[4 + key_length + (size_t)i] = (unsigned char)(sizes[1] >> (24 - 8 * i));
         }
         struct weir_slice key = {key_length ? (const char *)at + 4 : NULL, (uint32_t)key_length};
-        cr_assert_not(weir_record_headers(key, weir_slice_of((const char *)at + 8 + key_length, length), headers,
-                                          HEADERS, &count));
+        cr_assert_not(find(key, weir_slice_of((const char *)at + 8 + key_length, length), HEADERS));
         free(bytes);
     }
 }
 
 Test(record_headers, too_long_or_empty)
 {
-    struct weir_header headers[HEADERS];
-    uint32_t count;
+    cr_assert_not(find(weir_slice_of(NULL, 0), weir_slice_of("", 0), HEADERS));
+    cr_assert_not(find(weir_slice_of(NULL, 0), weir_slice_of("", 1 << 20), HEADERS));
+}
 
-    cr_assert_not(weir_record_headers(weir_slice_of(NULL, 0), weir_slice_of("", 0), headers, HEADERS, &count));
-    cr_assert_not(weir_record_headers(weir_slice_of(NULL, 0), weir_slice_of("", 1 << 20), headers, HEADERS, &count));
+Test(record_headers, more_than_there_is_room_for)
+{
+    struct weir_message message = {.header_count = WEIR_HEADERS_MAX + 1};
+    struct weir_header many[WEIR_HEADERS_MAX + 1], room[WEIR_HEADERS_MAX];
+    const struct weir_header *headers;
+
+    for (int i = 0; i <= WEIR_HEADERS_MAX; i++)
+        many[i] = (struct weir_header){weir_slice_text("name"), weir_slice_text("value")};
+    unsigned char *bytes = unread_of(many, WEIR_HEADERS_MAX + 1, &message.unread);
+    cr_assert_eq(weir_message_headers(&message, room, &headers), 0);
+    message.header_count = WEIR_HEADERS_MAX;
+    cr_assert_eq(weir_message_headers(&message, room, &headers), WEIR_HEADERS_MAX);
+    free(bytes);
+}
+
+Test(record_headers, a_message_that_has_its_headers)
+{
+    const struct weir_header own[] = {{weir_slice_text("a"), weir_slice_text("b")}}, *headers;
+    struct weir_message message = {.headers = own, .header_count = 1};
+    struct weir_header room[WEIR_HEADERS_MAX];
+
+    cr_assert_eq(weir_message_headers(&message, room, &headers), 1);
+    cr_assert_eq(headers, own);
 }
