@@ -123,12 +123,22 @@ static __attribute__((noinline)) bool keep_texts(const uint8_t *texts, struct we
     return is_kept;
 }
 
+/* The value, and headers that stand behind it. */
+static inline struct weir_slice bytes_of(const struct weir_message *message)
+{
+    const char *begin = message->value.data;
+
+    return message->unread.data ? weir_slice_of(begin, (size_t)(message->unread.data - begin) + message->unread.length)
+                                : message->value;
+}
+
 void weir_seat_fill(struct weir_seat_filler *filler, const struct weir_intake_item *item, struct weir_seat *seat)
 {
+    struct weir_slice bytes = bytes_of(item->message);
+
     fill(filler, item, seat, &filler->unsaid);
-    seat->is_whole = seat->is_read
-                     && (are_of_message(filler->texts, item->message->value, seat)
-                         || keep_texts(filler->texts, item->message->value, seat));
+    seat->is_whole =
+        seat->is_read && (are_of_message(filler->texts, bytes, seat) || keep_texts(filler->texts, bytes, seat));
     if (!seat->is_whole)
         seat->count = 0;
 }

@@ -51,7 +51,7 @@ struct weir_decoder {
     const struct weir_json_node *data; /* where a walk of the data alone begins */
     const struct weir_json_node *root;
     uint32_t slots;                                                           /* how many values there may be */
-    struct weir_known_headers known;                                          /* of a message in binary mode before */
+    struct weir_known_headers known;                                          /* of a message before */
     struct weir_header headers[WEIR_HEADERS_MAX];                             /* of a message that had them unread */
     struct weir_date_memo date;                                               /* of the event before */
     uint32_t path_slots[WEIR_PATHS_MAX];                                      /* by catalog path */

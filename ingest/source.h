@@ -37,8 +37,8 @@ struct weir_message {
     bool is_too_large; /* value was cut: over WEIR_EVENT_BYTES_MAX; value holds the first WEIR_EVENT_BYTES_MAX bytes */
     uint32_t header_count;
     const struct weir_header *headers;
-    struct weir_slice unread; /* .data not NULL: the headers are not read yet, this is how they stand in Kafka's record
-                                 (record_headers.h: weir_message_headers) */
+    struct weir_slice unread; /* .data not NULL: the headers are not read yet, this is how they stand in Kafka's record,
+                                 behind the value (record_headers.h: weir_message_headers) */
 };
 
 /* What a source tells its worker. All on the polling thread. */

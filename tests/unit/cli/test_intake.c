@@ -80,6 +80,33 @@ static void write_text(char text[TEXT], int id)
     {                                                                                                                  \
         LITERAL, sizeof(LITERAL) - 1                                                                                   \
     }
+static size_t put_slice(char *at, struct weir_slice slice)
+{
+    at[0] = (char)(slice.length * 2); /* less than 64 bytes each */
+    memcpy(at + 1, slice.data, slice.length);
+    return 1 + slice.length;
+}
+
+/* Its headers, of an id and a customer of its own, as they stand in a record behind the value. */
+static void leave_unread(struct weir_message *message, char *at, int number)
+{
+    char id[16], customer[16];
+    size_t length = 0;
+
+    snprintf(id, sizeof id, "b%d", rand() % 20 ? number : number / 2);
+    snprintf(customer, sizeof customer, rand() % 9 ? "c%d" : "caf\xc3\xa9%d", rand() % 50);
+    for (uint32_t i = 0; i < message->header_count; i++) {
+        struct weir_slice name = message->headers[i].name;
+        length += put_slice(at + length, name);
+        length +=
+            put_slice(at + length, weir_slice_equal(name, weir_slice_text("ce_id"))        ? weir_slice_text(id)
+                                   : weir_slice_equal(name, weir_slice_text("ce_subject")) ? weir_slice_text(customer)
+                                                                                           : message->headers[i].value);
+    }
+    message->headers = NULL;
+    message->unread = weir_slice_of(at, length);
+}
+
 static void make_traffic(struct traffic *traffic)
 {
     static const struct weir_header headers[] = {
@@ -96,10 +123,12 @@ static void make_traffic(struct traffic *traffic)
         *message =
             (struct weir_message){.sequence = next[traffic->lanes[i]]++, .value = weir_slice_text(traffic->texts[i])};
         if (rand() % 30 == 0) {
-            snprintf(traffic->texts[i], TEXT, "{\"v\":1,\"g\":\"x\",\"h\":2.5,\"u\":\"w\"}");
-            message->value = weir_slice_text(traffic->texts[i]);
-            message->headers = headers;
+            int length = snprintf(traffic->texts[i], TEXT, "{\"v\":1,\"g\":\"x\",\"h\":2.5,\"u\":\"w\"}");
+            message->value = weir_slice_of(traffic->texts[i], (size_t)length);
             message->header_count = sizeof headers / sizeof *headers;
+            message->headers = headers;
+            if (rand() % 4)
+                leave_unread(message, traffic->texts[i] + length, i);
         }
     }
 }
