@@ -303,7 +303,7 @@ static enum weir_status decode_by_headers(struct weir_decoder *decoder, const st
     bool is_binary = !is_event && has_specversion(message);
     enum weir_status status = is_binary ? weir_decode_binary(decoder, message, index, ret_data, reterr)
                                         : decode_structured(decoder, message, ret_data, reterr);
-    if (status == WEIR_OK)
+    if (status == WEIR_OK && message->headers == decoder->headers) /* they were unread, as the next ones may be */
         weir_know_headers(decoder, message, index, is_binary);
     return status;
 }

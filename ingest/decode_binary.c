@@ -4,6 +4,8 @@
  * The names' `ce_` is exact; an attribute that stands twice is refused as a key would be. A header without a value is
  * no attribute. Data is read when it is JSON (no content-type, application/json, anything +json); other data is as if
  * absent, since nothing in it can be metered.
+ *
+ * Also here, for either mode: what is known of a message's headers by those of one before.
  */
 #include <assert.h>
 #include <stdio.h>
