@@ -139,14 +139,21 @@ static void on_gone(void *context, int32_t partition, enum weir_gap_kind kind, i
     reader->gone++;
 }
 
-static void start(struct reader *reader, struct store *store, bool until_end)
+/* The mock cluster waits for a session less a second for members to join again, and forgets one that waits there once
+ * its session is over, without an answer: a test that holds it up for a second loses its reader. It asks again when the
+ * longest time between polls has passed; what must keep its partitions has a session in which nobody waits for it. */
+enum { SESSION_MS = 6000, LONG_SESSION_MS = 30000 };
+
+static void start(struct reader *reader, struct store *store, bool until_end, int session_ms)
 {
-    static const struct weir_property quick[] = {{"heartbeat.interval.ms", "50"},
-                                                 {"session.timeout.ms", "6000"},
-                                                 {"topic.metadata.refresh.interval.ms", "200"},
-                                                 {"reconnect.backoff.max.ms", "200"},
-                                                 {"retry.backoff.ms", "20"},
-                                                 {"fetch.wait.max.ms", "50"}};
+    char session[16], longest[16];
+    snprintf(session, sizeof session, "%d", session_ms);
+    snprintf(longest, sizeof longest, "%d", session_ms + 4000);
+    const struct weir_property quick[] = {
+        {"heartbeat.interval.ms", "50"},     {"session.timeout.ms", session},
+        {"max.poll.interval.ms", longest},   {"topic.metadata.refresh.interval.ms", "200"},
+        {"reconnect.backoff.max.ms", "200"}, {"retry.backoff.ms", "20"},
+        {"fetch.wait.max.ms", "50"}};
     const struct weir_kafka_settings settings = {.brokers = kafka_brokers(),
                                                  .topic = "mocked",
                                                  .group = "mocked",
@@ -281,7 +288,7 @@ Test(source_errors, of_fetching_pass)
     };
     struct store store = {0};
     set_up();
-    start(&readers[0], &store, false);
+    start(&readers[0], &store, false, LONG_SESSION_MS);
     read_on(100, "the start");
     meet(answers, sizeof answers / sizeof *answers);
     cr_assert_eq(readers[0].seen, PARTITIONS * filled, "one assignment, no message twice");
@@ -307,7 +314,7 @@ Test(source_errors, of_offsets_pass)
     for (size_t i = 0; i < sizeof offsets / sizeof *offsets; i++)
         for (int broker = 1; broker <= BROKERS; broker++)
             push(broker, LIST_OFFSETS, offsets[i], 0);
-    start(&readers[0], &store, false);
+    start(&readers[0], &store, false, SESSION_MS);
     read_on(100, "the start");
     meet(answers, sizeof answers / sizeof *answers);
     stop(&readers[0]);
@@ -340,7 +347,7 @@ Test(source_errors, of_the_group_pass)
     set_up();
     for (size_t i = 0; i < sizeof joining / sizeof *joining; i++)
         push_everywhere(&joining[i]);
-    start(&readers[0], &store, false);
+    start(&readers[0], &store, false, SESSION_MS);
     read_on(100, "the start");
     for (size_t i = 0; i < sizeof joining / sizeof *joining; i++)
         if (joining[i].api != FIND_COORDINATOR) /* whichever broker is asked */
@@ -367,8 +374,8 @@ Test(source_errors, of_a_batch_run_pass)
             push(broker, LIST_OFFSETS, ends[i], 0);
     for (size_t i = 0; i < 3; i++)
         push(1, OFFSET_FETCH, committed[i], 0);
-    start(&readers[0], &store, true);
-    start(&readers[1], &store, true);
+    start(&readers[0], &store, true, SESSION_MS);
+    start(&readers[1], &store, true, SESSION_MS);
     fill(10); /* behind the end */
     UNTIL(readers[0].status == WEIR_AGAIN && readers[1].status == WEIR_AGAIN, "the end");
     for (int i = 0; i < PARTITIONS; i++)
@@ -387,7 +394,7 @@ static void ends_with(enum api api, rd_kafka_resp_err_t error, const char *says)
     set_up();
     fill(10);
     push(1, api, error, 0);
-    start(&readers[0], &store, false);
+    start(&readers[0], &store, false, SESSION_MS);
     int64_t deadline = now_ms() + KAFKA_CALL_MS;
     while (step_all())
         cr_assert(now_ms() < deadline, "it goes on");
@@ -412,7 +419,7 @@ Test(source_errors, leaders_and_coordinators_that_move_lose_nothing)
 {
     struct store store = {0};
     set_up();
-    start(&readers[0], &store, false);
+    start(&readers[0], &store, false, LONG_SESSION_MS);
     read_on(100, "the start");
     for (int i = 0; i < 9; i++) {
         rd_kafka_mock_partition_set_leader(cluster, "mocked", i % PARTITIONS, 1 + (i + i / 3) % BROKERS);
@@ -428,7 +435,7 @@ Test(source_errors, brokers_that_vanish_and_come_back_lose_nothing)
 {
     struct store store = {0};
     set_up();
-    start(&readers[0], &store, false);
+    start(&readers[0], &store, false, LONG_SESSION_MS);
     read_on(100, "the start");
     for (int i = 0; i < 4; i++) {
         fill(50);
@@ -509,7 +516,7 @@ static void do_anything(struct store *store)
         if (readers[1].source)
             stop(&readers[1]);
         else
-            start(&readers[1], store, false);
+            start(&readers[1], store, false, SESSION_MS);
         return;
     default:
         push_any();
@@ -530,7 +537,7 @@ Test(source_errors, at_random_lose_nothing)
     fprintf(stderr, "source_errors at random: WEIR_TEST_SEED=%llu\n", (unsigned long long)seed);
     random_state = seed;
     set_up();
-    start(&readers[0], &store, false);
+    start(&readers[0], &store, false, SESSION_MS);
     read_on(100, "the start");
     for (int i = 0; i < 30; i++) {
         fill(1 + below(30));
