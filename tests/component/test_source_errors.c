@@ -347,11 +347,16 @@ Test(source_errors, of_the_group_pass)
     set_up();
     for (size_t i = 0; i < sizeof joining / sizeof *joining; i++)
         push_everywhere(&joining[i]);
+    size_t coordinators = waiting(FIND_COORDINATOR), joins = waiting(JOIN_GROUP);
     start(&readers[0], &store, false, SESSION_MS);
+    UNTIL(waiting(JOIN_GROUP) < joins, "the coordinator");
+    cr_expect_lt(waiting(FIND_COORDINATOR), coordinators);
+    /* What the brokers have left that nobody asked: the mock cluster ends with a failed assertion where a member asks
+     * for the coordinator again, is told so, and joins once more, while it waits to join. */
+    rd_kafka_mock_clear_request_errors(cluster, FIND_COORDINATOR);
     read_on(100, "the start");
-    for (size_t i = 0; i < sizeof joining / sizeof *joining; i++)
-        if (joining[i].api != FIND_COORDINATOR) /* whichever broker is asked */
-            cr_expect_eq(waiting(joining[i].api), 0, "of %d", joining[i].api);
+    cr_expect_eq(waiting(JOIN_GROUP), 0);
+    cr_expect_eq(waiting(SYNC_GROUP), 0);
     meet(running, sizeof running / sizeof *running);
     cr_expect_gt(readers[0].lost, 0, "a member that the group does not know has lost its partitions");
     stop(&readers[0]);
