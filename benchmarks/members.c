@@ -3,6 +3,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cli/worker.h"
 #include "common/calendar.h"
@@ -282,7 +283,7 @@ static struct timed_store open_store(struct crew *crew)
 
 /* 3. The workers. */
 
-static struct weir_worker_settings worker_settings(int members)
+static struct weir_worker_settings worker_settings(void)
 {
     return (struct weir_worker_settings){
         .lane = {.disorder = 5 * WEIR_SECOND,
@@ -296,13 +297,13 @@ static struct weir_worker_settings worker_settings(int members)
         .cuts_max = 8,
         .changes_max = 262144,
         .hand_over = 20 * WEIR_SECOND,
-        .decodes_ahead = weir_worker_has_helper(members),
+        .cores = sysconf(_SC_NPROCESSORS_ONLN),
     };
 }
 
 static void open_member(struct crew *crew, struct member *member)
 {
-    struct weir_worker_settings of_worker = worker_settings(crew->settings->members);
+    struct weir_worker_settings of_worker = worker_settings();
     struct weir_error error;
 
     of_worker.peers = &crew->peers;

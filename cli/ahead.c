@@ -9,7 +9,7 @@
 
 enum {
     RING = 64,        /* groups that are decoded and not counted yet, at most: a power of two */
-    RING_ALONE = 2,   /* without a helper: what stays in the cache */
+    RING_ALONE = 2,   /* of a batch without a helper: what stays in the cache; a power of two */
     TEXTS_AHEAD = 2,  /* messages */
     WORTH_WAKING = 4, /* groups: waking the helper costs as much as decoding some events */
     SPINS = 2000,     /* a few microseconds: a group takes the helper no longer, while it has a core */
@@ -17,20 +17,21 @@ enum {
 };
 
 /* Group numbers run freely and wrap at 2^32: a batch has those from `first` to `limit`. A group's seats are at its
- * number modulo the ring's size. */
+ * number modulo the ring's size; whether they are filled stands at its number modulo RING whatever the batch's ring is,
+ * so that what stands there is never older than RING groups. */
 struct weir_ahead {
     /* The batch, written by the counting thread while no group of it can be claimed. */
     const struct weir_intake_item *items;
     size_t item_count;
     uint32_t first;
     uint32_t next; /* the counting thread's alone: the group that is counted next */
-    uint32_t ring;
     struct weir_seat *seats;
     struct weir_seat_filler *filler, *helping;
     pthread_t thread;
     struct weir_bell bell;
-    bool has_helper;
+    bool has_helper, is_called;
 
+    _Atomic uint32_t ring; /* of this batch; written as the batch is, but a helper that comes late may read it then */
     _Alignas(64) _Atomic uint32_t limit;   /* groups below may be claimed; written by the counting thread */
     _Alignas(64) _Atomic uint32_t counted; /* seats of groups below are free again; the same */
     _Alignas(64) _Atomic uint32_t claimed; /* the first that nobody has begun; both */
@@ -43,12 +44,19 @@ struct weir_ahead {
 
 /* 1. both threads */
 
+/* relaxed: who has seen a limit (acquire) sees the ring of that batch or of a later one, and of a later one no group is
+ * claimed by a number of this one. */
+static uint32_t ring_of(const struct weir_ahead *ahead)
+{
+    return atomic_load_explicit(&ahead->ring, memory_order_relaxed);
+}
+
 static bool may_claim(struct weir_ahead *ahead, uint32_t group)
 {
     /* acquire pairs with begin's release: the batch is there before a group of it is filled; and with the counting
      * thread's: it has read the seats before they are filled again. */
     return group != atomic_load_explicit(&ahead->limit, memory_order_acquire)
-           && group - atomic_load_explicit(&ahead->counted, memory_order_acquire) < ahead->ring;
+           && group - atomic_load_explicit(&ahead->counted, memory_order_acquire) < ring_of(ahead);
 }
 
 /* A batch cannot end while a group of it is claimed and not filled, so a number that is still the first unclaimed one
@@ -79,7 +87,7 @@ static size_t group_size(const struct weir_ahead *ahead, uint32_t group)
 
 static struct weir_seat *seats_of(const struct weir_ahead *ahead, uint32_t group)
 {
-    return &ahead->seats[(size_t)(group & (ahead->ring - 1)) * WEIR_AHEAD_GROUP];
+    return &ahead->seats[(size_t)(group & (ring_of(ahead) - 1)) * WEIR_AHEAD_GROUP];
 }
 
 static void fill_group(struct weir_ahead *ahead, struct weir_seat_filler *filler, uint32_t group)
@@ -96,13 +104,13 @@ static void fill_group(struct weir_ahead *ahead, struct weir_seat_filler *filler
         weir_seat_fill(filler, &items[i], &seats[i]);
     }
     /* release publishes the seats. */
-    atomic_store_explicit(&ahead->filled[group & (ahead->ring - 1)].through, group + 1, memory_order_release);
+    atomic_store_explicit(&ahead->filled[group & (RING - 1)].through, group + 1, memory_order_release);
 }
 
 static bool is_filled(struct weir_ahead *ahead, uint32_t group)
 {
     /* acquire pairs with fill_group's release: the seats are there before they are read. */
-    return atomic_load_explicit(&ahead->filled[group & (ahead->ring - 1)].through, memory_order_acquire) == group + 1;
+    return atomic_load_explicit(&ahead->filled[group & (RING - 1)].through, memory_order_acquire) == group + 1;
 }
 
 /* 2. the helper */
@@ -130,9 +138,9 @@ static void wake_helper(struct weir_ahead *ahead)
 {
     uint32_t claimed = atomic_load_explicit(&ahead->claimed, memory_order_relaxed);
 
-    if (!ahead->has_helper || !atomic_load_explicit(&ahead->is_asleep, memory_order_relaxed)
+    if (!ahead->is_called || !atomic_load_explicit(&ahead->is_asleep, memory_order_relaxed)
         || atomic_load_explicit(&ahead->limit, memory_order_relaxed) - claimed < WORTH_WAKING
-        || claimed - ahead->next > ahead->ring / 2)
+        || claimed - ahead->next > RING / 2)
         return;
     atomic_store_explicit(&ahead->is_asleep, false, memory_order_relaxed); /* it is rung for once */
     weir_bell_ring(&ahead->bell);
@@ -150,6 +158,11 @@ static void pause_a_little(uint32_t *spins)
 #endif
 }
 
+void weir_ahead_call_helper(struct weir_ahead *ahead, bool is_called)
+{
+    ahead->is_called = ahead->has_helper && is_called;
+}
+
 void weir_ahead_begin(struct weir_ahead *ahead, const struct weir_intake_item *items, size_t count)
 {
     uint32_t groups = (uint32_t)((count + WEIR_AHEAD_GROUP - 1) / WEIR_AHEAD_GROUP);
@@ -158,6 +171,7 @@ void weir_ahead_begin(struct weir_ahead *ahead, const struct weir_intake_item *i
     ahead->items = items;
     ahead->item_count = count;
     ahead->first = ahead->next;
+    atomic_store_explicit(&ahead->ring, ahead->is_called ? RING : RING_ALONE, memory_order_relaxed);
     /* release publishes the batch. */
     atomic_store_explicit(&ahead->limit, ahead->first + groups, memory_order_release);
     wake_helper(ahead);
@@ -214,10 +228,10 @@ struct weir_ahead *weir_ahead_new(const struct weir_catalog *catalog, bool has_h
 
     weir_check(ahead != NULL);
     memset(ahead, 0, sizeof *ahead);
-    ahead->ring = has_helper ? RING : RING_ALONE;
-    ahead->seats = weir_seats_new(catalog, (size_t)ahead->ring * WEIR_AHEAD_GROUP);
+    ahead->ring = RING_ALONE;
+    ahead->seats = weir_seats_new(catalog, (size_t)(has_helper ? RING : RING_ALONE) * WEIR_AHEAD_GROUP);
     ahead->filler = weir_seat_filler_new(catalog);
-    ahead->has_helper = has_helper;
+    ahead->has_helper = ahead->is_called = has_helper;
     if (has_helper) {
         ahead->helping = weir_seat_filler_new(catalog);
         weir_bell_open(&ahead->bell);

@@ -14,9 +14,12 @@ enum { WEIR_AHEAD_GROUP = 16 }; /* messages whose cache misses are waited for to
 
 struct weir_ahead;
 
-/* has_helper: starts the helping thread. The catalog must outlive it. */
+/* has_helper: starts the helping thread, which helps until it is told otherwise. The catalog must outlive it. */
 struct weir_ahead *weir_ahead_new(const struct weir_catalog *catalog, bool has_helper);
 struct weir_ahead *weir_ahead_free(struct weir_ahead *ahead); /* NULL in, NULL out; no batch is under way */
+
+/* From the next batch on: whether the helper, if there is one, is called. */
+void weir_ahead_call_helper(struct weir_ahead *ahead, bool is_called);
 
 /* A batch: items and their messages stay as they are until weir_ahead_end. */
 void weir_ahead_begin(struct weir_ahead *ahead, const struct weir_intake_item *items, size_t count);

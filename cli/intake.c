@@ -34,6 +34,11 @@ struct weir_intake *weir_intake_free(struct weir_intake *intake)
     return NULL;
 }
 
+void weir_intake_call_helper(struct weir_intake *intake, bool is_called)
+{
+    weir_ahead_call_helper(intake->ahead, is_called);
+}
+
 void weir_intake_stop_on(struct weir_intake *intake, const _Atomic bool *stop, int64_t patience)
 {
     intake->stop = stop;

@@ -19,10 +19,14 @@ struct weir_intake_counts {
 
 struct weir_intake;
 
-/* catalog and quarantine must outlive the intake. has_helper: with a second thread. */
+/* catalog and quarantine must outlive the intake. has_helper: with a second thread, which helps until told otherwise.
+ */
 struct weir_intake *weir_intake_new(const struct weir_catalog *catalog, struct weir_quarantine *quarantine,
                                     bool has_helper);
 struct weir_intake *weir_intake_free(struct weir_intake *intake); /* NULL in, NULL out */
+
+/* From the next messages on: whether the second thread, if there is one, is called. */
+void weir_intake_call_helper(struct weir_intake *intake, bool is_called);
 
 /* Once *stop is true, or after so many ns (0: never), quarantine that does not take a record is not waited for any
  * longer: take answers WEIR_FATAL. */

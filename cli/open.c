@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "cli/catalog_option.h"
 #include "cli/commands.h"
@@ -154,7 +155,7 @@ struct weir_worker_settings weir_open_worker_settings(const struct weir_settings
         .idle = settings->idle,
         .cuts_max = (uint32_t)settings->ring_cuts,
         .changes_max = (size_t)settings->lane_changes_max,
-        .decodes_ahead = weir_worker_has_helper(settings->ingest_threads),
+        .cores = sysconf(_SC_NPROCESSORS_ONLN),
         .hand_over = settings->hand_over,
         .until_end = settings->until_end,
         .patience = settings->patience,

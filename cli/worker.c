@@ -3,7 +3,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "cli/worker_internal.h"
 #include "cli/worker_metrics.h"
@@ -197,6 +196,23 @@ static bool end_lanes(struct weir_worker *worker)
     return !has_fenced_lane(worker);
 }
 
+/* relaxed: a hint, which the next poll puts right. */
+bool weir_worker_has_helper(const struct weir_worker_peers *peers, const struct weir_worker_gauges *own, int64_t cores)
+{
+    int64_t behind = 1; /* itself, whether it is or not: else it has little to be helped with */
+
+    for (uint32_t i = 0; i < peers->count; i++)
+        behind += peers->gauges[i] != own && atomic_load_explicit(&peers->gauges[i]->is_behind, memory_order_relaxed);
+    return 2 * behind <= cores;
+}
+
+static void share_cores(struct weir_worker *worker, bool is_behind)
+{
+    atomic_store_explicit(&worker->gauges.is_behind, is_behind, memory_order_relaxed);
+    weir_intake_call_helper(worker->intake,
+                            weir_worker_has_helper(worker->peers, &worker->gauges, worker->settings.cores));
+}
+
 static enum weir_status step(struct weir_worker *worker, bool *ret_ended, struct weir_error *reterr)
 {
     static _Thread_local struct weir_message messages[WEIR_POLL_MESSAGES_MAX];
@@ -208,6 +224,7 @@ static enum weir_status step(struct weir_worker *worker, bool *ret_ended, struct
     look_at_clock(worker);
     if (status == WEIR_OK || status == WEIR_AGAIN) {
         bool is_end = status == WEIR_AGAIN;
+        share_cores(worker, count == WEIR_POLL_MESSAGES_MAX);
         status = weir_worker_tell_lanes(worker, reterr);
         if (status == WEIR_OK)
             status = take_messages(worker, messages, count, reterr);
@@ -254,6 +271,7 @@ enum weir_status weir_worker_run(struct weir_worker *worker, struct weir_source 
     while (status == WEIR_OK && !is_ended && !atomic_load_explicit(stop, memory_order_relaxed))
         status = step(worker, &is_ended, reterr);
     weir_progress_end(&worker->progress);
+    atomic_store_explicit(&worker->gauges.is_behind, false, memory_order_relaxed);
     if (status != WEIR_OK)
         drop_all(worker); /* what went wrong may be in memory: write nothing more, the next owner reads again */
     /* Leaving the group revokes every partition, and that hands each lane over. */
@@ -284,7 +302,7 @@ struct weir_worker *weir_worker_new(const struct weir_catalog *catalog, const st
     worker->store = consumer_store;
     worker->writer_store = writer_store;
     worker->quarantine = quarantine;
-    worker->intake = weir_intake_new(catalog, quarantine, settings->decodes_ahead);
+    worker->intake = weir_intake_new(catalog, quarantine, settings->cores > 1);
     worker->lanes = weir_new_array(WEIR_PARTITIONS_MAX, sizeof *worker->lanes);
     worker->gauges.by_partition = weir_new_array(WEIR_PARTITIONS_MAX, sizeof *worker->gauges.by_partition);
     worker->gauges.cuts_max = settings->cuts_max;
@@ -295,11 +313,6 @@ struct weir_worker *weir_worker_new(const struct weir_catalog *catalog, const st
         worker->free_flights[worker->free_count++] = &worker->flights[i];
     }
     return worker;
-}
-
-bool weir_worker_has_helper(int64_t workers)
-{
-    return sysconf(_SC_NPROCESSORS_ONLN) >= 2 * workers;
 }
 
 struct weir_worker *weir_worker_free(struct weir_worker *worker)

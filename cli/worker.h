@@ -4,8 +4,8 @@
  * The consuming thread polls the source and owns every lane of this worker. Sealed cuts go through a bounded lock-free
  * ring to the writing thread, which writes them in order and sends them back through a second ring. Cut objects come
  * from a fixed pool, so a slow store first fills the ring and then pauses the partitions; the consuming thread never
- * waits for it. The third thread, where there are cores to spare, decodes messages before the consuming one counts them
- * (cli/ahead.h).
+ * waits for it. The third thread decodes messages before the consuming one counts them (cli/ahead.h), while there are
+ * cores to spare: as long as those that are behind, of all the process' workers, have two each.
  *
  * On a mismatch (somebody else took the lane, or the store came back older) the lane is dropped without a write, taken
  * again and read again from its stored offset.
@@ -39,7 +39,7 @@ struct weir_worker_settings {
     size_t changes_max;     /* changed windows and new ids of a lane that wait for a free cut: then it is paused */
     int64_t hand_over;      /* ns: how long a revoked or stopping worker tries to write its last cuts; then the next
                              * owner reads again */
-    bool decodes_ahead;     /* with the third thread */
+    int64_t cores;          /* of the machine, for all the process' workers; 1: no third thread */
     bool until_end;
     int64_t patience; /* ns; until_end: how long the store, or the topic of admitted events, may be away */
     const struct weir_kafka_settings *admitted; /* the topic of admitted events, which lanes must know of. NULL: none,
@@ -66,6 +66,7 @@ struct weir_worker_gauges {
     _Atomic uint64_t gaps[WEIR_GAP_KIND_COUNT]; /* found by this worker */
     _Atomic int64_t watermark;                  /* the lowest of this worker's lanes, ns */
     _Atomic uint64_t cuts_max, quarantine_backlog;
+    _Atomic bool is_behind;     /* the last poll brought as much as one can */
     _Atomic int64_t clock_jump; /* ns that the system's clock is ahead of the steady one */
     struct weir_outage store, quarantine;
     _Atomic(const char *) source_trouble;             /* NULL: none */
@@ -81,8 +82,10 @@ struct weir_worker;
 struct weir_worker *weir_worker_new(const struct weir_catalog *catalog, const struct weir_worker_settings *settings,
                                     struct weir_window_store *consumer_store, struct weir_window_store *writer_store,
                                     struct weir_quarantine *quarantine);
-/* Whether the machine has cores for a third thread of each of so many workers: for decodes_ahead. */
-bool weir_worker_has_helper(int64_t workers);
+/* Whether there is a core for the third thread of the worker with these gauges: it and each other one that is behind
+ * have two. Where a worker that is behind shares its core, help costs more than it gives (ARCHITECTURE.md); where the
+ * others have nothing to do, as with a hot partition, their cores are of no other use. Any thread. */
+bool weir_worker_has_helper(const struct weir_worker_peers *peers, const struct weir_worker_gauges *own, int64_t cores);
 struct weir_worker *weir_worker_free(struct weir_worker *worker); /* after run; NULL in, NULL out */
 struct weir_source_listener weir_worker_listener(struct weir_worker *worker);
 struct weir_worker_gauges *weir_worker_gauges(struct weir_worker *worker);

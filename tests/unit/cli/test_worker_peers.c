@@ -26,10 +26,29 @@ static void is_paired(struct pair *pair)
     for (int i = 0; i < 2; i++) {
         struct world *world = pair->worlds[i] = world_new(NULL);
         world->settings.peers = &pair->peers;
-        world->settings.decodes_ahead = i == 0;
+        world->settings.cores = 3; /* helped while the other is not behind */
         share_store(world, &pair->worlds[0]->store);
         world->starts_without[1 - i] = world->is_of_another[1 - i] = true;
     }
+}
+
+Test(worker_peers, a_helper_has_a_core_while_those_that_are_behind_have_two)
+{
+    static struct weir_worker_gauges gauges[WEIR_WORKERS_MAX];
+    struct weir_worker_peers peers = {.count = WEIR_WORKERS_MAX};
+
+    for (int i = 0; i < WEIR_WORKERS_MAX; i++)
+        peers.gauges[i] = &gauges[i];
+    for (int behind = 0; behind <= WEIR_WORKERS_MAX; behind++) {
+        for (int i = 0; i < behind; i++) /* the first one last */
+            gauges[WEIR_WORKERS_MAX - 1 - i].is_behind = true;
+        int others = behind < WEIR_WORKERS_MAX ? behind : behind - 1;
+        cr_expect(weir_worker_has_helper(&peers, &gauges[0], 2 * (others + 1)), "%d behind", behind);
+        cr_expect_not(weir_worker_has_helper(&peers, &gauges[0], 2 * (others + 1) - 1), "%d behind", behind);
+    }
+    peers = (struct weir_worker_peers){.gauges = {&gauges[0]}, .count = 1}; /* alone, and behind */
+    cr_expect(weir_worker_has_helper(&peers, &gauges[0], 2));
+    cr_expect_not(weir_worker_has_helper(&peers, &gauges[0], 1));
 }
 
 static void make_workers(struct pair *pair)

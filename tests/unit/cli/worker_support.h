@@ -298,7 +298,7 @@ static inline struct world *world_new(void (*script)(struct world *, int64_t))
                                                     .idle = WEIR_MINUTE,
                                                     .cuts_max = 2,
                                                     .changes_max = 400,
-                                                    .decodes_ahead = true,
+                                                    .cores = 2,
                                                     .hand_over = 20 * WEIR_SECOND,
                                                     .until_end = true,
                                                     .patience = WEIR_MINUTE};
