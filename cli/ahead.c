@@ -17,8 +17,8 @@ enum {
 };
 
 /* Group numbers run freely and wrap at 2^32: a batch has those from `first` to `limit`. A group's seats are at its
- * number modulo the ring's size; whether they are filled stands at its number modulo RING whatever the batch's ring is,
- * so that what stands there is never older than RING groups. */
+ * number modulo the ring's size; whether they are filled stands at its number modulo RING whatever the batch's ring is:
+ * each place is written again with nearly every RING groups, so that no number is met there from before the wrap. */
 struct weir_ahead {
     /* The batch, written by the counting thread while no group of it can be claimed. */
     const struct weir_intake_item *items;
