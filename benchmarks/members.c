@@ -3,10 +3,10 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "cli/worker.h"
 #include "common/calendar.h"
+#include "common/cores.h"
 #include "common/daemon.h"
 
 enum {
@@ -297,7 +297,7 @@ static struct weir_worker_settings worker_settings(void)
         .cuts_max = 8,
         .changes_max = 262144,
         .hand_over = 20 * WEIR_SECOND,
-        .cores = sysconf(_SC_NPROCESSORS_ONLN),
+        .cores = weir_cores(),
     };
 }
 

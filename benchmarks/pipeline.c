@@ -18,6 +18,7 @@
 #include "benchmarks/process.h"
 #include "benchmarks/topic.h"
 #include "benchmarks/way.h"
+#include "common/cores.h"
 #include "common/log.h"
 #include "ingest/decode.h"
 #include "ingest/reading.h"
@@ -269,8 +270,8 @@ static void run_stage(int stage, int threads)
 
 static int default_threads(void)
 {
-    long cores = sysconf(_SC_NPROCESSORS_ONLN);
-    return cores < 1 ? 1 : cores < PARTITIONS ? (int)cores : PARTITIONS;
+    long cores = weir_cores();
+    return cores < PARTITIONS ? (int)cores : PARTITIONS;
 }
 
 static enum weir_topic_keys keys_of(const char *name)

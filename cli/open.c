@@ -3,13 +3,13 @@
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "cli/catalog_option.h"
 #include "cli/commands.h"
 #include "cli/outage.h"
 #include "cli/quarantined.h"
 #include "common/calendar.h"
+#include "common/cores.h"
 #include "common/daemon.h"
 #include "common/log.h"
 #include "rater/apply.h"
@@ -155,7 +155,7 @@ struct weir_worker_settings weir_open_worker_settings(const struct weir_settings
         .idle = settings->idle,
         .cuts_max = (uint32_t)settings->ring_cuts,
         .changes_max = (size_t)settings->lane_changes_max,
-        .cores = sysconf(_SC_NPROCESSORS_ONLN),
+        .cores = weir_cores(),
         .hand_over = settings->hand_over,
         .until_end = settings->until_end,
         .patience = settings->patience,

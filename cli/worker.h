@@ -39,7 +39,7 @@ struct weir_worker_settings {
     size_t changes_max;     /* changed windows and new ids of a lane that wait for a free cut: then it is paused */
     int64_t hand_over;      /* ns: how long a revoked or stopping worker tries to write its last cuts; then the next
                              * owner reads again */
-    int64_t cores;          /* of the machine, for all the process' workers; 1: no third thread */
+    int64_t cores;          /* that the process may use, for all its workers; 1: no third thread */
     bool until_end;
     int64_t patience; /* ns; until_end: how long the store, or the topic of admitted events, may be away */
     const struct weir_kafka_settings *admitted; /* the topic of admitted events, which lanes must know of. NULL: none,
