@@ -23,7 +23,7 @@ struct ingest_thread {
     struct weir_opened_worker opened;
     struct weir_kafka_settings kafka;
     struct weir_property properties[WEIR_PROPERTIES_MAX];
-    char instance[WEIR_SETTING_TEXT_MAX];
+    char instance[WEIR_INSTANCE_MAX + sizeof WEIR_THREAD_INSTANCE + 10]; /* 10: digits of an index */
     pthread_t thread;
 };
 
@@ -52,7 +52,9 @@ static void name_instance(struct ingest_thread *thread, uint32_t index)
         struct weir_property *property = &thread->properties[i];
         if (strcmp(property->name, "group.instance.id") != 0)
             continue;
-        (void)snprintf(thread->instance, sizeof thread->instance, "%s-%u", property->value, index);
+        int length =
+            snprintf(thread->instance, sizeof thread->instance, "%s" WEIR_THREAD_INSTANCE "%u", property->value, index);
+        weir_check(length < (int)sizeof thread->instance); /* settings.c has looked at it */
         property->value = thread->instance;
     }
 }

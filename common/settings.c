@@ -341,24 +341,54 @@ static bool set_row(const struct loading *loading, const struct row *row, const 
 }
 
 /* 3. the file */
+
+/* Like one that a worker's thread is given: WEIR_THREAD_INSTANCE and a number at the end. */
+static bool is_thread_instance(const char *value)
+{
+    size_t length = strlen(value), digits = 0, word = strlen(WEIR_THREAD_INSTANCE);
+
+    while (digits < length && value[length - digits - 1] >= '0' && value[length - digits - 1] <= '9')
+        digits++;
+    return digits > 0 && length >= digits + word
+           && memcmp(value + length - digits - word, WEIR_THREAD_INSTANCE, word) == 0;
+}
+
+static bool check_property(const struct loading *loading, const char *file, const char *name, const char *value)
+{
+    if (strcmp(name, "group.instance.id") != 0)
+        return true;
+    bool fits = strlen(value) <= WEIR_INSTANCE_MAX;
+    if (fits && !is_thread_instance(value))
+        return true;
+    fprintf(stderr, "%s: %s: kafka.properties.%s: %s\n", loading->usage->name, file, name,
+            fits ? "a name that does not end in \"" WEIR_THREAD_INSTANCE
+                   "\" and a number, as those of a worker's threads do"
+                 : "a name of at most 239 bytes");
+    return false;
+}
+
+/* Every mistake is told. */
 static bool set_properties(const struct loading *loading, const char *file, json_t *object)
 {
     struct weir_settings *settings = loading->settings;
     const char *name;
     json_t *value;
+    bool is_good = true;
 
     json_object_foreach(object, name, value)
     {
         if (!json_is_string(value) || settings->kafka_property_count == WEIR_PROPERTIES_MAX) {
             fprintf(stderr, "%s: %s: kafka.properties.%s: a string is needed, and at most %d properties\n",
                     loading->usage->name, file, name, WEIR_PROPERTIES_MAX);
-            return false;
+            is_good = false;
+            continue;
         }
+        is_good = check_property(loading, file, name, json_string_value(value)) && is_good;
         settings->kafka_properties[settings->kafka_property_count++] = (struct weir_setting_property){
             weir_arena_copy(loading->arena, name, strlen(name)).data,
             weir_arena_copy(loading->arena, json_string_value(value), json_string_length(value)).data};
     }
-    return true;
+    return is_good;
 }
 
 static bool set_json(const struct loading *loading, const char *file, const char *path, json_t *value)

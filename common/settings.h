@@ -15,6 +15,11 @@
 
 enum { WEIR_PROPERTIES_MAX = 128, WEIR_SETTING_TEXT_MAX = 4096 };
 
+/* What is behind a worker's group.instance.id in those of its further threads, before their number. No worker's own may
+ * end so: then two members of a group never have one name, whatever the workers are called. */
+#define WEIR_THREAD_INSTANCE ".thread-"
+enum { WEIR_INSTANCE_MAX = 239 }; /* bytes of a worker's; Kafka has room for 249 with what is behind it */
+
 /* Which commands a row is for; a flag elsewhere is unknown. In the file and the environment every row is known to all.
  */
 enum weir_command {

@@ -99,6 +99,19 @@ def test_threads_that_the_group_knows_go_on_at_once_after_kill_9(four):
     four.check()
 
 
+def test_no_thread_has_the_name_of_another_process(four):
+    """The group lets the older of two members of one name go, for good."""
+    four.rater()
+    workers = []
+    for name, threads, taken in (("worker", "2", 4), ("worker-1", "1", 1)):
+        four.config({"group.instance.id": name})
+        workers.append(four.ingest("--ingest-threads", threads, taken=taken))
+    until("they share the lanes", lambda: sorted(sum(map(owned, workers), [])) == ["0", "1", "2", "3"] and all(map(owned, workers)))
+    four.send(400, repeat=3)
+    four.check()
+    four.check_stays()
+
+
 def test_one_thread_that_cannot_go_on_ends_the_process(pipeline):
     """What either thread holds would fit alone. Nothing is lost: with more room it goes on. It ends when a lane grows or,
     where the second thread joins late and takes a lane just then, when that does not fit: both say the same."""

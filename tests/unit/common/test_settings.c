@@ -233,15 +233,16 @@ Test(settings, what_is_wrong_in_the_environment_is_named)
 Test(settings, every_mistake_of_a_file_is_told)
 {
     struct weir_settings settings;
-    const char *path =
-        config("{\"kafka\": {\"broker\": \"x\", \"topic\": 5, \"properties\": {\"a\": 1}}, \"latenes\": \"1h\","
-               " \"idle\": {\"x\": 1}, \"until_end\": \"perhaps\", \"ring_cuts\": 1.5, \"lateness\": true}");
+    const char *path = config(
+        "{\"kafka\": {\"broker\": \"x\", \"topic\": 5, \"properties\": {\"a\": 1, \"b\": null}}, \"latenes\": \"1h\","
+        " \"idle\": {\"x\": 1}, \"until_end\": \"perhaps\", \"ring_cuts\": 1.5, \"lateness\": true}");
 
     set_environment(NULL);
     cr_assert_eq(load(&usage, &settings, "--config", path, NULL), 2);
     static const char *const words[] = {"kafka.broker is not a setting",
                                         "kafka.topic: a string is needed",
                                         "kafka.properties.a: a string",
+                                        "kafka.properties.b: a string",
                                         "latenes is not a setting",
                                         "idle.x is not a setting",
                                         "until_end: 'perhaps' is not true or false",
@@ -250,6 +251,41 @@ Test(settings, every_mistake_of_a_file_is_told)
     for (size_t i = 0; i < sizeof words / sizeof *words; i++)
         cr_expect(strstr(said, words[i]), "%s is missing in:\n%s", words[i], said);
     cr_expect(strstr(said, config_path), "the file is named");
+}
+
+static int load_named(const char *instance)
+{
+    struct weir_settings settings;
+    char text[512];
+
+    snprintf(text, sizeof text, "{\"kafka\": {\"properties\": {\"group.instance.id\": \"%s\"}}}", instance);
+    int status = load(&usage, &settings, "--config", config(text), NULL);
+    if (status == -1)
+        weir_settings_free(&settings);
+    unlink(config_path);
+    return status;
+}
+
+/* A worker's further threads have names made of its own (cli/ingest_threads.c). */
+Test(settings, no_worker_is_named_as_a_thread_of_another_one)
+{
+    static const char *const good[] = {"worker-1", "worker-1-2", "a.thread-", "thread-1", "a.thread-1x", ""};
+    static const char *const bad[] = {"worker.thread-1", ".thread-31", "a.thread-1.thread-0"};
+    char name[WEIR_INSTANCE_MAX + 2] = {0};
+
+    set_environment(NULL);
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++)
+        cr_expect_eq(load_named(good[i]), -1, "%s: %s", good[i], said);
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        cr_expect_eq(load_named(bad[i]), 2, "%s", bad[i]);
+        cr_expect(strstr(said, "kafka.properties.group.instance.id: a name that does not end in \".thread-\""), "%s",
+                  said);
+    }
+    memset(name, 'n', WEIR_INSTANCE_MAX);
+    cr_expect_eq(load_named(name), -1);
+    name[WEIR_INSTANCE_MAX] = 'n';
+    cr_expect_eq(load_named(name), 2);
+    cr_expect(strstr(said, "at most 239 bytes"), "%s", said);
 }
 
 Test(settings, a_file_that_is_no_settings_is_refused)
