@@ -86,6 +86,7 @@ static enum weir_status close_and_tell(const struct weir_settings *settings, con
         .through = settings->through,
         .is_draft = settings->draft,
         .is_dry = settings->dry_run,
+        .workers = (int)settings->close_workers,
         .series = settings->invoice_series,
         .by = weir_actor(by),
         .details = details,

@@ -6,7 +6,7 @@
 
 struct weir_details_file {
     json_t *root;
-    char *seller, *tax_categories, *buyer;
+    char *seller, *tax_categories;
 };
 
 /* What a party may say of itself: texts, but for the address's lines. */
@@ -120,14 +120,11 @@ static char *text_of(const json_t *object)
     return text;
 }
 
-static const char *buyer_of(void *context, struct weir_slice customer)
+static char *buyer_of(void *context, struct weir_slice customer)
 {
-    struct weir_details_file *file = context;
-    json_t *customers = json_object_get(file->root, "customers");
+    const struct weir_details_file *file = context;
 
-    free(file->buyer);
-    file->buyer = text_of(json_object_getn(customers, customer.data, customer.length));
-    return file->buyer;
+    return text_of(json_object_getn(json_object_get(file->root, "customers"), customer.data, customer.length));
 }
 
 enum weir_status weir_details_open(const char *path, struct weir_details_file **ret_file,
@@ -160,7 +157,6 @@ struct weir_details_file *weir_details_free(struct weir_details_file *file)
     json_decref(file->root);
     free(file->seller);
     free(file->tax_categories);
-    free(file->buyer);
     free(file);
     return NULL;
 }

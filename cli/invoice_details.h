@@ -1,5 +1,5 @@
 /* The details file of invoices (docs/invoices.md): who sells, who buys, which tax category an item has. Read once,
- * checked whole; weir.invoice_heads keeps what an invoice was made with. One thread.
+ * checked whole; weir.invoice_heads keeps what an invoice was made with. Read by any thread.
  */
 #ifndef WEIR_CLI_INVOICE_DETAILS_H
 #define WEIR_CLI_INVOICE_DETAILS_H

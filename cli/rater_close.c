@@ -37,6 +37,7 @@ static enum weir_status close_due(struct weir_rater_closer *closer, struct weir_
         .url = closer->settings->postgres_url,
         .through = through,
         .only_due = true,
+        .workers = (int)closer->settings->close_workers,
         .series = closer->settings->invoice_series,
         .by = weir_actor(by),
         .details = &closer->details,

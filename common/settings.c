@@ -149,6 +149,8 @@ static const struct row rows[] = {
     {"month", TEXT, WEIR_COMMAND_REVENUE, "", 0, 0, AT(month), "this month alone, such as 2026-01"},
     {"close.grace", DURATION, WEIR_COMMAND_RATER, "0s", 0, TEN_YEARS, AT(close_grace),
      "raters make the invoices of periods that ended so long ago; 0s: none, weir close does it"},
+    {"close.workers", WHOLE, WEIR_COMMAND_CLOSE | WEIR_COMMAND_RATER, "1", 1, 64, AT(close_workers),
+     "customers closed at once, each on a connection of its own; with 1 numbers go by customer"},
     {"invoice.series", TEXT, INVOICING | WEIR_COMMAND_RATER, "INV", 0, 0, AT(invoice_series),
      "invoices are numbered in this series, credit notes in SERIES-CN"},
     {"invoice.details", TEXT, WEIR_COMMAND_CLOSE | WEIR_COMMAND_RATER, "", 0, 0, AT(invoice_details),

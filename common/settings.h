@@ -82,7 +82,7 @@ struct weir_settings {
     bool until_end, until_done, dry_run, charges, roles, repair, no_events, yes, unproved;
     int64_t gap;  /* 0: not given */
     int64_t last; /* entries */
-    int64_t workers;
+    int64_t workers, close_workers;
     bool rerate, draft;
     bool all, lower;
 

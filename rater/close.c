@@ -1,34 +1,23 @@
 #include "rater/close.h"
 
-#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #include "common/calendar.h"
+#include "rater/close_internal.h"
 #include "rater/expiries.h"
-#include "rater/postgres.h"
 #include "rater/postgres_value.h"
 
-enum { ATTEMPTS = 5, PAUSE = 100 * 1000 * 1000 };
+/* 1. texts as parameters */
 
-struct closing {
-    const struct weir_close_request *request;
-    PGconn *connection;
-    int64_t number; /* the run's; 0: none yet */
-    struct weir_close_counts counts;
-};
-
-/* 1. texts as parameters: every type is cast in the SQL */
-
-static void add(struct weir_parameters *parameters, struct weir_slice text)
+void weir_close_add(struct weir_parameters *parameters, struct weir_slice text)
 {
     weir_parameters_add(parameters, text.length ? text.data : "", text.length);
 }
 
 static void add_text(struct weir_parameters *parameters, const char *text)
 {
-    add(parameters, weir_slice_text(text));
+    weir_close_add(parameters, weir_slice_text(text));
 }
 
 static bool is_day(const char *text)
@@ -45,7 +34,7 @@ bool weir_close_is_through(const char *text)
     return weir_time_parse(weir_slice_text(whole), &time);
 }
 
-static void add_through(struct weir_parameters *parameters, const char *through)
+void weir_close_add_through(struct weir_parameters *parameters, const char *through)
 {
     add_text(parameters, is_day(through) ? through : "");
     add_text(parameters, is_day(through) ? "" : through);
@@ -88,9 +77,9 @@ static enum weir_status list_customers(struct closing *closing, PGresult **ret_l
     const struct weir_close_request *request = closing->request;
     struct weir_parameters parameters = {0};
 
-    add(&parameters, request->customer);
+    weir_close_add(&parameters, request->customer);
     add_text(&parameters, request->only_due ? "due" : "");
-    add_through(&parameters, request->through);
+    weir_close_add_through(&parameters, request->through);
     enum weir_status status =
         weir_postgres_ask(closing->connection, list_sql, &parameters, "listing customers", ret_list, reterr);
     if (status == WEIR_OK && request->customer.length && PQntuples(*ret_list) == 0)
@@ -99,25 +88,38 @@ static enum weir_status list_customers(struct closing *closing, PGresult **ret_l
     return status;
 }
 
-static enum weir_status begin(struct closing *closing, struct weir_error *reterr)
+static enum weir_status note_run(const struct weir_close_request *request, PGconn *connection, int64_t *ret_number,
+                                 struct weir_error *reterr)
 {
-    const struct weir_close_request *request = closing->request;
     struct weir_parameters parameters = {0};
     PGresult *result = NULL;
 
     add_text(&parameters, request->by);
     add_text(&parameters, request->through);
-    add(&parameters, request->customer);
+    weir_close_add(&parameters, request->customer);
     add_text(&parameters, request->is_draft ? "true" : "false");
     enum weir_status status = weir_postgres_ask(
-        closing->connection,
+        connection,
         "INSERT INTO weir.closings (started_by, through, filters, is_draft) VALUES ($1::text, $2::text,"
         " jsonb_strip_nulls(jsonb_build_object('customer', nullif($3::text, ''))), ($4::text)::boolean) RETURNING "
         "closing",
         &parameters, "beginning a closing", &result, reterr);
     if (status == WEIR_OK)
-        closing->number = weir_get_int8(PQgetvalue(result, 0, 0));
+        *ret_number = weir_get_int8(PQgetvalue(result, 0, 0));
     PQclear(result);
+    return status;
+}
+
+enum weir_status weir_close_begin(struct closing *closing, PGconn *connection, int64_t *ret_number,
+                                  struct weir_error *reterr)
+{
+    enum weir_status status = WEIR_OK;
+
+    pthread_mutex_lock(&closing->begins);
+    if (!closing->number)
+        status = note_run(closing->request, connection, &closing->number, reterr);
+    *ret_number = closing->number;
+    pthread_mutex_unlock(&closing->begins);
     return status;
 }
 
@@ -144,169 +146,7 @@ static enum weir_status end(struct closing *closing, struct weir_error *reterr)
     return status;
 }
 
-/* 3. one customer */
-
-static const char close_sql[] =
-    "SELECT contract, period_start, period_end, coalesce(invoice, 0), coalesce(number, 0), was_made,"
-    " coalesce(total::text, ''), coalesce(currency, ''), coalesce(why, '')"
-    " FROM weir.close_books($1::text, nullif($2::text, '')::date, nullif($3::text, '')::timestamptz,"
-    " ($4::text)::boolean, $5::text, $6::text, nullif(($7::text)::bigint, 0), ($8::text)::jsonb, ($9::text)::jsonb,"
-    " ($10::text)::jsonb)";
-
-/* What closing a customer's periods came to, row by row. */
-struct closed {
-    PGresult *periods, *kinds;
-};
-
-static void clear(struct closed *closed)
-{
-    PQclear(closed->periods);
-    PQclear(closed->kinds);
-    *closed = (struct closed){NULL, NULL};
-}
-
-static enum weir_status ask(struct closing *closing, struct weir_slice customer, PGresult **ret_result,
-                            struct weir_error *reterr)
-{
-    const struct weir_close_request *request = closing->request;
-    const struct weir_invoice_details *details = request->details;
-    struct weir_parameters parameters = {0};
-    char number[24];
-
-    (void)snprintf(number, sizeof number, "%lld", (long long)closing->number);
-    add(&parameters, customer);
-    add_through(&parameters, request->through);
-    add_text(&parameters, request->is_draft ? "true" : "false");
-    add_text(&parameters, request->series);
-    add_text(&parameters, request->by);
-    add_text(&parameters, number);
-    add_text(&parameters, details->seller);
-    add_text(&parameters, details->buyer(details->context, customer));
-    add_text(&parameters, details->tax_categories);
-    return weir_postgres_ask(closing->connection, close_sql, &parameters, "closing a customer's periods", ret_result,
-                             reterr);
-}
-
-/* Row by row of `closed` (there are some) its invoice's kind, empty where there is none. A question of its own: the one
- * before does not see what its function made. */
-static enum weir_status ask_kinds(struct closing *closing, const PGresult *closed, PGresult **ret_kinds,
-                                  struct weir_error *reterr)
-{
-    struct weir_parameters parameters = {0};
-    struct weir_buffer numbers = {0};
-
-    weir_array_begin(&numbers, WEIR_PG_INT8);
-    for (int row = 0; row < PQntuples(closed); row++)
-        weir_put_int8(&numbers, weir_get_int8(PQgetvalue(closed, row, 3)));
-    weir_array_end(&numbers, (size_t)PQntuples(closed));
-    weir_parameters_add(&parameters, numbers.data, numbers.length);
-    enum weir_status status =
-        weir_postgres_ask(closing->connection,
-                          "SELECT coalesce(h.kind, '') FROM unnest($1::bigint[]) WITH ORDINALITY AS c (invoice,"
-                          " place) LEFT JOIN weir.invoice_heads AS h USING (invoice) ORDER BY c.place",
-                          &parameters, "asking of what kind invoices are", ret_kinds, reterr);
-    weir_buffer_free(&numbers);
-    return status;
-}
-
-static void tell(struct closing *closing, struct weir_slice customer, const struct closed *closed, int row)
-{
-    const PGresult *result = closed->periods;
-    struct weir_closed_period period = {
-        .customer = customer,
-        .contract = weir_postgres_field(result, row, 0),
-        .period_start = weir_get_time(PQgetvalue(result, row, 1)),
-        .period_end = weir_get_time(PQgetvalue(result, row, 2)),
-        .invoice = weir_get_int8(PQgetvalue(result, row, 3)),
-        .number = weir_get_int8(PQgetvalue(result, row, 4)),
-        .was_made = *PQgetvalue(result, row, 5) != 0,
-        .kind = weir_postgres_field(closed->kinds, row, 0),
-        .total = weir_postgres_field(result, row, 6),
-        .currency = weir_postgres_field(result, row, 7),
-        .why = weir_postgres_field(result, row, 8),
-    };
-
-    closing->counts.invoices += period.was_made;
-    closing->counts.issued += period.number != 0;
-    closing->counts.left_open += period.invoice == 0;
-    closing->request->visit(closing->request->context, &period);
-}
-
-/* In one transaction, so that who is told of what was made is told once, and what breaks off has made nothing. */
-static enum weir_status try_customer(struct closing *closing, struct weir_slice customer, struct closed *ret_closed,
-                                     struct weir_error *reterr)
-{
-    enum weir_status status =
-        weir_postgres_run(closing->connection, "BEGIN", "beginning to close a customer's periods", reterr);
-
-    if (status == WEIR_OK)
-        status = ask(closing, customer, &ret_closed->periods, reterr);
-    if (status == WEIR_OK && PQntuples(ret_closed->periods) > 0)
-        status = ask_kinds(closing, ret_closed->periods, &ret_closed->kinds, reterr);
-    bool is_kept = status == WEIR_OK && !closing->request->is_dry;
-    if (PQstatus(closing->connection) == CONNECTION_OK) {
-        enum weir_status ended =
-            weir_postgres_run(closing->connection, is_kept ? "COMMIT" : "ROLLBACK",
-                              "ending to close a customer's periods", status == WEIR_OK ? reterr : NULL);
-        status = status == WEIR_OK ? ended : status;
-    }
-    return status;
-}
-
-/* A transaction that the server broke off (a deadlock, a lock that took too long) left nothing: once more. */
-static enum weir_status close_one(struct closing *closing, struct weir_slice customer, struct weir_error *reterr)
-{
-    struct closed closed = {NULL, NULL};
-    enum weir_status status = try_customer(closing, customer, &closed, reterr);
-
-    for (int i = 1; i < ATTEMPTS && status == WEIR_RETRY && PQstatus(closing->connection) == CONNECTION_OK; i++) {
-        clear(&closed);
-        nanosleep(&(struct timespec){.tv_nsec = PAUSE}, NULL);
-        status = try_customer(closing, customer, &closed, reterr);
-    }
-    for (int row = 0; status == WEIR_OK && row < PQntuples(closed.periods); row++)
-        tell(closing, customer, &closed, row);
-    closing->counts.customers += status == WEIR_OK;
-    clear(&closed);
-    return status;
-}
-
-/* With only_due a run is only begun when there is something to do: it is looked for every ten minutes. */
-static enum weir_status look(struct closing *closing, struct weir_slice customer, bool *ret_has_work,
-                             struct weir_error *reterr)
-{
-    struct weir_parameters parameters = {0};
-    PGresult *result = NULL;
-
-    add(&parameters, customer);
-    add_through(&parameters, closing->request->through);
-    enum weir_status status =
-        weir_postgres_ask(closing->connection,
-                          "SELECT count(after_item), count(*) FILTER (WHERE after_item IS NULL) FROM"
-                          " weir.closing_plan($1::text, nullif($2::text, '')::date, nullif($3::text, '')::timestamptz)",
-                          &parameters, "looking at a customer's periods", &result, reterr);
-    if (status == WEIR_OK) {
-        *ret_has_work = weir_get_int8(PQgetvalue(result, 0, 0)) > 0;
-        if (!*ret_has_work)
-            closing->counts.left_open += (uint64_t)weir_get_int8(PQgetvalue(result, 0, 1));
-    }
-    PQclear(result);
-    return status;
-}
-
-static enum weir_status close_if_due(struct closing *closing, struct weir_slice customer, struct weir_error *reterr)
-{
-    bool has_work = true;
-    enum weir_status status = WEIR_OK;
-
-    if (closing->request->only_due)
-        status = look(closing, customer, &has_work, reterr);
-    if (status == WEIR_OK && has_work && !closing->number && !closing->request->is_dry)
-        status = begin(closing, reterr);
-    return status == WEIR_OK && has_work ? close_one(closing, customer, reterr) : status;
-}
-
-/* 4. the whole */
+/* 3. the whole */
 
 /* Before the invoices: what goes out at an expiry has a part in what they are made of, a refund's price say. */
 static enum weir_status expire(struct closing *closing, struct weir_error *reterr)
@@ -330,41 +170,44 @@ static enum weir_status expire(struct closing *closing, struct weir_error *reter
 
 static enum weir_status close_all(struct closing *closing, struct weir_error *reterr)
 {
-    const _Atomic bool *stop = closing->request->stop;
     PGresult *list = NULL;
+    int64_t number;
     enum weir_status status = list_customers(closing, &list, reterr);
-    int count = status == WEIR_OK ? PQntuples(list) : 0;
 
     if (status == WEIR_OK)
         status = expire(closing, reterr);
     if (status == WEIR_OK && !closing->request->is_dry && !closing->request->only_due)
-        status = begin(closing, reterr);
-    for (int i = 0; i < count && status == WEIR_OK; i++) {
-        if (stop && atomic_load_explicit(stop, memory_order_relaxed))
-            status = weir_fail(reterr, WEIR_AGAIN,
-                               "stopped by a signal: customers that are done stay done, the same command goes on");
-        else
-            status = close_if_due(closing, weir_postgres_field(list, i, 0), reterr);
-    }
+        status = weir_close_begin(closing, closing->connection, &number, reterr);
+    if (status == WEIR_OK)
+        status = weir_close_list(closing, list, reterr);
     PQclear(list);
     return status == WEIR_OK && closing->number ? end(closing, reterr) : status;
+}
+
+enum weir_status weir_close_connect(const struct weir_close_request *request, PGconn **ret_connection,
+                                    struct weir_error *reterr)
+{
+    enum weir_status status;
+
+    *ret_connection = weir_postgres_open(request->url, "weir close", &status, reterr);
+    return status == WEIR_OK ? weir_postgres_run(*ret_connection, "SET jit = off", "setting the session up", reterr)
+                             : status;
 }
 
 enum weir_status weir_close(const struct weir_close_request *request, struct weir_close_counts *ret_counts,
                             struct weir_error *reterr)
 {
     struct closing closing = {.request = request};
-    enum weir_status status;
 
     weir_check(weir_close_is_through(request->through));
-    closing.connection = weir_postgres_open(request->url, "weir close", &status, reterr);
-    if (status == WEIR_OK)
-        status = weir_postgres_run(closing.connection, "SET jit = off", "setting the session up", reterr);
+    pthread_mutex_init(&closing.begins, NULL);
+    enum weir_status status = weir_close_connect(request, &closing.connection, reterr);
     if (status == WEIR_OK)
         status = lock(&closing, reterr);
     if (status == WEIR_OK)
         status = close_all(&closing, reterr);
     PQfinish(closing.connection);
+    pthread_mutex_destroy(&closing.begins);
     *ret_counts = closing.counts;
     return status;
 }

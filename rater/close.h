@@ -2,7 +2,8 @@
  * makes the invoices of all periods that ended and have nothing in their way. What it does is in schemas/postgres
  * (weir.close_books), by docs/invoices.md and docs/revenue.md; here is whom it is done for, and what is told of it.
  *
- * What a customer's transaction did stays, whatever becomes of the run: the same run again finds it done. One thread.
+ * What a customer's transaction did stays, whatever becomes of the run: the same run again finds it done. Customers are
+ * closed by several threads at once, and told of by the calling one in the order of their names.
  */
 #ifndef WEIR_RATER_CLOSE_H
 #define WEIR_RATER_CLOSE_H
@@ -13,12 +14,14 @@
 #include "common/slice.h"
 #include "common/status.h"
 
+enum { WEIR_CLOSE_WORKERS_MAX = 64 };
+
 /* What an invoice says of seller and buyer, and to whom taxes are left: JSON texts. NULL functions are not allowed. */
 struct weir_invoice_details {
     const char *seller;         /* an object */
     const char *tax_categories; /* an object: item to category, "" for all others */
-    /* The customer's object; lives until the next call. */
-    const char *(*buyer)(void *context, struct weir_slice customer);
+    /* The customer's object, the caller's. From any thread. */
+    char *(*buyer)(void *context, struct weir_slice customer);
     void *context;
 };
 
@@ -52,6 +55,7 @@ struct weir_close_request {
     bool is_dry;                /* nothing is written: each customer's transaction is given up */
     bool only_due; /* customers with a period that has no invoice, not those with late usage alone; nothing is written
                       where there is nothing to do */
+    int workers;   /* threads, each with a connection of its own: 1 to WEIR_CLOSE_WORKERS_MAX */
     const char *series, *by;
     const struct weir_invoice_details *details;
     const _Atomic bool *stop; /* NULL: never */

@@ -344,10 +344,19 @@ def many(servers, name, customers):
     return ledger
 
 
-def test_a_closing_that_is_killed_goes_on_where_it_was(servers):
+def number_as_it_came(ledger):
+    """Customers that are closed at once have their numbers as they came: the model takes them over."""
+    for name, books in ledger.books.items():
+        for invoice in books.invoices:
+            [[invoice.number]] = ledger.sql("select number from weir.invoices where customer = %s and contract = %s and kind = %s and period_start = %s"
+                                            " and state = 'final'", name, invoice.contract, invoice.kind, invoice.start)
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_a_closing_that_is_killed_goes_on_where_it_was(servers, workers):
     """kill -9 at any point: the same command again, and every invoice is there once, every number given."""
-    ledger = many(servers, "invoices-killed", 120)
-    command = [BINARY, "close", "--through", "2026-02-14"]
+    ledger = many(servers, f"invoices-killed-{workers}", 120)
+    command = [BINARY, "close", "--through", "2026-02-14", "--close-workers", str(workers)]
     kills, deadline = 0, time.monotonic() + 120
     while time.monotonic() < deadline:
         process = subprocess.Popen(command, env={**os.environ, **ledger.env}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
@@ -369,10 +378,106 @@ def test_a_closing_that_is_killed_goes_on_where_it_was(servers):
     assert kills > 0, "it was never killed: there is too little to do"
     for name in sorted(ledger.books):
         ledger.books[name].close(datetime.date(2026, 2, 14), False)
+    if workers > 1:
+        number_as_it_came(ledger)
     ledger.check(f"after {kills} kills")
     again = weir("close", "--through", "2026-02-14", env=ledger.env)
     assert b"customers=120 invoices=0 issued=0 left_open=0" in again.stderr
     assert b"findings=0" in weir("audit", "verify", env=ledger.env).stdout
+
+
+def until(condition, seconds=120):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def rows_of(text):
+    """What weir close has told, without the numbers."""
+    rows = list(csv.DictReader(io.StringIO(text.decode())))
+    return [{name: cell for name, cell in row.items() if name != "invoice"} for row in rows], [row["invoice"] for row in rows if row["invoice"]]
+
+
+def issued(ledger):
+    return sorted(number for number, in ledger.sql("select series || '-' || lpad(number::text, 6, '0') from weir.invoice_numbers"))
+
+
+def test_customers_closed_at_once(servers):
+    """As one after the other, told in the same order. Drafts that are replaced meanwhile make nobody wait for somebody who waits for him."""
+    alone, ledger = many(servers, "invoices-alone", 80), many(servers, "invoices-at-once", 80)
+    command = ["close", "--through", "2026-02-14", "--format", "csv", "--close-workers"]
+    assert weir(*command, 5, "--dry-run", env=ledger.env).stdout == weir(*command, 1, "--dry-run", env=alone.env).stdout
+    for each in (ledger, alone):
+        weir("close", "--through", "2026-01-31", "--draft", env=each.env)
+        for number in range(0, 80, 2):
+            each.add(f"c{number:03}", "k-east", 0, CALLS, exact.SCALE, 10 ** 12)
+    [told, numbers], [expected, _numbers] = (rows_of(weir(*command, workers, env=each.env).stdout) for each, workers in ((ledger, 5), (alone, 1)))
+    assert told == expected and len(told) == 240
+    assert sorted(numbers) == issued(ledger) == [f"INV-{number:06}" for number in range(1, 241)]
+    assert ledger.sql("select deadlocks from pg_stat_database where datname = current_database()") == [(0,)]
+    for what, text in ledger.invariants.items():
+        assert not ledger.sql(text), what
+    assert b"findings=0" in weir("audit", "verify", env=ledger.env).stdout
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_whatever_ends_a_closing_all_that_was_made_is_told(servers, workers):
+    """A customer that cannot be closed: the others that were under way are done. A signal: as many as were under way."""
+    ledger = many(servers, f"invoices-ended-{workers}", 60)
+    ledger.sql("create function public.refuse() returns trigger language plpgsql as $$ begin if new.customer = 'c030' then raise exception 'no more'; end if;"
+               " return new; end $$")
+    ledger.sql("create trigger refuse before insert on weir.invoice_heads for each row execute function public.refuse()")
+    command = ["close", "--through", "2026-02-14", "--format", "csv", "--close-workers", workers]
+    done = weir(*command, env=ledger.env, check=False)
+    assert done.returncode == 1 and b"no more" in done.stderr, done.stderr
+    told, numbers = rows_of(done.stdout)
+    assert sorted(numbers) == issued(ledger) and [row["customer"] for row in told] == sorted(row["customer"] for row in told)
+    assert {f"c{number:03}" for number in range(30)} <= {row["customer"] for row in told}
+    assert workers > 1 or len(numbers) == 90
+    ledger.sql("drop trigger refuse on weir.invoice_heads")
+
+    before, hands = set(numbers), [f"c{number:03}" for number in range(40, 40 + workers)]
+    other = psycopg2.connect(ledger.env["WEIR_POSTGRES_URL"])
+    with other.cursor() as cursor:
+        cursor.execute("select from weir.customers where customer = any (%s) for update", (hands,))
+        process = subprocess.Popen([BINARY, *map(str, command)], env={**os.environ, **ledger.env}, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        until(lambda: ledger.sql("select count(*) from pg_stat_activity where application_name = 'weir close' and datname = current_database()"
+                                 " and wait_event_type = 'Lock' and wait_event in ('transactionid', 'tuple')") == [(workers,)])
+        process.send_signal(signal.SIGTERM)
+    other.close()
+    output, said = process.communicate(timeout=120)
+    assert process.returncode == 1 and b"stopped by a signal" in said, said
+    told, numbers = rows_of(output)
+    assert sorted(numbers) == sorted(set(issued(ledger)) - before)
+    assert set(hands) <= {row["customer"] for row in told} and "c059" not in {row["customer"] for row in told}
+    assert b" left_open=0 " in weir(*command, env=ledger.env).stderr and len(issued(ledger)) == 180
+
+
+def test_a_customer_that_takes_long_is_waited_for(servers):
+    """The others go on, 1,024 ahead of him and no further: that bounds what is to be told."""
+    ledger = Ledger(servers.room("invoices-ahead", 1), 7)
+    ledger.sql("insert into weir.customers select 'c' || lpad(n::text, 4, '0') from generate_series(0, 1099) as n")
+    ledger.sql("select weir.make_line_items_partition('2026-01-01')")
+    start, end = ledger.period("k-east", 0)
+    ledger.sql("insert into weir.billing_periods select customer, 'k-east', %s, %s, 0, 0, 0, true, true from weir.customers", start, end)
+    ledger.sql("insert into weir.line_items (customer, contract, item, meter, dimensions, period_start, period_end, window_start, window_end, kind, component,"
+               " price_book, price_book_version, model, tier, quantity, amount, currency, revision) select customer, 'k-east', 'calls', 'calls', '{}', %s, %s,"
+               " %s, %s, 'usage', 'flat', 'b', 1, 'flat', 1, 1, 1, 'USD', 1 from weir.customers", start, end, start, end)
+    ledger.sql("analyze")
+    other = psycopg2.connect(ledger.env["WEIR_POSTGRES_URL"])
+    with other.cursor() as cursor:
+        cursor.execute("select from weir.customers where customer = 'c0000' for update")
+        process = subprocess.Popen([BINARY, "close", "--through", "2026-02-14", "--close-workers", "2", "--format", "csv"],
+                                   env={**os.environ, **ledger.env}, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        until(lambda: ledger.sql("select count(*) from pg_stat_activity where application_name = 'weir close' and datname = current_database()"
+                                 " and state = 'idle' and state_change < clock_timestamp() - interval '1 s'") == [(1,)])
+        assert ledger.sql("select count(*) from weir.invoices") == [(1023,)]
+    other.close()
+    output, said = process.communicate(timeout=120)
+    assert process.returncode == 0 and b"customers=1100 invoices=1100 issued=1100 " in said, said
+    told, numbers = rows_of(output)
+    assert [row["customer"] for row in told] == [f"c{number:04}" for number in range(1100)] and sorted(numbers) == issued(ledger)
 
 
 PLATFORM = ("fee", "platform", None, "b", 1, None, "fee", None, "10.000000000000")
