@@ -255,7 +255,9 @@ Test(audit, what_follows_from_it)
            "deferred, unbilled)"
            " VALUES ('acme', '', '2026-01-01', 'USD', 10, 0.01, 7, 3, 0), ('acme', '', '2026-02-01', 'USD', 0, 0, 3, "
            "0, 0),"
-           " ('acme', '', '2026-03-01', 'USD', 1, 0, 4, 0, 3)");
+           " ('acme', '', '2026-03-01', 'USD', 1, 0, 4, 0, 3);"
+           "INSERT INTO weir.month_closings (customer, contract, first_month, last_month, digest) VALUES ('acme', '', "
+           "'2026-01-01', '2026-03-01', weir.closed_digest('acme', '', '2026-01-01', '2026-03-01'))");
     finds_nothing();
     finds("UPDATE weir.closed_revenue SET recognised = 8 WHERE month = '2026-02-01'", nothing_kept,
           "customer acme, USD, 2026-02 is closed with figures that do not follow from the month before it");
@@ -275,6 +277,82 @@ Test(audit, what_follows_from_it)
           "price book b version 1 is gone, and the catalog in force has it");
     finds("UPDATE weir.meters SET window_length = '1d'", nothing_kept,
           "meter calls is not what the catalog in force says");
+}
+
+#define MONTHS(month) "months [\"acme\", \"\", \"2026-0" #month "-01\"] "
+static const char keep_months[] = "CREATE TABLE public.months AS SELECT * FROM weir.closed_months;"
+                                  "CREATE TABLE public.revenue AS SELECT * FROM weir.closed_revenue;"
+                                  "CREATE TABLE public.prepaid AS SELECT * FROM weir.closed_prepaid;"
+                                  "CREATE TABLE public.closings AS SELECT * FROM weir.month_closings";
+static const char restore_months[] = "DELETE FROM weir.closed_months; DELETE FROM weir.closed_revenue;"
+                                     "DELETE FROM weir.closed_prepaid; DELETE FROM weir.month_closings;"
+                                     "INSERT INTO weir.closed_months SELECT * FROM public.months;"
+                                     "INSERT INTO weir.closed_revenue SELECT * FROM public.revenue;"
+                                     "INSERT INTO weir.closed_prepaid SELECT * FROM public.prepaid;"
+                                     "INSERT INTO weir.month_closings SELECT * FROM public.closings";
+
+/* Each column of what was written down of them, the last of them with all that is of it, and one more. */
+static const struct {
+    const char *change, *says;
+} bent_months[] = {
+    {"UPDATE weir.closed_months SET through_item = 8 WHERE month = '2026-01-01'", MONTHS(2) "is not what was closed"},
+    {"UPDATE weir.closed_months SET closed_at = closed_at + interval '1 second' WHERE month = '2026-03-01'",
+     MONTHS(3) "is not what was closed"},
+    {"UPDATE weir.closed_months SET closing = 7 WHERE month = '2026-03-01'", MONTHS(3) "is not what was closed"},
+    {"UPDATE weir.closed_revenue SET invoiced = invoiced + 1, unbilled = unbilled - 1 WHERE month = '2026-03-01'",
+     MONTHS(3) "is not what was closed"},
+    {"UPDATE weir.closed_revenue SET invoiced = invoiced + 1, deferred = deferred + 1 WHERE month = '2026-03-01'",
+     MONTHS(3) "is not what was closed"},
+    {"UPDATE weir.closed_revenue SET rounding = 0.02 WHERE month = '2026-01-01'", MONTHS(2) "is not what was closed"},
+    {"UPDATE weir.closed_revenue SET recognised = recognised + 1 WHERE month = '2026-02-01'",
+     MONTHS(2) "is not what was closed"},
+    {"UPDATE weir.closed_revenue SET currency = 'EUR'", MONTHS(2) "is not what was closed"},
+    {"DELETE FROM weir.closed_prepaid", MONTHS(2) "is not what was closed"},
+    {"UPDATE weir.closed_prepaid SET last_day = '2026-12-30'", MONTHS(2) "is not what was closed"},
+    {"UPDATE weir.closed_prepaid SET first_day = '2026-01-02'", MONTHS(2) "is not what was closed"},
+    {"UPDATE weir.closed_prepaid SET rolled_day = '2026-01-02'", MONTHS(2) "is not what was closed"},
+    {"UPDATE weir.closed_prepaid SET line_item_id = 5", MONTHS(2) "is not what was closed"},
+    {"UPDATE weir.closed_prepaid SET period_start = '2026-01-02'", MONTHS(2) "is not what was closed"},
+    {"UPDATE weir.closed_prepaid SET grant_key = 'other'", MONTHS(2) "is not what was closed"},
+    {"DELETE FROM weir.closed_revenue WHERE month = '2026-03-01'; DELETE FROM weir.closed_months WHERE month = "
+     "'2026-03-01'",
+     MONTHS(3) "is not what was closed"},
+    {"DELETE FROM weir.closed_revenue WHERE month = '2026-03-01'; DELETE FROM weir.closed_months WHERE month = "
+     "'2026-03-01'; DELETE FROM weir.month_closings WHERE last_month = '2026-03-01'",
+     MONTHS(3) "is gone, and the log tells of it"},
+    {"UPDATE weir.month_closings SET first_month = '2026-02-01', digest = weir.closed_digest('acme', '', '2026-02-01',"
+     " '2026-02-01') WHERE last_month = '2026-02-01'",
+     MONTHS(2) "is not what the log tells"},
+    {"INSERT INTO weir.closed_months (customer, contract, month, through_item) VALUES ('acme', '', '2026-04-01', 9)",
+     MONTHS(4) "is in weir.closed_months, and the log does not tell that it was closed"},
+    {"INSERT INTO weir.closed_months (customer, contract, month, through_item) VALUES ('acme', '', '2026-04-01', 9);"
+     "INSERT INTO weir.month_closings VALUES ('acme', '', '2026-04-01', '2026-04-01', weir.closed_digest('acme', '',"
+     " '2026-04-01', '2026-04-01'))",
+     MONTHS(4) "is not in the log"},
+};
+
+Test(audit, months_that_were_closed)
+{
+    do_everything();
+    sql_on(
+        database.admin,
+        "INSERT INTO weir.customers (customer) VALUES ('acme');"
+        "INSERT INTO weir.closed_months (customer, contract, month, through_item)"
+        " SELECT 'acme', '', m, 9 FROM generate_series('2026-01-01'::date, '2026-03-01', '1 month') AS m;"
+        "INSERT INTO weir.closed_revenue VALUES ('acme', '', '2026-01-01', 'USD', 10, 0.01, 7, 3, 0),"
+        " ('acme', '', '2026-02-01', 'USD', 0, 0, 3, 0, 0), ('acme', '', '2026-03-01', 'USD', 1, 0, 4, 0, 3);"
+        "INSERT INTO weir.closed_prepaid VALUES ('acme', '', 'credit', 'USD', '2026-02-01', NULL, NULL, '2026-02-01',"
+        " '2026-12-31', NULL, 0, 0, 0, 0, 0, 0, 0, 0);"
+        "INSERT INTO weir.month_closings (customer, contract, first_month, last_month, digest) SELECT 'acme', '', f, l,"
+        " weir.closed_digest('acme', '', f, l) FROM (VALUES ('2026-01-01'::date, '2026-02-01'::date),"
+        " ('2026-03-01', '2026-03-01')) AS m (f, l)");
+    sql_on(database.admin, keep_months);
+    for (size_t i = 0; i < sizeof bent_months / sizeof *bent_months; i++) {
+        finds_nothing();
+        finds(bent_months[i].change, nothing_kept, bent_months[i].says);
+        bend(restore_months);
+    }
+    finds_nothing();
 }
 
 /* A contract shows what the package that it buys comes to: the catalog does not say it. */

@@ -240,6 +240,11 @@ ALTERED = [  # what is done to the worked example past the triggers, and what we
     ("update weir.closed_prepaid set purchased = purchased + 1 where customer = 'core'", f"{CORE}1 of weir.closed_prepaid does not"),
     ("delete from weir.closed_prepaid where customer = 'core' and month = '2026-01-01'", f"{CORE}2 of weir.closed_prepaid does not"),
     ("delete from weir.closed_prepaid where customer = 'core' and month = '2026-02-01'", f"{CORE}2 of weir.closed_prepaid does not"),
+    ("delete from weir.closed_prepaid where customer = 'core'", 'months ["core", "core-2026", "2026-02-01"] is not what was closed'),
+    ("delete from weir.closed_revenue where customer = 'acme'; delete from weir.closed_prepaid where customer = 'acme'; delete from weir.closed_months"
+     " where customer = 'acme'", 'months ["acme", "acme-2026", "2026-02-01"] is not what was closed'),
+    ("update weir.closed_revenue set invoiced = invoiced + 1, deferred = deferred + 1 where customer = 'acme'",
+     'months ["acme", "acme-2026", "2026-02-01"] is not what was closed'),
 ]
 
 
@@ -251,7 +256,7 @@ def what_was_altered_of_closed_months_is_found(env):
         cursor.execute("set local session_replication_role = replica")
         cursor.execute(change)
         assert cursor.rowcount > 0, change
-        cursor.execute("select subject || ' ' || mismatch from weir.closed_mismatches()")
+        cursor.execute("select subject || ' ' || mismatch from weir.closed_mismatches() union all select subject || ' ' || mismatch from weir.month_mismatches()")
         told = [text for text, in cursor.fetchall()]
         assert any(text.startswith(says) for text in told), (change, told)
         connection.rollback()
@@ -341,7 +346,7 @@ def test_what_is_written_down_cannot_be_changed(servers):
     assert ledger.sql("select count(*) from weir.closed_months") == [(0,)], "a draft closes no month"
     weir("close", "--through", "2026-02-28", env=ledger.env)
     assert ledger.sql("select month::text from weir.closed_months order by 1") == [("2026-01-01",), ("2026-02-01",)]
-    for table in ("fee_terms", "revenue_contracts", "closed_months", "closed_revenue", "closed_prepaid", "invoice_postings"):
+    for table in ("fee_terms", "revenue_contracts", "closed_months", "closed_revenue", "closed_prepaid", "month_closings", "invoice_postings"):
         column = ledger.sql(f"select attname from pg_attribute where attrelid = 'weir.{table}'::regclass and attnum = 1")[0][0]
         assert ledger.sql(f"select count(*) > 0 from weir.{table}") == [(True,)], table
         for change in (f"update weir.{table} set {column} = {column}", f"delete from weir.{table}", f"truncate weir.{table} cascade"):
