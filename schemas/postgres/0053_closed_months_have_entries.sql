@@ -66,16 +66,20 @@ LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     figures weir.closed_revenue[];
     prepaid weir.closed_prepaid[];
+    due record;
     of record;
     newest bigint;
 BEGIN
     PERFORM FROM weir.customers AS c WHERE c.customer = of_customer FOR NO KEY UPDATE;
-    IF NOT EXISTS (SELECT FROM weir.months_to_close(of_customer, through_day, through_at) AS m WHERE m.first_month <= m.last_month) THEN
+    SELECT array_agg(m.contract ORDER BY m.contract) AS contracts, array_agg(m.first_month ORDER BY m.contract) AS firsts,
+           array_agg(m.last_month ORDER BY m.contract) AS lasts INTO due
+        FROM weir.months_to_close(of_customer, through_day, through_at) AS m WHERE m.first_month <= m.last_month;
+    IF due.contracts IS NULL THEN
         RETURN;
     END IF;
     INSERT INTO weir.revenue_contracts (contract, timezone, starts_at)
-        SELECT c.contract, c.timezone, c.starts_at FROM weir.months_to_close(of_customer, through_day, through_at) AS m
-        JOIN weir.contracts AS c USING (contract) WHERE m.first_month <= m.last_month ORDER BY c.contract ON CONFLICT DO NOTHING;
+        SELECT c.contract, c.timezone, c.starts_at FROM weir.contracts AS c WHERE c.contract = ANY (due.contracts)
+        ORDER BY c.contract ON CONFLICT DO NOTHING;
     SELECT coalesce(max(l.newest), 0) INTO newest
         FROM (SELECT DISTINCT p.period_start FROM weir.billing_periods AS p WHERE p.customer = of_customer
               UNION SELECT p.period_start FROM weir.past_periods AS p WHERE p.customer = of_customer) AS k
@@ -83,10 +87,12 @@ BEGIN
                             WHERE i.customer = of_customer AND i.period_start = k.period_start) AS l;
     figures := array(SELECT ROW(o.customer, o.contract, o.month, o.currency, o.invoiced, o.rounding, o.recognised, o.deferred, o.unbilled)
                             ::weir.closed_revenue FROM weir.open_revenue AS o WHERE o.customer = of_customer);
-    prepaid := array(SELECT ROW(o.customer, o.contract, o.grant_key, o.currency, o.month, o.line_item_id, o.period_start, o.first_day,
-                                o.last_day, o.rolled_day, o.purchased, o.invoiced, o.drawn, o.earned, o.lapsed, o.by_drawdown, o.by_breakage, o.deferred)
-                            ::weir.closed_prepaid FROM weir.open_prepaid AS o WHERE o.customer = of_customer);
-    FOR of IN SELECT * FROM weir.months_to_close(of_customer, through_day, through_at) AS m WHERE m.first_month <= m.last_month LOOP
+    IF EXISTS (SELECT FROM weir.prepaid_terms AS t WHERE t.customer = of_customer) THEN
+        prepaid := array(SELECT ROW(o.customer, o.contract, o.grant_key, o.currency, o.month, o.line_item_id, o.period_start, o.first_day,
+                                    o.last_day, o.rolled_day, o.purchased, o.invoiced, o.drawn, o.earned, o.lapsed, o.by_drawdown, o.by_breakage, o.deferred)
+                                ::weir.closed_prepaid FROM weir.open_prepaid AS o WHERE o.customer = of_customer);
+    END IF;
+    FOR of IN SELECT * FROM unnest(due.contracts, due.firsts, due.lasts) AS m (contract, first_month, last_month) LOOP
         INSERT INTO weir.closed_months (customer, contract, month, through_item, closing)
             SELECT of_customer, of.contract, m.month, newest, of_closing FROM weir.months_of(of.first_month, of.last_month) AS m (month);
         INSERT INTO weir.closed_prepaid
