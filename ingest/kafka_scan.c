@@ -4,6 +4,7 @@
 
 #include "common/model/event.h"
 #include "ingest/kafka_common.h"
+#include "ingest/record_headers.h"
 #include "ingest/source_kafka_internal.h"
 
 enum {
@@ -125,6 +126,7 @@ static struct weir_kafka_stretch *stretch_of(struct scanning *scanning, int32_t 
     return NULL;
 }
 
+/* Where they stand, as a worker does; quarantine may have given a record more of them than that is for. */
 static void take_headers(struct scanning *scanning, const rd_kafka_message_t *from, struct weir_message *message)
 {
     rd_kafka_headers_t *headers;
@@ -135,6 +137,13 @@ static void take_headers(struct scanning *scanning, const rd_kafka_message_t *fr
     message->headers = scanning->headers;
     if (weir_kafka_has_no_headers(from))
         return;
+    if (from->payload && from->len <= WEIR_EVENT_BYTES_MAX
+        && weir_record_find_headers(weir_slice_of(from->key, from->key_len), message->value, WEIR_HEADERS_MAX,
+                                    &message->unread, &message->header_count)) {
+        message->header_count = weir_message_headers(message, scanning->headers, &message->headers);
+        message->unread = (struct weir_slice){0};
+        return;
+    }
     if (rd_kafka_message_headers(from, &headers) != RD_KAFKA_RESP_ERR_NO_ERROR)
         return;
     if (rd_kafka_header_cnt(headers) > WEIR_HEADERS_MAX)
