@@ -145,6 +145,18 @@ static enum weir_status unknown_topic(struct kafka_source *source, struct weir_e
     return WEIR_OK;
 }
 
+/* librdkafka will do nothing any more. It tells consumers so among their messages, and producers by their callback. */
+static enum weir_status say_fatal(const struct kafka_source *source, struct weir_error *reterr)
+{
+    char text[512] = "";
+    rd_kafka_resp_err_t code = rd_kafka_fatal_error(source->handle, text, sizeof text);
+
+    return weir_fail(reterr, WEIR_FATAL, "Kafka at %s: %s%s", source->brokers, text,
+                     code == RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID
+                         ? ". Give each worker a name of its own (kafka.properties.group.instance.id)"
+                         : "");
+}
+
 /* What is no message: the end of a partition, or an error. */
 static enum weir_status take_notice(struct kafka_source *source, const rd_kafka_message_t *from,
                                     struct weir_error *reterr)
@@ -179,6 +191,8 @@ static enum weir_status take_notice(struct kafka_source *source, const rd_kafka_
     case RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED:
         return weir_fail(reterr, WEIR_FATAL, "topic '%s' at %s: %s", source->topic, source->brokers,
                          rd_kafka_err2str(from->err));
+    case RD_KAFKA_RESP_ERR__FATAL:
+        return say_fatal(source, reterr);
     default:
         weir_log(WEIR_LOG_WARN, "kafka: %s (%s); trying on", rd_kafka_message_errstr(from),
                  rd_kafka_err2name(from->err));

@@ -16,15 +16,8 @@ enum {
 void weir_kafka_on_error(rd_kafka_t *handle, int code, const char *reason, void *context)
 {
     struct kafka_source *source = context;
-    struct weir_error error;
-    char text[512];
 
-    if (code == RD_KAFKA_RESP_ERR__FATAL) {
-        rd_kafka_fatal_error(handle, text, sizeof text);
-        weir_fail(&error, WEIR_FATAL, "Kafka: %s", text);
-        weir_kafka_give_up(source, &error);
-        return;
-    }
+    (void)handle;
     if (code == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN) { /* comes beside the reason, which names the broker */
         if (!source->down_since)
             source->down_since = weir_kafka_now_ms();

@@ -5,6 +5,7 @@ import signal
 import threading
 import urllib.request
 
+import confluent_kafka
 import pytest
 from pipeline import ONE_OWNER, Pipeline, until
 
@@ -108,6 +109,27 @@ def test_no_thread_has_the_name_of_another_process(four):
         workers.append(four.ingest("--ingest-threads", threads, taken=taken))
     until("they share the lanes", lambda: sorted(sum(map(owned, workers), [])) == ["0", "1", "2", "3"] and all(map(owned, workers)))
     four.send(400, repeat=3)
+    four.check()
+    four.check_stays()
+
+
+def test_one_thread_alone_that_cannot_go_on_ends_the_process(four):
+    """The group lets the second thread go for good, since somebody else has its name; the first one could go on."""
+    four.config({"group.instance.id": "worker"})
+    worker = four.ingest("--ingest-threads", "2")
+    four.send(200)
+    until("it is counted", lambda: counted(worker) == 200)
+    other = confluent_kafka.Consumer({"bootstrap.servers": four.env["WEIR_KAFKA_BROKERS"], "group.id": four.env["WEIR_KAFKA_GROUP"],
+                                      "group.instance.id": "worker.thread-1", "partition.assignment.strategy": "cooperative-sticky"})
+    other.subscribe([four.env["WEIR_KAFKA_TOPIC"]])
+    until("it has ended", lambda: [other.poll(0.1)] and not worker.is_running())
+    other.close()
+    assert worker.ended() == 1, worker.log()
+    errors = [line for line in worker.log().splitlines() if " error " in line]
+    assert len(errors) == 1 and "fenced" in errors[0], worker.log()
+    four.processes.remove(worker)
+    four.ingest("--ingest-threads", "2")
+    four.rater()
     four.check()
     four.check_stays()
 
