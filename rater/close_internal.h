@@ -31,8 +31,8 @@ enum weir_status weir_close_begin(struct closing *closing, PGconn *connection, i
 
 /* What closing one customer's periods came to; zeroed before use. */
 struct closed {
-    PGresult *periods,
-        *kinds;         /* row by row of weir.close_books, and its invoice's kind. NULL: there was nothing to do */
+    PGresult *periods;  /* rows of weir.close_books. NULL: there was nothing to do */
+    PGresult *kinds;    /* row by row of the same, the invoice's kind */
     uint64_t left_open; /* periods, where there was nothing to do */
 };
 void weir_closed_clear(struct closed *closed);

@@ -17,8 +17,8 @@ struct place {
     struct closed closed;
 };
 
-/* All but the first three is the mutex's; of a place what is not is_done is the thread's that has taken its customer.
- */
+/* All but the first three is the mutex's. A place is the thread's that has taken its customer until it is done, and
+ * then the calling thread's. */
 struct crew {
     struct closing *closing;
     const PGresult *list;

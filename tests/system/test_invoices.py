@@ -751,6 +751,32 @@ def test_a_rater_closes_periods_when_their_grace_is_over(servers, tmp_path):
     connection.close()
 
 
+def test_a_rater_closes_several_customers_at_once(servers, tmp_path):
+    """In one run, which the first that finds something to do begins."""
+    env = {**servers.room("invoices-by-raters"), "WEIR_LATENESS": "87600h", "WEIR_KAFKA_GROUP": "invoices-by-raters", "WEIR_METRICS_LISTEN": "off"}
+    (tmp_path / "catalog.json").write_text(json.dumps({
+        "meters": [{"key": "calls", "event_type": "call", "aggregation": "count", "window": "1h"}],
+        "price_books": [{"key": "list", "version": 1, "currency": "USD", "effective_from": "2026-01-01T00:00:00Z",
+                         "prices": [{"meter": "calls", "model": "per_unit", "unit_price": "1"}]}],
+        "default_contract": {"price_book": "list", "billing_period": "month", "timezone": "UTC"}}))
+    (tmp_path / "events.ndjson").write_text("".join(json.dumps(
+        {"specversion": "1.0", "id": str(number), "source": "s", "type": "call", "subject": f"c{number % 24:02}", "time": "2026-01-05T10:00:00Z"}) + "\n"
+        for number in range(96)))
+    for command in (("migrate",), ("apply", "--catalog", tmp_path / "catalog.json"), ("produce", tmp_path / "events.ndjson"), ("ingest", "--until-end"),
+                    ("rater", "--until-done", "--close-grace", "1h", "--close-workers", "4"),
+                    ("rater", "--until-done", "--close-grace", "1h", "--close-workers", "4")):
+        weir(*command, env=env)
+    connection = psycopg2.connect(env["WEIR_POSTGRES_URL"])
+    with connection.cursor() as cursor:
+        cursor.execute("select customer, total::text from weir.invoices where closing = 1 order by 1")
+        assert cursor.fetchall() == [(f"c{number:02}", "4.00") for number in range(24)]
+        cursor.execute("select count(*), min(number), max(number), (select count(*) from weir.closings), (select count(*) from weir.closing_ends)"
+                       " from weir.invoice_numbers")
+        assert cursor.fetchall() == [(24, 1, 24, 1, 1)]
+    connection.close()
+    assert b"findings=0" in weir("audit", "verify", env=env).stdout
+
+
 class Page(html.parser.HTMLParser):
     """What a reader sees, and whether every tag is closed and nothing is fetched."""
     VOID = {"meta", "br"}
