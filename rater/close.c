@@ -190,7 +190,9 @@ enum weir_status weir_close_connect(const struct weir_close_request *request, PG
     enum weir_status status;
 
     *ret_connection = weir_postgres_open(request->url, "weir close", &status, reterr);
-    return status == WEIR_OK ? weir_postgres_run(*ret_connection, "SET jit = off", "setting the session up", reterr)
+    /* One that is far ahead of a customer that takes long waits for him, however long idle sessions may live here. */
+    return status == WEIR_OK ? weir_postgres_run(*ret_connection, "SET jit = off; SET idle_session_timeout = 0",
+                                                 "setting the session up", reterr)
                              : status;
 }
 

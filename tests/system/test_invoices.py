@@ -455,8 +455,10 @@ def test_whatever_ends_a_closing_all_that_was_made_is_told(servers, workers):
 
 
 def test_a_customer_that_takes_long_is_waited_for(servers):
-    """The others go on, 1,024 ahead of him and no further: that bounds what is to be told."""
+    """The others go on, 1,024 ahead of him and no further: that bounds what is to be told. They may be idle as long as it takes."""
     ledger = Ledger(servers.room("invoices-ahead", 1), 7)
+    ledger.sql("set idle_session_timeout = 0")
+    ledger.sql("do $$ begin execute format('alter database %I set idle_session_timeout = %L', current_database(), '900ms'); end $$")
     ledger.sql("insert into weir.customers select 'c' || lpad(n::text, 4, '0') from generate_series(0, 1099) as n")
     ledger.sql("select weir.make_line_items_partition('2026-01-01')")
     start, end = ledger.period("k-east", 0)
