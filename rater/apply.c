@@ -294,7 +294,7 @@ static enum weir_status store(PGconn *connection, const char *json, size_t lengt
     char *priced = weir_catalog_document_price(json, length, catalog, &priced_length);
     weir_digest_text(json, length, sha256);
     weir_parameters_add(&parameters, json, length);
-    weir_parameters_add(&parameters, sha256, strlen(sha256));
+    weir_parameters_add_text(&parameters, sha256);
     weir_parameters_add(&parameters, priced ? priced : json, priced_length);
     status = weir_postgres_ask(connection,
                                "WITH stored AS (INSERT INTO weir.catalog_versions (catalog, sha256)"

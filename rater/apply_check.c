@@ -118,8 +118,7 @@ enum weir_status weir_apply_ask_time(struct apply_check *check, const char *sql,
         weir_put_time(&bytes, weir_apply_whole_microseconds(question->times[i]));
     weir_put_int4(&bytes, question->number);
     for (int i = 0; i < question->text_count; i++)
-        weir_parameters_add(&parameters, question->texts[i].length ? question->texts[i].data : "",
-                            question->texts[i].length);
+        weir_parameters_add_slice(&parameters, question->texts[i]);
     for (int i = 0; i < question->time_count; i++)
         weir_parameters_add(&parameters, bytes.data + 12 * i + 4, 8);
     if (question->has_number)

@@ -310,7 +310,7 @@ static enum weir_status check_currency(struct apply_check *check, const struct w
 
     if (weir_slice_equal(was, is))
         return WEIR_OK;
-    weir_parameters_add(&parameters, after->key.length ? after->key.data : "", after->key.length);
+    weir_parameters_add_slice(&parameters, after->key);
     weir_parameters_add(&parameters, is.data, is.length);
     enum weir_status status =
         weir_postgres_ask(check->connection,

@@ -66,14 +66,14 @@ static enum weir_status ask(const char *url, const struct weir_balance_filter *f
     enum weir_status status;
     PGconn *connection = weir_postgres_open(url, "weir balance", &status, reterr);
 
-    weir_parameters_add(&parameters, filter->customer.length ? filter->customer.data : "", filter->customer.length);
-    weir_parameters_add(&parameters, filter->contract.length ? filter->contract.data : "", filter->contract.length);
-    weir_parameters_add(&parameters, filter->at, strlen(filter->at));
+    weir_parameters_add_slice(&parameters, filter->customer);
+    weir_parameters_add_slice(&parameters, filter->contract);
+    weir_parameters_add_text(&parameters, filter->at);
     if (status == WEIR_OK)
         status = weir_postgres_run(connection, "SET jit = off", "setting the session up", reterr);
     (void)snprintf(after, sizeof after, "%" PRId64, filter->after);
     if (question == events)
-        weir_parameters_add(&parameters, after, strlen(after));
+        weir_parameters_add_text(&parameters, after);
     weir_buffer_add(&sql, weir_slice_text(choose(filter, question)));
     weir_buffer_add(&sql, weir_slice_of(question, strlen(question) + 1));
     if (status == WEIR_OK)
@@ -179,7 +179,7 @@ enum weir_status weir_balances_list_customers(const char *url, struct weir_slice
     enum weir_status status;
     PGconn *connection = weir_postgres_open(url, "weir balance", &status, reterr);
 
-    weir_parameters_add(&parameters, customer.length ? customer.data : "", customer.length);
+    weir_parameters_add_slice(&parameters, customer);
     if (status == WEIR_OK)
         status =
             weir_postgres_ask(connection,

@@ -70,8 +70,8 @@ static enum weir_status read_kept(PGconn *connection, struct keeping *keeping, c
     PGresult *rows = NULL;
 
     weir_parameters_add(&parameters, calendar->timezone.data, calendar->timezone.length);
-    weir_parameters_add(&parameters, period, strlen(period));
-    weir_parameters_add(&parameters, keeping->anchor, strlen(keeping->anchor));
+    weir_parameters_add_text(&parameters, period);
+    weir_parameters_add_text(&parameters, keeping->anchor);
     enum weir_status status =
         weir_postgres_ask(connection,
                           "SELECT lower(period), upper(period), zone_rules FROM weir.calendar_periods WHERE timezone ="
@@ -142,7 +142,7 @@ static enum weir_status insert_rows(PGconn *connection, struct new_rows *rows, c
         weir_array_end(&rows->columns[i], rows->count);
         weir_parameters_add(&parameters, rows->columns[i].data, rows->columns[i].length);
     }
-    weir_parameters_add(&parameters, version, strlen(version));
+    weir_parameters_add_text(&parameters, version);
     enum weir_status status = weir_postgres_ask(
         connection,
         "INSERT INTO weir.calendar_periods (timezone, billing_period, billing_anchor, period, zone_rules)"

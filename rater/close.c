@@ -8,17 +8,7 @@
 #include "rater/expiries.h"
 #include "rater/postgres_value.h"
 
-/* 1. texts as parameters */
-
-void weir_close_add(struct weir_parameters *parameters, struct weir_slice text)
-{
-    weir_parameters_add(parameters, text.length ? text.data : "", text.length);
-}
-
-static void add_text(struct weir_parameters *parameters, const char *text)
-{
-    weir_close_add(parameters, weir_slice_text(text));
-}
+/* 1. through when */
 
 static bool is_day(const char *text)
 {
@@ -36,8 +26,8 @@ bool weir_close_is_through(const char *text)
 
 void weir_close_add_through(struct weir_parameters *parameters, const char *through)
 {
-    add_text(parameters, is_day(through) ? through : "");
-    add_text(parameters, is_day(through) ? "" : through);
+    weir_parameters_add_text(parameters, is_day(through) ? through : "");
+    weir_parameters_add_text(parameters, is_day(through) ? "" : through);
 }
 
 /* 2. the run */
@@ -77,8 +67,8 @@ static enum weir_status list_customers(struct closing *closing, PGresult **ret_l
     const struct weir_close_request *request = closing->request;
     struct weir_parameters parameters = {0};
 
-    weir_close_add(&parameters, request->customer);
-    add_text(&parameters, request->only_due ? "due" : "");
+    weir_parameters_add_slice(&parameters, request->customer);
+    weir_parameters_add_text(&parameters, request->only_due ? "due" : "");
     weir_close_add_through(&parameters, request->through);
     enum weir_status status =
         weir_postgres_ask(closing->connection, list_sql, &parameters, "listing customers", ret_list, reterr);
@@ -94,10 +84,10 @@ static enum weir_status note_run(const struct weir_close_request *request, PGcon
     struct weir_parameters parameters = {0};
     PGresult *result = NULL;
 
-    add_text(&parameters, request->by);
-    add_text(&parameters, request->through);
-    weir_close_add(&parameters, request->customer);
-    add_text(&parameters, request->is_draft ? "true" : "false");
+    weir_parameters_add_text(&parameters, request->by);
+    weir_parameters_add_text(&parameters, request->through);
+    weir_parameters_add_slice(&parameters, request->customer);
+    weir_parameters_add_text(&parameters, request->is_draft ? "true" : "false");
     enum weir_status status = weir_postgres_ask(
         connection,
         "INSERT INTO weir.closings (started_by, through, filters, is_draft) VALUES ($1::text, $2::text,"

@@ -22,11 +22,6 @@ void weir_closed_clear(struct closed *closed)
     *closed = (struct closed){.periods = NULL};
 }
 
-static void add_text(struct weir_parameters *parameters, const char *text)
-{
-    weir_close_add(parameters, weir_slice_text(text));
-}
-
 static enum weir_status ask(const struct closing *closing, PGconn *connection, int64_t run, struct weir_slice customer,
                             PGresult **ret_result, struct weir_error *reterr)
 {
@@ -36,15 +31,15 @@ static enum weir_status ask(const struct closing *closing, PGconn *connection, i
     char number[24], *buyer = details->buyer(details->context, customer);
 
     (void)snprintf(number, sizeof number, "%lld", (long long)run);
-    weir_close_add(&parameters, customer);
+    weir_parameters_add_slice(&parameters, customer);
     weir_close_add_through(&parameters, request->through);
-    add_text(&parameters, request->is_draft ? "true" : "false");
-    add_text(&parameters, request->series);
-    add_text(&parameters, request->by);
-    add_text(&parameters, number);
-    add_text(&parameters, details->seller);
-    add_text(&parameters, buyer);
-    add_text(&parameters, details->tax_categories);
+    weir_parameters_add_text(&parameters, request->is_draft ? "true" : "false");
+    weir_parameters_add_text(&parameters, request->series);
+    weir_parameters_add_text(&parameters, request->by);
+    weir_parameters_add_text(&parameters, number);
+    weir_parameters_add_text(&parameters, details->seller);
+    weir_parameters_add_text(&parameters, buyer);
+    weir_parameters_add_text(&parameters, details->tax_categories);
     enum weir_status status =
         weir_postgres_ask(connection, close_sql, &parameters, "closing a customer's periods", ret_result, reterr);
     free(buyer);
@@ -99,7 +94,7 @@ static enum weir_status look(const struct closing *closing, PGconn *connection, 
     struct weir_parameters parameters = {0};
     PGresult *result = NULL;
 
-    weir_close_add(&parameters, customer);
+    weir_parameters_add_slice(&parameters, customer);
     weir_close_add_through(&parameters, closing->request->through);
     enum weir_status status =
         weir_postgres_ask(connection,

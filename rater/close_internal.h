@@ -17,7 +17,6 @@ struct closing {
 };
 
 /* Parameters are texts: every type is cast in the SQL. `through` is two of them, a day and an instant. */
-void weir_close_add(struct weir_parameters *parameters, struct weir_slice text);
 void weir_close_add_through(struct weir_parameters *parameters, const char *through);
 
 /* A connection for one thread; to be finished in any case. */

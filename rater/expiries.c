@@ -26,9 +26,9 @@ static enum weir_status list(const struct weir_expiries_request *request, PGresu
 {
     struct weir_parameters parameters = {0};
 
-    weir_parameters_add(&parameters, request->customer.length ? request->customer.data : "", request->customer.length);
-    weir_parameters_add(&parameters, request->day, strlen(request->day));
-    weir_parameters_add(&parameters, request->instant, strlen(request->instant));
+    weir_parameters_add_slice(&parameters, request->customer);
+    weir_parameters_add_text(&parameters, request->day);
+    weir_parameters_add_text(&parameters, request->instant);
     return weir_postgres_ask(request->connection, list_sql, &parameters, "looking for grants that have expired",
                              ret_rows, reterr);
 }

@@ -16,11 +16,6 @@ struct reading {
     uint64_t rows;
 };
 
-static void add(struct weir_parameters *parameters, struct weir_slice text)
-{
-    weir_parameters_add(parameters, text.length ? text.data : "", text.length);
-}
-
 /* The documents that are chosen: $1 whether by name, $2 series, $3 number, $4 customer. */
 #define CHOSEN                                                                                                         \
     "(SELECT i.invoice, 'invoice' AS document FROM weir.invoices AS i WHERE CASE WHEN $1::text = '' THEN"              \
@@ -36,10 +31,10 @@ static enum weir_status open_cursor(struct reading *reading, const struct weir_i
     char number[24];
 
     (void)snprintf(number, sizeof number, "%lld", (long long)choice->name.number);
-    add(&parameters, weir_slice_text(choice->has_name ? "named" : ""));
-    add(&parameters, choice->name.series);
-    add(&parameters, weir_slice_text(number));
-    add(&parameters, choice->customer);
+    weir_parameters_add_text(&parameters, choice->has_name ? "named" : "");
+    weir_parameters_add_slice(&parameters, choice->name.series);
+    weir_parameters_add_text(&parameters, number);
+    weir_parameters_add_slice(&parameters, choice->customer);
     enum weir_status status = weir_postgres_run(reading->connection, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
                                                 reading->doing, reterr);
     if (status == WEIR_OK)

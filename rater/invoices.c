@@ -22,17 +22,12 @@ bool weir_invoice_name_read(const char *text, struct weir_invoice_name *ret_name
     return true;
 }
 
-static void add(struct weir_parameters *parameters, struct weir_slice text)
-{
-    weir_parameters_add(parameters, text.length ? text.data : "", text.length);
-}
-
 /* What the SQL calls $1 and $2; its texts live in `number`. */
 static void add_name(struct weir_parameters *parameters, const struct weir_invoice_name *name, char number[24])
 {
     (void)snprintf(number, 24, "%lld", (long long)name->number);
-    add(parameters, name->series);
-    add(parameters, weir_slice_text(number));
+    weir_parameters_add_slice(parameters, name->series);
+    weir_parameters_add_text(parameters, number);
 }
 
 #define NAMED                                                                                                          \
@@ -54,8 +49,8 @@ static enum weir_status decide(const char *url, const struct weir_invoice_name *
     PGconn *connection = weir_postgres_open(url, "weir invoice", &status, reterr);
 
     add_name(&parameters, name, number);
-    add(&parameters, third);
-    add(&parameters, weir_slice_text(by));
+    weir_parameters_add_slice(&parameters, third);
+    weir_parameters_add_text(&parameters, by);
     if (status == WEIR_OK)
         status = weir_postgres_ask(connection, sql, &parameters, doing, &result, reterr);
     if (status == WEIR_OK && PQntuples(result) == 0)
@@ -109,8 +104,8 @@ enum weir_status weir_invoice_list(const char *url, const struct weir_invoice_fi
     enum weir_status status;
     PGconn *connection = weir_postgres_open(url, "weir invoice", &status, reterr);
 
-    add(&parameters, filter->customer);
-    add(&parameters, filter->state);
+    weir_parameters_add_slice(&parameters, filter->customer);
+    weir_parameters_add_slice(&parameters, filter->state);
     if (status == WEIR_OK)
         status = weir_postgres_ask(connection, sql, &parameters, "listing invoices", &result, reterr);
     for (int row = 0; status == WEIR_OK && row < PQntuples(result); row++) {

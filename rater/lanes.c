@@ -370,7 +370,7 @@ enum weir_status weir_lane_book_released(struct weir_lane_book *book, const char
 
     limit->length = 0;
     weir_put_int8(limit, (int64_t)max);
-    weir_parameters_add(&parameters, topic, strlen(topic));
+    weir_parameters_add_text(&parameters, topic);
     weir_parameters_add(&parameters, limit->data + 4, 8);
     enum weir_status status = ask(
         book,
@@ -407,7 +407,7 @@ enum weir_status weir_lane_book_refused(struct weir_lane_book *book, const char 
 {
     struct weir_parameters parameters = {0};
 
-    weir_parameters_add(&parameters, topic, strlen(topic));
+    weir_parameters_add_text(&parameters, topic);
     enum weir_status status =
         ask(book,
             "SELECT count(*) FROM weir.held_windows WHERE refused IS NOT NULL"
@@ -490,8 +490,8 @@ static enum weir_status write_release(struct weir_lane_book *book, const struct 
     struct weir_parameters parameters = {0};
 
     put_release(book, release, &parameters);
-    weir_parameters_add(&parameters, release->by, strlen(release->by));
-    weir_parameters_add(&parameters, release->reason, strlen(release->reason));
+    weir_parameters_add_text(&parameters, release->by);
+    weir_parameters_add_text(&parameters, release->reason);
     return ask(book, closed, &parameters, "releasing gaps", reterr);
 }
 

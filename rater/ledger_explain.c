@@ -195,7 +195,7 @@ enum weir_status weir_ledger_explain_term(const char *url, const struct weir_exp
     for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
         weir_parameters_add(&parameters, fields[i].data + 4, 8);
     weir_parameters_add(&parameters, term->commitment.data, term->commitment.length);
-    weir_parameters_add(&parameters, what, strlen(what));
+    weir_parameters_add_text(&parameters, what);
     if (status == WEIR_OK)
         status = weir_postgres_ask(connection, term_sql, &parameters, "reading a term", &result, reterr);
     if (status == WEIR_OK)

@@ -159,8 +159,8 @@ static enum weir_status apply_file(PGconn *connection, const struct migration_fi
     if (status == WEIR_OK) {
         weir_put_int4(&version, file->version);
         weir_parameters_add(&parameters, version.data + 4, 4);
-        weir_parameters_add(&parameters, file->name, strlen(file->name));
-        weir_parameters_add(&parameters, file->checksum, strlen(file->checksum));
+        weir_parameters_add_text(&parameters, file->name);
+        weir_parameters_add_text(&parameters, file->checksum);
         status = weir_postgres_ask(connection,
                                    "INSERT INTO weir.schema_migrations (version, name, checksum)"
                                    " VALUES ($1, $2::text, $3::text) RETURNING applied_at",

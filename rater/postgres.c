@@ -152,7 +152,7 @@ static enum weir_status name_actor(PGconn *connection, struct weir_error *reterr
     PGresult *result = NULL;
 
     weir_actor(actor);
-    weir_parameters_add(&parameters, actor, strlen(actor));
+    weir_parameters_add_text(&parameters, actor);
     enum weir_status status = weir_postgres_ask(connection, "SELECT set_config('weir.actor', $1::text, false)",
                                                 &parameters, "setting the session up", &result, reterr);
     PQclear(result);
@@ -219,6 +219,16 @@ void weir_parameters_add(struct weir_parameters *parameters, const void *bytes, 
     weir_check(parameters->count < WEIR_PARAMETERS_MAX && length <= INT32_MAX);
     parameters->values[parameters->count] = bytes;
     parameters->lengths[parameters->count++] = (int)length;
+}
+
+void weir_parameters_add_slice(struct weir_parameters *parameters, struct weir_slice text)
+{
+    weir_parameters_add(parameters, text.length ? text.data : "", text.length);
+}
+
+void weir_parameters_add_text(struct weir_parameters *parameters, const char *text)
+{
+    weir_parameters_add_slice(parameters, weir_slice_text(text));
 }
 
 enum weir_status weir_postgres_ask(PGconn *connection, const char *sql, const struct weir_parameters *parameters,

@@ -42,6 +42,9 @@ struct weir_parameters {
     int lengths[WEIR_PARAMETERS_MAX];
 };
 void weir_parameters_add(struct weir_parameters *parameters, const void *bytes, size_t length);
+/* A text, which is not copied; one without bytes is empty, and not null. */
+void weir_parameters_add_slice(struct weir_parameters *parameters, struct weir_slice text);
+void weir_parameters_add_text(struct weir_parameters *parameters, const char *text);
 
 /* Runs one statement; *ret_result is the caller's to PQclear, its rows in binary. parameters may be NULL. */
 enum weir_status weir_postgres_ask(PGconn *connection, const char *sql, const struct weir_parameters *parameters,

@@ -8,11 +8,6 @@ static void add_field(struct weir_parameters *parameters, const struct weir_buff
     weir_parameters_add(parameters, buffer->data + at + 4, buffer->length - at - 4);
 }
 
-static void add_text(struct weir_parameters *parameters, struct weir_slice text)
-{
-    weir_parameters_add(parameters, text.length ? text.data : "", text.length);
-}
-
 static enum weir_status ask(struct weir_postgres_ledger *ledger, const char *sql,
                             const struct weir_parameters *parameters, const char *doing, PGresult **ret_rows,
                             struct weir_error *reterr)
@@ -31,8 +26,8 @@ enum weir_status weir_postgres_list_prices(struct weir_ledger *self, struct weir
 
     weir_put_time(&times[0], from);
     weir_put_time(&times[1], to);
-    add_text(&parameters, customer);
-    add_text(&parameters, contract);
+    weir_parameters_add_slice(&parameters, customer);
+    weir_parameters_add_slice(&parameters, contract);
     add_field(&parameters, &times[0], 0);
     add_field(&parameters, &times[1], 0);
     enum weir_status status =
@@ -62,8 +57,8 @@ enum weir_status weir_postgres_list_windows(struct weir_ledger *self, struct wei
 
     weir_put_time(&times[0], period->start);
     weir_put_time(&times[1], period->end);
-    add_text(&parameters, period->customer);
-    add_text(&parameters, period->contract);
+    weir_parameters_add_slice(&parameters, period->customer);
+    weir_parameters_add_slice(&parameters, period->contract);
     add_field(&parameters, &times[0], 0);
     add_field(&parameters, &times[1], 0);
     enum weir_status status =
@@ -115,21 +110,21 @@ static enum weir_status add_grant(struct weir_postgres_ledger *ledger, struct we
     weir_put_decimal(&fields[7], grant->rollover_fraction);
     weir_put_time(&fields[8], grant->rollover_expires_at);
     put_thresholds(&fields[9], &grant->low_balance);
-    add_text(&parameters, customer);
-    add_text(&parameters, order->contract);
-    add_text(&parameters, grant->key);
-    add_text(&parameters, order->currency);
-    add_text(&parameters, weir_slice_text(weir_funding_name[grant->funding]));
+    weir_parameters_add_slice(&parameters, customer);
+    weir_parameters_add_slice(&parameters, order->contract);
+    weir_parameters_add_slice(&parameters, grant->key);
+    weir_parameters_add_slice(&parameters, order->currency);
+    weir_parameters_add_text(&parameters, weir_funding_name[grant->funding]);
     for (int i = 0; i < 9; i++) {
         if (i == 5)
             weir_parameters_add(&parameters, fields[i].data, fields[i].length);
         else
             add_field(&parameters, &fields[i], 0);
     }
-    add_text(&parameters, weir_slice_text(reason));
-    add_text(&parameters, weir_slice_text(by));
+    weir_parameters_add_text(&parameters, reason);
+    weir_parameters_add_text(&parameters, by);
     weir_parameters_add(&parameters, fields[9].data, fields[9].length);
-    add_text(&parameters, grant->package);
+    weir_parameters_add_slice(&parameters, grant->package);
     weir_put_int8(&count, grant->package_count);
     add_field(&parameters, &count, 0);
     enum weir_status status =
@@ -157,13 +152,13 @@ static enum weir_status add_end(struct weir_postgres_ledger *ledger, struct weir
     PGresult *rows = NULL;
 
     weir_put_time(&time, order->ends_at);
-    add_text(&parameters, customer);
-    add_text(&parameters, order->contract);
-    add_text(&parameters, order->commitment.key);
-    add_text(&parameters, weir_slice_text(weir_grant_end_name[order->end]));
+    weir_parameters_add_slice(&parameters, customer);
+    weir_parameters_add_slice(&parameters, order->contract);
+    weir_parameters_add_slice(&parameters, order->commitment.key);
+    weir_parameters_add_text(&parameters, weir_grant_end_name[order->end]);
     add_field(&parameters, &time, 0);
-    add_text(&parameters, weir_slice_text(reason));
-    add_text(&parameters, weir_slice_text(by));
+    weir_parameters_add_text(&parameters, reason);
+    weir_parameters_add_text(&parameters, by);
     enum weir_status status =
         ask(ledger,
             "INSERT INTO weir.grant_ends (customer, contract, grant_key, kind, ends_at, reason, ordered_by)"
@@ -194,7 +189,7 @@ enum weir_status weir_postgres_read_expired(struct weir_postgres_ledger *ledger,
     weir_put_time(&fields[0], from);
     weir_put_time(&fields[1], through);
     weir_put_int8(&fields[2], (int64_t)max);
-    add_text(&parameters, after);
+    weir_parameters_add_slice(&parameters, after);
     for (int i = 0; i < 3; i++)
         add_field(&parameters, &fields[i], 0);
     PQclear(ledger->expired);

@@ -111,7 +111,7 @@ static enum weir_status note_book(struct weir_postgres_ledger *ledger, const str
     weir_parameters_add(&parameters, item->price_book.data, item->price_book.length);
     weir_parameters_add(&parameters, item->currency.data, item->currency.length);
     weir_parameters_add(&parameters, places.data + 4, 4);
-    weir_parameters_add(&parameters, rounding[item->rounding], strlen(rounding[item->rounding]));
+    weir_parameters_add_text(&parameters, rounding[item->rounding]);
     enum weir_status status =
         weir_postgres_ask(ledger->connection,
                           "INSERT INTO weir.price_books (price_book, currency, currency_places, rounding)"

@@ -90,8 +90,8 @@ enum weir_status weir_reconciliations_add(struct weir_reconciliations *reconcili
     weir_put_int8(&bytes, (int64_t)reconciliation->lanes);
     for (int i = 0; i < NUMBERS; i++)
         weir_put_int8(&bytes, (int64_t)numbers[i]);
-    weir_parameters_add(&parameters, topic, strlen(topic));
-    weir_parameters_add(&parameters, kinds, strlen(kinds));
+    weir_parameters_add_text(&parameters, topic);
+    weir_parameters_add_text(&parameters, kinds);
     for (size_t i = 0; i < 2 + NUMBERS; i++)
         weir_parameters_add(&parameters, bytes.data + 12 * i + 4, 8);
     enum weir_status status =
@@ -119,7 +119,7 @@ enum weir_status weir_reconciliations_last(struct weir_reconciliations *reconcil
     struct weir_parameters parameters = {0};
     PGresult *result = NULL;
 
-    weir_parameters_add(&parameters, topic, strlen(topic));
+    weir_parameters_add_text(&parameters, topic);
     enum weir_status status =
         ask(reconciliations, last_sql, &parameters, "reading the last reconciliation", &result, reterr);
     if (status != WEIR_OK)

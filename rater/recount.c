@@ -45,11 +45,6 @@ static enum weir_status ask(struct weir_recount_book *book, const char *sql, con
     return weir_postgres_ask(book->connection, sql, parameters, doing, &book->result, reterr);
 }
 
-static void add_text(struct weir_parameters *parameters, struct weir_slice text)
-{
-    weir_parameters_add(parameters, text.length ? text.data : "", text.length);
-}
-
 /* 1. the run */
 
 /* The lock that reratings hold: a run of theirs would meet windows that this one is about to replace. */
@@ -100,13 +95,13 @@ enum weir_status weir_recount_begin(struct weir_recount_book *book, const struct
         weir_time_format(order->filter.from, from);
     if (order->filter.to != WEIR_TIME_NEVER)
         weir_time_format(order->filter.to, to);
-    add_text(&parameters, weir_slice_text(order->source));
-    add_text(&parameters, order->filter.meter);
-    add_text(&parameters, order->filter.customer);
-    add_text(&parameters, weir_slice_text(from));
-    add_text(&parameters, weir_slice_text(to));
-    add_text(&parameters, weir_slice_text(order->reason));
-    add_text(&parameters, weir_slice_text(order->by));
+    weir_parameters_add_text(&parameters, order->source);
+    weir_parameters_add_slice(&parameters, order->filter.meter);
+    weir_parameters_add_slice(&parameters, order->filter.customer);
+    weir_parameters_add_text(&parameters, from);
+    weir_parameters_add_text(&parameters, to);
+    weir_parameters_add_text(&parameters, order->reason);
+    weir_parameters_add_text(&parameters, order->by);
     weir_put_int4(&version, order->catalog_version);
     weir_parameters_add(&parameters, version.data + 4, 4);
     enum weir_status status = lock(book, reterr);
@@ -176,8 +171,8 @@ enum weir_status weir_recount_read(struct weir_recount_book *book, const struct 
     weir_put_time(&bytes, whole_microseconds(filter->to));
     weir_put_int8(&bytes, run);
     weir_put_int8(&bytes, max + 1);
-    add_text(&parameters, filter->meter);
-    add_text(&parameters, filter->customer);
+    weir_parameters_add_slice(&parameters, filter->meter);
+    weir_parameters_add_slice(&parameters, filter->customer);
     for (int i = 0; i < 4; i++)
         weir_parameters_add(&parameters, bytes.data + 12 * i + 4, 8);
     enum weir_status status = ask(book, read_sql, &parameters, "reading what was rated of the meter", reterr);

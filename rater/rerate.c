@@ -538,7 +538,7 @@ static enum weir_status list_customers(struct run *run, PGconn *connection, stru
 
     if (status == WEIR_OK) {
         struct weir_slice customer = run->request->filter.customer;
-        weir_parameters_add(&parameters, customer.length ? customer.data : "", customer.length);
+        weir_parameters_add_slice(&parameters, customer);
         weir_put_int8(&number, run->number);
         weir_parameters_add(&parameters, number.data + 4, 8);
         status = weir_postgres_ask(connection,

@@ -50,7 +50,7 @@ enum weir_status weir_rerate_check_names(PGconn *connection, const struct weir_r
     if (is_known[0] && is_known[1] && is_known[2])
         return WEIR_OK;
     for (size_t i = 0; i < 3; i++)
-        weir_parameters_add(&parameters, names[i].length ? names[i].data : "", names[i].length);
+        weir_parameters_add_slice(&parameters, names[i]);
     weir_put_int4(&version, (int32_t)filter->price_book_version);
     weir_parameters_add(&parameters, version.data + 4, 4);
     enum weir_status status =
@@ -187,8 +187,8 @@ void weir_rerate_add_span(struct weir_parameters *parameters, const struct rerat
 {
     *span = weir_rerate_span(customer);
     weir_parameters_add(parameters, customer->customer.data, customer->customer.length);
-    weir_parameters_add(parameters, span->from, strlen(span->from));
-    weir_parameters_add(parameters, span->to, strlen(span->to));
+    weir_parameters_add_text(parameters, span->from);
+    weir_parameters_add_text(parameters, span->to);
 }
 
 /* Whether the chosen times and meter hold anything of the customer. */
@@ -206,7 +206,7 @@ static enum weir_status is_there(PGconn *connection, const struct weir_rerate_re
     if (*ret_is_there || customer->from >= customer->to)
         return WEIR_OK;
     weir_rerate_add_span(&parameters, customer, &span);
-    weir_parameters_add(&parameters, filter->meter.length ? filter->meter.data : "", filter->meter.length);
+    weir_parameters_add_slice(&parameters, filter->meter);
     enum weir_status status = weir_postgres_ask(
         connection,
         "SELECT EXISTS (SELECT FROM weir.rated_windows WHERE customer = $1::text AND window_start >="

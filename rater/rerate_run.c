@@ -18,11 +18,6 @@ static enum weir_status lock(PGconn *connection, struct weir_error *reterr)
     return status;
 }
 
-static void add_text(struct weir_parameters *parameters, struct weir_slice text)
-{
-    weir_parameters_add(parameters, text.length ? text.data : "", text.length);
-}
-
 /* The filter as parameters $1 to $6: texts, empty for none. */
 struct filter_texts {
     char from[WEIR_TIME_TEXT_MAX], to[WEIR_TIME_TEXT_MAX], version[16];
@@ -38,13 +33,13 @@ static void add_filter(struct weir_parameters *parameters, const struct weir_rer
         weir_time_format(filter->to, texts->to);
     if (filter->price_book_version)
         (void)snprintf(texts->version, sizeof texts->version, "@%u", filter->price_book_version);
-    add_text(parameters, weir_slice_text(texts->from));
-    add_text(parameters, weir_slice_text(texts->to));
-    add_text(parameters, filter->customer);
-    add_text(parameters, filter->meter);
-    add_text(parameters, filter->contract);
-    add_text(parameters, filter->price_book);
-    add_text(parameters, weir_slice_text(texts->version));
+    weir_parameters_add_text(parameters, texts->from);
+    weir_parameters_add_text(parameters, texts->to);
+    weir_parameters_add_slice(parameters, filter->customer);
+    weir_parameters_add_slice(parameters, filter->meter);
+    weir_parameters_add_slice(parameters, filter->contract);
+    weir_parameters_add_slice(parameters, filter->price_book);
+    weir_parameters_add_text(parameters, texts->version);
 }
 
 /* The newest run of the same order that is not done, or a new one. */
@@ -71,8 +66,8 @@ static enum weir_status begin(PGconn *connection, const struct weir_rerate_reque
     PGresult *result = NULL;
 
     add_filter(&parameters, &request->filter, &texts);
-    add_text(&parameters, weir_slice_text(order->reason));
-    add_text(&parameters, weir_slice_text(order->by));
+    weir_parameters_add_text(&parameters, order->reason);
+    weir_parameters_add_text(&parameters, order->by);
     weir_put_int4(&version, order->catalog_version);
     weir_parameters_add(&parameters, version.data + 4, 4);
     enum weir_status status =

@@ -16,11 +16,6 @@ bool weir_revenue_is_month(const char *text)
     return strlen(text) == 7 && weir_time_parse(weir_slice_text(whole), &time);
 }
 
-static void add(struct weir_parameters *parameters, struct weir_slice text)
-{
-    weir_parameters_add(parameters, text.length ? text.data : "", text.length);
-}
-
 /* A condition on the customer is a text of its own: PostgreSQL must see it to read that customer's rows alone. */
 #define LIST(condition)                                                                                                \
     "SELECT to_char(month, 'YYYY-MM'), customer, contract, currency, invoiced::text, rounding::text, "                 \
@@ -37,8 +32,8 @@ enum weir_status weir_revenue_list(const char *url, const struct weir_revenue_fi
     enum weir_status status;
     PGconn *connection = weir_postgres_open(url, "weir revenue", &status, reterr);
 
-    add(&parameters, filter->customer);
-    add(&parameters, weir_slice_text(filter->month));
+    weir_parameters_add_slice(&parameters, filter->customer);
+    weir_parameters_add_text(&parameters, filter->month);
     if (status == WEIR_OK)
         status = weir_postgres_run(connection, "SET jit = off", "setting the session up", reterr);
     if (status == WEIR_OK)
