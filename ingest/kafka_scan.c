@@ -126,31 +126,15 @@ static struct weir_kafka_stretch *stretch_of(struct scanning *scanning, int32_t 
     return NULL;
 }
 
-/* Where they stand, as a worker does; quarantine may have given a record more of them than that is for. */
+/* Visitors find them in an array. Quarantine may have given a record more of them than an event may have. */
 static void take_headers(struct scanning *scanning, const rd_kafka_message_t *from, struct weir_message *message)
 {
-    rd_kafka_headers_t *headers;
-    const char *name;
-    const void *value;
-    size_t size;
-
     message->headers = scanning->headers;
     if (weir_kafka_has_no_headers(from))
         return;
-    if (from->payload && from->len <= WEIR_EVENT_BYTES_MAX
-        && weir_record_find_headers(weir_slice_of(from->key, from->key_len), message->value, WEIR_HEADERS_MAX,
-                                    &message->unread, &message->header_count)) {
-        message->header_count = weir_message_headers(message, scanning->headers, &message->headers);
-        message->unread = (struct weir_slice){0};
-        return;
-    }
-    if (rd_kafka_message_headers(from, &headers) != RD_KAFKA_RESP_ERR_NO_ERROR)
-        return;
-    if (rd_kafka_header_cnt(headers) > WEIR_HEADERS_MAX)
-        message->is_too_large = true; /* as a worker judges it */
-    for (size_t i = 0; i < HEADERS_MAX && !rd_kafka_header_get_all(headers, i, &name, &value, &size); i++)
-        scanning->headers[message->header_count++] =
-            (struct weir_header){weir_slice_text(name), weir_slice_of(value, value ? size : 0)};
+    weir_kafka_headers(from, scanning->headers, HEADERS_MAX, message);
+    message->header_count = weir_message_headers(message, scanning->headers, &message->headers);
+    message->unread = (struct weir_slice){0};
 }
 
 /* Brings a stretch forward; what is at its end is open no more. */

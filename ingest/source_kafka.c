@@ -90,7 +90,7 @@ static void take_headers(struct kafka_source *source, const rd_kafka_message_t *
         source->header_room = (source->header_count + WEIR_HEADERS_MAX) * 2;
         source->headers = weir_resize(source->headers, source->header_room, sizeof *source->headers);
     }
-    weir_kafka_headers(from, source->headers + source->header_count, message);
+    weir_kafka_headers(from, source->headers + source->header_count, WEIR_HEADERS_MAX, message);
     if (message->headers)
         source->header_count += message->header_count;
 }

@@ -83,7 +83,7 @@ __attribute__((no_sanitize("address"))) bool weir_kafka_has_no_headers(const rd_
 }
 
 /* Where they stand, if they are found there: librdkafka's list of its own costs a piece of memory for each. */
-void weir_kafka_headers(const rd_kafka_message_t *from, struct weir_header room[WEIR_HEADERS_MAX],
+void weir_kafka_headers(const rd_kafka_message_t *from, struct weir_header *room, uint32_t max,
                         struct weir_message *message)
 {
     rd_kafka_headers_t *headers;
@@ -100,7 +100,7 @@ void weir_kafka_headers(const rd_kafka_message_t *from, struct weir_header room[
         return;
     if (rd_kafka_header_cnt(headers) > WEIR_HEADERS_MAX)
         message->is_too_large = true;
-    for (; count < WEIR_HEADERS_MAX && !rd_kafka_header_get_all(headers, count, &name, &value, &size); count++)
+    for (; count < max && !rd_kafka_header_get_all(headers, count, &name, &value, &size); count++)
         room[count] = (struct weir_header){weir_slice_text(name), weir_slice_of(value, value ? size : 0)};
     message->headers = room;
     message->header_count = count;
