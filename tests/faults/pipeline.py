@@ -14,7 +14,7 @@ import urllib.request
 import confluent_kafka
 import invariants
 import psycopg2
-from harness import BINARY, assert_same, run_model, weir
+from harness import BINARY, DEADLINE, assert_same, run_model, until, weir
 from model import exact, instants
 from stopping import terminate
 
@@ -32,7 +32,6 @@ CATALOG = {
 
 UTC = "to_char({0} at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')"
 ONE_OWNER = {"session.timeout.ms": "60000"}  # throughout, however busy the machine is
-DEADLINE = 120  # for a state that must come: generous, other people may be using this machine
 
 
 class Case:
@@ -40,17 +39,6 @@ class Case:
 
     def __init__(self, document, lines):
         self.document, self.lines = document, lines
-
-
-def until(what, condition, seconds=DEADLINE):
-    """Poll until the condition holds; its value. What failed is said by `what`, a text or a call."""
-    deadline = time.monotonic() + seconds
-    while True:
-        value = condition()
-        if value:
-            return value
-        assert time.monotonic() < deadline, what() if callable(what) else f"{what}: not within {seconds} s"
-        time.sleep(0.05)  # between two looks
 
 
 class Process:

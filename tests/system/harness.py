@@ -8,6 +8,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
@@ -18,6 +19,7 @@ BINARY = pathlib.Path(os.environ.get("WEIR_BINARY", "build/release/weir"))
 if not BINARY.is_absolute():
     BINARY = ROOT / BINARY
 
+DEADLINE = 120  # for a state that must come: generous, other people may be using this machine
 HEADER = list(run.HEADER)
 COMPONENT = ("customer", "contract", "period_start", "period_end", "item", "price_book_version", "component", "tier")
 
@@ -28,6 +30,17 @@ def weir(*arguments, env=None, check=True, timeout=300):
     if check:
         assert done.returncode == 0, f"weir {arguments[0]} ended with {done.returncode}:\n{done.stderr.decode(errors='replace')[-3000:]}"
     return done
+
+
+def until(what, condition, seconds=DEADLINE):
+    """Poll until the condition holds; its value. What failed is said by `what`, a text or a call."""
+    deadline = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if value:
+            return value
+        assert time.monotonic() < deadline, what() if callable(what) else f"{what}: not within {seconds} s"
+        time.sleep(0.05)  # between two looks
 
 
 def counts(stderr):

@@ -23,7 +23,7 @@ import jsonschema
 import psycopg2
 import psycopg2.errors
 import pytest
-from harness import BINARY, ROOT, weir
+from harness import BINARY, ROOT, until, weir
 from invariants import INVOICES
 from model import exact, invoices
 
@@ -386,13 +386,6 @@ def test_a_closing_that_is_killed_goes_on_where_it_was(servers, workers):
     assert b"findings=0" in weir("audit", "verify", env=ledger.env).stdout
 
 
-def until(condition, seconds=120):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 def rows_of(text):
     """What weir close has told, without the numbers."""
     rows = list(csv.DictReader(io.StringIO(text.decode())))
@@ -442,8 +435,9 @@ def test_whatever_ends_a_closing_all_that_was_made_is_told(servers, workers):
     with other.cursor() as cursor:
         cursor.execute("select from weir.customers where customer = any (%s) for update", (hands,))
         process = subprocess.Popen([BINARY, *map(str, command)], env={**os.environ, **ledger.env}, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        until(lambda: ledger.sql("select count(*) from pg_stat_activity where application_name = 'weir close' and datname = current_database()"
-                                 " and wait_event_type = 'Lock' and wait_event in ('transactionid', 'tuple')") == [(workers,)])
+        until("each worker waits for a customer", lambda: ledger.sql(
+            "select count(*) from pg_stat_activity where application_name = 'weir close' and datname = current_database()"
+            " and wait_event_type = 'Lock' and wait_event in ('transactionid', 'tuple')") == [(workers,)])
         process.send_signal(signal.SIGTERM)
     other.close()
     output, said = process.communicate(timeout=120)
@@ -472,8 +466,9 @@ def test_a_customer_that_takes_long_is_waited_for(servers):
         cursor.execute("select from weir.customers where customer = 'c0000' for update")
         process = subprocess.Popen([BINARY, "close", "--through", "2026-02-14", "--close-workers", "2", "--format", "csv"],
                                    env={**os.environ, **ledger.env}, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        until(lambda: ledger.sql("select count(*) from pg_stat_activity where application_name = 'weir close' and datname = current_database()"
-                                 " and state = 'idle' and state_change < clock_timestamp() - interval '1 s'") == [(1,)])
+        until("the others are done", lambda: ledger.sql(
+            "select count(*) from pg_stat_activity where application_name = 'weir close' and datname = current_database()"
+            " and state = 'idle' and state_change < clock_timestamp() - interval '1 s'") == [(1,)])
         assert ledger.sql("select count(*) from weir.invoices") == [(1023,)]
     other.close()
     output, said = process.communicate(timeout=120)
