@@ -359,13 +359,16 @@ static bool check_property(const struct loading *loading, const char *file, cons
 {
     if (strcmp(name, "group.instance.id") != 0)
         return true;
-    bool fits = strlen(value) <= WEIR_INSTANCE_MAX;
-    if (fits && !is_thread_instance(value))
+    if (strlen(value) > WEIR_INSTANCE_MAX)
+        fprintf(stderr, "%s: %s: kafka.properties.%s: a name of at most %d bytes\n", loading->usage->name, file, name,
+                WEIR_INSTANCE_MAX);
+    else if (is_thread_instance(value))
+        fprintf(stderr,
+                "%s: %s: kafka.properties.%s: a name that does not end in \"" WEIR_THREAD_INSTANCE
+                "\" and a number, as those of a worker's threads do\n",
+                loading->usage->name, file, name);
+    else
         return true;
-    fprintf(stderr, "%s: %s: kafka.properties.%s: %s\n", loading->usage->name, file, name,
-            fits ? "a name that does not end in \"" WEIR_THREAD_INSTANCE
-                   "\" and a number, as those of a worker's threads do"
-                 : "a name of at most 239 bytes");
     return false;
 }
 

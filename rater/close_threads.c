@@ -136,7 +136,7 @@ static struct place *wait_for(struct crew *crew)
     return is_taken ? place : NULL;
 }
 
-static void is_told(struct crew *crew, struct place *place)
+static void leave(struct crew *crew, struct place *place)
 {
     weir_closed_clear(&place->closed);
     pthread_mutex_lock(&crew->mutex);
@@ -158,7 +158,7 @@ static enum weir_status tell_in_order(struct crew *crew, struct weir_error *rete
             status = place->status;
             *reterr = place->error;
         }
-        is_told(crew, place);
+        leave(crew, place);
     }
     if (status == WEIR_OK && crew->is_stopped) /* threads have ended, or will take nobody */
         status = weir_fail(reterr, WEIR_AGAIN,
@@ -187,7 +187,7 @@ enum weir_status weir_close_list(struct closing *closing, const PGresult *list, 
     struct crew *crew = weir_new(sizeof *crew);
     int customers = PQntuples(list), wanted = closing->request->workers;
     int count = wanted < customers ? wanted : customers;
-    struct thread *threads = weir_new_array((size_t)count + 1, sizeof *threads);
+    struct thread *threads = weir_new_array((size_t)count, sizeof *threads);
 
     weir_check(wanted >= 1 && wanted <= WEIR_CLOSE_WORKERS_MAX);
     crew->closing = closing;

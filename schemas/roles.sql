@@ -86,5 +86,6 @@ GRANT EXECUTE ON FUNCTION weir.finalize_invoice(bigint, text, text), weir.void_i
 
 -- Months of revenue: closing writes their figures down.
 GRANT INSERT ON weir.revenue_contracts, weir.closed_months, weir.closed_revenue, weir.closed_prepaid, weir.month_closings TO weir_rater;
-GRANT EXECUTE ON FUNCTION weir.months_to_close(text, date, timestamptz), weir.closed_digest(text, text, date, date), weir.close_months(text, date, timestamptz, bigint),
+GRANT EXECUTE ON FUNCTION weir.months_to_close(text, date, timestamptz), weir.closed_digest(text, text, date, date),
+    weir.close_months(text, date, timestamptz, bigint),
     weir.close_books(text, date, timestamptz, boolean, text, text, bigint, jsonb, jsonb, jsonb) TO weir_rater;

@@ -1,6 +1,6 @@
--- As in 0016, for customers that are closed at once. An entry of the audit log is one at a time too, and a draft that is replaced takes its turn there before its customer's
--- new invoice has a number: so whoever gives a number waits there first. In the other order two of them could wait for one another. The
--- digest is worked out before anybody waits: an invoice never changes.
+-- As in 0016, for customers that are closed at once. An entry of the audit log is one at a time too, and a draft that is replaced takes its
+-- turn there before its customer's new invoice has a number: so whoever gives a number waits there first. In the other order two of them
+-- could wait for one another. The digest is worked out before anybody waits: an invoice never changes.
 CREATE OR REPLACE FUNCTION weir.issue_number(of_series text, of_document text, of_invoice bigint, by_whom text) RETURNS bigint
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
