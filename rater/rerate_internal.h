@@ -1,8 +1,8 @@
-/* The parts of rerating: rerate.c (threads), rerate_rows.c (the report), rerate_read.c (what PostgreSQL has of some
- * customers), rerate_choose.c (which periods and meters of them), rerate_fresh.c (a rater that begins with nothing, and
- * what it charges); and of a run that writes: rerate_run.c (the run's own rows), rerate_judge.c (what of a customer
- * changes), rerate_lines.c (reversals and new rows), rerate_accounts.c (balances), rerate_write.c (the transaction).
- * Nobody else's.
+/* The parts of rerating: rerate.c (threads), rerate_worker.c (what each does with a chunk), rerate_rows.c (the report),
+ * rerate_read.c (what PostgreSQL has of some customers), rerate_choose.c (which periods and meters of them),
+ * rerate_fresh.c (a rater that begins with nothing, and what it charges); and of a run that writes: rerate_run.c (the
+ * run's own rows), rerate_judge.c (what of a customer changes), rerate_lines.c (reversals and new rows),
+ * rerate_accounts.c (balances), rerate_write.c (the transaction). Nobody else's.
  */
 #ifndef WEIR_RATER_RERATE_INTERNAL_H
 #define WEIR_RATER_RERATE_INTERNAL_H
