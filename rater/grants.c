@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/calendar.h"
 #include "rater/draw_internal.h"
 
 static const char rollover_suffix[] = "+rollover"; /* no key of a catalog or an operator has a '+' */
@@ -311,19 +312,37 @@ static void take_in(struct noted_grant *noted)
     grant->entry.is_dirty |= grant->change.e12 != 0;
 }
 
+/* It has expired by terms that let it expire later now: what was lost, or went on, is there again. */
+static void take_back_end(struct noted_grant *noted)
+{
+    struct weir_grant_running *grant = noted->running;
+
+    grant->taken_change = weir_decimal_negate(grant->taken);
+    grant->rolled_change = weir_decimal_negate(grant->rolled);
+    grant->entry.is_dirty |= grant->taken.e12 != 0 || grant->rolled.e12 != 0;
+    grant->taken = grant->rolled = (struct weir_decimal){0};
+    grant->end = WEIR_GRANT_END_EXPIRY;
+}
+
+/* An expiry is written when its time has passed by the clock as well (settle.c). So one that stands, and was to come
+ * later than now, is of terms that were changed since; any other stands, however far this rater knows of usage. */
 bool weir_grant_book_end(struct weir_grant_book *book)
 {
+    int64_t now = book->noted_count > 0 ? weir_time_now() : 0;
+
     for (size_t i = 0; i < book->noted_count; i++) { /* a source stands before its rollover */
         struct noted_grant *noted = book->noted[i];
-        if (noted->source && !noted->source->has_ended)
-            continue;
+        if (noted->source && !noted->source->has_ended && weir_decimal_is_zero(noted->running->amount))
+            continue; /* nothing came in, and nothing does */
         if (noted->source)
             take_in(noted);
-        noted->has_ended = noted->running->has_ended || noted->end
+        noted->has_ended = (noted->running->has_ended && noted->ends_at <= now) || noted->end
                            || (noted->ends_at <= book->rater->ended && noted->ends_at < WEIR_TIME_NEVER)
                            || (noted->rest && noted->rest->rollover.is_set);
         if (noted->has_ended && !end_grant(book, noted))
             return false;
+        if (!noted->has_ended && noted->running->has_ended)
+            take_back_end(noted);
     }
     return true;
 }

@@ -84,14 +84,16 @@ static bool take_grant(const struct answer *answer, int row)
     grant->entry = stored;
     grant->number = int4_at(answer, row, 4);
     grant->refunds = int4_at(answer, row, 9);
-    grant->has_ended = *PQgetvalue(answer->rows, row, 10);
-    grant->starts_at = grant->noted_starts_at = time_at(answer, row, 11);
-    grant->expires_at = grant->noted_expires_at = time_at(answer, row, 12);
-    grant->rolled_from = weir_state_copy(answer->state, text_at(answer, row, 13));
-    grant->currency = weir_state_copy(answer->state, text_at(answer, row, 14));
-    return decimal_at(answer, row, 3, &grant->amount) && decimal_at(answer, row, 5, &grant->balance)
-           && decimal_at(answer, row, 6, &grant->taken) && decimal_at(answer, row, 7, &grant->rolled)
-           && decimal_at(answer, row, 8, &grant->charged);
+    grant->starts_at = grant->noted_starts_at = time_at(answer, row, 10);
+    grant->expires_at = grant->noted_expires_at = time_at(answer, row, 11);
+    grant->rolled_from = weir_state_copy(answer->state, text_at(answer, row, 12));
+    grant->currency = weir_state_copy(answer->state, text_at(answer, row, 13));
+    if (!decimal_at(answer, row, 3, &grant->amount) || !decimal_at(answer, row, 5, &grant->balance)
+        || !decimal_at(answer, row, 6, &grant->taken) || !decimal_at(answer, row, 7, &grant->rolled)
+        || !decimal_at(answer, row, 8, &grant->charged))
+        return false;
+    grant->has_ended = !weir_decimal_is_zero(grant->taken) || !weir_decimal_is_zero(grant->rolled);
+    return true;
 }
 
 static unsigned word_at(const struct answer *answer, int row, int column, const char *const words[], unsigned count)
@@ -192,7 +194,7 @@ static const struct {
      " FROM weir.draw_totals WHERE customer = ANY ($1::text[])",
      "loading draws", take_draw},
     {"SELECT g.customer, g.contract, g.grant_key, s.amount, l.number, l.balance_after, s.taken, s.rolled, s.charged,"
-     " s.refunds, s.has_ended, g.starts_at, g.expires_at, coalesce(g.rolled_from, ''), g.currency"
+     " s.refunds, g.starts_at, g.expires_at, coalesce(g.rolled_from, ''), g.currency"
      " FROM weir.grants_now AS g, LATERAL (SELECT e.number, e.balance_after FROM weir.grant_entries AS e"
      "  WHERE e.customer = g.customer AND e.contract = g.contract AND e.grant_key = g.grant_key"
      "  ORDER BY e.number DESC LIMIT 1) AS l,"
@@ -200,9 +202,8 @@ static const struct {
      "   NOT NULL), 0) AS amount,"
      "  -coalesce(sum(e.amount) FILTER (WHERE kind IN ('expiry', 'void', 'refund')), 0) AS taken,"
      "  -coalesce(sum(e.amount) FILTER (WHERE kind = 'rollover' AND g.rolled_from IS NULL), 0) AS rolled,"
-     "  coalesce(sum(e.charged), 0) AS charged, count(*) FILTER (WHERE e.charged <> 0)::int AS refunds,"
-     "  count(*) FILTER (WHERE kind IN ('expiry', 'void', 'refund') OR kind = 'rollover' AND g.rolled_from IS NULL) > 0"
-     "   AS has_ended FROM weir.grant_entries AS e"
+     "  coalesce(sum(e.charged), 0) AS charged, count(*) FILTER (WHERE e.charged <> 0)::int AS refunds"
+     "  FROM weir.grant_entries AS e"
      "  WHERE e.customer = g.customer AND e.contract = g.contract AND e.grant_key = g.grant_key) AS s"
      " WHERE g.customer = ANY ($1::text[])",
      "loading grants", take_grant},

@@ -508,8 +508,9 @@ enum weir_status weir_rater_expire(struct weir_rater *rater, const struct weir_s
     return expire_lot(rater, customers, count, reterr);
 }
 
-/* What is left of grants that expired by then goes out of their balances. Those that expired since the last time are
- * looked for each time, and all of them now and then: a correction may have given something back. */
+/* What is left of grants that expired by then goes out of their balances: not before their time by the clock, which
+ * events may be ahead of (max_future). Those that expired since the last time are looked for each time, and all of them
+ * now and then: a correction may have given something back. */
 static enum weir_status expire(struct weir_rater *rater, int64_t through, struct weir_error *reterr)
 {
     enum { CUSTOMERS = 100 };
@@ -517,13 +518,14 @@ static enum weir_status expire(struct weir_rater *rater, int64_t through, struct
     char last[WEIR_IDENTIFIER_MAX];
     size_t count = CUSTOMERS;
     enum weir_status status = WEIR_OK;
-    int64_t now = weir_monotonic();
-    bool looks_at_all = rater->ended == INT64_MIN || now - rater->expired_all_at > EXPIRE_ALL_EVERY;
-    int64_t from = looks_at_all || rater->ended > through ? 0 : rater->ended;
+    int64_t now = weir_monotonic(), clock = weir_time_now();
 
     if (!rater->ledger->ops->expired)
         return WEIR_OK;
-    through -= through == WEIR_TIME_NEVER ? 0 : through % 1000; /* PostgreSQL counts microseconds */
+    through = through < clock ? through : clock;
+    through -= through % 1000; /* PostgreSQL counts microseconds */
+    bool looks_at_all = rater->ended == INT64_MIN || now - rater->expired_all_at > EXPIRE_ALL_EVERY;
+    int64_t from = looks_at_all || rater->ended > through ? 0 : rater->ended;
     rater->ended = through;
     while (status == WEIR_OK && count == CUSTOMERS) {
         status = rater->ledger->ops->expired(rater->ledger, from, through, after, CUSTOMERS, customers, &count, reterr);

@@ -206,7 +206,7 @@ struct weir_grant_running {
     struct weir_decimal rolled;    /* that went on so far */
     struct weir_decimal charged;   /* by line items of its refund so far */
     uint32_t refunds;              /* line items of its refund */
-    bool has_ended;                /* it has entries of that */
+    bool has_ended;                /* something of that stands: it is not all taken back */
     /* What this batch added to each; end is the kind of taken's entry. */
     struct weir_decimal change, taken_change, rolled_change, charged_change;
     enum weir_grant_end end;
