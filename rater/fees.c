@@ -196,7 +196,7 @@ bool weir_rater_charge_fees(struct weir_rater *rater, const struct weir_contract
  */
 static bool is_adjusted(const struct weir_fee *fee)
 {
-    return fee->is_per_unit && fee->charged == WEIR_FEE_IN_ADVANCE && fee->proration != WEIR_PRORATION_NONE;
+    return fee->is_per_unit && fee->charged == WEIR_FEE_IN_ADVANCE;
 }
 
 static struct weir_charged_item *charged_fee(struct weir_rater *rater, const struct weir_period_running *period,
