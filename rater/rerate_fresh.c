@@ -31,25 +31,6 @@ static void load_other_meters(const struct rerate_fresh *fresh, struct weir_peri
     }
 }
 
-/* One that is now to expire later than now has not expired, whatever it was. */
-static bool ends_later(const struct rerate_fresh *fresh, const struct weir_grant_running *grant)
-{
-    bool is_default = grant->contract.length == 0;
-    uint32_t count = fresh->catalog->default_contract != NULL;
-    const struct weir_contract *contracts =
-        is_default ? fresh->catalog->default_contract
-                   : weir_catalog_contracts_of(fresh->catalog, fresh->customer->customer, &count);
-    int64_t now = weir_time_now();
-
-    for (uint32_t i = 0; i < count; i++)
-        for (uint32_t k = 0; weir_slice_equal(contracts[i].key, grant->contract) && k < contracts[i].commitment_count;
-             k++)
-            if (contracts[i].commitments[k].type == WEIR_COMMITMENT_PREPAID
-                && weir_slice_equal(contracts[i].commitments[k].key, grant->key))
-                return contracts[i].commitments[k].expires_at > now && contracts[i].whole_ends_at > now;
-    return false;
-}
-
 /* What is not usage: what was ordered at run time, and which grants there are and have expired. */
 static void load_account(const struct rerate_fresh *fresh, struct weir_state *state)
 {
@@ -70,7 +51,7 @@ static void load_account(const struct rerate_fresh *fresh, struct weir_state *st
         struct weir_grant_running *grant = weir_state_grant(state, customer, old->contract, old->key);
         grant->number = old->number;
         grant->starts_at = old->starts_at;
-        grant->has_ended = old->has_ended && !ends_later(fresh, old);
+        grant->has_ended = old->has_ended;
     }
 }
 
@@ -177,6 +158,34 @@ enum weir_status weir_rerate_fresh_windows(struct rerate_fresh *fresh, const str
     return weir_rater_rate(fresh->rater, windows, count, reterr);
 }
 
+static bool is_in_period(const struct rerate_old_period *period, int64_t time)
+{
+    return time >= period->start && time < period->end;
+}
+
+/* Under the default contract a customer has a period where there is usage, or where something was ordered
+ * (docs/rating.md 6.1). Where a contract of its own has all of that by now, there is none. */
+static bool has_default_period(const struct rerate_fresh *fresh, const struct rerate_old_period *period)
+{
+    const struct rerate_customer *customer = fresh->customer;
+    const struct weir_account *account = weir_state_known_account(customer->accounts, customer->customer);
+
+    if (customer->meter.length)
+        return true; /* other meters were not looked at */
+    for (size_t i = 0; account && i < account->order_count; i++) {
+        const struct weir_grant_order *order = &account->orders[i];
+        if (order->contract.length == 0
+            && ((order->is_grant && is_in_period(period, order->commitment.starts_at))
+                || (order->is_ended && is_in_period(period, order->ends_at))))
+            return true;
+    }
+    struct weir_state_view all = fresh->state ? weir_state_all(fresh->state) : (struct weir_state_view){0};
+    for (size_t i = 0; i < all.period_count; i++)
+        if (all.periods[i]->contract.length == 0 && all.periods[i]->start == period->start)
+            return all.periods[i]->entry.is_dirty;
+    return false;
+}
+
 const struct weir_contract *weir_rerate_contract_of(const struct rerate_fresh *fresh,
                                                     const struct rerate_old_period *period, int64_t *ret_end)
 {
@@ -186,7 +195,8 @@ const struct weir_contract *weir_rerate_contract_of(const struct rerate_fresh *f
                                 : fresh->catalog->default_contract;
     int64_t start;
 
-    if (!contract || !weir_slice_equal(contract->key, period->contract))
+    if (!contract || !weir_slice_equal(contract->key, period->contract)
+        || (period->contract.length == 0 && !has_default_period(fresh, period)))
         return NULL;
     weir_contract_period_at(contract, period->start, &start, ret_end);
     return start == period->start ? contract : NULL;
