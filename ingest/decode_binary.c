@@ -119,7 +119,7 @@ bool weir_take_known_headers(struct weir_decoder *decoder, const struct weir_mes
             return false;
         }
     }
-    return true;
+    return at == end; /* else they may be only the front of them */
 }
 
 void weir_know_headers(struct weir_decoder *decoder, const struct weir_message *message, uint32_t content_type,

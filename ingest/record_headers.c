@@ -1,5 +1,7 @@
 #include "ingest/record_headers.h"
 
+#include "ingest/source_kafka_internal.h"
+
 enum {
     VARINT_MAX = 10,       /* bytes of a varint */
     LENGTH_MAX = 5,        /* of one that is a length */
@@ -37,9 +39,10 @@ static const unsigned char *varint_before(const unsigned char *end)
     return at;
 }
 
-/* Where the record ends of which `attributes` is the second field and [attributes, end) is known to be a part; NULL:
- * not to be found. How many bytes its length has only its value can tell: with each byte more it is larger, so the
- * first that is large enough is no larger than the true one, and nothing before that is read. */
+/* Where the record ends of which `attributes` is the second field and [attributes, end) is known to be a part, or
+ * before that; NULL: not to be found. How many bytes its length has only its value can tell: with each byte more it is
+ * larger, so the first that is large enough is no larger than the true one, and nothing before that is read. It is too
+ * small where there is far more behind `end` than before it: that shows once the headers do not end there. */
 static const unsigned char *record_end(const unsigned char *attributes, const unsigned char *end)
 {
     const unsigned char *at = attributes - 1;
@@ -55,8 +58,9 @@ static const unsigned char *record_end(const unsigned char *attributes, const un
     return length & 1 ? NULL : attributes + (length >> 1);
 }
 
-/* Where the headers end that begin behind the value; NULL: no record of format v2, or none that is understood. In front
- * of a value there are at least four bytes in every format, and more in front of a record of v2 that has them so. */
+/* Where the headers end that begin behind the value, or before that; NULL: no record of format v2, or none that is
+ * understood. In front of a value there are at least four bytes in every format, and more in front of a record of v2
+ * that has them so. */
 static const unsigned char *headers_end(struct weir_slice key, struct weir_slice value)
 {
     const unsigned char *begin = (const unsigned char *)value.data;
@@ -115,6 +119,15 @@ static bool take_header(const unsigned char **at, const unsigned char *end, stru
     return length == -1 || take_bytes(at, end, length, &ret_header->value);
 }
 
+/* They do not end where the record was taken to end: librdkafka knows where it does. */
+static __attribute__((noinline)) uint32_t ask(const struct weir_message *message,
+                                              struct weir_header room[WEIR_HEADERS_MAX])
+{
+    uint32_t all;
+
+    return message->record ? weir_kafka_list_headers(message->record, room, WEIR_HEADERS_MAX, &all) : 0;
+}
+
 uint32_t weir_message_headers(const struct weir_message *message, struct weir_header room[WEIR_HEADERS_MAX],
                               const struct weir_header **ret_headers)
 {
@@ -126,8 +139,8 @@ uint32_t weir_message_headers(const struct weir_message *message, struct weir_he
     *ret_headers = room;
     for (uint32_t i = 0; i < message->header_count; i++)
         if (i == WEIR_HEADERS_MAX || !take_header(&at, end, &room[i]))
-            return 0;
-    return message->header_count;
+            return ask(message, room);
+    return at == end ? message->header_count : ask(message, room);
 }
 
 bool weir_record_find_headers(struct weir_slice key, struct weir_slice value, uint32_t max,

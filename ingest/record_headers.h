@@ -9,7 +9,9 @@
  *
  * where all but attributes and bytes are varints (zigzag). Nothing says where the value of a message came from, so this
  * looks back from it: in front of it must stand its length, and so on back to the record's own, which says how far may
- * be read. Whatever does not add up is left to librdkafka.
+ * be read. Whatever does not add up is left to librdkafka. So is a record whose headers do not end where it seemed to
+ * end: how many bytes its length has nothing tells for sure, and of one with far more headers than value too few may
+ * have been read.
  */
 #ifndef WEIR_INGEST_RECORD_HEADERS_H
 #define WEIR_INGEST_RECORD_HEADERS_H
@@ -19,14 +21,15 @@
 #include "ingest/source.h"
 
 /* key and value point into what was fetched: a record of librdkafka's, of any format, that it has found whole (key.data
- * NULL: none). true: it has *ret_count headers, 1 to max; *ret_bytes is the rest of the record behind that number. None
- * of them is looked at. false: there are none, or more, or it is not understood: ask librdkafka. */
+ * NULL: none). true: it has *ret_count headers, 1 to max; *ret_bytes is the rest of the record behind that number, or
+ * only the front of it: all of it where that many headers end just there. None of them is looked at. false: there are
+ * none, or more, or it is not understood: ask librdkafka. */
 bool weir_record_find_headers(struct weir_slice key, struct weir_slice value, uint32_t max,
                               struct weir_slice *ret_bytes, uint32_t *ret_count);
 
 /* The headers of a message, views that live as long as it: its own, or read into room where they are unread yet. How
- * many; 0 too where its bytes hold fewer than they should, which librdkafka does not read either. Names end before a
- * NUL. */
+ * many; where its bytes are not just as many headers, those that librdkafka reads, of a message that has none of its
+ * own 0. Names end before a NUL. */
 uint32_t weir_message_headers(const struct weir_message *message, struct weir_header room[WEIR_HEADERS_MAX],
                               const struct weir_header **ret_headers);
 

@@ -38,7 +38,8 @@ struct weir_message {
     uint32_t header_count;
     const struct weir_header *headers;
     struct weir_slice unread; /* .data not NULL: the headers are not read yet, this is how they stand in Kafka's record,
-                                 behind the value (record_headers.h: weir_message_headers) */
+                                 behind the value, or the front of that (record_headers.h: weir_message_headers) */
+    const void *record;       /* with `unread`: librdkafka's message, for where that is only the front; NULL: none */
 };
 
 /* What a source tells its worker. All on the polling thread. */

@@ -82,9 +82,8 @@ __attribute__((no_sanitize("address"))) bool weir_kafka_has_no_headers(const rd_
     return (uintptr_t)end % PAGE != 0 && *end == 0;
 }
 
-/* Where they stand, if they are found there: librdkafka's list of its own costs a piece of memory for each. */
-void weir_kafka_headers(const rd_kafka_message_t *from, struct weir_header *room, uint32_t max,
-                        struct weir_message *message)
+uint32_t weir_kafka_list_headers(const rd_kafka_message_t *from, struct weir_header *room, uint32_t max,
+                                 uint32_t *ret_all)
 {
     rd_kafka_headers_t *headers;
     const char *name;
@@ -92,16 +91,29 @@ void weir_kafka_headers(const rd_kafka_message_t *from, struct weir_header *room
     size_t size;
     uint32_t count = 0;
 
-    if (from->payload && from->len <= WEIR_EVENT_BYTES_MAX
-        && weir_record_find_headers(weir_slice_of(from->key, from->key_len), weir_slice_of(from->payload, from->len),
-                                    WEIR_HEADERS_MAX, &message->unread, &message->header_count))
-        return;
+    *ret_all = 0;
     if (rd_kafka_message_headers(from, &headers) != RD_KAFKA_RESP_ERR_NO_ERROR)
-        return;
-    if (rd_kafka_header_cnt(headers) > WEIR_HEADERS_MAX)
-        message->is_too_large = true;
+        return 0;
+    *ret_all = (uint32_t)rd_kafka_header_cnt(headers);
     for (; count < max && !rd_kafka_header_get_all(headers, count, &name, &value, &size); count++)
         room[count] = (struct weir_header){weir_slice_text(name), weir_slice_of(value, value ? size : 0)};
-    message->headers = room;
-    message->header_count = count;
+    return count;
+}
+
+/* Where they stand, if they are found there: librdkafka's list of its own costs a piece of memory for each. */
+void weir_kafka_headers(const rd_kafka_message_t *from, struct weir_header *room, uint32_t max,
+                        struct weir_message *message)
+{
+    if (from->payload && from->len <= WEIR_EVENT_BYTES_MAX
+        && weir_record_find_headers(weir_slice_of(from->key, from->key_len), weir_slice_of(from->payload, from->len),
+                                    WEIR_HEADERS_MAX, &message->unread, &message->header_count)) {
+        message->record = from;
+        return;
+    }
+    uint32_t all;
+    message->header_count = weir_kafka_list_headers(from, room, max, &all);
+    if (message->header_count > 0)
+        message->headers = room;
+    if (all > WEIR_HEADERS_MAX)
+        message->is_too_large = true;
 }

@@ -115,6 +115,9 @@ void weir_kafka_open_fetcher(struct kafka_fetcher *fetcher, rd_kafka_t *handle);
 void weir_kafka_close_fetcher(struct kafka_fetcher *fetcher);
 void weir_kafka_wake_fetcher(struct kafka_fetcher *fetcher, rd_kafka_queue_t *queue); /* when it may be asleep */
 bool weir_kafka_has_no_headers(const rd_kafka_message_t *message); /* true: surely none. For messages without err */
+/* The first max headers, views that live as long as `from`; how many. *ret_all: how many it has. */
+uint32_t weir_kafka_list_headers(const rd_kafka_message_t *from, struct weir_header *room, uint32_t max,
+                                 uint32_t *ret_all);
 /* Sets the headers of *message, which is what weir makes of `from`; where they cannot be left unread, the first max of
  * them are in room, views that live as long as `from`. It is too large where there are more than WEIR_HEADERS_MAX. */
 void weir_kafka_headers(const rd_kafka_message_t *from, struct weir_header *room, uint32_t max,

@@ -53,18 +53,18 @@ def ledger_unpriced(env, meters):
             (row["reason"], row["events"]) for row in rows}
 
 
-def quarantined(env):
-    """Every record of the quarantine topic by where its event lay; one lane's record may come twice after a hand-over."""
+def quarantine_records(env):
+    """The messages of the quarantine topic, as Kafka has them."""
     topic = env["WEIR_KAFKA_TOPIC"] + ".quarantine"
     consumer = confluent_kafka.Consumer({"bootstrap.servers": env["WEIR_KAFKA_BROKERS"], "group.id": "test", "enable.partition.eof": True,
                                          "enable.auto.commit": False, "auto.offset.reset": "earliest"})
     try:
         partitions = consumer.list_topics(timeout=PATIENCE).topics.get(topic)
         if partitions is None:
-            return {}
+            return []
         open_ends = set(partitions.partitions)
         consumer.assign([confluent_kafka.TopicPartition(topic, n, 0) for n in open_ends])
-        records = {}
+        messages = []
         while open_ends:
             message = consumer.poll(PATIENCE)
             assert message is not None, "the quarantine topic does not end"
@@ -72,9 +72,17 @@ def quarantined(env):
                 assert message.error().code() == confluent_kafka.KafkaError._PARTITION_EOF, message.error()
                 open_ends.discard(message.partition())
             else:
-                headers = {name: value.decode() for name, value in message.headers() if name.startswith("weir_")}
-                where, record = (headers["weir_partition"], headers["weir_offset"]), (headers["weir_reason"], message.value())
-                assert records.setdefault(where, record) == record, f"two records of the event at {where} differ"
-        return records
+                messages.append(message)
+        return messages
     finally:
         consumer.close()
+
+
+def quarantined(env):
+    """Every record of the quarantine topic by where its event lay; one lane's record may come twice after a hand-over."""
+    records = {}
+    for message in quarantine_records(env):
+        headers = {name: value.decode() for name, value in message.headers() if name.startswith("weir_")}
+        where, record = (headers["weir_partition"], headers["weir_offset"]), (headers["weir_reason"], message.value())
+        assert records.setdefault(where, record) == record, f"two records of the event at {where} differ"
+    return records

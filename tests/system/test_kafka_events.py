@@ -8,7 +8,7 @@ import psycopg2
 import pytest
 import test_bad_events
 from harness import weir
-from test_random_pipeline import quarantined
+from ledger import quarantine_records, quarantined
 
 CATALOG = {
     "meters": [{"key": "n", "event_type": "use", "aggregation": "sum", "value": "data.n", "window": "1m", "group_by": ["model"]},
@@ -55,6 +55,11 @@ class Topic:
         """{number of the message: (reason, bytes)}"""
         return {int(offset): found for (_partition, offset), found in quarantined(self.env).items()}
 
+    def kept_headers(self):
+        """{number of the message: the headers of its record in quarantine, weir's own last}"""
+        headers = [message.headers() for message in quarantine_records(self.env)]
+        return {int(dict(each)["weir_offset"]): each for each in headers}
+
 
 def attributes(number, **changes):
     members = {"specversion": "1.0", "id": f"e{number}", "source": "test", "type": "use", "subject": "acme",
@@ -93,6 +98,25 @@ def test_binary_mode(servers, tmp_path):
     assert counted == {"read": 110, "counted": 100, "duplicate": 3, "unmatched": 0, "quarantined": 7}
     assert topic.usage() == {("acme", "n"): sum(range(100)), ("acme", "calls"): 100}
     assert topic.quarantined() == bad
+
+
+def test_headers_that_are_larger_than_the_value(servers, tmp_path):
+    """Whatever their size beside the value, each event has all its headers, and so has what quarantine keeps of it."""
+    topic = Topic(servers, "events-headers", tmp_path, CATALOG)
+    sizes = [*range(60, 9000, 67), 20_000, 35_000, 60_000]
+    bad = {}
+    for number, size in enumerate(sizes):
+        extra = [("authorization", b"a" * size), ("trace", None), ("last", b"z")]
+        value, headers = binary(number)
+        topic.send(value, headers + extra)
+        topic.send(structured(1000 + number), extra)
+        bad[len(topic.sent)] = [*extra, *headers]
+        topic.send(b"{}", [*extra, *headers])  # no data.n
+    counted = topic.rate(WEIR_LATENESS="87600h")
+    assert counted == {"read": 3 * len(sizes), "counted": 2 * len(sizes), "duplicate": 0, "unmatched": 0, "quarantined": len(sizes)}
+    assert topic.usage() == {("acme", "n"): 2 * sum(range(len(sizes))) + 1000 * len(sizes), ("acme", "calls"): 2 * len(sizes)}
+    assert topic.quarantined() == {number: ("missing_field", b"{}") for number in bad}
+    assert {number: headers[:len(bad[number])] for number, headers in topic.kept_headers().items()} == bad
 
 
 def test_every_kind_of_bad_event(servers, tmp_path):
