@@ -25,6 +25,7 @@ struct weir_window_table *weir_window_table_new(const struct weir_catalog *catal
     table->meters = weir_new_array(catalog->meter_count + 1, sizeof *table->meters);
     for (uint32_t i = 0; i < catalog->meter_count; i++)
         weir_window_learn_meter(&catalog->meters[i], &table->meters[i]);
+    table->made = weir_new_array(catalog->meter_count + 1, sizeof *table->made);
     table->limit = limit;
     table->round = 1;
     table->closes_at_once = closes_at_once;
@@ -62,6 +63,7 @@ struct weir_window_table *weir_window_table_free(struct weir_window_table *table
     free(table->groups);
     free(table->changed);
     free(table->drain);
+    free(table->made);
     free(table->meters);
     free(table);
     return NULL;
@@ -135,11 +137,14 @@ static void index_links(struct weir_window_table *table)
 {
     table->is_linked = false;
     for (uint32_t i = 1; i < table->windows_used; i++) {
+        if (table->windows[i].series == NONE)
+            continue; /* it was taken back */
         struct group *group = find_group(table, window_end(&table->windows[i]));
         if (table->series[table->windows[i].series].latest != i)
             index_window(table, i);
         table->windows[i].next_in_group = group->first;
         group->first = i;
+        group->count++;
     }
 }
 
@@ -295,19 +300,20 @@ uint32_t weir_window_add(struct weir_window_table *table, uint32_t series, int64
     return position;
 }
 
-static void remove_window(struct weir_window_table *table, uint32_t position)
+static void unindex_window(struct weir_window_table *table, uint32_t position)
+{
+    const struct window *window = &table->windows[position];
+
+    index_waiting(table);
+    index_remove(&table->window_index, index_tag(hash_window(window->series, window->start)), position);
+}
+
+/* Nothing leads to it any more. */
+static void free_window(struct weir_window_table *table, uint32_t position)
 {
     struct window *window = &table->windows[position];
-    struct series *series = &table->series[window->series];
 
-    weir_check(!(window->flags & IS_CHANGED) && !table->is_linked);
-    if (series->latest == position) {
-        series->latest = NONE;
-    } else {
-        index_waiting(table);
-        index_remove(&table->window_index, index_tag(hash_window(window->series, window->start)), position);
-    }
-    if (--series->window_count == 0)
+    if (--table->series[window->series].window_count == 0)
         weir_window_remove_series(table, window->series);
     if (window_unique(window)) {
         table->unique_bytes -= weir_unique_set_bytes(window->unique);
@@ -322,6 +328,60 @@ static void remove_window(struct weir_window_table *table, uint32_t position)
     *window = (struct window){.next_in_group = table->free_window};
     table->free_window = position;
     table->window_count--;
+}
+
+static void remove_window(struct weir_window_table *table, uint32_t position)
+{
+    struct window *window = &table->windows[position];
+    struct series *series = &table->series[window->series];
+
+    weir_check(!(window->flags & IS_CHANGED) && !table->is_linked);
+    if (series->latest == position)
+        series->latest = NONE;
+    else
+        unindex_window(table, position);
+    free_window(table, position);
+}
+
+/* A group goes with its last window, as if it had never been. */
+static void ungroup_window(struct weir_window_table *table, uint32_t position)
+{
+    struct group *group = find_group(table, window_end(&table->windows[position]));
+    uint32_t *link = &group->first;
+
+    while (*link != position)
+        link = &table->windows[*link].next_in_group;
+    *link = table->windows[position].next_in_group;
+    if (--group->count > 0)
+        return;
+    size_t at = (size_t)(group - table->groups);
+    table->group_count--;
+    table->closed_groups -= at < table->closed_groups;
+    memmove(group, group + 1, (table->group_count - at) * sizeof *group);
+}
+
+void weir_window_unmake(struct weir_window_table *table, struct made made)
+{
+    struct window *window = &table->windows[made.position];
+    struct series *series = &table->series[window->series];
+
+    weir_check(!(window->flags & IS_CHANGED) && window->events + window->retracted == 0);
+    if (table->is_linked) {
+        uint32_t *link = &series->latest;
+        while (*link != made.position)
+            link = &table->windows[*link].earlier;
+        *link = window->earlier;
+    } else {
+        ungroup_window(table, made.position);
+        if (series->latest != made.position) {
+            unindex_window(table, made.position);
+        } else {
+            series->latest = made.latest;
+            if (made.latest != NONE)
+                unindex_window(table, made.latest);
+        }
+    }
+    free_window(table, made.position);
 }
 
 void weir_window_mark_changed(struct weir_window_table *table, uint32_t position)

@@ -40,6 +40,7 @@ struct weir_window_event {
     int64_t time, offset;
     uint32_t series;  /* one of the customer's */
     uint32_t number;  /* the customer's, as that series has it; 0: not known yet, or none */
+    uint32_t made;    /* windows that were made for it */
     bool is_unpriced; /* one of its windows has no price */
 };
 
@@ -84,7 +85,7 @@ enum weir_prepared {
 /* Finds or makes the window of each reading's series (UNDO only finds it) and works out its total after the reading,
  * changing nothing that counts. Changes of one event (its meters differ, so their windows do) are all prepared first
  * and then applied, so that an event counts whole or not at all. *ret_prepared: how many were; not all: the answer is
- * why the next one was not. */
+ * why the next one was not, and windows that were made for those before it are gone again. */
 enum weir_prepared weir_window_table_prepare(struct weir_window_table *table, enum weir_window_step step,
                                              const struct weir_reading *readings, uint32_t count,
                                              struct weir_window_event *event, struct weir_window_change *ret_changes,

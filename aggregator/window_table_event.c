@@ -65,16 +65,20 @@ static bool add_reading(const struct weir_meter *meter, const struct weir_readin
  * limit is reached. */
 static __attribute__((noinline)) uint32_t find_other_window(struct weir_window_table *table,
                                                             const struct weir_reading *reading, uint32_t series,
-                                                            int64_t time, bool is_made)
+                                                            struct weir_window_event *event, bool is_made)
 {
     const struct meter *meter = &table->meters[reading->meter];
     struct span *span = &table->spans[meter->window];
+    uint32_t latest = table->series[series].latest;
+    int64_t time = event->time;
 
     if (time < span->start || time >= span->end)
         weir_window_of(meter->window, time, &span->start, &span->end);
     uint32_t position = weir_window_look(table, series, span->start);
     if (position == NONE && is_made) {
         position = weir_window_add(table, series, span->start, span->end, true);
+        if (position != NONE)
+            table->made[event->made++] = (struct made){position, latest};
         if (position != NONE && meter->keeps_events) {
             window_keep_events(&table->windows[position], meter->aggregation);
             table->unique_bytes += weir_kept_bytes(table->windows[position].kept);
@@ -185,7 +189,7 @@ static inline enum weir_prepared prepare(struct weir_window_table *table, enum w
     uint32_t position = table->series[series].latest;
     const struct window *window = &table->windows[position];
     if (!holds_time(window, event->time)) {
-        position = find_other_window(table, reading, series, event->time, step != WEIR_WINDOW_UNDO);
+        position = find_other_window(table, reading, series, event, step != WEIR_WINDOW_UNDO);
         if (position == NONE)
             return step == WEIR_WINDOW_UNDO ? WEIR_PREPARED_ABSENT : WEIR_PREPARED_FULL;
         window = &table->windows[position];
@@ -199,6 +203,13 @@ static inline enum weir_prepared prepare(struct weir_window_table *table, enum w
     return WEIR_PREPARED;
 }
 
+/* The event is refused: it leaves no windows behind, which would be billed fees though nobody used anything in them. */
+static __attribute__((noinline)) void unmake_all(struct weir_window_table *table, struct weir_window_event *event)
+{
+    while (event->made > 0)
+        weir_window_unmake(table, table->made[--event->made]);
+}
+
 static inline enum weir_prepared prepare_all(struct weir_window_table *table, enum weir_window_step step,
                                              const struct weir_reading *readings, uint32_t count,
                                              struct weir_window_event *event, struct weir_window_change *ret_changes,
@@ -210,6 +221,7 @@ static inline enum weir_prepared prepare_all(struct weir_window_table *table, en
         enum weir_prepared prepared = prepare(table, step, &readings[i], event, &ret_changes[i], &flags);
         if (__builtin_expect(prepared != WEIR_PREPARED, 0)) {
             *ret_prepared = i;
+            unmake_all(table, event);
             return prepared;
         }
     }

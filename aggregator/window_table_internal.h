@@ -96,6 +96,11 @@ struct waiting {
 };
 enum { WAITING_MAX = 16 };
 
+/* A window that the event at hand made, and what was its series' latest before. */
+struct made {
+    uint32_t position, latest;
+};
+
 enum { PRICED_NUMBERS = 255, KEY_LENGTH_LIMIT = 1 << 24 };
 static_assert((int)WEIR_SERIES_KEY_MAX < (int)KEY_LENGTH_LIMIT, "a series key's length has 24 bits");
 
@@ -118,6 +123,7 @@ struct weir_window_table {
     struct index series_index, window_index;
     struct waiting waiting[WAITING_MAX]; /* for window_index: put there together, when their slots are in the cache */
     uint32_t waiting_count;
+    struct made *made; /* as many as the event tells; there is room for one of each meter */
     struct weir_series_keys *keys;
     struct series *series; /* [0] is nobody's: no meter has it */
     uint32_t series_used, series_room, free_series;
@@ -264,6 +270,8 @@ void weir_window_remove_series(struct weir_window_table *table, uint32_t positio
 uint32_t weir_window_look(struct weir_window_table *table, uint32_t series, int64_t start); /* NONE: not there */
 /* is_regular: the series' meter makes such windows. NONE: full. */
 uint32_t weir_window_add(struct weir_window_table *table, uint32_t series, int64_t start, int64_t end, bool is_regular);
+/* Takes back the one that was made last, and is as it was made. */
+void weir_window_unmake(struct weir_window_table *table, struct made made);
 void weir_window_set_latest(struct weir_window_table *table, uint32_t position, struct latest latest);
 
 static inline void window_set_total(struct weir_window_table *table, uint32_t position,

@@ -275,6 +275,30 @@ def test_a_value_that_takes_a_sum_out_of_range(tmp_path):
     assert [bad.line for bad in outcome.bad] == [events[1], events[4]] and outcome.rows[0][6] == most
 
 
+def test_a_value_that_takes_a_sum_out_of_range_bills_no_fee(tmp_path):
+    """The event began windows of other meters, in a period that has no other event: it is as if it had not come."""
+    most = "170000000000000000000000000"
+    document = {
+        "meters": [{"key": "calls", "event_type": "use", "aggregation": "count", "window": "1h"},
+                   {"key": "tokens", "event_type": "use", "aggregation": "sum", "value": "data.tokens", "window": "1mo"}],
+        "price_books": [{"key": "b", "version": 1, "currency": "USD", "effective_from": "1970-01-01T00:00:00Z", "prices": [
+            {"meter": "calls", "model": "per_unit", "unit_price": "1"}],
+            "fees": [{"key": "platform", "amount": "99", "per": "period", "charged": "in_arrears"}]}],
+        "default_contract": {"price_book": "b", "billing_period": "day", "timezone": "UTC"}}
+    events = [made(type="use", id=name, time=f"2026-01-{day:02}T10:00:00Z", data=Raw(f'{{"tokens":{text}}}'))
+              for text, name, day in ((most, "a", 5), (most, "b", 9), ("1", "b", 7), (most, "c", 3))]
+    (tmp_path / "catalog.json").write_text(json.dumps(document))
+    (tmp_path / "events.ndjson").write_bytes(b"".join(line + b"\n" for line in events))
+    done = weir("rate", "--catalog", tmp_path / "catalog.json", "--format", "csv", "--summary", "--quarantine", tmp_path / "bad.ndjson",
+                tmp_path / "events.ndjson")
+    rows, _order = summary_rows(done.stdout)
+    days = [f"2026-01-{day:02}T00:00:00Z" for day in (1, 5, 7)]  # the window of the whole month begins on the first
+    assert sorted(key[2] for key in rows if key[4] == "platform") == days
+    assert [event_bytes(r) for r in read_quarantine(tmp_path / "bad.ndjson")] == [events[1], events[3]]
+    outcome = run.run(catalog.Catalog(document), events)
+    assert sorted(row[2] for row in outcome.rows if row[4] == "platform") == days
+
+
 def test_a_total_that_leaves_the_range_for_a_while(tmp_path):
     """Each window fits, and so do all of them together: in which order they are rated decides nothing. What does not fit in
     the end stops the run, and says which window."""

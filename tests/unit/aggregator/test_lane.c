@@ -810,6 +810,7 @@ Test(lane, limits_leave_it_as_it_was)
 
     cr_assert_eq(send(&bench, 0, 1, 1, base, 1, 1, 1), WEIR_OUTCOME_COUNTED);
     cr_assert_eq(send(&bench, 1, 2, 2, base, 1, 1, 1), WEIR_OUTCOME_FULL, "three more windows would be six");
+    cr_assert_eq(weir_lane_windows(bench.lane), 3);
     cr_assert_eq(send(&bench, 1, 3, 1, base, 1, 1, 1), WEIR_OUTCOME_COUNTED);
     cr_assert_eq(send(&bench, 2, 4, 1, base, 1, 1, 1), WEIR_OUTCOME_COUNTED);
     cr_assert_eq(send(&bench, 3, 5, 1, base, 1, 1, 1), WEIR_OUTCOME_FULL, "a fourth id");
@@ -1098,6 +1099,199 @@ Test(lane, kept_events_leave_what_they_would_have_left)
     assert_same_values(&bench, &rest);
     tear_down(&bench);
     tear_down(&rest);
+}
+
+/* 4. events that are refused */
+static const char adding_json[] =
+    "{\"meters\":["
+    "{\"key\":\"a\",\"event_type\":\"t\",\"aggregation\":\"max\",\"value\":\"data.v\",\"window\":\"1m\","
+    "\"retractable\":true},"
+    "{\"key\":\"c\",\"event_type\":\"t\",\"aggregation\":\"count\",\"window\":\"1m\",\"group_by\":[\"g\"]},"
+    "{\"key\":\"t\",\"event_type\":\"t\",\"aggregation\":\"sum\",\"value\":\"data.v\",\"window\":\"15m\"},"
+    "{\"key\":\"l\",\"event_type\":\"t\",\"aggregation\":\"max\",\"value\":\"data.v\",\"window\":\"5m\","
+    "\"retractable\":true},"
+    "{\"key\":\"m\",\"event_type\":\"t\",\"aggregation\":\"count\",\"window\":\"5m\"},"
+    "{\"key\":\"v\",\"event_type\":\"t\",\"aggregation\":\"avg\",\"value\":\"data.v\",\"window\":\"1h\",\"group_by\":["
+    "\"g\"]}]}";
+enum { ADDING = 6 };
+
+static struct bench set_up_adding(const struct weir_lane_settings *settings)
+{
+    struct bench bench = {.store = weir_store_memory_new(), .sealed = weir_sealed_cut_new(), .settings = *settings};
+    struct weir_mistake_list mistakes = {0};
+
+    cr_assert_eq(weir_catalog_parse("test", adding_json, sizeof adding_json - 1, &bench.catalog, &mistakes), WEIR_OK);
+    if (settings->is_bounded)
+        bench.lane = weir_lane_new(bench.catalog, weir_slice_text("files:0"), settings);
+    else
+        take(&bench);
+    return bench;
+}
+
+struct adding {
+    int id, customer, group;
+    int64_t time;
+    struct weir_decimal value;
+    bool is_retraction;
+};
+
+/* Values are tenths of what fits, or small; an id that was refused comes again with what it fits with. */
+static struct adding draw_adding(uint64_t *seed, int64_t time, int ids)
+{
+    struct adding adding = {.id = (int)(next_random(seed) % (uint64_t)ids),
+                            .customer = (int)(next_random(seed) % 4),
+                            .group = (int)(next_random(seed) % 3),
+                            .time = time,
+                            .is_retraction = next_random(seed) % 8 == 0};
+    weir_int128 tenth = (weir_int128)1 << 123;
+
+    adding.value.e12 =
+        next_random(seed) % 3 ? tenth * (weir_int128)(next_random(seed) % 6) : (weir_int128)(next_random(seed) % 100);
+    return adding;
+}
+
+static enum weir_outcome send_adding(struct bench *bench, int64_t sequence, const struct adding *adding)
+{
+    struct weir_reading readings[ADDING];
+    char id[16], customer[16], group[16], data[32];
+    struct weir_lane_hashes hashes;
+
+    snprintf(id, sizeof id, "id%d", adding->id);
+    snprintf(customer, sizeof customer, "c%d", adding->customer);
+    snprintf(group, sizeof group, "g%d", adding->group);
+    snprintf(data, sizeof data, "{%d}", adding->group); /* most of an id are one event */
+    struct weir_event event = {.time = adding->time,
+                               .source = weir_slice_text("src"),
+                               .type = weir_slice_text("t"),
+                               .id = weir_slice_text(id),
+                               .subject = weir_slice_text(customer),
+                               .data = weir_slice_text(data),
+                               .is_retraction = adding->is_retraction};
+    memset(readings, 0, sizeof readings);
+    for (uint32_t i = 0; i < ADDING; i++) {
+        readings[i].meter = i;
+        readings[i].value = adding->value;
+        readings[i].dimensions[0] = weir_slice_text(group);
+    }
+    weir_lane_hash(bench->lane, &event, readings, ADDING, &hashes);
+    return weir_lane_take(bench->lane, &event, readings, ADDING, &hashes, sequence, &bench->rejection);
+}
+
+static void must_not_be_empty(void *context, const struct weir_window *window, bool is_closed, bool has_work)
+{
+    (void)is_closed, (void)has_work, (void)context;
+    if (!weir_series_is_tally(window->series_key))
+        cr_assert_gt(window->total.events + window->total.retracted, 0);
+}
+
+static void assert_same_windows(struct bench *all, struct bench *rest)
+{
+    struct found a = look(all), b = look(rest);
+    struct weir_error error;
+
+    cr_assert(a.digest == b.digest && a.windows == b.windows && a.closed == b.closed);
+    cr_assert_eq(weir_lane_windows(all->lane), weir_lane_windows(rest->lane));
+    cr_assert_eq(weir_lane_ids(all->lane), weir_lane_ids(rest->lane));
+    cr_assert_eq(
+        all->store->ops->scan_windows(all->store, weir_slice_text("events:0"), must_not_be_empty, NULL, &error),
+        WEIR_OK);
+}
+
+/* A second lane gets only what the first one has not refused: at every cut all windows are the same, and those that an
+ * event was refused for leave no others behind, whatever is closed, forgotten or loaded meanwhile. */
+Test(lane, an_event_that_is_refused_leaves_nothing)
+{
+    enum { SEEDS = 24, SENT = 1500 };
+    struct weir_lane_settings settings = defaults;
+    uint64_t refused = 0, counted = 0, retracted = 0;
+
+    settings.close_least = 2;
+    settings.round_least = 5;
+    settings.lateness = settings.retention = 20 * WEIR_MINUTE;
+    for (uint64_t number = 1; number <= SEEDS; number++) {
+        uint64_t seed = number;
+        struct bench all = set_up_adding(&settings), rest = set_up_adding(&settings);
+        for (int64_t i = 0; i < SENT; i++) {
+            int64_t back = (int64_t)(next_random(&seed) % (number % 2 ? 900 : 90));
+            struct adding adding = draw_adding(&seed, base + (i * 5 - back) * WEIR_SECOND, SENT / 2);
+            if (weir_lane_check_time(all.lane, adding.time, adding.time, &all.rejection) != WEIR_OK)
+                continue;
+            enum weir_outcome outcome = send_adding(&all, i, &adding);
+            refused += outcome == WEIR_OUTCOME_REJECTED && all.rejection.reason == WEIR_REASON_NUMBER_RANGE;
+            counted += outcome == WEIR_OUTCOME_COUNTED;
+            retracted += outcome == WEIR_OUTCOME_RETRACTED;
+            if (outcome != WEIR_OUTCOME_REJECTED)
+                cr_assert_eq(send_adding(&rest, i, &adding), outcome);
+            if (next_random(&seed) % 29 == 0) {
+                flush(&all);
+                flush(&rest);
+                assert_same_windows(&all, &rest);
+            }
+            if (next_random(&seed) % 299 == 0) {
+                flush(&all);
+                flush(&rest);
+                weir_lane_free(all.lane);
+                weir_lane_free(rest.lane);
+                take(&all);
+                take(&rest);
+            }
+        }
+        flush(&all);
+        flush(&rest);
+        assert_same_windows(&all, &rest);
+        tear_down(&all);
+        tear_down(&rest);
+    }
+    cr_assert(refused > 2000 && counted > 5000 && retracted > 500, "%d refused, %d counted, %d retracted", (int)refused,
+              (int)counted, (int)retracted);
+}
+
+static uint64_t drain_digest(struct bench *bench, uint64_t *ret_windows)
+{
+    struct weir_window windows[64];
+    uint64_t digest = 0;
+    bool is_whole;
+
+    *ret_windows = 0;
+    for (size_t count; (count = weir_lane_drain(bench->lane, 64, windows, &is_whole)) > 0; *ret_windows += count)
+        for (size_t i = 0; i < count; i++) {
+            unsigned char total[WEIR_WINDOW_TOTAL_BYTES];
+            cr_assert_gt(windows[i].total.events + windows[i].total.retracted, 0);
+            weir_window_total_store(&windows[i].total, total);
+            digest += weir_hash64(
+                total, sizeof total,
+                weir_hash64(windows[i].series_key.data, windows[i].series_key.length, (uint64_t)windows[i].start));
+        }
+    return digest;
+}
+
+/* The same where windows are linked by time, and put into an index while events come. */
+Test(lane, an_event_that_is_refused_leaves_nothing_of_bounded_input)
+{
+    enum { SEEDS = 40 };
+    struct weir_lane_settings settings = defaults;
+    uint64_t refused = 0;
+
+    settings.is_bounded = true;
+    for (uint64_t number = 1; number <= SEEDS; number++) {
+        uint64_t seed = number, windows, others;
+        int64_t sent = 500 + (int64_t)number * 150, step = number % 3 ? 20 : -20;
+        struct bench all = set_up_adding(&settings), rest = set_up_adding(&settings);
+        for (int64_t i = 0; i < sent; i++) {
+            int64_t back = (int64_t)(next_random(&seed) % (number % 2 ? 90 : 36000));
+            struct adding adding = draw_adding(&seed, base + (i * step - back) * WEIR_SECOND, (int)sent);
+            enum weir_outcome outcome = send_adding(&all, i, &adding);
+            refused += outcome == WEIR_OUTCOME_REJECTED && all.rejection.reason == WEIR_REASON_NUMBER_RANGE;
+            if (outcome != WEIR_OUTCOME_REJECTED)
+                cr_assert_eq(send_adding(&rest, i, &adding), outcome);
+        }
+        cr_assert_eq(weir_lane_windows(all.lane), weir_lane_windows(rest.lane));
+        cr_assert_eq(drain_digest(&all, &windows), drain_digest(&rest, &others));
+        cr_assert_eq(windows, others);
+        tear_down(&all);
+        tear_down(&rest);
+    }
+    cr_assert_gt(refused, 2000);
 }
 
 /* A unique window may live longer than the ids of its events: its texts are bounded by themselves. */
