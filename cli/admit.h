@@ -26,7 +26,8 @@ struct weir_admit_event {
     struct weir_slice value;
     const struct weir_header *headers;
     uint32_t header_count;
-    bool is_cut;
+    bool is_cut;       /* quarantine had no room for all of it */
+    bool is_tombstone; /* its message has no value */
     /* Of what could be decoded: */
     bool is_decoded;
     uint64_t identity, content; /* hashes */

@@ -110,6 +110,11 @@ static void judge(struct weir_admit *admit, struct weir_admit_event *event)
     struct weir_rejection why;
     uint32_t count = 0;
 
+    if (event->is_cut || event->reason == WEIR_REASON_TOO_LARGE) { /* what is left of it may read as something else */
+        event->refusal =
+            "quarantine does not hold the whole event; its topic does, at that place, until it expires there";
+        return;
+    }
     if (!weir_admit_decode(admit, event, &decoded, &why)) {
         event->refusal = weir_arena_print(admit->arena, "%s: %s", weir_reason_name[why.reason], why.detail);
         return;
@@ -123,8 +128,8 @@ static void judge(struct weir_admit *admit, struct weir_admit_event *event)
     event->time = decoded.time;
     event->is_retraction = decoded.is_retraction;
     event->is_for_its_lane = may_be_counted_by_its_lane(admit, event);
-    if (event->is_cut || event->reason == WEIR_REASON_TOO_LARGE)
-        event->refusal = "quarantine does not hold the whole event";
+    if (event->is_tombstone)
+        event->refusal = "its message has no value (a Kafka tombstone)";
     else if (decoded.is_retraction && !event->is_for_its_lane)
         event->refusal =
             "it is a retraction, and would void nothing outside of the admitted lane: publish an event with "
@@ -168,7 +173,8 @@ static bool add_record(void *context, const struct weir_message *message)
             .value = copy(admit, message->value),
             .headers = headers,
             .header_count = record->header_count,
-            .is_cut = record->is_cut || message->is_tombstone,
+            .is_cut = record->is_cut,
+            .is_tombstone = message->is_tombstone,
         };
         judge(admit, event);
         admit->count += is_wanted(admit, event);

@@ -786,6 +786,25 @@ def test_admit_says_what_cannot_be_counted(world):
     assert "no: it matches no meter of the catalog" in world.run("admit").stdout.decode()
 
 
+def send(world, value, headers=None):
+    producer = confluent_kafka.Producer({"bootstrap.servers": world.env["WEIR_KAFKA_BROKERS"], "message.max.bytes": 1048588})
+    producer.produce(world.topic, value, b"acme", 0, headers=headers)
+    assert producer.flush(60) == 0
+
+
+def test_admit_says_what_quarantine_had_to_cut(late):
+    """Between a record's 1,000,000 bytes and an event's 1 MiB: what is left is no event, and is not called a bad one."""
+    whole = json.dumps(event(0, id="large", data={"n": "1", "model": "large", "more": "x" * 1_030_000})).encode()
+    send(late, whole)
+    late.rate()
+    (one,) = admit(late)[0]
+    assert not one["may_be_admitted"] and one["reason"] == "too_late" and one["why_not"].startswith("quarantine does not hold the whole event")
+    assert admit(late, "--customer", "acme")[0] == [], "whose it is it does not tell"
+    assert admit(late, "--yes")[1]["published"] == "0"
+    (record,) = messages(late, late.topic + ".quarantine")
+    assert dict(record.headers())["weir_cut"] == b"true" and whole.startswith(record.value()) and len(record.value()) > 900_000
+
+
 def test_admit_takes_what_a_mended_catalog_can_read(world):
     world.env["WEIR_LATENESS"] = "1h"
     world.produce([event(number, data={"n": "1", "amount": "7"}) for number in range(3)] + [event(9, data={"amount": "7"})])
