@@ -163,9 +163,11 @@ static bool add_record(void *context, const struct weir_message *message)
         }
         struct weir_admit_event *event = &admit->events[admit->count];
         struct weir_header *headers = weir_arena_take_array(admit->arena, record->header_count, sizeof *headers);
-        for (uint32_t i = 0; i < record->header_count; i++) /* names are C strings for librdkafka */
-            headers[i] =
-                (struct weir_header){copy(admit, record->headers[i].name), copy(admit, record->headers[i].value)};
+        for (uint32_t i = 0; i < record->header_count; i++) { /* names are C strings for librdkafka */
+            const struct weir_header *header = &record->headers[i];
+            headers[i] = (struct weir_header){copy(admit, header->name),
+                                              header->value.data ? copy(admit, header->value) : header->value};
+        }
         *event = (struct weir_admit_event){
             .partition = record->partition,
             .offset = record->offset,

@@ -805,6 +805,20 @@ def test_admit_says_what_quarantine_had_to_cut(late):
     assert dict(record.headers())["weir_cut"] == b"true" and whole.startswith(record.value()) and len(record.value()) > 900_000
 
 
+def test_admit_keeps_headers_without_a_value(late):
+    """In binary mode such an attribute is null, which is as good as not there; an empty one may be an error."""
+    one = event(1)
+    headers = [(f"ce_{name}", one[name].encode()) for name in ("specversion", "source", "type", "subject", "time")]
+    headers = [*headers, ("ce_id", b"bare"), ("ce_retraction", None), ("ce_more", b""), ("trace", None)]
+    send(late, json.dumps(one["data"]).encode(), headers)
+    late.rate()
+    (told,) = admit(late)[0]
+    assert told["may_be_admitted"], told["why_not"]
+    assert admit(late, "--yes")[1]["counted"] == "1"
+    (published,) = messages(late, late.topic + ".admitted")
+    assert published.headers()[:len(headers)] == headers
+
+
 def test_admit_takes_what_a_mended_catalog_can_read(world):
     world.env["WEIR_LATENESS"] = "1h"
     world.produce([event(number, data={"n": "1", "amount": "7"}) for number in range(3)] + [event(9, data={"amount": "7"})])
