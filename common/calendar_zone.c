@@ -97,12 +97,12 @@ size_t weir_anchor_format(enum weir_billing_period period, struct weir_billing_a
     }
 }
 
-/* Seconds since 1970 to a time, within what a time can say. */
+/* Seconds since 1970 to a time: not before the first one that can be, nor after the end of the last one. */
 static int64_t time_of_seconds(int64_t seconds)
 {
     if (seconds < 0)
         return 0;
-    return seconds > WEIR_TIME_MAX / WEIR_SECOND ? WEIR_TIME_MAX : seconds * WEIR_SECOND;
+    return seconds > WEIR_TIME_MAX / WEIR_SECOND ? WEIR_TIME_MAX + 1 : seconds * WEIR_SECOND;
 }
 
 /* The date that the clock shows at an instant. */
