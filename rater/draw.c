@@ -348,8 +348,9 @@ static bool allocate(struct account *account, struct weir_slice customer, const 
            && weir_grant_book_end(account->book);
 }
 
-static bool enter_all(struct weir_rater *rater)
+static bool enter_all(struct account *account)
 {
+    struct weir_rater *rater = account->rater;
     struct weir_state_view all = weir_state_all(rater->state);
     struct weir_draw_running **draws = weir_new_array(all.draw_count + 1, sizeof(struct weir_draw_running *));
     bool fits = true;
@@ -359,8 +360,10 @@ static bool enter_all(struct weir_rater *rater)
         draws[i] = all.draws[i];
     if (all.draw_count > 1)
         qsort(draws, all.draw_count, sizeof(struct weir_draw_running *), compare_draws);
-    for (size_t i = 0; i < all.draw_count && fits; i++)
+    for (size_t i = 0; i < all.draw_count && fits; i++) {
+        account->customer = draws[i]->customer;
         fits = weir_rater_is_outdated(rater, draws[i]->customer) || enter_draw(rater, draws[i]);
+    }
     free(draws);
     return fits;
 }
@@ -431,7 +434,34 @@ static bool draw_all(struct weir_rater *rater, struct account *account)
     }
     free(parts);
     fits = fits && (account->status != WEIR_OK || draw_others(rater, account));
-    return fits && (account->status != WEIR_OK || enter_all(rater));
+    return fits && (account->status != WEIR_OK || enter_all(account));
+}
+
+/* The largest one, less 1. */
+static void take_multiplier(struct weir_decimal multiplier, struct weir_decimal *most)
+{
+    struct weir_decimal more;
+
+    if (weir_decimal_subtract(multiplier, weir_decimal_of(1), &more) && weir_decimal_compare(more, *most) > 0)
+        *most = more;
+}
+
+bool weir_rater_can_draw(struct weir_rater *rater, const struct weir_contract *contract,
+                         const struct weir_period_running *period, bool is_over)
+{
+    const struct weir_account *account = weir_state_known_account(rater->state, period->customer);
+    struct weir_decimal most = {0}, spent;
+
+    for (uint32_t i = 0; contract->has_prepaid && i < contract->commitment_count; i++)
+        if (contract->commitments[i].type == WEIR_COMMITMENT_PREPAID)
+            take_multiplier(contract->commitments[i].overage_multiplier, &most);
+    for (size_t i = 0; account && i < account->order_count; i++)
+        if (account->orders[i].is_grant && weir_slice_equal(account->orders[i].contract, contract->key))
+            take_multiplier(account->orders[i].commitment.overage_multiplier, &most);
+    /* No meter and segment has more to cover than all usage of the period comes to. */
+    return weir_decimal_is_zero(most)
+           || (weir_rater_shortfalls(rater, contract, period, is_over, &spent)
+               && weir_decimal_add(spent, period->usage_amount, &spent) && weir_decimal_multiply(spent, most, &spent));
 }
 
 enum weir_status weir_rater_draw(struct weir_rater *rater, struct weir_error *reterr)
@@ -444,10 +474,7 @@ enum weir_status weir_rater_draw(struct weir_rater *rater, struct weir_error *re
     bool fits = draw_all(rater, &account);
     enum weir_status status = fits ? account.status : WEIR_REJECT;
     if (!fits)
-        weir_fail(reterr, WEIR_REJECT,
-                  "customer '%.*s': what is drawn from its prepaid amounts does not fit (limit about 1.7e26). "
-                  "Check its prices and overage_multiplier",
-                  (int)account.customer.length, account.customer.data);
+        status = weir_rater_say_overdrawn(rater, account.customer, reterr);
     else if (status != WEIR_OK)
         weir_fail(reterr, status,
                   "customer '%.*s': usage was rated before its contract had the prepaid amounts of this catalog. Apply "

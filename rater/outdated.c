@@ -1,6 +1,10 @@
-/* Accounts that were drawn by another catalog: `weir apply --rerate` has changed the prepaid amounts of a time that was
- * rated, and `weir rerate` has not run yet. What is drawn from them now would be the difference of two catalogs, so the
- * customer waits; the others go on (docs/rerating.md). */
+/* Accounts of which nothing may be drawn now: the customer waits, and the others go on.
+ * - Those that were drawn by another catalog: `weir apply --rerate` has changed the prepaid amounts of a time that was
+ *   rated, and `weir rerate` has not run yet. What is drawn from them now would be the difference of two catalogs
+ *   (docs/rerating.md).
+ * - Those of which what would be drawn does not fit. That a window or a period is too large is mostly known before it
+ * is charged (weir_rater_can_draw). Else it shows when all is drawn, too late to take a window back: then the batch is
+ *   given up, and done again without that customer. */
 #include <stdlib.h>
 
 #include "rater/draw_internal.h"
@@ -123,6 +127,37 @@ void weir_rater_find_outdated(struct weir_rater *rater)
     for (size_t i = 0; i < all.draw_count; i++)
         if (!knows_draw(rater, all.draws[i]))
             note(rater->state, all.draws[i]->customer);
+    for (size_t i = 0; i < rater->overdrawn_count; i++) {
+        struct weir_account *account = weir_state_known_account(rater->state, rater->overdrawn[i]);
+        if (account)
+            account->is_outdated = account->is_overdrawn = true;
+    }
+}
+
+static enum weir_status fail_overdrawn(struct weir_slice customer, struct weir_error *reterr)
+{
+    return weir_fail(reterr, WEIR_REJECT,
+                     "customer '%.*s': what is drawn from its prepaid amounts, or the overage, does not fit (limit "
+                     "about 1.7e26). Check its events, its prices and overage_multiplier",
+                     (int)customer.length, customer.data);
+}
+
+enum weir_status weir_rater_say_overdrawn(struct weir_rater *rater, struct weir_slice customer,
+                                          struct weir_error *reterr)
+{
+    const struct weir_account *account = weir_state_known_account(rater->state, customer);
+
+    if (account && !account->is_overdrawn && rater->ledger->ops->keeps_state) {
+        rater->overdrawn = weir_resize(rater->overdrawn, rater->overdrawn_count + 1, sizeof(struct weir_slice));
+        rater->overdrawn[rater->overdrawn_count++] = weir_arena_copy(rater->batch, customer.data, customer.length);
+    }
+    return fail_overdrawn(customer, reterr);
+}
+
+void weir_rater_forget_overdrawn(struct weir_rater *rater)
+{
+    rater->overdrawn_count = 0;
+    weir_arena_clear(rater->batch);
 }
 
 bool weir_rater_is_outdated(const struct weir_rater *rater, struct weir_slice customer)
@@ -138,4 +173,13 @@ enum weir_status weir_rater_say_outdated(struct weir_slice customer, struct weir
                      "customer '%.*s': its usage was drawn from prepaid amounts that this catalog has otherwise. Run "
                      "weir rerate, which brings the ledger to it, or apply the catalog that it was rated with",
                      (int)customer.length, customer.data);
+}
+
+enum weir_status weir_rater_say_waiting(const struct weir_rater *rater, struct weir_slice customer,
+                                        struct weir_error *reterr)
+{
+    const struct weir_account *account = weir_state_known_account(rater->state, customer);
+
+    return account && account->is_overdrawn ? fail_overdrawn(customer, reterr)
+                                            : weir_rater_say_outdated(customer, reterr);
 }

@@ -12,6 +12,7 @@ struct weir_rater *weir_rater_new(const struct weir_catalog *catalog, struct wei
     rater->ledger = ledger;
     rater->state = weir_state_new();
     rater->overrides = weir_arena_new();
+    rater->batch = weir_arena_new();
     rater->memo.generation = 1;
     rater->ended = INT64_MIN;
     rater->settled = weir_new_array(catalog->contract_count + 1, sizeof *rater->settled);
@@ -24,6 +25,8 @@ struct weir_rater *weir_rater_free(struct weir_rater *rater)
         return NULL;
     weir_state_free(rater->state);
     weir_arena_free(rater->overrides);
+    weir_arena_free(rater->batch);
+    free(rater->overdrawn);
     free(rater->settled);
     free(rater->overridden);
     free(rater->items);
@@ -57,7 +60,7 @@ enum weir_status weir_rater_overflow(const struct weir_rated_window *window, str
     return weir_fail(
         reterr, WEIR_REJECT,
         "customer '%.*s', meter '%.*s', window %s: the quantity or amount does not fit (limit about 1.7e26). "
-        "Check the events of this window and the price",
+        "Check the events of this window, the price, and what a prepaid amount's overage_multiplier makes of it",
         (int)series.customer.length, series.customer.data, (int)series.meter.length, series.meter.data, start);
 }
 
@@ -350,7 +353,7 @@ static enum weir_status rate_window(struct weir_rater *rater, struct target *tar
     enum weir_status status = check_same_terms(target, reterr);
     if (status == WEIR_OK && target->unpriced == WEIR_UNPRICED_PRICED
         && weir_rater_is_outdated(rater, target->period->customer))
-        status = weir_rater_say_outdated(target->period->customer, reterr);
+        status = weir_rater_say_waiting(rater, target->period->customer, reterr);
     if (status == WEIR_OK && target->unpriced == WEIR_UNPRICED_PRICED && !price_whole(rater, target, lane, total))
         status = weir_rater_overflow(target->window, reterr);
     if (status != WEIR_OK)
@@ -463,18 +466,11 @@ static void tell_refused(struct weir_rater *rater, size_t count)
     }
 }
 
-enum weir_status weir_rater_rate(struct weir_rater *rater, const struct weir_lane_window *windows, size_t count,
-                                 struct weir_error *reterr)
+static enum weir_status rate_once(struct weir_rater *rater, const struct weir_lane_window *windows, size_t count,
+                                  struct weir_error *reterr)
 {
-    enum weir_status status = WEIR_OK;
-    struct weir_rater_counts counts = rater->counts;
+    enum weir_status status = weir_rater_aim(rater, windows, count, reterr);
 
-    if (count > rater->target_room) {
-        rater->target_room = count;
-        rater->targets = weir_resize(rater->targets, count, sizeof *rater->targets);
-        rater->memo.hashes = weir_resize(rater->memo.hashes, count, sizeof *rater->memo.hashes);
-    }
-    status = weir_rater_aim(rater, windows, count, reterr);
     if (status == WEIR_OK)
         status = rater->ledger->ops->load(rater->ledger, rater->state, reterr);
     if (status == WEIR_OK) {
@@ -484,14 +480,32 @@ enum weir_status weir_rater_rate(struct weir_rater *rater, const struct weir_lan
     }
     if (status == WEIR_OK)
         status = load_rests(rater, count, reterr);
-    if (status == WEIR_OK)
-        status = rate_loaded(rater, count, reterr);
-    if (status == WEIR_OK) {
-        tell_refused(rater, count);
-    } else {
-        rater->ledger->ops->abandon(rater->ledger);
-        rater->counts = counts;
+    return status == WEIR_OK ? rate_loaded(rater, count, reterr) : status;
+}
+
+enum weir_status weir_rater_rate(struct weir_rater *rater, const struct weir_lane_window *windows, size_t count,
+                                 struct weir_error *reterr)
+{
+    enum weir_status status = WEIR_OK;
+    struct weir_rater_counts counts = rater->counts;
+    size_t overdrawn;
+
+    if (count > rater->target_room) {
+        rater->target_room = count;
+        rater->targets = weir_resize(rater->targets, count, sizeof *rater->targets);
+        rater->memo.hashes = weir_resize(rater->memo.hashes, count, sizeof *rater->memo.hashes);
     }
-    weir_rater_forget(rater);
+    weir_rater_forget_overdrawn(rater);
+    do {
+        overdrawn = rater->overdrawn_count;
+        status = rate_once(rater, windows, count, reterr);
+        if (status == WEIR_OK) {
+            tell_refused(rater, count);
+        } else {
+            rater->ledger->ops->abandon(rater->ledger);
+            rater->counts = counts;
+        }
+        weir_rater_forget(rater);
+    } while (status != WEIR_OK && rater->overdrawn_count > overdrawn);
     return status;
 }

@@ -104,6 +104,10 @@ struct weir_rater {
 
     struct series_memo memo;
 
+    struct weir_slice *overdrawn; /* customers of the batch that is done again without them (outdated.c) */
+    size_t overdrawn_count;
+    struct weir_arena *batch; /* what has to outlive the state in such a batch */
+
     int64_t ended;          /* usage of before is known: what expired by then has expired; INT64_MIN: not known */
     int64_t expired_all_at; /* weir_monotonic_now(): when all grants were last looked at for that */
 
@@ -181,7 +185,7 @@ bool weir_rater_can_true_up_period(struct weir_rater *rater, const struct weir_c
 bool weir_rater_charge_true_up(struct weir_rater *rater, const struct weir_contract *contract,
                                struct weir_period_running *period, struct weir_slice commitment,
                                struct weir_decimal shortfall);
-/* false: what one of the period's true-ups would be does not fit. */
+/* false: what one of the period's true-ups would be does not fit, or what is drawn for its usage. */
 bool weir_rater_can_true_up(struct weir_rater *rater, const struct weir_contract *contract,
                             const struct weir_period_running *period);
 
@@ -266,6 +270,18 @@ void weir_rater_find_outdated(struct weir_rater *rater);
 bool weir_rater_is_outdated(const struct weir_rater *rater, struct weir_slice customer);
 /* WEIR_FATAL, with what is to be done. */
 enum weir_status weir_rater_say_outdated(struct weir_slice customer, struct weir_error *reterr);
+/* That, or why else the customer's account is marked; never WEIR_OK. */
+enum weir_status weir_rater_say_waiting(const struct weir_rater *rater, struct weir_slice customer,
+                                        struct weir_error *reterr);
+/* What is drawn for the customer does not fit: WEIR_REJECT. Where rater->overdrawn_count has grown by it, the batch can
+ * be done again: the next weir_rater_find_outdated keeps the customer out. Until they are forgotten, before a batch. */
+enum weir_status weir_rater_say_overdrawn(struct weir_rater *rater, struct weir_slice customer,
+                                          struct weir_error *reterr);
+void weir_rater_forget_overdrawn(struct weir_rater *rater);
+/* false: usage of the period is too much for an overage_multiplier of its contract: what comes on top may not fit. As
+ * with true-ups, is_over: with what a period's or term's end brings. */
+bool weir_rater_can_draw(struct weir_rater *rater, const struct weir_contract *contract,
+                         const struct weir_period_running *period, bool is_over);
 /* Brings the drawdown of every customer whose segments the state holds, all of them, to what they come to: line items,
  * and the state's draws and grants. Those that are outdated stay as they are. */
 enum weir_status weir_rater_draw(struct weir_rater *rater, struct weir_error *reterr);

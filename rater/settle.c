@@ -5,6 +5,7 @@
 
 #include "common/calendar.h"
 #include "common/daemon.h"
+#include "common/log.h"
 #include "rater/rate_internal.h"
 
 enum { PERIODS_PER_BATCH = 2000 };
@@ -65,8 +66,9 @@ bool weir_rater_can_true_up_period(struct weir_rater *rater, const struct weir_c
 {
     struct weir_decimal shortfall;
 
-    return contract->commitment_count == 0
-           || find_shortfall(rater, contract, period, is_over, minimum_spend(contract), &shortfall);
+    return (contract->commitment_count == 0
+            || find_shortfall(rater, contract, period, is_over, minimum_spend(contract), &shortfall))
+           && weir_rater_can_draw(rater, contract, period, is_over);
 }
 
 bool weir_rater_can_true_up(struct weir_rater *rater, const struct weir_contract *contract,
@@ -262,7 +264,8 @@ static enum weir_status settle_period(struct weir_rater *rater, const struct wei
     size_t item_count = rater->item_count;
 
     if (weir_rater_is_outdated(rater, period->customer)) {
-        (void)weir_rater_say_outdated(period->customer, reterr);
+        (void)weir_rater_say_waiting(rater, period->customer, reterr);
+        period->entry.is_dirty |= !period->entry.exists; /* known, it is tried again */
         keep_out(rater, period, reterr);
         return WEIR_OK;
     }
@@ -319,12 +322,8 @@ static enum due_as due_as(bool is_ended)
     return is_ended ? DUE_AS_ENDED : DUE_AS_BEGUN;
 }
 
-static enum weir_status settle_list(struct weir_rater *rater, struct due_list *list, struct weir_error *reterr)
+static enum weir_status settle_once(struct weir_rater *rater, const struct due_list *list, struct weir_error *reterr)
 {
-    enum weir_status status = WEIR_OK;
-
-    if (list->count == 0)
-        return WEIR_OK;
     for (size_t i = 0; i < list->count; i++) {
         const struct due *due = &list->due[i];
         if (due->as == DUE_AS_ENDED)
@@ -332,7 +331,7 @@ static enum weir_status settle_list(struct weir_rater *rater, struct due_list *l
         if (due->contract->has_prepaid)
             weir_state_account(rater->state, due->period->customer);
     }
-    status = rater->ledger->ops->load(rater->ledger, rater->state, reterr);
+    enum weir_status status = rater->ledger->ops->load(rater->ledger, rater->state, reterr);
     if (status == WEIR_OK)
         weir_rater_find_outdated(rater);
     for (size_t i = 0; i < list->count && status == WEIR_OK; i++) {
@@ -348,6 +347,45 @@ static enum weir_status settle_list(struct weir_rater *rater, struct due_list *l
         status = weir_rater_write(rater, reterr);
     if (status != WEIR_OK)
         rater->ledger->ops->abandon(rater->ledger);
+    return status;
+}
+
+/* Nothing of it was done: the state is forgotten, but for the periods that are due. */
+static void begin_list_again(struct weir_rater *rater, struct due_list *list)
+{
+    struct weir_slice *customers = weir_arena_take_array(rater->batch, list->count, sizeof *customers);
+    int64_t *spans = weir_arena_take_array(rater->batch, 2 * list->count, sizeof *spans);
+
+    for (size_t i = 0; i < list->count; i++) {
+        const struct weir_period_running *period = list->due[i].period;
+        customers[i] = weir_arena_copy(rater->batch, period->customer.data, period->customer.length);
+        spans[2 * i] = period->start;
+        spans[2 * i + 1] = period->end;
+    }
+    weir_rater_forget(rater);
+    for (size_t i = 0; i < list->count; i++)
+        list->due[i].period =
+            weir_state_period(rater->state, customers[i], list->due[i].contract->key, spans[2 * i], spans[2 * i + 1]);
+}
+
+static enum weir_status settle_list(struct weir_rater *rater, struct due_list *list, struct weir_error *reterr)
+{
+    struct weir_rater_counts counts = rater->counts;
+    enum weir_status status = WEIR_OK;
+    size_t overdrawn;
+
+    if (list->count == 0)
+        return WEIR_OK;
+    weir_rater_forget_overdrawn(rater);
+    for (bool is_again = true; is_again;) {
+        overdrawn = rater->overdrawn_count;
+        status = settle_once(rater, list, reterr);
+        is_again = status != WEIR_OK && rater->overdrawn_count > overdrawn;
+        if (!is_again)
+            break;
+        rater->counts = counts;
+        begin_list_again(rater, list);
+    }
     list->count = 0;
     weir_rater_forget(rater);
     return status;
@@ -482,9 +520,8 @@ enum weir_status weir_rater_draw_once(struct weir_rater *rater, struct weir_erro
     return status;
 }
 
-/* Everything that is known of one lot of customers is drawn anew, and what has expired of it ends. */
-static enum weir_status expire_lot(struct weir_rater *rater, const struct weir_slice *customers, size_t count,
-                                   struct weir_error *reterr)
+static enum weir_status expire_once(struct weir_rater *rater, const struct weir_slice *customers, size_t count,
+                                    struct weir_error *reterr)
 {
     for (size_t i = 0; i < count; i++)
         weir_state_account(rater->state, customers[i]);
@@ -498,6 +535,26 @@ static enum weir_status expire_lot(struct weir_rater *rater, const struct weir_s
     if (status != WEIR_OK)
         rater->ledger->ops->abandon(rater->ledger);
     weir_rater_forget(rater);
+    return status;
+}
+
+/* Everything that is known of one lot of customers is drawn anew, and what has expired of it ends. */
+static enum weir_status expire_lot(struct weir_rater *rater, const struct weir_slice *customers, size_t count,
+                                   struct weir_error *reterr)
+{
+    enum weir_status status;
+    size_t overdrawn;
+
+    weir_rater_forget_overdrawn(rater);
+    struct weir_slice *kept = weir_arena_take_array(rater->batch, count, sizeof *kept);
+    for (size_t i = 0; i < count; i++)
+        kept[i] = weir_arena_copy(rater->batch, customers[i].data, customers[i].length);
+    do {
+        overdrawn = rater->overdrawn_count;
+        status = expire_once(rater, kept, count, reterr);
+        if (rater->overdrawn_count > overdrawn)
+            weir_log(WEIR_LOG_ERROR, "what has expired waits: %s", reterr->text);
+    } while (status != WEIR_OK && rater->overdrawn_count > overdrawn);
     return status;
 }
 

@@ -244,6 +244,7 @@ struct weir_account {
     struct weir_grant_order *orders; /* the state's memory */
     bool is_drawn;                   /* in this pass */
     bool is_outdated;                /* drawn by another catalog: it waits for a rerating (outdated.c) */
+    bool is_overdrawn;               /* with is_outdated: what would be drawn does not fit, and it waits for that */
 };
 
 struct weir_state;

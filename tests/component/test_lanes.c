@@ -953,3 +953,151 @@ Test(lanes, a_period_of_the_default_contract_waits_as_well)
     cr_assert_eq(ask_number(&database, closed), 2);
     tear_down(&bench);
 }
+
+/* acme has 10 prepaid and pays so many times the price beyond; other has 10 as well, and usage at its price. */
+static void use_prepaid(struct bench *bench, const char *multiplier, const char *period, const char *expires_at)
+{
+    static const char format[] =
+        "{\"meters\":[{\"key\":\"dear\",\"event_type\":\"t\",\"aggregation\":\"sum\",\"value\":\"data.v\",\"window\":"
+        "\"1h\"}],\"price_books\":[{\"key\":\"b\",\"version\":1,\"currency\":\"USD\",\"effective_from\":"
+        "\"2026-01-01T00:00:00Z\",\"prices\":[{\"meter\":\"dear\",\"model\":\"per_unit\",\"unit_price\":\"1\"}]}],"
+        "\"contracts\":[{\"key\":\"a\",\"customer\":\"acme\",\"price_book\":\"b\",\"starts_at\":\"2026-01-01T00:00:"
+        "00Z\","
+        "\"billing_period\":\"%s\",\"timezone\":\"UTC\",\"commitments\":[{\"key\":\"credit\",\"type\":\"prepaid\","
+        "\"amount\":\"10\",\"overage_multiplier\":\"%s\",\"expires_at\":\"%s\"}]},"
+        "{\"key\":\"o\",\"customer\":\"other\",\"price_book\":\"b\",\"starts_at\":\"2026-01-01T00:00:00Z\","
+        "\"billing_period\":\"%s\",\"timezone\":\"UTC\",\"commitments\":[{\"key\":\"credit\",\"type\":\"prepaid\","
+        "\"amount\":\"10\",\"expires_at\":\"2026-01-21T00:00:00Z\"}]}]}";
+    char text[sizeof format + 256];
+    struct weir_mistake_list mistakes = {0};
+    struct weir_error error;
+
+    weir_rater_free(bench->rater);
+    weir_ledger_free(bench->ledger);
+    weir_catalog_free(bench->catalog);
+    int length = snprintf(text, sizeof text, format, period, multiplier, expires_at, period);
+    cr_assert_eq(weir_catalog_parse("test", text, (size_t)length, &bench->catalog, &mistakes), WEIR_OK, "%s",
+                 mistakes.count ? mistakes.mistakes[0].text : "");
+    cr_assert_eq(weir_ledger_postgres_open(database.url, &bench->ledger, &error), WEIR_OK, "%s", error.text);
+    bench->rater = weir_rater_new(bench->catalog, bench->ledger);
+}
+
+/* A window of acme's, `days` after the first, whose value is that many times 10^25; and beside it one of other's. */
+static void rate_both(struct bench *bench, int days, uint64_t events, int64_t value)
+{
+    static const char *const customers[] = {"acme", "other"};
+    char keys[2][WEIR_SERIES_KEY_MAX];
+    struct weir_lane_window windows[2];
+    struct weir_error error;
+
+    for (int i = 0; i < 2; i++) {
+        struct weir_series series = {.meter = S("dear"), .customer = S(customers[i])};
+        struct weir_window_total total = {.events = i ? 1 : events, .value = weir_decimal_of(i ? 1 : value)};
+        for (int times = 0; !i && times < 5; times++)
+            cr_assert(weir_decimal_multiply(total.value, weir_decimal_of(100000), &total.value));
+        windows[i] = (struct weir_lane_window){
+            .lane = S("events:0"),
+            .window = {.series_key = weir_slice_of(keys[i], weir_series_write(&series, keys[i])),
+                       .start = noon + days * WEIR_DAY,
+                       .end = noon + days * WEIR_DAY + WEIR_HOUR,
+                       .total = total}};
+    }
+    cr_assert_eq(weir_rater_rate(bench->rater, windows, 2, &error), WEIR_OK, "%s", error.text);
+}
+
+static int64_t sum_of(const char *customer, const char *kind)
+{
+    char sql[256];
+
+    snprintf(sql, sizeof sql,
+             "SELECT coalesce(sum(amount), 0)::bigint FROM weir.line_items WHERE customer = '%s' AND kind = '%s'",
+             customer, kind);
+    return ask_number(&database, sql);
+}
+
+Test(lanes, overage_that_does_not_fit_keeps_out_its_window)
+{
+    struct bench bench = set_up();
+    struct told told = {0};
+
+    use_prepaid(&bench, "3", "month", "2027-01-01T00:00:00Z");
+    weir_rater_on_refusal(bench.rater, tell, &told);
+    rate_both(&bench, 0, 1, 0);
+    rate_both(&bench, 1, 1, 10);
+    cr_assert_eq(told.count, 1);
+    cr_assert(strstr(told.why, "'acme', meter 'dear', window 2026-01-06T12:00:00") && strstr(told.why, "does not fit")
+                  && strstr(told.why, "overage_multiplier"),
+              "%s", told.why);
+    cr_assert_eq(sum_of("other", "usage"), 2);
+    cr_assert_eq(sum_of("other", "drawdown"), -2);
+    cr_assert_eq(held(), 1);
+    rate_both(&bench, 2, 1, 0);
+    cr_assert_eq(held(), 1, "it alone");
+    cr_assert_eq(ask_number(&database, "SELECT count(*) FROM weir.rated_windows WHERE customer = 'acme'"), 2);
+    cr_assert_eq(settle(&bench), 0);
+    cr_assert_eq(ask_number(&database, "SELECT count(*) FROM weir.billing_periods WHERE is_closed"), 2);
+
+    rate_both(&bench, 1, 3, 0); /* it was corrected */
+    cr_assert_eq(held(), 0);
+    cr_assert_eq(sum_of("acme", "overage"), 0);
+    tear_down(&bench);
+}
+
+/* What each month of a quarter costs is more than any amount holds while the order of rating knows a sum that fits. */
+Test(lanes, a_customer_whose_drawdown_does_not_fit_holds_back_no_other)
+{
+    struct bench bench = set_up();
+    struct told told = {0};
+
+    use_prepaid(&bench, "1", "quarter", "2027-01-01T00:00:00Z");
+    weir_rater_on_refusal(bench.rater, tell, &told);
+    rate_both(&bench, 0, 1, 10);
+    rate_both(&bench, 60, 1, -10);
+    cr_assert_eq(told.count, 0);
+    rate_both(&bench, 30, 1, 10);
+    cr_assert_eq(told.count, 1);
+    cr_assert(strstr(told.why, "customer 'acme': what is drawn from its prepaid amounts") && strstr(told.why, "fit"),
+              "%s", told.why);
+    cr_assert_eq(weir_rater_counts(bench.rater).windows, 6, "what was done again counts once");
+    cr_assert_eq(held(), 1);
+    cr_assert_eq(sum_of("other", "usage"), 3);
+    cr_assert_eq(sum_of("other", "drawdown"), -1, "until its expiry");
+
+    rate_both(&bench, 0, 3, 0); /* January was corrected */
+    sql_on(database.admin, "UPDATE weir.held_windows SET refused_at = now() - interval '61 s'");
+    cr_assert_eq(rate_released(&bench), 1);
+    cr_assert_eq(held(), 0);
+    cr_assert_eq(sum_of("acme", "usage"), 0);
+    cr_assert_eq(sum_of("acme", "drawdown"), 0);
+    tear_down(&bench);
+}
+
+/* A catalog with another multiplier, for usage that is rated: neither its period nor what expires holds others back. */
+Test(lanes, a_period_whose_drawdown_does_not_fit_holds_back_no_other)
+{
+    struct bench bench = set_up();
+    struct told told = {0};
+    struct weir_error error;
+    uint64_t refused;
+
+    use_prepaid(&bench, "1", "month", "2026-01-20T00:00:00Z");
+    rate_both(&bench, 0, 1, 10);
+    use_prepaid(&bench, "3", "month", "2026-01-20T00:00:00Z");
+    cr_assert_eq(settle(&bench), 1);
+    cr_assert_eq(weir_lane_book_refused_periods(bench.book, 1, copy_reason, &told, &refused, &error), WEIR_OK, "%s",
+                 error.text);
+    cr_assert_eq(refused, 1);
+    cr_assert(strstr(told.why, "customer 'acme': what is drawn from its prepaid amounts"), "%s", told.why);
+    cr_assert_eq(ask_number(&database, "SELECT count(*) FROM weir.billing_periods WHERE is_closed"), 1);
+    cr_assert_eq(ask_number(&database, "SELECT count(*) FROM weir.grant_entries WHERE customer = 'other'"
+                                       " AND kind = 'expiry'"),
+                 1);
+    cr_assert_eq(sum_of("acme", "fee"), 0);
+
+    use_prepaid(&bench, "1", "month", "2026-01-20T00:00:00Z"); /* mended */
+    cr_assert_eq(settle(&bench), 0);
+    cr_assert_eq(ask_number(&database, "SELECT count(*) FROM weir.refused_periods"), 0);
+    cr_assert_eq(ask_number(&database, "SELECT count(*) FROM weir.billing_periods WHERE is_closed"), 2);
+    cr_assert_eq(sum_of("acme", "fee"), 10);
+    tear_down(&bench);
+}
