@@ -153,11 +153,39 @@ static void check_meter(struct apply_check *check, const struct weir_change *cha
                        is_recountable ? "; or count it again (weir apply --rerate, then weir recount)" : "");
 }
 
+/* What needs no window: fees, purchases, true-ups and discounts on the invoice go by the version at their period's
+ * start, missing quantities by the one at its end, flat fees at zero have a total without events. What a rerating took
+ * back is no charge any more. The first condition is that of an index (line_items_beside_usage), so that usage is not
+ * looked through. */
+static const char charged_sql[] =
+    "SELECT min(period_start) FROM (SELECT period_start FROM weir.line_items"
+    " WHERE (meter IS NULL OR component = 'invoice_discount') AND price_book = $1::text"
+    "  AND price_book_version <> $4::int AND component IN ('fee', 'true_up', 'invoice_discount')"
+    "  AND period_start >= $2::timestamptz AND period_start < $3::timestamptz"
+    " GROUP BY customer, contract, period_start, price_book_version, item, component HAVING sum(amount) <> 0"
+    " UNION ALL SELECT period_start FROM weir.line_items"
+    " WHERE (meter IS NULL OR component = 'invoice_discount') AND price_book = $1::text"
+    "  AND price_book_version <> $4::int AND component = 'shortfall'"
+    "  AND period_end > $2::timestamptz AND period_end <= $3::timestamptz"
+    "  AND period_start > $2::timestamptz - interval '2 years' AND period_start < $3::timestamptz"
+    " GROUP BY customer, contract, period_start, price_book_version, item HAVING sum(amount) <> 0"
+    " UNION ALL SELECT period_start FROM weir.price_totals WHERE price_book = $1::text"
+    "  AND price_book_version <> $4::int AND events = 0 AND amount <> 0"
+    "  AND period_start >= $2::timestamptz AND period_start < $3::timestamptz) AS charged";
+
 /* The first window that was priced by another version of the book and would have been priced by this one. */
+static const char priced_sql[] =
+    "SELECT min(w.window_start) FROM weir.price_totals AS p JOIN weir.rated_windows AS w ON w.customer = p.customer"
+    " AND w.window_start >= p.period_start AND w.window_start < p.period_end"
+    " WHERE p.price_book = $1::text AND p.price_book_version <> $4::int AND p.period_end > $2::timestamptz"
+    " AND p.period_start < $3::timestamptz AND w.price_book = p.price_book AND w.price_book_version <> $4::int"
+    " AND w.window_start >= $2::timestamptz AND w.window_start < $3::timestamptz";
+
+/* A version that takes effect before what was charged by another. */
 static enum weir_status check_new_version(struct apply_check *check, const struct weir_price_book_version *version)
 {
     const struct weir_price_book *book = version->book;
-    int64_t until = WEIR_TIME_NEVER, found;
+    int64_t until = WEIR_TIME_NEVER, window, period = 0;
 
     for (uint32_t i = 0; i < book->version_count; i++)
         if (book->versions[i].effective_from > version->effective_from && book->versions[i].effective_from < until)
@@ -170,21 +198,19 @@ static enum weir_status check_new_version(struct apply_check *check, const struc
         .number = (int32_t)version->version,
         .has_number = true,
     };
-    enum weir_status status = weir_apply_ask_time(
-        check,
-        "SELECT min(w.window_start) FROM weir.price_totals AS p JOIN weir.rated_windows AS w ON w.customer = p.customer"
-        " AND w.window_start >= p.period_start AND w.window_start < p.period_end"
-        " WHERE p.price_book = $1::text AND p.price_book_version <> $4::int AND p.period_end > $2::timestamptz"
-        " AND p.period_start < $3::timestamptz AND w.price_book = p.price_book AND w.price_book_version <> $4::int"
-        " AND w.window_start >= $2::timestamptz AND w.window_start < $3::timestamptz",
-        &question, &found);
-    if (status == WEIR_OK && found) {
+    enum weir_status status = weir_apply_ask_time(check, priced_sql, &question, &window);
+    if (status == WEIR_OK && !window)
+        status = weir_apply_ask_time(check, charged_sql, &question, &period);
+    if (status == WEIR_OK && (window || period)) {
         char from[WEIR_TIME_TEXT_MAX], at[WEIR_TIME_TEXT_MAX];
         weir_time_format(version->effective_from, from);
-        weir_time_format(found, at);
+        weir_time_format(window ? window : period, at);
         weir_apply_say(check->history,
-                       "price book '%.*s' version %u takes effect %s, and the window of %s is rated already: let "
-                       "it take effect after all rated windows, or rerate",
+                       window
+                           ? "price book '%.*s' version %u takes effect %s, and the window of %s is rated already: "
+                             "let it take effect after all rated windows, or rerate"
+                           : "price book '%.*s' version %u takes effect %s, and the period from %s on was charged by "
+                             "another version (fees, true-ups): let it take effect after that, or rerate",
                        TEXT(book->key), version->version, from, at);
     }
     return status;

@@ -17,6 +17,8 @@ static void drop_database(void)
 
 TestSuite(apply, .fini = drop_database, .timeout = 600);
 
+static void settle_until(json_t *json, const char *until);
+
 /* The catalog that history was made with; each test changes it in one place. 2026-02 was rated: acme by its contract,
  * zoo by the default one, and a free rider's usage of `calls` stays unpriced. */
 static const char catalog_text[] =
@@ -293,6 +295,69 @@ Test(apply, versions)
         {"price_books/3",
          "{'key':'spare','version':2,'currency':'EUR','rounding':'half_up','effective_from':'2026-02-01T00:00:00Z'}",
          NULL});
+}
+
+/* A period that began without usage is charged all the same, and so is one that ended. */
+Test(apply, a_version_from_before_what_was_charged)
+{
+#define VERSION(from, book, currency)                                                                                  \
+    "{'key':'" book "','version':9,'currency':'" currency "','effective_from':'" from                                  \
+    "T00:00:00Z','prices':[{'meter':'tokens','model':'per_unit','unit_price':'1'}]}"
+    json_t *json = catalog_json();
+
+    database_make(&database);
+    change(json, "price_books/1", NULL); /* its fees go on in March */
+    settle_until(json, "2026-04-05T00:00:00Z");
+    static const struct {
+        const char *value, *says;
+    } versions[] = {
+        {VERSION("2026-02-11", "standard", "USD"), "the period from 2026-03-01T00:00:00Z on was charged by another"},
+        {VERSION("2026-04-01", "standard", "USD"), "the period from 2026-04-01T00:00:00Z on was charged by another"},
+        {VERSION("2026-04-02", "standard", "USD"), NULL},
+        {VERSION("2026-02-11", "other", "USD"), NULL},
+    };
+    for (size_t i = 0; i < sizeof versions / sizeof *versions; i++) {
+        json_t *with = json_deep_copy(json);
+        change(with, "price_books/2", versions[i].value);
+        struct weir_apply_report report = apply(with, true);
+        cr_assert_eq(report.outcome, versions[i].says ? WEIR_APPLY_REFUSED : WEIR_APPLY_STORED, "%s: %s",
+                     versions[i].value, report.count ? report.lines[0] : "");
+        cr_assert(!versions[i].says || strstr(report.lines[0], versions[i].says), "%s: %s", versions[i].value,
+                  report.lines[0]);
+        weir_apply_report_free(&report);
+        json_decref(with);
+    }
+    json_decref(json);
+}
+
+/* What is missing to a minimum quantity is priced at the period's end. */
+Test(apply, a_version_from_before_a_missing_quantity)
+{
+    json_t *json = catalog_json();
+
+    database_make(&database);
+    change(json, "price_books/1", NULL);
+    change(json, "price_books/0/fees", "[]");
+    change(json, "contracts/0/commitments",
+           "[{'key':'least','type':'minimum_quantity','meter':'tokens','quantity':'50','per':'period'}]");
+    settle_until(json, "2026-03-01T00:00:00Z");
+    static const struct {
+        const char *value, *says;
+    } versions[] = {
+        {VERSION("2026-02-28", "standard", "USD"), "the period from 2026-02-01T00:00:00Z on was charged by another"},
+        {VERSION("2026-03-01", "standard", "USD"), NULL},
+    };
+    for (size_t i = 0; i < sizeof versions / sizeof *versions; i++) {
+        json_t *with = json_deep_copy(json);
+        change(with, "price_books/2", versions[i].value);
+        struct weir_apply_report report = apply(with, true);
+        cr_assert_eq(report.outcome, versions[i].says ? WEIR_APPLY_REFUSED : WEIR_APPLY_STORED, "%s: %s",
+                     versions[i].value, report.count ? report.lines[0] : "");
+        cr_assert(!versions[i].says || strstr(report.lines[0], versions[i].says), "%s", report.lines[0]);
+        weir_apply_report_free(&report);
+        json_decref(with);
+    }
+    json_decref(json);
 }
 
 Test(apply, meters)
