@@ -414,7 +414,7 @@ enum weir_status weir_catalog_load(const char *path, struct weir_catalog **ret_c
 enum weir_status weir_catalog_parse(const char *name, const char *json, size_t length,
                                     struct weir_catalog **ret_catalog, struct weir_mistake_list *reterr_mistakes);
 /* One that was applied: where its phases begin was checked by the zone rules of that day, and is not asked of today's.
- */
+ * It may have several minimum quantities per period of one meter in the same terms, as was accepted once. */
 enum weir_status weir_catalog_parse_applied(const char *name, const char *json, size_t length,
                                             struct weir_catalog **ret_catalog,
                                             struct weir_mistake_list *reterr_mistakes);

@@ -222,7 +222,8 @@ static void check_minimum_quantity(struct weir_catalog_load *load, const struct 
     }
 }
 
-/* What both would call missing is charged once: what one of them has charged for is no usage to the other. */
+/* What both would call missing is charged once: what one of them has charged for is no usage to the other. Of two per
+ * period that was not asked once, and a catalog that was applied then goes on. */
 static void check_one_minimum(struct weir_catalog_load *load, const struct weir_contract_draft *draft, const char *list,
                               uint32_t number)
 {
@@ -231,13 +232,15 @@ static void check_one_minimum(struct weir_catalog_load *load, const struct weir_
     for (uint32_t i = 0; i < number; i++) {
         const struct weir_commitment *other = &contract->commitments[i];
         if (other->type != WEIR_COMMITMENT_MINIMUM_QUANTITY || !other->meter || other->meter != commitment->meter
-            || (!other->is_per_term && !commitment->is_per_term))
+            || (load->was_applied && !other->is_per_term && !commitment->is_per_term))
             continue;
-        weir_mistake_add_at(load, draft->origin, list, weir_arena_print(load->scratch, "commitments[%u].meter", number),
-                            WEIR_MISTAKE_DUPLICATE,
-                            "\"%s\" has a minimum quantity in commitments[%u], and beside one per \"term\" a meter has "
-                            "no other: what is missing to both would be charged twice",
-                            commitment->meter->key.data, i);
+        weir_mistake_add_at(
+            load, draft->origin, list, weir_arena_print(load->scratch, "commitments[%u].meter", number),
+            WEIR_MISTAKE_DUPLICATE,
+            "\"%s\" has a minimum quantity in commitments[%u], and in the same terms a meter has no other: "
+            "what is missing to both would be charged twice; leave one, or put it into a phase of its "
+            "own",
+            commitment->meter->key.data, i);
         return;
     }
 }

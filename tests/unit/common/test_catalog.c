@@ -348,6 +348,46 @@ Test(catalog, phases_of_an_applied_catalog)
     json_decref(json);
 }
 
+/* Which charge twice what is missing; a weir of before took them, and what it stored is to be read. */
+Test(catalog, two_minimum_quantities_of_a_meter)
+{
+    static const char text[] =
+        "{\"meters\":[{\"key\":\"m\",\"event_type\":\"t\",\"aggregation\":\"count\",\"window\":\"1h\"}],\"price_"
+        "books\":[{"
+        "\"key\":\"b\",\"version\":1,\"currency\":\"USD\",\"effective_from\":\"2026-01-01T00:00:00Z\",\"prices\":[{"
+        "\"meter\":\"m\",\"model\":\"per_unit\",\"unit_price\":\"1\"}]}],\"contracts\":[{\"key\":\"c\",\"customer\":"
+        "\"c\","
+        "\"price_book\":\"b\",\"starts_at\":\"2026-01-01T00:00:00Z\",\"billing_period\":\"month\",\"timezone\":\"UTC\","
+        "\"commitments\":[{\"key\":\"one\",\"type\":\"minimum_quantity\",\"meter\":\"m\",\"quantity\":\"60\",\"per\":"
+        "\"period\"}%s{\"key\":\"two\",\"type\":\"minimum_quantity\",\"meter\":\"m\",\"quantity\":\"100\",\"per\":\"%"
+        "s\"}]%s}]}";
+    static const struct {
+        const char *between, *per, *after;
+        bool is_taken, was_taken;
+    } cases[] = {
+        {",", "period", "", false, true},
+        {",", "term", ",\"ends_at\":\"2027-01-01T00:00:00Z\"", false, false},
+        {"],\"phases\":[{\"key\":\"later\",\"starts_at\":\"2026-02-01T00:00:00Z\",\"commitments\":[", "period", "}]",
+         true, true},
+    };
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        for (int applied = 0; applied < 2; applied++) {
+            struct weir_catalog *catalog = NULL;
+            struct weir_mistake_list mistakes = {0};
+            char json[sizeof text + 128];
+            snprintf(json, sizeof json, text, cases[i].between, cases[i].per, cases[i].after);
+            enum weir_status status = (applied ? weir_catalog_parse_applied : weir_catalog_parse)(
+                "test.json", json, strlen(json), &catalog, &mistakes);
+            bool is_taken = applied ? cases[i].was_taken : cases[i].is_taken;
+            cr_assert_eq(status, is_taken ? WEIR_OK : WEIR_REJECT, "%zu, applied %d: %s", i, applied,
+                         mistakes.count ? mistakes.mistakes[0].text : "taken");
+            cr_assert(is_taken || (mistakes.count == 1 && strstr(mistakes.mistakes[0].text, "charged twice")));
+            weir_mistake_list_free(&mistakes);
+            weir_catalog_free(catalog);
+        }
+}
+
 /* Each length of period writes its anchor its own way. */
 Test(catalog, anchors_as_written)
 {
