@@ -262,6 +262,8 @@ enum weir_status weir_apply_check(PGconn *connection, const struct weir_catalog 
         else if (!change->is_removed) /* check_missing */
             status = weir_apply_check_contract(&check, change, is_rated(check.contracts, change->after.contract->key));
     }
+    if (status == WEIR_OK && changes->count)
+        status = weir_apply_check_orders(&check);
     PQclear(check.meters);
     PQclear(check.versions);
     PQclear(check.contracts);

@@ -1,5 +1,5 @@
 /* What the checks of a new catalog share: rater/apply_check.c has meters, price books and what is missing,
- * apply_check_contract.c contracts. For these two alone. */
+ * apply_check_contract.c contracts, apply_check_orders.c what was ordered. For these alone. */
 #ifndef WEIR_RATER_APPLY_CHECK_INTERNAL_H
 #define WEIR_RATER_APPLY_CHECK_INTERNAL_H
 
@@ -30,6 +30,9 @@ enum weir_status weir_apply_ask_time(struct apply_check *check, const char *sql,
 
 /* Down to what PostgreSQL keeps of a time; WEIR_TIME_NEVER stays. */
 int64_t weir_apply_whole_microseconds(int64_t time);
+
+/* rater/apply_check_orders.c: keys of new commitments, fees and meters that grants were ordered with. */
+enum weir_status weir_apply_check_orders(struct apply_check *check);
 
 /* An added or changed contract. is_rated: some period of it was rated. */
 enum weir_status weir_apply_check_contract(struct apply_check *check, const struct weir_change *change, bool is_rated);

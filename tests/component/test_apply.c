@@ -375,6 +375,47 @@ Test(apply, meters)
         {"meters/4", "{'key':'new','event_type':'u','aggregation':'count','window':'1h'}", NULL});
 }
 
+/* A grant that was ordered has its key for good: under acme's contract, and zoo's under the default one. */
+Test(apply, keys_of_what_was_ordered)
+{
+#define PREPAID(key) "{'key':'" key "','type':'prepaid','amount':'5','funding':'free'}"
+    make_history(true);
+    sql_on(database.admin,
+           "INSERT INTO weir.customers VALUES ('zoo') ON CONFLICT DO NOTHING;"
+           "INSERT INTO weir.grant_orders (customer, contract, grant_key, currency, amount, funding, price, priority,"
+           " starts_at, expires_at, meters, overage_multiplier, rollover_fraction, reason, ordered_by) SELECT customer,"
+           " contract, grant_key, 'USD', 5, 'free', 0, 0, '2026-02-01', '2027-01-01', '{}', 1, 0, 'ticket 1', 'me@here'"
+           " FROM (VALUES ('acme', 'acme-1', 'pack'), ('zoo', '', 'gift')) AS o (customer, contract, grant_key)");
+    TRY({"contracts/0/phases", "[" PHASE("p", "2026-05-01", "'commitments':[" PREPAID("pack") "]") "]",
+         "commitment 'pack' of contract 'acme-1': a grant of customer 'acme' was ordered with that key, and both would "
+         "be "
+         "one item: give the commitment another key"},
+        {"contracts/0/phases", "[" PHASE("p", "2026-05-01", "'commitments':[" PREPAID("gift") "]") "]", NULL},
+        {"contracts/1/commitments", "[" PREPAID("pack") "]", NULL},
+        {"price_books/3",
+         "{'key':'standard','version':3,'currency':'USD','effective_from':'2026-05-01T00:00:00Z','prices':[],"
+         "'fees':[{'key':'pack','amount':'1','per':'period','charged':'in_advance'}]}",
+         "fee 'pack' of contract 'acme-1'"},
+        {"price_books/3",
+         "{'key':'standard','version':3,'currency':'USD','effective_from':'2026-05-01T00:00:00Z','prices':[],"
+         "'fees':[{'key':'gift','amount':'1','per':'period','charged':'in_advance'}]}",
+         "fee 'gift' under the default contract: a grant of customer 'zoo'"},
+        {"meters/4", "{'key':'gift','event_type':'u','aggregation':'count','window':'1h'}", "meter 'gift'"},
+        {"meters/4", "{'key':'other','event_type':'u','aggregation':'count','window':'1h'}", NULL});
+}
+
+/* What was stored beside an order by an earlier weir does not hold up what else is applied. */
+Test(apply, a_key_that_was_there_beside_the_order)
+{
+    make_history(true);
+    sql_on(
+        database.admin,
+        "INSERT INTO weir.grant_orders (customer, contract, grant_key, currency, amount, funding, price, priority,"
+        " starts_at, expires_at, meters, overage_multiplier, rollover_fraction, reason, ordered_by) VALUES ('acme',"
+        " 'acme-1', 'floor', 'USD', 5, 'free', 0, 0, '2026-02-01', '2027-01-01', '{}', 1, 0, 'ticket 1', 'me@here')");
+    TRY({"meters/4", "{'key':'other','event_type':'u','aggregation':'count','window':'1h'}", NULL});
+}
+
 Test(apply, contracts)
 {
     make_history(true);
