@@ -181,6 +181,27 @@ def test_a_run(written):
     assert b"differences=0" in weir("reconcile", env=env).stdout
 
 
+def test_a_contract_that_is_cut_short_has_one_period(servers, tmp_path):
+    """Line items keep the end that their period had when they were written; finance's sums and invoices have the period's own."""
+    env, folder = rated(servers, tmp_path, "rerate-cut", BLOCKS["events"])
+    cut = json.loads((folder / "before.json").read_text())
+    cut["contracts"][0]["ends_at"] = "2026-01-28T00:00:00Z"
+    cut["contracts"][0]["commitments"][0]["amount"] = "6.00"
+    (folder / "cut.json").write_text(json.dumps(cut))
+    weir("apply", "--rerate", "--catalog", folder / "cut.json", env=env)
+    weir("rerate", "--reason", "cut short", env=env)
+    acme = " where customer = 'acme' and period_start = '2026-01-01T00:00:00Z'"
+    ends = "select distinct to_char(period_end at time zone 'UTC', 'MM-DD') from weir."
+    assert query(env, ends + "charge_lines" + acme + " order by 1") == [("01-28",), ("02-01",)]
+    assert query(env, ends + "charges_by_customer_and_period" + acme) == [("01-28",)]
+    assert query(env, "select item, kind, amount::float from weir.charges_by_customer_and_period" + acme + " order by 1") == [
+        ("floor", "true_up", 3.0), ("platform", "fee", 10.0), ("tokens", "usage", 3.0)]
+    weir("close", "--through", "2026-01-31", env=env)
+    assert query(env, "select distinct to_char(service_start at time zone 'UTC', 'MM-DD'), to_char(service_end at time zone 'UTC', 'MM-DD')"
+                      " from weir.invoice_lines" + acme) == [("01-01", "01-28")]
+    assert query(env, "select sum(total)::float from weir.invoices" + acme) == [(16.0,)]
+
+
 def test_each_row_of_a_run_is_explained(written):
     env, _folder, _said = written
     for number, kind in query(env, "select line_item_id, kind from weir.line_items where rerating = 1 order by 1"):
