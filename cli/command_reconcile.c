@@ -107,7 +107,7 @@ static enum weir_status list_lanes(struct weir_reconcile *reconcile,
     return status;
 }
 
-/* Nothing was ever admitted where there is no such topic. */
+/* Nothing was ever admitted where there is no such topic. One that has lanes was there: it was not mistyped. */
 static enum weir_status ask_offsets(struct weir_reconcile *reconcile, struct weir_error *reterr)
 {
     struct weir_property properties[WEIR_PROPERTIES_MAX];
@@ -118,8 +118,11 @@ static enum weir_status ask_offsets(struct weir_reconcile *reconcile, struct wei
         struct weir_reconcile_topic *topic = &reconcile->topics[i];
         kafka.topic = topic->name;
         status = weir_kafka_ask_offsets(&kafka, &topic->offsets, &topic->partition_count, reterr);
+        bool is_missing = status == WEIR_REJECT && topic->partition_count == 0;
         if (i > 0 && status == WEIR_REJECT)
             status = WEIR_OK;
+        else if (is_missing && reconcile->lane_count)
+            status = WEIR_FATAL;
     }
     return status;
 }
@@ -301,7 +304,8 @@ static enum weir_status compare(struct weir_reconcile *reconcile, struct weir_er
         tell_missing(reconcile, &reconcile->lanes[i]);
     if (status == WEIR_OK && reconcile->result.repaired)
         status = look_again(reconcile, reterr);
-    sum_up(reconcile);
+    if (status == WEIR_OK)
+        sum_up(reconcile); /* else lanes may have no names yet, and nothing is reported */
     weir_progress_end(&progress);
     return status;
 }

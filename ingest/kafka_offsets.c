@@ -27,8 +27,10 @@ static enum weir_status ask(rd_kafka_t *handle, const struct weir_kafka_settings
     int32_t count = 0;
     enum weir_status status = weir_kafka_partitions(handle, settings->brokers, settings->topic, ASK_MS, &count, reterr);
 
-    if (status != WEIR_OK)
+    if (status != WEIR_OK) {
+        *ret_count = count;
         return status;
+    }
     struct weir_kafka_offsets *offsets = weir_new_array((size_t)count, sizeof *offsets);
     for (int32_t i = 0; i < count && status == WEIR_OK; i++) {
         rd_kafka_resp_err_t error =
@@ -60,6 +62,7 @@ enum weir_status weir_kafka_ask_offsets(const struct weir_kafka_settings *settin
     rd_kafka_conf_t *conf;
     enum weir_status status = weir_kafka_conf(settings, defaults, owned, &conf, reterr);
 
+    *ret_count = -1;
     if (status != WEIR_OK)
         return status;
     rd_kafka_t *handle = rd_kafka_new(RD_KAFKA_CONSUMER, conf, text, sizeof text);

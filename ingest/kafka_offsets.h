@@ -11,7 +11,7 @@ struct weir_kafka_offsets {
 };
 
 /* *ret_offsets: one for each partition, from 0; to be freed. WEIR_RETRY: brokers do not answer. WEIR_REJECT: no such
- * topic. */
+ * topic, *ret_count is 0; or a setting that Kafka refuses, -1. */
 enum weir_status weir_kafka_ask_offsets(const struct weir_kafka_settings *settings,
                                         struct weir_kafka_offsets **ret_offsets, int32_t *ret_count,
                                         struct weir_error *reterr);

@@ -352,6 +352,26 @@ def test_a_ledger_that_does_not_add_up_is_told(rated):
     assert any("window_quantity of peak" in text and "rated windows" in text for text in told)
 
 
+def test_a_server_that_reconcile_does_not_reach_is_named(world):
+    """Redis has lanes, and what is asked next fails: Kafka, the topic, or Redis itself at the lanes of admitted events."""
+    world.produce(EVENTS[:20])
+    world.run("ingest", "--until-end")
+    done = world.run("reconcile", "--kafka-brokers", "127.0.0.1:1", status=1)
+    assert done.stdout == b"" and b"weir reconcile: Kafka at 127.0.0.1:1 does not answer: " in done.stderr
+    brokers = world.env["WEIR_KAFKA_BROKERS"]
+    world.redis.sadd("weir:lanes", f"{world.topic}-gone:0")
+    world.redis.copy(f"weir:{{{world.topic}:0}}:lane", f"weir:{{{world.topic}-gone:0}}:lane")
+    done = world.run("reconcile", "--kafka-topic", f"{world.topic}-gone", status=1)
+    assert done.stdout == b"" and f"weir reconcile: topic '{world.topic}-gone' does not exist at {brokers}: ".encode() in done.stderr
+    done = world.run("reconcile", "--kafka-topic", "mistyped", status=2)  # nothing says that it ever was there
+    assert f"weir reconcile: topic 'mistyped' does not exist at {brokers}: ".encode() in done.stderr
+    world.redis.sadd("weir:lanes", f"{world.topic}.admitted:0")
+    world.redis.set(f"weir:{{{world.topic}.admitted:0}}:lane", "not a hash")
+    done = world.run("reconcile", status=1)
+    host = world.env["WEIR_REDIS_URL"].removeprefix("redis://").split("/")[0]
+    assert done.stdout == b"" and f"weir reconcile: Redis {host}: ".encode() in done.stderr, done.stderr
+
+
 def test_raters_show_the_last_result(rated):
     rated.sql("create table public.bent (); update weir.price_totals set amount = amount + 1 where customer = 'bolt' and meter = 'calls'")
     rated.reconcile(status=1)
