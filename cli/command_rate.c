@@ -1,4 +1,5 @@
 /* `weir rate`: the whole way in one process, file -> memory -> line items. */
+#include <dirent.h>
 #include <errno.h>
 #include <getopt.h>
 #include <limits.h>
@@ -12,6 +13,7 @@
 #include "cli/catalog_option.h"
 #include "cli/commands.h"
 #include "cli/intake.h"
+#include "cli/overwrite.h"
 #include "common/arena.h"
 #include "common/calendar.h"
 #include "common/daemon.h"
@@ -35,7 +37,8 @@ static const char help[] =
     "  --summary            one row per customer, contract, period, item and kind instead of line items\n"
     "  --output FILE        write there instead of to standard output\n"
     "  --quarantine FILE    keep events that cannot be counted there, with their reasons (NDJSON); without it they go\n"
-    "                       to OUTPUT.quarantine.ndjson, and with no --output they are only counted\n"
+    "                       to OUTPUT.quarantine.ndjson, and with no --output they are only counted; neither may be a\n"
+    "                       file that is read\n"
     "  --keep-open          leave periods open that the events do not reach the end of: no fees in arrears, no "
     "true-ups\n"
     "  --help               this text\n\n"
@@ -140,7 +143,72 @@ static int parse(int argc, char **argv, struct request *ret_request)
     return -1;
 }
 
-/* 2. setting up */
+/* 2. files that are written, and those that are read */
+
+/* Where quarantine goes without --quarantine, beside a file of output. */
+static bool name_beside(const char *output, char path[PATH_MAX])
+{
+    return snprintf(path, PATH_MAX, "%s.quarantine.ndjson", output) < PATH_MAX;
+}
+
+static bool goes_beside(const struct request *request)
+{
+    struct stat about;
+
+    return !request->quarantine && request->output && (stat(request->output, &about) != 0 || S_ISREG(about.st_mode));
+}
+
+static size_t list_written(const struct request *request, char beside[PATH_MAX], struct weir_used_file written[2])
+{
+    size_t count = 0;
+
+    written[count++] = request->output
+                           ? (struct weir_used_file){"--output", request->output, -1, "give --output another name"}
+                           : (struct weir_used_file){"standard output", NULL, STDOUT_FILENO, "send it to another file"};
+    if (request->quarantine)
+        written[count++] =
+            (struct weir_used_file){"--quarantine", request->quarantine, -1, "give --quarantine another name"};
+    else if (goes_beside(request) && name_beside(request->output, beside))
+        written[count++] = (struct weir_used_file){"the quarantine file of --output,", beside, -1,
+                                                   "give --quarantine FILE, or --output another name"};
+    return count;
+}
+
+/* The files of a folder, one by one; else the file itself. */
+static bool check_catalog(const struct request *request, const struct weir_used_file *written, size_t count)
+{
+    struct weir_used_file read = {.what = "the catalog's", .path = request->catalog};
+    DIR *folder = opendir(request->catalog);
+    char path[PATH_MAX];
+    bool is_good = true;
+
+    if (!folder)
+        return weir_check_overwrite("weir rate", written, count, &read, 1);
+    read.path = path;
+    for (const struct dirent *entry; is_good && (entry = readdir(folder));)
+        if (snprintf(path, sizeof path, "%s/%s", request->catalog, entry->d_name) < (int)sizeof path)
+            is_good = weir_check_overwrite("weir rate", written, count, &read, 1);
+    (void)closedir(folder);
+    return is_good;
+}
+
+static bool check_files(const struct request *request)
+{
+    char beside[PATH_MAX];
+    struct weir_used_file written[2], *read = weir_new_array(request->file_count, sizeof *read);
+    size_t count = list_written(request, beside, written);
+
+    for (size_t i = 0; i < request->file_count; i++)
+        read[i] = strcmp(request->files[i], "-") == 0
+                      ? (struct weir_used_file){"standard input", NULL, STDIN_FILENO, NULL}
+                      : (struct weir_used_file){"the input", request->files[i], -1, NULL};
+    bool is_good = weir_check_overwrite("weir rate", written, count, read, request->file_count)
+                   && check_catalog(request, written, count);
+    free(read);
+    return is_good;
+}
+
+/* 3. setting up */
 static bool find_unpriced(void *context, struct weir_slice series_key, int64_t start, int64_t *ret_from,
                           int64_t *ret_to)
 {
@@ -169,7 +237,7 @@ static enum weir_status open_quarantine(const struct request *request, struct ru
         run->is_kept = request->quarantine != NULL;
         return weir_quarantine_file_open(request->quarantine, &run->quarantine, reterr);
     }
-    if (snprintf(path, sizeof path, "%s.quarantine.ndjson", request->output) >= (int)sizeof path)
+    if (!name_beside(request->output, path))
         return weir_fail(reterr, WEIR_REJECT,
                          "--output: its name is too long for a quarantine file beside it; give --quarantine");
     if (unlink(path) != 0 && errno != ENOENT)
@@ -219,7 +287,7 @@ static void tear_down(const struct request *request, struct run *run)
     weir_catalog_free(run->catalog);
 }
 
-/* 3. the way */
+/* 4. the way */
 
 /* By the length of the first ones, where the files tell how long they are. */
 static void expect_events(struct run *run, const struct weir_message *messages, size_t count)
@@ -380,6 +448,8 @@ int weir_command_rate(int argc, char **argv)
 
     if (parsed >= 0)
         return parsed;
+    if (!check_files(&request))
+        return WEIR_EXIT_USAGE;
     weir_log_open("weir rate", false, WEIR_LOG_INFO);
     run.catalog = weir_catalog_option(request.catalog);
     if (!run.catalog)

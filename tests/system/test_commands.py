@@ -142,6 +142,53 @@ def test_rate_exits_with_2_when_something_is_missing(arguments):
     assert (done.returncode, done.stdout) == (2, b"") and "`weir rate --help` shows how" in lines(done)[-1]
 
 
+def refused(files, *arguments, **redirected):
+    """What `weir rate` says of a file that it would write over; and nothing was made, changed or lost."""
+    before = {path: path.read_bytes() for path in files.rglob("*") if path.is_file()}
+    done = subprocess.run([BINARY, "rate", "--catalog", files / "catalog.json", *arguments], cwd=files, stderr=subprocess.PIPE,
+                          timeout=60, check=False, **{"stdout": subprocess.PIPE, **redirected})
+    assert done.returncode == 2 and not done.stdout
+    assert {path: path.read_bytes() for path in files.rglob("*") if path.is_file()} == before
+    [line] = lines(done)
+    return line.removeprefix("weir rate: ")
+
+
+def test_rate_writes_over_no_file_that_it_reads(files):
+    input = " is the same file as the input 'events.ndjson', which would be overwritten: give "
+    assert refused(files, "--output", "events.ndjson", "events.ndjson") == "--output 'events.ndjson'" + input + "--output another name"
+    assert refused(files, "--quarantine", "./events.ndjson", "events.ndjson") == "--quarantine './events.ndjson'" + input + "--quarantine another name"
+    (files / "link").symlink_to("events.ndjson")
+    (files / "same").hardlink_to(files / "events.ndjson")
+    for name in ("link", "same"):
+        assert refused(files, "--output", name, "--quarantine", "/dev/null", "/dev/null", "events.ndjson").startswith(f"--output '{name}'" + input)
+    (files / "items.csv.quarantine.ndjson").write_bytes(BAD)
+    assert (refused(files, "--output", "items.csv", "items.csv.quarantine.ndjson") == "the quarantine file of --output, 'items.csv.quarantine.ndjson' is the same file"
+            " as the input 'items.csv.quarantine.ndjson', which would be overwritten: give --quarantine FILE, or --output another name")
+    with open(files / "events.ndjson") as stream:
+        assert refused(files, "--output", "events.ndjson", "-", stdin=stream).startswith("--output 'events.ndjson' is the same file as standard input, ")
+    with open(files / "events.ndjson", "a") as stream:
+        assert refused(files, "events.ndjson", stdout=stream).startswith("standard output is the same file as the input 'events.ndjson', ")
+
+
+def test_rate_writes_over_no_catalog(files):
+    assert refused(files, "--output", "catalog.json", "events.ndjson").startswith("--output 'catalog.json' is the same file as the catalog's ")
+    (files / "folder").mkdir()
+    (files / "folder" / "one.json").write_text(json.dumps(CATALOG))
+    said = refused(files, "--catalog", "folder", "--quarantine", "folder/one.json", "events.ndjson")
+    assert said.startswith("--quarantine 'folder/one.json' is the same file as the catalog's 'folder/one.json', ")
+
+
+@pytest.mark.parametrize("quarantine", ["o", "./o", "folder/../o"])
+def test_rate_writes_no_two_things_into_one_file(files, quarantine):
+    (files / "folder").mkdir()
+    said = f"--output 'o' and --quarantine '{quarantine}' would be written into one file: give --quarantine another name"
+    assert refused(files, "--output", "o", "--quarantine", quarantine, "events.ndjson") == said
+    (files / "o").write_text("of an earlier run")
+    assert refused(files, "--output", "o", "--quarantine", quarantine, "events.ndjson") == said
+    with open(files / "o", "a") as stream:
+        assert refused(files, "--quarantine", quarantine, "events.ndjson", stdout=stream).startswith("standard output and --quarantine '")
+
+
 # ---- servers that are away, and that say no --------------------------------------------------------------------------
 
 @pytest.mark.parametrize("command", ["migrate", "reconcile"])
