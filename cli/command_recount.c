@@ -303,7 +303,9 @@ static enum weir_status recount_past(struct weir_recount *recount, struct weir_e
             tell_rehearsed(recount);
         tell_counts(recount, &result);
     } else if (recount->run)
-        weir_log(WEIR_LOG_WARN, "recount %" PRId64 " is not done; the same command goes on with it", recount->run);
+        weir_log(WEIR_LOG_WARN,
+                 "recount %" PRId64 " is not done; the same command goes on with it while no other catalog is applied",
+                 recount->run);
     return status;
 }
 

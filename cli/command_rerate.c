@@ -148,7 +148,9 @@ static int rate_again(const struct weir_usage *usage, const struct weir_settings
     if (status == WEIR_OK)
         tell(&report.counts, number);
     else if (number)
-        weir_log(WEIR_LOG_WARN, "rerating %" PRId64 " is not done; the same command goes on with it", number);
+        weir_log(WEIR_LOG_WARN,
+                 "rerating %" PRId64 " is not done; the same command goes on with it while no other catalog is applied",
+                 number);
     weir_rerate_report_free(&report);
     return end_with(status, &error);
 }

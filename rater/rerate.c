@@ -159,19 +159,16 @@ static enum weir_status list_customers(struct run *run, PGconn *connection, stru
 {
     struct weir_parameters parameters = {0};
     struct weir_buffer number = {0};
-    enum weir_status status = weir_rerate_check_names(connection, run->job.request, reterr);
 
-    if (status == WEIR_OK) {
-        struct weir_slice customer = run->job.request->filter.customer;
-        weir_parameters_add_slice(&parameters, customer);
-        weir_put_int8(&number, run->job.number);
-        weir_parameters_add(&parameters, number.data + 4, 8);
-        status = weir_postgres_ask(connection,
-                                   "SELECT c.customer FROM weir.customers AS c WHERE $1::text IN ('', c.customer)"
-                                   " AND NOT EXISTS (SELECT FROM weir.rerating_customers AS d"
-                                   " WHERE d.rerating = $2::bigint AND d.customer = c.customer) ORDER BY c.customer",
-                                   &parameters, "listing customers", &run->list, reterr);
-    }
+    weir_parameters_add_slice(&parameters, run->job.request->filter.customer);
+    weir_put_int8(&number, run->job.number);
+    weir_parameters_add(&parameters, number.data + 4, 8);
+    enum weir_status status =
+        weir_postgres_ask(connection,
+                          "SELECT c.customer FROM weir.customers AS c WHERE $1::text IN ('', c.customer)"
+                          " AND NOT EXISTS (SELECT FROM weir.rerating_customers AS d"
+                          " WHERE d.rerating = $2::bigint AND d.customer = c.customer) ORDER BY c.customer",
+                          &parameters, "listing customers", &run->list, reterr);
     if (status == WEIR_OK)
         status = weir_rerate_term_minimums_read(connection, &run->job.minimums, reterr);
     weir_buffer_free(&number);
@@ -195,9 +192,6 @@ enum weir_status weir_rerate_all(const struct weir_rerate_request *request, PGco
     enum weir_status status = list_customers(&run, connection, reterr);
 
     weir_check(request->workers >= 1 && request->workers <= WEIR_RERATE_WORKERS_MAX);
-    if (status == WEIR_OK && run.customer_count == 0 && request->filter.customer.length && !number)
-        status = weir_fail(reterr, WEIR_REJECT, "customer '%.*s' was never rated", (int)request->filter.customer.length,
-                           request->filter.customer.data);
     if (status == WEIR_OK) {
         pthread_mutex_init(&run.mutex, NULL);
         pthread_cond_init(&run.ended, NULL);
@@ -224,6 +218,8 @@ enum weir_status weir_rerate_look(const struct weir_rerate_request *request, str
     enum weir_status status;
     PGconn *connection = weir_postgres_open(request->url, "weir rerate", &status, reterr);
 
+    if (status == WEIR_OK)
+        status = weir_rerate_check_names(connection, request, reterr);
     if (status == WEIR_OK)
         status = weir_rerate_all(request, connection, 0, 0, ret_report, reterr);
     PQfinish(connection);

@@ -36,26 +36,29 @@ enum weir_status weir_rerate_check_names(PGconn *connection, const struct weir_r
                               "    OR EXISTS (SELECT FROM weir.price_totals WHERE meter = $1::text),"
                               " EXISTS (SELECT FROM weir.billing_periods WHERE contract = $2::text),"
                               " EXISTS (SELECT FROM weir.price_totals WHERE price_book = $3::text AND $4::integer IN "
-                              "(0, price_book_version))";
+                              "(0, price_book_version)),"
+                              " EXISTS (SELECT FROM weir.customers WHERE customer = $5::text)";
     const struct weir_rerate_filter *filter = &request->filter;
     const struct weir_slice names[] = {filter->meter, filter->contract, filter->price_book};
     bool is_known[] = {!filter->meter.length || weir_catalog_meter(request->catalog, filter->meter),
                        !filter->contract.length || catalog_has_contract(request->catalog, filter->contract),
                        !filter->price_book.length
-                           || catalog_has_version(request->catalog, filter->price_book, filter->price_book_version)};
+                           || catalog_has_version(request->catalog, filter->price_book, filter->price_book_version),
+                       !filter->customer.length};
     struct weir_parameters parameters = {0};
     struct weir_buffer version = {0};
     PGresult *result = NULL;
 
-    if (is_known[0] && is_known[1] && is_known[2])
+    if (is_known[0] && is_known[1] && is_known[2] && is_known[3])
         return WEIR_OK;
     for (size_t i = 0; i < 3; i++)
         weir_parameters_add_slice(&parameters, names[i]);
     weir_put_int4(&version, (int32_t)filter->price_book_version);
     weir_parameters_add(&parameters, version.data + 4, 4);
+    weir_parameters_add_slice(&parameters, filter->customer);
     enum weir_status status =
         weir_postgres_ask(connection, sql, &parameters, "looking for what is named", &result, reterr);
-    for (int i = 0; status == WEIR_OK && i < 3; i++)
+    for (int i = 0; status == WEIR_OK && i < 4; i++)
         is_known[i] = is_known[i] || *PQgetvalue(result, 0, i);
     weir_buffer_free(&version);
     PQclear(result);
@@ -67,11 +70,13 @@ enum weir_status weir_rerate_check_names(PGconn *connection, const struct weir_r
         return fail_unknown(reterr, "contract", filter->contract);
     if (!is_known[2] && !filter->price_book_version)
         return fail_unknown(reterr, "price book", filter->price_book);
-    return is_known[2] ? WEIR_OK
-                       : weir_fail(reterr, WEIR_REJECT,
-                                   "there is no version %u of price book '%.*s', neither in the catalog nor in the "
-                                   "ledger",
-                                   filter->price_book_version, (int)filter->price_book.length, filter->price_book.data);
+    if (!is_known[2])
+        return weir_fail(reterr, WEIR_REJECT,
+                         "there is no version %u of price book '%.*s', neither in the catalog nor in the ledger",
+                         filter->price_book_version, (int)filter->price_book.length, filter->price_book.data);
+    return is_known[3] ? WEIR_OK
+                       : weir_fail(reterr, WEIR_REJECT, "customer '%.*s' was never rated", (int)filter->customer.length,
+                                   filter->customer.data);
 }
 
 /* 2. whole periods */

@@ -170,7 +170,8 @@ void weir_rerate_fresh_complete(struct rerate_fresh *fresh);
 
 /* 3. rerate_choose.c: what of a customer is looked at */
 
-/* WEIR_REJECT: the request names a meter, contract, price book or version that neither catalog nor ledger has. */
+/* WEIR_REJECT: the request names a meter, contract, price book or version that neither catalog nor ledger has, or a
+ * customer that was never rated. Asked before anything else: a run under such names would never be done. */
 enum weir_status weir_rerate_check_names(PGconn *connection, const struct weir_rerate_request *request,
                                          struct weir_error *reterr);
 

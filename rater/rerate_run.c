@@ -161,6 +161,8 @@ enum weir_status weir_rerate_write(const struct weir_rerate_request *request, co
     weir_check(!request->has_items);
     if (status == WEIR_OK)
         status = lock(connection, reterr);
+    if (status == WEIR_OK) /* before there is a number: what names nothing would never be done */
+        status = weir_rerate_check_names(connection, request, reterr);
     if (status == WEIR_OK)
         status = begin(connection, request, order, ret_run, ret_was_begun, reterr);
     if (status == WEIR_OK)

@@ -140,6 +140,31 @@ def test_refused(example, arguments, said):
     assert done.returncode == 2 and said in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr
 
 
+@pytest.mark.parametrize("arguments, said", [
+    (("--meter", "token"), b"there is no meter 'token'"), (("--contract", "acme-2025"), b"there is no contract 'acme-2025'"),
+    (("--price-book", "lists"), b"there is no price book 'lists'"), (("--price-book", "list@2"), b"there is no version 2 of price book 'list'"),
+    (("--customer", "nobody"), b"customer 'nobody' was never rated"),
+])
+def test_a_mistyped_name_leaves_no_run(example, arguments, said):
+    """It could never end, neither could the same command go on with it: nor with one that an older weir left."""
+    env, _folder = example
+    names = {"--meter": "meter", "--contract": "contract", "--price-book": "price_book", "--customer": "customer"}
+    connection = psycopg2.connect(env["WEIR_POSTGRES_URL"])
+    cursor = connection.cursor()
+    for reason in ("typed by hand", "of an older weir"):
+        if reason == "of an older weir":
+            cursor.execute("insert into weir.reratings (started_by, reason, filters, catalog_version)"
+                           " select 'test', %s, %s, max(catalog_version) from weir.catalog_versions", (reason, json.dumps({names[arguments[0]]: arguments[1]})))
+        cursor.execute("select (select count(*) from weir.reratings), (select count(*) from weir.audit_log)")
+        before = cursor.fetchone()
+        connection.commit()
+        done = weir("rerate", "--reason", reason, *arguments, env=env, check=False)
+        assert done.returncode == 2 and said in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr
+        cursor.execute("select (select count(*) from weir.reratings), (select count(*) from weir.audit_log)")
+        assert cursor.fetchone() == before
+    connection.close()
+
+
 def test_names_are_escaped_in_a_page(servers, tmp_path):
     name = "<script>alert('x')</script> & \"co\""
     events = [dict(json.loads(line), subject=name) for line in BLOCKS["events"].splitlines()]
