@@ -396,19 +396,39 @@ static bool set_properties(const struct loading *loading, const char *file, json
     return is_good;
 }
 
+/* The row that a value from the file or the environment is judged by: the command's own, else the first of this name.
+ * NULL: commands that have it judge it differently (format), and it does not concern this one. False: no setting. */
+static bool find_row(const struct weir_usage *usage, const char *name, const struct row **ret_row)
+{
+    const struct row *first = NULL;
+    bool is_alike = true;
+
+    for (int i = 0; i < ROW_COUNT; i++) {
+        if (strcmp(rows[i].name, name) != 0)
+            continue;
+        if (rows[i].commands & usage->command) {
+            *ret_row = &rows[i];
+            return true;
+        }
+        first = first ? first : &rows[i];
+        is_alike = is_alike && rows[i].type == first->type && rows[i].min == first->min && rows[i].max == first->max;
+    }
+    *ret_row = is_alike ? first : NULL;
+    return first != NULL;
+}
+
 static bool set_json(const struct loading *loading, const char *file, const char *path, json_t *value)
 {
     char where[WEIR_SETTING_TEXT_MAX], number[32];
-    const struct row *row = NULL;
+    const struct row *row;
 
-    for (int i = 0; i < ROW_COUNT && !row; i++)
-        if (strcmp(rows[i].name, path) == 0)
-            row = &rows[i];
     snprintf(where, sizeof where, "%s: %s", file, path);
-    if (!row) {
+    if (!find_row(loading->usage, path, &row)) {
         fprintf(stderr, "%s: %s is not a setting; the README lists them\n", loading->usage->name, where);
         return false;
     }
+    if (!row)
+        return true;
     if (json_is_string(value))
         return set_row(loading, row, where, json_string_value(value));
     if (json_is_boolean(value) && row->type == SWITCH)
@@ -593,8 +613,10 @@ static bool load(const struct loading *loading, int argc, char **argv)
     if (!take_flags(&look, argc, argv, &config) || (config && !set_file(loading, config)))
         return false;
     for (int i = 0; i < ROW_COUNT; i++) {
+        const struct row *row;
         environment_name(&rows[i], name);
-        if ((value = getenv(name)) && !set_row(loading, &rows[i], name, value))
+        if ((value = getenv(name)) && find_row(loading->usage, rows[i].name, &row) && row
+            && !set_row(loading, row, name, value))
             return false;
     }
     return take_flags(loading, argc, argv, &config) && check_together(loading);

@@ -20,8 +20,9 @@ enum { WEIR_PROPERTIES_MAX = 128, WEIR_SETTING_TEXT_MAX = 4096 };
 #define WEIR_THREAD_INSTANCE ".thread-"
 enum { WEIR_INSTANCE_MAX = 239 }; /* bytes of a worker's; Kafka has room for 249 with what is behind it */
 
-/* Which commands a row is for; a flag elsewhere is unknown. In the file and the environment every row is known to all.
- */
+/* Which commands a row is for; a flag elsewhere is unknown. In the file and the environment every row is known to all,
+ * and judged by the command's own row where there are several of a name; what other commands judge differently, as
+ * `format`, is left to them. */
 enum weir_command {
     WEIR_COMMAND_INGEST = 1,
     WEIR_COMMAND_RATER = 2,

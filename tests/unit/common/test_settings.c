@@ -230,6 +230,50 @@ Test(settings, what_is_wrong_in_the_environment_is_named)
     cr_assert(strstr(said, "WEIR_LATENESS: 'soon' is not a duration"), "%s", said);
 }
 
+/* One word in the file or the environment serves many commands: each judges it as its --help tells. */
+Test(settings, a_format_is_judged_by_the_commands_own_row)
+{
+    static const struct {
+        enum weir_command command;
+        const char *good, *bad, *allowed; /* NULL: the command has no format, and every one is good */
+    } cases[] = {
+        {WEIR_COMMAND_RECONCILE, "json", "csv", "table or json"},
+        {WEIR_COMMAND_AUDIT, "table", "csv", "table or json"},
+        {WEIR_COMMAND_CLOSE, "csv", "html", "table, csv or json"},
+        {WEIR_COMMAND_REVENUE, "csv", "html", "table, csv or json"},
+        {WEIR_COMMAND_BALANCE, "csv", "focus", "table, csv or json"},
+        {WEIR_COMMAND_RECOUNT, "html", "focus", "table, csv, json or html"},
+        {WEIR_COMMAND_RERATE, "html", "focus", "table, csv, json or html"},
+        {WEIR_COMMAND_INVOICE, "focus", "xml", "table, csv, json, focus or html"},
+        {WEIR_COMMAND_INGEST, "focus", NULL, NULL},
+        {WEIR_COMMAND_RATER, "csv", NULL, NULL},
+        {WEIR_COMMAND_APPLY, "html", NULL, NULL},
+    };
+    struct weir_settings settings;
+    char text[64], words[128];
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        for (int is_file = 0; is_file < 2; is_file++)
+            for (int is_bad = 0; is_bad < (cases[i].bad ? 2 : 1); is_bad++) {
+                struct weir_usage of = {
+                    .command = cases[i].command, .name = "weir x", .arguments = "", .purpose = "", .example = ""};
+                const char *value = is_bad ? cases[i].bad : cases[i].good;
+                snprintf(text, sizeof text, is_file ? "{\"format\": \"%s\"}" : "WEIR_FORMAT=%s", value);
+                set_environment(is_file ? NULL : text, NULL);
+                int status =
+                    is_file ? load(&of, &settings, "--config", config(text), NULL) : load(&of, &settings, NULL);
+                forget_config();
+                cr_assert_eq(status, is_bad ? 2 : -1, "%d %s: %s", (int)cases[i].command, text, said);
+                snprintf(words, sizeof words, "'%s' is not %s\n", value, cases[i].allowed ? cases[i].allowed : "");
+                if (is_bad)
+                    cr_assert(strstr(said, words), "%s", said);
+                else if (cases[i].allowed)
+                    cr_assert_str_eq(settings.format, value);
+                if (!is_bad)
+                    weir_settings_free(&settings);
+            }
+}
+
 Test(settings, every_mistake_of_a_file_is_told)
 {
     struct weir_settings settings;
