@@ -1,4 +1,5 @@
 /* `weir admit`: reviewed events out of quarantine, counted once. */
+#include <errno.h>
 #include <inttypes.h>
 #include <jansson.h>
 #include <stdio.h>
@@ -240,7 +241,8 @@ static enum weir_status run(struct weir_admit *admit, struct weir_error *reterr)
         list_json(admit);
     else
         list_table(admit);
-    fflush(stdout);
+    if (fflush(stdout) != 0 || ferror(stdout))
+        return weir_fail(reterr, WEIR_FATAL, "the list cannot be written: %s. Nothing was admitted", strerror(errno));
     return settings->yes ? carry_out(admit, reterr) : WEIR_OK;
 }
 

@@ -1,8 +1,12 @@
 /* weir: one binary, one table of commands. */
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cli/commands.h"
+#include "common/log.h"
 
 struct command {
     const char *name;
@@ -49,7 +53,26 @@ static void print_help(FILE *output)
           output);
 }
 
-int main(int argc, char **argv)
+/* What the caller closed would be given to the first file or connection that is opened, and be written into. */
+static void keep_standard_streams(void)
+{
+    for (int i = STDIN_FILENO; i <= STDERR_FILENO; i++)
+        if (fcntl(i, F_GETFD) < 0 && errno == EBADF)
+            (void)open("/dev/null", i == STDIN_FILENO ? O_WRONLY : O_RDONLY); /* whoever uses it is told, as before */
+}
+
+/* A result that is not all there is no success. Commands that looked for themselves have told it, and failed. */
+static int end_with(int status)
+{
+    errno = 0;
+    if (status != WEIR_EXIT_DONE || (fflush(stdout) == 0 && !ferror(stdout)))
+        return status;
+    weir_log_plain(WEIR_LOG_ERROR, "the output cannot be written: %s. Everything else was done",
+                   errno ? strerror(errno) : "a part of it is missing");
+    return WEIR_EXIT_FAILED;
+}
+
+static int run(int argc, char **argv)
 {
     if (argc < 2) {
         print_help(stderr);
@@ -63,9 +86,20 @@ int main(int argc, char **argv)
         puts("weir " WEIR_VERSION);
         return WEIR_EXIT_DONE;
     }
-    for (int i = 0; i < COMMAND_COUNT; i++)
-        if (strcmp(argv[1], commands[i].name) == 0)
-            return commands[i].run(argc - 1, argv + 1);
+    for (int i = 0; i < COMMAND_COUNT; i++) {
+        static char name[32];
+        if (strcmp(argv[1], commands[i].name) != 0)
+            continue;
+        (void)snprintf(name, sizeof name, "weir %s", commands[i].name);
+        weir_log_open(name, false, WEIR_LOG_INFO); /* some have no settings that say how */
+        return commands[i].run(argc - 1, argv + 1);
+    }
     fprintf(stderr, "weir: '%s' is not a command; `weir --help` lists them\n", argv[1]);
     return WEIR_EXIT_USAGE;
+}
+
+int main(int argc, char **argv)
+{
+    keep_standard_streams();
+    return end_with(run(argc, argv));
 }

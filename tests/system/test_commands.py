@@ -1,9 +1,11 @@
 """Command lines and exit statuses of every command: 0 done, 1 failed, 2 bad usage or bad catalog, and one line that says
 what to do. (`weir check` has more in tests/unit/test_check.py; the daemons in test_daemons.py.)"""
 import json
+import os
 import re
 import subprocess
 
+import psycopg2
 import pytest
 from harness import BINARY, ROOT, counts, event_bytes, read_quarantine, weir
 
@@ -228,3 +230,65 @@ def test_ingest_and_produce_exit_with_2_when_there_is_no_topic(servers, files):
 def test_produce_exits_with_2_without_files(arguments):
     done = weir("produce", *arguments, check=False, env=NOWHERE)
     assert (done.returncode, done.stdout) == (2, b"") and lines(done)[-1].startswith("weir produce: ")
+
+
+# ---- results that cannot be written ------------------------------------------------------------------------------------
+
+@pytest.fixture(scope="module")
+def told(servers, tmp_path_factory):
+    """Settings of a place where every command has something to tell: a rated event, one in quarantine."""
+    folder = tmp_path_factory.mktemp("told")
+    (folder / "catalog.json").write_text(json.dumps(CATALOG))
+    events = [EVENT, {**EVENT, "id": "2", "time": "2026-01-05T12:00:00Z"}]
+    (folder / "events.ndjson").write_bytes(b"".join(json.dumps(event).encode() + b"\n" for event in events) + BAD + b"\n")
+    env = {**servers.room("commands-told", 1), "WEIR_METRICS_LISTEN": "off", "WEIR_CATALOG": str(folder / "catalog.json"), "WEIR_LATENESS": "87600h"}
+    weir("apply", env=env)
+    weir("produce", folder / "events.ndjson", env=env)
+    weir("ingest", "--until-end", env=env)
+    weir("rater", "--until-done", env=env)
+    connection = psycopg2.connect(env["WEIR_POSTGRES_URL"])
+    cursor = connection.cursor()
+    cursor.execute("select min(line_item_id::text) from weir.line_items")
+    [item] = cursor.fetchone()
+    connection.close()
+    assert item
+    return {**env, "ITEM": item}
+
+
+def into(redirection, *arguments, env=None):
+    """A command whose standard output the shell redirects: its exit status, and what it says."""
+    done = subprocess.run(["sh", "-c", f'exec "$0" "$@" {redirection}', BINARY, *arguments], stderr=subprocess.PIPE, timeout=120, check=False,
+                          env={**os.environ, **(env or {})})
+    return done.returncode, lines(done)
+
+
+TELLING = [("check",), ("check", "--format", "json"), ("migrate",), ("migrate", "--dry-run"), ("apply",), ("reconcile",), ("reconcile", "--format", "json"),
+           ("explain", "ITEM"), ("explain", "--format", "json", "ITEM"), ("release",), ("admit",), ("admit", "--reason", "any", "--format", "json"),
+           ("audit", "list"), ("audit", "verify"), ("balance",), ("revenue",), ("close", "--dry-run", "--through", "2026-01-31"), ("invoice", "list"), ("rerate", "--dry-run")]
+
+
+@pytest.mark.parametrize("arguments", TELLING, ids=" ".join)
+def test_a_result_that_cannot_be_written_is_no_success(told, arguments):
+    arguments = [told["ITEM"] if argument == "ITEM" else argument for argument in arguments]
+    status, said = into("", *arguments, env=told)
+    assert status == 0, said
+    for redirection, why in ((">/dev/full", "No space left on device"), (">&-", "Bad file descriptor")):
+        status, said = into(redirection, *arguments, env=told)
+        assert status == 1 and sum(f"weir {arguments[0]}: " in line and "cannot be written" in line for line in said) == 1, said
+        if arguments[0] == "admit":
+            assert said[-1].endswith(f"the list cannot be written: {why}. Nothing was admitted")
+        elif any("the output cannot be written" in line for line in said):  # the others look for themselves
+            assert said[-1] == f"weir {arguments[0]}: the output cannot be written: {why}. Everything else was done"
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("--version",), *((command, "--help") for command in COMMANDS)], ids=" ".join)
+def test_help_that_cannot_be_written_is_no_success(arguments):
+    name = "weir" if len(arguments) == 1 else f"weir {arguments[0]}"
+    assert into(">/dev/full", *arguments) == (1, [f"{name}: the output cannot be written: No space left on device. Everything else was done"])
+
+
+def test_a_command_that_writes_nothing_needs_no_output(told):
+    for redirection in (">/dev/full", ">&-", "<&- >&-"):
+        for arguments in (("ingest", "--until-end"), ("rater", "--until-done")):
+            status, said = into(redirection, *arguments, env=told)
+            assert status == 0 and not any("cannot be written" in line for line in said), said
