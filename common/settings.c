@@ -152,7 +152,7 @@ static const struct row rows[] = {
     {"close.workers", WHOLE, WEIR_COMMAND_CLOSE | WEIR_COMMAND_RATER, "1", 1, 64, AT(close_workers),
      "customers closed at once, each on a connection of its own; with 1 numbers go by customer"},
     {"invoice.series", TEXT, INVOICING | WEIR_COMMAND_RATER, "INV", 0, 0, AT(invoice_series),
-     "invoices are numbered in this series, credit notes in SERIES-CN"},
+     "1 to 32 of A-Za-z0-9._/-, not ending in -CN: credit notes have SERIES-CN"},
     {"invoice.details", TEXT, WEIR_COMMAND_CLOSE | WEIR_COMMAND_RATER, "", 0, 0, AT(invoice_details),
      "JSON file: the seller, the customers' names and addresses, tax categories"},
     {"format", REPORT_FORMAT, RERATING, "table", 0, 0, AT(format), "table, csv, json or html"},
@@ -584,6 +584,33 @@ static bool take_flags(const struct loading *loading, int argc, char **argv, con
 }
 
 /* 5. all of it */
+
+/* Numbers of it stand on invoices for good, and are read by other programs. */
+static bool is_series(const char *text)
+{
+    size_t length = strlen(text), suffix = strlen(WEIR_CREDIT_NOTES);
+
+    return length >= 1 && length <= WEIR_SERIES_MAX
+           && strspn(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._/-") == length
+           && (length < suffix || strcmp(text + length - suffix, WEIR_CREDIT_NOTES) != 0);
+}
+
+/* Not with the other values: what other commands find in a file that they share does not stop them. */
+static bool check_series(const struct loading *loading)
+{
+    const char *series = loading->settings->invoice_series;
+    const struct row *row = find_flag(loading->usage, "invoice-series", strlen("invoice-series"));
+
+    if (!row || is_series(series))
+        return true;
+    fprintf(stderr,
+            "%s: %s: '%s' is not 1 to %d of A-Z a-z 0-9 . _ / -, without " WEIR_CREDIT_NOTES
+            " at its end, which credit notes have. Numbers that were given in it stay; choose another series to go "
+            "on in\n",
+            loading->usage->name, row->name, series, WEIR_SERIES_MAX);
+    return false;
+}
+
 static bool check_together(const struct loading *loading)
 {
     struct weir_settings *settings = loading->settings;
@@ -619,7 +646,7 @@ static bool load(const struct loading *loading, int argc, char **argv)
             && !set_row(loading, row, name, value))
             return false;
     }
-    return take_flags(loading, argc, argv, &config) && check_together(loading);
+    return take_flags(loading, argc, argv, &config) && check_together(loading) && check_series(loading);
 }
 
 int weir_settings_load(const struct weir_usage *usage, int argc, char **argv, struct weir_settings *ret_settings)

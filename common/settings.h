@@ -20,6 +20,11 @@ enum { WEIR_PROPERTIES_MAX = 128, WEIR_SETTING_TEXT_MAX = 4096 };
 #define WEIR_THREAD_INSTANCE ".thread-"
 enum { WEIR_INSTANCE_MAX = 239 }; /* bytes of a worker's; Kafka has room for 249 with what is behind it */
 
+/* Bytes of invoice.series: 1 to so many of A-Z, a-z, 0-9, '.', '_', '/' and '-'. It does not end in WEIR_CREDIT_NOTES,
+ * which makes the series of its credit notes out of it. */
+enum { WEIR_SERIES_MAX = 32 };
+#define WEIR_CREDIT_NOTES "-CN"
+
 /* Which commands a row is for; a flag elsewhere is unknown. In the file and the environment every row is known to all,
  * and judged by the command's own row where there are several of a name; what other commands judge differently, as
  * `format`, is left to them. */
@@ -103,7 +108,7 @@ struct weir_usage {
 };
 
 /* -1: *ret_settings is filled, go on. Otherwise the exit status: 0 after --help, 2 after a mistake, each told on stderr
- * in one line. Checks what hangs together too (id_retention not shorter than lateness). */
+ * in one line. Checks what hangs together too (id_retention not shorter than lateness), and the series of invoices. */
 int weir_settings_load(const struct weir_usage *usage, int argc, char **argv, struct weir_settings *ret_settings);
 void weir_settings_free(struct weir_settings *settings);
 

@@ -1004,3 +1004,24 @@ def test_a_credit_note_takes_the_whole_invoice_back(servers, tmp_path):
                             (("export", "INV-9", "--format", "json"), "there is no invoice INV-9"), (("list", "--format", "focus"), "--format is table")):
         refused = weir("invoice", *arguments, env=ledger.env, check=False)
         assert refused.returncode == 2 and told in refused.stderr.decode(), refused.stderr
+
+
+def test_numbers_of_a_series_that_is_refused_now_stay(servers):
+    """An older weir took any text; what was numbered in it is listed, exported and made void by its name."""
+    ledger = Ledger(servers.room("invoices-series", 1), 4)
+    for customer in ("c000", "c001"):
+        ledger.add(customer, "", 0, ("fee", "platform", None, "b", 1, None, "fee", None, None), exact.SCALE, 2 * exact.SCALE)
+    ledger.sql("update weir.billing_periods set is_closed = true")
+    weir("close", "--through", "2026-02-28", "--draft", env=ledger.env)
+    ledger.sql("select weir.finalize_invoice(1, 'RE 2026;', 'an older weir')")
+    for series in ("RE 2026;", "INV-CN", "", "x" * 33):
+        for arguments in (("close", "--through", "2026-02-28"), ("invoice", "finalize", "2"), ("rater", "--until-done", "--close-grace", "1s")):
+            refused = weir(*arguments, "--invoice-series", series, env={**ledger.env, "WEIR_METRICS_LISTEN": "off"}, check=False)
+            assert refused.returncode == 2 and refused.stderr.decode() == (
+                f"weir {arguments[0]}: invoice.series: '{series}' is not 1 to 32 of A-Z a-z 0-9 . _ / -, without -CN at its end, which credit notes have."
+                " Numbers that were given in it stay; choose another series to go on in\n")
+    listed = list(csv.DictReader(io.StringIO(weir("invoice", "list", "--format", "csv", env=ledger.env).stdout.decode())))
+    assert [(row["invoice_number"], row["state"]) for row in listed] == [("RE 2026;-000001", "final"), ("", "draft")]
+    assert exported_document(ledger.env, "RE 2026;-1")["invoice_number"] == "RE 2026;-000001"
+    assert weir("invoice", "void", "RE 2026;-1", "--reason", "wrong", env=ledger.env).stdout == b"weir invoice: void by credit note RE 2026;-CN-000001\n"
+    assert weir("invoice", "finalize", "2", "--invoice-series", "RE/2026", env=ledger.env).stdout == b"weir invoice: final as RE/2026-000001\n"

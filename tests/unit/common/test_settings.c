@@ -274,6 +274,60 @@ Test(settings, a_format_is_judged_by_the_commands_own_row)
             }
 }
 
+static int load_series(enum weir_command command, const char *series)
+{
+    const struct weir_usage of = {
+        .command = command, .name = "weir x", .arguments = "", .purpose = "", .example = "weir x"};
+    struct weir_settings settings;
+    char text[256];
+
+    snprintf(text, sizeof text, "WEIR_INVOICE_SERIES=%s", series);
+    set_environment(text, NULL);
+    int status = load(&of, &settings, NULL);
+    if (status == -1) {
+        cr_expect_str_eq(settings.invoice_series, series);
+        weir_settings_free(&settings);
+    }
+    return status;
+}
+
+/* It is a part of numbers that are given for good, and SERIES-CN is the series of its credit notes. */
+Test(settings, a_series_of_invoices_keeps_to_its_limits)
+{
+    static const enum weir_command commands[] = {WEIR_COMMAND_CLOSE, WEIR_COMMAND_INVOICE, WEIR_COMMAND_RATER};
+    static const char *const good[] = {
+        "I", "INV", "2026/EU_a.b-c", "CN", "X-cn", "X-CN-", "-", "-C", "abcdefghijklmnopqrstuvwxyz-_./12"};
+    static const char *const bad[] = {"",
+                                      " ",
+                                      "a b;,",
+                                      "a\nb",
+                                      "a'b",
+                                      "R\xc3\x89",
+                                      "X-CN",
+                                      "-CN",
+                                      "X-CN-CN",
+                                      "a:b",
+                                      "a\\b",
+                                      "a@b",
+                                      "a[b",
+                                      "a`b",
+                                      "a{b",
+                                      "abcdefghijklmnopqrstuvwxyz-_./123",
+                                      "abcdefghijklmnopqrstuvwxyz-CNCN-CN"};
+
+    for (size_t c = 0; c < sizeof commands / sizeof *commands; c++) {
+        for (size_t i = 0; i < sizeof good / sizeof *good; i++)
+            cr_expect_eq(load_series(commands[c], good[i]), -1, "%s: %s", good[i], said);
+        for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+            cr_expect_eq(load_series(commands[c], bad[i]), 2, "%s", bad[i]);
+            cr_expect(strstr(said, "weir x: invoice.series: '") == said
+                          && strstr(said, "1 to 32 of A-Z a-z 0-9 . _ / -") && strstr(said, "choose another series"),
+                      "%s", said);
+        }
+    }
+    cr_expect_eq(load_series(WEIR_COMMAND_INGEST, "a b;,"), -1, "it has no series: %s", said);
+}
+
 Test(settings, every_mistake_of_a_file_is_told)
 {
     struct weir_settings settings;
