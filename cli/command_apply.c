@@ -7,6 +7,7 @@
 #include "common/log.h"
 #include "common/model/catalog_document.h"
 #include "common/settings.h"
+#include "common/shown.h"
 #include "rater/apply.h"
 
 static const struct weir_usage usage = {
@@ -22,18 +23,27 @@ static const struct weir_usage usage = {
     .example = "weir apply --catalog deploy/example/catalog --postgres-url postgresql:///weir",
 };
 
+static void put_line(const char *before, const char *line)
+{
+    fputs(before, stdout);
+    weir_shown_put(stdout, line);
+    putchar('\n');
+}
+
 static int tell(const struct weir_apply_report *report, bool dry_run)
 {
-    FILE *output = report->outcome == WEIR_APPLY_REFUSED ? stderr : stdout;
+    bool is_refused = report->outcome == WEIR_APPLY_REFUSED;
 
-    for (size_t i = 0; i < report->count; i++)
-        fprintf(output, "%s%s\n", report->outcome == WEIR_APPLY_REFUSED ? "weir apply: " : "", report->lines[i]);
+    for (size_t i = 0; i < report->count && is_refused; i++)
+        weir_log_plain(WEIR_LOG_ERROR, "%s", report->lines[i]);
+    for (size_t i = 0; i < report->count && !is_refused; i++)
+        put_line("", report->lines[i]);
     for (size_t i = 0; i < report->refused_count; i++)
-        puts(report->refused[i]);
+        put_line("", report->refused[i]);
     for (size_t i = 0; i < report->value_count; i++)
-        printf("%s%s\n", i ? "  " : "values:\n  ", report->values[i]);
-    if (report->outcome == WEIR_APPLY_REFUSED)
-        fputs("weir apply: refused, nothing was stored\n", stderr);
+        put_line(i ? "  " : "values:\n  ", report->values[i]);
+    if (is_refused)
+        weir_log_plain(WEIR_LOG_ERROR, "refused, nothing was stored");
     else if (report->outcome == WEIR_APPLY_UNCHANGED)
         printf("nothing to do: the same as catalog %d, which is in force\n", report->catalog_version);
     else if (dry_run)
@@ -72,7 +82,7 @@ int weir_command_apply(int argc, char **argv)
     if (code >= 0)
         return code;
     if (!*settings.catalog) {
-        fputs("weir apply: no catalog; give --catalog DIR or set WEIR_CATALOG\n", stderr);
+        weir_log_plain(WEIR_LOG_ERROR, "no catalog; give --catalog DIR or set WEIR_CATALOG");
         weir_settings_free(&settings);
         return WEIR_EXIT_USAGE;
     }

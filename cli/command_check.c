@@ -7,6 +7,7 @@
 
 #include "cli/commands.h"
 #include "common/model/catalog.h"
+#include "common/shown.h"
 
 static const char help[] =
     "usage: weir check --catalog DIR [--format text|json]\n"
@@ -45,9 +46,15 @@ static void print_summary(const struct weir_catalog *catalog)
 
 static void print_mistakes(const struct weir_mistake_list *mistakes)
 {
-    for (size_t i = 0; i < mistakes->count; i++)
-        fprintf(stderr, "%s: %s: %s\n", mistakes->mistakes[i].file, mistakes->mistakes[i].path,
-                mistakes->mistakes[i].text);
+    for (size_t i = 0; i < mistakes->count; i++) {
+        const struct weir_mistake *mistake = &mistakes->mistakes[i];
+        weir_shown_put(stderr, mistake->file);
+        fputs(": ", stderr);
+        weir_shown_put(stderr, mistake->path);
+        fputs(": ", stderr);
+        weir_shown_put(stderr, mistake->text);
+        putc('\n', stderr);
+    }
     fprintf(stderr, "catalog: %zu mistake%s\n", mistakes->count, plural(mistakes->count));
 }
 

@@ -1,8 +1,53 @@
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "cli/explain.h"
+#include "common/shown.h"
+#include "common/status.h"
+
+/* 0. what stands in it is mostly from outside: a copy of which a terminal obeys nothing */
+static json_t *shown(json_t *value);
+
+static json_t *shown_text(const char *text, size_t length)
+{
+    char *copy = weir_new(length + 1);
+    json_t *value = json_stringn(copy, weir_shown_copy(weir_slice_of(text, length), copy));
+
+    free(copy);
+    return value;
+}
+
+static json_t *shown_object(json_t *object)
+{
+    json_t *copy = json_object(), *member;
+    const char *name;
+
+    json_object_foreach(object, name, member)
+    {
+        json_t *key = shown_text(name, strlen(name));
+        json_object_set_new(copy, json_string_value(key), shown(member));
+        json_decref(key);
+    }
+    return copy;
+}
+
+static json_t *shown(json_t *value)
+{
+    json_t *copy, *member;
+    size_t at;
+
+    if (json_is_string(value))
+        return shown_text(json_string_value(value), json_string_length(value));
+    if (json_is_object(value))
+        return shown_object(value);
+    if (!json_is_array(value))
+        return json_incref(value);
+    copy = json_array();
+    json_array_foreach(value, at, member) json_array_append_new(copy, shown(member));
+    return copy;
+}
 
 /* 1. the row */
 static long long whole(const json_t *object, const char *name)
@@ -282,19 +327,13 @@ static void print_rerating(const json_t *rerating, bool is_reversal)
              "is taken back");
 }
 
-void weir_explain_print(const struct weir_explain *explain)
+static void print(const json_t *root)
 {
-    const json_t *root = explain->root, *item = json_object_get(root, "item");
-    const json_t *arithmetic = json_object_get(root, "arithmetic");
+    const json_t *item = json_object_get(root, "item"), *arithmetic = json_object_get(root, "arithmetic");
+    const json_t *rerating = json_object_get(root, "rerating");
     bool is_usage = weir_explain_is_usage(item);
 
-    if (explain->settings.format[0] == 'j') {
-        json_dumpf(root, stdout, JSON_INDENT(2));
-        putchar('\n');
-        return;
-    }
     print_item(item);
-    const json_t *rerating = json_object_get(root, "rerating");
     if (json_is_object(rerating))
         print_rerating(rerating, strcmp(weir_explain_text(item, "kind"), "reversal") == 0);
     if (!json_is_object(rerating) || *weir_explain_text(rerating, "recount"))
@@ -307,4 +346,16 @@ void weir_explain_print(const struct weir_explain *explain)
     print_revisions(root);
     if (is_usage)
         print_lanes(root);
+}
+
+void weir_explain_print(const struct weir_explain *explain)
+{
+    if (explain->settings.format[0] == 'j') {
+        json_dumpf(explain->root, stdout, JSON_INDENT(2));
+        putchar('\n');
+        return;
+    }
+    json_t *root = shown(explain->root);
+    print(root);
+    json_decref(root);
 }

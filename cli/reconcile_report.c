@@ -3,10 +3,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cli/admitted.h"
 #include "cli/reconcile.h"
 #include "common/calendar.h"
+#include "common/shown.h"
+#include "rater/text_row.h"
 
 /* 1. one difference */
 static void list(struct weir_reconcile *reconcile, enum weir_difference kind, bool is_repaired, const char *why,
@@ -30,9 +33,14 @@ static void print(const struct weir_reconcile *reconcile, enum weir_difference k
         printf("  and more, which are only counted\n");
     if (reconcile->told > WEIR_RECONCILE_SHOWN_MAX)
         return;
-    printf("  %s: %s%s%s%s\n", is_repaired ? "repaired" : "differs", weir_difference_name[kind], ": ", text, "");
-    if (why)
-        printf("    left alone: %s\n", why);
+    printf("  %s: %s: ", is_repaired ? "repaired" : "differs", weir_difference_name[kind]);
+    weir_shown_put(stdout, text);
+    putchar('\n');
+    if (why) {
+        fputs("    left alone: ", stdout);
+        weir_shown_put(stdout, why);
+        putchar('\n');
+    }
 }
 
 void weir_reconcile_tell(struct weir_reconcile *reconcile, enum weir_difference kind, bool is_repaired, const char *why,
@@ -77,21 +85,41 @@ int64_t weir_reconcile_behind(const struct weir_reconcile *reconcile, const stru
     return offsets->end > from ? offsets->end - from : 0;
 }
 
+enum { LANE_COLUMNS = 9 };
+
 static void print_lanes(const struct weir_reconcile *reconcile)
 {
-    size_t width = 4;
+    static const struct weir_column columns[LANE_COLUMNS] = {
+        {"lane", WEIR_CELL_TEXT, false},        {"offset", WEIR_CELL_NUMBER, false},
+        {"behind", WEIR_CELL_NUMBER, false},    {"counted", WEIR_CELL_NUMBER, false},
+        {"windows", WEIR_CELL_NUMBER, false},   {"open", WEIR_CELL_NUMBER, false},
+        {"waiting", WEIR_CELL_NUMBER, false},   {"rated", WEIR_CELL_NUMBER, false},
+        {"differing", WEIR_CELL_NUMBER, false},
+    };
+    struct weir_text_table *table = weir_text_table_new(columns, LANE_COLUMNS);
 
-    for (size_t i = 0; i < reconcile->lane_count; i++)
-        width = reconcile->lanes[i].name.length > width ? reconcile->lanes[i].name.length : width;
-    printf("%-*s  %12s  %10s  %12s  %10s  %10s  %10s  %10s  %10s\n", (int)width, "lane", "offset", "behind", "counted",
-           "windows", "open", "waiting", "rated", "differing");
     for (size_t i = 0; i < reconcile->lane_count; i++) {
         const struct weir_reconcile_lane *lane = &reconcile->lanes[i];
-        printf("%-*s  %12" PRId64 "  %10" PRId64 "  %12" PRIu64 "  %10" PRIu64 "  %10" PRIu64 "  %10" PRIu64
-               "  %10" PRIu64 "  %10" PRIu64 "\n",
-               (int)width, lane->name_bytes, lane->state.next_offset, weir_reconcile_behind(reconcile, lane),
-               lane->state.counts.counted, lane->windows, lane->open, lane->waiting, lane->rated, lane->differing);
+        const int64_t figures[] = {
+            lane->state.next_offset,
+            weir_reconcile_behind(reconcile, lane),
+            (int64_t)lane->state.counts.counted,
+            (int64_t)lane->windows,
+            (int64_t)lane->open,
+            (int64_t)lane->waiting,
+            (int64_t)lane->rated,
+            (int64_t)lane->differing,
+        };
+        char texts[LANE_COLUMNS - 1][24];
+        struct weir_slice cells[LANE_COLUMNS] = {lane->name};
+        for (int figure = 0; figure < LANE_COLUMNS - 1; figure++) {
+            (void)snprintf(texts[figure], sizeof texts[figure], "%" PRId64, figures[figure]);
+            cells[figure + 1] = weir_slice_text(texts[figure]);
+        }
+        weir_text_table_add(table, cells);
     }
+    weir_text_table_write(table, stdout, isatty(STDOUT_FILENO));
+    weir_text_table_free(table);
 }
 
 static void set_number(json_t *object, const char *name, uint64_t value)

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "common/calendar.h"
+#include "common/shown.h"
 
 #define WEIR_X(upper, lower) [WEIR_LOG_##upper] = #lower,
 const char *const weir_log_level_name[WEIR_LOG_LEVEL_COUNT] = {WEIR_LOG_LEVELS(WEIR_X)};
@@ -26,43 +27,31 @@ void weir_log_open(const char *name, bool is_json, enum weir_log_level level)
     settings.is_terminal = isatty(STDERR_FILENO);
 }
 
-/* How many bytes the UTF-8 character at `at` has; 0: there is none. The NUL behind the text ends every sequence. */
-static size_t character_length(const unsigned char *at)
-{
-    size_t length = at[0] < 0x80 ? 1 : at[0] < 0xc2 ? 0 : at[0] < 0xe0 ? 2 : at[0] < 0xf0 ? 3 : at[0] < 0xf5 ? 4 : 0;
-
-    for (size_t i = 1; i < length; i++)
-        if ((at[i] & 0xc0) != 0x80)
-            return 0;
-    bool is_overlong = (at[0] == 0xe0 && at[1] < 0xa0) || (at[0] == 0xf0 && at[1] < 0x90);
-    bool is_beyond = (at[0] == 0xed && at[1] >= 0xa0) || (at[0] == 0xf4 && at[1] >= 0x90); /* surrogates, U+110000 on */
-    return is_overlong || is_beyond ? 0 : length;
-}
-
-/* What a line may hold: no line breaks or other control characters (messages quote what came from outside), in JSON
- * valid UTF-8 and escaped quotes too. Returns how many bytes it wrote, at most room. */
+/* What a line may hold: no line breaks or other characters that a terminal obeys (messages quote what came from
+ * outside), in JSON valid UTF-8 and escaped quotes too. Returns how many bytes it wrote, at most room. */
 static size_t escape(char *to, size_t room, const char *text, bool is_json)
 {
     static const char hex[] = "0123456789abcdef";
-    size_t used = 0, length;
+    struct weir_slice rest = weir_slice_text(text);
+    size_t used = 0;
 
-    for (; *text && used + 6 <= room; text += length ? length : 1) {
-        unsigned char c = (unsigned char)*text;
-        length = character_length((const unsigned char *)text);
-        if (length == 0) {
+    while (rest.length > 0 && used + 6 <= room) {
+        struct weir_shown_character character = weir_shown_first(rest);
+        if (character.code == WEIR_SHOWN_NOT_UTF8) {
             memcpy(to + used, "\xef\xbf\xbd", 3); /* U+FFFD */
             used += 3;
-        } else if (c < 0x20 || c == 0x7f) {
-            memcpy(to + used, "\\u00", 4);
-            to[used + 4] = hex[c >> 4];
-            to[used + 5] = hex[c & 15];
-            used += 6;
+        } else if (weir_shown_is_harmful(character.code)) { /* none is above U+FFFF */
+            to[used++] = '\\';
+            to[used++] = 'u';
+            for (int shift = 12; shift >= 0; shift -= 4)
+                to[used++] = hex[character.code >> shift & 15];
         } else {
-            if (is_json && (c == '"' || c == '\\'))
+            if (is_json && (character.code == '"' || character.code == '\\'))
                 to[used++] = '\\';
-            memcpy(to + used, text, length);
-            used += length;
+            memcpy(to + used, rest.data, character.length);
+            used += character.length;
         }
+        rest = weir_slice_of(rest.data + character.length, rest.length - character.length);
     }
     return used;
 }

@@ -4,6 +4,7 @@
 
 #include "common/arena.h"
 #include "common/model/currency.h"
+#include "common/shown.h"
 
 /* A row of NDJSON: one JSON cell, and texts of which each byte may take six. */
 enum { ROW_MAX = 2 * WEIR_CELL_MAX + WEIR_COLUMNS_MAX * (6 * WEIR_IDENTIFIER_MAX + 64) };
@@ -220,25 +221,12 @@ struct weir_text_table *weir_text_table_free(struct weir_text_table *table)
     return NULL;
 }
 
-/* Characters, not bytes: every byte that does not continue one. (Wide and combining characters are taken as one
- * column.) */
-static size_t width_of(struct weir_slice text)
-{
-    size_t width = 0;
-
-    for (uint32_t i = 0; i < text.length; i++)
-        width += ((unsigned char)text.data[i] & 0xC0) != 0x80;
-    return width;
-}
-
-/* A copy in which control characters are a '?': names come with events, and a terminal obeys such bytes. */
+/* A copy of which a terminal obeys nothing: names come with events. */
 static struct weir_slice shown(struct weir_arena *arena, struct weir_slice text)
 {
     char *copy = weir_arena_take(arena, text.length + 1);
 
-    for (uint32_t i = 0; i < text.length; i++)
-        copy[i] = (unsigned char)text.data[i] < 0x20 || text.data[i] == 0x7F ? '?' : text.data[i];
-    return (struct weir_slice){copy, text.length};
+    return (struct weir_slice){copy, weir_shown_copy(text, copy)};
 }
 
 /* Places that stay, so that money looks like money: those of the row's currency, and two at least. */
@@ -268,8 +256,8 @@ void weir_text_table_add(struct weir_text_table *table, const struct weir_slice 
                 text.length--;
         }
         row[i] = shown(table->arena, text);
-        if (width_of(row[i]) > table->widths[i])
-            table->widths[i] = width_of(row[i]);
+        if (weir_shown_width(row[i]) > table->widths[i])
+            table->widths[i] = weir_shown_width(row[i]);
     }
 }
 
@@ -294,7 +282,7 @@ static void lay_out(const struct weir_text_table *table, struct layout *layout)
         for (int i = 0; i < table->column_count; i++) {
             struct weir_slice cell = table->cells[row * (size_t)table->column_count + (size_t)i];
             size_t tail = table->columns[i].kind == WEIR_CELL_DECIMAL ? tail_of(cell) : 0;
-            size_t head = width_of(cell) - tail;
+            size_t head = weir_shown_width(cell) - tail;
             layout->tails[i] = tail > layout->tails[i] ? tail : layout->tails[i];
             layout->heads[i] = head > layout->heads[i] ? head : layout->heads[i];
         }
@@ -315,7 +303,7 @@ static void put_spaces(FILE *output, size_t count)
 static void put_cell(FILE *output, const struct layout *layout, int column, enum weir_cell_kind kind,
                      struct weir_slice cell, bool is_last)
 {
-    size_t width = width_of(cell), space = layout->widths[column] - width;
+    size_t width = weir_shown_width(cell), space = layout->widths[column] - width;
     size_t behind = kind == WEIR_CELL_DECIMAL && cell.length ? layout->tails[column] - tail_of(cell) : 0;
 
     if (kind == WEIR_CELL_NUMBER || kind == WEIR_CELL_DECIMAL) {

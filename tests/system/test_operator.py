@@ -247,6 +247,27 @@ def test_table_names_what_it_did(world):
     assert text.count("  repaired: unrated: lane ") == 20 and re.search(r" repaired=\d\d+ differences=0\n$", text)
 
 
+TERMINAL_OBEYS = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def test_what_is_told_of_events_is_nothing_that_a_terminal_obeys(world):
+    """A customer, an id and a dimension that would clear the screen, turn the line round and forge lines of a proof."""
+    evil = "two\x1b[31mRED\nnext\x9b2J\u202e"
+    world.produce([event(1, id=evil, subject=evil, data={"n": "4", "model": evil}, time="2026-01-05T10:10:00Z")])
+    world.run("ingest", "--until-end")
+    for key in world.keys("work") + world.redis.keys(f"weir:{{{world.topic}:*}}:working"):
+        world.redis.delete(key)
+    told = [world.run("reconcile", status=1).stdout.decode()]
+    assert "two?[31mRED?next?2J?" in told[0] and "next" not in [line[:4] for line in told[0].splitlines()]
+    world.run("reconcile", "--repair")
+    row = items_of(world, "meter = 'tokens'")[0]
+    told.append(world.run("explain", row["line_item_id"]).stdout.decode())
+    assert "id 'two?[31mRED?next?2J?', value 4: counted\n" in told[1] and "model=two?[31mRED?next?2J?" in told[1]
+    assert not any(TERMINAL_OBEYS.search(text) for text in told), told
+    exact_text = explain(world, row["line_item_id"])
+    assert exact_text["item"]["customer"] == evil and exact_text["lanes"][0]["read"]["list"][0]["id"] == evil
+
+
 def plain(value):
     """A stored total in the plain form of docs/redis.md, whichever it has."""
     if len(value) > 40:

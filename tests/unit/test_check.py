@@ -47,6 +47,12 @@ def test_every_mistake_is_a_line_with_file_and_path(broken):
     assert any(": $.meters[0].windw: " in line and 'did you mean "window"?' in line for line in lines)
 
 
+def test_a_mistake_that_quotes_a_catalog_obeys_nothing_in_it(tmp_path):
+    (tmp_path / "catalog.json").write_text(json.dumps({"meters": [{"key": "m\x1b[2J no mistakes\x9b\u202e"}]}))
+    told = run("--catalog", tmp_path).stderr
+    assert "no mistakes??" in told and not set("\x1b\x9b\u202e") & set(told), told
+
+
 def test_the_same_in_json(broken):
     done = run("--catalog", broken, "--format", "json")
     mistakes = json.loads(done.stdout)["mistakes"]

@@ -47,8 +47,8 @@ Test(log, a_text_line_is_one_line)
 {
     catch_lines();
     weir_log_open("weir", false, WEIR_LOG_INFO);
-    weir_log(WEIR_LOG_INFO, "%s", "a\nb\r\033[31m\"\\é\xff");
-    cr_assert(strstr(lines(), "weir: a\\u000ab\\u000d\\u001b[31m\"\\é\xef\xbf\xbd\n"), "%s", lines());
+    weir_log(WEIR_LOG_INFO, "%s", "a\nb\r\033[31m\"\\é\xff\xc2\x9b\u202e");
+    cr_assert(strstr(lines(), "weir: a\\u000ab\\u000d\\u001b[31m\"\\é\xef\xbf\xbd\\u009b\\u202e\n"), "%s", lines());
     cr_assert_eq(strchr(lines(), '\n'), lines() + strlen(lines()) - 1);
 }
 
@@ -71,6 +71,7 @@ Test(log, a_json_line_is_json_whatever_it_says)
         {"\"quoted\" \\ back", "\"quoted\" \\ back"},
         {"line\nbreak\ttab\001\037\177", "line\nbreak\ttab\001\037\177"},
         {"é € 𝄞", "é € 𝄞"},
+        {"\xc2\x9b \u202e \u2069", "\xc2\x9b \u202e \u2069"},
         {"cut \xc3", "cut \xef\xbf\xbd"},
         {"\xc0\x80 \xed\xa0\x80 \xf4\x90\x80\x80 \x80",
          "\xef\xbf\xbd\xef\xbf\xbd \xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd "
