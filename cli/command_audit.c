@@ -5,9 +5,11 @@
 #include <string.h>
 
 #include "cli/commands.h"
+#include "cli/listing.h"
 #include "common/calendar.h"
 #include "common/log.h"
 #include "common/settings.h"
+#include "common/shown.h"
 #include "rater/audit.h"
 
 static const struct weir_usage usage = {
@@ -47,8 +49,10 @@ static void print_report(const struct weir_audit_report *report, bool as_json)
         json_decref(object);
         return;
     }
-    for (size_t i = 0; i < told; i++)
-        printf("%s\n", report->texts[i]);
+    for (size_t i = 0; i < told; i++) {
+        weir_shown_put(stdout, report->texts[i]);
+        putchar('\n');
+    }
     if (report->findings > told)
         printf("and %" PRIu64 " more\n", report->findings - told);
     printf("weir audit: entries=%" PRIu64 " findings=%" PRIu64 " head=%" PRId64 ":%s\n", report->entries,
@@ -71,16 +75,24 @@ static enum weir_status verify(const struct weir_settings *settings, const struc
 
 /* 2. list */
 
-static void print_row(void *context, const struct weir_audit_entry *entry)
-{
-    char at[WEIR_TIME_TEXT_MAX];
+enum { COLUMNS = 7 };
+static const struct weir_column columns[COLUMNS] = {
+    {"entry", WEIR_CELL_NUMBER, false}, {"at", WEIR_CELL_TEXT, false},    {"action", WEIR_CELL_TEXT, false},
+    {"subject", WEIR_CELL_TEXT, false}, {"actor", WEIR_CELL_TEXT, false}, {"role", WEIR_CELL_TEXT, false},
+    {"detail", WEIR_CELL_TEXT, false},
+};
 
-    (void)context;
+static void add_row(void *context, const struct weir_audit_entry *entry)
+{
+    char number[24], at[WEIR_TIME_TEXT_MAX];
+
+    (void)snprintf(number, sizeof number, "%" PRId64, entry->entry);
     weir_time_format(entry->at, at);
-    printf("%6" PRId64 "  %-30s  %-8.*s  %-20.*s  %-24.*s  %-12.*s  %.*s\n", entry->entry, at,
-           (int)entry->action.length, entry->action.data, (int)entry->subject.length, entry->subject.data,
-           (int)entry->actor.length, entry->actor.data, (int)entry->role.length, entry->role.data,
-           (int)entry->detail.length, entry->detail.data);
+    const struct weir_slice cells[COLUMNS] = {
+        weir_slice_text(number), weir_slice_text(at), entry->action, entry->subject, entry->actor, entry->role,
+        entry->detail,
+    };
+    weir_listing_add(context, cells);
 }
 
 static void print_object(void *context, const struct weir_audit_entry *entry)
@@ -103,11 +115,12 @@ static void print_object(void *context, const struct weir_audit_entry *entry)
 
 static enum weir_status list(const struct weir_settings *settings, struct weir_error *reterr)
 {
-    if (!is_json(settings))
-        printf("%6s  %-30s  %-8s  %-20s  %-24s  %-12s  %s\n", "entry", "at", "action", "subject", "actor", "role",
-               "detail");
-    return weir_audit_list(settings->postgres_url, settings->last, is_json(settings) ? print_object : print_row, NULL,
-                           reterr);
+    if (is_json(settings))
+        return weir_audit_list(settings->postgres_url, settings->last, print_object, NULL, reterr);
+    struct weir_listing listing = weir_listing_begin("table", columns, COLUMNS);
+    enum weir_status status = weir_audit_list(settings->postgres_url, settings->last, add_row, &listing, reterr);
+
+    return weir_listing_finish(&listing, status, reterr);
 }
 
 /* 3. the command */

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "cli/commands.h"
+#include "cli/listing.h"
 #include "common/calendar.h"
 #include "common/log.h"
 #include "common/settings.h"
@@ -20,22 +21,32 @@ static const struct weir_usage usage = {
     .example = "weir migrate --roles --postgres-url postgresql:///weir",
 };
 
-static void print_table(const struct weir_migration_list *list)
+static bool print_table(const struct weir_migration_list *list)
 {
     static const char *const states[] = {
         [WEIR_MIGRATION_PENDING] = "pending",
         [WEIR_MIGRATION_APPLIED_NOW] = "applied now",
         [WEIR_MIGRATION_APPLIED_BEFORE] = "applied before",
     };
+    static const struct weir_column columns[] = {
+        {"version", WEIR_CELL_NUMBER, false},
+        {"name", WEIR_CELL_TEXT, false},
+        {"state", WEIR_CELL_TEXT, false},
+        {"applied_at", WEIR_CELL_TEXT, true},
+    };
+    struct weir_listing listing = weir_listing_begin("table", columns, sizeof columns / sizeof *columns);
 
-    printf("%-7s  %-16s  %-14s  %s\n", "version", "name", "state", "applied_at");
     for (size_t i = 0; i < list->count; i++) {
         const struct weir_migration *migration = &list->migrations[i];
-        char time[WEIR_TIME_TEXT_MAX] = "";
+        char version[16], time[WEIR_TIME_TEXT_MAX] = "";
+        (void)snprintf(version, sizeof version, "%d", migration->version);
         if (migration->applied_at)
             weir_time_format(migration->applied_at, time);
-        printf("%7d  %-16s  %-14s  %s\n", migration->version, migration->name, states[migration->state], time);
+        const struct weir_slice cells[] = {weir_slice_text(version), weir_slice_text(migration->name),
+                                           weir_slice_text(states[migration->state]), weir_slice_text(time)};
+        weir_listing_add(&listing, cells);
     }
+    return weir_listing_end(&listing, true);
 }
 
 int weir_command_migrate(int argc, char **argv)
@@ -48,8 +59,8 @@ int weir_command_migrate(int argc, char **argv)
         return parsed;
     struct weir_migration_list *list = weir_new(sizeof *list);
     enum weir_status status = weir_migrate(settings.postgres_url, settings.dry_run, list, &error);
-    if (status == WEIR_OK)
-        print_table(list);
+    if (status == WEIR_OK && !print_table(list))
+        status = weir_fail(&error, WEIR_FATAL, "the list cannot be written; what was migrated is migrated");
     if (status == WEIR_OK && settings.roles && !settings.dry_run)
         status = weir_grant_roles(settings.postgres_url, &error);
     if (status == WEIR_OK && settings.roles)

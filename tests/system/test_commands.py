@@ -191,6 +191,26 @@ def test_rate_writes_no_two_things_into_one_file(files, quarantine):
         assert refused(files, "--quarantine", quarantine, "events.ndjson", stdout=stream).startswith("standard output and --quarantine '")
 
 
+# ---- tables ----------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("arguments", [("migrate",), ("audit", "list")])
+def test_tables_line_up(room, files, arguments):
+    """Names longer than any width that somebody once thought of: each column begins below its heading."""
+    weir("apply", "--catalog", files / "catalog.json", env=room)
+    weir("grant", "--customer", "acme", "--key", f"a-grant-with-a-name-as-long-as-names-are-{arguments[0]}", "--amount", "1", "--funding", "free",
+         "--reason", "tables", env=room)
+    head, *rows = weir(*arguments, env=room).stdout.decode().splitlines()
+    begins = [match.start() for match in re.finditer(r"\S+", head)][1:]  # the first one is a number, aligned right
+    assert len(begins) >= 3 and rows
+    for row in rows:
+        assert all(row[at - 2:at] == "  " and row[at] != " " for at in begins), "\n".join([head, *rows])
+
+
+def test_audit_prints_no_heading_for_what_cannot_be_read():
+    done = weir("audit", "list", check=False, env=NOWHERE)
+    assert (done.returncode, done.stdout, len(lines(done))) == (1, b"", 1)
+
+
 # ---- servers that are away, and that say no --------------------------------------------------------------------------
 
 @pytest.mark.parametrize("command", ["migrate", "reconcile"])
