@@ -72,7 +72,7 @@ static const struct row rows[] = {
     {"lane_windows_max", WHOLE, WEIR_COMMAND_INGEST | WEIR_COMMAND_ADMIT | WEIR_COMMAND_RECOUNT, "4000000", 1000,
      4000000000, AT(lane_windows_max), "windows that a worker's lanes hold in memory (200 bytes, at times 300)"},
     {"lane_ids_max", WHOLE, WEIR_COMMAND_INGEST | WEIR_COMMAND_ADMIT | WEIR_COMMAND_RECOUNT, "40000000", 1000,
-     4000000000, AT(lane_ids_max), "ids, and values of unique meters, in memory (18 to 37 bytes, at times 54)"},
+     4000000000, AT(lane_ids_max), "ids, and values of unique meters, in memory (an id: at most 16 bytes)"},
     {"ring_cuts", WHOLE, WEIR_COMMAND_INGEST, "8", 1, 64, AT(ring_cuts),
      "cuts under way to the window store before partitions are paused"},
     {"lane_changes_max", WHOLE, WEIR_COMMAND_INGEST, "262144", 1000, 100000000, AT(lane_changes_max),

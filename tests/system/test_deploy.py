@@ -573,6 +573,12 @@ def test_an_ingest_worker_at_its_limits_fits_into_its_memory():
     readme = (DEPLOY / "README.md").read_text()
     window, identity, rest = map(int, re.search(r"(\d+) bytes × lane_windows_max \+ (\d+) bytes × lane_ids_max \+ (\d+) MB", readme).groups())
     needed = window * windows + identity * ids + rest * 10**6
+    assert f"is what it may come to: {needed / 10**9:.2f} GB with the defaults" in readme
+    said = re.sub(r"\s+", " ", (ROOT / "README.md").read_text())
+    assert f"{windows // 10**6} million × {window} + {ids // 10**6} million × {identity} bytes + {rest} MB = {needed / 10**9:.2f} GB" in said
+    assert f"(an id: at most {identity} bytes)" in text
+    for file in ("systemd/weir-ingest.service", "systemd/weir-ingest@.service", "compose.yaml"):
+        assert f"# {window} bytes x lane_windows_max + {identity} x lane_ids_max + {rest} MB" in (DEPLOY / file).read_text(), file
     for unit in ("weir-ingest.service", "weir-ingest@.service"):
         assert needed <= int(re.search(r"^MemoryMax=(\d+)G$", (DEPLOY / "systemd" / unit).read_text(), re.M)[1]) << 30
     assert needed <= int(re.search(r"mem_limit: (\d+)g # 300 bytes", (DEPLOY / "compose.yaml").read_text())[1]) << 30
