@@ -7,6 +7,7 @@
 #include "cli/admit.h"
 #include "cli/open.h"
 #include "common/calendar.h"
+#include "common/log.h"
 
 /* 1. which */
 static bool parse_offset(const char *text, const char *end, int64_t *ret_offset)
@@ -33,7 +34,7 @@ bool weir_admit_parse_offsets(struct weir_admit *admit)
     if (!dots)
         admit->offset_to = admit->offset_from;
     if (!is_right || admit->offset_from > admit->offset_to)
-        fprintf(stderr, "weir admit: --offset: '%s' is not an offset, nor two of them as in 100..200\n", text);
+        weir_log_plain(WEIR_LOG_ERROR, "--offset: '%s' is not an offset, nor two of them as in 100..200", text);
     return is_right && admit->offset_from <= admit->offset_to;
 }
 

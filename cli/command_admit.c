@@ -183,12 +183,12 @@ static void report(const struct weir_admit *admit, const struct weir_opened_work
 
     for (int i = 0; i < WEIR_OUTCOME_FULL && ingesting->worker; i++)
         outcomes[i] = atomic_load_explicit(&weir_worker_gauges(ingesting->worker)->outcomes[i], memory_order_relaxed);
-    fprintf(stderr,
-            "weir admit: selected=%zu refused=%" PRIu64 " published=%" PRIu64 " sent_again=%" PRIu64 " counted=%" PRIu64
-            " duplicate=%" PRIu64 " quarantined=%" PRIu64 "\n",
-            admit->count, admit->count - published - sent, published, sent,
-            outcomes[WEIR_OUTCOME_COUNTED] + outcomes[WEIR_OUTCOME_UNPRICED], outcomes[WEIR_OUTCOME_DUPLICATE],
-            outcomes[WEIR_OUTCOME_REJECTED]);
+    weir_log_plain(WEIR_LOG_INFO,
+                   "selected=%zu refused=%" PRIu64 " published=%" PRIu64 " sent_again=%" PRIu64 " counted=%" PRIu64
+                   " duplicate=%" PRIu64 " quarantined=%" PRIu64,
+                   admit->count, admit->count - published - sent, published, sent,
+                   outcomes[WEIR_OUTCOME_COUNTED] + outcomes[WEIR_OUTCOME_UNPRICED], outcomes[WEIR_OUTCOME_DUPLICATE],
+                   outcomes[WEIR_OUTCOME_REJECTED]);
 }
 
 /* Ingests also when nothing is to be published: an earlier run may have ended in between. */

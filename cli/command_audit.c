@@ -151,7 +151,7 @@ int weir_command_audit(int argc, char **argv)
         return parsed;
     const char *wrong = mistake(&settings, &kept);
     if (wrong) {
-        fprintf(stderr, "%s: %s\n", usage.name, wrong);
+        weir_log_plain(WEIR_LOG_ERROR, "%s", wrong);
         weir_settings_free(&settings);
         return WEIR_EXIT_USAGE;
     }

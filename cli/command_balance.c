@@ -162,23 +162,29 @@ static enum weir_status list(const struct weir_settings *settings, struct weir_e
     return weir_listing_finish(&listing, status, reterr);
 }
 
+/* What is wrong with the options together, or NULL. */
+static const char *mistake(const struct weir_settings *settings)
+{
+    int64_t at;
+
+    if (*settings->at && !weir_time_parse(weir_slice_text(settings->at), &at))
+        return "--at needs an instant such as 2026-02-01T00:00:00Z";
+    if (settings->projected && (*settings->at || settings->entries || settings->events))
+        return "--projected is of now and of balances: leave --at, --entries and --events out";
+    return NULL;
+}
+
 int weir_command_balance(int argc, char **argv)
 {
     struct weir_settings settings;
     struct weir_error error = {{0}};
-    int64_t at;
     int parsed = weir_settings_load(&usage, argc, argv, &settings);
 
     if (parsed >= 0)
         return parsed;
-    if (*settings.at && !weir_time_parse(weir_slice_text(settings.at), &at)) {
-        fprintf(stderr, "%s: --at needs an instant such as 2026-02-01T00:00:00Z\n", usage.name);
-        weir_settings_free(&settings);
-        return WEIR_EXIT_USAGE;
-    }
-    if (settings.projected && (*settings.at || settings.entries || settings.events)) {
-        fprintf(stderr, "%s: --projected is of now and of balances: leave --at, --entries and --events out\n",
-                usage.name);
+    const char *wrong = mistake(&settings);
+    if (wrong) {
+        weir_log_plain(WEIR_LOG_ERROR, "%s", wrong);
         weir_settings_free(&settings);
         return WEIR_EXIT_USAGE;
     }

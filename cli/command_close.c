@@ -123,10 +123,9 @@ int weir_command_close(int argc, char **argv)
         return parsed;
     const _Atomic bool *stop = weir_daemon_catch_signals();
     if (!weir_close_is_through(settings.through)) {
-        fprintf(stderr,
-                "%s: --through needs a day such as 2026-01-31 (until its end in each contract's time zone), or "
-                "an instant\n",
-                usage.name);
+        weir_log_plain(WEIR_LOG_ERROR,
+                       "--through needs a day such as 2026-01-31 (until its end in each contract's time zone), or "
+                       "an instant");
         weir_settings_free(&settings);
         return WEIR_EXIT_USAGE;
     }

@@ -116,7 +116,7 @@ int weir_command_explain(int argc, char **argv)
     if (parsed >= 0)
         return parsed;
     if (explain.settings.argument_count != 1 || !parse_id(explain.settings.arguments[0], &id)) {
-        fprintf(stderr, "weir explain: one LINE_ITEM_ID is needed, a number; `weir explain --help` shows how\n");
+        weir_log_plain(WEIR_LOG_ERROR, "one LINE_ITEM_ID is needed, a number; `weir explain --help` shows how");
         weir_settings_free(&explain.settings);
         return WEIR_EXIT_USAGE;
     }

@@ -311,7 +311,7 @@ static int run(const struct weir_usage *usage, enum weir_order_kind kind, int ar
     const char *why = read_request(&settings, &request);
     enum weir_status status = WEIR_REJECT;
     if (why) {
-        fprintf(stderr, "%s: %s\n", usage->name, why);
+        weir_log_plain(WEIR_LOG_ERROR, "%s", why);
     } else {
         status = order(&settings, &request, &result, &error);
         if (status == WEIR_OK && !show(&settings, &request, &result))

@@ -188,7 +188,7 @@ int weir_command_invoice(int argc, char **argv)
         return parsed;
     const char *wrong = mistake(&settings, &verb, &name);
     if (wrong) {
-        fprintf(stderr, "%s: %s\n", usage.name, wrong);
+        weir_log_plain(WEIR_LOG_ERROR, "%s", wrong);
         weir_settings_free(&settings);
         return WEIR_EXIT_USAGE;
     }

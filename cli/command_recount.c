@@ -427,7 +427,7 @@ int weir_command_recount(int argc, char **argv)
     recount.file_count = (size_t)recount.settings.argument_count;
     const char *wrong = mistake(&recount);
     if (wrong) {
-        fprintf(stderr, "%s: %s; `%s --help` shows how\n", usage.name, wrong, usage.name);
+        weir_log_plain(WEIR_LOG_ERROR, "%s; `%s --help` shows how", wrong, usage.name);
         weir_settings_free(&recount.settings);
         return WEIR_EXIT_USAGE;
     }

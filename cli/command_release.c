@@ -109,7 +109,7 @@ int weir_command_release(int argc, char **argv)
         return parsed;
     const char *wrong = mistake(&settings);
     if (wrong) {
-        fprintf(stderr, "%s: %s\n", usage.name, wrong);
+        weir_log_plain(WEIR_LOG_ERROR, "%s", wrong);
         weir_settings_free(&settings);
         return WEIR_EXIT_USAGE;
     }

@@ -182,9 +182,9 @@ static void warn_of_meters(const struct weir_settings *settings, const struct we
     weir_catalog_free(applied);
 }
 
-static int refuse(const struct weir_usage *usage, const char *wrong)
+static int refuse(const char *wrong)
 {
-    fprintf(stderr, "%s: %s\n", usage->name, wrong);
+    weir_log_plain(WEIR_LOG_ERROR, "%s", wrong);
     return WEIR_EXIT_USAGE;
 }
 
@@ -209,7 +209,7 @@ static int run(const struct weir_usage *usage, int argc, char **argv)
         wrong = settings.dry_run ? "--dry-run writes nothing, so --reason is for a run without it"
                                  : "either --dry-run, or --reason: it is kept for those who ask later";
     if (wrong) {
-        code = refuse(usage, wrong);
+        code = refuse(wrong);
     } else if (is_backtest) {
         catalog = weir_catalog_option(settings.catalog);
         code = catalog ? -1 : WEIR_EXIT_USAGE;

@@ -57,7 +57,7 @@ int weir_command_revenue(int argc, char **argv)
     if (parsed >= 0)
         return parsed;
     if (*settings.month && !weir_revenue_is_month(settings.month)) {
-        fprintf(stderr, "%s: --month needs a month such as 2026-01\n", usage.name);
+        weir_log_plain(WEIR_LOG_ERROR, "--month needs a month such as 2026-01");
         weir_settings_free(&settings);
         return WEIR_EXIT_USAGE;
     }

@@ -8,6 +8,7 @@
 #include "cli/admitted.h"
 #include "cli/reconcile.h"
 #include "common/calendar.h"
+#include "common/log.h"
 #include "common/shown.h"
 #include "rater/text_row.h"
 
@@ -29,6 +30,7 @@ static void list(struct weir_reconcile *reconcile, enum weir_difference kind, bo
 static void print(const struct weir_reconcile *reconcile, enum weir_difference kind, bool is_repaired, const char *why,
                   const char *text)
 {
+    weir_log_progress(NULL); /* on the terminal that this goes to, too */
     if (reconcile->told == WEIR_RECONCILE_SHOWN_MAX + 1)
         printf("  and more, which are only counted\n");
     if (reconcile->told > WEIR_RECONCILE_SHOWN_MAX)

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "common/calendar.h"
+#include "common/log.h"
 #include "common/status.h"
 
 static _Atomic bool is_stopping;
@@ -135,22 +136,23 @@ struct weir_progress weir_progress_start(const char *name)
 
 void weir_progress_show(struct weir_progress *progress, const char *format, ...)
 {
+    char text[WEIR_LOG_PROGRESS_MAX];
     va_list arguments;
 
     if (!progress->is_terminal || weir_monotonic() - progress->shown < WEIR_SECOND / 5)
         return;
     progress->shown = weir_monotonic();
     progress->is_shown = true;
-    fprintf(stderr, "\r\033[K%s: ", progress->name);
+    int length = snprintf(text, sizeof text, "%s: ", progress->name);
     va_start(arguments, format);
-    vfprintf(stderr, format, arguments);
+    (void)vsnprintf(text + length, sizeof text - (size_t)length, format, arguments);
     va_end(arguments);
-    fflush(stderr);
+    weir_log_progress(text);
 }
 
 void weir_progress_end(struct weir_progress *progress)
 {
     if (progress->is_shown)
-        fputs("\r\033[K", stderr);
+        weir_log_progress(NULL);
     progress->is_shown = false;
 }

@@ -32,7 +32,8 @@ void weir_daemon_status(const char *status);
 /* ns of a clock that never goes back, for how long something takes. Any thread. */
 int64_t weir_monotonic(void);
 
-/* A line on a terminal that is written over, at most 5 times a second, first after two seconds; nothing elsewhere. */
+/* A line on a terminal that is written over, at most 5 times a second, first after two seconds; nothing elsewhere, and
+ * none where the log is JSON. A line of the log takes its place, and the next one comes below that. */
 struct weir_progress {
     const char *name;
     int64_t shown; /* monotonic ns */

@@ -24,4 +24,9 @@ void weir_log(enum weir_log_level level, const char *format, ...) __attribute__(
  * scripts read it), and a line like any other in JSON. */
 void weir_log_plain(enum weir_log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+/* A line on a terminal that the next one takes the place of, also a line of the log; NULL: none, what stands is
+ * cleared. Nothing where lines are JSON. For whoever knows that stderr is a terminal (daemon.h). */
+enum { WEIR_LOG_PROGRESS_MAX = 512 };
+void weir_log_progress(const char *text);
+
 #endif

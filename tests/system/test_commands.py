@@ -99,6 +99,18 @@ def test_a_bad_catalog_is_told_in_json_too(files, command):
     assert (line["level"], line["command"]) == ("error", f"weir {command}") and "catalog.json" in line["message"]
 
 
+@pytest.mark.parametrize("arguments", [
+    ("release", "--lane", "x"), ("close", "--through", "x"), ("explain", "x"), ("invoice", "x"), ("audit", "x"), ("recount",), ("rerate",),
+    ("backtest",), ("revenue", "--month", "x"), ("balance", "--at", "x"), ("grant",), ("void",), ("refund",), ("admit", "--offset", "x"),
+    ("apply",), ("produce",)], ids=" ".join)
+def test_a_mistake_found_after_the_settings_is_told_in_json_too(arguments):
+    done = weir(*arguments, check=False, env={**NOWHERE, "WEIR_CATALOG": "", "WEIR_LOG_FORMAT": "json"})
+    told = [json.loads(line) for line in lines(done)]
+    assert done.returncode == 2 and told and {(line["level"], line["command"]) for line in told} == {("error", f"weir {arguments[0]}")}
+    text = weir(*arguments, check=False, env={**NOWHERE, "WEIR_CATALOG": ""})
+    assert [f"weir {arguments[0]}: {line['message']}" for line in told] == lines(text)
+
+
 # ---- where `weir rate` keeps what cannot be counted ------------------------------------------------------------------
 
 def rate(files, *arguments, check=True):

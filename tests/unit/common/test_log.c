@@ -94,6 +94,32 @@ Test(log, a_json_line_is_json_whatever_it_says)
     }
 }
 
+Test(log, a_line_takes_the_place_of_a_progress_line)
+{
+    catch_lines();
+    weir_log_open("weir", false, WEIR_LOG_INFO);
+    weir_log_progress(NULL);
+    cr_assert_str_eq(lines(), "", "there is nothing to clear");
+    weir_log_progress("weir: 1 of 2");
+    weir_log_plain(WEIR_LOG_WARN, "first");
+    weir_log_plain(WEIR_LOG_WARN, "second");
+    weir_log_progress("weir: 2 of\n2");
+    weir_log_progress(NULL);
+    weir_log_progress(NULL);
+    cr_assert_str_eq(lines(), "\r\033[Kweir: 1 of 2\r\033[Kweir: first\nweir: second\n\r\033[Kweir: 2 of?2\r\033[K");
+}
+
+Test(log, json_has_no_progress_line)
+{
+    catch_lines();
+    weir_log_open("weir", true, WEIR_LOG_INFO);
+    weir_log_progress("weir: 1 of 2");
+    weir_log_plain(WEIR_LOG_WARN, "first");
+    weir_log_progress(NULL);
+    cr_assert_eq(lines()[0], '{', "%s", lines());
+    cr_assert_str_eq(lines() + strlen(lines()) - 2, "}\n");
+}
+
 Test(log, a_long_message_is_cut_and_still_a_line)
 {
     static char longest[3 * WEIR_LOG_LINE_MAX];
@@ -164,9 +190,14 @@ Test(log, lines_of_threads_do_not_mix)
         numbers[i] = i;
         cr_assert_eq(pthread_create(&threads[i], NULL, write_lines, &numbers[i]), 0);
     }
+    for (int i = 0; i < LINES; i++)
+        weir_log_progress("under way");
     for (int i = 0; i < THREADS; i++)
         pthread_join(threads[i], NULL);
-    for (char *at = strtok_r(lines(), "\n", &save); at; at = strtok_r(NULL, "\n", &save)) {
+    weir_log_progress(NULL);
+    for (const char *at = lines(); (at = strstr(at, "under way")); at++)
+        cr_assert_eq(strncmp(at + strlen("under way"), "\r\033[K", 4), 0, "what comes next takes its place");
+    for (char *at = strtok_r(lines(), "\n", &save); at && strstr(at, "weir: "); at = strtok_r(NULL, "\n", &save)) {
         cr_assert_eq(sscanf(strstr(at, "weir: "), "weir: thread %d line %d 0", &thread, &line), 2, "%s", at);
         cr_assert_eq(line, next[thread]++);
     }
