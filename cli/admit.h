@@ -70,6 +70,8 @@ struct weir_admit {
 
 /* Reads --offset. false: told. */
 bool weir_admit_parse_offsets(struct weir_admit *admit);
+/* Whether --reason is one of those in quarantine, or any. false: told. */
+bool weir_admit_check_reason(const struct weir_admit *admit);
 /* Fills events with what the settings select, and refuses what cannot be counted as it is. */
 enum weir_status weir_admit_select(struct weir_admit *admit, struct weir_error *reterr);
 /* The partition of "topic:partition"; -1: it is no such name. */

@@ -38,6 +38,23 @@ bool weir_admit_parse_offsets(struct weir_admit *admit)
     return is_right && admit->offset_from <= admit->offset_to;
 }
 
+bool weir_admit_check_reason(const struct weir_admit *admit)
+{
+    const char *reason = admit->settings.reason;
+    char allowed[WEIR_REASON_COUNT * 32] = "any";
+    size_t length = strlen(allowed);
+
+    if (!*reason || strcmp(reason, "any") == 0)
+        return true;
+    for (int i = 0; i < WEIR_REASON_COUNT; i++) {
+        if (strcmp(reason, weir_reason_name[i]) == 0)
+            return true;
+        length += (size_t)snprintf(allowed + length, sizeof allowed - length, ", %s", weir_reason_name[i]);
+    }
+    weir_log_plain(WEIR_LOG_ERROR, "--reason: '%s' is none; allowed are %s", reason, allowed);
+    return false;
+}
+
 static bool is_selected(const struct weir_admit *admit, const struct weir_quarantined_record *record)
 {
     const struct weir_settings *settings = &admit->settings;

@@ -267,7 +267,8 @@ int weir_command_admit(int argc, char **argv)
 
     if (parsed >= 0)
         return parsed;
-    parsed = weir_admit_parse_offsets(&admit) ? weir_open_catalog(&admit.settings, &admit.catalog) : WEIR_EXIT_USAGE;
+    bool is_right = weir_admit_check_reason(&admit) && weir_admit_parse_offsets(&admit);
+    parsed = is_right ? weir_open_catalog(&admit.settings, &admit.catalog) : WEIR_EXIT_USAGE;
     if (parsed >= 0) {
         weir_settings_free(&admit.settings);
         return parsed;

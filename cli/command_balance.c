@@ -169,6 +169,10 @@ static const char *mistake(const struct weir_settings *settings)
 
     if (*settings->at && !weir_time_parse(weir_slice_text(settings->at), &at))
         return "--at needs an instant such as 2026-02-01T00:00:00Z";
+    if (settings->entries && settings->events)
+        return "either --entries or --events: each is a list of its own";
+    if (settings->after && !settings->events)
+        return "--after N is for --events: those with a number above N";
     if (settings->projected && (*settings->at || settings->entries || settings->events))
         return "--projected is of now and of balances: leave --at, --entries and --events out";
     return NULL;

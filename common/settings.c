@@ -25,10 +25,12 @@ struct row {
 };
 
 #define AT(field) offsetof(struct weir_settings, field)
-#define TOPIC (KAFKA | WEIR_COMMAND_RELEASE | WEIR_COMMAND_BALANCE)
-#define KAFKA                                                                                                          \
-    (WEIR_COMMAND_INGEST | WEIR_COMMAND_PRODUCE | WEIR_COMMAND_RECONCILE | WEIR_COMMAND_RATER | WEIR_COMMAND_EXPLAIN   \
-     | WEIR_COMMAND_ADMIT | WEIR_COMMAND_RECOUNT)
+/* Lanes are named after the topic: also for those who never speak to Kafka. */
+#define TOPIC (KAFKA | WEIR_COMMAND_RATER | WEIR_COMMAND_RELEASE | WEIR_COMMAND_BALANCE)
+#define KAFKA (CONSUMING | WEIR_COMMAND_PRODUCE)
+/* All of these consume under the group's name, for which brokers may have rules, also where they join none. */
+#define CONSUMING                                                                                                      \
+    (WEIR_COMMAND_INGEST | WEIR_COMMAND_RECONCILE | WEIR_COMMAND_EXPLAIN | WEIR_COMMAND_ADMIT | WEIR_COMMAND_RECOUNT)
 #define POSTGRES                                                                                                       \
     (WEIR_COMMAND_RATER | WEIR_COMMAND_RECONCILE | WEIR_COMMAND_MIGRATE | WEIR_COMMAND_APPLY | WEIR_COMMAND_EXPLAIN    \
      | WEIR_COMMAND_ADMIT | WEIR_COMMAND_RELEASE | WEIR_COMMAND_AUDIT | RERATING | INVOICING | WEIR_COMMAND_REVENUE    \
@@ -49,7 +51,7 @@ struct row {
 static const struct row rows[] = {
     {"kafka.brokers", TEXT, KAFKA, "127.0.0.1:9092", 0, 0, AT(kafka_brokers), "bootstrap brokers, host:port,..."},
     {"kafka.topic", TEXT, TOPIC, "events", 0, 0, AT(kafka_topic), "topic of usage events"},
-    {"kafka.group", TEXT, KAFKA, "weir", 0, 0, AT(kafka_group), "consumer group of the ingest workers"},
+    {"kafka.group", TEXT, CONSUMING, "weir", 0, 0, AT(kafka_group), "consumer group of the ingest workers"},
     {"quarantine.topic", TEXT, WEIR_COMMAND_INGEST | WEIR_COMMAND_EXPLAIN | WEIR_COMMAND_ADMIT | WEIR_COMMAND_RECOUNT,
      "", 0, 0, AT(quarantine_topic), "where events go that cannot be counted; empty: TOPIC.quarantine"},
     {"redis.url", TEXT, STORE, "redis://127.0.0.1:6379", 0, 0, AT(redis_url),

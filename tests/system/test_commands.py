@@ -111,6 +111,26 @@ def test_a_mistake_found_after_the_settings_is_told_in_json_too(arguments):
     assert [f"weir {arguments[0]}: {line['message']}" for line in told] == lines(text)
 
 
+@pytest.mark.parametrize("arguments, wrong", [
+    (("rater", "--until-done", "--patience", "1s", "--kafka-brokers", "x:1"), "--kafka-brokers is not an option"),
+    (("rater", "--until-done", "--patience", "1s", "--kafka-group", "x"), "--kafka-group is not an option"),
+    (("produce", "--kafka-group", "x"), "--kafka-group is not an option"), (("release", "--kafka-brokers", "x:1"), "--kafka-brokers is not an option"),
+    (("balance", "--entries", "--events"), "either --entries or --events"), (("balance", "--after", "5"), "--after N is for --events"),
+    (("balance", "--entries", "--after", "5"), "--after N is for --events"),
+    (("admit", "--reason", "toolate"), "--reason: 'toolate' is none; allowed are any, malformed_json, ")], ids=str)
+def test_an_option_that_would_do_nothing_is_refused(arguments, wrong):
+    done = weir(*arguments, check=False, env=NOWHERE)
+    assert done.returncode == 2 and done.stdout == b"" and lines(done)[0].startswith(f"weir {arguments[0]}: {wrong}"), done.stderr
+
+
+def test_what_commands_share_in_file_and_environment_is_taken_by_all(tmp_path):
+    """They get past their settings, to servers that are away."""
+    (tmp_path / "weir.json").write_text(json.dumps({"kafka": {"brokers": "127.0.0.1:1", "group": "x"}, "rater": {"batch": 5}}))
+    for command in (("rater", "--until-done", "--patience", "1s"), ("release",), ("balance",)):
+        done = weir(*command, "--config", tmp_path / "weir.json", check=False, env={**NOWHERE, "WEIR_KAFKA_GROUP": "y"})
+        assert done.returncode == 1 and b"PostgreSQL" in done.stderr, done.stderr
+
+
 # ---- where `weir rate` keeps what cannot be counted ------------------------------------------------------------------
 
 def rate(files, *arguments, check=True):
