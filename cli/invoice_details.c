@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/json_file.h"
+
 struct weir_details_file {
     json_t *root;
     char *seller, *tax_categories;
@@ -130,11 +132,11 @@ static char *buyer_of(void *context, struct weir_slice customer)
 enum weir_status weir_details_open(const char *path, struct weir_details_file **ret_file,
                                    struct weir_invoice_details *ret_details, struct weir_error *reterr)
 {
-    json_error_t error = {0};
-    json_t *root = *path ? json_load_file(path, JSON_REJECT_DUPLICATES, &error) : json_object();
+    char mistake[WEIR_JSON_FILE_MISTAKE_MAX];
+    json_t *root = *path ? weir_json_file_read(path, mistake) : json_object();
 
     if (!root)
-        return weir_fail(reterr, WEIR_REJECT, "%s:%d:%d: %s", path, error.line, error.column, error.text);
+        return weir_fail(reterr, WEIR_REJECT, "%s", mistake);
     enum weir_status status = check(path, root, reterr);
     if (status != WEIR_OK) {
         json_decref(root);

@@ -9,6 +9,7 @@
 
 #include "common/arena.h"
 #include "common/calendar.h"
+#include "common/json_file.h"
 #include "common/log.h"
 #include "common/status.h"
 
@@ -419,13 +420,29 @@ static bool find_row(const struct weir_usage *usage, const char *name, const str
     return first != NULL;
 }
 
+/* Whether settings stand below it. */
+static bool is_group(const char *path)
+{
+    size_t length = strlen(path);
+    bool is_one = strcmp(path, "kafka.properties") == 0;
+
+    for (int i = 0; i < ROW_COUNT; i++)
+        is_one = is_one || (strncmp(rows[i].name, path, length) == 0 && rows[i].name[length] == '.');
+    return is_one;
+}
+
 static bool set_json(const struct loading *loading, const char *file, const char *path, json_t *value)
 {
     char where[WEIR_SETTING_TEXT_MAX], number[32];
     const struct row *row;
 
     snprintf(where, sizeof where, "%s: %s", file, path);
-    if (!find_row(loading->usage, path, &row)) {
+    bool is_setting = find_row(loading->usage, path, &row);
+    if (!is_setting && is_group(path)) {
+        fprintf(stderr, "%s: %s: an object is needed\n", loading->usage->name, where);
+        return false;
+    }
+    if (!is_setting) {
         fprintf(stderr, "%s: %s is not a setting; the README lists them\n", loading->usage->name, where);
         return false;
     }
@@ -468,12 +485,12 @@ static bool set_object(const struct loading *loading, const char *file, const ch
 
 static bool set_file(const struct loading *loading, const char *file)
 {
-    json_error_t error;
-    json_t *root = json_load_file(file, JSON_REJECT_DUPLICATES, &error);
+    char mistake[WEIR_JSON_FILE_MISTAKE_MAX];
+    json_t *root = weir_json_file_read(file, mistake);
     bool is_good = json_is_object(root);
 
     if (!root)
-        fprintf(stderr, "%s: %s:%d:%d: %s\n", loading->usage->name, file, error.line, error.column, error.text);
+        fprintf(stderr, "%s: %s\n", loading->usage->name, mistake);
     else if (!is_good)
         fprintf(stderr, "%s: %s: an object of settings is needed\n", loading->usage->name, file);
     else

@@ -131,6 +131,12 @@ def test_what_commands_share_in_file_and_environment_is_taken_by_all(tmp_path):
         assert done.returncode == 1 and b"PostgreSQL" in done.stderr, done.stderr
 
 
+@pytest.mark.parametrize("path, wrong", [("/", "is a folder; a JSON file is needed"), ("/none/x", "cannot be read: No such file or directory")])
+def test_a_file_of_details_that_is_none_is_told_as_that(path, wrong):
+    done = weir("close", "--through", "2026-01-31", "--invoice-details", path, check=False, env=NOWHERE)
+    assert done.returncode == 2 and lines(done)[-1].endswith(f"{path}: {wrong}"), done.stderr
+
+
 # ---- where `weir rate` keeps what cannot be counted ------------------------------------------------------------------
 
 def rate(files, *arguments, check=True):

@@ -333,6 +333,7 @@ Test(settings, every_mistake_of_a_file_is_told)
     struct weir_settings settings;
     const char *path = config(
         "{\"kafka\": {\"broker\": \"x\", \"topic\": 5, \"properties\": {\"a\": 1, \"b\": null}}, \"latenes\": \"1h\","
+        " \"redis\": \"redis://x\","
         " \"idle\": {\"x\": 1}, \"until_end\": \"perhaps\", \"ring_cuts\": 1.5, \"lateness\": true}");
 
     set_environment(NULL);
@@ -342,6 +343,7 @@ Test(settings, every_mistake_of_a_file_is_told)
                                         "kafka.properties.a: a string",
                                         "kafka.properties.b: a string",
                                         "latenes is not a setting",
+                                        "redis: an object is needed",
                                         "idle.x is not a setting",
                                         "until_end: 'perhaps' is not true or false",
                                         "ring_cuts: a whole number is needed",
@@ -397,6 +399,13 @@ Test(settings, a_file_that_is_no_settings_is_refused)
         cr_assert(strstr(said, config_path), "%s", said);
         unlink(config_path);
     }
+    cr_assert_eq(load(&usage, &settings, "--config", config("{\"kafka\": {\"properties\": \"x\"}}"), NULL), 2);
+    cr_assert(strstr(said, ": kafka.properties: an object is needed\n"), "%s", said);
+    unlink(config_path);
+    cr_assert_eq(load(&usage, &settings, "--config", "/", NULL), 2);
+    cr_assert_str_eq(said, "weir ingest: /: is a folder; a JSON file is needed\n");
+    cr_assert_eq(load(&usage, &settings, "--config", "/nonexistent/x", NULL), 2);
+    cr_assert_str_eq(said, "weir ingest: /nonexistent/x: cannot be read: No such file or directory\n");
 }
 
 /* Each line, and that every flag that help names is one, with its default. */
