@@ -65,6 +65,24 @@ static bool read_decimal(const char *text, struct weir_decimal fallback, struct 
     return !*text || (weir_decimal_parse(weir_slice_text(text), ret_value) == WEIR_DECIMAL_OK && ret_value->e12 >= 0);
 }
 
+static const char *read_places(const struct weir_settings *settings)
+{
+    const struct {
+        const char *text, *wrong;
+    } decimals[] = {
+        {settings->amount, "--amount has more than 12 decimal places"},
+        {settings->price, "--price has more than 12 decimal places"},
+        {settings->overage_multiplier, "--overage-multiplier has more than 12 decimal places"},
+        {settings->rollover_fraction, "--rollover-fraction has more than 12 decimal places"},
+    };
+    struct weir_decimal value;
+
+    for (size_t i = 0; i < sizeof decimals / sizeof *decimals; i++)
+        if (weir_decimal_parse(weir_slice_text(decimals[i].text), &value) == WEIR_DECIMAL_PRECISION)
+            return decimals[i].wrong;
+    return NULL;
+}
+
 static bool is_key(const char *text)
 {
     size_t length = strlen(text);
@@ -135,7 +153,6 @@ static const char *read_said_price(const struct weir_settings *settings, struct 
 {
     const struct weir_decimal none = {0};
     unsigned funding = 0;
-
     if (*settings->quantity)
         return "--quantity needs a --package";
     while (funding < WEIR_FUNDING_COUNT && strcmp(settings->funding, weir_funding_name[funding]) != 0)
@@ -154,7 +171,10 @@ static const char *read_said_price(const struct weir_settings *settings, struct 
 
 static const char *read_money(const struct weir_settings *settings, struct weir_commitment *grant)
 {
-    const char *why = *settings->package ? read_package(settings, grant) : read_said_price(settings, grant);
+    const char *why = read_places(settings);
+
+    if (!why)
+        why = *settings->package ? read_package(settings, grant) : read_said_price(settings, grant);
 
     if (why)
         return why;
@@ -187,6 +207,8 @@ static const char *read_request(const struct weir_settings *settings, struct wei
 
     if (!*settings->customer || !*settings->reason)
         return "--customer and --reason are needed";
+    if (is_grant && strlen(settings->customer) > WEIR_IDENTIFIER_MAX)
+        return "--customer is longer than 256 bytes: no event can be of that customer";
     if (is_grant ? !is_key(settings->key) : !*settings->key)
         return "--key is needed: up to 64 letters, digits, '.', '_' and '-'";
     request->grant.key = weir_slice_text(settings->key);

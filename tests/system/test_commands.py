@@ -131,6 +131,15 @@ def test_what_commands_share_in_file_and_environment_is_taken_by_all(tmp_path):
         assert done.returncode == 1 and b"PostgreSQL" in done.stderr, done.stderr
 
 
+@pytest.mark.parametrize("arguments, wrong", [
+    (("--amount", "0.0000000000001", "--customer", "acme"), "--amount has more than 12 decimal places"),
+    (("--amount", "1", "--price", "1.0000000000001", "--customer", "acme"), "--price has more than 12 decimal places"),
+    (("--amount", "1", "--customer", "c" * 257), "--customer is longer than 256 bytes")])
+def test_grant_says_what_its_limits_are(arguments, wrong):
+    done = weir("grant", *arguments, "--key", "k", "--funding", "paid", "--reason", "r", check=False, env=NOWHERE)
+    assert done.returncode == 2 and lines(done)[0].startswith(f"weir grant: {wrong}"), done.stderr
+
+
 @pytest.mark.parametrize("path, wrong", [("/", "is a folder; a JSON file is needed"), ("/none/x", "cannot be read: No such file or directory")])
 def test_a_file_of_details_that_is_none_is_told_as_that(path, wrong):
     done = weir("close", "--through", "2026-01-31", "--invoice-details", path, check=False, env=NOWHERE)
