@@ -193,14 +193,20 @@ static char *read_all(FILE *stream, size_t *ret_length)
     return text;
 }
 
-static void load_file(struct weir_catalog_load *load, const char *path)
+/* In a folder nothing is opened that is no file: a pipe would be waited for. Who names one asks for it. */
+static void load_file(struct weir_catalog_load *load, const char *path, bool is_of_folder)
 {
     load_add_file(load, path);
     struct stat status;
     FILE *stream = NULL;
     char *text = NULL;
     size_t length = 0;
-    if (stat(path, &status) == 0 && S_ISDIR(status.st_mode))
+    bool is_found = stat(path, &status) == 0;
+    if (is_found && is_of_folder && !S_ISREG(status.st_mode) && !S_ISDIR(status.st_mode)) {
+        report_unreadable(load, "this is neither a file nor a folder; take it out of the catalog's folder");
+        return;
+    }
+    if (is_found && S_ISDIR(status.st_mode))
         errno = EISDIR;
     else if ((stream = fopen(path, "re")))
         text = read_all(stream, &length);
@@ -237,7 +243,7 @@ static void load_folder(struct weir_catalog_load *load, const char *path)
     }
     bool slash = path[0] && path[strlen(path) - 1] == '/';
     for (int i = 0; i < count; i++) {
-        load_file(load, weir_arena_print(load->scratch, "%s%s%s", path, slash ? "" : "/", entries[i]->d_name));
+        load_file(load, weir_arena_print(load->scratch, "%s%s%s", path, slash ? "" : "/", entries[i]->d_name), true);
         free(entries[i]);
     }
     free(entries);
@@ -251,7 +257,7 @@ enum weir_status weir_catalog_load(const char *path, struct weir_catalog **ret_c
     if (stat(path, &status) == 0 && S_ISDIR(status.st_mode))
         load_folder(&load, path);
     else
-        load_file(&load, path);
+        load_file(&load, path, false);
     return load_end(&load, ret_catalog, reterr_mistakes);
 }
 

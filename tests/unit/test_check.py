@@ -53,6 +53,12 @@ def test_a_mistake_that_quotes_a_catalog_obeys_nothing_in_it(tmp_path):
     assert "no mistakes??" in told and not set("\x1b\x9b\u202e") & set(told), told
 
 
+def test_a_pipe_in_a_catalogs_folder_is_named_and_not_waited_for(broken):
+    os.mkfifo(broken / "pipe.json")
+    done = run("--catalog", broken)
+    assert done.returncode == 2 and f"{broken}/pipe.json: " in done.stderr and "neither a file nor a folder" in done.stderr, done.stderr
+
+
 def test_the_same_in_json(broken):
     done = run("--catalog", broken, "--format", "json")
     mistakes = json.loads(done.stdout)["mistakes"]
