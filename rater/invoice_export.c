@@ -23,11 +23,10 @@ struct reading {
     " UNION ALL SELECT n.invoice, n.document FROM weir.invoice_numbers AS n"                                           \
     " WHERE $1::text <> '' AND n.series = $2::text AND n.number = ($3::text)::bigint)"
 
-static enum weir_status open_cursor(struct reading *reading, const struct weir_invoice_choice *choice, const char *sql,
-                                    struct weir_error *reterr)
+static enum weir_status ask(struct reading *reading, const struct weir_invoice_choice *choice, const char *sql,
+                            PGresult **ret_result, struct weir_error *reterr)
 {
     struct weir_parameters parameters = {0};
-    PGresult *result = NULL;
     char number[24];
 
     (void)snprintf(number, sizeof number, "%lld", (long long)choice->name.number);
@@ -35,10 +34,39 @@ static enum weir_status open_cursor(struct reading *reading, const struct weir_i
     weir_parameters_add_slice(&parameters, choice->name.series);
     weir_parameters_add_text(&parameters, number);
     weir_parameters_add_slice(&parameters, choice->customer);
+    return weir_postgres_ask(reading->connection, sql, &parameters, reading->doing, ret_result, reterr);
+}
+
+static enum weir_status open_cursor(struct reading *reading, const struct weir_invoice_choice *choice, const char *sql,
+                                    struct weir_error *reterr)
+{
+    PGresult *result = NULL;
     enum weir_status status = weir_postgres_run(reading->connection, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
                                                 reading->doing, reterr);
+
     if (status == WEIR_OK)
-        status = weir_postgres_ask(reading->connection, sql, &parameters, reading->doing, &result, reterr);
+        status = ask(reading, choice, sql, &result, reterr);
+    PQclear(result);
+    return status;
+}
+
+/* Why there is nothing of the one that was asked for. */
+static enum weir_status explain_nothing(struct reading *reading, const struct weir_invoice_choice *choice,
+                                        struct weir_error *reterr)
+{
+    static const char sql[] = "SELECT 1 FROM " CHOSEN " AS c";
+    const struct weir_slice name = choice->name.text;
+    PGresult *result = NULL;
+    enum weir_status status = ask(reading, choice, sql, &result, reterr);
+
+    if (status == WEIR_OK && PQntuples(result) == 0)
+        status = weir_fail(reterr, WEIR_REJECT, "there is no invoice %.*s; `weir invoice list` shows them",
+                           (int)name.length, name.data);
+    else if (status == WEIR_OK)
+        status = weir_fail(reterr, WEIR_REJECT,
+                           "invoice %.*s has nothing to show in this format: focus leaves drafts out until they are "
+                           "final (weir invoice finalize); csv and json have them",
+                           (int)name.length, name.data);
     PQclear(result);
     return status;
 }
@@ -77,11 +105,9 @@ static enum weir_status read_all(const char *url, const struct weir_invoice_choi
         status = open_cursor(&reading, choice, sql, reterr);
     if (status == WEIR_OK)
         status = read_cursor(&reading, take, context, reterr);
-    PQfinish(reading.connection);
     if (status == WEIR_OK && choice->has_name && reading.rows == 0)
-        status = weir_fail(reterr, WEIR_REJECT, "there is no invoice %.*s%s%lld; `weir invoice list` shows them",
-                           (int)choice->name.series.length, choice->name.series.length ? choice->name.series.data : "",
-                           choice->name.series.length ? "-" : "", (long long)choice->name.number);
+        status = explain_nothing(&reading, choice, reterr);
+    PQfinish(reading.connection);
     return status;
 }
 

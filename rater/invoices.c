@@ -17,8 +17,8 @@ bool weir_invoice_name_read(const char *text, struct weir_invoice_name *ret_name
 
     if (length == 0 || length > 18 || strspn(digits, "0123456789") != length || dash == text)
         return false;
-    *ret_name =
-        (struct weir_invoice_name){weir_slice_of(text, dash ? (size_t)(dash - text) : 0), strtoll(digits, NULL, 10)};
+    *ret_name = (struct weir_invoice_name){weir_slice_text(text), weir_slice_of(text, dash ? (size_t)(dash - text) : 0),
+                                           strtoll(digits, NULL, 10)};
     return true;
 }
 
@@ -54,11 +54,11 @@ static enum weir_status decide(const char *url, const struct weir_invoice_name *
     if (status == WEIR_OK)
         status = weir_postgres_ask(connection, sql, &parameters, doing, &result, reterr);
     if (status == WEIR_OK && PQntuples(result) == 0)
-        status = weir_fail(reterr, WEIR_REJECT, "there is no invoice %.*s%s%s; `weir invoice list` shows them",
-                           (int)name->series.length, name->series.length ? name->series.data : "",
-                           name->series.length ? "-" : "", number);
+        status = weir_fail(reterr, WEIR_REJECT, "there is no invoice %.*s; `weir invoice list` shows them",
+                           (int)name->text.length, name->text.data);
     else if (status == WEIR_OK && strstr(wanted, PQgetvalue(result, 0, 0)) == NULL)
-        status = weir_fail(reterr, WEIR_REJECT, "invoice %s is %s already", number, PQgetvalue(result, 0, 0));
+        status = weir_fail(reterr, WEIR_REJECT, "invoice %.*s is %s already", (int)name->text.length, name->text.data,
+                           PQgetvalue(result, 0, 0));
     if (status == WEIR_OK)
         (void)snprintf(ret_number, WEIR_INVOICE_NUMBER_MAX, "%s", PQgetvalue(result, 0, 1));
     PQclear(result);

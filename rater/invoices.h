@@ -14,6 +14,7 @@ enum { WEIR_INVOICE_NUMBER_MAX = 256 };
 
 /* Which invoice: as it is printed (INV-000012, also INV-12), or a draft's own number (7). */
 struct weir_invoice_name {
+    struct weir_slice text;   /* as it was asked for */
     struct weir_slice series; /* empty: `number` is weir's own */
     int64_t number;
 };

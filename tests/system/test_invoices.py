@@ -981,6 +981,8 @@ def test_a_credit_note_takes_the_whole_invoice_back(servers, tmp_path):
     weir("close", "--through", "2026-02-28", "--invoice-details", tmp_path / "parties.json", "--draft", env=ledger.env)
     assert "DRAFT" in " ".join(Page(weir("invoice", "export", "1", "--format", "html", env=ledger.env).stdout.decode()).words)
     draft = exported_document(ledger.env, "1")
+    refused = weir("invoice", "export", "1", "--format", "focus", env=ledger.env, check=False)
+    assert refused.returncode == 2 and b"invoice 1 has nothing to show in this format: focus leaves drafts out" in refused.stderr, refused.stderr
     assert draft["state"] == "draft" and not SCHEMA.is_valid({**draft, "invoice_number": "INV-000001"})
     weir("invoice", "finalize", "1", env=ledger.env)
     said = weir("invoice", "void", "INV-1", "--reason", "<wrong>", env=ledger.env).stdout
@@ -1001,7 +1003,9 @@ def test_a_credit_note_takes_the_whole_invoice_back(servers, tmp_path):
     assert {*row} <= {*document, *document["lines"][0]}, "a column that schemas/invoice.schema.json does not explain"
     assert "VOID" in " ".join(Page(weir("invoice", "export", "INV-1", "--format", "html", env=ledger.env).stdout.decode()).words)
     for arguments, told in ((("export",), "export takes --format"), (("export", "--format", "html"), "for one INVOICE"),
-                            (("export", "INV-9", "--format", "json"), "there is no invoice INV-9"), (("list", "--format", "focus"), "--format is table")):
+                            (("export", "INV-9", "--format", "json"), "there is no invoice INV-9;"),
+                            (("export", "INV-000012", "--format", "focus"), "there is no invoice INV-000012;"),
+                            (("finalize", "INV-000012"), "there is no invoice INV-000012;"), (("finalize", "INV-000001"), "invoice INV-000001 is void already"), (("list", "--format", "focus"), "--format is table")):
         refused = weir("invoice", *arguments, env=ledger.env, check=False)
         assert refused.returncode == 2 and told in refused.stderr.decode(), refused.stderr
 
