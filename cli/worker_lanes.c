@@ -57,7 +57,7 @@ static void land(struct weir_worker *worker, struct weir_flight *flight)
     }
     if (flight->generation != owned->generation || !owned->lane)
         return;
-    weir_log(WEIR_LOG_WARN, "lane %s: %s; reading it again from its stored cut", owned->name_bytes, flight->error.text);
+    weir_log(WEIR_LOG_WARN, "%s; reading it again from its stored cut", flight->error.text); /* it names the lane */
     weir_worker_drop_lane(owned, RETAKE_MS);
 }
 

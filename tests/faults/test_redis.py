@@ -1,4 +1,5 @@
 """Redis away, empty, behind, full, slow: consumption pauses, says so, and goes on by itself; each event counts once."""
+import re
 import time
 
 import pytest
@@ -40,6 +41,7 @@ def test_restart_without_persistence(pipeline, own_redis):
     pipeline.send(300, repeat=4)
     pipeline.check()
     worker.wait_log("reading it again from its stored cut")
+    assert re.search(r": lane \S+: Redis holds epoch", worker.log()) and not re.search(r"lane \S+: lane ", worker.log())
     pipeline.check_stays()
 
 
