@@ -181,6 +181,54 @@ static const char priced_sql[] =
     " AND p.period_start < $3::timestamptz AND w.price_book = p.price_book AND w.price_book_version <> $4::int"
     " AND w.window_start >= $2::timestamptz AND w.window_start < $3::timestamptz";
 
+/* Periods that have begun (number 1: ended) with their fees under the book, by the catalog of before. */
+static const char begun_sql[] =
+    "SELECT min(p.period_start) FROM weir.billing_periods AS p JOIN weir.contract_terms AS t ON t.contract = p.contract"
+    " AND coalesce(p.period_start >= t.starts_at, true) AND coalesce(p.period_start < t.ends_at, true)"
+    " WHERE t.price_book = $1::text AND p.is_advance_charged AND (p.is_closed OR $4::int = 0)"
+    " AND p.period_start >= $2::timestamptz AND p.period_start < $3::timestamptz";
+
+/* A fee that the version before does not have, rather one in advance: where that has none either, no line item tells
+ * that periods have begun without it. NULL: there is none. */
+static const struct weir_fee *new_fee(const struct weir_price_book_version *version)
+{
+    const struct weir_price_book_version *before = weir_price_book_at(version->book, version->effective_from - 1);
+    const struct weir_fee *found = NULL;
+
+    for (uint32_t i = 0; i < version->fee_count; i++) {
+        const struct weir_fee *fee = &version->fees[i];
+        bool is_new = true;
+        for (uint32_t j = 0; before && j < before->fee_count; j++)
+            is_new &= !weir_slice_equal(before->fees[j].key, fee->key);
+        if (is_new && (!found || fee->charged == WEIR_FEE_IN_ADVANCE))
+            found = fee;
+    }
+    return found;
+}
+
+static enum weir_status check_new_fee(struct apply_check *check, const struct weir_price_book_version *version,
+                                      struct apply_question question)
+{
+    const struct weir_fee *fee = new_fee(version);
+    int64_t found = 0;
+
+    if (!fee)
+        return WEIR_OK;
+    question.number = fee->charged != WEIR_FEE_IN_ADVANCE;
+    enum weir_status status = weir_apply_ask_time(check, begun_sql, &question, &found);
+    if (status == WEIR_OK && found) {
+        char from[WEIR_TIME_TEXT_MAX], at[WEIR_TIME_TEXT_MAX];
+        weir_time_format(version->effective_from, from);
+        weir_time_format(found, at);
+        weir_apply_say(
+            check->history,
+            "price book '%.*s' version %u takes effect %s, and the period from %s on was charged without its "
+            "fee '%.*s': let it take effect after that, or rerate",
+            TEXT(version->book->key), version->version, from, at, TEXT(fee->key));
+    }
+    return status;
+}
+
 /* A version that takes effect before what was charged by another. */
 static enum weir_status check_new_version(struct apply_check *check, const struct weir_price_book_version *version)
 {
@@ -201,7 +249,9 @@ static enum weir_status check_new_version(struct apply_check *check, const struc
     enum weir_status status = weir_apply_ask_time(check, priced_sql, &question, &window);
     if (status == WEIR_OK && !window)
         status = weir_apply_ask_time(check, charged_sql, &question, &period);
-    if (status == WEIR_OK && (window || period)) {
+    if (status == WEIR_OK && !window && !period)
+        return check_new_fee(check, version, question);
+    if (status == WEIR_OK) {
         char from[WEIR_TIME_TEXT_MAX], at[WEIR_TIME_TEXT_MAX];
         weir_time_format(version->effective_from, from);
         weir_time_format(window ? window : period, at);

@@ -330,6 +330,41 @@ Test(apply, a_version_from_before_what_was_charged)
     json_decref(json);
 }
 
+/* March began, and February ended, without a fee that the version brings: no line item says so. */
+Test(apply, a_version_with_a_fee_that_was_not_charged)
+{
+#define FEES(from, charged)                                                                                            \
+    "{'key':'standard','version':9,'currency':'USD','effective_from':'" from                                           \
+    "T00:00:00Z','prices':[],'fees':[{'key':'late','amount':'1','per':'period','charged':'" charged "'}]}"
+    json_t *json = catalog_json();
+
+    database_make(&database);
+    change(json, "price_books/1", NULL);
+    change(json, "price_books/0/fees", "[]");
+    change(json, "contracts/0/commitments", NULL);
+    settle_until(json, "2026-04-05T00:00:00Z");
+    static const struct {
+        const char *value, *says;
+    } versions[] = {
+        {FEES("2026-04-01", "in_advance"), "period from 2026-04-01T00:00:00Z on was charged without its fee 'late'"},
+        {FEES("2026-03-01", "in_arrears"), "period from 2026-03-01T00:00:00Z on was charged without its fee 'late'"},
+        {FEES("2026-04-01", "in_arrears"), NULL},
+        {FEES("2026-04-02", "in_advance"), NULL},
+        {VERSION("2026-04-01", "standard", "USD"), NULL},
+    };
+    for (size_t i = 0; i < sizeof versions / sizeof *versions; i++) {
+        json_t *with = json_deep_copy(json);
+        change(with, "price_books/2", versions[i].value);
+        struct weir_apply_report report = apply(with, true);
+        cr_assert_eq(report.outcome, versions[i].says ? WEIR_APPLY_REFUSED : WEIR_APPLY_STORED, "%s: %s",
+                     versions[i].value, report.count ? report.lines[0] : "");
+        cr_assert(!versions[i].says || strstr(report.lines[0], versions[i].says), "%s", report.lines[0]);
+        weir_apply_report_free(&report);
+        json_decref(with);
+    }
+    json_decref(json);
+}
+
 /* What is missing to a minimum quantity is priced at the period's end. */
 Test(apply, a_version_from_before_a_missing_quantity)
 {
