@@ -101,7 +101,7 @@ static int parse(int argc, char **argv, struct request *ret_request)
 
     optind = 1;
     opterr = 0; /* it would not say whose option it is, nor what to do */
-    while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
+    while ((option = getopt_long(argc, argv, "h", options, NULL)) != -1) {
         size_t format = 0;
         switch (option) {
         case 'c':
