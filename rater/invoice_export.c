@@ -23,10 +23,32 @@ struct reading {
     " UNION ALL SELECT n.invoice, n.document FROM weir.invoice_numbers AS n"                                           \
     " WHERE $1::text <> '' AND n.series = $2::text AND n.number = ($3::text)::bigint)"
 
-static enum weir_status ask(struct reading *reading, const struct weir_invoice_choice *choice, const char *sql,
-                            PGresult **ret_result, struct weir_error *reterr)
+/* What is named and not there must not pass for one without rows. */
+static enum weir_status look(struct reading *reading, const struct weir_invoice_choice *choice,
+                             const struct weir_parameters *parameters, bool is_focus, struct weir_error *reterr)
+{
+    const struct weir_slice asked = choice->name.text;
+    PGresult *result = NULL;
+    enum weir_status status = weir_postgres_ask(reading->connection,
+                                                "SELECT i.number IS NULL, i.state FROM " CHOSEN
+                                                " AS c JOIN weir.invoices AS i USING (invoice)",
+                                                parameters, reading->doing, &result, reterr);
+
+    if (status == WEIR_OK && PQntuples(result) == 0)
+        status = weir_fail(reterr, WEIR_REJECT, "there is no invoice %.*s; `weir invoice list` shows them",
+                           (int)asked.length, asked.data);
+    else if (status == WEIR_OK && is_focus && *PQgetvalue(result, 0, 0))
+        status = weir_fail(reterr, WEIR_REJECT, "invoice %.*s is a %sdraft: FOCUS has what was billed",
+                           (int)asked.length, asked.data, strcmp(PQgetvalue(result, 0, 1), "void") == 0 ? "void " : "");
+    PQclear(result);
+    return status;
+}
+
+static enum weir_status open_cursor(struct reading *reading, const struct weir_invoice_choice *choice, const char *sql,
+                                    bool is_focus, struct weir_error *reterr)
 {
     struct weir_parameters parameters = {0};
+    PGresult *result = NULL;
     char number[24];
 
     (void)snprintf(number, sizeof number, "%lld", (long long)choice->name.number);
@@ -34,39 +56,12 @@ static enum weir_status ask(struct reading *reading, const struct weir_invoice_c
     weir_parameters_add_slice(&parameters, choice->name.series);
     weir_parameters_add_text(&parameters, number);
     weir_parameters_add_slice(&parameters, choice->customer);
-    return weir_postgres_ask(reading->connection, sql, &parameters, reading->doing, ret_result, reterr);
-}
-
-static enum weir_status open_cursor(struct reading *reading, const struct weir_invoice_choice *choice, const char *sql,
-                                    struct weir_error *reterr)
-{
-    PGresult *result = NULL;
     enum weir_status status = weir_postgres_run(reading->connection, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
                                                 reading->doing, reterr);
-
+    if (status == WEIR_OK && choice->has_name)
+        status = look(reading, choice, &parameters, is_focus, reterr);
     if (status == WEIR_OK)
-        status = ask(reading, choice, sql, &result, reterr);
-    PQclear(result);
-    return status;
-}
-
-/* Why there is nothing of the one that was asked for. */
-static enum weir_status explain_nothing(struct reading *reading, const struct weir_invoice_choice *choice,
-                                        struct weir_error *reterr)
-{
-    static const char sql[] = "SELECT 1 FROM " CHOSEN " AS c";
-    const struct weir_slice name = choice->name.text;
-    PGresult *result = NULL;
-    enum weir_status status = ask(reading, choice, sql, &result, reterr);
-
-    if (status == WEIR_OK && PQntuples(result) == 0)
-        status = weir_fail(reterr, WEIR_REJECT, "there is no invoice %.*s; `weir invoice list` shows them",
-                           (int)name.length, name.data);
-    else if (status == WEIR_OK)
-        status = weir_fail(reterr, WEIR_REJECT,
-                           "invoice %.*s has nothing to show in this format: focus leaves drafts out until they are "
-                           "final (weir invoice finalize); csv and json have them",
-                           (int)name.length, name.data);
+        status = weir_postgres_ask(reading->connection, sql, &parameters, reading->doing, &result, reterr);
     PQclear(result);
     return status;
 }
@@ -94,19 +89,17 @@ static enum weir_status read_cursor(struct reading *reading,
 }
 
 static enum weir_status read_all(const char *url, const struct weir_invoice_choice *choice, const char *sql,
-                                 bool (*take)(void *context, const PGresult *result, int row), void *context,
-                                 struct weir_error *reterr)
+                                 bool is_focus, bool (*take)(void *context, const PGresult *result, int row),
+                                 void *context, struct weir_error *reterr)
 {
     enum weir_status status;
     struct reading reading = {.doing = "reading invoices"};
 
     reading.connection = weir_postgres_open(url, "weir invoice", &status, reterr);
     if (status == WEIR_OK)
-        status = open_cursor(&reading, choice, sql, reterr);
+        status = open_cursor(&reading, choice, sql, is_focus, reterr);
     if (status == WEIR_OK)
         status = read_cursor(&reading, take, context, reterr);
-    if (status == WEIR_OK && choice->has_name && reading.rows == 0)
-        status = explain_nothing(&reading, choice, reterr);
     PQfinish(reading.connection);
     return status;
 }
@@ -135,7 +128,7 @@ enum weir_status weir_invoice_documents(const char *url, const struct weir_invoi
         " AS c ORDER BY c.invoice, c.document DESC";
     struct documents documents = {visit, context};
 
-    return read_all(url, choice, sql, take_document, &documents, reterr);
+    return read_all(url, choice, sql, false, take_document, &documents, reterr);
 }
 
 /* 3. rows */
@@ -193,6 +186,7 @@ enum weir_status weir_invoice_read_rows(const char *url, const struct weir_invoi
         " ON n.invoice = c.invoice AND ($1::text = '' OR n.document = c.document))"
         " ORDER BY f.\"InvoiceId\", f.\"x_InvoiceLine\"";
     struct rows rows = {visit, context};
+    bool is_focus = kind == WEIR_INVOICE_FOCUS;
 
-    return read_all(url, choice, kind == WEIR_INVOICE_FOCUS ? focus : lines, take_row, &rows, reterr);
+    return read_all(url, choice, is_focus ? focus : lines, is_focus, take_row, &rows, reterr);
 }

@@ -21,7 +21,9 @@ enum weir_status weir_invoice_documents(const char *url, const struct weir_invoi
                                         bool (*visit)(void *context, struct weir_slice json), void *context,
                                         struct weir_error *reterr);
 
-/* Calls visit with the columns' names first, then with each row; empty cells are null. Views live for the call. */
+/* Calls visit with the columns' names first, then with each row; empty cells are null. An invoice may
+ * have no rows, where all that it charged was taken back. Views live for the call. WEIR_REJECT: the one that is named
+ * is not there, or is a draft, of which FOCUS has nothing. */
 enum weir_status weir_invoice_read_rows(const char *url, const struct weir_invoice_choice *choice,
                                         enum weir_invoice_rows rows,
                                         bool (*visit)(void *context, const struct weir_slice *cells, int count),

@@ -572,6 +572,28 @@ def test_nothing_of_an_invoice_can_be_changed(servers):
     assert altered.returncode == 1 and f"invoice {invoice} is not what was issued".encode() in altered.stdout
 
 
+def test_an_invoice_without_lines_is_exported(servers):
+    """All of its usage was taken back. It is an invoice, and a job that exports each that is listed goes on."""
+    ledger = Ledger(servers.room("invoices-no-lines", 1), 3)
+    for sign in (1, -1):
+        ledger.add("acme", "k-old", 0, CALLS, sign * exact.SCALE, sign * exact.SCALE)
+    ledger.add("acme", "k-old", 1, CALLS, exact.SCALE, exact.SCALE)
+    ledger.sql("update weir.billing_periods set is_closed = true")
+    weir("close", "--through", "2026-01-14", env=ledger.env)
+    weir("close", "--through", "2026-01-31", "--draft", env=ledger.env)
+    assert ledger.sql("select state, total from weir.invoices order by invoice") == [("final", 0), ("draft", 1)]
+    for form in ("csv", "focus"):
+        text = weir("invoice", "export", "INV-000001", "--format", form, env=ledger.env).stdout.decode()
+        assert text.count("\n") == 1 and ("InvoiceId" if form == "focus" else "invoice_number") in text
+    assert json.loads(weir("invoice", "export", "INV-1", "--format", "json", env=ledger.env).stdout)["lines"] == []
+    [[draft]] = ledger.sql("select max(invoice) from weir.invoice_heads")
+    for asked, form, says in ((draft, "focus", f"invoice {draft} is a draft: FOCUS has what was billed"), ("INV-000077", "csv", "there is no invoice INV-000077;"),
+                              ("INV-000077", "json", "there is no invoice INV-000077;"), (f"{draft + 1}", "focus", f"there is no invoice {draft + 1};")):
+        refused = weir("invoice", "export", asked, "--format", form, env=ledger.env, check=False)
+        assert refused.returncode == 2 and says in refused.stderr.decode() and not refused.stdout, refused
+    assert len(exported(ledger.env, draft, "--format", "csv")) == 1
+
+
 def test_forms_and_refusals(servers, tmp_path):
     ledger = many(servers, "invoices-forms", 3)
     dry = weir("close", "--through", "2026-01-31", "--dry-run", "--format", "csv", env=ledger.env)
