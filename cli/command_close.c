@@ -19,10 +19,10 @@ static const struct weir_usage usage = {
         "Makes an invoice for each contract and billing period that ended by the end of DATE (a day, in the "
         "contract's\n"
         "time zone; or an instant) and that nothing keeps open: raters have settled it, no gap is open in it and no\n"
-        "window held. Late usage of periods that have their invoice goes to the next one as adjustment lines. Says of\n"
-        "the other periods what they wait for. What is left of grants that expired by then goes out of their balances\n"
-        "first. May be run again at any time: what is done is done once "
-        "(docs/invoices.md).",
+        "window held. Late usage of periods that have their invoice goes to the next one as adjustment lines. Closes\n"
+        "the calendar months that ended for revenue. Says of other periods, and of other months (kind month), what\n"
+        "they wait for. What is left of grants that expired by then goes out of their balances first. May be run\n"
+        "again at any time: what is done is done once (docs/invoices.md).",
     .example = "weir close --through 2026-01-31 --invoice-details parties.json",
 };
 
@@ -103,9 +103,9 @@ static enum weir_status close_and_tell(const struct weir_settings *settings, con
                        "these invoices name no seller: --invoice-details FILE says who sells and who buys");
     weir_log_plain(WEIR_LOG_INFO,
                    "%scustomers=%" PRIu64 " invoices=%" PRIu64 " issued=%" PRIu64 " left_open=%" PRIu64
-                   " expired=%" PRIu64 " expiries_waiting=%" PRIu64,
+                   " expired=%" PRIu64 " expiries_waiting=%" PRIu64 " months_left_open=%" PRIu64,
                    settings->dry_run ? "dry_run " : "", counts.customers, counts.invoices, counts.issued,
-                   counts.left_open, counts.expired, counts.waiting);
+                   counts.left_open, counts.expired, counts.waiting, counts.months_left_open);
     return status == WEIR_OK && !is_written
                ? weir_fail(reterr, WEIR_FATAL, "the list cannot be written; what was closed is closed")
                : status;

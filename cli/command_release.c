@@ -1,4 +1,5 @@
-/* `weir release`: the operator's word on gaps. Lists open ones, or closes some: the raters then rate their windows. */
+/* `weir release`: the operator's word on gaps. Lists open ones, or closes some: the raters then rate their windows.
+ * Also his word that a lane is gone for good. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,7 +20,9 @@ static const struct weir_usage usage = {
         "Gaps are events that Kafka lost before they were counted. Windows that they may concern are held: not\n"
         "rated, until somebody has decided (docs/gaps.md). Without options this lists the open gaps. With --lane and\n"
         "--gap or --all, and --reason, it closes them: running raters then rate what was rebuilt. A window that was\n"
-        "rated with more events before keeps what was rated, unless --lower says that what was rebuilt is the truth.",
+        "rated with more events before keeps what was rated, unless --lower says that what was rebuilt is the truth.\n"
+        "With --lane, --end and --reason it says that a lane is gone for good, as those of a topic that is not read\n"
+        "any more are: periods, months and expiries wait for it no longer.",
     .example = "weir release --lane events:3 --gap 7 --reason 'producer outage on Nov 25, nothing was sent'",
 };
 
@@ -83,17 +86,38 @@ static enum weir_status release(struct weir_lane_book *book, const struct weir_s
     return WEIR_OK;
 }
 
+static enum weir_status end(struct weir_lane_book *book, const struct weir_settings *settings,
+                            struct weir_error *reterr)
+{
+    char by[WEIR_ACTOR_MAX];
+    enum weir_status status = weir_lane_book_end(book, weir_slice_text(settings->lane), weir_actor(by),
+                                                 settings->reason, settings->dry_run, reterr);
+
+    if (status == WEIR_OK)
+        printf("weir release: %sended=%s\n", settings->dry_run ? "dry_run " : "", settings->lane);
+    return status;
+}
+
+static enum weir_status decide(struct weir_lane_book *book, const struct weir_settings *settings,
+                               struct weir_error *reterr)
+{
+    return settings->end ? end(book, settings, reterr) : release(book, settings, reterr);
+}
+
 /* What is wrong with the options together, or NULL. */
 static const char *mistake(const struct weir_settings *settings)
 {
-    bool is_word = *settings->lane || settings->gap || settings->all || settings->lower || *settings->reason;
+    bool is_word =
+        *settings->lane || settings->gap || settings->all || settings->lower || settings->end || *settings->reason;
 
     if (!is_word)
         return NULL;
     if (!*settings->lane)
         return "--lane is needed to release: which lane's gaps";
-    if ((settings->gap != 0) == settings->all)
-        return "either --gap N or --all is needed to release";
+    if (settings->end && (settings->gap || settings->all || settings->lower))
+        return "--end is of a lane, not of its gaps: without --gap, --all and --lower";
+    if (!settings->end && (settings->gap != 0) == settings->all)
+        return "either --gap N or --all is needed to release, or --end of the lane";
     if (!*settings->reason && !settings->dry_run)
         return "--reason is needed to release: it is kept for those who ask later";
     return NULL;
@@ -114,7 +138,7 @@ int weir_command_release(int argc, char **argv)
         return WEIR_EXIT_USAGE;
     }
     struct weir_lane_book *book = weir_lane_book_new(settings.postgres_url);
-    enum weir_status status = *settings.lane ? release(book, &settings, &error) : list(book, &settings, &error);
+    enum weir_status status = *settings.lane ? decide(book, &settings, &error) : list(book, &settings, &error);
     if (status != WEIR_OK)
         weir_log(WEIR_LOG_ERROR, "%s", error.text);
     weir_lane_book_free(book);

@@ -103,7 +103,8 @@ static const struct row rows[] = {
      "stop, flushed, at the offsets that were the end at the start"},
     {"until_done", SWITCH, WEIR_COMMAND_RATER, "false", 0, 0, AT(until_done),
      "stop when nothing closed is left to rate"},
-    {"lane", TEXT, WEIR_COMMAND_RELEASE, "", 0, 0, AT(lane), "the lane whose gaps are released, such as events:3"},
+    {"lane", TEXT, WEIR_COMMAND_RELEASE, "", 0, 0, AT(lane),
+     "the lane whose gaps are released, or that ended, such as events:3"},
     {"gap", WHOLE, WEIR_COMMAND_RELEASE, "0", 0, INT64_MAX, AT(gap), "number of one gap"},
     {"all", SWITCH, WEIR_COMMAND_RELEASE, "false", 0, 0, AT(all), "all open gaps of the lane"},
     {"reason", TEXT,
@@ -111,6 +112,8 @@ static const struct row rows[] = {
      AT(reason), "why; it is kept"},
     {"lower", SWITCH, WEIR_COMMAND_RELEASE, "false", 0, 0, AT(lower),
      "what was rebuilt replaces what was rated, even where it is less"},
+    {"end", SWITCH, WEIR_COMMAND_RELEASE, "false", 0, 0, AT(end),
+     "the lane is gone for good: nothing waits for it any more"},
     {"dry_run", SWITCH,
      WEIR_COMMAND_MIGRATE | WEIR_COMMAND_APPLY | WEIR_COMMAND_RELEASE | WEIR_COMMAND_RERATE | WEIR_COMMAND_RECOUNT
          | WEIR_COMMAND_CLOSE | ORDERING,

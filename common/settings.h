@@ -90,7 +90,7 @@ struct weir_settings {
     int64_t last; /* entries */
     int64_t workers, close_workers;
     bool rerate, draft;
-    bool all, lower;
+    bool all, lower, end;
 
     char **arguments; /* what is no flag: files */
     int argument_count;

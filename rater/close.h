@@ -26,25 +26,27 @@ struct weir_invoice_details {
 };
 
 /* What became of a period: an invoice (made now, or a draft of before that is final now), or why it could not be
- * closed. Views live for the call. */
+ * closed; or, of kind month, calendar months of a contract that were not, from the first to the last. Views live for
+ * the call. */
 struct weir_closed_period {
     struct weir_slice customer, contract;
     int64_t period_start, period_end; /* ns */
     int64_t invoice;                  /* 0: none, and `why` says what it waits for */
     int64_t number;                   /* 0: a draft */
     bool was_made;                    /* now */
-    struct weir_slice kind;           /* of the invoice: period, advance, correction; empty: none */
+    struct weir_slice kind; /* of the invoice: period, advance, correction; month; empty: a period that is open */
     struct weir_slice total, currency;
     struct weir_slice why;
 };
 
 struct weir_close_counts {
-    uint64_t customers; /* looked at */
-    uint64_t invoices;  /* made */
-    uint64_t issued;    /* got their number */
-    uint64_t left_open; /* periods */
-    uint64_t expired;   /* customers whose grants had expired, and what was left of them is gone now */
-    uint64_t waiting;   /* grants that have expired, and whose usage is not all rated */
+    uint64_t customers;        /* looked at */
+    uint64_t invoices;         /* made */
+    uint64_t issued;           /* got their number */
+    uint64_t left_open;        /* periods */
+    uint64_t months_left_open; /* calendar months of a contract; not looked for of drafts, nor with only_due */
+    uint64_t expired;          /* customers whose grants had expired, and what was left of them is gone now */
+    uint64_t waiting;          /* grants that have expired, and whose usage is not all rated */
 };
 
 struct weir_close_request {

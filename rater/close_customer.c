@@ -19,6 +19,7 @@ void weir_closed_clear(struct closed *closed)
 {
     PQclear(closed->periods);
     PQclear(closed->kinds);
+    PQclear(closed->months);
     *closed = (struct closed){.periods = NULL};
 }
 
@@ -68,6 +69,22 @@ static enum weir_status ask_kinds(PGconn *connection, const PGresult *closed, PG
     return status;
 }
 
+/* What is open of calendar months now. Drafts close none; raters tell nobody. */
+static enum weir_status ask_months(const struct closing *closing, PGconn *connection, struct weir_slice customer,
+                                   PGresult **ret_months, struct weir_error *reterr)
+{
+    struct weir_parameters parameters = {0};
+
+    if (closing->request->is_draft || closing->request->only_due)
+        return WEIR_OK;
+    weir_parameters_add_slice(&parameters, customer);
+    weir_close_add_through(&parameters, closing->request->through);
+    return weir_postgres_ask(connection,
+                             "SELECT contract, starts_at, ends_at, months, why FROM weir.months_left_open($1::text,"
+                             " nullif($2::text, '')::date, nullif($3::text, '')::timestamptz)",
+                             &parameters, "asking which months are left open", ret_months, reterr);
+}
+
 static enum weir_status try_customer(const struct closing *closing, PGconn *connection, int64_t run,
                                      struct weir_slice customer, struct closed *ret_closed, struct weir_error *reterr)
 {
@@ -77,6 +94,8 @@ static enum weir_status try_customer(const struct closing *closing, PGconn *conn
         status = ask(closing, connection, run, customer, &ret_closed->periods, reterr);
     if (status == WEIR_OK && PQntuples(ret_closed->periods) > 0)
         status = ask_kinds(connection, ret_closed->periods, &ret_closed->kinds, reterr);
+    if (status == WEIR_OK)
+        status = ask_months(closing, connection, customer, &ret_closed->months, reterr);
     bool is_kept = status == WEIR_OK && !closing->request->is_dry;
     if (PQstatus(connection) == CONNECTION_OK) {
         enum weir_status ended =

@@ -32,6 +32,7 @@ enum weir_status weir_close_begin(struct closing *closing, PGconn *connection, i
 struct closed {
     PGresult *periods;  /* rows of weir.close_books. NULL: there was nothing to do */
     PGresult *kinds;    /* row by row of the same, the invoice's kind */
+    PGresult *months;   /* rows of weir.months_left_open. NULL: they were not asked for */
     uint64_t left_open; /* periods, where there was nothing to do */
 };
 void weir_closed_clear(struct closed *closed);

@@ -115,12 +115,41 @@ static void tell(struct closing *closing, struct weir_slice customer, const stru
     closing->request->visit(closing->request->context, &period);
 }
 
+static bool has_open_period(const PGresult *periods, struct weir_slice contract)
+{
+    for (int row = 0; row < PQntuples(periods); row++)
+        if (weir_get_int8(PQgetvalue(periods, row, 3)) == 0
+            && weir_slice_equal(weir_postgres_field(periods, row, 0), contract))
+            return true;
+    return false;
+}
+
+/* Where a period of the contract is told that waits, its months wait with it. */
+static void tell_months(struct closing *closing, struct weir_slice customer, const struct closed *closed, int row)
+{
+    const PGresult *result = closed->months;
+    const struct weir_closed_period months = {
+        .customer = customer,
+        .contract = weir_postgres_field(result, row, 0),
+        .period_start = weir_get_time(PQgetvalue(result, row, 1)),
+        .period_end = weir_get_time(PQgetvalue(result, row, 2)),
+        .kind = weir_slice_text("month"),
+        .why = weir_postgres_field(result, row, 4),
+    };
+
+    closing->counts.months_left_open += (uint64_t)weir_get_int8(PQgetvalue(result, row, 3));
+    if (!has_open_period(closed->periods, months.contract))
+        closing->request->visit(closing->request->context, &months);
+}
+
 static void tell_all(struct closing *closing, struct weir_slice customer, const struct closed *closed)
 {
     closing->counts.left_open += closed->left_open;
     closing->counts.customers += closed->periods != NULL;
     for (int row = 0; row < PQntuples(closed->periods); row++)
         tell(closing, customer, closed, row);
+    for (int row = 0; row < PQntuples(closed->months); row++)
+        tell_months(closing, customer, closed, row);
 }
 
 /* The next customer's place, done. NULL: he was not taken, and will not be. */

@@ -13,8 +13,8 @@ enum { CUSTOMERS = 100, ATTEMPTS = 5, PAUSE = 100 * 1000 * 1000 };
 
 /* Usage is known through the slowest lane's time, and no further than an open gap, as raters have it. */
 static const char list_sql[] =
-    "WITH known AS (SELECT least(now(), (SELECT min(least(l.watermark, coalesce(l.rated_through, 'epoch')))"
-    " FROM weir.lanes AS l WHERE l.lane !~ '\\.admitted:[0-9]+$'), (SELECT min(time_from) FROM weir.open_gaps)) AS at)"
+    "WITH known AS (SELECT least(now(), (SELECT min(l.through) FROM weir.live_lanes AS l),"
+    " (SELECT min(time_from) FROM weir.open_gaps)) AS at)"
     " SELECT g.customer, max(g.expires_at) FILTER (WHERE g.expires_at <= k.at),"
     " count(*) FILTER (WHERE g.expires_at <= k.at), count(*) FROM known AS k CROSS JOIN"
     " weir.expired_grants('-infinity', coalesce(nullif($3::text, '')::timestamptz, nullif($2::text, '')::date"

@@ -445,7 +445,7 @@ enum weir_status weir_lane_book_lanes(struct weir_lane_book *book, const char *t
                                       void *context, struct weir_error *reterr)
 {
     enum weir_status status =
-        ask(book, "SELECT lane, watermark FROM weir.lanes", NULL, "looking for known lanes", reterr);
+        ask(book, "SELECT lane, watermark FROM weir.live_lanes", NULL, "looking for known lanes", reterr);
 
     for (int i = 0; status == WEIR_OK && i < PQntuples(book->answer); i++)
         if (is_of_topic(weir_postgres_field(book->answer, i, 0), topic))
@@ -520,6 +520,62 @@ enum weir_status weir_lane_book_release(struct weir_lane_book *book, const struc
         status = write_release(book, release, reterr);
     if (status == WEIR_OK)
         return weir_postgres_run(book->connection, "COMMIT", "committing a release", reterr);
+    PQfinish(book->connection); /* gives the transaction up */
+    book->connection = NULL;
+    return status;
+}
+
+/* 4. lanes that are gone */
+
+/* Empty: nothing speaks against it. A lane that is alive is noted at least every quarter of an hour. */
+static const char against_ending[] =
+    "SELECT CASE WHEN l.lane IS NULL THEN 'there is no such lane in weir.lanes'"
+    " WHEN l.lane ~ '\\.admitted:[0-9]+$' THEN 'nothing waits for a lane of admitted events'"
+    " WHEN v.lane IS NULL THEN 'it has ended already'"
+    " WHEN v.seen_at > now() - interval '1 hour' THEN 'a rater saw it within the last hour: its raters and workers are"
+    " to be stopped an hour before'"
+    " WHEN EXISTS (SELECT FROM weir.open_gaps AS g WHERE g.lane = l.lane) THEN 'it has open gaps: release them first'"
+    " WHEN EXISTS (SELECT FROM weir.held_windows AS h WHERE h.lane = l.lane) THEN 'windows of it are held or refused"
+    " (weir.held_usage): a rater of its topic is to rate them first'"
+    " WHEN NOT EXISTS (SELECT FROM weir.live_lanes AS o WHERE o.lane <> l.lane) THEN 'it is the last one: nothing would"
+    " say how far usage is rated. Start a rater of the new topic first'"
+    " ELSE '' END FROM (SELECT $1::text AS lane) AS a LEFT JOIN weir.lanes AS l ON l.lane = a.lane"
+    " LEFT JOIN weir.live_lanes AS v ON v.lane = l.lane";
+
+static enum weir_status write_end(struct weir_lane_book *book, struct weir_slice lane, const char *by,
+                                  const char *reason, bool is_dry, struct weir_error *reterr)
+{
+    struct weir_parameters parameters = {0};
+
+    weir_parameters_add(&parameters, lane.data, lane.length);
+    enum weir_status status = ask(book, against_ending, &parameters, "looking at a lane", reterr);
+    if (status == WEIR_OK && PQgetlength(book->answer, 0, 0) > 0)
+        return weir_fail(reterr, WEIR_REJECT, "lane %.*s does not end: %s", (int)lane.length, lane.data,
+                         PQgetvalue(book->answer, 0, 0));
+    if (status != WEIR_OK || is_dry)
+        return status;
+    weir_parameters_add_text(&parameters, by);
+    weir_parameters_add_text(&parameters, reason);
+    return ask(book,
+               "INSERT INTO weir.lane_ends (lane, ended_by, reason)"
+               " VALUES ($1::text, $2::text || ' as ' || session_user, $3::text)",
+               &parameters, "ending a lane", reterr);
+}
+
+enum weir_status weir_lane_book_end(struct weir_lane_book *book, struct weir_slice lane, const char *by,
+                                    const char *reason, bool is_dry, struct weir_error *reterr)
+{
+    enum weir_status status = connect_if_needed(book, reterr);
+
+    /* One at a time: of two the second may be the last one. */
+    if (status == WEIR_OK)
+        status = weir_postgres_run(book->connection,
+                                   "BEGIN; SELECT pg_advisory_xact_lock(" WEIR_LOCK_CLASS ", hashtext('weir release'))",
+                                   "beginning to end a lane", reterr);
+    if (status == WEIR_OK)
+        status = write_end(book, lane, by, reason, is_dry, reterr);
+    if (status == WEIR_OK)
+        return weir_postgres_run(book->connection, "COMMIT", "committing a lane's end", reterr);
     PQfinish(book->connection); /* gives the transaction up */
     book->connection = NULL;
     return status;

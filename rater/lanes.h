@@ -72,7 +72,7 @@ enum weir_status weir_lane_book_refused_periods(struct weir_lane_book *book, siz
                                                 void (*visit)(void *context, struct weir_slice why), void *context,
                                                 uint64_t *ret_count, struct weir_error *reterr);
 
-/* Calls visit for each lane of the topic that was ever noted. */
+/* Calls visit for each lane of the topic that was ever noted and has not ended. */
 enum weir_status weir_lane_book_lanes(struct weir_lane_book *book, const char *topic,
                                       void (*visit)(void *context, struct weir_slice lane, int64_t watermark),
                                       void *context, struct weir_error *reterr);
@@ -91,5 +91,10 @@ struct weir_release_counts {
 };
 enum weir_status weir_lane_book_release(struct weir_lane_book *book, const struct weir_release *release, bool is_dry,
                                         struct weir_release_counts *ret_counts, struct weir_error *reterr);
+
+/* The operator's word that a lane is gone for good (weir.lane_ends): periods, months and expiries do not wait for it
+ * any more, until a rater sees it again. WEIR_REJECT: there is no such lane, or what speaks against it. */
+enum weir_status weir_lane_book_end(struct weir_lane_book *book, struct weir_slice lane, const char *by,
+                                    const char *reason, bool is_dry, struct weir_error *reterr);
 
 #endif

@@ -59,11 +59,12 @@ GRANT EXECUTE ON FUNCTION weir.make_line_items_partition(date),
 
 -- 3. Operators (weir apply, rerate, release, reconcile, explain, admit, audit): what raters may, as a repair rates, and these.
 GRANT weir_rater TO weir_operator;
-GRANT INSERT ON weir.catalog_versions, weir.gap_releases, weir.reconciliations TO weir_operator;
+GRANT INSERT ON weir.catalog_versions, weir.gap_releases, weir.lane_ends, weir.reconciliations TO weir_operator;
 GRANT INSERT, DELETE ON weir.meters, weir.price_book_versions, weir.contracts TO weir_operator;
 GRANT UPDATE ON weir.price_books TO weir_operator;
 GRANT EXECUTE ON FUNCTION weir.show_catalog(json), weir.audit_mismatches(), weir.rerating_mismatches(),
-    weir.scope_mismatches(), weir.derived_mismatches(), weir.closed_mismatches(), weir.month_mismatches() TO weir_operator;
+    weir.scope_mismatches(), weir.derived_mismatches(), weir.closed_mismatches(), weir.month_mismatches(),
+    weir.lane_mismatches() TO weir_operator;
 GRANT INSERT ON weir.grant_orders, weir.grant_ends TO weir_operator;
 GRANT EXECUTE ON FUNCTION weir.grant_subject(text, text, text), weir.order_mismatches() TO weir_operator;
 GRANT INSERT ON weir.reratings, weir.rerating_customers, weir.rerating_amounts, weir.rerating_ends, weir.recounted_windows
@@ -86,6 +87,7 @@ GRANT EXECUTE ON FUNCTION weir.finalize_invoice(bigint, text, text), weir.void_i
 
 -- Months of revenue: closing writes their figures down.
 GRANT INSERT ON weir.revenue_contracts, weir.closed_months, weir.closed_revenue, weir.closed_prepaid, weir.month_closings TO weir_rater;
-GRANT EXECUTE ON FUNCTION weir.months_to_close(text, date, timestamptz), weir.closed_digest(text, text, date, date),
+GRANT EXECUTE ON FUNCTION weir.months_to_close(text, date, timestamptz), weir.months_left_open(text, date, timestamptz),
+    weir.closed_digest(text, text, date, date),
     weir.close_months(text, date, timestamptz, bigint),
     weir.close_books(text, date, timestamptz, boolean, text, text, bigint, jsonb, jsonb, jsonb) TO weir_rater;

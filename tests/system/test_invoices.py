@@ -59,7 +59,7 @@ class Ledger:
         for contract, zone in CONTRACTS.items():
             self.sql("insert into weir.contracts (contract, customer, price_book, billing_period, timezone, overrides, commitments)"
                      " values (%s, %s, 'b', 'month', %s, '[]', '[]')", contract, "x" if contract else None, zone)
-        self.sql("insert into weir.lanes (lane, next_offset, highest_offset, watermark) values ('events:0', 1, 1, '2026-01-01')")
+        self.sql("insert into weir.lanes (lane, next_offset, highest_offset, watermark, rated_through) values ('events:0', 1, 1, '2026-01-01', '2026-01-01')")
 
     def migrate(self):
         weir("migrate", env=self.env)
@@ -387,8 +387,8 @@ def test_a_closing_that_is_killed_goes_on_where_it_was(servers, workers):
 
 
 def rows_of(text):
-    """What weir close has told, without the numbers."""
-    rows = list(csv.DictReader(io.StringIO(text.decode())))
+    """What weir close has told of periods, without the numbers."""
+    rows = [row for row in csv.DictReader(io.StringIO(text.decode())) if row["kind"] != "month"]
     return [{name: cell for name, cell in row.items() if name != "invoice"} for row in rows], [row["invoice"] for row in rows if row["invoice"]]
 
 
@@ -495,7 +495,7 @@ def test_what_is_charged_in_advance(servers):
         """What is new: kind, period's first day, lines. The command's own table says the kind as well."""
         done = weir("close", "--through", through, *(["--draft"] if draft else []), "--format", "csv", env=ledger.env)
         kinds = dict(ledger.sql("select coalesce(invoice_number, invoice::text), kind from weir.invoices"))
-        told = list(csv.DictReader(io.StringIO(done.stdout.decode())))
+        told = [row for row in csv.DictReader(io.StringIO(done.stdout.decode())) if row["kind"] != "month"]
         assert [row["kind"] for row in told] == [kinds.get(row["invoice"], "") for row in told]
         ledger.books["acme"].close(datetime.date.fromisoformat(through), draft)
         ledger.check(f"through {through}")
@@ -599,8 +599,9 @@ def test_forms_and_refusals(servers, tmp_path):
     dry = weir("close", "--through", "2026-01-31", "--dry-run", "--format", "csv", env=ledger.env)
     assert b"dry_run customers=3 invoices=6 issued=6 left_open=0" in dry.stderr
     rows = list(csv.DictReader(io.StringIO(dry.stdout.decode())))
-    assert [(row["customer"], row["state"], row["kind"], row["total"]) for row in rows][:3] == [
-        ("c000", "final", "period", "0.00"), ("c000", "final", "period", "0.00"), ("c001", "final", "period", "0.00")]
+    assert [(row["customer"], row["state"], row["kind"], row["total"], row["waits_for"]) for row in rows][:4] == [
+        ("c000", "final", "period", "0.00", ""), ("c000", "final", "period", "0.00", ""),
+        ("c000", "open", "month", "", "not rated: lane events:0 is at 2026-01-01T00:00:00Z"), ("c001", "final", "period", "0.00", "")]
     assert ledger.sql("select count(*) from weir.invoice_heads") == [(0,)]
     ledger.sql("update weir.billing_periods set is_closed = false where customer = 'c001'")
     details = tmp_path / "parties.json"

@@ -61,7 +61,7 @@ class Revenue(Ledger):
                  json.dumps(listed[:1]), json.dumps([{"key": "later", "starts_at": "2026-02-01T00:00:00Z", "commitments": listed}]))
 
     def look_at_lane(self):
-        self.sql("update weir.lanes set watermark = %s", self.watermark)
+        self.sql("update weir.lanes set watermark = %s, rated_through = %s", self.watermark, self.watermark)
 
     def customer(self, name):
         if name not in self.books:
@@ -336,12 +336,82 @@ def every_invariant_is_looked_at(env):
     connection.close()
 
 
+def test_a_month_waits_for_every_lane(servers):
+    """Also for one that no rater has rated to its end yet, and for those of a topic that is not read any more, until somebody says that
+    they are gone for good. weir close says which."""
+    ledger = Revenue(servers.room("revenue-lanes", 1), 11)
+    ledger.add("acme", "k-old", 0, ("usage", "tokens", "tokens", "b", 1, "flat", "flat", 1, None), exact.SCALE, exact.SCALE)
+
+    def close(through):
+        done = weir("close", "--through", through, "--format", "csv", env=ledger.env)
+        return [(row["period_start"], row["period_end"], row["state"], row["waits_for"]) for row in csv.DictReader(io.StringIO(done.stdout.decode()))
+                if row["kind"] == "month"], re.search(rb"months_left_open=(\d+)", done.stderr)[1].decode()
+
+    def closed():
+        return ledger.sql("select max(month)::text from weir.closed_months")[0][0]
+
+    ledger.sql("update weir.lanes set watermark = '2026-03-10', rated_through = null")  # a rater that was killed in its first round
+    assert close("2026-02-28") == ([], "2")  # told with its period
+    ledger.sql("update weir.billing_periods set is_closed = true")
+    january = ("2026-01-01T00:00:00Z", "2026-02-01T00:00:00Z", "open")
+    assert close("2026-01-31") == ([(*january, "not rated: lane events:0 is at its beginning")], "1") and closed() is None
+    ledger.sql("insert into weir.lanes (lane, next_offset, highest_offset, watermark, rated_through, seen_at) values"
+               " ('older:0', 9, 9, '2026-01-15', '2026-01-15', '2026-01-20 12:00Z'), ('older.admitted:0', 9, 9, '2026-01-02', '2026-01-02', now())")
+    ledger.sql("update weir.lanes set rated_through = '2026-03-10' where lane = 'events:0'")
+    gone = "not rated: lane older:0 is at 2026-01-15T00:00:00Z, last seen at 2026-01-20T12:00:00Z (if it is gone for good: weir release --end)"
+    assert close("2026-02-28") == ([("2026-01-01T00:00:00Z", "2026-03-01T00:00:00Z", "open", gone)], "2") and closed() is None
+    assert close("2026-01-30") == ([], "0")
+
+    def end(lane, *options, check=False):
+        return weir("release", "--lane", lane, "--end", *options, env=ledger.env, check=check)
+
+    for lane, options, says in (("older:0", (), "--reason is needed"), ("older:0", ("--all", "--reason", "x"), "--end is of a lane"),
+                                ("other:0", ("--reason", "x"), "there is no such lane"), ("events:0", ("--reason", "x"), "within the last hour"),
+                                ("older.admitted:0", ("--reason", "x"), "nothing waits for a lane of admitted events")):
+        refused = end(lane, *options)
+        assert refused.returncode == 2 and says in refused.stderr.decode(), refused
+    [[gap]] = ledger.sql("insert into weir.lane_gaps (lane, kind, from_offset, to_offset, time_from, time_to, found_at, is_loss)"
+                         " values ('older:0', 'retention', 1, 2, '2026-02-01', '2026-02-02', now(), true) returning gap")
+    assert b"it has open gaps" in end("older:0", "--reason", "x").stderr
+    ledger.sql("insert into weir.gap_releases (gap, released_by, reason, lowers) values (%s, 'test', 'known', false)", gap)
+    assert b"dry_run ended=older:0" in end("older:0", "--dry-run", check=True).stdout and ledger.sql("select count(*) from weir.lane_ends") == [(0,)]
+    assert b"ended=older:0" in end("older:0", "--reason", "its topic was renamed", check=True).stdout
+    assert b"it has ended already" in end("older:0", "--reason", "x").stderr
+    ledger.sql("update weir.lanes set seen_at = now() - interval '2 h' where lane = 'events:0'")
+    assert b"it is the last one" in end("events:0", "--reason", "x").stderr
+    assert ledger.sql("select reason, ended_by ~ '@.* as ' from weir.lane_ends") == [("its topic was renamed", True)]
+    for change in ("update weir.lane_ends set reason = 'x'", "delete from weir.lane_ends", "truncate weir.lane_ends"):
+        with pytest.raises(psycopg2.errors.RestrictViolation):
+            ledger.sql(change)
+    assert close("2026-01-31") == ([], "0") and closed() == "2026-01-01"
+
+    ledger.sql("update weir.lanes set seen_at = clock_timestamp() where lane = 'older:0'")  # it is not gone: a rater saw it
+    assert close("2026-02-28")[0][0][3] == "not rated: lane older:0 is at 2026-01-15T00:00:00Z" and closed() == "2026-01-01"
+    ledger.sql("update weir.lanes set seen_at = now() - interval '2 h', rated_at = now() - interval '90 min' where lane = 'older:0'")
+    ledger.sql("insert into weir.lane_gaps (lane, kind, from_offset, to_offset, time_from, time_to, found_at, is_loss)"
+               " values ('events:0', 'retention', 1, 2, '2026-01-10', '2026-01-11', now(), true)")
+    assert re.fullmatch(r"gap \d+ of lane events:0 is open: weir release", close("2026-02-28")[0][0][3])
+    ledger.sql("insert into weir.gap_releases (gap, released_by, reason, lowers) select gap, 'test', 'known', false from weir.open_gaps")
+    ledger.sql("insert into weir.held_windows (customer, window_start, series, lane, window_end, meter, dimensions, series_key, total, events, value)"
+               " values ('acme', '2026-01-07', gen_random_uuid(), 'events:0', '2026-01-08', 'tokens', '{}', '', '', 1, 1)")
+    assert close("2026-02-28")[0][0][3] == "1 windows from 2026-01-07T00:00:00Z on are held or refused: weir.held_usage"
+    ledger.sql("delete from weir.held_windows")
+    ledger.sql("insert into weir.lanes (lane, next_offset, highest_offset, watermark, seen_at) values ('older:1', 1, 1, '2026-01-01', now() - interval '2 h')")
+    end("older:1", "--reason", "stopped for good", check=True)
+    assert b"findings=0" in weir("audit", "verify", env=ledger.env).stdout
+    ledger.sql("create table public.bent (); set session_replication_role = replica; update weir.lane_ends set reason = 'another' where reason like 'stopped%'")
+    assert b"is not what the log tells" in weir("audit", "verify", env=ledger.env, check=False).stdout
+
+
 def test_what_is_written_down_cannot_be_changed(servers):
     ledger = Revenue(servers.room("revenue-kept", 1), 5)
     ledger.add("acme", "k-old", 0, ("fee", "platform", None, "b", 1, None, "fee", None, "10.000000000000"), exact.SCALE, 10 ** 13)
     ledger.add("acme", "k-old", 0, ("fee", "credit", None, "b", 1, None, "fee", None, None), exact.SCALE, exact.parse("85"))
     ledger.sql("update weir.billing_periods set is_closed = true")
-    ledger.sql("update weir.lanes set watermark = '2026-04-01'")
+    ledger.sql("update weir.lanes set watermark = '2026-04-01', rated_through = null")  # its rater was killed before it came to the end of its list
+    weir("close", "--through", "2026-02-28", env=ledger.env)
+    assert ledger.sql("select count(*) from weir.closed_months") == [(0,)], "there may be usage that is not rated"
+    ledger.sql("update weir.lanes set rated_through = '2026-04-01'")
     weir("close", "--draft", "--through", "2026-02-28", env=ledger.env)
     assert ledger.sql("select count(*) from weir.closed_months") == [(0,)], "a draft closes no month"
     weir("close", "--through", "2026-02-28", env=ledger.env)
