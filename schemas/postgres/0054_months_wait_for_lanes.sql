@@ -142,3 +142,9 @@ END
 $$;
 REVOKE ALL ON FUNCTION weir.months_left_open(text, date, timestamptz) FROM PUBLIC;
 COMMENT ON FUNCTION weir.months_left_open(text, date, timestamptz) IS 'Calendar months of each contract of a customer that have ended by then and that weir close cannot close now: from when to when, how many they are, and what they wait for first.';
+
+-- 3. Invoices ------------------------------------------------------------------------------------------------------------------
+
+-- A time in a digest is a text, in the zone of whoever asks: in psql, too, it is weir's own. Digests that weir gave stay what they are.
+ALTER FUNCTION weir.invoice_digest_of_lines(bigint) SET timezone = 'UTC';
+ALTER FUNCTION weir.invoice_digest(bigint) SET timezone = 'UTC';

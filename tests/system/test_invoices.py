@@ -572,6 +572,32 @@ def test_nothing_of_an_invoice_can_be_changed(servers):
     assert altered.returncode == 1 and f"invoice {invoice} is not what was issued".encode() in altered.stdout
 
 
+ODD = """set timezone = 'Europe/Berlin'; set datestyle = 'German, DMY'; set intervalstyle = 'sql_standard'; set extra_float_digits = -15;
+    set bytea_output = 'escape'; set standard_conforming_strings = on; set lc_numeric = 'C'; set lc_time = 'C'; set xmlbinary = 'hex'"""
+
+
+def test_a_digest_is_the_same_in_every_session(servers):
+    """What is closed, made final or void in psql, however its session is set, is what weir audit verify finds."""
+    ledger = many(servers, "invoices-sessions", 3)
+    weir("close", "--through", "2026-01-31", "--customer", "c000", env=ledger.env)
+    weir("close", "--through", "2026-01-31", "--draft", "--customer", "c001", env=ledger.env)
+    of = "select array_agg(weir.invoice_digest(invoice) order by invoice) from weir.invoice_heads"
+    before = ledger.sql(of)
+    ledger.sql(ODD)
+    assert ledger.sql(of) == before
+    ledger.sql("select weir.void_invoice(1, 'somebody', 'in psql')")
+    ledger.sql("select weir.finalize_invoice(min(invoice), 'INV', 'somebody') from weir.invoices where state = 'draft'")
+    ledger.sql("select weir.close_books('c002', '2026-01-31', null, false, 'INV', 'somebody', null, '{}', '{}', '{}')")
+    ledger.sql("select weir.grant_subject('a', '', 'b')")
+    ledger.sql("update weir.lanes set watermark = '2026-03-01', rated_through = '2026-03-01'")
+    ledger.sql("update weir.billing_periods set is_closed = true")
+    ledger.sql("select weir.close_books('c002', '2026-02-28', null, false, 'INV', 'somebody', null, '{}', '{}', '{}')")
+    assert ledger.sql("select count(*) > 0 from weir.month_closings") == [(True,)]
+    weir("close", "--through", "2026-01-31", env=ledger.env)
+    verified = weir("audit", "verify", env=ledger.env, check=False)
+    assert b"findings=0" in verified.stdout, verified.stdout
+
+
 def test_an_invoice_without_lines_is_exported(servers):
     """All of its usage was taken back. It is an invoice, and a job that exports each that is listed goes on."""
     ledger = Ledger(servers.room("invoices-no-lines", 1), 3)
