@@ -148,3 +148,21 @@ COMMENT ON FUNCTION weir.months_left_open(text, date, timestamptz) IS 'Calendar 
 -- A time in a digest is a text, in the zone of whoever asks: in psql, too, it is weir's own. Digests that weir gave stay what they are.
 ALTER FUNCTION weir.invoice_digest_of_lines(bigint) SET timezone = 'UTC';
 ALTER FUNCTION weir.invoice_digest(bigint) SET timezone = 'UTC';
+
+CREATE FUNCTION weir.check_void() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan AS $$
+BEGIN
+    IF EXISTS (SELECT FROM weir.invoice_numbers AS n WHERE n.invoice = NEW.invoice AND n.document = 'credit_note')
+            <> (EXISTS (SELECT FROM weir.invoice_voids AS v WHERE v.invoice = NEW.invoice)
+                AND EXISTS (SELECT FROM weir.invoice_numbers AS n WHERE n.invoice = NEW.invoice AND n.document = 'invoice')) THEN
+        RAISE EXCEPTION 'invoice %: a final invoice is void with its credit note, and no other has one (weir invoice void)', NEW.invoice
+            USING ERRCODE = 'check_violation', CONSTRAINT = 'void_has_credit_note';
+    END IF;
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION weir.check_void() IS 'Sees to it, when a transaction ends, that final invoices are void with a credit note and that no other has one.';
+CREATE CONSTRAINT TRIGGER void_has_credit_note AFTER INSERT ON weir.invoice_voids DEFERRABLE INITIALLY DEFERRED
+    FOR EACH ROW EXECUTE FUNCTION weir.check_void();
+CREATE CONSTRAINT TRIGGER void_has_credit_note AFTER INSERT ON weir.invoice_numbers DEFERRABLE INITIALLY DEFERRED
+    FOR EACH ROW EXECUTE FUNCTION weir.check_void();

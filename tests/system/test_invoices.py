@@ -598,6 +598,28 @@ def test_a_digest_is_the_same_in_every_session(servers):
     assert b"findings=0" in verified.stdout, verified.stdout
 
 
+def test_a_final_invoice_is_void_with_its_credit_note(servers):
+    """Not even in SQL by a role that may add both: when its transaction ends. What an older weir let pass is found."""
+    ledger = many(servers, "invoices-half-void", 3)
+    weir("migrate", "--roles", env=ledger.env)
+    weir("close", "--through", "2026-01-31", "--customer", "c000", env=ledger.env)
+    weir("close", "--through", "2026-01-31", "--draft", "--customer", "c001", env=ledger.env)
+    [[draft]] = ledger.sql("select max(invoice) from weir.invoice_heads")
+    halves = {"insert into weir.invoice_voids (invoice, voided_by, reason) values (1, 'x', 'x')": "was final and is void without a credit note",
+              "select weir.issue_number('INV-CN', 'credit_note', 2, 'x')": "has a credit note, and is not a final one that is void",
+              f"select weir.issue_number('INV-CN', 'credit_note', {draft}, 'x')": "has a credit note, and is not a final one that is void",
+              f"insert into weir.invoice_voids (invoice, voided_by, reason) values ({draft}, 'x', 'x'); select weir.issue_number('INV', 'invoice', {draft}, 'x')":
+                  "was final and is void without a credit note"}
+    ledger.sql("set role weir_rater")
+    for half in halves:
+        with pytest.raises(psycopg2.errors.CheckViolation, match="a final invoice is void with its credit note"):
+            ledger.sql(half)
+    ledger.sql("reset role")
+    ledger.sql("select weir.void_invoice(1, 'x', 'x')")
+    ledger.sql(f"select weir.void_invoice({draft}, 'x', 'x')")
+    assert b"findings=0" in weir("audit", "verify", env=ledger.env).stdout
+
+
 def test_an_invoice_without_lines_is_exported(servers):
     """All of its usage was taken back. It is an invoice, and a job that exports each that is listed goes on."""
     ledger = Ledger(servers.room("invoices-no-lines", 1), 3)
