@@ -138,6 +138,7 @@ static enum weir_status check_rows(PGconn *connection, struct weir_audit_report 
                           " UNION ALL SELECT subject, mismatch FROM weir.derived_mismatches()"
                           " UNION ALL SELECT subject, mismatch FROM weir.closed_mismatches()"
                           " UNION ALL SELECT subject, mismatch FROM weir.month_mismatches()"
+                          " UNION ALL SELECT subject, mismatch FROM weir.posting_mismatches()"
                           " UNION ALL SELECT subject, mismatch FROM weir.lane_mismatches()",
                           NULL, "holding the audit log against what it tells of", &result, reterr);
 

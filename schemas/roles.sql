@@ -64,7 +64,7 @@ GRANT INSERT, DELETE ON weir.meters, weir.price_book_versions, weir.contracts TO
 GRANT UPDATE ON weir.price_books TO weir_operator;
 GRANT EXECUTE ON FUNCTION weir.show_catalog(json), weir.audit_mismatches(), weir.rerating_mismatches(),
     weir.scope_mismatches(), weir.derived_mismatches(), weir.closed_mismatches(), weir.month_mismatches(),
-    weir.lane_mismatches() TO weir_operator;
+    weir.posting_mismatches(), weir.lane_mismatches() TO weir_operator;
 GRANT INSERT ON weir.grant_orders, weir.grant_ends TO weir_operator;
 GRANT EXECUTE ON FUNCTION weir.grant_subject(text, text, text), weir.order_mismatches() TO weir_operator;
 GRANT INSERT ON weir.reratings, weir.rerating_customers, weir.rerating_amounts, weir.rerating_ends, weir.recounted_windows

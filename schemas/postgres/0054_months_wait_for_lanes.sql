@@ -1,5 +1,5 @@
 -- Calendar months wait for each lane until it was rated, also one that never was; and for a lane that is gone for good no longer than until
--- somebody says so.
+-- somebody says so. A final invoice is void with its credit note and not without, and the months in which invoices count are audited.
 
 -- 1. Lanes that ended ----------------------------------------------------------------------------------------------------------
 
@@ -166,3 +166,67 @@ CREATE CONSTRAINT TRIGGER void_has_credit_note AFTER INSERT ON weir.invoice_void
     FOR EACH ROW EXECUTE FUNCTION weir.check_void();
 CREATE CONSTRAINT TRIGGER void_has_credit_note AFTER INSERT ON weir.invoice_numbers DEFERRABLE INITIALLY DEFERRED
     FOR EACH ROW EXECUTE FUNCTION weir.check_void();
+
+-- Beside audit_mismatches, in its form: invoices that are void without a credit note, or the other way; and in which month each invoice
+-- and each credit note counts, with what it counts, which open months are worked out from and closed ones were. A month is the one of the
+-- invoice's time in its contract's zone, in a catalog of before that may be another one (they are only read where it is needed); later, where
+-- the months before were closed when it got its number.
+CREATE FUNCTION weir.posting_mismatches() RETURNS TABLE (action text, subject text, mismatch text)
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' AS $$
+    WITH zones AS MATERIALIZED (
+        SELECT DISTINCT s.contract, s.timezone FROM weir.catalog_versions AS v CROSS JOIN LATERAL weir.shown_contracts(v.catalog) AS s
+    ), due AS (
+        SELECT n.invoice, n.document, h.customer, h.contract, h.currency, s.sign * h.amount AS amount, s.sign * (h.total - h.amount) AS rounding,
+               CASE h.kind WHEN 'advance' THEN h.period_start ELSE h.period_end - interval '1 microsecond' END AS at,
+               coalesce(f.timezone, c.timezone, 'UTC') AS timezone,
+               CASE n.document WHEN 'credit_note' THEN
+                   (SELECT p.month FROM weir.invoice_postings AS p WHERE p.invoice = n.invoice AND p.document = 'invoice') END AS of_invoice
+        FROM weir.invoice_numbers AS n JOIN weir.invoice_heads AS h USING (invoice)
+        CROSS JOIN LATERAL (SELECT CASE n.document WHEN 'invoice' THEN 1 ELSE -1 END AS sign) AS s
+        LEFT JOIN weir.revenue_contracts AS f ON f.contract = h.contract
+        LEFT JOIN weir.contracts AS c ON c.contract = h.contract
+    ), held AS (
+        SELECT coalesce(d.invoice, p.invoice) AS invoice, coalesce(d.document, p.document) AS document, CASE
+            WHEN p.invoice IS NULL THEN 'is gone from weir.invoice_postings'
+            WHEN d.invoice IS NULL THEN 'is in weir.invoice_postings, and has no number'
+            WHEN (p.customer, p.contract, p.currency, p.amount, p.rounding) <> (d.customer, d.contract, d.currency, d.amount, d.rounding)
+                THEN 'is not what was issued'
+            WHEN p.month = greatest(date_trunc('month', d.at AT TIME ZONE d.timezone)::date, d.of_invoice) THEN NULL
+            WHEN p.month > greatest(date_trunc('month', d.at AT TIME ZONE d.timezone)::date, d.of_invoice) AND k.is_closed THEN NULL
+            WHEN EXISTS (SELECT FROM zones AS z
+                    CROSS JOIN LATERAL (SELECT greatest(date_trunc('month', d.at AT TIME ZONE z.timezone)::date, d.of_invoice) AS month) AS e
+                    WHERE z.contract = d.contract AND (p.month = e.month OR p.month > e.month AND k.is_closed)) THEN NULL
+            ELSE 'counts in another month than its own' END AS mismatch
+        FROM due AS d FULL JOIN weir.invoice_postings AS p ON p.invoice = d.invoice AND p.document = d.document
+        LEFT JOIN LATERAL (SELECT EXISTS (SELECT FROM weir.closed_months AS m WHERE m.customer = p.customer AND m.contract = p.contract
+            AND m.month = (p.month - interval '1 month')::date) AS is_closed) AS k ON true
+    ), counted AS (
+        SELECT p.customer, p.contract, p.currency, p.month, sum(p.amount) AS amount, sum(p.rounding) AS rounding
+        FROM weir.invoice_postings AS p
+        JOIN (SELECT m.customer, m.contract, max(m.month) AS month FROM weir.closed_months AS m GROUP BY 1, 2) AS f
+            ON f.customer = p.customer AND f.contract = p.contract AND f.month >= p.month
+        GROUP BY 1, 2, 3, 4
+    )
+    SELECT h.document, 'invoice ' || h.invoice, CASE h.document WHEN 'invoice' THEN '' ELSE 'its credit note ' END || h.mismatch
+               || ': restore its row of weir.invoice_postings from a backup'
+        FROM held AS h WHERE h.mismatch IS NOT NULL
+    UNION ALL
+    SELECT 'closed', 'customer ' || coalesce(r.customer, c.customer)
+               || CASE WHEN coalesce(r.contract, c.contract) = '' THEN '' ELSE ', contract ' || coalesce(r.contract, c.contract) END
+               || ', ' || coalesce(r.currency, c.currency) || ', ' || to_char(coalesce(r.month, c.month), 'YYYY-MM'),
+           'was closed with other invoices than those that weir.invoice_postings has in it'
+        FROM counted AS c FULL JOIN weir.closed_revenue AS r
+            ON r.customer = c.customer AND r.contract = c.contract AND r.currency = c.currency AND r.month = c.month
+        WHERE coalesce(c.amount, 0) <> coalesce(r.invoiced, 0) OR coalesce(c.rounding, 0) <> coalesce(r.rounding, 0)
+    UNION ALL
+    SELECT 'void', 'invoice ' || s.invoice, CASE WHEN s.is_credited THEN 'has a credit note, and is not a final one that is void'
+               ELSE 'was final and is void without a credit note, so it counts in revenue still' END
+        FROM (SELECT h.invoice, v.invoice IS NOT NULL AS is_void, i.invoice IS NOT NULL AS is_final, c.invoice IS NOT NULL AS is_credited
+              FROM weir.invoice_heads AS h LEFT JOIN weir.invoice_voids AS v ON v.invoice = h.invoice
+              LEFT JOIN weir.invoice_numbers AS i ON i.invoice = h.invoice AND i.document = 'invoice'
+              LEFT JOIN weir.invoice_numbers AS c ON c.invoice = h.invoice AND c.document = 'credit_note') AS s
+        WHERE s.is_credited <> (s.is_void AND s.is_final)
+    ORDER BY 1, 2
+$$;
+REVOKE ALL ON FUNCTION weir.posting_mismatches() FROM PUBLIC;
+COMMENT ON FUNCTION weir.posting_mismatches() IS 'As audit_mismatches, of the months in which invoices and credit notes count, and of void invoices.';

@@ -235,6 +235,17 @@ Test(audit, whose_usage_finance_sees)
           ", every customer is gone, and the log tells of it");
 }
 
+/* acme's of January and of March, as what was closed of those months has them below. */
+static const char invoices[] =
+    "INSERT INTO weir.invoice_heads (customer, contract, kind, period_start, period_end, currency, currency_places,"
+    " amount, total, ledger_position, made_by) VALUES"
+    " ('acme', '', 'period', '2026-01-01', '2026-02-01', 'USD', 2, 10, 10.01, 0, 'x'),"
+    " ('acme', '', 'period', '2026-03-01', '2026-04-01', 'USD', 2, 1, 1, 0, 'x');"
+    "INSERT INTO weir.invoice_rows (invoice, line, is_adjustment, kind, item, dimensions, service_start, service_end,"
+    " quantity, amount, invoice_amount, line_items) SELECT invoice, 1, false, 'usage', 'calls', '{}', period_start,"
+    " period_end, 1, amount, total, 1 FROM weir.invoice_heads;"
+    "DO $$ BEGIN PERFORM weir.issue_number('INV', 'invoice', invoice, 'x') FROM weir.invoice_heads; END $$";
+
 /* Rows that have no entry of their own: what they follow from has one. */
 Test(audit, what_follows_from_it)
 {
@@ -248,7 +259,9 @@ Test(audit, what_follows_from_it)
            "INSERT INTO weir.reratings (started_by, reason, filters, catalog_version) VALUES ('a@b', 'x', '{}', 1);"
            "INSERT INTO weir.rerating_ends (rerating, customers, changed, windows, reversals, line_items)"
            " VALUES (2, 0, 0, 0, 0, 0);"
-           "INSERT INTO weir.customers (customer) VALUES ('acme');"
+           "INSERT INTO weir.customers (customer) VALUES ('acme')");
+    sql_on(database.admin, invoices);
+    sql_on(database.admin,
            "INSERT INTO weir.closed_months (customer, contract, month, through_item)"
            " SELECT 'acme', '', m, 9 FROM generate_series('2026-01-01'::date, '2026-03-01', '1 month') AS m;"
            "INSERT INTO weir.closed_revenue (customer, contract, month, currency, invoiced, rounding, recognised, "
@@ -334,9 +347,10 @@ static const struct {
 Test(audit, months_that_were_closed)
 {
     do_everything();
+    sql_on(database.admin, "INSERT INTO weir.customers (customer) VALUES ('acme')");
+    sql_on(database.admin, invoices);
     sql_on(
         database.admin,
-        "INSERT INTO weir.customers (customer) VALUES ('acme');"
         "INSERT INTO weir.closed_months (customer, contract, month, through_item)"
         " SELECT 'acme', '', m, 9 FROM generate_series('2026-01-01'::date, '2026-03-01', '1 month') AS m;"
         "INSERT INTO weir.closed_revenue VALUES ('acme', '', '2026-01-01', 'USD', 10, 0.01, 7, 3, 0),"

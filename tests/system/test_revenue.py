@@ -222,6 +222,7 @@ def test_the_worked_example(servers, tmp_path):
     assert cursor.fetchall()[0][1:] == (39, 348, 0)
     connection.close()
     every_invariant_is_looked_at(env)
+    what_was_altered_of_postings_is_found(env)
     what_was_altered_of_closed_months_is_found(env)
 
 
@@ -246,6 +247,55 @@ ALTERED = [  # what is done to the worked example past the triggers, and what we
     ("update weir.closed_revenue set invoiced = invoiced + 1, deferred = deferred + 1 where customer = 'acme'",
      'months ["acme", "acme-2026", "2026-02-01"] is not what was closed'),
 ]
+
+
+POSTED = [  # the same of the months in which invoices count
+    ("update weir.invoice_postings set amount = amount + 1 where customer = 'core'", "invoice {core} is not what was issued"),
+    ("update weir.invoice_postings set rounding = rounding + 0.001 where customer = 'core'", "invoice {core} is not what was issued"),
+    ("update weir.invoice_postings set currency = 'EUR' where customer = 'core'", "invoice {core} is not what was issued"),
+    ("delete from weir.invoice_postings where customer = 'core'", "invoice {core} is gone from weir.invoice_postings"),
+    ("delete from weir.invoice_postings where customer = 'core'", "customer core, contract core-2026, USD, 2026-01 was closed with other invoices"),
+    ("delete from weir.invoice_numbers where invoice = {core}", "invoice {core} is in weir.invoice_postings, and has no number"),
+    ("update weir.invoice_postings set month = '2026-04-01' where customer = 'core'", "invoice {core} counts in another month than its own"),
+    ("update weir.invoice_postings set month = '2025-12-01' where customer = 'core'", "invoice {core} counts in another month than its own"),
+    ("update weir.invoice_postings set month = '2026-02-01' where customer = 'core'", "customer core, contract core-2026, USD, 2026-02 was closed with other invoices"),
+    ("update weir.invoice_postings set month = '2026-03-01' where customer = 'core'", "customer core, contract core-2026, USD, 2026-01 was closed with other invoices"),
+    ("update weir.invoice_postings set amount = -amount where document = 'credit_note'", "invoice {bolt} its credit note is not what was issued"),
+    ("update weir.invoice_postings set month = '2026-01-01' where document = 'credit_note'", "invoice {bolt} its credit note counts in another month"),
+    ("update weir.invoice_postings set month = '2026-05-01' where document = 'credit_note'", "invoice {bolt} its credit note counts in another month"),
+]
+
+
+def what_was_altered_of_postings_is_found(env):
+    """Also where a contract's zone is another one now than when its first invoice was made, or the contract is gone."""
+    connection = psycopg2.connect(env["WEIR_POSTGRES_URL"])
+    connection.autocommit = True
+    cursor = connection.cursor()
+    cursor.execute("update weir.billing_periods set is_closed = true where customer = 'bolt'")
+    cursor.execute("update weir.lanes set watermark = '2026-04-10', rated_through = '2026-04-10'")
+    cursor.execute("select invoice from weir.close_books('bolt', '2026-03-31', null, true, 'INV', 'x', null, '{}', '{}', '{}') where was_made")
+    [[bolt]] = cursor.fetchall()
+    cursor.execute("select weir.finalize_invoice(%s, 'INV', 'x')", (bolt,))
+    cursor.execute("select weir.void_invoice(%s, 'x', 'x')", (bolt,))
+    cursor.execute("select min(invoice) from weir.invoice_heads where customer = 'core'")
+    [[core]] = cursor.fetchall()
+    connection.autocommit = False
+    for zone in ("update weir.revenue_contracts set timezone = 'America/New_York'", "delete from weir.contracts; delete from weir.revenue_contracts", None):
+        if zone:
+            cursor.execute("set local session_replication_role = replica")
+            cursor.execute(zone)
+        cursor.execute("select * from weir.posting_mismatches()")
+        assert not cursor.fetchall(), zone
+        connection.rollback()
+    for change, says in POSTED:
+        cursor.execute("set local session_replication_role = replica")
+        cursor.execute(change.format(core=core, bolt=bolt))
+        assert cursor.rowcount > 0, change
+        cursor.execute("select subject || ' ' || mismatch from weir.posting_mismatches()")
+        told = [text for text, in cursor.fetchall()]
+        assert any(text.startswith(says.format(core=core, bolt=bolt)) for text in told), (change, told)
+        connection.rollback()
+    connection.close()
 
 
 def what_was_altered_of_closed_months_is_found(env):
