@@ -210,7 +210,7 @@ def test_nobody_waits_for_plans_to_be_compiled(ledger):
 def test_every_table_has_its_place_in_the_roles(ledger):
     """Of what a migration adds, somebody has decided who may read and write it: a view is finance's or named here as not."""
     found = {name for name, in ledger.sql("select relname from pg_class where relnamespace = 'weir'::regnamespace and relkind = 'v'")}
-    assert found == {*VIEWS, "open_gaps", "gap_windows", "calendar_gaps", "contract_periods", "contract_terms", "contract_renewals", "period_obstacles", "rerating_runs",
+    assert found == {*VIEWS, "open_gaps", "live_lanes", "gap_windows", "calendar_gaps", "contract_periods", "contract_terms", "contract_renewals", "period_obstacles", "rerating_runs",
                      "line_item_services", "open_revenue", "revenue_spans", "open_prepaid", "grants_now"}, "views that are neither finance's nor the operators' alone"
 
 
