@@ -89,23 +89,28 @@ static bool write_row(void *context, const struct weir_slice *cells, int count)
     return weir_row_csv(stdout, NULL, cells, count);
 }
 
-static enum weir_status export(const struct weir_settings *settings, const struct weir_invoice_name *name,
-                               struct weir_error *reterr) {
-    struct page page = {WEIR_OK, reterr}; const struct weir_invoice_choice choice =
-                                              {
-                                                  .has_name = settings->argument_count == 2,
-                                                  .name = *name,
-                                                  .customer = weir_slice_text(settings->customer),
-                                              };
+static enum weir_status write_invoices(const struct weir_settings *settings, const struct weir_invoice_name *name,
+                                       struct weir_error *reterr)
+{
+    struct page page = {WEIR_OK, reterr};
+    const struct weir_invoice_choice choice = {
+        .has_name = settings->argument_count == 2,
+        .name = *name,
+        .customer = weir_slice_text(settings->customer),
+    };
     const char *url = settings->postgres_url, *format = settings->format;
     enum weir_status status;
 
-    if (strcmp(format, "html") == 0) status = weir_invoice_documents(url, &choice, write_page, &page, reterr);
-    else if (strcmp(format, "json") == 0) status = weir_invoice_documents(url, &choice, write_json, NULL, reterr);
-    else status = weir_invoice_read_rows(url, &choice,
-                                         strcmp(format, "focus") == 0 ? WEIR_INVOICE_FOCUS : WEIR_INVOICE_LINES,
-                                         write_row, NULL, reterr);
-    if (status == WEIR_OK) status = page.status;
+    if (strcmp(format, "html") == 0)
+        status = weir_invoice_documents(url, &choice, write_page, &page, reterr);
+    else if (strcmp(format, "json") == 0)
+        status = weir_invoice_documents(url, &choice, write_json, NULL, reterr);
+    else
+        status =
+            weir_invoice_read_rows(url, &choice, strcmp(format, "focus") == 0 ? WEIR_INVOICE_FOCUS : WEIR_INVOICE_LINES,
+                                   write_row, NULL, reterr);
+    if (status == WEIR_OK)
+        status = page.status;
     return status == WEIR_OK && (fflush(stdout) != 0 || ferror(stdout))
                ? weir_fail(reterr, WEIR_FATAL, "the invoices cannot be written")
                : status;
@@ -195,7 +200,7 @@ int weir_command_invoice(int argc, char **argv)
     if (verb == LIST)
         status = list(&settings, &error);
     else if (verb == EXPORT)
-        status = export(&settings, &name, &error);
+        status = write_invoices(&settings, &name, &error);
     else
         status = verb == FINALIZE ? finalize(&settings, &name, &error) : make_void(&settings, &name, &error);
     if (status != WEIR_OK)
