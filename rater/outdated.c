@@ -2,9 +2,9 @@
  * - Those that were drawn by another catalog: `weir apply --rerate` has changed the prepaid amounts of a time that was
  *   rated, and `weir rerate` has not run yet. What is drawn from them now would be the difference of two catalogs
  *   (docs/rerating.md).
- * - Those of which what would be drawn does not fit. That a window or a period is too large is mostly known before it
- * is charged (weir_rater_can_draw). Else it shows when all is drawn, too late to take a window back: then the batch is
- *   given up, and done again without that customer. */
+ * - Those of which what would be drawn does not fit. That a window or a period is too large is mostly known before
+ *   it is charged (weir_rater_can_draw). Else it shows when all is drawn, too late to take a window back: then the
+ *   batch is given up, and done again without that customer. */
 #include <stdlib.h>
 
 #include "rater/draw_internal.h"
