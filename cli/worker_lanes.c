@@ -303,6 +303,17 @@ static void give_up(struct weir_worker *worker, struct worker_lane *owned)
     weir_worker_show_gauges(worker); /* its next owner may be a peer, which needs the room */
 }
 
+/* In a batch run. Whoever gets a lane that has been read to its end may have left by then, as all seems done: so what
+ * ends a lane is done before it goes. */
+static void close_at_end(struct weir_worker *worker, struct worker_lane *owned)
+{
+    if (!worker->settings.until_end || !owned->lane
+        || !worker->source->ops->is_caught_up(worker->source, owned->partition))
+        return;
+    weir_lane_idle(owned->lane, weir_steady_clock_earlier(&worker->clock));
+    weir_lane_close_all(owned->lane);
+}
+
 static void on_revoked(void *context, struct weir_slice topic, int32_t partition, bool lost)
 {
     struct weir_worker *worker = context;
@@ -317,6 +328,7 @@ static void on_revoked(void *context, struct weir_slice topic, int32_t partition
         worker->hand_over_deadline = weir_worker_now() + worker->settings.hand_over;
     if (lost)
         owned->lane = weir_lane_free(owned->lane);
+    close_at_end(worker, owned);
     bool is_whole = owned->lane && weir_worker_settle_lane(worker, owned);
     weir_log(WEIR_LOG_INFO, "lane %s %s", owned->name_bytes,
              is_whole ? "handed over, all written" : "given up; its next owner reads on from the stored cut");

@@ -439,7 +439,8 @@ static bool is_caught_up(struct weir_source *self, int32_t number)
     struct kafka_source *source = (struct kafka_source *)self;
     const struct kafka_partition *partition = weir_kafka_partition_of(source, number);
 
-    if (source->until_end && partition->is_ours && partition->position >= partition->end)
+    if (source->until_end && partition->is_ours && partition->position >= partition->end && !partition->is_checking
+        && !partition->has_loss)
         return true;
     if (source->down_since || partition->is_paused || partition->must_seek)
         return false;

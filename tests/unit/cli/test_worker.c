@@ -151,6 +151,27 @@ Test(worker, lanes_go_and_come_while_cuts_are_under_way)
     world_free(world);
 }
 
+static void goes_at_its_end(struct world *world, int64_t returned)
+{
+    (void)returned;
+    if (world->step == 0 && world->source->position[1] == EVENTS) {
+        revoke(world->source, 1, false);
+        world->is_of_another[1] = true;
+        world->step = 1;
+    }
+}
+
+/* Nobody may come who ends it: the other one may have seen that all is read, and left. */
+Test(worker, a_lane_that_goes_to_another_at_the_end_of_a_batch_run_is_closed)
+{
+    struct world *world = world_new(goes_at_its_end);
+
+    assert_runs_whole(world);
+    cr_assert_eq(world->step, 1);
+    cr_assert_eq(look(world).open, (uint64_t)0);
+    world_free(world);
+}
+
 static void is_stopped(struct world *world, int64_t returned)
 {
     if (returned > EVENTS / 2)

@@ -340,6 +340,7 @@ static inline void world_free(struct world *world)
 
 struct totals {
     uint64_t windows, calls, events;
+    uint64_t open; /* windows of `calls` that are not closed */
     struct weir_decimal sum;
     int64_t next_offset[PARTITIONS];
 };
@@ -349,13 +350,14 @@ static inline void add_window(void *context, const struct weir_window *window, b
     struct totals *totals = context;
     struct weir_series series;
 
-    (void)is_closed, (void)has_work;
+    (void)has_work;
     if (weir_series_is_tally(window->series_key))
         return;
     totals->windows++;
     cr_assert(weir_series_parse(window->series_key, &series));
     if (series.meter.data[0] == 'c') {
         totals->calls += window->total.events;
+        totals->open += !is_closed;
     } else {
         totals->events += window->total.events;
         cr_assert(weir_decimal_add(totals->sum, window->total.value, &totals->sum));
