@@ -38,7 +38,8 @@ static enum weir_status look(struct reading *reading, const struct weir_invoice_
         status = weir_fail(reterr, WEIR_REJECT, "there is no invoice %.*s; `weir invoice list` shows them",
                            (int)asked.length, asked.data);
     else if (status == WEIR_OK && is_focus && *PQgetvalue(result, 0, 0))
-        status = weir_fail(reterr, WEIR_REJECT, "invoice %.*s is a %sdraft: FOCUS has what was billed",
+        status = weir_fail(reterr, WEIR_REJECT,
+                           "invoice %.*s is a %sdraft: FOCUS has what was billed; csv, json and html show drafts",
                            (int)asked.length, asked.data, strcmp(PQgetvalue(result, 0, 1), "void") == 0 ? "void " : "");
     PQclear(result);
     return status;

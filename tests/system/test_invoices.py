@@ -1063,7 +1063,7 @@ def test_a_credit_note_takes_the_whole_invoice_back(servers, tmp_path):
     assert "DRAFT" in " ".join(Page(weir("invoice", "export", "1", "--format", "html", env=ledger.env).stdout.decode()).words)
     draft = exported_document(ledger.env, "1")
     refused = weir("invoice", "export", "1", "--format", "focus", env=ledger.env, check=False)
-    assert refused.returncode == 2 and b"invoice 1 has nothing to show in this format: focus leaves drafts out" in refused.stderr, refused.stderr
+    assert refused.returncode == 2 and b"invoice 1 is a draft: FOCUS has what was billed; csv, json and html show drafts" in refused.stderr, refused.stderr
     assert draft["state"] == "draft" and not SCHEMA.is_valid({**draft, "invoice_number": "INV-000001"})
     weir("invoice", "finalize", "1", env=ledger.env)
     said = weir("invoice", "void", "INV-1", "--reason", "<wrong>", env=ledger.env).stdout
