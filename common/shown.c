@@ -2,27 +2,13 @@
 
 #include <glib.h>
 
-/* How many bytes the character has that begins with this one, were it whole; 0: none begins so. */
-static uint32_t length_by(unsigned char first)
-{
-    return first < 0x80 ? 1 : first < 0xc2 ? 0 : first < 0xe0 ? 2 : first < 0xf0 ? 3 : first < 0xf5 ? 4 : 0;
-}
-
 struct weir_shown_character weir_shown_first(struct weir_slice text)
 {
-    static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
-    const unsigned char *at = (const unsigned char *)text.data;
-    uint32_t length = length_by(at[0]);
-    bool is_good = length > 0 && length <= text.length;
-    uint32_t code = length <= 1 ? at[0] : at[0] & (0x7fu >> length);
+    gunichar code = g_utf8_get_char_validated(text.data, (gssize)text.length);
 
-    for (uint32_t i = 1; i < length && is_good; i++) {
-        is_good = (at[i] & 0xc0) == 0x80;
-        code = code << 6 | (at[i] & 0x3f);
-    }
-    is_good = is_good && code >= least[length] && code <= 0x10ffff && (code < 0xd800 || code > 0xdfff);
-    return is_good ? (struct weir_shown_character){code, length}
-                   : (struct weir_shown_character){WEIR_SHOWN_NOT_UTF8, 1};
+    if (code == (gunichar)-1 || code == (gunichar)-2) /* none, or not all of one */
+        return (struct weir_shown_character){WEIR_SHOWN_NOT_UTF8, 1};
+    return (struct weir_shown_character){code, (uint32_t)g_unichar_to_utf8(code, NULL)};
 }
 
 bool weir_shown_is_harmful(uint32_t code)
