@@ -58,39 +58,18 @@ static void list_keys(const struct weir_catalog *catalog, struct key_list *list)
     sort_keys(list);
 }
 
-static const char *item_of_terms(const struct weir_contract *terms, struct weir_slice key)
-{
-    for (uint32_t i = 0; i < terms->commitment_count; i++)
-        if (weir_slice_equal(terms->commitments[i].key, key))
-            return "commitment";
-    for (uint32_t i = 0; i < terms->book->version_count; i++)
-        for (uint32_t j = 0; j < terms->book->versions[i].fee_count; j++)
-            if (weir_slice_equal(terms->book->versions[i].fees[j].key, key))
-                return "fee";
-    return NULL;
-}
-
 /* What has the key for the customer's contract, in any of its phases; NULL: nothing. */
 static const char *item_of(const struct weir_catalog *catalog, struct weir_slice customer, struct weir_slice contract,
                            struct weir_slice key)
 {
     const char *item = NULL;
-    uint32_t low = 0, high = catalog->contract_count; /* they are sorted by customer */
+    uint32_t count = catalog->default_contract != NULL;
+    const struct weir_contract *contracts =
+        contract.length ? weir_catalog_contracts_of(catalog, customer, &count) : catalog->default_contract;
 
-    if (contract.length == 0)
-        item = catalog->default_contract ? item_of_terms(catalog->default_contract, key) : NULL;
-    while (low < high) {
-        uint32_t middle = low + (high - low) / 2;
-        if (weir_slice_compare(catalog->contracts[middle].customer, customer) < 0)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    for (uint32_t i = low; contract.length && !item && i < catalog->contract_count
-                           && weir_slice_equal(catalog->contracts[i].customer, customer);
-         i++)
-        if (weir_slice_equal(catalog->contracts[i].key, contract))
-            item = item_of_terms(&catalog->contracts[i], key);
+    for (uint32_t i = 0; i < count && !item; i++)
+        if (weir_slice_equal(contracts[i].key, contract))
+            item = weir_contract_item(&contracts[i], key);
     return item || !weir_catalog_meter(catalog, key) ? item : "meter";
 }
 

@@ -35,18 +35,6 @@ static enum weir_status load(struct ordering *ordering)
 
 /* 1. a grant, against the catalog */
 
-static bool has_item(const struct weir_contract *terms, struct weir_slice key)
-{
-    for (uint32_t i = 0; i < terms->commitment_count; i++)
-        if (weir_slice_equal(terms->commitments[i].key, key))
-            return true;
-    for (uint32_t i = 0; i < terms->book->version_count; i++)
-        for (uint32_t j = 0; j < terms->book->versions[i].fee_count; j++)
-            if (weir_slice_equal(terms->book->versions[i].fees[j].key, key))
-                return true;
-    return false;
-}
-
 static bool has_its_meters(const struct weir_catalog *catalog, const struct weir_commitment *grant)
 {
     for (uint32_t i = 0; i < grant->meter_count; i++)
@@ -89,7 +77,7 @@ static enum weir_status check_grant(struct ordering *ordering)
         return refuse(ordering, "its key is a meter's; give it another");
     for (const struct weir_contract *phase = terms - terms->phase; phase < terms - terms->phase + terms->phase_count;
          phase++)
-        if (has_item(phase, grant->key))
+        if (weir_contract_item(phase, grant->key))
             return refuse(ordering, "its key is that of a commitment or fee of the contract; give it another");
     return WEIR_OK;
 }

@@ -332,6 +332,18 @@ const struct weir_contract *weir_catalog_contracts_of(const struct weir_catalog 
     return catalog->contracts + first;
 }
 
+const char *weir_contract_item(const struct weir_contract *terms, struct weir_slice key)
+{
+    for (uint32_t i = 0; i < terms->commitment_count; i++)
+        if (weir_slice_equal(terms->commitments[i].key, key))
+            return "commitment";
+    for (uint32_t i = 0; i < terms->book->version_count; i++)
+        for (uint32_t j = 0; j < terms->book->versions[i].fee_count; j++)
+            if (weir_slice_equal(terms->book->versions[i].fees[j].key, key))
+                return "fee";
+    return NULL;
+}
+
 const struct weir_contract *weir_contract_phase_at(const struct weir_contract *contract, int64_t time)
 {
     const struct weir_contract *first = contract - contract->phase;

@@ -437,6 +437,8 @@ const struct weir_contract *weir_catalog_contract_at(const struct weir_catalog *
 /* The customer's contracts with a key, of all times: *ret_count from here on. */
 const struct weir_contract *weir_catalog_contracts_of(const struct weir_catalog *catalog, struct weir_slice customer,
                                                       uint32_t *ret_count);
+/* What in these terms has the key: "commitment", or "fee" of any version of their price book; NULL: nothing. */
+const char *weir_contract_item(const struct weir_contract *terms, struct weir_slice key);
 /* The terms of the same contract that hold at a time of its term. */
 const struct weir_contract *weir_contract_phase_at(const struct weir_contract *contract, int64_t time);
 /* The instant of the contract's calendar that is so many months after its start: where the first billing period begins
