@@ -153,6 +153,7 @@ static const char *read_said_price(const struct weir_settings *settings, struct 
 {
     const struct weir_decimal none = {0};
     unsigned funding = 0;
+
     if (*settings->quantity)
         return "--quantity needs a --package";
     while (funding < WEIR_FUNDING_COUNT && strcmp(settings->funding, weir_funding_name[funding]) != 0)

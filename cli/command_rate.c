@@ -230,10 +230,9 @@ static enum weir_status open_output(const struct request *request, struct run *r
 /* Without --quarantine, beside a file of output. An earlier run's goes the way of its output. */
 static enum weir_status open_quarantine(const struct request *request, struct run *run, struct weir_error *reterr)
 {
-    struct stat about;
     char path[PATH_MAX];
 
-    if (request->quarantine || !request->output || fstat(fileno(run->output), &about) != 0 || !S_ISREG(about.st_mode)) {
+    if (!goes_beside(request)) {
         run->is_kept = request->quarantine != NULL;
         return weir_quarantine_file_open(request->quarantine, &run->quarantine, reterr);
     }

@@ -238,8 +238,7 @@ static void check_one_minimum(struct weir_catalog_load *load, const struct weir_
             load, draft->origin, list, weir_arena_print(load->scratch, "commitments[%u].meter", number),
             WEIR_MISTAKE_DUPLICATE,
             "\"%s\" has a minimum quantity in commitments[%u], and in the same terms a meter has no other: "
-            "what is missing to both would be charged twice; leave one, or put it into a phase of its "
-            "own",
+            "what is missing to both would be charged twice; leave one, or put it into a phase of its own",
             commitment->meter->key.data, i);
         return;
     }
