@@ -297,6 +297,26 @@ Test(apply, versions)
          NULL});
 }
 
+/* A version, and what apply says of it beside the catalog; NULL: it is stored. */
+struct judged {
+    const char *value, *says;
+};
+
+static void judge_versions(const json_t *json, const struct judged *versions, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        json_t *with = json_deep_copy(json);
+        change(with, "price_books/2", versions[i].value);
+        struct weir_apply_report report = apply(with, true);
+        cr_assert_eq(report.outcome, versions[i].says ? WEIR_APPLY_REFUSED : WEIR_APPLY_STORED, "%s: %s",
+                     versions[i].value, report.count ? report.lines[0] : "");
+        cr_assert(!versions[i].says || strstr(report.lines[0], versions[i].says), "%s: %s", versions[i].value,
+                  report.lines[0]);
+        weir_apply_report_free(&report);
+        json_decref(with);
+    }
+}
+
 /* A period that began without usage is charged all the same, and so is one that ended. */
 Test(apply, a_version_from_before_what_was_charged)
 {
@@ -308,25 +328,13 @@ Test(apply, a_version_from_before_what_was_charged)
     database_make(&database);
     change(json, "price_books/1", NULL); /* its fees go on in March */
     settle_until(json, "2026-04-05T00:00:00Z");
-    static const struct {
-        const char *value, *says;
-    } versions[] = {
+    static const struct judged versions[] = {
         {VERSION("2026-02-11", "standard", "USD"), "the period from 2026-03-01T00:00:00Z on was charged by another"},
         {VERSION("2026-04-01", "standard", "USD"), "the period from 2026-04-01T00:00:00Z on was charged by another"},
         {VERSION("2026-04-02", "standard", "USD"), NULL},
         {VERSION("2026-02-11", "other", "USD"), NULL},
     };
-    for (size_t i = 0; i < sizeof versions / sizeof *versions; i++) {
-        json_t *with = json_deep_copy(json);
-        change(with, "price_books/2", versions[i].value);
-        struct weir_apply_report report = apply(with, true);
-        cr_assert_eq(report.outcome, versions[i].says ? WEIR_APPLY_REFUSED : WEIR_APPLY_STORED, "%s: %s",
-                     versions[i].value, report.count ? report.lines[0] : "");
-        cr_assert(!versions[i].says || strstr(report.lines[0], versions[i].says), "%s: %s", versions[i].value,
-                  report.lines[0]);
-        weir_apply_report_free(&report);
-        json_decref(with);
-    }
+    judge_versions(json, versions, sizeof versions / sizeof *versions);
     json_decref(json);
 }
 
@@ -343,25 +351,14 @@ Test(apply, a_version_with_a_fee_that_was_not_charged)
     change(json, "price_books/0/fees", "[]");
     change(json, "contracts/0/commitments", NULL);
     settle_until(json, "2026-04-05T00:00:00Z");
-    static const struct {
-        const char *value, *says;
-    } versions[] = {
+    static const struct judged versions[] = {
         {FEES("2026-04-01", "in_advance"), "period from 2026-04-01T00:00:00Z on was charged without its fee 'late'"},
         {FEES("2026-03-01", "in_arrears"), "period from 2026-03-01T00:00:00Z on was charged without its fee 'late'"},
         {FEES("2026-04-01", "in_arrears"), NULL},
         {FEES("2026-04-02", "in_advance"), NULL},
         {VERSION("2026-04-01", "standard", "USD"), NULL},
     };
-    for (size_t i = 0; i < sizeof versions / sizeof *versions; i++) {
-        json_t *with = json_deep_copy(json);
-        change(with, "price_books/2", versions[i].value);
-        struct weir_apply_report report = apply(with, true);
-        cr_assert_eq(report.outcome, versions[i].says ? WEIR_APPLY_REFUSED : WEIR_APPLY_STORED, "%s: %s",
-                     versions[i].value, report.count ? report.lines[0] : "");
-        cr_assert(!versions[i].says || strstr(report.lines[0], versions[i].says), "%s", report.lines[0]);
-        weir_apply_report_free(&report);
-        json_decref(with);
-    }
+    judge_versions(json, versions, sizeof versions / sizeof *versions);
     json_decref(json);
 }
 
@@ -376,22 +373,11 @@ Test(apply, a_version_from_before_a_missing_quantity)
     change(json, "contracts/0/commitments",
            "[{'key':'least','type':'minimum_quantity','meter':'tokens','quantity':'50','per':'period'}]");
     settle_until(json, "2026-03-01T00:00:00Z");
-    static const struct {
-        const char *value, *says;
-    } versions[] = {
+    static const struct judged versions[] = {
         {VERSION("2026-02-28", "standard", "USD"), "the period from 2026-02-01T00:00:00Z on was charged by another"},
         {VERSION("2026-03-01", "standard", "USD"), NULL},
     };
-    for (size_t i = 0; i < sizeof versions / sizeof *versions; i++) {
-        json_t *with = json_deep_copy(json);
-        change(with, "price_books/2", versions[i].value);
-        struct weir_apply_report report = apply(with, true);
-        cr_assert_eq(report.outcome, versions[i].says ? WEIR_APPLY_REFUSED : WEIR_APPLY_STORED, "%s: %s",
-                     versions[i].value, report.count ? report.lines[0] : "");
-        cr_assert(!versions[i].says || strstr(report.lines[0], versions[i].says), "%s", report.lines[0]);
-        weir_apply_report_free(&report);
-        json_decref(with);
-    }
+    judge_versions(json, versions, sizeof versions / sizeof *versions);
     json_decref(json);
 }
 

@@ -824,6 +824,21 @@ Test(lanes, a_window_whose_terms_changed_waits_for_them)
     tear_down(&bench);
 }
 
+/* From here on rates by this one. */
+static void use_catalog(struct bench *bench, const char *text)
+{
+    struct weir_mistake_list mistakes = {0};
+    struct weir_error error;
+
+    weir_rater_free(bench->rater);
+    weir_ledger_free(bench->ledger);
+    weir_catalog_free(bench->catalog);
+    cr_assert_eq(weir_catalog_parse("test", text, strlen(text), &bench->catalog, &mistakes), WEIR_OK, "%s",
+                 mistakes.count ? mistakes.mistakes[0].text : "");
+    cr_assert_eq(weir_ledger_postgres_open(database.url, &bench->ledger, &error), WEIR_OK, "%s", error.text);
+    bench->rater = weir_rater_new(bench->catalog, bench->ledger);
+}
+
 /* Two flat fees of `flat_fee` each without usage, and a minimum spend of `minimum` under the default contract. */
 static void use_periods(struct bench *bench, const char *flat_fee, const char *minimum)
 {
@@ -849,17 +864,9 @@ static void use_periods(struct bench *bench, const char *flat_fee, const char *m
         "\"commitments\":[{\"key\":\"least\",\"type\":\"minimum_spend\",\"per\":\"period\",\"amount\":\"%s\"}]}"
         "}";
     char text[sizeof format + 256];
-    struct weir_mistake_list mistakes = {0};
-    struct weir_error error;
 
-    weir_rater_free(bench->rater);
-    weir_ledger_free(bench->ledger);
-    weir_catalog_free(bench->catalog);
-    int length = snprintf(text, sizeof text, format, flat_fee, flat_fee, minimum);
-    cr_assert_eq(weir_catalog_parse("test", text, (size_t)length, &bench->catalog, &mistakes), WEIR_OK, "%s",
-                 mistakes.count ? mistakes.mistakes[0].text : "");
-    cr_assert_eq(weir_ledger_postgres_open(database.url, &bench->ledger, &error), WEIR_OK, "%s", error.text);
-    bench->rater = weir_rater_new(bench->catalog, bench->ledger);
+    (void)snprintf(text, sizeof text, format, flat_fee, flat_fee, minimum);
+    use_catalog(bench, text);
 }
 
 /* A window of the first hour whose amount is that many times 10^20. */
@@ -969,17 +976,9 @@ static void use_prepaid(struct bench *bench, const char *multiplier, const char 
         "\"billing_period\":\"%s\",\"timezone\":\"UTC\",\"commitments\":[{\"key\":\"credit\",\"type\":\"prepaid\","
         "\"amount\":\"10\",\"expires_at\":\"2026-01-21T00:00:00Z\"}]}]}";
     char text[sizeof format + 256];
-    struct weir_mistake_list mistakes = {0};
-    struct weir_error error;
 
-    weir_rater_free(bench->rater);
-    weir_ledger_free(bench->ledger);
-    weir_catalog_free(bench->catalog);
-    int length = snprintf(text, sizeof text, format, period, multiplier, expires_at, period);
-    cr_assert_eq(weir_catalog_parse("test", text, (size_t)length, &bench->catalog, &mistakes), WEIR_OK, "%s",
-                 mistakes.count ? mistakes.mistakes[0].text : "");
-    cr_assert_eq(weir_ledger_postgres_open(database.url, &bench->ledger, &error), WEIR_OK, "%s", error.text);
-    bench->rater = weir_rater_new(bench->catalog, bench->ledger);
+    (void)snprintf(text, sizeof text, format, period, multiplier, expires_at, period);
+    use_catalog(bench, text);
 }
 
 /* A window of acme's, `days` after the first, whose value is that many times 10^25; and beside it one of other's. */

@@ -2,14 +2,12 @@
 import csv
 import io
 import json
-import os
 import re
-import subprocess
 
-import psycopg2
 import pytest
-import redis
-from harness import BINARY, until, weir
+from harness import weir
+from ledger import query
+from test_random_pipeline import count_what_is_there
 
 LIST = {"key": "list", "version": 1, "currency": "USD", "effective_from": "2026-01-01T00:00:00Z",
         "prices": [{"meter": "calls", "model": "per_unit", "unit_price": "1"}]}
@@ -19,9 +17,8 @@ class Site:
     """One ledger: events go the whole way, catalogs are applied, and the ledger is asked."""
 
     def __init__(self, servers, folder, name):
-        # The lanes' time is that of their events, as in a stream that never ends.
-        self.env = {**servers.room(name, partitions=1), "WEIR_LATENESS": "87600h", "WEIR_IDLE": "24h", "WEIR_KAFKA_GROUP": name, "WEIR_METRICS_LISTEN": "off"}
-        self.folder, self.events, self.redis = folder, 0, redis.Redis.from_url(self.env["WEIR_REDIS_URL"])
+        self.env = {**servers.room(name, partitions=1), "WEIR_LATENESS": "87600h", "WEIR_KAFKA_GROUP": name}
+        self.folder, self.events = folder, 0
 
     def apply(self, catalog, *arguments, check=True):
         (self.folder / "catalog.json").write_text(json.dumps(catalog), encoding="utf-8")
@@ -37,21 +34,8 @@ class Site:
         if usage:
             (self.folder / "events.ndjson").write_text("\n".join(lines) + "\n", encoding="utf-8")
             weir("produce", self.folder / "events.ndjson", env=self.env)
-            self.count()
+            count_what_is_there(self.env)  # --until-end would close all there is
         weir("rater", "--until-done", env=self.env)
-
-    def count(self):
-        """By a worker that goes on, as --until-end would close all there is."""
-        lane = f"weir:{{{self.env['WEIR_KAFKA_TOPIC']}:0}}:lane"
-        worker = subprocess.Popen([BINARY, "ingest"], env={**os.environ, **self.env}, stderr=subprocess.DEVNULL)
-        until("all events are counted", lambda: int(self.redis.hget(lane, "next_offset") or 0) == self.events)
-        worker.terminate()
-        assert worker.wait(60) == 0
-
-    def ask(self, text):
-        with psycopg2.connect(self.env["WEIR_POSTGRES_URL"]) as connection, connection.cursor() as cursor:
-            cursor.execute(text)
-            return cursor.fetchall()
 
     def balance(self, grant="credit"):
         told = weir("balance", "--customer", "acme", "--format", "csv", env=self.env).stdout.decode()
@@ -59,7 +43,7 @@ class Site:
                 for row in csv.DictReader(io.StringIO(told)) if row["grant"] == grant]
 
     def entries(self):
-        return self.ask("SELECT count(*) FROM weir.grant_entries")[0][0]
+        return query(self.env, "select count(*) as n from weir.grant_entries")[0]["n"]
 
 
 @pytest.fixture
@@ -148,8 +132,8 @@ def test_a_contract_that_comes_late_leaves_nothing_of_the_default_one(site):
     site.apply(late, "--rerate")
     weir("rerate", "--reason", "late contract", env=site.env)
     site.use()
-    charged = {(row[0], row[1]): float(row[2]) for row in site.ask(
-        "SELECT contract, item, sum(amount) FROM weir.line_items WHERE customer = 'acme' GROUP BY 1, 2")}
+    charged = {(row["contract"], row["item"]): float(row["amount"]) for row in query(
+        site.env, "select contract, item, sum(amount) as amount from weir.line_items where customer = 'acme' group by 1, 2")}
     assert {key: amount for key, amount in charged.items() if amount} == {
         ("", "platform"): 99, ("", "calls"): 10, ("acme-1", "base"): 50, ("acme-1", "calls"): 10}
     again = weir("rerate", "--dry-run", "--format", "json", env=site.env)
@@ -164,7 +148,7 @@ def test_seats_said_later_for_a_period_that_was_charged_are_charged_when_it_ends
     site.use(("acme", "2026-03-05T10:00:00Z", 1), ("acme", "2026-04-02T10:00:00Z", 1))
     site.apply(catalog(books=books, quantities=more, starts_at="2026-03-01T00:00:00Z"))
     site.use(("acme", "2026-05-03T10:00:00Z", 1))
-    charged = site.ask("SELECT to_char(period_start AT TIME ZONE 'UTC', 'MM'), sum(amount)::int FROM weir.line_items"
-                       " WHERE item = 'seat' GROUP BY 1 ORDER BY 1")
-    assert charged == [("03", 200), ("04", 240), ("05", 240)]
+    charged = query(site.env, "select to_char(period_start at time zone 'UTC', 'MM') as month, sum(amount)::int as amount"
+                              " from weir.line_items where item = 'seat' group by 1 order by 1")
+    assert [(row["month"], row["amount"]) for row in charged] == [("03", 200), ("04", 240), ("05", 240)]
     assert b"changed=0 " in weir("rerate", "--dry-run", env=site.env).stderr

@@ -11,12 +11,12 @@ import shutil
 
 import orders
 import pytest
-from harness import assert_same, weir
+from harness import assert_same, model_rows, weir
 from ledger import ledger_rows, query
 from model import catalog as catalogs
 from model import exact, random_catalog, restructure, run
 from model.random_events import random_lines
-from test_random_pipeline import count_what_is_there, model_rows
+from test_random_pipeline import count_what_is_there
 
 FIRST = int(os.environ.get("WEIR_RANDOM_SEED", "1"))
 CASES = int(os.environ.get("WEIR_CHANGES_CASES", "8"))
